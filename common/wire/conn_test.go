@@ -1,0 +1,522 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var service = Hello{Purpose: Service, Group: "nodes", Number: 2, Fingerprint: 77}
+
+// tcp returns the two ends of a connection over loopback.
+func tcp(t testing.TB) (server, client net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err = net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err = ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close(); client.Close() })
+	return server, client
+}
+
+// pair returns two greeted ends that are of one opinion.
+func pair(t testing.TB, l Limits) (server, client *Conn) {
+	t.Helper()
+	s, c := tcp(t)
+	server, err := Greet(s, service, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err = Open(t.Context(), c, service, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server, client
+}
+
+// echo answers every request with its first key, until the connection ends.
+func echo(c *Conn) {
+	defer c.Close()
+	for c.Ready() {
+		var r Request
+		for c.ReadRequest(&r) {
+			c.WriteResponse(&Response{Code: OK, Results: []Result{{Status: Found, Value: []byte(r.Ops[0].Key)}}})
+		}
+		c.Flush()
+	}
+}
+
+func get(key string) *Request { return &Request{Ops: []Op{{Kind: Get, Key: key}}} }
+
+func TestConnAnswersInOrder(t *testing.T) {
+	server, client := pair(t, Limits{})
+	done := make(chan struct{})
+	go func() { defer close(done); echo(server) }()
+	for _, n := range []int{1, 3, 500} { // 500: more than one buffer, and more than one turn
+		keys := make([]string, n)
+		for i := range keys {
+			keys[i] = strings.Repeat("k", 1+i%MaxKey)
+			if err := client.WriteRequest(get(keys[i])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !client.Flush() {
+			t.Fatal(client.Err())
+		}
+		for i, key := range keys {
+			var r Response
+			if !client.ReadResponse(&r) {
+				t.Fatalf("answer %d of %d: %v", i, n, client.Err())
+			}
+			if got := string(r.Results[0].Value); got != key {
+				t.Fatalf("answer %d of %d is %q, want %q", i, n, got, key)
+			}
+		}
+	}
+	client.Close()
+	<-done
+	if server.Err() != io.EOF {
+		t.Errorf("the server's end says %v, want EOF", server.Err())
+	}
+}
+
+func TestGreetingMismatch(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		expect Hello
+		want   string
+	}{
+		{"another number", Hello{Service, "nodes", 1, 77, ""}, "this is number 2, not 1"},
+		{"another port", Hello{ControlPort, "nodes", 2, 77, ""}, "this is a service port, not a control port"},
+		{"another cluster", Hello{Service, "nodes", 2, 78, ""}, "other nodes"},
+		{"a secret that is not asked for", Hello{Service, "nodes", 2, 77, "a secret of 16 bytes"}, "asks for no secret"},
+	} {
+		s, c := tcp(t)
+		if _, err := Greet(s, service, Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(t.Context(), c, test.expect, Limits{})
+		if !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want a mismatch: %s", test.name, err, test.want)
+		}
+	}
+}
+
+func TestGreetingOfAnotherProgram(t *testing.T) {
+	good := make([]byte, greetingSize)
+	copy(good, magic)
+	byteOrder.PutUint16(good[8:], Version)
+	byteOrder.PutUint64(good[24:], digest)
+	edit := func(at int) []byte { b := bytes.Clone(good); b[at] ^= 1; return b }
+	for _, test := range []struct {
+		name  string
+		bytes []byte
+		want  string
+		is    error
+	}{
+		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), `no lockstep server: it says "HTTP/1.1`, ErrMismatch},
+		{"version", edit(9), "version 0", ErrMismatch},
+		{"digest", edit(24), "message types differ", ErrMismatch},
+		{"half", good[:40], "reading the greeting", io.ErrUnexpectedEOF},
+		{"nothing", nil, "reading the greeting", io.EOF},
+		{"full", append([]byte(refusal+"all 9 places are taken"), bytes.Repeat([]byte(" "), greetingSize)...), "all 9 places are taken", ErrRefused},
+	} {
+		s, c := tcp(t)
+		s.Write(test.bytes)
+		s.Close()
+		_, err := Open(t.Context(), c, service, Limits{})
+		if !errors.Is(err, test.is) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %v with %q", test.name, err, test.is, test.want)
+		}
+	}
+}
+
+func TestRefuse(t *testing.T) {
+	s, c := tcp(t)
+	Refuse(s, "all 9 places are taken (max_connections)")
+	_, err := Open(t.Context(), c, service, Limits{})
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), `"all 9 places are taken (max_connections)"`) {
+		t.Errorf("%v, want the reason of the refusal", err)
+	}
+}
+
+func TestOpenEndsWithItsContext(t *testing.T) {
+	_, c := tcp(t) // and nobody greets
+	ctx, cancel := context.WithCancelCause(t.Context())
+	opened := make(chan error)
+	go func() {
+		_, err := Open(ctx, c, service, Limits{})
+		opened <- err
+	}()
+	cancel(nil)
+	if err := <-opened; !errors.Is(err, context.Canceled) {
+		t.Errorf("Open: %v, want context.Canceled", err)
+	}
+}
+
+func TestSecret(t *testing.T) {
+	const right, wrong = "a secret of many bytes", "another, just as long"
+	secret := func(s string) Hello { h := service; h.Secret = s; return h }
+	for _, test := range []struct {
+		name           string
+		server, client string
+		want           string // "": they talk
+		serverSays     error
+	}{
+		{"right", right, right, "", io.EOF},
+		{"wrong", right, wrong, "no proof from the server", ErrSecret},
+		{"none", right, "", "asks for a secret", io.EOF},
+	} {
+		s, c := tcp(t)
+		server, err := Greet(s, secret(test.server), Limits{Frame: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() { defer close(done); echo(server) }()
+		client, err := Open(t.Context(), c, secret(test.client), Limits{})
+		if test.want != "" {
+			if !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s secret: %v, want %q", test.name, err, test.want)
+			}
+		} else {
+			if err != nil {
+				t.Fatalf("%s secret: %v", test.name, err)
+			}
+			var r Response
+			client.WriteRequest(get("k"))
+			if client.Flush(); !client.ReadResponse(&r) || r.Code != OK {
+				t.Errorf("%s secret: %v %v, want an answer", test.name, r, client.Err())
+			}
+			client.Close()
+		}
+		<-done
+		if !errors.Is(server.Err(), test.serverSays) {
+			t.Errorf("%s secret: the server's end says %v, want %v", test.name, server.Err(), test.serverSays)
+		}
+	}
+}
+
+// A proof is of no use to another server, on another connection, or sent back.
+func TestProofIsBound(t *testing.T) {
+	h := Hello{Purpose: Service, Group: "nodes", Number: 1, Secret: "a secret of many bytes"}
+	base := mac("client", h, []byte("s"), []byte("c"))
+	for name, other := range map[string][]byte{
+		"role":         mac("server", h, []byte("s"), []byte("c")),
+		"server nonce": mac("client", h, []byte("S"), []byte("c")),
+		"client nonce": mac("client", h, []byte("s"), []byte("C")),
+		"number":       mac("client", Hello{Service, "nodes", 2, 0, h.Secret}, []byte("s"), []byte("c")),
+		"group":        mac("client", Hello{Service, "clients", 1, 0, h.Secret}, []byte("s"), []byte("c")),
+		"purpose":      mac("client", Hello{ControlPort, "nodes", 1, 0, h.Secret}, []byte("s"), []byte("c")),
+		"secret":       mac("client", Hello{Service, "nodes", 1, 0, "another secret, as long"}, []byte("s"), []byte("c")),
+	} {
+		if bytes.Equal(base, other) {
+			t.Errorf("the proof does not depend on the %s", name)
+		}
+	}
+}
+
+// Garbage where a request belongs is answered Invalid, and ends the connection.
+func TestGarbageEndsTheConnection(t *testing.T) {
+	frame := func(b []byte) []byte { return append([]byte{0, 0, byte(len(b) >> 8), byte(len(b))}, b...) }
+	long, _ := codecs.request.appendFrame(nil, get(strings.Repeat("k", MaxKey+1)))
+	for _, test := range []struct {
+		name   string
+		bytes  []byte
+		answer []Code
+		want   string
+	}{
+		{"http", []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), []Code{Goodbye}, "length 1195725856 is not in 1..65536"},
+		{"tls", []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc}, []Code{Goodbye}, "is not in 1..65536"},
+		{"empty frame", []byte{0, 0, 0, 0}, []Code{Goodbye}, "length 0 is not in 1..65536"},
+		{"one byte too long", []byte{0, 1, 0, 1}, []Code{Goodbye}, "length 65537 is not in 1..65536"},
+		{"garbage in a frame", frame([]byte("garbage")), []Code{Invalid, Goodbye}, "not a message of the expected kind"},
+		{"no operation", frame(body(t, codecs.request, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
+		{"long key", long, []Code{Invalid, Goodbye}, "a key of 251 bytes is not in 1..250"},
+	} {
+		server, client := pair(t, Limits{})
+		done := make(chan struct{})
+		go func() { defer close(done); echo(server) }()
+		client.out = append(client.out, test.bytes...)
+		client.Flush()
+		var got []Code
+		for r := (Response{}); client.ReadResponse(&r); {
+			got = append(got, r.Code)
+		}
+		client.Close()
+		<-done
+		if !reflect.DeepEqual(got, test.answer) || client.Err() != io.EOF {
+			t.Errorf("%s: answers %v, then %v; want %v, then EOF", test.name, got, client.Err(), test.answer)
+		}
+		if err := server.Err(); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: the server's end says %v, want %q", test.name, err, test.want)
+		}
+	}
+}
+
+func TestBufferGrowsWithBytesReceived(t *testing.T) {
+	server, client := pair(t, Limits{})
+	client.out = append(client.out, 0, 1, 0, 0) // announces MaxFrame bytes, and sends 10
+	client.out = append(client.out, make([]byte, 10)...)
+	client.Flush()
+	client.Close()
+	if server.Ready() {
+		t.Error("half a frame is ready")
+	}
+	if got := cap(server.in); got > firstBuffer {
+		t.Errorf("14 bytes took a buffer of %d, want %d", got, firstBuffer)
+	}
+	if !errors.Is(server.Err(), io.ErrUnexpectedEOF) {
+		t.Errorf("the server's end says %v, want unexpected EOF", server.Err())
+	}
+}
+
+func TestLargestFrame(t *testing.T) {
+	server, client := pair(t, Limits{})
+	done := make(chan struct{})
+	go func() { defer close(done); echo(server) }()
+	put := Op{Kind: Put, Key: "k", Value: make([]byte, MaxValue)}
+	r := &Request{Ops: []Op{put, put, put, put}}
+	for codecs.request.size(r.size()) > MaxFrame {
+		r.Ops[3].Value = r.Ops[3].Value[1:]
+	}
+	if got := codecs.request.size(r.size()); got != MaxFrame {
+		t.Fatalf("the request takes %d bytes, want %d", got, MaxFrame)
+	}
+	if err := client.WriteRequest(r); err != nil {
+		t.Fatal(err)
+	}
+	var answer Response
+	if client.Flush(); !client.ReadResponse(&answer) {
+		t.Error(client.Err())
+	}
+	r.Ops[3].Key += "k"
+	if err := client.WriteRequest(r); err != ErrTooLarge {
+		t.Errorf("a request of one byte more: %v, want ErrTooLarge", err)
+	}
+	client.WriteRequest(get("k"))
+	if client.Flush(); !client.ReadResponse(&answer) {
+		t.Errorf("after a request that was too large to send: %v", client.Err())
+	}
+	client.Close()
+	<-done
+}
+
+func TestValuesThatDoNotFit(t *testing.T) {
+	server, client := pair(t, Limits{})
+	value := bytes.Repeat([]byte("v"), MaxValue)
+	results := []Result{{Found, value}, {Found, value}, {Found, value}, {Found, value}, {Found, []byte("small")}, {Status: Missing}}
+	server.WriteResponse(&Response{Code: OK, Results: results})
+	if !server.Flush() {
+		t.Fatal(server.Err())
+	}
+	var r Response
+	if !client.ReadResponse(&r) {
+		t.Fatal(client.Err())
+	}
+	var got []Status
+	for _, res := range r.Results {
+		got = append(got, res.Status)
+	}
+	want := []Status{Found, Found, Found, TooLarge, Found, Missing}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("statuses %v, want %v", got, want)
+	}
+	server.WriteResponse(&Response{Code: OK, Results: make([]Result, MaxOps)})
+	if server.Err() != nil {
+		t.Errorf("%d results: %v", MaxOps, server.Err())
+	}
+}
+
+// Deadlines, on a clock of the test's own.
+func TestDeadlines(t *testing.T) {
+	limits := Limits{Idle: time.Minute, Frame: 10 * time.Second, Write: 5 * time.Second}
+	frame, _ := codecs.request.appendFrame(nil, get("key"))
+	for _, test := range []struct {
+		name  string
+		act   func(peer net.Conn)
+		want  error
+		after time.Duration
+	}{
+		{"silence", func(net.Conn) {}, ErrIdle, limits.Idle},
+		{"half a frame", func(c net.Conn) { c.Write(frame[:5]) }, ErrSlow, limits.Frame},
+		{"a byte a second", func(c net.Conn) {
+			for i := range frame {
+				if _, err := c.Write(frame[i : i+1]); err != nil {
+					return
+				}
+				time.Sleep(time.Second) // the clock is synctest's
+			}
+		}, ErrSlow, limits.Frame},
+		{"a frame, then silence", func(c net.Conn) { c.Write(frame) }, ErrIdle, limits.Idle},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := newConn(nil, limits)
+				a, b := net.Pipe()
+				server.nc, server.server = a, true
+				go test.act(b)
+				start := time.Now()
+				for server.Ready() {
+					server.SkipRequest()
+				}
+				if got := time.Since(start); server.Err() != test.want || got != test.after {
+					t.Errorf("ended after %v with %v, want after %v with %v", got, server.Err(), test.after, test.want)
+				}
+				a.Close()
+				b.Close()
+			})
+		})
+	}
+	t.Run("nobody reads", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := net.Pipe()
+			defer b.Close()
+			server := newConn(a, limits)
+			server.server, server.talks = true, true
+			start := time.Now()
+			server.WriteResponse(&Response{Code: Busy})
+			if sent, took := server.Flush(), time.Since(start); sent || took != limits.Write {
+				t.Errorf("Flush says %v after %v, want false after %v", sent, took, limits.Write)
+			}
+			server.Close()
+			if took := time.Since(start); took != limits.Write {
+				t.Errorf("Close took until %v, want no longer: the connection is gone", took)
+			}
+		})
+	})
+}
+
+// Everything that had arrived when the server was stopped is answered, however
+// much it is; then comes a Goodbye.
+func TestStopTakesWhatHasArrived(t *testing.T) {
+	const requests = 5000 // many buffers
+	server, client := pair(t, Limits{Idle: time.Minute})
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for range requests {
+			client.WriteRequest(get("key"))
+		}
+		client.Flush()
+	}()
+	if !server.Ready() { // it has read, at most, its first buffer
+		t.Fatal(server.Err())
+	}
+	<-sent // on loopback, what is sent has arrived
+	server.Stop()
+	go echo(server)
+	answers := 0
+	for r := (Response{}); client.ReadResponse(&r) && r.Code == OK; {
+		answers++
+	}
+	if answers != requests {
+		t.Errorf("%d requests answered, want %d", answers, requests)
+	}
+	var r Response
+	if client.ReadResponse(&r) || client.Err() != io.EOF {
+		t.Errorf("after the Goodbye: %v, want EOF", client.Err())
+	}
+	client.Close()
+}
+
+func TestStopEndsAnIdleServer(t *testing.T) {
+	server, client := pair(t, Limits{Idle: time.Hour})
+	done := make(chan struct{})
+	go func() { defer close(done); echo(server) }()
+	server.Stop()
+	var r Response
+	if !client.ReadResponse(&r) || r.Code != Goodbye {
+		t.Errorf("an idle client is told %v (%v), want goodbye", r.Code, client.Err())
+	}
+	client.Close()
+	<-done
+	if server.Err() != ErrStopped {
+		t.Errorf("the server's end says %v, want %v", server.Err(), ErrStopped)
+	}
+}
+
+func TestAskEndsWithItsContext(t *testing.T) {
+	_, client := pair(t, Limits{})
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan error)
+	go func() {
+		_, err := client.Ask(ctx, &Control{Kind: Stats})
+		asked <- err
+	}()
+	cancel()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Errorf("Ask: %v, want context.Canceled", err)
+	}
+}
+
+func TestQuiet(t *testing.T) {
+	server, client := pair(t, Limits{})
+	if !client.Quiet() {
+		t.Error("an idle connection is not quiet")
+	}
+	server.Stop()
+	go echo(server)
+	var r Response
+	client.ReadResponse(&r)
+	if client.Quiet() {
+		t.Error("a closed connection is quiet")
+	}
+	client.Close()
+}
+
+// FuzzFrames feeds a server's end whatever comes: it must say false at the end,
+// not panic, and hold no more than one buffer.
+func FuzzFrames(f *testing.F) {
+	frame, _ := codecs.request.appendFrame(nil, sampleRequest())
+	f.Add(frame)
+	f.Add(append(bytes.Clone(frame), frame...))
+	f.Add(frame[:len(frame)-1])
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		c := newConn(&script{in: stream}, Limits{})
+		c.server, c.talks = true, true
+		echo(c)
+		if cap(c.in) > maxBuffer {
+			t.Errorf("a buffer of %d bytes", cap(c.in))
+		}
+		if c.Err() == nil {
+			t.Error("the stream has ended, and the connection has not")
+		}
+	})
+}
+
+// A script is a connection that plays back what is in it.
+type script struct {
+	net.Conn
+	in []byte
+}
+
+func (s *script) Read(p []byte) (int, error) {
+	if len(s.in) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, s.in)
+	s.in = s.in[n:]
+	return n, nil
+}
+func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
+func (s *script) Close() error                     { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }

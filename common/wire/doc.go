@@ -1,0 +1,25 @@
+// Package wire is how two processes of a cluster talk: a greeting, then frames,
+// each of them one gob value.
+//
+// The server speaks first. Its greeting (see Greet) has a fixed size and says
+// who it is and what it understands, so that two ends that disagree find out
+// before the first request, and a connection that nobody serves yet is known by
+// its silence. A client that is asked for a secret proves that it knows it, and
+// is proved the same, before anything is decoded.
+//
+// After that each direction is a sequence of frames:
+//
+//	4 bytes, big-endian: length n, 1 to MaxFrame
+//	n bytes: one gob value message, a Request or a Response (a Control on a control port)
+//
+// A frame can be taken off the wire whole without being decoded, and refused
+// unread. Type descriptions never travel (see codec), so hostile ones never
+// reach gob; the length, the type and the number of operations of a message are
+// looked at before gob is.
+//
+// What one connection can cost: a receive buffer of at most 64 KiB, which grows
+// with the bytes received and never with the bytes announced; at most 128 KiB of
+// unsent answers (MaxUnsent, and one more answer); and while a request is being
+// answered, its decoded form, at most 144 KiB (a frame's bytes, and MaxOps Ops of
+// 80 bytes).
+package wire

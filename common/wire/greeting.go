@@ -1,0 +1,236 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// Version of the protocol. Ends of different versions part at the greeting.
+const Version = 1
+
+// A Purpose says what a port is for.
+type Purpose uint8
+
+const (
+	Service     Purpose = iota + 1 // requests and responses
+	ControlPort                    // barrier and stats
+)
+
+func (p Purpose) String() string {
+	switch p {
+	case Service:
+		return "service"
+	case ControlPort:
+		return "control"
+	}
+	return fmt.Sprintf("Purpose(%d)", uint8(p))
+}
+
+// A Hello is what the two ends of a connection must agree on. A server gives its
+// own; a client gives the one it expects.
+type Hello struct {
+	Purpose     Purpose
+	Group       string // "nodes" or "clients"
+	Number      int    // the server's, in its group
+	Fingerprint uint64 // of the cluster's configuration
+	Secret      string // empty: no proof is asked for
+}
+
+// Limits bound how long one end waits for the other. 0 is no bound.
+type Limits struct {
+	Idle  time.Duration // for the first byte of a frame
+	Frame time.Duration // from there to its last byte; also for a proof
+	Write time.Duration // for one Flush
+}
+
+// The server speaks first, 64 bytes:
+//
+//	 0  8  magic
+//	 8  2  version
+//	10  1  purpose
+//	11  1  1 if a proof is asked for
+//	12  4  the server's number
+//	16  8  fingerprint of the cluster's configuration
+//	24  8  digest of the types that travel
+//	32 32  nonce
+//
+// or, where it has no place for the connection, 64 bytes of text that begin with
+// "lockstep: ".
+const (
+	greetingSize = 64
+	magic        = "lockstep"
+	refusal      = magic + ": "
+	nonceSize    = 32
+	proofSize    = nonceSize + sha256.Size // the client's; the server answers with sha256.Size
+)
+
+var byteOrder = binary.BigEndian
+
+var (
+	// ErrRefused is returned by Open where the server said that it has no place.
+	ErrRefused = errors.New("connection refused by the server")
+	// ErrMismatch is returned by Open where the two ends disagree about who they
+	// are or what they speak: trying again does not help.
+	ErrMismatch = errors.New("the two ends disagree")
+)
+
+// Greet writes the greeting of a server to nc, which is then the Conn's. It does
+// not wait for the client: a greeting fits any socket's buffer, and the client's
+// proof is read by the first Ready.
+func Greet(nc net.Conn, h Hello, l Limits) (*Conn, error) {
+	g := make([]byte, greetingSize)
+	copy(g, magic)
+	byteOrder.PutUint16(g[8:], Version)
+	g[10] = byte(h.Purpose)
+	if h.Secret != "" {
+		g[11] = 1
+	}
+	byteOrder.PutUint32(g[12:], uint32(h.Number))
+	byteOrder.PutUint64(g[16:], h.Fingerprint)
+	byteOrder.PutUint64(g[24:], digest)
+	rand.Read(g[32:])
+	c := newConn(nc, l)
+	c.server, c.hello = true, h
+	if h.Secret != "" {
+		c.nonce = bytes.Clone(g[32:])
+	}
+	c.out = g
+	if !c.Flush() {
+		nc.Close()
+		return nil, c.err
+	}
+	c.talks = h.Purpose == Service && h.Secret == ""
+	return c, nil
+}
+
+// Refuse writes why to nc in place of a greeting, at most 53 bytes of it, and
+// closes nc.
+func Refuse(nc net.Conn, why string) {
+	g := bytes.Repeat([]byte(" "), greetingSize)
+	copy(g, refusal+why)
+	g[greetingSize-1] = '\n'
+	nc.SetWriteDeadline(time.Now().Add(time.Second))
+	nc.Write(g)
+	nc.Close()
+}
+
+// Open reads the greeting of a server from nc, which is then the Conn's, and
+// makes sure that it is the one expected. It waits for as long as ctx allows: a
+// server that is not serving yet is silent. With a secret both ends prove that
+// they know it, the client first. On an error nc is closed, and nothing was sent
+// that a server could take for a request.
+func Open(ctx context.Context, nc net.Conn, h Hello, l Limits) (*Conn, error) {
+	c := newConn(nc, l)
+	release := c.Bind(ctx)
+	err := c.open(h)
+	if !release() {
+		err = ctx.Err()
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Conn) open(h Hello) error {
+	g := make([]byte, greetingSize)
+	if _, err := io.ReadFull(c.nc, g); err != nil {
+		return fmt.Errorf("reading the greeting: %w", err)
+	}
+	if bytes.HasPrefix(g, []byte(refusal)) {
+		return fmt.Errorf("%w: %q", ErrRefused, bytes.TrimSpace(g[len(refusal):]))
+	}
+	if err := h.check(g); err != nil {
+		return fmt.Errorf("%w: %w", ErrMismatch, err)
+	}
+	if h.Secret == "" {
+		return nil
+	}
+	return c.prove(h, g[32:])
+}
+
+// check compares a greeting with the one expected.
+func (h Hello) check(g []byte) error {
+	if !bytes.HasPrefix(g, []byte(magic)) {
+		return fmt.Errorf("this is no lockstep server: it says %q", g[:16])
+	}
+	if v := byteOrder.Uint16(g[8:]); v != Version {
+		return fmt.Errorf("the server speaks version %d, this program version %d", v, Version)
+	}
+	if d := byteOrder.Uint64(g[24:]); d != digest {
+		return errors.New("the server's message types differ from this program's: build both from one source")
+	}
+	if p := Purpose(g[10]); p != h.Purpose {
+		return fmt.Errorf("this is a %v port, not a %v port", p, h.Purpose)
+	}
+	if n := int(byteOrder.Uint32(g[12:])); n != h.Number {
+		return fmt.Errorf("this is number %d, not %d: are the addresses in the same order everywhere?", n, h.Number)
+	}
+	if f := byteOrder.Uint64(g[16:]); f != h.Fingerprint {
+		return fmt.Errorf("the server's configuration has other nodes (fingerprint %016x, here %016x)", f, h.Fingerprint)
+	}
+	switch asked := g[11] != 0; {
+	case asked && h.Secret == "":
+		return errors.New("the server asks for a secret, and there is none here (property secret, or LOCKSTEP_SECRET)")
+	case !asked && h.Secret != "":
+		return errors.New("the server asks for no secret, and so cannot be told from a stranger")
+	}
+	return nil
+}
+
+// prove sends this client's proof and waits for the server's.
+func (c *Conn) prove(h Hello, serverNonce []byte) error {
+	clientNonce := make([]byte, nonceSize)
+	rand.Read(clientNonce)
+	c.out = append(append(c.out, clientNonce...), mac("client", h, serverNonce, clientNonce)...)
+	if !c.Flush() {
+		return c.err
+	}
+	answer, ok := c.readFull(sha256.Size)
+	if !ok {
+		return fmt.Errorf("%w: no proof from the server (is the secret the same on both sides?): %w", ErrMismatch, c.err)
+	}
+	if !hmac.Equal(answer, mac("server", h, serverNonce, clientNonce)) {
+		return fmt.Errorf("%w: the server does not know the secret", ErrMismatch)
+	}
+	return nil
+}
+
+// proved reads the client's proof and answers it. Nothing is decoded before.
+func (c *Conn) proved() bool {
+	proof, ok := c.readFull(proofSize)
+	if !ok {
+		return false
+	}
+	serverNonce, clientNonce := c.nonce, bytes.Clone(proof[:nonceSize])
+	c.nonce = nil
+	if !hmac.Equal(proof[nonceSize:], mac("client", c.hello, serverNonce, clientNonce)) {
+		c.err = ErrSecret
+		return false
+	}
+	c.talks = c.hello.Purpose == Service
+	c.out = append(c.out, mac("server", c.hello, serverNonce, clientNonce)...)
+	return c.Flush()
+}
+
+// mac is the proof that an end of this role knows the secret: made for this
+// purpose and this server, and for these two nonces, so that it is of no use
+// anywhere else or at any other time.
+func mac(role string, h Hello, serverNonce, clientNonce []byte) []byte {
+	m := hmac.New(sha256.New, []byte(h.Secret))
+	// %q keeps the fields apart whatever they hold.
+	fmt.Fprintf(m, "lockstep %q %d %d %q %d ", role, Version, h.Purpose, h.Group, h.Number)
+	m.Write(serverNonce)
+	m.Write(clientNonce)
+	return m.Sum(nil)
+}

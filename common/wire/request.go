@@ -1,0 +1,152 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Validate says which rule a request breaks, if it breaks one.
+func (r *Request) Validate() error {
+	if n := len(r.Ops); n < 1 || n > MaxOps {
+		return fmt.Errorf("%d operations are not in 1..%d", n, MaxOps)
+	}
+	for i, op := range r.Ops {
+		if err := op.validate(); err != nil {
+			return fmt.Errorf("operation %d of %d: %w", i+1, len(r.Ops), err)
+		}
+	}
+	return nil
+}
+
+func (op *Op) validate() error {
+	switch {
+	case op.Kind < Get || op.Kind > CompareAndSwap:
+		return fmt.Errorf("there is no operation of kind %d", uint8(op.Kind))
+	case len(op.Key) < 1 || len(op.Key) > MaxKey:
+		return fmt.Errorf("a key of %d bytes is not in 1..%d", len(op.Key), MaxKey)
+	case len(op.Value) > MaxValue:
+		return fmt.Errorf("a value of %d bytes is not in 0..%d", len(op.Value), MaxValue)
+	case len(op.Old) > MaxValue:
+		return fmt.Errorf("an expected value of %d bytes is not in 0..%d", len(op.Old), MaxValue)
+	case op.Absent && len(op.Old) > 0:
+		return errors.New("a value is expected, and none")
+	}
+	return nil
+}
+
+// ReadRequest takes the next request that has been received whole, and reports
+// whether there was one; it does not wait. A frame that is no valid request is
+// answered Invalid and ends the connection.
+func (c *Conn) ReadRequest(r *Request) bool {
+	frame, ok := c.take()
+	if !ok {
+		return false
+	}
+	err := codecs.request.decode(frame, r)
+	if err == nil {
+		err = r.Validate()
+	}
+	if err != nil {
+		c.WriteResponse(&Response{Code: Invalid})
+		c.fail("reading a request", err)
+		return false
+	}
+	return true
+}
+
+// SkipRequest takes the next request unread, and reports whether there was one.
+func (c *Conn) SkipRequest() bool {
+	_, ok := c.take()
+	return ok
+}
+
+// WriteResponse adds an answer to what Flush will send. Values that no longer
+// fit the frame are left out, and their results become TooLarge.
+func (c *Conn) WriteResponse(r *Response) {
+	const frameCost = 16 // bytes at most: length, type, code, count and end
+	room := MaxFrame - frameCost - len(r.Results)*(&Result{Status: TooLarge}).size()
+	for i := range r.Results {
+		if cost := bytesField(len(r.Results[i].Value)); cost <= room {
+			room -= cost
+		} else {
+			r.Results[i] = Result{Status: TooLarge}
+		}
+	}
+	var err error
+	if c.out, err = codecs.response.appendFrame(c.out, r); err != nil {
+		c.fail("writing an answer", err)
+	}
+}
+
+// WriteRequest adds a request to what Flush will send. On an error (the request
+// breaks a rule, or does not fit a frame) nothing is added, and the connection
+// is as good as before.
+func (c *Conn) WriteRequest(r *Request) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	out, err := codecs.request.appendFrame(c.out, r)
+	c.out = out
+	return err
+}
+
+// ReadResponse waits for the next answer, and reports whether there was one.
+func (c *Conn) ReadResponse(r *Response) bool {
+	if !c.Ready() {
+		return false
+	}
+	frame, _ := c.take()
+	if err := codecs.response.decode(frame, r); err != nil {
+		c.fail("reading an answer", err)
+		return false
+	}
+	return true
+}
+
+// ReadControl takes the next control message that has been received whole, and
+// reports whether there was one; it does not wait.
+func (c *Conn) ReadControl(m *Control) bool {
+	frame, ok := c.take()
+	if !ok {
+		return false
+	}
+	if err := codecs.control.decode(frame, m); err != nil {
+		c.fail("reading a control message", err)
+		return false
+	}
+	return true
+}
+
+// WriteControl adds a control message to what Flush will send.
+func (c *Conn) WriteControl(m *Control) {
+	var err error
+	if c.out, err = codecs.control.appendFrame(c.out, m); err != nil {
+		c.fail("writing a control message", err)
+	}
+}
+
+// Ask sends one control message and waits for the answer, until ctx ends.
+func (c *Conn) Ask(ctx context.Context, question *Control) (answer Control, err error) {
+	release := c.Bind(ctx)
+	c.WriteControl(question)
+	ok := c.Flush() && c.Ready() && c.ReadControl(&answer)
+	if !release() {
+		return Control{}, ctx.Err()
+	}
+	if !ok {
+		if c.err == io.EOF {
+			return Control{}, io.ErrUnexpectedEOF
+		}
+		return Control{}, c.err
+	}
+	return answer, nil
+}
+
+// fail ends the connection for a reason that is not the network's.
+func (c *Conn) fail(doing string, err error) {
+	if c.err == nil {
+		c.err = fmt.Errorf("%s: %w: %w", doing, ErrMalformed, err)
+	}
+}

@@ -1,0 +1,96 @@
+package wire
+
+import "math/bits"
+
+// The exact length of a message as gob writes it. Gob drops what follows a value
+// inside its message; a message of another length than this has something there,
+// or spends bytes where none are needed, and is refused.
+
+// size of a message whose struct takes n bytes.
+func (c *codec[T]) size(n int) int {
+	n += len(c.head)
+	return uintSize(uint64(n)) + n
+}
+
+func (r *Request) size() int {
+	n := 1 // the end of a struct
+	if len(r.Ops) > 0 {
+		n += 1 + uintSize(uint64(len(r.Ops)))
+	}
+	for i := range r.Ops {
+		op := &r.Ops[i]
+		n += uintField(uint64(op.Kind)) + bytesField(len(op.Key)) + bytesField(len(op.Value)) +
+			bytesField(len(op.Old)) + boolField(op.Absent) + 1
+	}
+	return n
+}
+
+func (r *Response) size() int {
+	n := uintField(uint64(r.Code)) + 1
+	if len(r.Results) > 0 {
+		n += 1 + uintSize(uint64(len(r.Results)))
+	}
+	for i := range r.Results {
+		n += r.Results[i].size()
+	}
+	return n
+}
+
+func (r *Result) size() int {
+	return uintField(uint64(r.Status)) + bytesField(len(r.Value)) + 1
+}
+
+func (m *Control) size() int {
+	n := uintField(uint64(m.Kind)) + bytesField(len(m.Group)) + intField(m.Round) + intField(m.From) + intField(m.To) +
+		uintField(m.Incarnation) + bytesField(len(m.Fingerprint)) + boolField(m.Ready) + boolField(m.Passed) +
+		bytesField(len(m.Payload)) + 1
+	if len(m.Seen) > 0 {
+		n += 1 + uintSize(uint64(len(m.Seen)))
+	}
+	for _, incarnation := range m.Seen {
+		n += uintSize(incarnation)
+	}
+	return n
+}
+
+// A field is one byte, how far it is from the last one sent, and its value. Zero
+// values are left out.
+
+func uintField(n uint64) int {
+	if n == 0 {
+		return 0
+	}
+	return 1 + uintSize(n)
+}
+
+// An int travels shifted left by one, or, if it is negative, as its complement
+// shifted and one more.
+func intField(n int) int {
+	if n < 0 {
+		return uintField(uint64(^n)<<1 | 1)
+	}
+	return uintField(uint64(n) << 1)
+}
+
+func boolField(b bool) int {
+	if !b {
+		return 0
+	}
+	return 2
+}
+
+func bytesField(n int) int {
+	if n == 0 {
+		return 0
+	}
+	return 1 + uintSize(uint64(n)) + n
+}
+
+// uintSize is the length of an unsigned integer: one byte below 128, or a byte of
+// count and as many as it takes.
+func uintSize(n uint64) int {
+	if n < 128 {
+		return 1
+	}
+	return 1 + (bits.Len64(n)+7)/8
+}

@@ -1,0 +1,5 @@
+package main
+
+import "lockstep/common/node"
+
+func main() { node.Main(serve) }

@@ -1,0 +1,42 @@
+package main
+
+import "sync"
+
+// A pool runs jobs on a fixed number of workers. At most one job a worker is in
+// progress, and at most a queue of them waits.
+type pool struct {
+	jobs    chan func() // its buffer is the queue
+	workers sync.WaitGroup
+}
+
+// newPool starts the workers. Each ends at close.
+func newPool(workers, queue int) *pool {
+	p := &pool{jobs: make(chan func(), queue)}
+	for range workers {
+		p.workers.Go(func() {
+			for job := range p.jobs {
+				job()
+			}
+		})
+	}
+	return p
+}
+
+// run has a worker do job, and returns true when it is done; or false, at once,
+// if all workers are busy and the queue is full.
+func (p *pool) run(job func()) bool {
+	done := make(chan struct{})
+	select {
+	case p.jobs <- func() { defer close(done); job() }:
+		<-done
+		return true
+	default:
+		return false
+	}
+}
+
+// close ends the workers, once all jobs are done. Nothing may run afterwards.
+func (p *pool) close() {
+	close(p.jobs)
+	p.workers.Wait()
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"hash/maphash"
+	"slices"
+
+	"lockstep/common/metrics"
+	"lockstep/common/node"
+	"lockstep/common/table"
+	"lockstep/common/wire"
+)
+
+// A store is the node's table in many buckets. Safe for concurrent use. Who
+// needs several locks takes them in ascending order of their buckets.
+type store struct {
+	seed    maphash.Seed
+	buckets []bucket
+}
+
+type bucket struct {
+	mu    metrics.Mutex // a sync.Mutex that counts; guards table
+	table *table.Table
+}
+
+func newStore(n *node.Node) *store {
+	s := &store{seed: maphash.MakeSeed(), buckets: make([]bucket, n.Config.Server.Buckets)}
+	for i := range s.buckets {
+		s.buckets[i].table = n.NewTable()
+		n.Stats.Watch(&s.buckets[i].mu)
+	}
+	return s
+}
+
+// apply executes the operations of one request, as one atomic step.
+func (s *store) apply(ops []wire.Op) []wire.Result {
+	held := make([]int, len(ops))
+	for i, op := range ops {
+		held[i] = s.bucket(op.Key)
+	}
+	slices.Sort(held)
+	held = slices.Compact(held) // each once: a Mutex cannot be taken twice
+	for _, i := range held {
+		s.buckets[i].mu.Lock()
+	}
+	defer func() {
+		for _, i := range held {
+			s.buckets[i].mu.Unlock()
+		}
+	}()
+	return table.Apply(ops, func(key string) *table.Table { return s.buckets[s.bucket(key)].table })
+}
+
+// bucket is the number of the key's bucket. Its hash is not the one that chose
+// the node (the keys of one node fill all its buckets), and its seed is this
+// process's own (nobody can choose keys that share a bucket).
+func (s *store) bucket(key string) int {
+	return int(maphash.String(s.seed, key) % uint64(len(s.buckets)))
+}
