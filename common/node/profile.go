@@ -1,0 +1,53 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
+	"runtime/trace"
+)
+
+// startProfile starts to profile the process into dir, unless dir is empty. The
+// function that it returns writes the files: cpu, heap, block and mutex for
+// go tool pprof, trace for go tool trace.
+func startProfile(dir string) (stop func() error, err error) {
+	if dir == "" {
+		return func() error { return nil }, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	create := func(name string) *os.File {
+		f, e := os.Create(filepath.Join(dir, name))
+		err = errors.Join(err, e)
+		return f
+	}
+	files := make(map[string]*os.File)
+	for _, name := range []string{"cpu", "trace", "heap", "block", "mutex"} {
+		files[name] = create(name + ".out")
+	}
+	if err == nil {
+		err = errors.Join(pprof.StartCPUProfile(files["cpu"]), trace.Start(files["trace"]))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("profiling into %s: %w", dir, err)
+	}
+	runtime.SetBlockProfileRate(10_000) // one event in 10 µs of blocking
+	runtime.SetMutexProfileFraction(10) // one in 10 contentions
+	return func() error {
+		pprof.StopCPUProfile()
+		trace.Stop()
+		runtime.GC() // so that heap shows what is in use
+		var err error
+		for _, name := range []string{"heap", "block", "mutex"} {
+			err = errors.Join(err, pprof.Lookup(name).WriteTo(files[name], 0))
+		}
+		for _, f := range files {
+			err = errors.Join(err, f.Close())
+		}
+		return err
+	}, nil
+}
