@@ -62,21 +62,29 @@ type Client struct {
 	dials, retries, refusals, unknown atomic.Int64
 }
 
-// Dial connects to the nodes of cfg, in ascending order, and waits to be greeted
-// by each until ctx ends: two clients of a server that takes one client at a time
-// then cannot each hold the node that the other waits for. A node that is down
-// does not keep Dial from succeeding, unless all are; one that disagrees about
-// the cluster, the program or the secret does.
+// New returns a Client that connects to a node when it first needs to. cfg must be
+// valid, as cluster.Load returns it.
+func New(cfg cluster.Config) *Client {
+	cl := &Client{cfg: cfg}
+	cl.ctx, cl.cancel = context.WithCancel(context.Background())
+	for i := range cfg.Nodes {
+		cl.peers = append(cl.peers, newPeer(cl, i))
+	}
+	return cl
+}
+
+// Dial returns a Client that is connected to the nodes of cfg: it dials them in
+// ascending order, and waits to be greeted by each until ctx ends. Two clients of
+// servers that take one client at a time then cannot each hold the node that the
+// other waits for. A node that is down does not keep Dial from succeeding, unless
+// all are; one that disagrees about the cluster, the program or the secret does.
 func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cl := &Client{cfg: cfg}
-	cl.ctx, cl.cancel = context.WithCancel(context.Background())
+	cl := New(cfg)
 	down := 0
-	for i := range cfg.Nodes {
-		p := newPeer(cl, i)
-		cl.peers = append(cl.peers, p)
+	for _, p := range cl.peers {
 		c, err := p.get(ctx, true)
 		switch {
 		case err == nil:

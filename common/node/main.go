@@ -178,7 +178,7 @@ func (n *Node) run(stage string, serve Serve, stops <-chan string) error {
 	b := barrier.New(control, barrier.Config{
 		Group: "nodes", Self: n.Self, Peers: peers,
 		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret,
-		Log: n.Log, Stats: n.statsAnswer,
+		Log: n.Log, Stats: func() []byte { return n.statsAnswer(stage) },
 	})
 	defer b.Close()
 
@@ -214,8 +214,10 @@ func (n *Node) run(stage string, serve Serve, stops <-chan string) error {
 	return fmt.Errorf("%w (%d connections open)", errCutShort, n.Stats.Open.Load())
 }
 
-func (n *Node) statsAnswer() []byte {
-	answer, err := json.Marshal(n.Stats.Snapshot())
+func (n *Node) statsAnswer(stage string) []byte {
+	snapshot := n.Stats.Snapshot()
+	snapshot.Stage = stage
+	answer, err := json.Marshal(snapshot)
 	if err != nil {
 		n.Log.Error("encoding statistics", "err", err)
 	}

@@ -235,8 +235,6 @@ func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wir
 			return wire.Response{Code: wire.WrongNode}
 		}
 	}
-	n.Stats.Requests.Add(1)
-	n.Stats.Ops.Add(int64(len(ops)))
 	defer func() {
 		if p := recover(); p != nil {
 			n.Stats.Panics.Add(1)
@@ -248,6 +246,8 @@ func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wir
 	if len(results) != len(ops) {
 		panic(fmt.Sprintf("apply answered %d operations with %d results", len(ops), len(results)))
 	}
+	n.Stats.Requests.Add(1)
+	n.Stats.Ops.Add(int64(len(ops)))
 	return wire.Response{Code: wire.OK, Results: results}
 }
 

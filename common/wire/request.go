@@ -83,13 +83,17 @@ func (c *Conn) WriteResponse(r *Response) {
 // WriteRequest adds a request to what Flush will send. On an error (the request
 // breaks a rule, or does not fit a frame) nothing is added, and the connection
 // is as good as before.
-func (c *Conn) WriteRequest(r *Request) error {
-	if err := r.Validate(); err != nil {
-		return err
-	}
-	out, err := codecs.request.appendFrame(c.out, r)
-	c.out = out
+func (c *Conn) WriteRequest(r *Request) (err error) {
+	c.out, err = AppendRequest(c.out, r)
 	return err
+}
+
+// AppendRequest appends the frame of a request to dst. On an error dst is unchanged.
+func AppendRequest(dst []byte, r *Request) ([]byte, error) {
+	if err := r.Validate(); err != nil {
+		return dst, err
+	}
+	return codecs.request.appendFrame(dst, r)
 }
 
 // ReadResponse waits for the next answer, and reports whether there was one.

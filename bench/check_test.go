@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+	"testing"
+
+	"lockstep/common/cluster"
+	"lockstep/common/wire"
+)
+
+// A fakeServer answers as DESIGN's table does.
+type fakeServer struct {
+	mu     sync.Mutex
+	values map[string][]byte
+}
+
+func (f *fakeServer) do(ops []wire.Op) []wire.Result {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	results := make([]wire.Result, len(ops))
+	failed := false
+	for i, op := range ops {
+		results[i].Status = wire.Aborted
+		value, ok := f.values[op.Key]
+		if op.Kind == wire.CompareAndSwap && (ok == op.Absent || !bytes.Equal(value, op.Old)) {
+			results[i].Status = wire.Mismatch
+			failed = true
+		}
+	}
+	if failed {
+		return results
+	}
+	for i, op := range ops {
+		value, ok := f.values[op.Key]
+		found := map[bool]wire.Status{true: wire.Found, false: wire.Missing}
+		stored := map[bool]wire.Status{true: wire.Replaced, false: wire.Created}
+		deleted := map[bool]wire.Status{true: wire.Deleted, false: wire.Missing}
+		switch op.Kind {
+		case wire.Get:
+			results[i] = wire.Result{Status: found[ok], Value: value}
+		case wire.Put:
+			results[i].Status = stored[ok]
+			f.values[op.Key] = bytes.Clone(op.Value)
+		case wire.Delete:
+			results[i].Status = deleted[ok]
+			delete(f.values, op.Key)
+		case wire.CompareAndSwap:
+			results[i].Status = wire.Swapped
+			f.values[op.Key] = bytes.Clone(op.Value)
+		}
+	}
+	return results
+}
+
+func TestCheck(t *testing.T) {
+	good := appendValue(nil, "key-0", newStamp(9, 9), 30)
+	for _, test := range []struct {
+		mix    cluster.Mix
+		batch  int
+		answer wire.Result // to each operation
+		want   string      // what the operation is counted as
+	}{
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Found, Value: good}, "ok"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Found, Value: good[:29]}, "wrong"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Found}, "wrong"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Missing}, "miss"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Unknown}, ""},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.NotRun}, ""},
+		{cluster.Mix{Get: 100}, 1, wire.Result{}, "wrong"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.TooLarge}, "wrong"},
+		{cluster.Mix{Get: 100}, 2, wire.Result{Status: wire.Aborted}, "wrong"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Created}, "wrong"},
+		{cluster.Mix{Put: 100}, 1, wire.Result{Status: wire.Created}, "ok"},
+		{cluster.Mix{Put: 100}, 1, wire.Result{Status: wire.Replaced}, "ok"},
+		{cluster.Mix{Put: 100}, 1, wire.Result{Status: wire.Missing}, "wrong"},
+		{cluster.Mix{Delete: 100}, 1, wire.Result{Status: wire.Deleted}, "ok"},
+		{cluster.Mix{Delete: 100}, 1, wire.Result{Status: wire.Missing}, "miss"},
+		{cluster.Mix{Delete: 100}, 1, wire.Result{Status: wire.Found, Value: good}, "wrong"},
+		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Swapped}, "ok"},
+		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Mismatch}, "mismatch"},
+		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Aborted}, "wrong"},
+		{cluster.Mix{CAS: 100}, 2, wire.Result{Status: wire.Aborted}, "mismatch"},
+		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Missing}, "wrong"},
+	} {
+		s := newTestWorkload(t, func(w *cluster.Workload) { w.Mix, w.Batch, w.Keys = test.mix, test.batch, 1 }).source(0)
+		s.next()
+		answers := make([]wire.Result, test.batch)
+		for i := range answers {
+			answers[i] = test.answer
+		}
+		var r result
+		s.check(answers, &r)
+		n := int64(test.batch)
+		want := map[string][4]int64{"": {}, "ok": {n, 0, 0, 0}, "miss": {n, n, 0, 0}, "mismatch": {n, 0, n, 0}, "wrong": {0, 0, 0, n}}
+		if got := [4]int64{r.ok, r.misses, r.mismatches, r.wrong}; got != want[test.want] {
+			t.Errorf("%v, batch %d, answered %v: ok, misses, mismatches, wrong = %v, want %q",
+				test.mix, test.batch, test.answer.Status, got, test.want)
+		}
+		if (r.wrong > 0) != (r.firstWrong != nil) {
+			t.Errorf("%v answered %v: %d wrong, and the error is %v", test.mix, test.answer.Status, r.wrong, r.firstWrong)
+		}
+	}
+}
+
+func TestCheckCountsAnswers(t *testing.T) {
+	s := newTestWorkload(t, func(w *cluster.Workload) { w.Batch = 2 }).source(0)
+	s.next()
+	var r result
+	s.check(make([]wire.Result, 1), &r)
+	if r.wrong != 1 || !strings.Contains(r.firstWrong.Error(), "1 answers to 2 operations") {
+		t.Errorf("one answer to two operations: %d wrong, %v", r.wrong, r.firstWrong)
+	}
+}

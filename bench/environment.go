@@ -1,0 +1,44 @@
+package main
+
+import (
+	"os"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// An Environment is where, when and by which command something was measured.
+type Environment struct {
+	Time     time.Time `json:"time"`
+	Command  []string  `json:"command"` // the program and its arguments
+	Go       string    `json:"go"`
+	OS       string    `json:"os"`
+	Arch     string    `json:"arch"`
+	CPUs     int       `json:"cpus"`      // that the client may use at once
+	CPUModel string    `json:"cpu_model"` // "": not known
+	Shared   bool      `json:"shared"`    // the servers run on the same ones
+}
+
+func environment(shared bool) Environment {
+	return Environment{
+		Time:    time.Now().UTC().Truncate(time.Second),
+		Command: os.Args,
+		Go:      runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
+		CPUs: runtime.GOMAXPROCS(0), CPUModel: cpuModel("/proc/cpuinfo"), Shared: shared,
+	}
+}
+
+// cpuModel reads the processor's name from where Linux tells it, on most of its
+// architectures; elsewhere there is no such file.
+func cpuModel(path string) string {
+	info, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(info)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// inFlight is the mean number of requests under way in the round, by Little's law:
+// requests a second × mean response time. In a closed loop it is the number of
+// connections that were served, each always with a request or more under way; a
+// generator for which it is not is broken, or spends its time on itself.
+func (r *result) inFlight() float64 {
+	busy := time.Duration(r.latency.Count())*r.latency.Mean() + r.failed
+	return float64(busy) / float64(max(r.dur, 1))
+}
+
+// cores is how many cores the CPU time kept busy in the round: by the utilization law,
+// requests a second × CPU time a request. It cannot be above the number of cores.
+func (r *result) cores(cpu time.Duration) float64 {
+	return float64(cpu) / float64(max(r.dur, 1))
+}
+
+// breaksLittle returns how a round of a closed loop, with depth requests in flight on
+// each connection, breaks Little's law; "" if it does not.
+func (r *result) breaksLittle(depth int) string {
+	want := float64((r.connections - r.starved) * depth)
+	got := r.inFlight()
+	// At the end of a round each connection has a request cut off, or none to send any more.
+	ends := want * float64(r.latency.Max()) / float64(max(r.dur, 1))
+	switch {
+	case got > 1.05*want:
+		return fmt.Sprintf("Little's law: throughput × mean response is %s, with %s requests in flight at most", three(got), three(want))
+	case got < 0.9*want-ends:
+		return fmt.Sprintf("Little's law: throughput × mean response is only %s, with %s requests in flight: "+
+			"the client spends the rest on itself", three(got), three(want))
+	}
+	return ""
+}
+
+// breaksUtilization returns how a round in which servers and client shared this many
+// cores breaks the utilization law; "" if it does not.
+func (r *result) breaksUtilization(cores int) string {
+	if used := r.cores(r.serverCPU + r.clientCPU); used > 1.05*float64(cores) {
+		return fmt.Sprintf("utilization law: throughput × CPU a request is %s cores, and there are %d", three(used), cores)
+	}
+	return ""
+}
+
+// invalid returns why a round measured the client rather than the servers; "" if it
+// did not. cores is how many the client may use.
+func (r *result) invalid(cores int) string {
+	if r.slip != nil {
+		// A millisecond is the finest step in which all systems can wait. From there on
+		// the client may be a quarter of what the report says of the servers.
+		slip, response := r.slip.Quantile(0.99), r.latency.Quantile(0.99)
+		if slip > time.Millisecond && slip > response/4 {
+			return fmt.Sprintf("the client was late although a connection was free: by %s at p99, in a response of %s",
+				span(slip), span(response))
+		}
+	}
+	client, server := r.cores(r.clientCPU), r.cores(r.serverCPU)
+	if server > 0 && client >= 0.9*float64(cores) && server < client/2 {
+		return fmt.Sprintf("the client used up its CPU, %s of %d cores, and the servers idled with %s",
+			three(client), cores, three(server))
+	}
+	return ""
+}

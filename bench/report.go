@@ -1,0 +1,164 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+)
+
+// A Report is what a run of bench measured, and the content of the file that -o
+// names: version 1 of its schema. All times are in nanoseconds.
+type Report struct {
+	Schema  int            `json:"schema"`
+	Env     Environment    `json:"env"`
+	Config  cluster.Config `json:"config"` // without the secret
+	Runs    []Run          `json:"runs"`   // every round, in the order in which they ran
+	Summary []Summary      `json:"summary"`
+	Verdict string         `json:"verdict"` // "ok", or why not: "invalid: …", "wrong data: …", "interrupted"
+
+	stages []string // in the order of the table; the first is the baseline
+}
+
+// A Run is one round of one stage.
+type Run struct {
+	Stage        string           `json:"stage"`
+	Round        int              `json:"round"` // from 1; the rounds of one number stood next to each other
+	Dur          time.Duration    `json:"dur_ns"`
+	Requests     int64            `json:"requests"`   // answered
+	OK           int64            `json:"ok"`         // operations answered
+	Misses       int64            `json:"misses"`     // of ok: the key had no value
+	Mismatches   int64            `json:"mismatches"` // of ok: not done because of a failed compare
+	Errors       map[string]int64 `json:"errors"`     // requests that failed, by kind
+	Unfinished   int64            `json:"unfinished"` // requests due or under way at the end
+	Wrong        int64            `json:"wrong"`      // answers that cannot be right
+	Connections  int              `json:"connections"`
+	Starved      int              `json:"starved"`       // connections that completed nothing
+	NeverGreeted int              `json:"never_greeted"` // of the starved
+	OpsPerSecond float64          `json:"ops_per_s"`
+	Latency      Latency          `json:"latency_ns"`                // of the requests answered
+	Slip         *Latency         `json:"slip_ns"`                   // open loop: by how much the client was late; or null
+	ServerCPU    float64          `json:"server_cpu_ns_per_request"` // of the requests answered or failed; 0: not known
+	ClientCPU    float64          `json:"client_cpu_ns_per_request"`
+	InFlight     float64          `json:"in_flight"`    // throughput × mean response (Little's law)
+	ServerCores  float64          `json:"server_cores"` // throughput × CPU a request (utilization law)
+	ClientCores  float64          `json:"client_cores"`
+	Invalid      string           `json:"invalid,omitempty"`  // why the client was measured instead
+	Warnings     []string         `json:"warnings,omitempty"` // the laws that it breaks, and the like
+
+	Histogram *metrics.Histogram `json:"histogram"` // what Latency was read from
+}
+
+// Latency is what a histogram says of a kind of time.
+type Latency struct {
+	P50  time.Duration `json:"p50"`
+	P90  time.Duration `json:"p90"`
+	P99  time.Duration `json:"p99"`
+	P999 time.Duration `json:"p999"`
+	Max  time.Duration `json:"max"`
+	Mean time.Duration `json:"mean"`
+}
+
+func newLatency(h *metrics.Histogram) Latency {
+	return Latency{h.Quantile(0.5), h.Quantile(0.9), h.Quantile(0.99), h.Quantile(0.999), h.Max(), h.Mean()}
+}
+
+// newReport returns the report of a run that is about to begin. shared says that
+// servers and client run on this machine, and so share its cores.
+func newReport(cfg cluster.Config, stages []string, shared bool) *Report {
+	cfg.Secret = ""
+	return &Report{Schema: 1, Env: environment(shared), Config: cfg, Verdict: "ok", stages: stages,
+		Runs: []Run{}, Summary: []Summary{}}
+}
+
+// add adds a round of a stage, and brings Summary and Verdict up to date. The report
+// keeps r's histogram.
+func (rep *Report) add(stage string, round int, r *result) {
+	run := newRun(r)
+	run.Stage, run.Round = stage, round
+	run.Invalid = r.invalid(rep.Env.CPUs)
+	if rep.Config.Workload.Rate == 0 {
+		run.warn(r.breaksLittle(rep.Config.Workload.Depth))
+	}
+	if rep.Env.Shared {
+		run.warn(r.breaksUtilization(rep.Env.CPUs))
+	}
+	if r.misses > 0 && rep.Config.Workload.Mix.Delete == 0 {
+		run.warn("keys were missing that had been stored, and nobody deletes any")
+	}
+	if r.wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
+		rep.Verdict = fmt.Sprintf("wrong data: %s, round %d: %v", stage, round, r.firstWrong)
+	} else if run.Invalid != "" && rep.Verdict == "ok" {
+		rep.Verdict = fmt.Sprintf("invalid: %s, round %d: %s", stage, round, run.Invalid)
+	}
+	rep.Runs = append(rep.Runs, run)
+	rep.Summary = rep.summarize()
+}
+
+func newRun(r *result) Run {
+	requests := r.requests
+	for _, n := range r.errors {
+		requests += n
+	}
+	perRequest := func(cpu time.Duration) float64 { return float64(cpu) / float64(max(requests, 1)) }
+	run := Run{
+		Dur: r.dur, Requests: r.requests, OK: r.ok, Misses: r.misses, Mismatches: r.mismatches,
+		Errors: r.errors, Unfinished: r.unfinished, Wrong: r.wrong,
+		Connections: r.connections, Starved: r.starved, NeverGreeted: r.neverGreeted,
+		OpsPerSecond: float64(r.ok) / max(r.dur, 1).Seconds(),
+		Latency:      newLatency(&r.latency), Histogram: &r.latency,
+		ServerCPU: perRequest(r.serverCPU), ClientCPU: perRequest(r.clientCPU),
+		InFlight: r.inFlight(), ServerCores: r.cores(r.serverCPU), ClientCores: r.cores(r.clientCPU),
+	}
+	if run.Errors == nil {
+		run.Errors = map[string]int64{}
+	}
+	if r.slip != nil {
+		slip := newLatency(r.slip)
+		run.Slip = &slip
+	}
+	return run
+}
+
+func (run *Run) warn(warning string) {
+	if warning != "" {
+		run.Warnings = append(run.Warnings, warning)
+	}
+}
+
+// write saves the report, so that the file at path is always a whole one: as it was
+// before, or as it is now.
+func (rep *Report) write(path string) error {
+	data, err := json.Marshal(rep)
+	if err != nil {
+		return fmt.Errorf("encoding the report: %w", err)
+	}
+	data = append(data, '\n')
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(path, data, 0o666) // a terminal or a pipe, which must not be replaced
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	_, err = f.Write(data)
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Chmod(f.Name(), 0o644)
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return nil
+}

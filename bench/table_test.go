@@ -1,0 +1,113 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"lockstep/common/cluster"
+)
+
+func TestReportText(t *testing.T) {
+	got := testReport(func(*cluster.Config) {}).String()
+	const want = `Operations a second, compared with stage2_coarselock: stage1_singlethread 0.750
+times [0.750..0.750], no difference shown for mine.
+
+throughput           ops/s                                       ratio
+stage2_coarselock    8 040  [8 010..8 060]
+stage1_singlethread  6 030  [6 010..6 050]  0.750 times [0.750..0.750]
+mine                 8 040  [8 000..8 080]         no difference shown
+median [97 % interval] of 6 rounds
+
+response time          p50    p99  p99.9     max  server CPU  client CPU
+stage2_coarselock    996µs  996µs  996µs   999µs      87.1µs      99.6µs
+stage1_singlethread  166µs  166µs  166µs   166µs       116µs       133µs
+mine                 996µs  996µs  996µs  1.00ms      87.1µs      99.6µs
+
+stage2_coarselock: no errors, no misses, nothing unfinished, nobody starved
+stage1_singlethread: 6 × dial timeout, 42 unfinished, 7 of 8 connections starved
+(6 never greeted)
+mine: no errors, no misses, nothing unfinished, nobody starved
+
+8 connections, as fast as answers come; get=60,put=40 over 1 000 keys, uniform;
+values of 30 bytes; seed 1. go1.25, linux/amd64, 2 cores (Test CPU), all shared
+by servers and client. CPU is a request's.
+`
+	if got != want {
+		t.Errorf("the report is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// An open loop of one stage that goes wrong in every way.
+func TestReportTextTroubles(t *testing.T) {
+	cfg := cluster.Default()
+	w := &cfg.Workload
+	w.Rate, w.Arrival, w.Batch, w.Conn = 5000, "poisson", 4, "per-request"
+	rep := newReport(cfg, []string{"servers"}, false)
+	rep.Env = Environment{Go: "go1.25", OS: "darwin", Arch: "arm64", CPUs: 8}
+	r := testRound(4000)
+	r.late(300 * time.Millisecond)
+	r.serverCPU, r.wrong, r.misses, r.mismatches = 0, 0, 12_345, 3
+	r.fail("busy")
+	rep.add("servers", 1, r)
+	got := rep.String()
+	const want = `INVALID: servers, round 1: the client was late although a connection was free:
+by 300ms at p99, in a response of 2.00ms
+servers: 4 000 operations a second, 2.00ms at p99.
+
+throughput  ops/s
+servers     4 000  [4 000..4 000]
+one round: nothing is known about chance
+
+response time     p50     p99   p99.9     max  server CPU  client CPU
+servers        2.00ms  2.00ms  2.00ms  2.00ms   not known       200µs
+
+servers: 1 × busy, 12 345 misses, 3 mismatches
+Warning: servers, 1 of 1 rounds; round 1: keys were missing that had been
+stored, and nobody deletes any.
+
+8 clients, a connection for each request, 5 000 requests a second due, poisson;
+get=60,put=40 in batches of 4 over 1 000 keys, uniform; values of 30 bytes; seed
+1. go1.25, darwin/arm64, 8 cores. CPU is a request's.
+`
+	if got != want {
+		t.Errorf("the report is\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestReportTextBeforeTheFirstRound(t *testing.T) {
+	rep := newReport(cluster.Default(), []string{"a"}, true)
+	rep.Verdict = "interrupted"
+	if got, want := rep.String(), "INTERRUPTED\nNo round was measured.\n"; got != want {
+		t.Errorf("the report is %q, want %q", got, want)
+	}
+}
+
+func TestReportWidth(t *testing.T) {
+	for _, rate := range []float64{0, 123_456} {
+		rep := testReport(func(c *cluster.Config) { c.Workload.Rate = rate })
+		checkWidth(t, rep.String(), 80)
+		for i := range rep.Summary { // figures as long as they get
+			s := &rep.Summary[i]
+			s.OpsPerSecond = interval{1_230_000, 1_220_000, 1_240_000, 0.969, 6}
+			s.Latency = Latency{12_300, 12_300, 12_300, 12_300, 12_300, 12_300}
+			if r := s.Ratio; r != nil {
+				r.interval, r.NoDifference = interval{1_230, 1_220, 1_240, 0.969, 6}, false
+			}
+		}
+		checkWidth(t, rep.String(), 100)
+		if rate > 0 && !strings.HasPrefix(rep.String(), "Response time at p99, compared with ") {
+			t.Errorf("the report of an open loop begins with %.40q", rep.String())
+		}
+	}
+}
+
+func checkWidth(t *testing.T, text string, limit int) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > limit {
+			t.Errorf("%d columns, want at most %d: %s", n, limit, line)
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"bytes"
+	"math"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+
+	"lockstep/common/cluster"
+	"lockstep/common/wire"
+)
+
+// newTestWorkload returns the default workload, changed by change.
+func newTestWorkload(t testing.TB, change func(*cluster.Workload)) *workload {
+	t.Helper()
+	cfg := cluster.Default().Workload
+	change(&cfg)
+	w, err := newWorkload(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func TestKeys(t *testing.T) {
+	for _, test := range []struct {
+		keys, number int
+		want         string
+	}{
+		{1, 0, "key-0"},
+		{10, 9, "key-9"},
+		{11, 9, "key-09"},
+		{1000, 17, "key-017"},
+		{1_000_000, 17, "key-000017"},
+		{1_000_000, 999_999, "key-999999"},
+	} {
+		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys = test.keys })
+		if got := w.key(test.number); got != test.want {
+			t.Errorf("key %d of %d is %q, want %q", test.number, test.keys, got, test.want)
+		}
+	}
+}
+
+func TestPreload(t *testing.T) {
+	for size, keys := range map[int]int{0: 2000, 30: 2000, 16 << 10: 50} {
+		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Value = keys, size })
+		stored := make(map[string]bool)
+		requests := 0
+		for ops := range w.preload {
+			requests++
+			bytes := 0
+			for _, op := range ops {
+				stored[op.Key] = true
+				bytes += len(op.Value)
+				if op.Kind != wire.Put {
+					t.Fatalf("preload asks for a %v", op.Kind)
+				}
+				if s, _, err := verify(nil, op.Key, op.Value, size); err != nil || s != 0 {
+					t.Fatalf("preload stores %q: stamp %d, error %v", op.Value, s, err)
+				}
+			}
+			if len(ops) == 0 || bytes > wire.MaxFrame/2 {
+				t.Errorf("a request of %d operations, %d bytes of values", len(ops), bytes)
+			}
+		}
+		if len(stored) != w.Keys {
+			t.Errorf("values of %d bytes: %d keys preloaded, want %d", size, len(stored), w.Keys)
+		}
+		if size == 30 && requests != 32 {
+			t.Errorf("2000 keys were stored by %d requests, want 32, of up to 64", requests)
+		}
+		for range w.preload {
+			break // must not go on
+		}
+	}
+}
+
+// Worker for worker, the same seed asks for the same; another seed or worker does not.
+func TestSourceReproduces(t *testing.T) {
+	stream := func(seed uint64, worker int) (ops []wire.Op) {
+		s := newTestWorkload(t, func(w *cluster.Workload) {
+			w.Seed, w.Batch, w.Dist = seed, 3, "zipf:0.99"
+			w.Mix = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}
+		}).source(worker)
+		for range 500 {
+			for _, op := range s.next() {
+				op.Value, op.Old = bytes.Clone(op.Value), bytes.Clone(op.Old)
+				ops = append(ops, op)
+			}
+		}
+		return ops
+	}
+	first := stream(7, 2)
+	if again := stream(7, 2); !reflect.DeepEqual(again, first) {
+		t.Error("the same seed and worker ask for something else the second time")
+	}
+	if len(first) != 1500 {
+		t.Errorf("500 requests of 3 operations have %d", len(first))
+	}
+	for _, other := range [][]wire.Op{stream(8, 2), stream(7, 3)} {
+		same := 0
+		for i, op := range other {
+			if op.Kind == first[i].Kind && op.Key == first[i].Key {
+				same++
+			}
+		}
+		if same > 300 { // by chance about 40; many of the zipf keys are the same few
+			t.Errorf("another seed or worker asks for the same in %d of 1500 operations", same)
+		}
+	}
+}
+
+func TestSourceMix(t *testing.T) {
+	w := newTestWorkload(t, func(w *cluster.Workload) {
+		w.Mix = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}
+		w.Batch = 10
+	})
+	s := w.source(0)
+	kinds := make(map[wire.OpKind]int)
+	last := uint64(0)
+	const draws = 100_000
+	for range draws / w.Batch {
+		ops := s.next()
+		for i, op := range ops {
+			kinds[op.Kind]++
+			if op.Kind == wire.Put || op.Kind == wire.CompareAndSwap {
+				// After the whole request was drawn, so that values do not share memory.
+				got, _, err := verify(nil, op.Key, op.Value, w.Value)
+				if err != nil || got != s.stamps[i] {
+					t.Fatalf("a %v of %q with stamp %d, want %d; error %v", op.Kind, op.Value, got, s.stamps[i], err)
+				}
+				if last++; got != newStamp(1, last) { // writer 0 is the preload
+					t.Fatalf("value %d is %q", last, op.Value)
+				}
+			} else if op.Value != nil || op.Old != nil {
+				t.Fatalf("a %v carries a value", op.Kind)
+			}
+			if cap(op.Value) > len(op.Value) {
+				t.Fatal("an append to one value would change the next")
+			}
+		}
+	}
+	for kind, percent := range map[wire.OpKind]float64{wire.Get: 40, wire.Put: 30, wire.Delete: 20, wire.CompareAndSwap: 10} {
+		if got := 100 * float64(kinds[kind]) / draws; math.Abs(got-percent) > 0.8 {
+			t.Errorf("%.1f %% of the operations are a %v, want %v", got, kind, percent)
+		}
+	}
+}
+
+// The first draws of many workers are as random as many draws of one.
+func TestSourcesDiffer(t *testing.T) {
+	w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Seed = 100, 1 })
+	counts := make([]int, 100)
+	for worker := range 20_000 {
+		s := w.source(worker)
+		s.next()
+		counts[s.keys[0]]++
+	}
+	if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
+		t.Errorf("chi-square of the first keys is %.1f, want at most %.1f", sum, limit)
+	}
+}
+
+func TestWorkloadErrors(t *testing.T) {
+	for want, change := range map[string]func(*cluster.Workload){
+		"workload.dist":  func(w *cluster.Workload) { w.Dist = "zipf:-1" },
+		"workload.batch": func(w *cluster.Workload) { w.Batch, w.Value = 1024, 100 },
+	} {
+		cfg := cluster.Default().Workload
+		change(&cfg)
+		if _, err := newWorkload(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("newWorkload: error %v, want one that names %s", err, want)
+		}
+	}
+	newTestWorkload(t, func(w *cluster.Workload) { w.Batch = 1024 })
+	newTestWorkload(t, func(w *cluster.Workload) { w.Value, w.Mix = wire.MaxValue, cluster.Mix{CAS: 100} })
+}
+
+// Only a broken generator or server fails a swap when nobody else writes; among
+// several workers, hardly any do.
+func TestCompareAndSwap(t *testing.T) {
+	for _, batch := range []int{1, 5} {
+		w := newTestWorkload(t, func(w *cluster.Workload) {
+			w.Keys, w.Batch = 50, batch
+			w.Mix = cluster.Mix{Get: 20, Put: 20, Delete: 20, CAS: 40}
+		})
+		server := fakeServer{values: make(map[string][]byte)}
+		for ops := range w.preload {
+			server.do(ops)
+		}
+		var r result
+		s := w.source(0)
+		for range 2000 {
+			s.check(server.do(s.next()), &r)
+		}
+		if r.wrong > 0 || r.mismatches > 0 || r.ok != int64(2000*batch) {
+			t.Errorf("batch %d, one worker: %d ok, %d mismatches, %d wrong (%v), want all ok",
+				batch, r.ok, r.mismatches, r.wrong, r.firstWrong)
+		}
+		results := make([]result, 4)
+		var wg sync.WaitGroup
+		for worker := range results {
+			wg.Go(func() {
+				s := w.source(worker)
+				for range 1000 {
+					s.check(server.do(s.next()), &results[worker])
+				}
+			})
+		}
+		wg.Wait()
+		for _, o := range results {
+			r.merge(&o)
+		}
+		if r.wrong > 0 || r.mismatches > r.ok/2 {
+			t.Errorf("batch %d, four workers: %d ok, %d mismatches, %d wrong (%v)", batch, r.ok, r.mismatches, r.wrong, r.firstWrong)
+		}
+	}
+}
+
+func BenchmarkSource(b *testing.B) {
+	for _, batch := range []int{1, 64} {
+		b.Run("batch="+count(int64(batch)), func(b *testing.B) {
+			s := newTestWorkload(b, func(w *cluster.Workload) { w.Batch = batch }).source(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.next()
+			}
+		})
+	}
+}

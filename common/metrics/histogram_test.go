@@ -1,0 +1,206 @@
+package metrics
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// distributions draw times of every order of magnitude, 1 ns to 60 s.
+var distributions = map[string]func(*rand.Rand) time.Duration{
+	"constant": func(*rand.Rand) time.Duration { return 1234567 },
+	"tiny":     func(r *rand.Rand) time.Duration { return 1 + time.Duration(r.IntN(300)) },
+	"uniform":  func(r *rand.Rand) time.Duration { return 1 + time.Duration(r.Int64N(int64(Longest))) },
+	"log uniform": func(r *rand.Rand) time.Duration {
+		return time.Duration(math.Exp(r.Float64() * math.Log(float64(Longest))))
+	},
+	"exponential": func(r *rand.Rand) time.Duration { return time.Duration(r.ExpFloat64() * 50e3) },
+	"log normal": func(r *rand.Rand) time.Duration {
+		return min(time.Duration(math.Exp(11+2*r.NormFloat64())), Longest)
+	},
+	"two humps": func(r *rand.Rand) time.Duration {
+		if r.IntN(100) == 0 {
+			return 40*time.Millisecond + time.Duration(r.IntN(1e6))
+		}
+		return 15*time.Microsecond + time.Duration(r.IntN(1e4))
+	},
+	"powers of two": func(r *rand.Rand) time.Duration { return 1<<r.IntN(36) - time.Duration(r.IntN(2)) },
+}
+
+func TestQuantileAgainstSortedData(t *testing.T) {
+	for name, draw := range distributions {
+		for _, n := range []int{1, 2, 7, 100, 1000, 20000} {
+			t.Run(fmt.Sprintf("%s/n=%d", name, n), func(t *testing.T) {
+				r := rand.New(rand.NewPCG(1, uint64(n)))
+				var h Histogram
+				var all []time.Duration
+				var sum time.Duration
+				for range n {
+					d := draw(r)
+					h.Record(d)
+					all = append(all, d)
+					sum += d
+				}
+				slices.Sort(all)
+				for _, permille := range []int{0, 1, 10, 70, 250, 500, 750, 900, 990, 999, 1000} {
+					rank := max((permille*n+999)/1000, 1)
+					exact := all[rank-1]
+					got := h.Quantile(float64(permille) / 1000)
+					if got < exact || float64(got-exact) > 0.008*float64(exact) {
+						t.Errorf("Quantile(%d/1000) = %d, want %d and at most 0.8 %% more", permille, got, exact)
+					}
+				}
+				if h.Count() != int64(n) || h.Overflow() != 0 {
+					t.Errorf("count, overflow = %d, %d, want %d, 0", h.Count(), h.Overflow(), n)
+				}
+				if h.Min() != all[0] || h.Max() != all[n-1] || h.Mean() != sum/time.Duration(n) {
+					t.Errorf("min, max, mean = %d, %d, %d, want %d, %d, %d",
+						h.Min(), h.Max(), h.Mean(), all[0], all[n-1], sum/time.Duration(n))
+				}
+			})
+		}
+	}
+}
+
+func TestQuantileEdges(t *testing.T) {
+	tests := []struct {
+		recorded []time.Duration
+		q        float64
+		want     time.Duration
+		overflow int64
+	}{
+		{nil, 0.5, 0, 0},
+		{[]time.Duration{0}, 1, 0, 0},
+		{[]time.Duration{-5}, 1, 0, 0},
+		{[]time.Duration{1}, 0, 1, 0},
+		{[]time.Duration{0, 1}, 0.5, 0, 0},
+		{[]time.Duration{255, 256, 257, 258}, 0.25, 255, 0}, // the last that is exact
+		{[]time.Duration{255, 256, 257, 258}, 0.50, 257, 0}, // 256 and 257 share a cell
+		{[]time.Duration{Longest}, 0.5, Longest, 0},
+		{[]time.Duration{1, Longest + 1}, 0.5, 1, 1},
+		{[]time.Duration{1, Longest + 1}, 0.51, Longest + 1, 1},
+		{[]time.Duration{time.Hour, 2 * time.Hour}, 0.1, 2 * time.Hour, 2}, // not told apart
+		{[]time.Duration{1, 2, 3}, -1, 1, 0},
+		{[]time.Duration{1, 2, 3}, 2, 3, 0},
+	}
+	for _, test := range tests {
+		var h Histogram
+		for _, d := range test.recorded {
+			h.Record(d)
+		}
+		if got := h.Quantile(test.q); got != test.want || h.Overflow() != test.overflow {
+			t.Errorf("%v: Quantile(%v) = %d, overflow %d, want %d, %d",
+				test.recorded, test.q, got, h.Overflow(), test.want, test.overflow)
+		}
+	}
+	var hundred Histogram
+	for d := range time.Duration(100) {
+		hundred.Record(d + 1)
+	}
+	for n := range 101 {
+		want := max(time.Duration(n), 1)
+		if got := hundred.Quantile(float64(n) / 100); got != want {
+			t.Errorf("1 to 100 ns: Quantile(%d/100) = %d, want %d", n, got, want)
+		}
+	}
+}
+
+// Every cell begins where the one before ends, and the last one holds Longest.
+func TestCells(t *testing.T) {
+	next := time.Duration(0)
+	for i := range cells {
+		if got := cell(next); got != i {
+			t.Fatalf("cell(%d) = %d, want %d", next, got, i)
+		}
+		if got := cell(edge(i)); got != i {
+			t.Fatalf("cell(edge(%d)) = %d, want %[1]d", i, got)
+		}
+		next = edge(i) + 1
+	}
+	if got := cell(Longest); got != cells-1 {
+		t.Errorf("cell(Longest) = %d, want %d", got, cells-1)
+	}
+	if got := unsafe.Sizeof(Histogram{}); got > 30<<10 {
+		t.Errorf("a Histogram has %d bytes, want at most 30 KiB", got)
+	}
+}
+
+func TestMergeIsRecordingAll(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 2))
+	for name, draw := range distributions {
+		var parts [3]Histogram // the last stays empty
+		var merged, all Histogram
+		for i := range 5000 {
+			d := draw(r)
+			if i%1000 == 999 {
+				d = Longest + time.Duration(i)
+			}
+			all.Record(d)
+			parts[i%2].Record(d)
+		}
+		for i := range parts {
+			merged.Merge(&parts[i])
+		}
+		if merged != all {
+			t.Errorf("%s: the parts, merged, differ from all in one", name)
+		}
+	}
+}
+
+func TestHistogramJSON(t *testing.T) {
+	var h Histogram
+	check := func() {
+		t.Helper()
+		// As a field of a struct that has no address, as results are marshalled.
+		data, err := json.Marshal(struct{ Latency Histogram }{h})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back struct{ Latency Histogram }
+		back.Latency.Record(7) // must go
+		if err := json.Unmarshal(data, &back); err != nil {
+			t.Fatalf("%s: %v", data, err)
+		}
+		if back.Latency != h {
+			t.Errorf("%s reads back as another histogram", data)
+		}
+	}
+	check()
+	h.Record(1)
+	h.Record(300)
+	h.Record(300)
+	h.Record(Longest)
+	h.Record(time.Hour)
+	check()
+	got, _ := json.Marshal(h)
+	want := `{"sum_ns":3660000000601,"min_ns":1,"max_ns":3600000000000,"overflow":1,` +
+		`"buckets":[[1,1],[301,2],[60129542143,1]]}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	r := rand.New(rand.NewPCG(3, 3))
+	for range 10000 {
+		h.Record(distributions["log uniform"](r))
+	}
+	check()
+	for _, bad := range []string{`[]`, `{"buckets":[[-1,1]]}`, `{"buckets":[[300,1]]}`,
+		`{"buckets":[[60397977599,1]]}`, `{"buckets":[[18446744073709551615,1]]}`} {
+		if err := json.Unmarshal([]byte(bad), &h); err == nil {
+			t.Errorf("%s was accepted", bad)
+		}
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	var h Histogram
+	d := time.Duration(1)
+	for b.Loop() {
+		h.Record(d)
+		d = d*5%Longest + 1
+	}
+}

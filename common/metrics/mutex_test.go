@@ -1,0 +1,124 @@
+package metrics
+
+import (
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// awaitWaiters returns when n goroutines wait inside Mutex.Lock, after their TryLock
+// failed. The runtime says so: whoever waits for a lock runs no code that could.
+func awaitWaiters(n int) {
+	stacks := make([]byte, 1<<20)
+	waiting := func() (found int) {
+		all := string(stacks[:runtime.Stack(stacks, true)])
+		for _, goroutine := range strings.Split(all, "\n\n") {
+			if strings.Contains(goroutine, "\nsync.(*Mutex).Lock(") &&
+				strings.Contains(goroutine, "metrics.(*Mutex).Lock(") {
+				found++
+			}
+		}
+		return found
+	}
+	for waiting() < n {
+		runtime.Gosched()
+	}
+}
+
+func TestMutexCounts(t *testing.T) {
+	var mu Mutex
+	for range 10 {
+		mu.Lock()
+		mu.Unlock()
+	}
+	if got, want := mu.Counts(), (Contention{Acquired: 10}); got != want {
+		t.Fatalf("alone: %+v, want %+v", got, want)
+	}
+
+	const waiters = 3
+	mu.Lock()
+	before := Now()
+	var wg sync.WaitGroup
+	for range waiters {
+		wg.Go(func() {
+			mu.Lock()
+			mu.Unlock()
+		})
+	}
+	awaitWaiters(waiters)
+	atLeast := Now()
+	for Now() < atLeast+time.Millisecond { // all three wait for this long
+	}
+	// Counts waits for nobody: the lock is held, and three want it.
+	if got, want := mu.Counts(), (Contention{Acquired: 11}); got != want {
+		t.Errorf("while they wait: %+v, want %+v", got, want)
+	}
+	mu.Unlock()
+	wg.Wait()
+	elapsed := Now() - before
+
+	got := mu.Counts()
+	if got.Acquired != 11+waiters || got.Contended != waiters {
+		t.Errorf("acquired, contended = %d, %d, want %d, %d", got.Acquired, got.Contended, 11+waiters, waiters)
+	}
+	if got.Waited < waiters*time.Millisecond || got.Waited > waiters*elapsed {
+		t.Errorf("waited %v, want %v to %v", got.Waited, waiters*time.Millisecond, waiters*elapsed)
+	}
+	if got.Mean() != got.Waited/waiters {
+		t.Errorf("mean wait %v, want %v", got.Mean(), got.Waited/waiters)
+	}
+}
+
+// It excludes, it counts each acquisition, and Counts may look on all the while.
+func TestMutexConcurrent(t *testing.T) {
+	const goroutines, rounds = 8, 5000
+	var mu Mutex
+	guarded := 0
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for range rounds {
+				mu.Lock()
+				guarded++
+				mu.Unlock()
+			}
+		})
+	}
+	last := Contention{}
+	for last.Acquired < goroutines*rounds {
+		c := mu.Counts()
+		if c.Contended > c.Acquired || c.Acquired < last.Acquired || c.Waited < last.Waited {
+			t.Fatalf("%+v after %+v", c, last)
+		}
+		last = c
+		runtime.Gosched()
+	}
+	wg.Wait()
+	if guarded != goroutines*rounds {
+		t.Errorf("%d increments under the lock, want %d", guarded, goroutines*rounds)
+	}
+}
+
+func BenchmarkLock(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		mu   sync.Locker
+	}{{"sync", new(sync.Mutex)}, {"counted", new(Mutex)}} {
+		b.Run("mutex="+c.name+"/contended=no", func(b *testing.B) {
+			for b.Loop() {
+				c.mu.Lock()
+				c.mu.Unlock()
+			}
+		})
+		b.Run("mutex="+c.name+"/contended=yes", func(b *testing.B) {
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					c.mu.Lock()
+					c.mu.Unlock()
+				}
+			})
+		})
+	}
+}

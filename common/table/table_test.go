@@ -1,0 +1,358 @@
+package table
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+	"lockstep/common/wire"
+)
+
+// Short forms, so that a batch fits on a line.
+func get(key string) wire.Op { return wire.Op{Kind: wire.Get, Key: key} }
+func put(key, value string) wire.Op {
+	return wire.Op{Kind: wire.Put, Key: key, Value: []byte(value)}
+}
+func del(key string) wire.Op { return wire.Op{Kind: wire.Delete, Key: key} }
+func cas(key, old, value string) wire.Op {
+	return wire.Op{Kind: wire.CompareAndSwap, Key: key, Old: []byte(old), Value: []byte(value)}
+}
+func add(key, value string) wire.Op {
+	return wire.Op{Kind: wire.CompareAndSwap, Key: key, Absent: true, Value: []byte(value)}
+}
+
+// brief writes results as "created found=1 aborted".
+func brief(results []wire.Result) string {
+	var b bytes.Buffer
+	for i, r := range results {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprint(&b, r.Status)
+		if r.Value != nil {
+			fmt.Fprintf(&b, "=%s", r.Value)
+		}
+	}
+	return b.String()
+}
+
+// state is what is stored, as text.
+func state(tables ...*Table) map[string]string {
+	all := make(map[string]string)
+	for _, t := range tables {
+		for key, value := range t.values {
+			all[key] = string(value)
+		}
+	}
+	return all
+}
+
+func TestApply(t *testing.T) {
+	type values = map[string]string
+	tests := []struct {
+		name   string
+		before values
+		ops    []wire.Op
+		want   string
+		after  values
+	}{
+		{"get", values{"a": "1"}, []wire.Op{get("a")}, "found=1", values{"a": "1"}},
+		{"get missing", nil, []wire.Op{get("a")}, "missing", nil},
+		{"put", nil, []wire.Op{put("a", "1")}, "created", values{"a": "1"}},
+		{"put again", values{"a": "1"}, []wire.Op{put("a", "2")}, "replaced", values{"a": "2"}},
+		{"delete", values{"a": "1", "b": "1"}, []wire.Op{del("a")}, "deleted", values{"b": "1"}},
+		{"delete missing", values{"b": "1"}, []wire.Op{del("a")}, "missing", values{"b": "1"}},
+		{"swap", values{"a": "1"}, []wire.Op{cas("a", "1", "2")}, "swapped", values{"a": "2"}},
+		{"swap another", values{"a": "1"}, []wire.Op{cas("a", "0", "2")}, "mismatch", values{"a": "1"}},
+		{"swap missing", nil, []wire.Op{cas("a", "1", "2")}, "mismatch", nil},
+		{"swap empty", values{"a": ""}, []wire.Op{cas("a", "", "2")}, "swapped", values{"a": "2"}},
+		{"empty is not absent", nil, []wire.Op{cas("a", "", "2")}, "mismatch", nil},
+		{"add", nil, []wire.Op{add("a", "1")}, "swapped", values{"a": "1"}},
+		{"add to some", values{"a": "1"}, []wire.Op{add("a", "2")}, "mismatch", values{"a": "1"}},
+		{"add to empty", values{"a": ""}, []wire.Op{add("a", "2")}, "mismatch", values{"a": ""}},
+		{"absent ignores old", nil, []wire.Op{{Kind: wire.CompareAndSwap, Key: "a", Old: []byte("x"),
+			Absent: true, Value: []byte("1")}}, "swapped", values{"a": "1"}},
+
+		{"in order", nil,
+			[]wire.Op{get("a"), put("a", "1"), get("a"), put("a", "2"), get("a"), del("a"), get("a"), del("a")},
+			"missing created found=1 replaced found=2 deleted missing missing", nil},
+		{"keys apart", nil, []wire.Op{put("a", "1"), put("b", "2"), get("a"), get("b")},
+			"created created found=1 found=2", values{"a": "1", "b": "2"}},
+		{"all swap", values{"a": "1", "b": "2"}, []wire.Op{cas("a", "1", "0"), cas("b", "2", "3")},
+			"swapped swapped", values{"a": "0", "b": "3"}},
+		{"first fails", values{"a": "1", "b": "2"},
+			[]wire.Op{cas("a", "x", "0"), cas("b", "2", "3"), put("c", "1"), del("a"), get("a")},
+			"mismatch aborted aborted aborted aborted", values{"a": "1", "b": "2"}},
+		{"last fails", values{"a": "1", "b": "2"},
+			[]wire.Op{get("a"), put("c", "1"), del("a"), cas("a", "1", "0"), cas("b", "x", "3")},
+			"aborted aborted aborted aborted mismatch", values{"a": "1", "b": "2"}},
+		{"each that fails says so", values{"a": "1"},
+			[]wire.Op{cas("a", "x", "0"), cas("a", "1", "0"), add("a", "0"), cas("b", "", "0")},
+			"mismatch aborted mismatch mismatch", values{"a": "1"}},
+
+		// All are checked first, against the state before the request.
+		{"two swaps of one key", values{"a": "1"}, []wire.Op{cas("a", "1", "2"), cas("a", "1", "3")},
+			"swapped swapped", values{"a": "3"}},
+		{"a chain is none", values{"a": "1"}, []wire.Op{cas("a", "1", "2"), cas("a", "2", "3")},
+			"aborted mismatch", values{"a": "1"}},
+		{"two adds", nil, []wire.Op{add("a", "1"), add("a", "2")}, "swapped swapped", values{"a": "2"}},
+		{"put before swap", values{"a": "1"}, []wire.Op{put("a", "5"), cas("a", "1", "2"), get("a")},
+			"replaced swapped found=2", values{"a": "2"}},
+		{"swap of what the put stores", values{"a": "1"}, []wire.Op{put("a", "5"), cas("a", "5", "2")},
+			"aborted mismatch", values{"a": "1"}},
+		{"delete before swap", values{"a": "1"}, []wire.Op{del("a"), cas("a", "1", "2")},
+			"deleted swapped", values{"a": "2"}},
+		{"put before add", nil, []wire.Op{put("a", "5"), add("a", "2")}, "created swapped", values{"a": "2"}},
+		{"swap before delete", values{"a": "1"}, []wire.Op{cas("a", "1", "2"), get("a"), del("a")},
+			"swapped found=2 deleted", nil},
+		{"nothing asked", values{"a": "1"}, nil, "", values{"a": "1"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			one := New(cluster.Work{}, nil)
+			many := map[string]*Table{} // one for each key
+			tableOf := func(key string) *Table {
+				if many[key] == nil {
+					many[key] = New(cluster.Work{}, nil)
+				}
+				return many[key]
+			}
+			for key, value := range test.before {
+				one.values[key] = []byte(value)
+				tableOf(key).values[key] = []byte(value)
+			}
+			if got := brief(one.Apply(test.ops)); got != test.want {
+				t.Errorf("one table answers %q, want %q", got, test.want)
+			}
+			if got := brief(Apply(test.ops, tableOf)); got != test.want {
+				t.Errorf("a table for each key answers %q, want %q", got, test.want)
+			}
+			if got := state(one); !maps.Equal(got, test.after) {
+				t.Errorf("then stored in one: %v, want %v", got, test.after)
+			}
+			for key, table := range many {
+				for stored := range table.values {
+					if stored != key {
+						t.Errorf("key %q is in the table of %q", stored, key)
+					}
+				}
+			}
+			var tables []*Table
+			for _, table := range many {
+				tables = append(tables, table)
+			}
+			if got := state(tables...); !maps.Equal(got, test.after) {
+				t.Errorf("then stored in many: %v, want %v", got, test.after)
+			}
+		})
+	}
+}
+
+// An empty value is a value, and never nil: gob hands over empty slices as nil.
+func TestEmptyValue(t *testing.T) {
+	for name, op := range map[string]wire.Op{
+		"put": {Kind: wire.Put, Key: "a"},
+		"cas": {Kind: wire.CompareAndSwap, Key: "a", Absent: true},
+	} {
+		table := New(cluster.Work{}, nil)
+		table.Apply([]wire.Op{op})
+		got := table.Apply([]wire.Op{get("a"), {Kind: wire.CompareAndSwap, Key: "a", Value: []byte("1")}})
+		want := []wire.Result{{Status: wire.Found, Value: []byte{}}, {Status: wire.Swapped}}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %#v, want %#v", name, got, want)
+		}
+	}
+}
+
+// A value that was answered stays as it was, whatever is done to its key, and the slice
+// of operations is the caller's to use again.
+func TestNothingChangesInPlace(t *testing.T) {
+	table := New(cluster.Work{}, nil)
+	ops := []wire.Op{put("a", "first")}
+	table.Apply(ops)
+	first := table.Apply([]wire.Op{get("a")})[0].Value
+
+	ops[0] = put("b", "other")
+	for _, op := range []wire.Op{put("a", "later"), cas("a", "later", "after"), del("a"), put("a", "again")} {
+		ops[0] = op
+		table.Apply(ops)
+		if string(first) != "first" {
+			t.Fatalf("after %v the value answered before is %q, want %q", op.Kind, first, "first")
+		}
+	}
+	ops[0] = wire.Op{}
+	if got, want := brief(table.Apply([]wire.Op{get("a"), get("b")})), "found=again missing"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A kind that nobody validated is a bug, and is not answered with anything.
+func TestInvalidKindPanics(t *testing.T) {
+	for _, kind := range []wire.OpKind{0, wire.CompareAndSwap + 1} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("kind %d did not panic", kind)
+				}
+			}()
+			New(cluster.Work{}, nil).Apply([]wire.Op{{Kind: kind, Key: "a"}})
+		}()
+	}
+}
+
+// A model is the same in another way: a list of pairs, which is copied before each
+// request and put back if the request fails.
+type model []struct{ key, value string }
+
+func (m model) find(key string) int {
+	for i, pair := range m {
+		if pair.key == key {
+			return i
+		}
+	}
+	return -1
+}
+
+func (m *model) set(key, value string) {
+	if i := m.find(key); i >= 0 {
+		(*m)[i].value = value
+		return
+	}
+	*m = append(*m, struct{ key, value string }{key, value})
+}
+
+func (m *model) apply(ops []wire.Op) (answers []string) {
+	before := append(model(nil), *m...)
+	var mismatches []int
+	for i, op := range ops {
+		at := m.find(op.Key)
+		switch op.Kind {
+		case wire.Get:
+			if at < 0 {
+				answers = append(answers, "missing")
+			} else {
+				answers = append(answers, "found="+(*m)[at].value)
+			}
+		case wire.Put:
+			answers = append(answers, map[bool]string{true: "created", false: "replaced"}[at < 0])
+			m.set(op.Key, string(op.Value))
+		case wire.Delete:
+			answers = append(answers, map[bool]string{true: "missing", false: "deleted"}[at < 0])
+			if at >= 0 {
+				*m = append((*m)[:at:at], (*m)[at+1:]...)
+			}
+		case wire.CompareAndSwap:
+			answers = append(answers, "swapped")
+			m.set(op.Key, string(op.Value))
+			was := before.find(op.Key)
+			if op.Absent != (was < 0) || was >= 0 && before[was].value != string(op.Old) {
+				mismatches = append(mismatches, i)
+			}
+		}
+	}
+	if mismatches == nil {
+		return answers
+	}
+	*m = before
+	for i := range answers {
+		answers[i] = "aborted"
+	}
+	for _, i := range mismatches {
+		answers[i] = "mismatch"
+	}
+	return answers
+}
+
+// Random batches over few keys and few values, so that everything happens, against the
+// model: over one table, and over three.
+func TestAgainstModel(t *testing.T) {
+	seen := make(map[string]int)
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		keys := []string{"a", "b", "c", "d", "e"}[:1+r.IntN(5)]
+		random := func(from []string) string { return from[r.IntN(len(from))] }
+		values := []string{"", "1", "2"}
+		var tables [3]*Table
+		for i := range tables {
+			tables[i] = New(cluster.Work{}, nil)
+		}
+		one := New(cluster.Work{}, nil)
+		var m model
+		for range 100 {
+			ops := make([]wire.Op, 1+r.IntN(6))
+			for i := range ops {
+				switch key := random(keys); r.IntN(6) {
+				case 0, 1:
+					ops[i] = get(key)
+				case 2:
+					ops[i] = put(key, random(values))
+				case 3:
+					ops[i] = del(key)
+				case 4:
+					ops[i] = add(key, random(values))
+				case 5:
+					ops[i] = cas(key, random(values), random(values))
+					if at := m.find(key); at >= 0 && r.IntN(3) > 0 { // or most would fail
+						ops[i].Old = []byte(m[at].value)
+					}
+				}
+			}
+			want := m.apply(ops)
+			stored := make(map[string]string)
+			for _, pair := range m {
+				stored[pair.key] = pair.value
+			}
+			for name, results := range map[string][]wire.Result{
+				"one table":    one.Apply(ops),
+				"three tables": Apply(ops, func(key string) *Table { return tables[key[0]%3] }),
+			} {
+				if len(results) != len(ops) {
+					t.Fatalf("seed %d, %s: %d results for %d operations", seed, name, len(results), len(ops))
+				}
+				for i := range ops {
+					if got := brief(results[i : i+1]); got != want[i] {
+						t.Fatalf("seed %d, %s: operation %d of %v answers %q, want %q", seed, name, i, ops, got, want[i])
+					}
+				}
+			}
+			for _, answer := range want {
+				seen[answer]++
+			}
+			if got := state(one); !maps.Equal(got, stored) {
+				t.Fatalf("seed %d: after %v one table holds %v, want %v", seed, ops, got, stored)
+			}
+			if got := state(tables[:]...); !maps.Equal(got, stored) {
+				t.Fatalf("seed %d: after %v three tables hold %v, want %v", seed, ops, got, stored)
+			}
+		}
+	}
+	for _, answer := range []string{"found=", "found=1", "missing", "created", "replaced", "deleted", "swapped", "mismatch", "aborted"} {
+		if seen[answer] < 1000 {
+			t.Errorf("only %d operations answered %q: the test tests little", seen[answer], answer)
+		}
+	}
+}
+
+func BenchmarkApply(b *testing.B) {
+	for _, n := range []int{1, 64} {
+		for name, op := range map[string]wire.Op{"get": get("a"), "put": put("a", "1"), "cas": cas("a", "1", "1")} {
+			b.Run(fmt.Sprintf("op=%s/batch=%d", name, n), func(b *testing.B) {
+				table := New(cluster.Work{}, new(metrics.Timer))
+				table.Apply([]wire.Op{put("a", "1")})
+				ops := make([]wire.Op, n)
+				for i := range ops {
+					ops[i] = op
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					table.Apply(ops)
+				}
+			})
+		}
+	}
+}

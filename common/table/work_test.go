@@ -1,0 +1,163 @@
+package table
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+	"lockstep/common/wire"
+)
+
+// By the fake clock of a bubble: each operation that runs works once, and so does each
+// CompareAndSwap that is only checked.
+func TestWorkOfABatch(t *testing.T) {
+	tests := []struct {
+		ops  []wire.Op
+		work int
+	}{
+		{[]wire.Op{get("a")}, 1},
+		{[]wire.Op{get("none")}, 1},
+		{[]wire.Op{put("b", "1"), del("b"), get("b"), del("b")}, 4},
+		{[]wire.Op{cas("a", "1", "1")}, 1},
+		{[]wire.Op{cas("a", "1", "1"), put("b", "1"), cas("a", "1", "1")}, 3},
+		{[]wire.Op{put("b", "1"), cas("a", "0", "1"), cas("a", "1", "1"), get("a")}, 2}, // aborted: the rest never ran
+	}
+	for _, test := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			table := New(cluster.Work{Time: 3 * time.Millisecond}, nil)
+			table.values["a"] = []byte("1")
+			start := time.Now()
+			table.Apply(test.ops)
+			if got, want := time.Since(start), time.Duration(test.work)*3*time.Millisecond; got != want {
+				t.Errorf("%v took %v, want %v", test.ops, got, want)
+			}
+		})
+	}
+}
+
+// What another does while an operation works, past a missing lock, it overlooks: that is
+// how a lost update comes to light.
+func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
+	const absent = "absent"
+	tests := []struct {
+		before, during string // the value of a
+		op             wire.Op
+		want, after    string
+	}{
+		{"1", "2", get("a"), "found=1", "2"},
+		{absent, "2", get("a"), "missing", "2"},
+		{"1", "2", put("a", "3"), "replaced", "3"},
+		{absent, "2", put("a", "3"), "created", "3"},
+		{"1", absent, put("a", "3"), "replaced", "3"},
+		{"1", absent, del("a"), "deleted", absent},
+		{absent, "2", del("a"), "missing", "2"},
+		{"1", "2", cas("a", "1", "3"), "swapped", "3"},
+		{"1", "2", cas("a", "2", "3"), "mismatch", "2"},
+		{absent, "2", add("a", "3"), "swapped", "3"},
+	}
+	for _, test := range tests {
+		table := New(cluster.Work{}, nil)
+		set := func(value string) {
+			if value == absent {
+				delete(table.values, "a")
+			} else {
+				table.values["a"] = []byte(value)
+			}
+		}
+		set(test.before)
+		table.work = func() { set(test.during) }
+		if got := brief(table.Apply([]wire.Op{test.op})); got != test.want {
+			t.Errorf("%v, %s and then %s: answers %q, want %q", test.op.Kind, test.before, test.during, got, test.want)
+		}
+		got, found := state(table)["a"]
+		if !found {
+			got = absent
+		}
+		if got != test.after {
+			t.Errorf("%v, %s and then %s: leaves %q, want %q", test.op.Kind, test.before, test.during, got, test.after)
+		}
+	}
+}
+
+// A panic in the middle leaves as it came, with what was applied before it.
+func TestPanicPassesThrough(t *testing.T) {
+	table := New(cluster.Work{}, nil)
+	works := 0
+	table.work = func() {
+		if works++; works == 2 {
+			panic("planted")
+		}
+	}
+	defer func() {
+		if got := recover(); got != "planted" {
+			t.Errorf("recovered %v, want the panic that was planted", got)
+		}
+		if got := len(table.values); got != 1 {
+			t.Errorf("%d keys stored, want 1", got)
+		}
+	}()
+	table.Apply([]wire.Op{put("a", "1"), put("b", "2")})
+}
+
+// Of each 64 calls of a table one is timed, wherever the count began, and a batch counts
+// for the table of its first operation.
+func TestTimer(t *testing.T) {
+	work := cluster.Work{Time: 20 * time.Microsecond}
+	var ones, twos metrics.Timer
+	one, two := New(work, &ones), New(work, &twos)
+	for range 3 * 64 {
+		Apply([]wire.Op{get("1"), get("2")}, func(key string) *Table {
+			if key == "1" {
+				return one
+			}
+			return two
+		})
+	}
+	if got := ones.Load(); got.Count != 3 || got.Total < 3*2*work.Time {
+		t.Errorf("first table: %+v, want 3 samples of at least %v each", got, 2*work.Time)
+	}
+	if got := twos.Load(); got.Count != 0 {
+		t.Errorf("second table: %+v, want none", got)
+	}
+
+	// Of many tables that are called once, about one in 64 is timed: not all, not none.
+	var many metrics.Timer
+	for range 2000 {
+		New(cluster.Work{}, &many).Apply([]wire.Op{get("a")})
+	}
+	if got := many.Load().Count; got < 1 || got > 200 {
+		t.Errorf("of 2000 tables that were called once, %d timed it, want about 31", got)
+	}
+}
+
+func TestWorkTakesItsTime(t *testing.T) {
+	for _, d := range []time.Duration{0, 1, 50 * time.Microsecond, time.Millisecond, 2300 * time.Microsecond} {
+		for _, spin := range []bool{false, true} {
+			work := cluster.Work{Spin: spin, Time: d}
+			start := metrics.Now()
+			working(work)()
+			if took := metrics.Now() - start; took < d {
+				t.Errorf("%+v took %v", work, took)
+			}
+		}
+	}
+}
+
+// The time an operation takes, to be compared with what was asked for: the lower bound is
+// tested above, the upper one is the machine's.
+func BenchmarkWork(b *testing.B) {
+	for _, spin := range []bool{false, true} {
+		for _, us := range []time.Duration{20, 50, 200, 1000, 1500} {
+			work := cluster.Work{Spin: spin, Time: us * time.Microsecond}
+			b.Run(fmt.Sprintf("spin=%v/work=%v", spin, work.Time), func(b *testing.B) {
+				do := working(work)
+				for b.Loop() {
+					do()
+				}
+			})
+		}
+	}
+}
