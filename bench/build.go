@@ -38,7 +38,7 @@ func stageDir(root, stage string) (string, error) {
 	if n, err := strconv.Atoi(stage); err == nil {
 		found, _ := filepath.Glob(filepath.Join(root, fmt.Sprintf("stage%d_*", n)))
 		if len(found) != 1 {
-			return "", fmt.Errorf("there is no stage %d: no directory stage%d_* in %s", n, n, root)
+			return "", usageErrorf("there is no stage %d: no directory stage%d_* in %s", n, n, root)
 		}
 		return found[0], nil
 	}

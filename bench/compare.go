@@ -38,8 +38,7 @@ func compare(ctx context.Context, o *options) (err error) {
 	if o.cfg.Workload.Duration == 0 && !o.given["ops"] {
 		o.cfg.Workload.Duration = compareRound
 	}
-	work, err := newWorkload(o.cfg.Workload)
-	if err != nil {
+	if _, err := newWorkload(o.cfg.Workload); err != nil {
 		return usageErrorf("%w", err)
 	}
 	line := newProgress(o.stderr, o.quiet)
@@ -52,13 +51,18 @@ func compare(ctx context.Context, o *options) (err error) {
 	defer func() { err = errors.Join(err, h.close()) }()
 	var names []string
 	var running []*servers
+	var works []*workload // one each: what it remembers is of these servers
 	for _, p := range h.programs {
 		line.say("starting " + p.name)
 		s, err := h.start(ctx, p, o.cfg, o.nodes)
 		if err != nil {
 			return err
 		}
-		names, running = append(names, s.stage), append(running, s)
+		work, err := newWorkload(s.cfg.Workload)
+		if err != nil {
+			return err
+		}
+		names, running, works = append(names, s.stage), append(running, s), append(works, work)
 		if err := preload(ctx, s.cfg, work); err != nil {
 			return fmt.Errorf("storing the keys on %s: %w", s.stage, err)
 		}
@@ -74,7 +78,7 @@ func compare(ctx context.Context, o *options) (err error) {
 			line.say(fmt.Sprintf("round %d of %d: %s", round, o.rounds, names[i]))
 			line.expect(each * time.Duration((o.rounds-round+1)*len(running)-n))
 			var r *result
-			if r, err = measure(watched, running[i].cfg, work, 0); err != nil {
+			if r, err = measure(watched, running[i].cfg, works[i], 0); err != nil {
 				break
 			}
 			rep.add(names[i], round, r)

@@ -22,6 +22,7 @@ type load struct {
 	grace time.Duration // how long the requests under way at the end may still take
 
 	work  *workload
+	first uint64 // the number of the first connection
 	conns []*connection
 	quit  context.CancelFunc // ends connections that nobody ever greeted
 	dials sync.WaitGroup     // their goroutines
@@ -47,7 +48,7 @@ const (
 // while none has been: on a server that takes one client at a time the others
 // wait, and may starve.
 func newLoad(ctx context.Context, cfg cluster.Config, work *workload, first int) *load {
-	l := &load{cfg: cfg, work: work, grace: defaultGrace}
+	l := &load{cfg: cfg, work: work, first: uint64(first), grace: defaultGrace}
 	ctx, l.quit = context.WithCancel(ctx)
 	greeted := make(chan struct{}, cfg.Workload.Connections)
 	for i := range cfg.Workload.Connections {
@@ -113,7 +114,7 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 		if length == 0 {
 			length = time.Duration(float64(ops) / float64(w.Batch) / w.Rate * 1e9)
 		}
-		p.pace = newPacer(newSchedule(w.Rate, w.Arrival, w.Seed), length)
+		p.pace = newPacer(newSchedule(w.Rate, w.Arrival, w.Seed+l.first), length)
 	case length > 0:
 		defer time.AfterFunc(length, end).Stop()
 	default:
@@ -203,7 +204,7 @@ func (c *connection) request(p *phase, due time.Duration, r *result) {
 	case p.limit.Err() != nil:
 		r.unfinished++
 	default:
-		r.fail(errorKind(err))
+		r.fail(errorKind(err), err)
 		r.failed += took
 		c.source.check(answers, r) // the parts that were answered
 		if errors.Is(err, client.ErrDown) {
@@ -219,7 +220,7 @@ func errorKind(err error) string {
 			return kind.Error()
 		}
 	}
-	return "other: " + err.Error()
+	return "other"
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 )
@@ -88,6 +89,9 @@ func (rep *Report) add(stage string, round int, r *result) {
 	if rep.Env.Shared {
 		run.warn(r.breaksUtilization(rep.Env.CPUs))
 	}
+	if n := r.errors[client.ErrBusy.Error()]; r.firstError != nil && n < total(r.errors) {
+		run.warn(fmt.Sprintf("the first error: %v", r.firstError))
+	}
 	if r.misses > 0 && rep.Config.Workload.Mix.Delete == 0 {
 		run.warn("keys were missing that had been stored, and nobody deletes any")
 	}
@@ -101,10 +105,7 @@ func (rep *Report) add(stage string, round int, r *result) {
 }
 
 func newRun(r *result) Run {
-	requests := r.requests
-	for _, n := range r.errors {
-		requests += n
-	}
+	requests := r.requests + total(r.errors)
 	perRequest := func(cpu time.Duration) float64 { return float64(cpu) / float64(max(requests, 1)) }
 	run := Run{
 		Dur: r.dur, Requests: r.requests, OK: r.ok, Misses: r.misses, Mismatches: r.mismatches,
@@ -123,6 +124,13 @@ func newRun(r *result) Run {
 		run.Slip = &slip
 	}
 	return run
+}
+
+func total(errors map[string]int64) (sum int64) {
+	for _, n := range errors {
+		sum += n
+	}
+	return sum
 }
 
 func (run *Run) warn(warning string) {

@@ -32,7 +32,7 @@ func testReport(change func(*cluster.Config)) *Report {
 			slow.latency.Record(time.Second / time.Duration(slow.requests))
 		}
 		slow.starved, slow.neverGreeted, slow.unfinished = 7, 6, 7
-		slow.fail("dial timeout")
+		slow.fail("other", errors.New("dial timeout"))
 		rep.add("stage1_singlethread", round, slow)
 		rep.add("stage2_coarselock", round, testRound(requests))
 	}
@@ -89,7 +89,7 @@ func TestReportJSON(t *testing.T) {
 			file.Schema, file.Verdict, len(file.Runs), len(file.Summary), file.Env, file.Config)
 	}
 	run := file.Runs[1]
-	if run.Stage != "stage1_singlethread" || run.Round != 1 || run.Dur != 1e9 || run.OK != 6007 || run.Errors["dial timeout"] != 1 {
+	if run.Stage != "stage1_singlethread" || run.Round != 1 || run.Dur != 1e9 || run.OK != 6007 || run.Errors["other"] != 1 {
 		t.Errorf("the second run is %+v", run)
 	}
 	for _, name := range []string{"p50", "p90", "p99", "p999", "max", "mean"} {

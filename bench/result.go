@@ -18,6 +18,7 @@ type result struct {
 	misses     int64            // of ok: a get or delete of a key that had no value
 	mismatches int64            // of ok: a compare that failed, and what its request did not do for that
 	errors     map[string]int64 // requests that failed, by kind: a word or two such as "busy"
+	firstError error            // of those
 	unfinished int64            // requests that were due or under way when the round ended
 
 	wrong      int64 // answers that cannot be right
@@ -33,9 +34,9 @@ type result struct {
 }
 
 // fail counts a request that failed.
-func (r *result) fail(kind string) {
+func (r *result) fail(kind string, err error) {
 	if r.errors == nil {
-		r.errors = make(map[string]int64)
+		r.errors, r.firstError = make(map[string]int64), err
 	}
 	r.errors[kind]++
 }
@@ -72,7 +73,7 @@ func (r *result) merge(o *result) {
 	}
 	for kind, n := range o.errors {
 		if r.errors == nil {
-			r.errors = make(map[string]int64)
+			r.errors, r.firstError = make(map[string]int64), o.firstError
 		}
 		r.errors[kind] += n
 	}

@@ -12,7 +12,7 @@ func TestMerge(t *testing.T) {
 	worker := func(n int64, err error) *result {
 		r := &result{connections: 1, starved: 1, neverGreeted: 1, requests: n, ok: n, misses: n, mismatches: n,
 			unfinished: n, failed: time.Duration(n)}
-		r.fail("busy")
+		r.fail("busy", err)
 		r.foundWrong(err)
 		r.latency.Record(time.Duration(n))
 		r.late(time.Duration(n))

@@ -60,7 +60,8 @@ func runWorkload(ctx context.Context, o *options) (err error) {
 			return fmt.Errorf("storing the keys: %w", err)
 		}
 	}
-	o.cfg.Workload.Rate /= float64(max(len(o.cfg.Clients), 1)) // this process's share
+	mine := o.cfg
+	mine.Workload.Rate /= float64(max(len(o.cfg.Clients), 1))
 	rep := newReport(o.cfg, []string{stage}, o.local())
 	for round := 1; round <= o.rounds && err == nil; round++ {
 		line.say(fmt.Sprintf("round %d of %d on %s", round, o.rounds, stage))
@@ -68,14 +69,14 @@ func runWorkload(ctx context.Context, o *options) (err error) {
 			break
 		}
 		var r *result
-		if r, err = measure(ctx, o.cfg, work, o.client*o.cfg.Workload.Connections); err != nil {
+		if r, err = measure(ctx, mine, work, o.client*o.cfg.Workload.Connections); err != nil {
 			break
 		}
 		var all []*result
 		if all, err = meet(ctx, r); err != nil { // stop together, with everybody's results
 			break
 		}
-		rep.add(stage, round, together(all))
+		rep.add(stage, round, together(all, o.local()))
 	}
 	line.stop()
 	return o.finish(ctx, rep, err)
@@ -150,7 +151,7 @@ func (p printer) Write(text []byte) (int, error) { return len(text), p.line.prin
 type share struct {
 	Connections, Starved, NeverGreeted                  int
 	Requests, OK, Misses, Mismatches, Unfinished, Wrong int64
-	FirstWrong                                          string           `json:",omitempty"`
+	FirstError, FirstWrong                              string           `json:",omitempty"`
 	Errors                                              map[string]int64 `json:",omitempty"`
 	Latency                                             metrics.Histogram
 	Slip                                                *metrics.Histogram `json:",omitempty"`
@@ -161,8 +162,16 @@ func (r *result) share() *share {
 	if r == nil {
 		return new(share)
 	}
-	s := &share{r.connections, r.starved, r.neverGreeted, r.requests, r.ok, r.misses, r.mismatches, r.unfinished, r.wrong,
-		"", r.errors, r.latency, r.slip, r.failed, r.dur, r.serverCPU, r.clientCPU}
+	s := &share{
+		Connections: r.connections, Starved: r.starved, NeverGreeted: r.neverGreeted,
+		Requests: r.requests, OK: r.ok, Misses: r.misses, Mismatches: r.mismatches, Errors: r.errors,
+		Unfinished: r.unfinished, Wrong: r.wrong,
+		Latency: r.latency, Slip: r.slip, Failed: r.failed,
+		Dur: r.dur, ServerCPU: r.serverCPU, ClientCPU: r.clientCPU,
+	}
+	if r.firstError != nil {
+		s.FirstError = r.firstError.Error()
+	}
 	if r.firstWrong != nil {
 		s.FirstWrong = r.firstWrong.Error()
 	}
@@ -170,8 +179,16 @@ func (r *result) share() *share {
 }
 
 func (s *share) result() *result {
-	r := &result{s.Connections, s.Starved, s.NeverGreeted, s.Requests, s.OK, s.Misses, s.Mismatches, s.Errors, s.Unfinished,
-		s.Wrong, nil, s.Latency, s.Slip, s.Failed, s.Dur, s.ServerCPU, s.ClientCPU}
+	r := &result{
+		connections: s.Connections, starved: s.Starved, neverGreeted: s.NeverGreeted,
+		requests: s.Requests, ok: s.OK, misses: s.Misses, mismatches: s.Mismatches, errors: s.Errors,
+		unfinished: s.Unfinished, wrong: s.Wrong,
+		latency: s.Latency, slip: s.Slip, failed: s.Failed,
+		dur: s.Dur, serverCPU: s.ServerCPU, clientCPU: s.ClientCPU,
+	}
+	if s.FirstError != "" {
+		r.firstError = errors.New(s.FirstError)
+	}
 	if s.FirstWrong != "" {
 		r.firstWrong = errors.New(s.FirstWrong)
 	}
@@ -180,13 +197,17 @@ func (s *share) result() *result {
 
 // together is the result of all clients: each has seen the same servers work, and
 // the round lasted until the last of them was done.
-func together(all []*result) *result {
+func together(all []*result, local bool) *result {
 	sum := new(result)
 	for _, r := range all {
 		sum.merge(r)
 		sum.dur = max(sum.dur, r.dur)
 		sum.serverCPU = max(sum.serverCPU, r.serverCPU)
-		sum.clientCPU += r.clientCPU
+		if local {
+			sum.clientCPU += r.clientCPU
+		} else {
+			sum.clientCPU = max(sum.clientCPU, r.clientCPU) // each has cores of its own
+		}
 	}
 	return sum
 }

@@ -62,7 +62,7 @@ type pacer struct {
 
 // newPacer returns a pacer that hands out what is due within length from now on.
 func newPacer(s *schedule, length time.Duration) *pacer {
-	p := &pacer{turn: make(chan *schedule, 1), start: metrics.Now(), end: length, now: metrics.Now, sleep: sleep}
+	p := &pacer{turn: make(chan *schedule, 1), start: metrics.Now(), end: length, now: metrics.Now, sleep: metrics.Sleep}
 	p.turn <- s
 	return p
 }

@@ -76,7 +76,12 @@ func (r *Ratio) String() string {
 	return three(r.Median) + " times " + bounds(r.interval)
 }
 
-func bounds(iv interval) string { return "[" + three(iv.Low) + ".." + three(iv.High) + "]" }
+func bounds(iv interval) string {
+	if iv.Rounds < 2 {
+		return ""
+	}
+	return "[" + three(iv.Low) + ".." + three(iv.High) + "]"
+}
 
 func (rep *Report) throughput() [][]string {
 	rows := [][]string{{"throughput", "ops/s", "", ""}}

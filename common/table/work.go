@@ -15,7 +15,7 @@ func working(work cluster.Work) func() {
 	case work.Spin:
 		return func() { spin(work.Time) }
 	default:
-		return func() { nap(work.Time) }
+		return func() { metrics.Sleep(work.Time) }
 	}
 }
 

@@ -204,6 +204,9 @@ func (c *Conn) timedOut() {
 func (c *Conn) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.stopped {
+		return
+	}
 	c.stopped = true
 	past := time.Unix(1, 0)
 	c.nc.SetReadDeadline(past)
@@ -287,6 +290,9 @@ func (c *Conn) Unsent() int { return len(c.out) }
 // Goodbye, closes the sending side and reads on for a moment: a socket closed
 // over unread bytes is reset, and the reset can overtake the last answers.
 func (c *Conn) Close() error {
+	c.mu.Lock()
+	c.stopped = true // a Stop from here on comes too late
+	c.mu.Unlock()
 	if c.talks && !c.dead {
 		c.WriteResponse(&Response{Code: Goodbye})
 		if half, ok := c.nc.(interface{ CloseWrite() error }); c.Flush() && ok && half.CloseWrite() == nil {

@@ -361,7 +361,7 @@ func TestDeadlines(t *testing.T) {
 				if _, err := c.Write(frame[i : i+1]); err != nil {
 					return
 				}
-				time.Sleep(time.Second) // the clock is synctest's
+				<-time.After(time.Second) // the clock is synctest's
 			}
 		}, ErrSlow, limits.Frame},
 		{"a frame, then silence", func(c net.Conn) { c.Write(frame) }, ErrIdle, limits.Idle},
@@ -371,7 +371,8 @@ func TestDeadlines(t *testing.T) {
 				server := newConn(nil, limits)
 				a, b := net.Pipe()
 				server.nc, server.server = a, true
-				go test.act(b)
+				acted := make(chan struct{})
+				go func() { defer close(acted); test.act(b) }()
 				start := time.Now()
 				for server.Ready() {
 					server.SkipRequest()
@@ -381,6 +382,7 @@ func TestDeadlines(t *testing.T) {
 				}
 				a.Close()
 				b.Close()
+				<-acted
 			})
 		})
 	}

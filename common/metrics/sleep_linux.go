@@ -1,19 +1,17 @@
-package table
+package metrics
 
 import (
 	"syscall"
 	"time"
-
-	"lockstep/common/metrics"
 )
 
-// nap sleeps for d, and about 0.1 ms more. time.Sleep alone turns 50 µs into more than
+// Sleep sleeps for d, and about 0.1 ms more. time.Sleep alone turns 50 µs into more than
 // a millisecond: an idle runtime on Linux waits in whole milliseconds (golang/go#53824).
 // So it sleeps those, and the system call, which holds a thread, what is left.
-func nap(d time.Duration) {
-	end := metrics.Now() + d
+func Sleep(d time.Duration) {
+	end := Now() + d
 	time.Sleep(d.Truncate(time.Millisecond))
-	if rest := end - metrics.Now(); rest > 0 {
+	if rest := end - Now(); rest > 0 {
 		ts := syscall.NsecToTimespec(int64(rest))
 		for syscall.Nanosleep(&ts, &ts) == syscall.EINTR { // a signal of the runtime's; ts is what is left
 		}

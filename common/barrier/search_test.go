@@ -1,0 +1,505 @@
+package barrier
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"lockstep/common/wire"
+)
+
+// An edge is one event that can happen in a state.
+type edge[S comparable] struct {
+	to    S
+	fault bool   // an event of bad luck, which nobody may depend on
+	say   string // what happens, where %[1]d and %[2]d are a and b
+	a, b  int
+	bad   string // and which property that breaks; "" if none
+}
+
+func (e edge[S]) String() string { return fmt.Sprintf(e.say+"%[3]s", e.a, e.b, e.bad) }
+
+// A verdict is what a search found. Its traces are the shortest of their kind.
+type verdict struct {
+	states int
+	unsafe []string // up to an event that breaks a property; nil: there is none
+	stuck  bool     // there is a state from which, without another fault, nobody ever gets done
+	before []string // up to the nearest such state
+	after  []string // and how it goes on from there until nothing can happen
+}
+
+func (v verdict) String() string {
+	s := fmt.Sprintf("safe and never stuck, in %d states", v.states)
+	lines := v.unsafe
+	switch {
+	case v.unsafe != nil:
+		s = fmt.Sprintf("unsafe, found in %d states", v.states)
+	case v.stuck:
+		s = fmt.Sprintf("stuck, found in %d states", v.states)
+		lines = append(slices.Clone(v.before), "-- from here on in vain:")
+		lines = append(lines, v.after...)
+		lines = append(lines, "-- nothing more can happen")
+	}
+	return strings.Join(append([]string{s}, lines...), "\n    ")
+}
+
+// search takes a system through every order of events, breadth first.
+func search[S comparable](start S, next func(S) []edge[S], done func(S) bool) verdict {
+	number := map[S]int32{start: 0}
+	states := []S{start}
+	parent := []int32{-1}
+	var onward [][]int32 // by state, where events lead that are no faults
+	event := func(from, to int32) string {
+		events := next(states[from])
+		return events[slices.IndexFunc(events, func(e edge[S]) bool { return e.to == states[to] })].String()
+	}
+	trace := func(to int32) (lines []string) {
+		for ; parent[to] >= 0; to = parent[to] {
+			lines = append(lines, event(parent[to], to))
+		}
+		slices.Reverse(lines)
+		return lines
+	}
+	for at := int32(0); int(at) < len(states); at++ {
+		var good []int32
+		for _, e := range next(states[at]) {
+			if e.bad != "" {
+				return verdict{states: len(states), unsafe: append(trace(at), e.String())}
+			}
+			to, known := number[e.to]
+			if !known {
+				to = int32(len(states))
+				number[e.to] = to
+				states, parent = append(states, e.to), append(parent, at)
+			}
+			if !e.fault && to != at {
+				good = append(good, to)
+			}
+		}
+		onward = append(onward, good)
+	}
+
+	// From which states can everybody still get done? Backwards, until nothing changes.
+	hope := make([]bool, len(states))
+	for changed := true; changed; {
+		changed = false
+		for at := len(states) - 1; at >= 0; at-- {
+			if !hope[at] && (done(states[at]) || slices.ContainsFunc(onward[at], func(to int32) bool { return hope[to] })) {
+				hope[at], changed = true, true
+			}
+		}
+	}
+	v := verdict{states: len(states)}
+	if at := int32(slices.Index(hope, false)); at >= 0 {
+		v.stuck, v.before = true, trace(at)
+		for ; len(onward[at]) > 0 && len(v.after) < 50; at = onward[at][0] {
+			v.after = append(v.after, event(at, onward[at][0]))
+		}
+	}
+	return v
+}
+
+// Three processes: with two, everybody who sees the other has seen everybody.
+const processes = 3
+
+// A world is three real cores, and a network that remembers all that was ever
+// said. It delivers any of it, at any time, in any order, as often as it likes,
+// or never: so answers are lost, late, repeated and out of order, and a link may
+// work in one direction alone.
+type world struct {
+	core    [processes]uint16 // which of model.cores; 0: it is down
+	life    [processes]uint8  // how often it was restarted
+	ended   [processes]bool   // it will not come back
+	said    [processes]uint64 // which of model.words, a bit each
+	crashes uint8             // so far
+}
+
+// A model is what may happen to a world.
+type model struct {
+	rounds  int // 1 or 2
+	oneRun  bool
+	crashes int  // at most
+	strays  bool // answers come from others than were dialled, too
+	end     ending
+	blind   func(c *core, peer int, m *wire.Control) // hides a field from a core; nil: it sees all
+
+	cores   []*core // from 1
+	coreIDs map[string]uint16
+	words   [processes][]wire.Control // what each can say
+	wordIDs map[string]int
+	spoken  map[[3]int]int                            // by core, process and round: its word
+	heard   []*[processes][(processes + 1) * 64]after // by core, peer and word: what follows
+}
+
+// An ending is when a process that has passed may end.
+type ending uint8
+
+const (
+	never   ending = iota // it answers for ever
+	lingers               // once all others say that they have passed, too
+	atOnce
+)
+
+// after is what hearing a word has done to a core.
+type after struct {
+	core uint16 // 0: not tried yet
+	pass *core  // not nil: it passed by this
+	void bool
+	say  string
+	bad  string
+}
+
+func (m *model) search() verdict {
+	m.cores, m.heard = make([]*core, 1), make([]*[processes][(processes + 1) * 64]after, 1)
+	m.coreIDs, m.wordIDs, m.spoken = make(map[string]uint16), make(map[string]int), make(map[[3]int]int)
+	var start world
+	for i := range processes {
+		start.core[i] = m.id(m.born(i, 0))
+	}
+	return search(m.speak(start), m.next, m.done)
+}
+
+// born returns a new process. Its incarnation tells its number and its life: 31
+// is process 2 after one restart.
+func (m *model) born(i int, life uint8) *core {
+	return &core{group: "nodes", fingerprint: "ours", self: i, incarnation: uint64(10*(i+1)) + uint64(life),
+		oneRun: m.oneRun, heard: make([]wire.Control, processes)}
+}
+
+// id gives a core its number. So a world is small, and two can be compared. What
+// nothing looks at any more is forgotten first: the words of those that are not
+// ready (but for their incarnation), and all words once the round is passed.
+func (m *model) id(c *core) uint16 {
+	for i, h := range c.heard {
+		switch {
+		case c.passed && m.end != lingers || !h.Ready && !m.oneRun:
+			c.heard[i] = wire.Control{}
+		case !h.Ready:
+			c.heard[i] = wire.Control{Incarnation: h.Incarnation}
+		}
+	}
+	key := fmt.Sprint(*c)
+	id, known := m.coreIDs[key]
+	if !known {
+		id = uint16(len(m.cores))
+		m.coreIDs[key] = id
+		m.cores = append(m.cores, c)
+		m.heard = append(m.heard, new([processes][(processes + 1) * 64]after))
+	}
+	return id
+}
+
+func clone(c *core) *core {
+	d := *c
+	d.heard, d.brought = slices.Clone(c.heard), slices.Clone(c.brought)
+	return &d
+}
+
+// word is what process i says now about a round, as its place in words.
+func (m *model) word(w world, i, round int) int {
+	place, known := m.spoken[[3]int{int(w.core[i]), i, round}]
+	if known {
+		return place
+	}
+	a := m.cores[w.core[i]].answer(wire.Control{Round: round})
+	if slices.Contains(a.Seen, 0) {
+		a.Seen = nil // not all ready: it equals nothing that counts
+	}
+	key := fmt.Sprint(a)
+	if place, known = m.wordIDs[key]; !known {
+		place = len(m.words[i])
+		if place == 64 {
+			panic("a process can say more than world.said has bits for")
+		}
+		m.wordIDs[key] = place
+		m.words[i] = append(m.words[i], a)
+	}
+	m.spoken[[3]int{int(w.core[i]), i, round}] = place
+	return place
+}
+
+// speak has the network note all that can be said now, about any round that
+// somebody may ask for.
+func (m *model) speak(w world) world {
+	last := 1
+	for _, id := range w.core {
+		if id != 0 {
+			last = max(last, m.cores[id].round)
+		}
+	}
+	for i, id := range w.core {
+		for round := 1; id != 0 && round <= last; round++ {
+			w.said[i] |= 1 << m.word(w, i, round)
+		}
+	}
+	return w
+}
+
+// next lists all that can happen.
+func (m *model) next(w world) (events []edge[world]) {
+	for i, id := range w.core {
+		to, c := w, m.cores[id]
+		switch {
+		case w.ended[i]:
+			continue
+		case id == 0:
+			to.life[i]++
+			to.core[i] = m.id(m.born(i, to.life[i]))
+			events = append(events, edge[world]{to: m.speak(to), say: "%[1]d starts again", a: i})
+			continue
+		case c.round == 0 || c.passed && c.round < m.rounds:
+			c = clone(c)
+			c.arrive([]byte{byte(c.incarnation), byte(c.round + 1)})
+			to.core[i] = m.id(c)
+			events = append(events, edge[world]{to: m.speak(to), say: "%[1]d arrives at round %[2]d", a: i, b: c.round})
+		case !c.passed || m.end == lingers:
+			for j := range processes {
+				if j != i {
+					events = m.hear(events, w, i, j)
+				}
+			}
+		}
+		if c.passed && c.round == m.rounds && m.mayEnd(c) {
+			to := w
+			to.ended[i] = true
+			events = append(events, edge[world]{to: to, say: "%[1]d ends", a: i})
+		}
+		// Process 2 stands for any: they differ in nothing but their number.
+		if i == processes-1 && int(w.crashes) < m.crashes {
+			to := w
+			to.crashes++
+			to.core[i] = 0
+			events = append(events, edge[world]{to: to, fault: true, say: "%[1]d crashes", a: i})
+		}
+	}
+	return events
+}
+
+func (m *model) mayEnd(c *core) bool {
+	for j, h := range c.heard {
+		if m.end == lingers && j != c.self && !h.Passed {
+			return false
+		}
+	}
+	return m.end != never
+}
+
+// hear lists what may come back where process i dials j: what j says now, what
+// it ever said, and from strays what others say.
+func (m *model) hear(events []edge[world], w world, i, j int) []edge[world] {
+	c, now := m.cores[w.core[i]], -1
+	if w.core[j] != 0 && !w.ended[j] {
+		now = m.word(w, j, c.round)
+	}
+	// A process dials a peer again only when it has given up the dial before, so
+	// nothing from before the peer's restart comes after something from after it.
+	known := c.heard[j].Incarnation
+	if c.members != nil {
+		known = max(known, c.members[j])
+	}
+	for from, said := range w.said {
+		if from != j && !m.strays {
+			continue
+		}
+		for ; said != 0; said &= said - 1 {
+			place := bits.TrailingZeros64(said)
+			if word := &m.words[from][place]; from != j || word.Incarnation >= known || !m.oneRun {
+				events = m.learn(events, w, i, j, from*64+place, word, from != j || place != now)
+			}
+		}
+	}
+	if m.strays { // strangers, too, whose answers are as good as can be
+		stray := wire.Control{Kind: wire.Barrier, Group: "clients", Fingerprint: "ours", Round: c.round, From: j,
+			Incarnation: 99, Ready: true, Seen: c.seen(), Passed: true}
+		events = m.learn(events, w, i, j, processes*64, &stray, true)
+		stray.Group, stray.Fingerprint = "nodes", "theirs"
+		events = m.learn(events, w, i, j, processes*64+1, &stray, true)
+	}
+	return events
+}
+
+// learn adds the event that process i, which has dialled j, learns word.
+func (m *model) learn(events []edge[world], w world, i, j, number int, said *wire.Control, fault bool) []edge[world] {
+	id := w.core[i]
+	what := &m.heard[id][j][number]
+	if what.core == 0 {
+		before, c := m.cores[id], clone(m.cores[id])
+		what.say = "%[1]d hears %[2]d: " + describe(said)
+		word := *said
+		word.To = i
+		if m.blind != nil {
+			m.blind(c, j, &word)
+		}
+		if what.void = errors.Is(c.learn(j, word), ErrVoid); what.void {
+			what.say += ", which restarted: the run is void"
+		}
+		if !slices.Contains(c.seen(), 0) {
+			for k, h := range c.heard { // a payload shows who brought it, and to which round
+				if len(h.Payload) != 2 || int(h.Payload[0]/10) != k+1 || int(h.Payload[1]) != c.round {
+					what.bad = fmt.Sprintf(", and takes %d to be ready, which has not arrived at round %d", k, c.round)
+				}
+			}
+		}
+		if c.passed && !before.passed {
+			what.pass = clone(c)
+		}
+		what.core = m.id(c)
+	}
+	if what.core == id && !what.void {
+		return events
+	}
+	to, bad := w, what.bad
+	to.core[i] = what.core
+	to.ended[i] = what.void
+	if bad == "" && what.pass != nil {
+		bad = m.judge(w, what.pass)
+	}
+	return append(events, edge[world]{m.speak(to), fault, what.say, i, j, bad})
+}
+
+func describe(m *wire.Control) string {
+	switch {
+	case m.Passed:
+		return "passed"
+	case m.Seen != nil:
+		return fmt.Sprint("all ready ", m.Seen)
+	case m.Ready:
+		return "ready"
+	}
+	return "not ready"
+}
+
+// judge says what is wrong with c passing its round. It asks the network, not c:
+// c may be blind.
+func (m *model) judge(w world, c *core) string {
+	with := make([]uint64, processes)
+	for j, h := range c.heard {
+		with[j] = uint64(h.Payload[0])
+	}
+	for j, said := range w.said {
+		agreed := j == c.self
+		for ; said != 0; said &= said - 1 {
+			word := &m.words[j][bits.TrailingZeros64(said)]
+			if word.Incarnation != with[j] {
+				continue
+			}
+			same := slices.Equal(word.Seen, with)
+			agreed = agreed || word.Round == c.round && (same || word.Passed && !m.oneRun)
+			if word.Passed && !same && m.oneRun {
+				return fmt.Sprintf(", and passes with %v, and %d has with %v", with, j, word.Seen)
+			}
+		}
+		if !agreed {
+			return fmt.Sprintf(", and passes with %v, and %d has not seen them all", with, j)
+		}
+	}
+	return ""
+}
+
+// done reports whether everybody has passed every round, or knows that the run
+// is void, or (after a restart) stands before a run that began without it.
+func (m *model) done(w world) bool {
+	begun := false
+	for _, id := range w.core {
+		begun = begun || id != 0 && m.cores[id].members != nil
+	}
+	for i, id := range w.core {
+		switch c := m.cores[id]; {
+		case w.ended[i]:
+		case id == 0:
+			return false
+		case c.passed && c.round == m.rounds:
+		case m.oneRun && w.crashes > 0 && begun && c.members == nil:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// TestSearch: nobody takes for ready who has not arrived. Nobody passes before
+// everybody, this very incarnation of everybody, has seen everybody; among
+// clients, all who pass pass with the same. And nobody is ever stuck: from
+// wherever faults have led, what works again is enough.
+func TestSearch(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		slow bool
+		model
+	}{
+		{"nodes", false, model{rounds: 1, strays: true}},
+		{"nodes/crash", false, model{rounds: 1, crashes: 1}},
+		{"nodes/linger", false, model{rounds: 1, end: lingers}},
+		{"clients", false, model{rounds: 2, oneRun: true, strays: true}},
+		{"clients/round=1/crash", false, model{rounds: 1, oneRun: true, crashes: 1}},
+		{"clients/crash", true, model{rounds: 2, oneRun: true, crashes: 1}}, // 15 s
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.slow && os.Getenv("LOCKSTEP_SLOW") == "" {
+				t.Skip("a million states; LOCKSTEP_SLOW=1 runs it")
+			}
+			t.Parallel()
+			v := c.model.search()
+			t.Log(v)
+			if v.unsafe != nil || v.stuck {
+				t.Error("want it safe and never stuck")
+			}
+		})
+	}
+}
+
+// TestFields takes something away from the barrier, one thing after the other,
+// and has the search show what it was for. To is not among them: what a process
+// says is as true for whoever else hears it. It is there to be named in an error.
+func TestFields(t *testing.T) {
+	for _, c := range []struct {
+		without string
+		model
+		blind func(c *core, peer int, m *wire.Control)
+		stuck bool // want it stuck, and not unsafe
+	}{
+		{without: "Group", model: model{strays: true},
+			blind: func(c *core, _ int, m *wire.Control) { m.Group = c.group }},
+		{without: "Fingerprint", model: model{strays: true},
+			blind: func(c *core, _ int, m *wire.Control) { m.Fingerprint = c.fingerprint }},
+		{without: "From", model: model{strays: true},
+			blind: func(_ *core, peer int, m *wire.Control) { m.From = peer }},
+		{without: "Round", model: model{rounds: 2, oneRun: true},
+			blind: func(c *core, _ int, m *wire.Control) { m.Round = c.round }},
+		{without: "Ready",
+			blind: func(_ *core, _ int, m *wire.Control) { m.Ready = true }},
+		{without: "the second phase",
+			blind: func(_ *core, _ int, m *wire.Control) { m.Passed = m.Ready }},
+		{without: "the names in Seen", model: model{crashes: 1},
+			blind: func(c *core, _ int, m *wire.Control) {
+				if m.Seen != nil { // a mere "all ready"
+					m.Seen = c.seen()
+				}
+			}},
+		{without: "Incarnation", model: model{crashes: 1},
+			blind: func(c *core, _ int, m *wire.Control) {
+				c.heard[c.self].Incarnation, m.Incarnation = 1, 1
+				if m.Seen != nil {
+					m.Seen = []uint64{1, 1, 1}
+				}
+			}},
+		{without: "Passed", model: model{crashes: 1}, stuck: true,
+			blind: func(_ *core, _ int, m *wire.Control) { m.Passed = false }},
+		{without: "lingering", model: model{end: atOnce}, stuck: true},
+	} {
+		t.Run(c.without, func(t *testing.T) {
+			t.Parallel()
+			c.model.rounds = max(1, c.model.rounds)
+			c.model.blind = c.blind
+			v := c.model.search()
+			t.Logf("without %s: %s", c.without, v)
+			if unsafe := v.unsafe != nil; unsafe == c.stuck || v.stuck != c.stuck {
+				t.Errorf("unsafe %v, stuck %v; want the contrary", unsafe, v.stuck)
+			}
+		})
+	}
+}
