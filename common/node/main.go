@@ -94,10 +94,10 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	}
 	err = n.run(stage, serve, stops)
 	err = errors.Join(err, profiled())
-	if opt.verbose {
-		fmt.Fprintln(stdout, n.Stats.Snapshot().Detail())
-	} else {
-		fmt.Fprintln(stdout, n.Stats.Snapshot())
+	if s := n.Stats.Snapshot(); opt.verbose && n.served.Load() {
+		fmt.Fprintln(stdout, s.Detail())
+	} else if n.served.Load() {
+		fmt.Fprintln(stdout, s)
 	}
 	if err != nil {
 		return complain(err)
@@ -193,6 +193,7 @@ func (n *Node) run(stage string, serve Serve, stops <-chan string) error {
 			served <- err
 			return
 		}
+		n.served.Store(true)
 		n.Stats.Serving.Store(true)
 		defer n.Stats.Serving.Store(false)
 		n.Log.Info(fmt.Sprintf("serving on %s, control on %s; Ctrl-C stops", ln.Addr(), control.Addr()))

@@ -30,6 +30,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lockstep/common/cluster"
@@ -49,6 +50,8 @@ type Node struct {
 	Self   int // its number: its place in Config.Nodes
 	Log    *slog.Logger
 	Stats  *metrics.Stats
+
+	served atomic.Bool // past the barrier, ever
 
 	mu      sync.Mutex         // guards what follows
 	open    map[*Conn]struct{} // accepted and not closed
