@@ -45,7 +45,7 @@ func (b *Barrier) listen() {
 }
 
 // serve answers questions until the connection ends, breaks a rule, or is silent
-// for a second.
+// for answerTime.
 func (b *Barrier) serve(nc net.Conn) {
 	c, err := wire.Greet(nc, b.hello(b.cfg.Self), limits)
 	if err != nil {
@@ -55,13 +55,16 @@ func (b *Barrier) serve(nc net.Conn) {
 	var question wire.Control
 	for c.Ready() && c.ReadControl(&question) {
 		var answer wire.Control
-		switch {
-		case question.Kind == wire.Barrier:
+		switch question.Kind {
+		case wire.Barrier:
 			b.mu.Lock()
 			answer = b.core.answer(question)
 			b.mu.Unlock()
-		case question.Kind == wire.Stats && b.cfg.Stats != nil:
-			answer = wire.Control{Kind: wire.Stats, Group: b.cfg.Group, From: b.cfg.Self, Payload: b.cfg.Stats()}
+		case wire.Stats:
+			answer = wire.Control{Kind: wire.Stats, Group: b.cfg.Group, From: b.cfg.Self}
+			if b.cfg.Stats != nil {
+				answer.Payload = b.cfg.Stats()
+			}
 		default:
 			return
 		}

@@ -93,7 +93,7 @@ func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 			down++
 		default:
 			cl.Close()
-			return nil, err
+			return nil, p.errorf("%w", err)
 		}
 	}
 	return cl, nil

@@ -101,7 +101,7 @@ func (p *peer) reserve(strict bool) (*conn, *waiter, error) {
 		return c, nil, nil
 	}
 	if p.down {
-		return nil, nil, p.errorf("%w: %w", ErrDown, p.lastErr)
+		return nil, nil, fmt.Errorf("%w: %w", ErrDown, p.lastErr)
 	}
 	w := &waiter{got: make(chan gotten, 1), strict: strict}
 	p.waiting = append(p.waiting, w)
@@ -147,9 +147,9 @@ func (p *peer) wait(ctx context.Context, w *waiter) (*conn, error) {
 		}
 	}
 	if lastErr == nil {
-		lastErr = errors.New("connected, but not greeted: the server serves others, or waits for its peers")
+		lastErr = errors.New("not greeted: the server serves others, waits for its peers, or cannot be reached")
 	}
-	return nil, p.errorf("no connection: %w: %w", ctx.Err(), lastErr)
+	return nil, fmt.Errorf("no connection: %w: %w", ctx.Err(), lastErr)
 }
 
 // put gives a connection to the call that has waited longest, or keeps it.
@@ -184,8 +184,9 @@ func (p *peer) fail(err error, strictOnly bool) {
 }
 
 // dial gets one connection, however long that takes, unless nobody waits for it
-// any more. While the node is down it is the probe.
+// any more. The one that finds the node down goes on as the probe.
 func (p *peer) dial() {
+	probe := false
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		c, err := p.connect()
 		if err == nil {
@@ -195,15 +196,13 @@ func (p *peer) dial() {
 			p.put(c)
 			return
 		}
-		if !p.again(err) {
+		if !p.again(err, &probe) {
 			return
 		}
 		wait := jitter(pause)
-		p.mu.Lock()
-		if p.down {
+		if probe {
 			wait = probeEvery
 		}
-		p.mu.Unlock()
 		select {
 		case <-time.After(wait):
 		case <-p.cl.ctx.Done():
@@ -211,8 +210,9 @@ func (p *peer) dial() {
 	}
 }
 
-// again notes why there is no connection, and reports whether to go on trying.
-func (p *peer) again(err error) bool {
+// again notes why there is no connection, and reports whether to go on trying,
+// and whether as the probe.
+func (p *peer) again(err error, probe *bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lastErr = err
@@ -222,21 +222,22 @@ func (p *peer) again(err error) bool {
 	} else if p.refused.IsZero() {
 		p.refused = time.Now()
 	}
+	*probe = *probe && p.down
 	switch {
 	case p.cl.ctx.Err() != nil:
-		p.fail(ErrClosed, false)
+		p.dialing--
+		return false
 	case errors.Is(err, wire.ErrMismatch):
-		p.fail(p.errorf("%w", err), true)
+		p.fail(err, true)
 	case !p.refused.IsZero() && time.Since(p.refused) >= downAfter && !p.down:
-		p.down = true
-		p.fail(p.errorf("%w: %w", ErrDown, err), false)
-		return true // as the probe
+		p.down, *probe = true, true
+		p.fail(fmt.Errorf("%w: %w", ErrDown, err), false)
 	}
-	if p.down || (len(p.waiting) > 0 && p.cl.ctx.Err() == nil) {
-		return p.cl.ctx.Err() == nil
+	if len(p.waiting) == 0 && !*probe {
+		p.dialing--
+		return false
 	}
-	p.dialing--
-	return false
+	return true
 }
 
 // connect makes one connection and waits to be greeted.
@@ -291,8 +292,8 @@ func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 		case fate == lost && writes:
 			p.cl.unknown.Add(1)
 			return mark(ops, wire.Unknown), p.errorf("%w: %w", ErrUnknown, err)
-		case fate == hopeless, errors.Is(err, ErrBusy) && !insist:
-			return mark(ops, wire.NotRun), err
+		case fate == hopeless, err == ctx.Err(), err == ErrBusy && !insist:
+			return mark(ops, wire.NotRun), p.errorf("%w", err)
 		}
 		select {
 		case <-time.After(jitter(pause)):
@@ -318,20 +319,21 @@ const (
 // try sends ops once and waits for the answer.
 func (p *peer) try(ctx context.Context, ops []wire.Op) ([]wire.Result, fate, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, hopeless, p.errorf("%w", err)
+		return nil, hopeless, err
 	}
 	c, err := p.get(ctx, false)
 	if err != nil {
 		return nil, hopeless, err
 	}
 	release := c.Bind(ctx)
+	defer release() // ctx may outlive the connection by far
 	if err := c.WriteRequest(&wire.Request{Ops: ops}); err != nil { // it breaks a rule
 		p.release(c, release())
 		return nil, hopeless, err
 	}
 	if !c.Flush() {
 		p.release(c, false)
-		return nil, notRun, p.errorf("%w", p.why(ctx, c))
+		return nil, notRun, p.why(ctx, c)
 	}
 	var response wire.Response
 	if !c.ReadResponse(&response) {
@@ -382,13 +384,13 @@ func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, fate, erro
 		return r.Results, answered, nil
 	case wire.Busy:
 		p.cl.refusals.Add(1)
-		return nil, notRun, p.errorf("%w", ErrBusy)
+		return nil, notRun, ErrBusy
 	case wire.Goodbye:
-		return nil, notRun, p.errorf("the server is stopping")
+		return nil, notRun, errors.New("the server is stopping")
 	case wire.WrongNode:
-		return nil, hopeless, p.errorf("%w", ErrWrongNode)
+		return nil, hopeless, ErrWrongNode
 	case wire.Invalid:
-		return nil, hopeless, p.errorf("the server calls the request invalid")
+		return nil, hopeless, errors.New("the server calls the request invalid")
 	case wire.Failed:
 		return nil, lost, errors.New("the server failed inside the request")
 	}

@@ -22,7 +22,7 @@ func (s Snapshot) String() string {
 	}
 	p.line("connections", "%s accepted, %s open, %s errors, %s panics",
 		count(s.Connections), count(s.Open), count(errors), count(s.Panics))
-	p.line("queue", "%s turns waited for a worker, %s in the mean",
+	p.line("queue", "%s turns, begun %s after they were ready, in the mean",
 		count(s.QueueWait.Count), short(s.QueueWait.Mean()))
 	p.line("locks", "%s taken, %s contended (%.1f %%), mean wait then %s",
 		count(s.Locks.Acquired), count(s.Locks.Contended), 100*share(s.Locks), short(s.Locks.Mean()))

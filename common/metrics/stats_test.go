@@ -249,7 +249,7 @@ func ExampleSnapshot_Detail() {
 	// Output:
 	// requests    12 345 in 4.2s (2 939/s), 12 345 operations, 0 refused
 	// connections 8 accepted, 0 open, 3 errors, 0 panics
-	// queue       12 345 turns waited for a worker, 12.2µs in the mean
+	// queue       12 345 turns, begun 12.2µs after they were ready, in the mean
 	// locks       12 345 taken, 123 contended (1.0 %), mean wait then 45.5µs
 	// time        a request: 99.6µs CPU, 1.1µs in the table; CPU in all 1.23s
 	// memory      heap 4.0 MiB, peak 20.0 MiB; 12 goroutines
