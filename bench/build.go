@@ -76,6 +76,7 @@ func build(ctx context.Context, stages []string, dir string, say func(string)) (
 		say("building " + name)
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", p.path, ".")
 		cmd.Dir = source
+		cmd.Env = append(cmd.Environ(), "GOTMPDIR="+dir) // an interrupted build leaves its files there
 		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // so that it tidies up
 		cmd.WaitDelay = 5 * time.Second
 		if out, err := cmd.CombinedOutput(); ctx.Err() != nil {

@@ -19,7 +19,7 @@ import (
 func main() {
 	// A second signal changes nothing: what the first one ends takes seconds at most,
 	// and then neither a process nor a file is left.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
