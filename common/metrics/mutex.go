@@ -23,8 +23,18 @@ type Contention struct {
 	Waited    time.Duration `json:"waited_ns"` // in all
 }
 
+// A Step is what comes after a Yield.
+type Step int
+
+const (
+	Locking   Step = iota // the goroutine takes a Mutex, once that is free
+	Unlocking             // it frees a Mutex
+	Working               // it has looked something up, and goes on to act on it
+)
+
 // Lock takes the lock, and waits until it is free. Only a wait reads the clock.
 func (m *Mutex) Lock() {
+	Yield(Locking, m)
 	if m.mu.TryLock() {
 		m.acquired.Store(m.acquired.Load() + 1)
 		return
@@ -37,7 +47,10 @@ func (m *Mutex) Lock() {
 }
 
 // Unlock frees the lock. As with a sync.Mutex, it is a fatal error if nobody holds it.
-func (m *Mutex) Unlock() { m.mu.Unlock() }
+func (m *Mutex) Unlock() {
+	Yield(Unlocking, m)
+	m.mu.Unlock()
+}
 
 // Counts returns what was counted up to now, without waiting for the lock. Whoever
 // waits still is not counted yet. Contended is never above Acquired.

@@ -11,7 +11,7 @@ import (
 func working(work cluster.Work) func() {
 	switch {
 	case work.Time <= 0:
-		return func() {}
+		return func() { metrics.Yield(metrics.Working, nil) }
 	case work.Spin:
 		return func() { spin(work.Time) }
 	default:

@@ -1,0 +1,90 @@
+package faults
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// echo answers what it reads, and a greeting before.
+func echo(t *testing.T) net.Listener {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() { // ends with the test
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer nc.Close()
+				io.WriteString(nc, "hello ")
+				io.Copy(nc, nc)
+			}()
+		}
+	}()
+	return ln
+}
+
+func TestProxy(t *testing.T) {
+	const late = 20 * time.Millisecond
+	for _, test := range []struct {
+		name    string
+		fault   Fault
+		want    string
+		atLeast time.Duration
+	}{
+		{"none", Fault{}, "hello world", 0},
+		{"cut at once", Fault{Kind: Cut, Way: Answers}, "", 0},
+		{"cut the greeting", Fault{Kind: Cut, Way: Answers, After: 3}, "hel", 0},
+		{"cut the answer", Fault{Kind: Cut, Way: Answers, After: 8}, "hello wo", 0},
+		{"lose what is asked", Fault{Kind: Hole, Way: Requests, After: 2}, "hello wo", 0},
+		{"lose what is answered", Fault{Kind: Hole, Way: Answers, After: 7}, "hello w", 0},
+		{"delay", Fault{Kind: Delay, Way: Answers, After: 6, Late: late}, "hello world", late},
+	} {
+		var asked []int
+		p, err := NewProxy(echo(t).Addr().String(), func(n int) Fault { asked = append(asked, n); return test.fault })
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc, err := net.Dial("tcp", p.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		io.WriteString(nc, "world")
+		nc.(*net.TCPConn).CloseWrite()
+		got, _ := io.ReadAll(nc) // a cut may be a reset
+		if took := time.Since(start); string(got) != test.want || took < test.atLeast {
+			t.Errorf("%s: read %q after %v, want %q after %v at least", test.name, got, took, test.want, test.atLeast)
+		}
+		nc.Close()
+		p.Close()
+		if len(asked) != 1 || asked[0] != 0 {
+			t.Errorf("%s: asked for the faults of connections %v, want [0]", test.name, asked)
+		}
+	}
+}
+
+// A request that is cut reaches the server only in part, and the client learns of it.
+func TestProxyCutsRequests(t *testing.T) {
+	p, err := NewProxy(echo(t).Addr().String(), func(int) Fault { return Fault{Kind: Cut, Way: Requests, After: 3} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	nc, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	io.WriteString(nc, "world")
+	got, _ := io.ReadAll(nc)
+	if s := string(got); len(s) > len("hello wor") || s != "hello wor"[:len(s)] {
+		t.Errorf("read %q, want some of %q", s, "hello wor")
+	}
+}
