@@ -43,7 +43,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -88,7 +87,6 @@ type Barrier struct {
 	mu     sync.Mutex // guards what follows
 	core   core
 	why    []error         // by peer: why the last question to it came to nothing
-	news   chan struct{}   // closed, and replaced, when somebody is no longer missing, or is again
 	logged map[string]bool // reasons for a mismatch
 }
 
@@ -102,7 +100,7 @@ func New(ln net.Listener, cfg Config) *Barrier {
 		cfg.Dial = dialTCP
 	}
 	b := &Barrier{
-		cfg: cfg, ln: ln, why: make([]error, len(cfg.Peers)), news: make(chan struct{}), logged: make(map[string]bool),
+		cfg: cfg, ln: ln, why: make([]error, len(cfg.Peers)), logged: make(map[string]bool),
 		core: core{group: cfg.Group, self: cfg.Self, incarnation: max(1, rand.Uint64()), fingerprint: cfg.Fingerprint,
 			oneRun: cfg.Group == "clients", heard: make([]wire.Control, len(cfg.Peers))},
 	}
@@ -114,9 +112,10 @@ func New(ln net.Listener, cfg Config) *Barrier {
 // Wait arrives at the next round with a payload of at most MaxPayload bytes, and
 // returns everybody's, by number, once everybody has arrived. Meanwhile it logs
 // for whom it waits and why, first after one second and then every three. Where
-// ctx ends first, the error says that, too; the next Wait is for the same round,
-// with the payload that was first brought to it. ErrVoid says that this group of
-// clients cannot go on. One Wait at a time.
+// ctx ends first, the error says that, too. The process has arrived all the same,
+// and the others may go on; its next Wait is for the same round, with the payload
+// that it brought first. ErrVoid says that these clients cannot go on together.
+// One Wait at a time.
 func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 	if len(payload) > MaxPayload {
 		return nil, fmt.Errorf("barrier: a payload of %d bytes is not in 0..%d", len(payload), MaxPayload)
@@ -124,7 +123,6 @@ func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 	b.mu.Lock()
 	if b.core.round == 0 || b.core.passed {
 		b.core.arrive(bytes.Clone(payload))
-		clear(b.why)
 	}
 	passed := b.core.passed // at once, where there is nobody else
 	b.mu.Unlock()
@@ -197,9 +195,8 @@ func (b *Barrier) passed() bool {
 	return b.core.passed
 }
 
-// pursue starts a goroutine for each peer, which asks it over and over, until
-// then says that it was enough or ctx ends. Between two questions it pauses, but
-// not when something has changed: then the others' answers may have, too.
+// pursue starts a goroutine for each peer, which asks it over and over until
+// then, told what came of it, says that it was enough, or ctx ends.
 func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer int, err error) (enough bool)) {
 	for peer := range b.cfg.Peers {
 		if peer == b.cfg.Self {
@@ -208,7 +205,7 @@ func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer
 		wg.Go(func() {
 			for pause := minPause; ; pause = min(2*pause, maxPause) {
 				b.mu.Lock()
-				question, news := b.core.question(peer), b.news
+				question := b.core.question(peer)
 				b.mu.Unlock()
 				answer, err := ask(ctx, b.cfg.Dial, b.cfg.Peers[peer], b.hello(peer), question)
 				if ctx.Err() != nil || then(peer, b.learn(peer, answer, err)) {
@@ -216,8 +213,6 @@ func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer
 				}
 				select {
 				case <-ctx.Done():
-				case <-news:
-					pause = minPause
 				case <-time.After(pause/2 + rand.N(pause/2)):
 				}
 			}
@@ -229,15 +224,10 @@ func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer
 // returns why it counts for nothing.
 func (b *Barrier) learn(peer int, answer wire.Control, err error) error {
 	b.mu.Lock()
-	before := b.core.missing()
 	if err == nil {
 		err = b.core.learn(peer, answer)
 	}
 	b.why[peer] = err
-	if !slices.Equal(before, b.core.missing()) {
-		close(b.news)
-		b.news = make(chan struct{})
-	}
 	tell := errors.Is(err, wire.ErrMismatch) && !b.logged[err.Error()] && len(b.logged) < maxReasons
 	if tell {
 		b.logged[err.Error()] = true
@@ -288,8 +278,10 @@ func (b *Barrier) status(since time.Time) string {
 }
 
 func (b *Barrier) name(peer int) string {
-	return fmt.Sprintf("%s %d (%s)", strings.TrimSuffix(b.cfg.Group, "s"), peer, b.cfg.Peers[peer])
+	return fmt.Sprintf("%s %d (%s)", singular(b.cfg.Group), peer, b.cfg.Peers[peer])
 }
+
+func singular(group string) string { return strings.TrimSuffix(group, "s") }
 
 // lacks says why a peer is missing that has answered.
 func (c *core) lacks(peer int) string {
@@ -301,9 +293,9 @@ func (c *core) lacks(peer int) string {
 		switch {
 		case i >= len(m.Seen) || m.Seen[i] == incarnation:
 		case m.Passed:
-			return fmt.Sprintf("it has started with a number %d that was restarted since", i)
+			return fmt.Sprintf("it has started with an earlier %s %d", singular(c.group), i)
 		default:
-			return fmt.Sprintf("it has not seen number %d ready", i)
+			return fmt.Sprintf("it has not seen %s %d ready", singular(c.group), i)
 		}
 	}
 	return "it has not seen all ready"

@@ -33,7 +33,7 @@ type core struct {
 	passed  bool           // and passed
 	brought [][]byte       // this process's payload, by round
 	heard   []wire.Control // by number: the last word of each about round; its own, too
-	members []uint64       // the incarnations with which the last round was passed
+	members []uint64       // whom this process went on with from the last round that it passed
 }
 
 // arrive begins the next round.
@@ -74,7 +74,8 @@ func (c *core) answer(q wire.Control) wire.Control {
 func (c *core) learn(peer int, m wire.Control) error {
 	switch {
 	case m.Kind != wire.Barrier, m.Group != c.group, m.From != peer, m.To != c.self, m.Round != c.round:
-		return fmt.Errorf("a stray answer: from %.20q %d to %d, about round %d", m.Group, m.From, m.To, m.Round)
+		return fmt.Errorf("%w: this is number %d of %.20q, and answers number %d about round %d",
+			wire.ErrMismatch, m.From, m.Group, m.To, m.Round)
 	case m.Fingerprint != c.fingerprint:
 		return fmt.Errorf("%w: there %.300q, here %.300q", wire.ErrMismatch, m.Fingerprint, c.fingerprint)
 	case c.oneRun && c.members != nil && c.members[peer] != m.Incarnation:
@@ -96,16 +97,14 @@ func (c *core) seen() []uint64 {
 	return seen
 }
 
-// missing lists whom this process waits for: whoever is not ready, and once all
-// are, whoever has not seen exactly those that this process has seen. Nodes join
-// one that has passed whomever it saw: it left with an agreement, and they may
-// have restarted since.
+// missing lists whom this process waits for: whoever is not ready, or has not
+// seen exactly those that this process has seen. Nodes join one that has passed
+// whomever it saw: it left with an agreement, and they have restarted since.
 func (c *core) missing() (who []int) {
 	seen := c.seen()
-	allReady := !slices.Contains(seen, 0)
 	for i, m := range c.heard {
 		agrees := i == c.self || m.Passed && !c.oneRun || slices.Equal(m.Seen, seen)
-		if seen[i] == 0 || allReady && !agrees {
+		if seen[i] == 0 || !agrees {
 			who = append(who, i)
 		}
 	}
@@ -114,7 +113,7 @@ func (c *core) missing() (who []int) {
 
 // look passes the round if nobody is missing.
 func (c *core) look() {
-	if !c.passed && c.missing() == nil {
+	if c.missing() == nil {
 		c.passed, c.members = true, c.seen()
 	}
 }

@@ -326,7 +326,8 @@ func (p *peer) try(ctx context.Context, ops []wire.Op) ([]wire.Result, fate, err
 		return nil, hopeless, err
 	}
 	release := c.Bind(ctx)
-	defer release() // ctx may outlive the connection by far
+	defer release() // on every path: ctx may outlive the connection by far
+
 	if err := c.WriteRequest(&wire.Request{Ops: ops}); err != nil { // it breaks a rule
 		p.release(c, release())
 		return nil, hopeless, err

@@ -1,0 +1,634 @@
+package barrier
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lockstep/common/wire"
+)
+
+var errDropped = errors.New("dropped")
+
+// A network is in memory, so that synctest can own its time. Its addresses are
+// "0", "1" and so on, and a process dials with its own name.
+type network struct {
+	mu        sync.Mutex // guards what follows
+	listeners map[string]*listener
+	dialed    []net.Conn
+	cut       map[string]error // by link, "0>1": what 0 gets when it dials 1; errDropped: nothing
+}
+
+func newNetwork() *network {
+	return &network{listeners: make(map[string]*listener), cut: make(map[string]error)}
+}
+
+type listener struct {
+	network  *network
+	addr     string
+	accepted chan net.Conn
+	errors   chan error // to be returned by Accept
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func (n *network) listen(addr string) *listener {
+	l := &listener{network: n, addr: addr, accepted: make(chan net.Conn), errors: make(chan error, 1000), closed: make(chan struct{})}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listeners[addr] = l
+	return l
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case err := <-l.errors:
+		return nil, err
+	default:
+	}
+	select {
+	case nc := <-l.accepted:
+		return nc, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.addr} }
+
+// links has all dials on these links end so; nil: mends them.
+func (n *network) links(err error, links ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, link := range links {
+		n.cut[link] = err
+	}
+}
+
+func (n *network) dial(ctx context.Context, from, to string) (net.Conn, error) {
+	n.mu.Lock()
+	l, cut := n.listeners[to], n.cut[from+">"+to]
+	n.mu.Unlock()
+	if cut == errDropped {
+		<-ctx.Done()
+		cut = ctx.Err()
+	}
+	if cut != nil {
+		return nil, cut
+	}
+	refused := &net.OpError{Op: "dial", Net: "memory", Err: syscall.ECONNREFUSED}
+	if l == nil {
+		return nil, refused
+	}
+	near, far := net.Pipe()
+	n.mu.Lock()
+	n.dialed = append(n.dialed, near)
+	n.mu.Unlock()
+	select {
+	case l.accepted <- far:
+		return near, nil
+	case <-l.closed:
+		return nil, refused
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// A log keeps what was logged.
+type log struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, strings.TrimSuffix(string(p), "\n"))
+	return len(p), nil
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "\n")
+}
+
+func (l *log) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+}
+
+// join starts number self of a group of n on the network.
+func (n *network) join(group string, self, of int, change ...func(*Config)) *Barrier {
+	cfg := Config{Group: group, Self: self, Fingerprint: "ours"}
+	for i := range of {
+		cfg.Peers = append(cfg.Peers, fmt.Sprint(i))
+	}
+	cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return n.dial(ctx, fmt.Sprint(self), addr) }
+	for _, f := range change {
+		f(&cfg)
+	}
+	return New(n.listen(fmt.Sprint(self)), cfg)
+}
+
+// A result is what Wait returned, and when.
+type result struct {
+	payloads [][]byte
+	err      error
+	at       time.Time
+}
+
+// wait calls Wait with a payload that names the process. It does not wait for
+// ever: then the error says what is wrong.
+func wait(ctx context.Context, b *Barrier) <-chan result {
+	done := make(chan result, 1)
+	go func() { // ends with Wait
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+		defer cancel()
+		payloads, err := b.Wait(ctx, []byte{'a' + byte(b.cfg.Self)})
+		done <- result{payloads, err, time.Now()}
+	}()
+	return done
+}
+
+func (r result) check(t *testing.T, want string) {
+	t.Helper()
+	if got := string(bytes.Join(r.payloads, nil)); got != want || r.err != nil {
+		t.Errorf("Wait: payloads %q, error %v; want %q", got, r.err, want)
+	}
+}
+
+func closeAll(t *testing.T, barriers ...*Barrier) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for _, b := range barriers {
+		wg.Go(func() {
+			if err := b.Close(); err != nil {
+				t.Errorf("Close of %d: %v", b.cfg.Self, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestTCP: real sockets, the processes started in any order, two rounds, a
+// secret, and garbage on the ports meanwhile.
+func TestTCP(t *testing.T) {
+	for _, secret := range []string{"", "a secret of 24 characters"} {
+		t.Run(fmt.Sprintf("secret=%v", secret != ""), func(t *testing.T) {
+			const n = 4
+			var listeners []net.Listener
+			var addrs []string
+			for range n {
+				ln, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				listeners = append(listeners, ln)
+				addrs = append(addrs, ln.Addr().String())
+			}
+			barriers := make([]*Barrier, n)
+			var waits []<-chan result
+			for _, i := range []int{2, 0, 3, 1} {
+				barriers[i] = New(listeners[i], Config{Group: "clients", Self: i, Peers: addrs, Secret: secret,
+					Stats: func() []byte { return []byte("counted by " + addrs[i]) }})
+				waits = append(waits, wait(t.Context(), barriers[i]))
+				garbage(t, addrs[i])
+			}
+			for _, w := range waits {
+				(<-w).check(t, "abcd")
+			}
+			waits = nil
+			for i := range n {
+				waits = append(waits, wait(t.Context(), barriers[i]))
+			}
+			for _, w := range waits {
+				(<-w).check(t, "abcd")
+			}
+			got, err := AskStats(t.Context(), addrs[1], "clients", 1, secret)
+			if want := "counted by " + addrs[1]; string(got) != want || err != nil {
+				t.Errorf("AskStats: %q, %v; want %q", got, err, want)
+			}
+			if _, err := AskStats(t.Context(), addrs[1], "clients", 2, secret); !errors.Is(err, wire.ErrMismatch) {
+				t.Errorf("AskStats of number 2 at number 1's address: %v, want %v", err, wire.ErrMismatch)
+			}
+			closeAll(t, barriers...)
+			if nc, err := net.Dial("tcp", addrs[0]); err == nil {
+				nc.Close()
+				t.Errorf("after Close %s still accepts", addrs[0])
+			}
+		})
+	}
+}
+
+// garbage writes what is no message to a port, until the other end hangs up.
+func garbage(t *testing.T, addr string) {
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.Write(bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 100))
+	io.Copy(io.Discard, nc)
+}
+
+// TestStray: an answer counts only if every field is as it must be.
+func TestStray(t *testing.T) {
+	good := wire.Control{Kind: wire.Barrier, Group: "nodes", Fingerprint: "ours", Round: 1, From: 1, To: 0,
+		Incarnation: 20, Ready: true, Seen: []uint64{10, 20}, Passed: true}
+	for name, spoil := range map[string]func(*wire.Control){
+		"Kind":        func(m *wire.Control) { m.Kind = wire.Stats },
+		"Group":       func(m *wire.Control) { m.Group = "clients" },
+		"Fingerprint": func(m *wire.Control) { m.Fingerprint = "theirs" },
+		"Round":       func(m *wire.Control) { m.Round = 2 },
+		"From":        func(m *wire.Control) { m.From = 0 },
+		"To":          func(m *wire.Control) { m.To = 2 },
+	} {
+		c := core{group: "nodes", fingerprint: "ours", incarnation: 10, heard: make([]wire.Control, 2)}
+		c.arrive(nil)
+		stray := good
+		spoil(&stray)
+		if err := c.learn(1, stray); err == nil || c.passed {
+			t.Errorf("with another %s: error %v, passed %v; want it to count for nothing", name, err, c.passed)
+		}
+		if err := c.learn(1, good); err != nil || !c.passed {
+			t.Errorf("then a good one: error %v, passed %v; want it to pass", err, c.passed)
+		}
+	}
+}
+
+func TestAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newNetwork().join("nodes", 0, 1)
+		start := time.Now()
+		for range 3 {
+			(<-wait(t.Context(), b)).check(t, "a")
+		}
+		closeAll(t, b)
+		if got := time.Since(start); got != 0 {
+			t.Errorf("three rounds alone, and Close, took %v, want no time", got)
+		}
+	})
+}
+
+// TestProgress: what is said while node 1 comes late and node 2 later.
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		var said log
+		b0 := n.join("nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
+		w0 := wait(t.Context(), b0)
+
+		<-time.After(2 * time.Second)
+		b1 := n.join("nodes", 1, 3)
+		<-time.After(3 * time.Second)
+		w1 := wait(t.Context(), b1)
+		<-time.After(4500 * time.Millisecond)
+		n.links(errDropped, "2>1")
+		b2 := n.join("nodes", 2, 3)
+		w2 := wait(t.Context(), b2)
+		<-time.After(2 * time.Second)
+		for i, w := range []<-chan result{w0, w1, w2} {
+			select {
+			case r := <-w:
+				t.Errorf("%d passes although 2 cannot reach 1 (error %v)", i, r.err)
+			default:
+			}
+		}
+		n.links(nil, "2>1")
+		for _, w := range []<-chan result{w0, w1, w2} {
+			(<-w).check(t, "abc")
+		}
+		want := `level=INFO msg="1/3 ready after 1s; waiting for node 1 (1): connection refused; node 2 (2): connection refused"
+level=INFO msg="1/3 ready after 4s; waiting for node 1 (1): not ready yet; node 2 (2): connection refused"
+level=INFO msg="2/3 ready after 7s; waiting for node 2 (2): connection refused"
+level=INFO msg="3/3 ready after 10s; waiting for node 2 (2): it has not seen node 1 ready"`
+		if got := said.String(); got != want {
+			t.Errorf("node 0 said\n%s\nwant\n%s", got, want)
+		}
+		closeAll(t, b0, b1, b2)
+	})
+}
+
+// TestPause: a process that waits asks often at first, and then ten times a
+// second, so that a late one is not kept for longer than that.
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 2)
+		w0 := wait(t.Context(), b0)
+		<-time.After(time.Minute)
+		late := time.Now()
+		w1 := wait(t.Context(), b1)
+		for _, w := range []<-chan result{w0, w1} {
+			r := <-w
+			r.check(t, "ab")
+			if took := r.at.Sub(late); took > 2*maxPause {
+				t.Errorf("passed %v after the last had arrived, want at most %v", took, 2*maxPause)
+			}
+		}
+		for i, nc := range n.dialed {
+			if nc.SetDeadline(time.Time{}) == nil {
+				t.Errorf("connection %d of %d was not closed by who dialled it", i, len(n.dialed))
+				break
+			}
+		}
+		closeAll(t, b0, b1)
+	})
+}
+
+func TestMismatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		var said log
+		b0 := n.join("nodes", 0, 2, func(c *Config) { c.Log, c.Fingerprint = said.logger(), "stage 4" })
+		b1 := n.join("nodes", 1, 2, func(c *Config) { c.Fingerprint = "stage 3" })
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		w0, w1 := wait(ctx, b0), wait(ctx, b1)
+		mismatch := `node 1 (1): the two ends disagree: there "stage 3", here "stage 4"`
+		r := <-w0
+		if want := "barrier of nodes, round 1: 1/2 ready after 10s; waiting for " + mismatch + " (context deadline exceeded)"; r.err == nil || r.err.Error() != want {
+			t.Errorf("Wait says\n%v\nwant\n%v", r.err, want)
+		}
+		if got := strings.Count(said.String(), "level=WARN"); got != 1 {
+			t.Errorf("the mismatch was logged %d times, want once:\n%s", got, &said)
+		}
+		<-w1
+
+		// It is never fatal: the wrong one goes, the right one comes.
+		w0 = wait(t.Context(), b0)
+		closeAll(t, b1)
+		b1 = n.join("nodes", 1, 2, func(c *Config) { c.Fingerprint = "stage 4" })
+		w1 = wait(t.Context(), b1)
+		(<-w0).check(t, "ab")
+		(<-w1).check(t, "ab")
+		closeAll(t, b0, b1)
+	})
+}
+
+// TestMixedUp: the address of node 1 is another process's.
+func TestMixedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for want, other := range map[string]func(*Config){
+			"this is number 2, not 1": func(c *Config) { c.Self = 2 },
+			`this is number 1 of "clients", and answers number 0 about round 1`: func(c *Config) { c.Group = "clients" },
+		} {
+			n := newNetwork()
+			b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 3, other)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			w0, w1 := wait(ctx, b0), wait(ctx, b1)
+			if r := <-w0; r.err == nil || !strings.Contains(r.err.Error(), "waiting for node 1 (1): the two ends disagree: "+want) {
+				t.Errorf("Wait says %v; want in it %q", r.err, want)
+			}
+			<-w1
+			cancel()
+			closeAll(t, b0, b1)
+		}
+	})
+}
+
+// TestRestart: a process that crashes before the barrier is passed comes back as
+// another, and one that crashes after that joins the others.
+func TestRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		b0, b1 := n.join("nodes", 0, 3), n.join("nodes", 1, 3)
+		ctx, crash := context.WithCancel(t.Context())
+		w0, w1 := wait(t.Context(), b0), wait(ctx, b1)
+		<-time.After(time.Second) // they have seen each other
+		crash()
+		if r := <-w1; !errors.Is(r.err, context.Canceled) {
+			t.Errorf("Wait of the one that crashes: %v, want %v", r.err, context.Canceled)
+		}
+		closeAll(t, b1)
+		b2 := n.join("nodes", 2, 3)
+		w2 := wait(t.Context(), b2)
+		<-time.After(time.Second)
+		for _, w := range []<-chan result{w0, w2} {
+			select {
+			case r := <-w:
+				t.Fatalf("passes without node 1: %+v", r)
+			default:
+			}
+		}
+		b1 = n.join("nodes", 1, 3)
+		w1 = wait(t.Context(), b1)
+		for _, w := range []<-chan result{w0, w1, w2} {
+			(<-w).check(t, "abc")
+		}
+
+		closeAll(t, b2)
+		b2 = n.join("nodes", 2, 3)
+		(<-wait(t.Context(), b2)).check(t, "abc")
+		closeAll(t, b0, b1, b2)
+	})
+}
+
+// TestVoid: clients that have started together do not go on with one that was
+// restarted, and it does not start.
+func TestVoid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		var b [3]*Barrier
+		var w [3]<-chan result
+		for i := range b {
+			b[i] = n.join("clients", i, 3)
+			w[i] = wait(t.Context(), b[i])
+		}
+		for i := range w {
+			(<-w[i]).check(t, "abc")
+		}
+		closeAll(t, b[1])
+		b[1] = n.join("clients", 1, 3)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		w[1] = wait(ctx, b[1])
+		r := <-w[1]
+		if want := "waiting for client 0 (0): it has started with an earlier client 1"; r.err == nil || !strings.Contains(r.err.Error(), want) {
+			t.Errorf("the restarted client's Wait says %v, want %q", r.err, want)
+		}
+		for _, i := range []int{0, 2} {
+			w[i] = wait(t.Context(), b[i])
+		}
+		for _, i := range []int{0, 2} {
+			r := <-w[i]
+			if want := "barrier of clients, round 2: client 1 (1): the run is void: it restarted after the run began"; !errors.Is(r.err, ErrVoid) || r.err.Error() != want {
+				t.Errorf("Wait of client %d says %v, want %v", i, r.err, want)
+			}
+		}
+		closeAll(t, b[:]...)
+	})
+}
+
+// TestPayload: its greatest size, and that it belongs to nobody else.
+func TestPayload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 2)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := b0.Wait(ctx, make([]byte, MaxPayload+1)); err == nil || !strings.Contains(err.Error(), "32769") {
+			t.Errorf("Wait with MaxPayload + 1 bytes: %v, want an error that says 32769", err)
+		}
+		// 0 passes while 1 cannot ask it, and then spoils all that it was given.
+		n.links(syscall.EHOSTUNREACH, "0>1")
+		w1 := wait(t.Context(), b1)
+		<-time.After(time.Second)
+		large := bytes.Repeat([]byte("a"), MaxPayload)
+		w0 := make(chan error)
+		go func() { // ends with Wait
+			payloads, err := b0.Wait(t.Context(), large)
+			if err == nil {
+				clear(payloads[0])
+			}
+			w0 <- err
+		}()
+		<-time.After(time.Second)
+		n.links(syscall.EHOSTUNREACH, "1>0")
+		n.links(nil, "0>1")
+		if err := <-w0; err != nil {
+			t.Error(err)
+		}
+		clear(large)
+		n.links(nil, "1>0")
+		r := <-w1
+		r.check(t, strings.Repeat("a", MaxPayload)+"b")
+		closeAll(t, b0, b1)
+	})
+}
+
+// TestClose: it waits for a peer that has not passed yet, and not for one that
+// cannot be dialled, and for nobody longer than lingerTime.
+func TestClose(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		help func(n *network, b2 *Barrier) // for 2, after a second
+		want time.Duration
+	}{
+		{"the other passes", func(n *network, _ *Barrier) { n.links(nil, "2>0", "2>1") }, time.Second + 2*maxPause},
+		{"the other ends", func(_ *network, b2 *Barrier) { b2.Close() }, time.Second + 2*maxPause},
+		{"the other stays", func(*network, *Barrier) {}, 2 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNetwork()
+				b0, b1, b2 := n.join("nodes", 0, 3), n.join("nodes", 1, 3), n.join("nodes", 2, 3)
+				// 2 sees the others ready, and is cut off before they can say all ready.
+				n.links(syscall.EHOSTUNREACH, "0>2", "1>2")
+				w0, w1, w2 := wait(t.Context(), b0), wait(t.Context(), b1), wait(t.Context(), b2)
+				<-time.After(time.Second)
+				n.links(syscall.EHOSTUNREACH, "2>0", "2>1")
+				n.links(nil, "0>2", "1>2")
+				(<-w0).check(t, "abc")
+				(<-w1).check(t, "abc")
+				closed := make(chan time.Duration)
+				start := time.Now()
+				go func() { // ends with Close
+					b1.Close()
+					closed <- time.Since(start)
+				}()
+				<-time.After(time.Second)
+				c.help(n, b2)
+				if got := <-closed; got > c.want || got < min(c.want, time.Second) {
+					t.Errorf("Close took %v, want %v", got, c.want)
+				}
+				closeAll(t, b2, b0)
+				if r := <-w2; r.err == nil != (c.name == "the other passes") || r.err != nil && !errors.Is(r.err, net.ErrClosed) {
+					t.Errorf("Wait of the other: %v", r.err)
+				}
+			})
+		})
+	}
+}
+
+// TestHostile: silent connections, as many as there are places and then some, an
+// Accept that fails again and again, and a peer that answers nothing.
+func TestHostile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		var said log
+		b0 := n.join("nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
+		b1 := n.join("nodes", 1, 3)
+		for range 20 {
+			n.listeners["0"].errors <- syscall.EMFILE
+		}
+		start := time.Now()
+		var silent []net.Conn
+		for range 2 * maxConns {
+			nc, err := n.dial(t.Context(), "stranger", "0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			silent = append(silent, nc)
+		}
+		if got := time.Since(start); got < 10*time.Second || got > 20*time.Second {
+			t.Errorf("20 failures to accept held up the next connection by %v, want 5 ms, doubling to 1 s, each", got)
+		}
+		if _, err := silent[0].Read(make([]byte, 1)); err != io.EOF || time.Since(start) > 20*time.Second {
+			t.Errorf("the oldest of %d silent connections: %v, want it ended by the newest", len(silent), err)
+		}
+		n.listeners["0"].errors <- syscall.EMFILE
+		start = time.Now()
+		for range 2 { // the second has to wait for the error
+			nc, err := n.dial(t.Context(), "stranger", "0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			silent = append(silent, nc)
+		}
+		if got, want := time.Since(start), 5*time.Millisecond; got != want {
+			t.Errorf("one more failure, after all was well, held up a connection by %v, want %v", got, want)
+		}
+		last := silent[len(silent)-1]
+		if n, err := io.Copy(io.Discard, last); err != nil || time.Since(start) > 5*time.Second {
+			t.Errorf("a silent connection got %d bytes and %v after %v, want it ended after %v", n, err, time.Since(start), answerTime)
+		}
+
+		mute := n.listen("2")
+		w0, w1 := wait(t.Context(), b0), wait(t.Context(), b1)
+		for timeout := time.After(10 * time.Second); mute != nil; {
+			select {
+			case nc := <-mute.accepted:
+				silent = append(silent, nc)
+			case <-timeout:
+				mute = nil
+			}
+		}
+		if want := "waiting for node 2 (2): no answer"; !strings.Contains(said.String(), want) {
+			t.Errorf("while 2 answers nothing, 0 says\n%s\nwant %q", &said, want)
+		}
+		b2 := n.join("nodes", 2, 3)
+		w2 := wait(t.Context(), b2)
+		for _, w := range []<-chan result{w0, w1, w2} {
+			(<-w).check(t, "abc")
+		}
+		if _, err := n.dial(t.Context(), "stranger", "0"); err != nil {
+			t.Error(err)
+		}
+		start = time.Now()
+		closeAll(t, b0, b1, b2)
+		if got := time.Since(start); got > time.Second {
+			t.Errorf("Close took %v where a stranger is silent", got)
+		}
+	})
+}

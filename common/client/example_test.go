@@ -1,0 +1,76 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/wire"
+)
+
+// A server of one goroutine, in this process, and a client that talks to it.
+func Example() {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	cfg := cluster.Default()
+	cfg.Nodes[0].Addr = ln.Addr().String()
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error)
+	go func() { served <- serve(ctx, ln, node.New(cfg, 0, slog.New(slog.DiscardHandler))) }()
+
+	cl, err := client.Dial(ctx, cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	created, err := cl.Put(ctx, "color", []byte("blue"))
+	fmt.Println("created:", created, err)
+
+	value, ok, err := cl.Get(ctx, "color")
+	fmt.Printf("color: %s %v %v\n", value, ok, err)
+
+	swapped, err := cl.CompareAndSwap(ctx, "color", []byte("red"), []byte("green"))
+	fmt.Println("red to green:", swapped, err)
+
+	// One atomic step. Whether a write that was never answered is to be sent
+	// again is for the caller to say: the client does not.
+	results, err := cl.Do(ctx,
+		wire.Op{Kind: wire.Put, Key: "shape", Value: []byte("round")},
+		wire.Op{Kind: wire.Get, Key: "color"})
+	if errors.Is(err, client.ErrUnknown) {
+		log.Fatal("perhaps it is stored, perhaps not: ", err)
+	}
+	fmt.Println("shape and color:", results[0].Status, results[1].Status, err)
+
+	cl.Close()
+	stop()
+	fmt.Println("served:", <-served)
+	// Output:
+	// created: true <nil>
+	// color: blue true <nil>
+	// red to green: false <nil>
+	// shape and color: created found <nil>
+	// served: <nil>
+}
+
+func serve(ctx context.Context, ln net.Listener, n *node.Node) error {
+	table := n.NewTable()
+	for {
+		c, err := n.Accept(ctx, ln)
+		if c == nil {
+			return err
+		}
+		for c.Ready() {
+			n.Answer(c, table.Apply)
+			c.Flush()
+		}
+		c.Close()
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+// A guard is what stands around the table: nothing, or a lock. This lock is a
+// channel with room for one: who has put something in holds it, the next one
+// waits. It does what a Mutex does, and the test's bubble sees who waits.
+type guard interface {
+	Lock()
+	Unlock()
+}
+
+type nothing struct{}
+
+func (nothing) Lock()   {}
+func (nothing) Unlock() {}
+
+type channel chan struct{}
+
+func (c channel) Lock()   { c <- struct{}{} }
+func (c channel) Unlock() { <-c }
+
+// A cell is a table with one key, and its compareAndSwap what table.Apply does:
+// look-up, work, effect. While it works, something else may happen.
+type cell struct {
+	mu    guard // guards value, and trace
+	value int
+	trace []string
+}
+
+func (c *cell) compareAndSwap(who string, old, new int, work func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := c.value
+	c.trace = append(c.trace, fmt.Sprintf("%s looks up %d", who, found))
+	work()
+	if found != old {
+		c.trace = append(c.trace, fmt.Sprintf("%s answers mismatch", who))
+		return false
+	}
+	c.value = new
+	c.trace = append(c.trace, fmt.Sprintf("%s stores %d, answers swapped", who, new))
+	return true
+}
+
+// Two clients count from 7 to 8 with a CompareAndSwap, and the second comes in the
+// middle of the first. One of them must be told that it did not count.
+//
+// Without the lock both are told that they did. The race detector has nothing to
+// report: here only one goroutine runs at a time. What is missing is not order
+// between two steps, it is that the steps of one request are one.
+//
+//	go test ./stage2_coarselock -run Specimen -v
+func TestSpecimenUnlockedTable(t *testing.T) {
+	for _, c := range []struct {
+		name, prediction string
+		guard            func() guard
+		want             string
+	}{
+		{"without a lock", "both are told that they counted, and one count is lost",
+			func() guard { return nothing{} }, "swapped: true and true; the value is 8"},
+		{"with a lock", "the second waits, and finds that it is too late",
+			func() guard { return make(channel, 1) }, "swapped: true and false; the value is 8"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				table := &cell{mu: c.guard(), value: 7}
+				var second bool
+				first := table.compareAndSwap("the first", 7, 8, func() {
+					go func() { second = table.compareAndSwap("the second", 7, 8, func() {}) }()
+					synctest.Wait() // until that is done, or waits for the lock
+				})
+				synctest.Wait()
+				got := fmt.Sprintf("swapped: %v and %v; the value is %d", first, second, table.value)
+				t.Logf("prediction: %s\nfound: %s\n    %s", c.prediction, got, strings.Join(table.trace, "\n    "))
+				if got != c.want {
+					t.Errorf("%s, want %s", got, c.want)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/wire"
+)
+
+// The tests run in bubbles of package synctest: Wait returns when nothing can go
+// on, and the clock moves only then. So "it waits" needs no patience to be seen.
+
+// A crowd calls run with jobs that are not done before the gate is open.
+type crowd struct {
+	pool                       *pool
+	gate                       chan struct{}
+	running, refused, returned atomic.Int32 // jobs; calls that said false, true
+}
+
+func (c *crowd) call(n int) {
+	for range n {
+		go func() { // ends when run returns
+			if c.pool.run(func() { c.running.Add(1); <-c.gate; c.running.Add(-1) }) {
+				c.returned.Add(1)
+			} else {
+				c.refused.Add(1)
+			}
+		}()
+	}
+}
+
+func (c *crowd) want(t *testing.T, when string, want ...int32) {
+	t.Helper()
+	synctest.Wait()
+	got := []int32{c.running.Load(), int32(len(c.pool.jobs)), c.refused.Load(), c.returned.Load()}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: jobs running, waiting, refused, done are %v, want %v", when, got, want)
+	}
+}
+
+func TestPool(t *testing.T) {
+	for _, size := range []struct{ workers, queue int32 }{{1, 0}, {1, 1}, {3, 5}, {8, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			workers, queue := size.workers, size.queue
+			t.Logf("%d workers, a queue of %d", workers, queue)
+			c := &crowd{pool: newPool(int(workers), int(queue)), gate: make(chan struct{})}
+			synctest.Wait() // a worker that does not wait for a job yet has no place for one
+			c.call(int(workers))
+			c.want(t, "a job for each worker", workers, 0, 0, 0)
+			c.call(int(queue))
+			c.want(t, "and as many as fit the queue", workers, queue, 0, 0)
+			c.call(2)
+			c.want(t, "and two more", workers, queue, 2, 0)
+
+			closed := false
+			go func() { c.pool.close(); closed = true }()
+			synctest.Wait()
+			if closed {
+				t.Error("close returned before the jobs were done")
+			}
+			close(c.gate)
+			c.want(t, "after the gate was opened", 0, 0, 2, workers+queue)
+			if !closed {
+				t.Error("close has not returned, and all jobs are done")
+			}
+		})
+	}
+}
+
+// A job is done once if run says true, and never if it says false.
+func TestPoolDoesEachJobOnce(t *testing.T) {
+	p := newPool(4, 2)
+	var done [2000]int
+	var told [len(done)]bool
+	var callers sync.WaitGroup
+	for first := range 20 {
+		callers.Go(func() {
+			for i := first; i < len(done); i += 20 {
+				told[i] = p.run(func() { done[i]++ })
+			}
+		})
+	}
+	callers.Wait()
+	p.close()
+	for i := range done {
+		if (done[i] == 1) != told[i] || done[i] > 1 {
+			t.Errorf("job %d was done %d times, and run said %v", i, done[i], told[i])
+		}
+	}
+}
+
+// serveWhole is the pool as it is usually taught: a job is a whole connection.
+func serveWhole(ctx context.Context, ln net.Listener, n *node.Node) error {
+	store := newStore(n)
+	pool := newPool(n.Config.Server.Workers, n.Config.Server.Queue)
+	defer pool.close()
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	for {
+		c, err := n.Accept(ctx, ln)
+		if c == nil {
+			return err
+		}
+		conns.Go(func() {
+			pool.run(func() {
+				defer c.Close()
+				for c.Ready() {
+					n.Answer(c, store.apply)
+					c.Flush()
+				}
+			})
+		})
+	}
+}
+
+// Two clients have an answer each, and keep their connections, as clients do. How
+// long does the third wait, where there are two workers?
+//
+//	go test ./stage3_threadpool -run Specimen -v
+func TestSpecimenConnectionAsJob(t *testing.T) {
+	for _, c := range []struct {
+		name, prediction string
+		serve            node.Serve
+		want             time.Duration
+	}{
+		{"a job is a connection", "until somebody is thrown out for being idle, after 1m0s", serveWhole, cluster.Default().Server.IdleTimeout},
+		{"a job is a turn", "not at all: a client that asks for nothing holds no worker", serve, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				got := thirdClient(t, c.serve)
+				t.Logf("prediction: %s\nfound: the third client waits %v", c.prediction, got)
+				if got != c.want {
+					t.Errorf("the third client waits %v, want %v", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+// thirdClient returns how long, by the clock of its bubble, the third client of a
+// server with two workers waits for an answer.
+func thirdClient(t *testing.T, serve node.Serve) time.Duration {
+	cfg := cluster.Default()
+	cfg.Server.Workers = 2
+	n := node.New(cfg, 0, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	ln := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	all.Go(func() { // ends when ctx does
+		if err := serve(ctx, ln, n); err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	var waited time.Duration
+	for range 3 {
+		here, there := net.Pipe()
+		ln.conns <- there
+		hello := wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: cfg.Fingerprint()}
+		c, err := wire.Open(ctx, here, hello, wire.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		var r wire.Response
+		if err := c.WriteRequest(&wire.Request{Ops: []wire.Op{{Kind: wire.Get, Key: "color"}}}); err != nil {
+			t.Fatal(err)
+		}
+		c.Flush()
+		if !c.ReadResponse(&r) || r.Code != wire.OK {
+			t.Fatalf("answer %v, %v", r.Code, c.Err())
+		}
+		waited = time.Since(start)
+		all.Go(func() { // ends when the server ends the connection
+			c.ReadResponse(&r)
+			c.Close()
+		})
+	}
+	return waited
+}
+
+// pipes is a listener for connections in memory: a bubble has no network.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/wire"
+)
+
+// newTestStore returns a store of the node 0 of so many, with so many buckets.
+func newTestStore(nodes, buckets int, work cluster.Work) (*store, *node.Node) {
+	cfg := cluster.Default()
+	cfg.Nodes = make([]cluster.Node, nodes)
+	cfg.Server.Buckets = buckets
+	cfg.Server.Work = work
+	n := node.New(cfg, 0, slog.New(slog.DiscardHandler))
+	return newStore(n), n
+}
+
+// apart returns so many keys, each in another bucket, in ascending order of these.
+func apart(s *store, n int) []string {
+	keys := make([]string, len(s.buckets))
+	for i, found := 0, 0; found < n; i++ {
+		key := fmt.Sprint("key", i)
+		if at := &keys[s.bucket(key)]; *at == "" {
+			*at = key
+			found++
+		}
+	}
+	return slices.DeleteFunc(keys, func(key string) bool { return key == "" })
+}
+
+func puts(keys []string, value string) (ops []wire.Op) {
+	for _, key := range keys {
+		ops = append(ops, wire.Op{Kind: wire.Put, Key: key, Value: []byte(value)})
+	}
+	return ops
+}
+
+func gets(keys []string) (ops []wire.Op) {
+	for _, key := range keys {
+		ops = append(ops, wire.Op{Kind: wire.Get, Key: key})
+	}
+	return ops
+}
+
+// values of the results, one after the other.
+func values(results []wire.Result) string {
+	var words []string
+	for _, r := range results {
+		words = append(words, string(r.Value))
+	}
+	return strings.Join(words, " ")
+}
+
+// inTime fails the test if f does not return: a deadlock is no reason to wait for
+// go test to lose its patience.
+func inTime(t *testing.T, what string, f func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	done := make(chan struct{})
+	go func() { f(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		t.Fatalf("%s: a deadlock", what)
+	}
+}
+
+// The hash of the bucket must not be that of the node: of the keys that FNV gives
+// to node 0 of 2, all have an even hash, and half of the buckets would stay empty.
+func TestKeysOfOneNodeFillAllBuckets(t *testing.T) {
+	const buckets, each = 8, 250
+	s, n := newTestStore(2, buckets, cluster.Work{})
+	for i, found := 0, 0; found < buckets*each; i++ {
+		if key := fmt.Sprint("key", i); n.Config.Owner(key) == 0 {
+			s.apply(puts([]string{key}, "x"))
+			found++
+		}
+	}
+	for i := range s.buckets {
+		if got := s.buckets[i].mu.Counts().Acquired; got < each/2 || got > 2*each {
+			t.Errorf("bucket %d has %d of the %d keys, want about %d", i, got, buckets*each, each)
+		}
+	}
+}
+
+func TestOneBucket(t *testing.T) {
+	s, _ := newTestStore(1, 1, cluster.Work{})
+	keys := []string{"a", "b", "c"}
+	inTime(t, "three keys in one bucket", func() { s.apply(puts(keys, "x")) })
+	if got := values(s.apply(gets(keys))); got != "x x x" {
+		t.Errorf("the values are %q, want x x x", got)
+	}
+	if got := s.buckets[0].mu.Counts().Acquired; got != 2 {
+		t.Errorf("two requests took the lock %d times, want once each", got)
+	}
+}
+
+// Each lock once, all that are needed, and no other.
+func TestSameBucketTwice(t *testing.T) {
+	s, _ := newTestStore(1, 4, cluster.Work{})
+	keys := apart(s, 2)
+	twice := []string{keys[1], keys[0], keys[1], keys[0], keys[0]}
+	inTime(t, "a batch that has two buckets several times", func() { s.apply(puts(twice, "x")) })
+	inTime(t, "after it", func() { s.apply(gets(twice)) })
+	for i := range s.buckets {
+		want := int64(0)
+		if i == s.bucket(keys[0]) || i == s.bucket(keys[1]) {
+			want = 2
+		}
+		if got := s.buckets[i].mu.Counts().Acquired; got != want {
+			t.Errorf("two requests took lock %d %d times, want %d", i, got, want)
+		}
+	}
+}
+
+// Batches over many buckets, in opposite orders: no order of the operations may
+// make an order of the locks.
+func TestOppositeBatches(t *testing.T) {
+	s, _ := newTestStore(1, 64, cluster.Work{})
+	up := apart(s, 32)
+	down := slices.Clone(up)
+	slices.Reverse(down)
+	inTime(t, "batches in opposite orders", func() {
+		var wg sync.WaitGroup
+		for _, keys := range [][]string{up, down, up, down} {
+			wg.Go(func() {
+				for range 1000 {
+					s.apply(puts(keys, "x"))
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// Whoever reads several keys in one batch sees all of another's batch, or nothing.
+func TestBatchIsAtomicOverBuckets(t *testing.T) {
+	s, _ := newTestStore(1, 16, cluster.Work{Spin: true, Time: 20 * time.Microsecond})
+	keys := apart(s, 4)
+	s.apply(puts(keys, "0"))
+	var wg sync.WaitGroup
+	for writer := range 2 {
+		wg.Go(func() {
+			for i := range 50 {
+				s.apply(puts(keys, fmt.Sprint(writer, ".", i)))
+			}
+		})
+	}
+	wg.Go(func() {
+		for i := range 100 {
+			got := s.apply(gets(keys[i%3:])) // whose lowest bucket is not always the writers'
+			if first := string(got[0].Value); values(got) != strings.Repeat(first+" ", len(got)-1)+first {
+				t.Errorf("one batch read %q, which no batch has written", values(got))
+			}
+		}
+	})
+	wg.Wait()
+}
+
+// Two batches want the same two buckets, in opposite orders. They take turns: a
+// lock each, and another one each. The locks are channels with room for one: who
+// has put something in holds the lock, and the next one waits. Unlike a Mutex they
+// can be given up in the end, and the bubble sees who waits.
+//
+//	go test ./stage4_bucketlock -run Specimen -v
+func TestSpecimenUnsortedLocks(t *testing.T) {
+	for _, c := range []struct {
+		name, prediction string
+		batches          [2][2]int // the buckets of each, in the order in which it locks them
+		want             int       // batches done
+	}{
+		{"in the order of the operations", "each has what the other one needs: a deadlock", [2][2]int{{0, 1}, {1, 0}}, 0},
+		{"in ascending order", "who has the lowest has nobody to wait for: both get done", [2][2]int{{0, 1}, {0, 1}}, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				done, trace := takeTurns(t, c.batches)
+				t.Logf("prediction: %s\nfound: %d of 2 batches get done\n    %s", c.prediction, done, strings.Join(trace, "\n    "))
+				if done != c.want {
+					t.Errorf("%d of 2 batches get done, want %d", done, c.want)
+				}
+			})
+		})
+	}
+}
+
+// takeTurns has two batches lock their two buckets in turns, until both are done
+// or nothing can go on.
+func takeTurns(t *testing.T, batches [2][2]int) (done int, trace []string) {
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer synctest.Wait()
+	defer giveUp()
+	locks := [2]chan int{make(chan int, 1), make(chan int, 1)}
+	turns := [2]chan int{make(chan int), make(chan int)}
+	say := func(format string, args ...any) { trace = append(trace, fmt.Sprintf(format, args...)) }
+	for i, buckets := range batches {
+		go func() { // ends when it is done, or ctx
+			for _, n := range buckets {
+				<-turns[i]
+				select {
+				case locks[n] <- i:
+				default:
+					say("batch %d waits for bucket %d", i, n)
+					select {
+					case locks[n] <- i:
+					case <-ctx.Done():
+						return
+					}
+				}
+				defer func() { <-locks[n] }()
+				say("batch %d has bucket %d", i, n)
+			}
+			say("batch %d is done", i)
+			done++
+		}()
+	}
+	for range 2 {
+		for i := range turns {
+			turns[i] <- 0
+			synctest.Wait()
+		}
+	}
+	if done < len(batches) {
+		say("nothing can go on")
+	}
+	return done, trace
+}
