@@ -96,11 +96,11 @@ func (n *network) dial(ctx context.Context, from, to string) (net.Conn, error) {
 		return nil, refused
 	}
 	near, far := net.Pipe()
-	n.mu.Lock()
-	n.dialed = append(n.dialed, near)
-	n.mu.Unlock()
 	select {
 	case l.accepted <- far:
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.dialed = append(n.dialed, near)
 		return near, nil
 	case <-l.closed:
 		return nil, refused
@@ -196,6 +196,8 @@ func TestTCP(t *testing.T) {
 	for _, secret := range []string{"", "a secret of 24 characters"} {
 		t.Run(fmt.Sprintf("secret=%v", secret != ""), func(t *testing.T) {
 			const n = 4
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
 			var listeners []net.Listener
 			var addrs []string
 			for range n {
@@ -211,7 +213,7 @@ func TestTCP(t *testing.T) {
 			for _, i := range []int{2, 0, 3, 1} {
 				barriers[i] = New(listeners[i], Config{Group: "clients", Self: i, Peers: addrs, Secret: secret,
 					Stats: func() []byte { return []byte("counted by " + addrs[i]) }})
-				waits = append(waits, wait(t.Context(), barriers[i]))
+				waits = append(waits, wait(ctx, barriers[i]))
 				garbage(t, addrs[i])
 			}
 			for _, w := range waits {
@@ -219,16 +221,16 @@ func TestTCP(t *testing.T) {
 			}
 			waits = nil
 			for i := range n {
-				waits = append(waits, wait(t.Context(), barriers[i]))
+				waits = append(waits, wait(ctx, barriers[i]))
 			}
 			for _, w := range waits {
 				(<-w).check(t, "abcd")
 			}
-			got, err := AskStats(t.Context(), addrs[1], "clients", 1, secret)
+			got, err := AskStats(ctx, addrs[1], "clients", 1, secret)
 			if want := "counted by " + addrs[1]; string(got) != want || err != nil {
 				t.Errorf("AskStats: %q, %v; want %q", got, err, want)
 			}
-			if _, err := AskStats(t.Context(), addrs[1], "clients", 2, secret); !errors.Is(err, wire.ErrMismatch) {
+			if _, err := AskStats(ctx, addrs[1], "clients", 2, secret); !errors.Is(err, wire.ErrMismatch) {
 				t.Errorf("AskStats of number 2 at number 1's address: %v, want %v", err, wire.ErrMismatch)
 			}
 			closeAll(t, barriers...)
@@ -262,12 +264,13 @@ func TestStray(t *testing.T) {
 		"Round":       func(m *wire.Control) { m.Round = 2 },
 		"From":        func(m *wire.Control) { m.From = 0 },
 		"To":          func(m *wire.Control) { m.To = 2 },
+		"Ready":       func(m *wire.Control) { m.Ready = false },
 	} {
 		c := core{group: "nodes", fingerprint: "ours", incarnation: 10, heard: make([]wire.Control, 2)}
 		c.arrive(nil)
 		stray := good
 		spoil(&stray)
-		if err := c.learn(1, stray); err == nil || c.passed {
+		if err := c.learn(1, stray); err == nil && name != "Ready" || c.passed {
 			t.Errorf("with another %s: error %v, passed %v; want it to count for nothing", name, err, c.passed)
 		}
 		if err := c.learn(1, good); err != nil || !c.passed {
@@ -474,6 +477,23 @@ func TestVoid(t *testing.T) {
 			r := <-w[i]
 			if want := "barrier of clients, round 2: client 1 (1): the run is void: it restarted after the run began"; !errors.Is(r.err, ErrVoid) || r.err.Error() != want {
 				t.Errorf("Wait of client %d says %v, want %v", i, r.err, want)
+			}
+		}
+
+		// A new run, with an old client that does not know yet: not with that one.
+		closeAll(t, b[0])
+		b[0] = n.join("clients", 0, 3)
+		w[0], w[1] = wait(t.Context(), b[0]), wait(t.Context(), b[1])
+		<-time.After(time.Minute)
+		closeAll(t, b[2])
+		b[2] = n.join("clients", 2, 3)
+		began := time.Now()
+		w[2] = wait(t.Context(), b[2])
+		for i := range w {
+			r := <-w[i]
+			r.check(t, "abc")
+			if r.at.Before(began) {
+				t.Errorf("client %d of the new run started with one of the old", i)
 			}
 		}
 		closeAll(t, b[:]...)

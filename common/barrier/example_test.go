@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"lockstep/common/barrier"
 )
@@ -23,15 +24,17 @@ func Example() {
 		ports, addrs = append(ports, ln), append(addrs, ln.Addr().String())
 	}
 
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
 	process := func(self int) {
 		b := barrier.New(ports[self], barrier.Config{Group: "clients", Self: self, Peers: addrs})
 		defer b.Close()
-		if _, err := b.Wait(context.Background(), nil); err != nil {
+		if _, err := b.Wait(ctx, nil); err != nil {
 			fmt.Println(err)
 			return
 		}
 		result := fmt.Sprint(100 * (self + 1)) // of work that begins at the same time everywhere
-		results, err := b.Wait(context.Background(), []byte(result))
+		results, err := b.Wait(ctx, []byte(result))
 		fmt.Printf("%s %v\n", results, err)
 	}
 	var wg sync.WaitGroup
