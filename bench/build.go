@@ -3,11 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -16,75 +17,100 @@ import (
 // A program is a stage, built.
 type program struct {
 	name string // of its directory
-	path string // of the executable
+	path string // of the executable, which has a folder of its own
 }
 
 // moduleRoot is the directory of the go.mod that the stages belong to.
-func moduleRoot() (string, error) {
-	out, err := exec.Command("go", "env", "GOMOD").Output()
+func moduleRoot(ctx context.Context) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "env", "GOMOD")
+	cmd.SysProcAttr = apart()
+	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("asking go for the module: %w (the go command is needed to build the stages)", err)
 	}
 	mod := strings.TrimSpace(string(out))
 	if mod == "" || mod == os.DevNull {
-		return "", fmt.Errorf("this is no directory of the project: the stages are built from their source, so run bench inside it")
+		return "", errors.New("this is no directory of the project: the stages are built from their source, so run bench inside it")
 	}
 	return filepath.Dir(mod), nil
 }
 
-// stageDir is the directory of a stage that is named by its number, by its
-// directory's name, or by a path: "4", "stage4_bucketlock", "./mine".
-func stageDir(root, stage string) (string, error) {
-	if n, err := strconv.Atoi(stage); err == nil {
-		found, _ := filepath.Glob(filepath.Join(root, fmt.Sprintf("stage%d_*", n)))
-		if len(found) != 1 {
-			return "", usageErrorf("there is no stage %d: no directory stage%d_* in %s", n, n, root)
-		}
-		return found[0], nil
-	}
-	for _, dir := range []string{stage, filepath.Join(root, stage)} {
-		if info, err := os.Stat(dir); err == nil && info.IsDir() {
-			return filepath.Abs(dir)
-		}
-	}
-	return "", usageErrorf("there is no stage %q: -stages takes numbers, directory names and paths, such as 1,stage4_bucketlock,./mine", stage)
-}
+var errNoStage = errors.New("there is no stage")
 
-// build builds stages into dir. Two that have directories of the same name get
-// different names.
-func build(ctx context.Context, stages []string, dir string, say func(string)) ([]program, error) {
-	root, err := moduleRoot()
+// stageDirs finds the directories of stages, each named by its number, by its
+// directory's name, or by a path: "4", "stage4_bucketlock", "./mine".
+func stageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
+	root, err := moduleRoot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var programs []program
-	taken := make(map[string]bool)
 	for _, stage := range stages {
-		source, err := stageDir(root, stage)
+		dir, err := stageDir(root, strings.TrimSpace(stage))
 		if err != nil {
 			return nil, err
 		}
-		name := filepath.Base(source)
-		for i := 2; taken[name]; i++ {
-			name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
+		dirs = append(dirs, dir)
+	}
+	return dirs, nil
+}
+
+func stageDir(root, stage string) (string, error) {
+	if n, err := strconv.Atoi(stage); err == nil {
+		found, _ := fs.Glob(os.DirFS(root), fmt.Sprintf("stage%d_*", n))
+		if len(found) != 1 {
+			return "", fmt.Errorf("%w %d: no directory stage%d_* in %s", errNoStage, n, n, root)
 		}
-		taken[name] = true
-		p := program{name: name, path: filepath.Join(dir, name)}
-		if runtime.GOOS == "windows" {
-			p.path += ".exe"
+		return filepath.Join(root, found[0]), nil
+	}
+	for _, dir := range []string{stage, filepath.Join(root, stage)} {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() && stage != "" {
+			return filepath.Abs(dir)
 		}
-		say("building " + name)
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", p.path, ".")
-		cmd.Dir = source
-		cmd.Env = append(cmd.Environ(), "GOTMPDIR="+dir) // an interrupted build leaves its files there
-		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // so that it tidies up
-		cmd.WaitDelay = 5 * time.Second
-		if out, err := cmd.CombinedOutput(); ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		} else if err != nil {
-			return nil, fmt.Errorf("%s does not build: %w\n%s", name, err, bytes.TrimSpace(out))
+	}
+	return "", fmt.Errorf("%w %q: numbers, directory names and paths are understood, such as 1,stage4_bucketlock,./mine", errNoStage, stage)
+}
+
+// build builds the stages in these directories into dir. Two whose directories have
+// the same name get different names.
+func build(ctx context.Context, sources []string, dir string, say func(string)) (programs []program, err error) {
+	taken := make(map[string]bool)
+	for _, source := range sources {
+		p := program{name: filepath.Base(source)}
+		for i := 2; taken[p.name]; i++ {
+			p.name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
+		}
+		taken[p.name] = true
+		say("building " + p.name)
+		if p.path, err = goBuild(ctx, source, filepath.Join(dir, p.name)); err != nil {
+			return nil, fmt.Errorf("%s does not build: %w", p.name, err)
 		}
 		programs = append(programs, p)
 	}
 	return programs, nil
+}
+
+// goBuild builds the program in a directory into a new folder, and returns its path
+// there.
+func goBuild(ctx context.Context, source, folder string) (path string, err error) {
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", folder+string(filepath.Separator), ".")
+	cmd.Dir = source
+	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+filepath.Dir(folder)) // an interrupted build leaves its files there
+	cmd.SysProcAttr = apart() // Ctrl-C is for this program, which then ends the build
+	cmd.Cancel = func() error { return interrupt(cmd.Process) }
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, bytes.TrimSpace(out))
+	}
+	files, err := os.ReadDir(folder)
+	if err != nil || len(files) != 1 {
+		return "", fmt.Errorf("%d programs came out of it: %w", len(files), err)
+	}
+	return filepath.Join(folder, files[0].Name()), nil
 }

@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"lockstep/common/client"
+	"lockstep/common/cluster"
 	"lockstep/common/wire"
 )
 
@@ -39,14 +42,15 @@ func hand(ctx context.Context, o *options) error {
 	results, err := cl.Do(ctx, op)
 	took := time.Since(start)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w\n(is the server running? go run ./stage4_bucketlock starts one)", o.command, show(key), err)
+		return o.advise(fmt.Errorf("%s %s: %w", o.command, show(key), err))
 	}
+	text := ""
 	if results[0].Status == wire.Found {
-		fmt.Fprintln(o.stdout, show(string(results[0].Value)))
+		text = show(string(results[0].Value)) + "\n"
 	}
 	owner := o.cfg.Owner(key)
-	_, err = fmt.Fprintf(o.stdout, "%s: %s, node %d (%s), %s with the connection\n",
-		show(key), results[0].Status, owner, o.cfg.Nodes[owner].Addr, span(took))
+	_, err = fmt.Fprintf(o.stdout, "%s%s: %s, node %d (%s), %s with the connection\n",
+		text, show(key), results[0].Status, owner, o.cfg.Nodes[owner].Addr, span(took))
 	return err
 }
 
@@ -56,4 +60,20 @@ func show(s string) string {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+// advise adds to an error what to do, if it is that nobody listens.
+func (o *options) advise(err error) error {
+	var dial *net.OpError
+	if !errors.As(err, &dial) || dial.Op != "dial" {
+		return err
+	}
+	start := "go run ./stage4_bucketlock"
+	if o.config != cluster.DefaultPath {
+		start += " -config " + o.config
+	}
+	if len(o.cfg.Nodes) > 1 {
+		start += " -node NUMBER"
+	}
+	return fmt.Errorf("%w\n(is the server running? %s starts it)", err, start)
 }

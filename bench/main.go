@@ -54,50 +54,34 @@ type command struct {
 }
 
 var commands = []command{
-	{"", "", "the tour: what breaks each stage, and what the next one cures; about a minute", tour, tourFlags},
+	{"", "", "the tour: what breaks each stage, and what cures it", tour, tourFlags},
 	{"put", "KEY VALUE", "store a value", hand, handFlags},
 	{"get", "KEY", "print a value", hand, handFlags},
 	{"delete", "KEY", "remove a value", hand, handFlags},
 	{"run", "", "put load on the servers that properties.json names", runWorkload, runFlags},
 	{"compare", "", "build stages, start them, and compare them fairly", compare, compareFlags},
+	{"check", "", "is every answer that the servers gave linearizable?", check, checkFlags},
 	{"help", "[config]", "this text, or every property of properties.json", nil, nil},
-}
-
-// options are what the command line and the configuration come to.
-type options struct {
-	command string
-	args    []string // those that are no flags
-	stdout  io.Writer
-	stderr  io.Writer
-	given   map[string]bool // flags that were given
-
-	cfg    cluster.Config
-	config string
-	stages string
-	nodes  int
-	rounds int
-	client int
-	out    string
-	quiet  bool
 }
 
 // run is main with its surroundings as arguments; args does not hold the program's
 // name.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := dispatch(ctx, args, stdout, stderr)
-	var code codeError
+	code := codeError{code: exitFailure}
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
-	case ctx.Err() != nil:
+	case errors.As(err, &code):
+	case ctx.Err() != nil && errors.Is(err, errNotSaved):
+		fmt.Fprintln(stderr, "bench: interrupted:", err)
+		return exitInterrupted
+	case ctx.Err() != nil: // whatever else went wrong came of it
 		fmt.Fprintln(stderr, "bench: interrupted")
 		return exitInterrupted
 	}
 	fmt.Fprintln(stderr, "bench:", err)
-	if errors.As(err, &code) {
-		return code.code
-	}
-	return exitFailure
+	return code.code
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -137,51 +121,4 @@ func help(args []string, w io.Writer) error {
 		"Exit codes (of the built program; go run turns each but 0 into 1): 0 ok, 1 failure,\n",
 		"2 usage, 3 wrong data, 5 invalid measurement, 130 interrupted.\n")
 	return nil
-}
-
-// parse reads the flags of a command, and the configuration below them. A flag
-// overrides the property that it is named after, so the flags are read twice: for
-// the file's name, and over the file.
-func (o *options) parse(c command, args []string) error {
-	name := strings.TrimSpace("bench " + c.name)
-	flags := func() *flag.FlagSet {
-		fs := flag.NewFlagSet(name, flag.ContinueOnError)
-		fs.SetOutput(io.Discard)
-		fs.StringVar(&o.config, "config", cluster.DefaultPath, "the configuration `file`")
-		c.flags(o, fs)
-		return fs
-	}
-	o.cfg = cluster.Default()
-	fs := flags()
-	err := fs.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintf(o.stdout, "%s: %s.\n\nFlags:\n", strings.TrimSpace(name+" "+c.args), c.does)
-		fs.SetOutput(o.stdout)
-		fs.PrintDefaults()
-		return err
-	}
-	if err != nil {
-		return usageErrorf("%w (%s -h lists the flags)", err, name)
-	}
-	o.args = fs.Args()
-	if want := len(strings.Fields(c.args)); len(o.args) != want {
-		return usageErrorf("%s takes %d arguments, not %d: %s", name, want, len(o.args), strings.TrimSpace(name+" "+c.args))
-	}
-	if o.cfg, err = cluster.Load(o.config); err != nil && !(errors.Is(err, os.ErrNotExist) && o.config == cluster.DefaultPath) {
-		return err
-	}
-	fs = flags()
-	fs.Parse(args) // the same flags as above, and so no error
-	o.given = make(map[string]bool)
-	fs.Visit(func(f *flag.Flag) { o.given[f.Name] = true })
-	if err := o.cfg.Validate(); err != nil {
-		return usageErrorf("%w", err)
-	}
-	return nil
-}
-
-// outFlags are the flags of every command that measures.
-func (o *options) outFlags(fs *flag.FlagSet) {
-	fs.StringVar(&o.out, "o", "", "write what was measured to this `file`, as JSON")
-	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
 }

@@ -5,19 +5,22 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // A progress is the line at the bottom of a terminal that says what is being done.
 // Where there is no terminal there is none.
 type progress struct {
-	w    io.Writer  // nil: there is no line
-	mu   sync.Mutex // guards what follows
-	now  string
-	end  time.Time // when it is expected to be over; zero: nobody knows
+	w    io.Writer // nil: there is no line
 	over func()
 	done sync.WaitGroup
+
+	mu  sync.Mutex // guards what follows, and what is written
+	now string
+	end time.Time // when it is expected to be over; zero: nobody knows
 }
 
 const progressEvery = 250 * time.Millisecond
@@ -25,30 +28,35 @@ const progressEvery = 250 * time.Millisecond
 // newProgress begins the line, on w if that is a terminal, unless quiet. It goes on
 // until stop.
 func newProgress(w io.Writer, quiet bool) *progress {
-	ctx, over := context.WithCancel(context.Background())
-	p := &progress{over: over}
-	f, ok := w.(*os.File)
-	if !ok || quiet || os.Getenv("TERM") == "dumb" {
-		return p
+	p := &progress{over: func() {}}
+	if f, ok := w.(*os.File); ok && !quiet && isTerminal(f) {
+		p.start(w)
 	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return p
-	}
-	p.w = f
+	return p
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+}
+
+func (p *progress) start(w io.Writer) {
+	p.w = w
+	ctx, cancel := context.WithCancel(context.Background())
+	p.over = cancel
 	p.done.Go(func() { // ends at stop
 		tick := time.NewTicker(progressEvery)
 		defer tick.Stop()
 		for {
-			p.draw()
 			select {
 			case <-tick.C:
+				p.draw()
 			case <-ctx.Done():
-				fmt.Fprint(p.w, "\r\x1b[K")
+				p.print(io.Discard, "")
 				return
 			}
 		}
 	})
-	return p
 }
 
 // say sets what the line says. It is seen within a quarter of a second.
@@ -69,21 +77,22 @@ func (p *progress) draw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	line := p.now
-	if left := time.Until(p.end); !p.end.IsZero() && left > 0 {
+	if left := time.Until(p.end); left > 0 { // not if end is zero
 		line += fmt.Sprintf("  (about %.0f s left)", left.Seconds())
 	}
 	if runes := []rune(line); len(runes) >= columns {
 		line = string(runes[:columns-1])
 	}
-	fmt.Fprint(p.w, "\r\x1b[K"+line)
+	// Spaces erase what was there: not every terminal knows the code for that.
+	fmt.Fprint(p.w, "\r"+line+strings.Repeat(" ", columns-1-utf8.RuneCountInString(line)))
 }
 
-// print writes text to w without the line in between, and the line below it again.
+// print writes text to w in place of the line, which comes back below it.
 func (p *progress) print(w io.Writer, text string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.w != nil {
-		fmt.Fprint(p.w, "\r\x1b[K")
+		fmt.Fprint(p.w, "\r"+strings.Repeat(" ", columns-1)+"\r")
 	}
 	_, err := io.WriteString(w, text)
 	return err

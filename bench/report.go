@@ -1,10 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -137,36 +134,4 @@ func (run *Run) warn(warning string) {
 	if warning != "" {
 		run.Warnings = append(run.Warnings, warning)
 	}
-}
-
-// write saves the report, so that the file at path is always a whole one: as it was
-// before, or as it is now.
-func (rep *Report) write(path string) error {
-	data, err := json.Marshal(rep)
-	if err != nil {
-		return fmt.Errorf("encoding the report: %w", err)
-	}
-	data = append(data, '\n')
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return os.WriteFile(path, data, 0o666) // a terminal or a pipe, which must not be replaced
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	_, err = f.Write(data)
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Chmod(f.Name(), 0o644)
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	return nil
 }

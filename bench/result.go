@@ -31,6 +31,7 @@ type result struct {
 	// Of the round as a whole; merge leaves them alone.
 	dur                  time.Duration
 	serverCPU, clientCPU time.Duration // in dur; 0: not known
+	held                 float64       // the share of it that a lock of the servers was held; of the node with the most
 }
 
 // fail counts a request that failed.

@@ -15,7 +15,8 @@ const columns = 80 // of the terminal, for text; tables have at most 100
 func (rep *Report) String() string {
 	var b strings.Builder
 	if rep.Verdict != "ok" {
-		kind, reason, _ := strings.Cut(rep.Verdict, ": ")
+		verdict, _, _ := strings.Cut(rep.Verdict, "\n")
+		kind, reason, _ := strings.Cut(verdict, ": ")
 		b.WriteString(wrap(strings.TrimRight(strings.ToUpper(kind)+": "+reason, ": "), columns))
 	}
 	if len(rep.Summary) == 0 {
@@ -170,6 +171,9 @@ func (rep *Report) conditions() string {
 	kept := "connections"
 	if w.Conn == "per-request" {
 		kept = "clients, a connection for each request"
+	}
+	if w.Depth > 1 {
+		kept += fmt.Sprintf(" with %d requests in flight on each", w.Depth)
 	}
 	batch := ""
 	if w.Batch > 1 {

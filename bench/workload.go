@@ -43,6 +43,9 @@ func newWorkload(w cluster.Workload) (*workload, error) {
 		values *= 2 // the old and the new
 		wl.seen = make([]atomic.Uint64, w.Keys)
 	}
+	if w.Depth > 1 && w.Conn == "per-request" {
+		return nil, fmt.Errorf("workload.depth: %d requests in flight on a connection need one that is kept, and workload.conn is per-request", w.Depth)
+	}
 	const overhead = 20 // bytes that gob adds to an operation, or a result, at most
 	if frame := w.Batch * (len(wl.key(0)) + values + overhead); frame > wire.MaxFrame {
 		return nil, fmt.Errorf("workload.batch: %d operations with values of %d bytes make a request of "+

@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,10 @@ type Counts struct {
 // A Client talks to all nodes of a cluster. Safe for concurrent use: calls share
 // its connections, one call at a time on each.
 type Client struct {
+	// DialContext connects to a node; by default over TCP. Whoever sets it does so
+	// after New, before the first call.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+
 	peers  []*peer
 	cfg    cluster.Config
 	ctx    context.Context // ends at Close
@@ -65,7 +70,7 @@ type Client struct {
 // New returns a Client that connects to a node when it first needs to. cfg must be
 // valid, as cluster.Load returns it.
 func New(cfg cluster.Config) *Client {
-	cl := &Client{cfg: cfg}
+	cl := &Client{cfg: cfg, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext}
 	cl.ctx, cl.cancel = context.WithCancel(context.Background())
 	for i := range cfg.Nodes {
 		cl.peers = append(cl.peers, newPeer(cl, i))

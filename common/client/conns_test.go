@@ -10,11 +10,16 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"lockstep/common/barrier"
+	"lockstep/common/cluster"
 	"lockstep/common/metrics"
+	"lockstep/common/table"
 	"lockstep/common/wire"
 )
 
@@ -248,14 +253,15 @@ func TestDownAndBack(t *testing.T) {
 	if cl.Counts().Retries > 0 {
 		t.Errorf("counted %+v: nothing was sent", cl.Counts())
 	}
-	begin = time.Now()
-	for range 100 {
+	// At once, and for longer than a goroutine that is no probe would go on.
+	calls := 0
+	for begin = time.Now(); time.Since(begin) < lastPause+probeEvery; calls++ {
 		if _, _, err := cl.Get(t.Context(), down); !errors.Is(err, ErrDown) {
 			t.Fatalf("Get: %v, want down", err)
 		}
 	}
-	if took := time.Since(begin); took > downAfter {
-		t.Errorf("100 calls to a node that is down took %v, want each to fail at once", took)
+	if calls < 100 {
+		t.Errorf("%d calls to a node that is down in %v, want each to fail at once", calls, time.Since(begin))
 	}
 
 	s := start(t, cfg, 0, honest)
@@ -269,12 +275,82 @@ func TestDownAndBack(t *testing.T) {
 	if _, accepted := s.count(); accepted != 1 {
 		t.Errorf("%d connections, want the probe's alone", accepted)
 	}
+}
 
-	// The same once more: what was noted the first time is forgotten.
-	s.stop()
-	begin = time.Now()
-	if _, _, err := cl.Get(t.Context(), down); !errors.Is(err, ErrDown) || time.Since(begin) < downAfter {
-		t.Errorf("Get: %v after %v, want down after %v", err, time.Since(begin), downAfter)
+// The same on a clock that can be read: down after a second, a probe every 250 ms,
+// and when the node is gone again, all of it again.
+func TestProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var up atomic.Bool
+		var dials atomic.Int64
+		cfg := cluster.Default()
+		s := &server{hello: wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: cfg.Fingerprint()},
+			table: table.New(cluster.Work{}, new(metrics.Timer))}
+		cl := New(cfg)
+		cl.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dials.Add(1)
+			if !up.Load() {
+				return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+			}
+			near, far := net.Pipe()
+			s.conns.Go(func() { // ends at the first request
+				l := link{Conn: far, server: s}
+				l.say(wire.OK, l.apply(l.greet().next())...)
+				far.Close()
+			})
+			return near, nil
+		}
+		for range 2 {
+			up.Store(false)
+			begin := time.Now()
+			_, _, err := cl.Get(t.Context(), "k")
+			if waited := time.Since(begin); !errors.Is(err, ErrDown) || waited < downAfter || waited > downAfter+lastPause {
+				t.Errorf("%v after %v, want down after a second", err, waited)
+			}
+			dials.Store(0)
+			<-time.After(20*probeEvery + probeEvery/2)
+			if n := dials.Load(); n != 20 {
+				t.Errorf("%d dials in %v, want one every %v", n, 20*probeEvery, probeEvery)
+			}
+			if _, _, err := cl.Get(t.Context(), "k"); !errors.Is(err, ErrDown) {
+				t.Errorf("%v before the node is found, want down", err)
+			}
+			up.Store(true)
+			<-time.After(probeEvery)
+			if _, _, err := cl.Get(t.Context(), "k"); err != nil {
+				t.Errorf("%v after the node is found", err)
+			}
+		}
+		cl.Close()
+		s.conns.Wait()
+	})
+}
+
+// What proves that a node is there: a connection, though nobody greets it yet, or
+// one that has just been used.
+func TestNotDown(t *testing.T) {
+	cfg := config(t, 2)
+	start(t, cfg, 0, func(l *link) { l.Conn.Read(make([]byte, 1)) }) // never greets
+	start(t, cfg, 1, honest)
+	cl := client(t, cfg)
+	c, err := cl.peers[1].get(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range cl.peers {
+		p.mu.Lock()
+		p.down, p.refused, p.lastErr = true, time.Now().Add(-time.Hour), errors.New("refused")
+		p.dialing++
+		p.mu.Unlock()
+	}
+	cl.work.Go(cl.peers[0].dial)
+	cl.peers[1].put(c)
+	for _, p := range cl.peers {
+		until(t, fmt.Sprintf("node %d not to be down", p.number), func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return !p.down && p.refused.IsZero() && p.lastErr == nil
+		})
 	}
 }
 

@@ -242,8 +242,7 @@ func (p *peer) again(err error, probe *bool) bool {
 
 // connect makes one connection and waits to be greeted.
 func (p *peer) connect() (*conn, error) {
-	dialer := net.Dialer{Timeout: dialTimeout}
-	nc, err := dialer.DialContext(p.cl.ctx, "tcp", p.addr)
+	nc, err := p.cl.DialContext(p.cl.ctx, "tcp", p.addr)
 	if err != nil {
 		return nil, err
 	}

@@ -56,15 +56,20 @@ var interleavings = []struct {
 // there are.
 func findInterleaving(t *testing.T, newStore func(*node.Node) Store, before []wire.Op, requests [][]wire.Op) (bad string, runs int) {
 	const all = 1 << 20
+	cfg := cluster.Default()
+	cfg.Server.Buckets = 16
+	// One store for all: in another one the keys would lie in other buckets.
+	store := newStore(node.New(cfg, 0, slog.New(slog.DiscardHandler)))
 	for _, preemptions := range []int{0, 1, 2, all} {
 		runs = 0
 		for schedule := []choice(nil); ; {
-			s := newScheduler(newStore, before, requests)
+			s := newScheduler(store, before, requests)
 			s.run(schedule, preemptions)
 			runs++
 			if bad := s.judge(t); bad != "" {
 				return bad, runs
 			}
+			store([]wire.Op{del("a"), del("b"), del("n")})
 			if schedule = following(s.made); schedule == nil {
 				break
 			}
@@ -115,11 +120,9 @@ type thread struct {
 	lock    *metrics.Mutex
 }
 
-func newScheduler(newStore func(*node.Node) Store, before []wire.Op, requests [][]wire.Op) *scheduler {
-	cfg := cluster.Default()
-	cfg.Server.Buckets = 16
+func newScheduler(store Store, before []wire.Op, requests [][]wire.Op) *scheduler {
 	s := &scheduler{
-		store:   newStore(node.New(cfg, 0, slog.New(slog.DiscardHandler))),
+		store:   store,
 		stopped: make(chan struct{}), owner: make(map[*metrics.Mutex]*thread), number: make(map[*metrics.Mutex]int),
 	}
 	if before != nil {

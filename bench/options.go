@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"lockstep/common/cluster"
+)
+
+// options are what the command line and the configuration come to.
+type options struct {
+	command string
+	args    []string // those that are no flags
+	stdout  io.Writer
+	stderr  io.Writer
+	given   map[string]bool // flags that were given
+
+	cfg      cluster.Config
+	config   string
+	stages   string
+	nodes    int
+	rounds   int
+	client   int
+	insecure bool
+	out      string
+	quiet    bool
+	running  bool          // check
+	faults   bool          // check
+	length   time.Duration // check
+}
+
+// parse reads the flags of a command, and the configuration below them. A flag
+// overrides the property that it is named after, so the flags are read twice: for
+// the file's name, and over the file.
+func (o *options) parse(c command, args []string) error {
+	name := strings.TrimSpace("bench " + c.name)
+	flags := func() *flag.FlagSet {
+		fs := flag.NewFlagSet(name, flag.ContinueOnError)
+		fs.SetOutput(io.Discard)
+		fs.StringVar(&o.config, "config", cluster.DefaultPath, "the configuration `file`")
+		c.flags(o, fs)
+		return fs
+	}
+	o.cfg = cluster.Default()
+	fs := flags()
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		if c.name == "" {
+			help(nil, o.stdout)
+			fmt.Fprintln(o.stdout)
+		}
+		fmt.Fprintf(o.stdout, "%s: %s.\n\nFlags:\n", strings.TrimSpace(name+" "+c.args), c.does)
+		fs.SetOutput(o.stdout)
+		fs.PrintDefaults()
+		return err
+	}
+	if err != nil {
+		return usageErrorf("%w (%s -h lists the flags)", err, name)
+	}
+	o.args = fs.Args()
+	if want := len(strings.Fields(c.args)); len(o.args) != want {
+		return usageErrorf("usage: %s (there are %d arguments after the flags)",
+			strings.TrimSpace(name+" [flags] "+c.args), len(o.args))
+	}
+	if o.cfg, err = cluster.Load(o.config); err != nil && !(errors.Is(err, os.ErrNotExist) && o.config == cluster.DefaultPath) {
+		return err
+	}
+	fs = flags()
+	fs.Parse(args) // the same flags as above, and so no error
+	o.given = make(map[string]bool)
+	fs.Visit(func(f *flag.Flag) { o.given[f.Name] = true })
+	if err := o.cfg.Validate(); err != nil {
+		return usageErrorf("%w", err)
+	}
+	return nil
+}
+
+// outFlags are the flags of every command that makes a report.
+func (o *options) outFlags(fs *flag.FlagSet) {
+	fs.StringVar(&o.out, "o", "", "write what was measured to this `file`, as JSON")
+	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
+}

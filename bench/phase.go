@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lockstep/common/client"
+	"lockstep/common/metrics"
+	"lockstep/common/wire"
+)
+
+// A phase is a stretch of load, with all connections: the warm-up, or a round.
+type phase struct {
+	left  *atomic.Int64   // closed loop: requests left to do; nil: until over
+	pace  *pacer          // open loop; nil: a closed one
+	limit context.Context // at its end, requests under way are given up
+	over  context.Context // at its end, no more requests are sent; it ends with limit
+	end   func()          // ends over
+}
+
+// A tally is what the requests of one connection came to.
+type tally struct {
+	mu sync.Mutex // guards what follows, where several are in flight
+	result
+	asked bool
+}
+
+// run puts load on the servers: for length, or, if that is 0, until ops operations
+// are done; at the workload's rate, or, if that is 0, as fast as answers come. The
+// result counts what was asked for in that time, however late it was answered,
+// within the grace. When ctx ends, it ends at once.
+func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
+	limit, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	over, end := context.WithCancel(limit)
+	defer end()
+	p := &phase{limit: limit, over: over, end: end}
+	switch w := l.cfg.Workload; {
+	case w.Rate > 0:
+		if length == 0 {
+			length = time.Duration(float64(ops) / float64(w.Batch) / w.Rate * 1e9)
+		}
+		p.pace = newPacer(newSchedule(w.Rate, w.Arrival, w.Seed+l.first), length)
+	case length > 0:
+		defer time.AfterFunc(length, end).Stop()
+	default:
+		p.left = new(atomic.Int64)
+		p.left.Store(int64((ops + w.Batch - 1) / w.Batch))
+	}
+	if length > 0 {
+		defer time.AfterFunc(length+l.grace, giveUp).Stop()
+	}
+
+	start := metrics.Now()
+	tallies := make([]tally, len(l.conns))
+	var workers sync.WaitGroup
+	for i, c := range l.conns {
+		tallies[i].connections = 1
+		for _, s := range c.sources {
+			workers.Go(func() { c.work(p, s, &tallies[i]) }) // ends with the phase
+		}
+	}
+	workers.Wait()
+	sum := &result{dur: metrics.Now() - start}
+	for i := range tallies {
+		t := &tallies[i]
+		if t.asked && t.requests == 0 && t.errors[client.ErrBusy.Error()] == 0 {
+			t.starved = 1
+		}
+		sum.merge(&t.result)
+	}
+	if p.pace != nil {
+		sum.unfinished += p.pace.unsent()
+	}
+	return sum
+}
+
+// work is the request loop: it keeps one request of the connection in flight.
+func (c *connection) work(p *phase, s *source, t *tally) {
+	select {
+	case <-c.greeted:
+	case <-p.over.Done():
+		t.mu.Lock()
+		t.neverGreeted, t.starved = 1, 1
+		t.mu.Unlock()
+		return
+	}
+	for {
+		due, slip, ok := p.next()
+		if !ok {
+			return
+		}
+		c.request(p, s, due, slip, t)
+	}
+}
+
+// next waits until a request is to be sent, and returns when it was due: in a
+// closed loop, now. Who finds the end ends the phase, for those that nobody greets.
+func (p *phase) next() (due, slip time.Duration, ok bool) {
+	switch {
+	case p.over.Err() != nil:
+	case p.pace != nil:
+		due, slip, ok = p.pace.next(p.over)
+	default:
+		due, ok = metrics.Now(), p.left == nil || p.left.Add(-1) >= 0
+	}
+	if !ok {
+		p.end()
+	}
+	return due, slip, ok
+}
+
+// request asks for the source's next request, and counts what came of it.
+func (c *connection) request(p *phase, s *source, due, slip time.Duration, t *tally) {
+	ops := s.next()
+	var answers []wire.Result
+	cl, err := c.open(p.limit)
+	if err == nil {
+		if c.client == nil {
+			defer cl.Close()
+		}
+		do := cl.Do
+		if c.load.once {
+			do = cl.Once
+		}
+		answers, err = do(p.limit, ops...)
+	}
+	took := metrics.Now() - due
+	if errors.Is(err, client.ErrDown) {
+		defer pause(p.over, time.Millisecond) // or all that is counted is how fast it fails
+	}
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asked = true
+	if p.pace != nil {
+		t.late(slip)
+	}
+	switch {
+	case err == nil:
+		t.requests++
+		t.latency.Record(took)
+	case p.limit.Err() != nil:
+		t.unfinished++
+		return
+	default:
+		t.fail(errorKind(err), err)
+		t.failed += took
+	}
+	if answers != nil { // of a request that failed, the parts that were answered
+		s.check(answers, &t.result)
+	}
+}
+
+// errorKind puts an error into a word or two.
+func errorKind(err error) string {
+	for _, kind := range []error{client.ErrBusy, client.ErrDown, client.ErrUnknown, client.ErrWrongNode} {
+		if errors.Is(err, kind) {
+			return kind.Error()
+		}
+	}
+	return "other"
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

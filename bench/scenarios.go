@@ -1,0 +1,162 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+)
+
+// The scenarios of the tour.
+const (
+	tourClients  = 8
+	tourRequests = 1000 // with a connection each: other systems have 16 384 ports for them
+	tourKept     = 1500 * time.Millisecond
+	stallTime    = 250 * time.Millisecond
+	stallRate    = 24 // requests a second of the others, so that fewer are due in a stall than there are clients
+	stallLength  = 4 * time.Second
+	overClients  = 1000
+	overRate     = 2000 // requests a second
+	overLength   = 1500 * time.Millisecond
+	overGrace    = 2500 * time.Millisecond
+	tourWork     = time.Millisecond
+)
+
+// A tourRow is what one stage did.
+type tourRow struct {
+	name                           string
+	churn, kept, stall, over, work *result
+	crowded                        metrics.Snapshot // of the server, with all connections of over open; and its peak memory after it
+}
+
+// A tourist takes one stage through the scenarios.
+type tourist struct {
+	ctx     context.Context
+	house   *house
+	program program
+	cfg     cluster.Config // the default workload
+	line    *progress
+}
+
+func (t *tourist) say(what string) { t.line.say(t.program.name + ": " + what) }
+
+func (t *tourist) row() (*tourRow, error) {
+	row := &tourRow{name: t.name()}
+	err := t.with(t.cfg, func(ctx context.Context, cfg cluster.Config) (err error) {
+		t.say("connections kept")
+		kept := cfg
+		kept.Workload.Duration = tourKept
+		if row.kept, err = t.measure(ctx, kept); err != nil {
+			return err
+		}
+		t.say("a connection for each request")
+		churn := cfg
+		churn.Workload.Conn = "per-request"
+		churn.Workload.Ops = tourRequests
+		if row.churn, err = t.measure(ctx, churn); err != nil {
+			return err
+		}
+		t.say("beside a client that stops")
+		churn.Workload.Rate, churn.Workload.Duration = stallRate, stallLength
+		var staller sync.WaitGroup
+		defer staller.Wait()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		staller.Go(func() { stall(ctx, cfg, stallTime) }) // ends with ctx
+		row.stall, err = t.measure(ctx, churn)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	slow := t.cfg
+	slow.Server.Work.Time = tourWork
+	err = t.with(slow, func(ctx context.Context, cfg cluster.Config) (err error) {
+		t.say("1 ms of work")
+		work := cfg
+		work.Workload.Duration = tourKept
+		if row.work, err = t.measure(ctx, work); err != nil {
+			return err
+		}
+		t.say("overload")
+		return t.overload(ctx, cfg, row)
+	})
+	return row, err
+}
+
+// name is short enough for the table: "1 single thread".
+func (t *tourist) name() string {
+	number, kind, _ := strings.Cut(strings.TrimPrefix(t.program.name, "stage"), "_")
+	kinds := map[string]string{"singlethread": "single thread", "coarselock": "coarse lock", "threadpool": "thread pool", "bucketlock": "bucket locks"}
+	return number + " " + cmp.Or(kinds[kind], kind)
+}
+
+// with runs f while the stage serves.
+func (t *tourist) with(cfg cluster.Config, f func(context.Context, cluster.Config) error) error {
+	t.say("starting")
+	s, err := t.house.start(t.ctx, t.program, cfg, 1)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := t.house.watch(t.ctx)
+	err = reason(ctx, f(ctx, s.cfg))
+	cancel()
+	if e := t.house.stop(s); err == nil {
+		err = e
+	}
+	return err
+}
+
+func (t *tourist) measure(ctx context.Context, cfg cluster.Config) (*result, error) {
+	work, err := newWorkload(cfg.Workload)
+	if err != nil {
+		return nil, err
+	}
+	r, err := measure(ctx, cfg, work, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.program.name, err)
+	}
+	return r, r.mustBeRight(t.program.name)
+}
+
+// mustBeRight makes a wrong answer an error: there is no use in how fast it came.
+func (r *result) mustBeRight(stage string) error {
+	if r.wrong > 0 {
+		return codeError{exitWrongData, fmt.Errorf("wrong data: %s: %w", stage, r.firstWrong)}
+	}
+	return nil
+}
+
+// overload asks for more than the stage can do, and takes no for an answer.
+func (t *tourist) overload(ctx context.Context, cfg cluster.Config, row *tourRow) error {
+	w := &cfg.Workload
+	w.Connections, w.Rate, w.Duration = overClients, overRate, overLength
+	work, err := newWorkload(cfg.Workload)
+	if err != nil {
+		return err
+	}
+	l, err := newLoad(ctx, cfg, work, 0)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.program.name, err)
+	}
+	defer l.close()
+	l.once, l.grace = true, overGrace
+	if row.crowded, err = client.Stats(ctx, cfg, 0); err != nil {
+		return err
+	}
+	if row.over, err = l.measured(ctx); err != nil {
+		return err
+	}
+	after, err := client.Stats(ctx, cfg, 0)
+	row.crowded.PeakMemory = after.PeakMemory
+	if err == nil {
+		err = row.over.mustBeRight(t.program.name)
+	}
+	return err
+}

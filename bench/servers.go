@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+)
+
+// servers are the processes of one stage, one a node, on ports of their own.
+type servers struct {
+	stage    string
+	cfg      cluster.Config // with their addresses
+	procs    []*proc
+	patience time.Duration
+}
+
+var (
+	errDied      = errors.New("died")
+	errPortTaken = errors.New("a port that was free has been taken")
+)
+
+// startServers starts p as every node of cfg, one for each two of addrs, and returns
+// when they serve. Where it cannot, none is left.
+func startServers(ctx context.Context, p program, cfg cluster.Config, addrs []string, patience time.Duration) (*servers, error) {
+	s := &servers{stage: p.name, cfg: cfg, patience: patience}
+	s.cfg.Nodes, s.cfg.Clients = nil, nil
+	for i := 0; i < len(addrs); i += 2 {
+		s.cfg.Nodes = append(s.cfg.Nodes, cluster.Node{Addr: addrs[i], Control: addrs[i+1]})
+	}
+	file := p.path + ".json"
+	if err := s.cfg.Save(file); err != nil {
+		return nil, err
+	}
+	err := s.start(ctx, p.path, file)
+	if err == nil {
+		return s, nil
+	}
+	s.kill()
+	for _, addr := range addrs {
+		if errors.Is(err, errDied) && !free(addr) {
+			return nil, fmt.Errorf("%w: %w", errPortTaken, err)
+		}
+	}
+	return nil, err
+}
+
+func (s *servers) start(ctx context.Context, path, file string) error {
+	for i := range s.cfg.Nodes {
+		p, err := startProc(exec.Command(path, "-child", "-config", file, "-node", strconv.Itoa(i)))
+		if err != nil {
+			return fmt.Errorf("starting %s: %w", s.stage, err)
+		}
+		s.procs = append(s.procs, p)
+	}
+	ctx, stopWatch := watch(ctx, s)
+	defer stopWatch()
+	errLate := fmt.Errorf("not after %v", s.patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.patience, errLate)
+	defer cancel()
+	for i := range s.cfg.Nodes {
+		last := waitServing(ctx, s.cfg, i)
+		if cause := context.Cause(ctx); cause == errLate {
+			return fmt.Errorf("%s, node %d, does not serve, %w (%v); its last words:\n%s", s.stage, i, errLate, last, s.procs[i].said)
+		} else if cause != nil {
+			return cause
+		}
+	}
+	return nil
+}
+
+// waitServing waits until a node has passed the barrier, or ctx has ended: then it
+// returns what the last try came to.
+func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
+	last := errors.New("it was not asked")
+	for {
+		snapshot, err := client.Stats(ctx, cfg, node)
+		switch {
+		case err == nil && snapshot.Serving:
+			return nil
+		case err == nil:
+			last = errors.New("it waits for its peers")
+		case ctx.Err() == nil:
+			last = err
+		}
+		pause(ctx, 5*time.Millisecond)
+		if ctx.Err() != nil {
+			return last
+		}
+	}
+}
+
+// statsOf asks every node of a cluster what it has counted.
+func statsOf(ctx context.Context, cfg cluster.Config) (nodes []metrics.Snapshot, err error) {
+	for i := range cfg.Nodes {
+		snapshot, err := client.Stats(ctx, cfg, i)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, snapshot)
+	}
+	return nodes, nil
+}
+
+// watch returns a context that ends, with the cause, when one of the processes does.
+func watch(ctx context.Context, all ...*servers) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	for _, s := range all {
+		for i, p := range s.procs {
+			go func() { // ends with ctx
+				select {
+				case <-p.dead:
+					cancel(s.died(i))
+				case <-ctx.Done():
+				}
+			}()
+		}
+	}
+	return ctx, func() { cancel(context.Canceled) }
+}
+
+// reason is why something went wrong: err, or that one of the servers that ctx
+// watches is dead. What came of that is often known a moment before it.
+func reason(ctx context.Context, err error) error {
+	if err != nil {
+		pause(ctx, time.Second)
+	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// died says how a process ended that should not have.
+func (s *servers) died(i int) error {
+	how := "exit status 0"
+	if err := s.procs[i].err; err != nil {
+		how = err.Error()
+	}
+	return fmt.Errorf("%s, node %d, %w (%s); its last words:\n%s", s.stage, i, errDied, how, s.procs[i].said)
+}
+
+// stop asks the servers to drain, and waits until they have. What does not end by
+// itself is killed.
+func (s *servers) stop() error {
+	for _, p := range s.procs {
+		p.stdin.Close()
+	}
+	late, cancel := context.WithTimeout(context.Background(), s.cfg.Server.DrainTimeout+s.patience)
+	defer cancel()
+	var errs []error
+	for i, p := range s.procs {
+		select {
+		case <-p.dead:
+			if p.err != nil {
+				errs = append(errs, s.died(i))
+			}
+		case <-late.Done():
+			p.kill()
+			errs = append(errs, fmt.Errorf("%s, node %d, did not stop when asked to, and was killed", s.stage, i))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// kill ends the servers at once.
+func (s *servers) kill() {
+	for _, p := range s.procs {
+		p.kill()
+	}
+}

@@ -1,0 +1,246 @@
+package lincheck
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"lockstep/common/cluster"
+	"lockstep/common/table"
+	"lockstep/common/wire"
+)
+
+// What linearizable means, without any cleverness: of the calls whose outcome is open
+// every subset, of those every order, and each executed by the real table.
+
+// explained reports whether an order explains calls, of which the answers of those count
+// that full says. The others may have taken effect before their End, or not.
+func explained(calls []Call, full []bool) bool {
+	for kept := range 1 << len(calls) {
+		all := true
+		var some []int
+		for i := range calls {
+			if kept&(1<<i) != 0 {
+				some = append(some, i)
+			} else if full[i] {
+				all = false
+			}
+		}
+		if all && orders(calls, full, some, nil) {
+			return true
+		}
+	}
+	return false
+}
+
+// orders tries every order of some calls after a table was left in a state.
+func orders(calls []Call, full []bool, some []int, state map[string]string) bool {
+	if len(some) == 0 {
+		return true
+	}
+	for at, i := range some {
+		if slices.ContainsFunc(some, func(j int) bool { return calls[j].End < calls[i].Start }) {
+			continue
+		}
+		results, after := execute(state, calls[i].Ops)
+		if full[i] && !same(calls[i].Results, results) {
+			continue
+		}
+		if orders(calls, full, slices.Delete(slices.Clone(some), at, at+1), after) {
+			return true
+		}
+	}
+	return false
+}
+
+// execute has a real table answer ops in a state, and returns what it holds then.
+func execute(state map[string]string, ops []wire.Op) (results []wire.Result, after map[string]string) {
+	t := table.New(cluster.Work{}, nil)
+	for key, value := range state {
+		t.Apply([]wire.Op{{Kind: wire.Put, Key: key, Value: []byte(value)}})
+	}
+	results = t.Apply(ops)
+	after = maps.Clone(state)
+	if after == nil {
+		after = make(map[string]string)
+	}
+	for _, op := range ops {
+		delete(after, op.Key)
+		if r := t.Apply([]wire.Op{{Kind: wire.Get, Key: op.Key}}); r[0].Status == wire.Found {
+			after[op.Key] = string(r[0].Value)
+		}
+	}
+	return results, after
+}
+
+func same(got, want []wire.Result) bool {
+	return slices.EqualFunc(got, want, func(a, b wire.Result) bool {
+		if a.Status == wire.TooLarge && b.Status == wire.Found {
+			return true
+		}
+		return a.Status == b.Status && (a.Status != wire.Found || bytes.Equal(a.Value, b.Value))
+	})
+}
+
+// A source makes small histories of few keys and few values, so that calls meet, from
+// choices that somebody else makes.
+type source func(n int) int
+
+func (choose source) op() wire.Op {
+	op := wire.Op{Kind: wire.OpKind(1 + choose(4)), Key: string(rune('a' + choose(2)))}
+	if op.Kind == wire.Put || op.Kind == wire.CompareAndSwap {
+		op.Value = choose.value()
+	}
+	if op.Kind == wire.CompareAndSwap {
+		if op.Absent = choose(3) == 0; !op.Absent {
+			op.Old = choose.value()
+		}
+	}
+	return op
+}
+
+func (choose source) value() []byte {
+	return [][]byte{[]byte("1"), []byte("2"), []byte("3"), {}, nil}[choose(5)]
+}
+
+func (choose source) ops() []wire.Op {
+	ops := []wire.Op{choose.op()}
+	for choose(3) == 0 && len(ops) < 3 {
+		ops = append(ops, choose.op())
+	}
+	return ops
+}
+
+// executed returns a history that really was one table's: each call took effect at one
+// time between its start and end, or has no answer.
+func (choose source) executed(n int) []Call {
+	calls := make([]Call, n)
+	var state map[string]string
+	for i := range calls {
+		now := int64(10 * i)
+		c := Call{Client: i, Ops: choose.ops(), Start: now - int64(choose(25)), End: now + 1 + int64(choose(25))}
+		results, after := execute(state, c.Ops)
+		switch choose(8) {
+		case 0: // never
+			c.End = Never
+		case 1: // at some time
+			c.End = Never
+			state = after
+		default:
+			c.Results = results
+			state = after
+		}
+		calls[i] = c
+	}
+	for i := range calls {
+		j := i + choose(n-i)
+		calls[i], calls[j] = calls[j], calls[i]
+	}
+	return calls
+}
+
+// mutate changes one detail.
+func (choose source) mutate(calls []Call) {
+	c := &calls[choose(len(calls))]
+	switch choose(5) {
+	case 0:
+		if c.Results != nil {
+			r := &c.Results[choose(len(c.Results))]
+			*r = wire.Result{Status: wire.Status(1 + choose(int(wire.Unknown)-1)), Value: choose.value()}
+		}
+	case 1:
+		if c.Results != nil {
+			i := choose(len(c.Results))
+			c.Results[i] = wire.Result{Status: wire.Found, Value: choose.value()}
+		}
+	case 2:
+		by := int64(choose(100)) - 50
+		c.Start += by
+		if c.End != Never {
+			c.End += by
+		}
+	case 3:
+		c.Ops[choose(len(c.Ops))] = choose.op()
+	case 4:
+		c.End = c.Start + 1
+		if c.Results == nil {
+			c.Results, _ = execute(nil, c.Ops)
+		}
+	}
+}
+
+// judge holds Check against the definition, and a counterexample against what it says of
+// itself.
+func judge(t *testing.T, calls []Call) Verdict {
+	t.Helper()
+	want := Violated
+	if explained(calls, answered(calls)) {
+		want = Linearizable
+	}
+	got, x := Check(t.Context(), calls)
+	if got != want {
+		t.Fatalf("%v, want %v:\n%s", got, want, drawn(calls))
+	}
+	if (x != nil) != (got == Violated) {
+		t.Fatalf("%v with counterexample %v:\n%s", got, x, drawn(calls))
+	}
+	if x == nil {
+		return got
+	}
+	if verdict, _ := Check(t.Context(), slices.Concat(x.Calls, x.Context)); verdict != Violated {
+		t.Fatalf("the counterexample\n%v\nis itself %v; of\n%s", x, verdict, drawn(calls))
+	}
+	full := make([]bool, len(calls))
+	for _, c := range x.Calls {
+		full[slices.IndexFunc(calls, func(other Call) bool { return other.Client == c.Client })] = true
+	}
+	if explained(calls, full) {
+		t.Fatalf("the counterexample\n%v\nproves nothing about\n%s", x, drawn(calls))
+	}
+	for i := range calls {
+		if full[i] {
+			full[i] = false
+			if !explained(calls, full) {
+				t.Fatalf("the counterexample\n%v\ndoes not need client %d; of\n%s", x, calls[i].Client, drawn(calls))
+			}
+			full[i] = true
+		}
+	}
+	for line := range strings.Lines(x.String()) {
+		if len(line) > lineWidth+1 {
+			t.Fatalf("a line of %d bytes in\n%s", len(line)-1, x)
+		}
+	}
+	return got
+}
+
+// drawn is a history as text.
+func drawn(calls []Call) string { return fmt.Sprint(&Counterexample{Calls: calls}) }
+
+// Tens of thousands of small histories.
+func TestAgainstBruteForce(t *testing.T) {
+	n := 30000
+	if testing.Short() {
+		n = 3000
+	}
+	verdicts := make(map[Verdict]int)
+	for seed := range n {
+		choose := source(rand.New(rand.NewPCG(1, uint64(seed))).IntN)
+		calls := choose.executed(1 + choose(6))
+		if verdict, x := Check(t.Context(), calls); verdict != Linearizable {
+			t.Fatalf("seed %d: %v, but it happened:\n%s\n%v", seed, verdict, drawn(calls), x)
+		}
+		for range 1 + choose(3) {
+			choose.mutate(calls)
+		}
+		verdicts[judge(t, calls)]++
+	}
+	t.Logf("changed histories: %v", verdicts)
+	if verdicts[Linearizable] < n/10 || verdicts[Violated] < n/10 {
+		t.Errorf("changed histories: %v, want of each a tenth of %d at least", verdicts, n)
+	}
+}

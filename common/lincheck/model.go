@@ -1,0 +1,104 @@
+package lincheck
+
+import "lockstep/common/wire"
+
+// The table that answers are held against. It does not compute answers: a step says what
+// it answered, and here it is decided whether the state allows that.
+
+// apply has a step take effect, and reports whether it could: whether what a full one
+// answered fits the state, or an optional one changes it. If not, nothing is changed.
+func (s *search) apply(st *step) bool {
+	mark := len(s.undo)
+	if s.check(st) && (st.failed || s.execute(st)) && (!st.optional || len(s.undo) > mark) {
+		return true
+	}
+	s.takeBack(mark)
+	return false
+}
+
+// check looks at what a step expects of the state before it. Every CompareAndSwap must
+// match; or else one answered Mismatch, each matched or not as it says, and nothing was
+// done.
+func (s *search) check(st *step) bool {
+	for _, o := range st.ops {
+		fits := true
+		switch {
+		case o.kind != wire.CompareAndSwap:
+			fits = !st.failed || o.status == wire.Aborted
+		case st.failed && o.status == wire.Mismatch:
+			fits = s.canBe(o.key, func(value int32) bool { return value != o.seen })
+		case st.optional, st.failed && o.status == wire.Aborted, !st.failed && o.status == wire.Swapped:
+			fits = s.narrow(o.key, o.seen)
+		default:
+			fits = false
+		}
+		if !fits {
+			return false
+		}
+	}
+	return true
+}
+
+// execute does the operations in order, if each can have answered what it did.
+func (s *search) execute(st *step) bool {
+	type answer struct {
+		kind   wire.OpKind
+		status wire.Status
+	}
+	for _, o := range st.ops {
+		fits := false
+		switch (answer{o.kind, o.status}) {
+		case answer{wire.Get, wire.Found}:
+			fits = s.narrow(o.key, o.seen)
+		case answer{wire.Get, wire.Missing}, answer{wire.Put, wire.Created}, answer{wire.Delete, wire.Missing}:
+			fits = s.narrow(o.key, absent)
+		case answer{wire.Get, wire.TooLarge}, answer{wire.Put, wire.Replaced}, answer{wire.Delete, wire.Deleted}:
+			fits = s.canBe(o.key, func(value int32) bool { return value != absent })
+		case answer{wire.CompareAndSwap, wire.Swapped}:
+			fits = true // as check saw
+		}
+		if !fits && !st.optional {
+			return false
+		}
+		if o.kind.Writes() {
+			s.set(o.key, o.value) // absent for a Delete
+		}
+	}
+	return true
+}
+
+// canBe reports whether a key can hold a value of some kind.
+func (s *search) canBe(key int32, kind func(value int32) bool) bool {
+	if s.state[key] != anything {
+		return kind(s.state[key])
+	}
+	for value := range s.before[key] {
+		if kind(value) {
+			return true
+		}
+	}
+	return false
+}
+
+// narrow reports whether a key can hold a value, and if so settles that it does.
+func (s *search) narrow(key, value int32) bool {
+	if s.state[key] == anything && s.before[key][value] {
+		s.set(key, value)
+	}
+	return s.state[key] == value
+}
+
+func (s *search) set(key, value int32) {
+	if s.state[key] != value {
+		s.undo = append(s.undo, change{key, s.state[key]})
+		s.state[key] = value
+	}
+}
+
+// takeBack undoes all changes but the first mark.
+func (s *search) takeBack(mark int) {
+	for ; len(s.undo) > mark; s.undo = s.undo[:len(s.undo)-1] {
+		last := s.undo[len(s.undo)-1]
+		s.state[last.key] = last.from
+	}
+}
