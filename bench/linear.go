@@ -107,7 +107,10 @@ func (o *options) checkStages(ctx context.Context, dirs []string, line *progress
 func (o *options) checkServers(ctx context.Context, line *progress, name string, cfg cluster.Config) error {
 	line.say("checking " + name)
 	line.expect(o.length)
-	c := &checker{cfg: cfg, seed: o.cfg.Workload.Seed, run: rand.Uint32()}
+	c := &checker{cfg: cfg, seed: o.cfg.Workload.Seed}
+	if o.running {
+		c.prefix = fmt.Sprintf("check-%08x-", rand.Uint32())
+	}
 	if o.faults {
 		stop, err := c.breakNetwork()
 		if err != nil {
@@ -152,12 +155,12 @@ func (o *options) checkServers(ctx context.Context, line *progress, name string,
 
 // A checker puts requests to the servers of a cluster, and judges the answers.
 type checker struct {
-	cfg   cluster.Config
-	seed  uint64
-	run   uint32                                                            // in the keys: a server that ran before the check is not empty
-	dial  func(ctx context.Context, network, addr string) (net.Conn, error) // nil: TCP
-	clock atomic.Int64                                                      // stamps calls and returns
-	next  atomic.Int64                                                      // group
+	cfg    cluster.Config
+	seed   uint64
+	prefix string                                                            // of the keys: servers that ran before the check are not empty
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error) // nil: TCP
+	clock  atomic.Int64                                                      // stamps calls and returns
+	next   atomic.Int64                                                      // group
 
 	calls, checked, unknown atomic.Int64
 
@@ -197,7 +200,7 @@ func (c *checker) histories(ctx, over context.Context, stop func(), worker int) 
 // keys are the keys of a group, all owned by its node.
 func (c *checker) keys(number int64) (keys []string) {
 	for i := 0; len(keys) < checkKeys; i++ {
-		key := fmt.Sprintf("check-%08x-%d-%d", c.run, number, i)
+		key := fmt.Sprintf("%sg%d.%d", c.prefix, number, i)
 		if c.cfg.Owner(key) == int(number)%len(c.cfg.Nodes) {
 			keys = append(keys, key)
 		}
