@@ -509,7 +509,7 @@ func TestOperations(t *testing.T) {
 }
 
 func TestNothingToDo(t *testing.T) {
-	cl := client(t, config(t, 1)) // nobody is there
+	cl := client(t, config(t, 1)) // nobody serves it
 	if results, err := cl.Do(t.Context()); len(results) != 0 || err != nil {
 		t.Errorf("Do of nothing: %v, %v", results, err)
 	}

@@ -44,8 +44,8 @@ func (h handler) Handle(_ context.Context, r slog.Record) error {
 	fmt.Fprintf(&line, "%s: %s", h.who, r.Message)
 	r.Attrs(func(a slog.Attr) bool {
 		text := a.Value.String()
-		if strings.ContainsFunc(text, func(c rune) bool { return c == ' ' || c == '"' || !strconv.IsPrint(c) }) {
-			text = strconv.Quote(text) // what a stranger sent must not write to the terminal
+		if quoted := strconv.Quote(text); strings.Contains(text, " ") || quoted != `"`+text+`"` {
+			text = quoted // what a stranger sent must not write to the terminal
 		}
 		fmt.Fprintf(&line, " %s=%s", a.Key, text)
 		return true

@@ -44,7 +44,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 		fmt.Fprintf(stderr, "%s: %v\n", stage, err)
 		return 1
 	}
-	opt, cfg, err := parse(stage, args[1:], stdout, stderr)
+	opt, cfg, err := parse(stage, args[1:], stdout)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
@@ -57,42 +57,30 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 		return complain(err)
 	}
 
-	// The first signal asks for a drain, the second one cuts it short.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	stops := make(chan string)
-	quit := make(chan struct{})
-	defer close(quit)
-	stop := func(why string) {
-		select {
-		case stops <- why:
-		case <-quit:
-		}
-	}
-	go func() { // ends with this function, or (reading stdin) with the process
-		for {
-			select {
-			case s := <-signals:
-				stop(s.String())
-			case <-quit:
-				return
-			}
-		}
-	}()
+	var eof chan struct{} // nil: standard input does not matter
 	if opt.child {
-		go func() {
+		eof = make(chan struct{})
+		go func() { // ends with the process, or earlier
 			io.Copy(io.Discard, stdin)
-			stop("end of standard input")
+			close(eof)
 		}()
 	}
 
-	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage, opt.verbose)))
+	service, control, err := listen(cfg.Nodes[opt.node])
+	if err != nil {
+		return complain(fmt.Errorf("%w: is another server running there? (%s says where node %d listens)", err, opt.config, opt.node))
+	}
+	defer service.Close()
+	defer control.Close()
 	profiled, err := startProfile(opt.profile)
 	if err != nil {
 		return complain(err)
 	}
-	err = n.run(stage, serve, stops)
+	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage, opt.verbose)))
+	err = n.run(stage, service, control, serve, signals, eof)
 	err = errors.Join(err, profiled())
 	if s := n.Stats.Snapshot(); opt.verbose && n.served.Load() {
 		fmt.Fprintln(stdout, s.Detail())
@@ -110,7 +98,7 @@ type usageError struct{ error }
 
 // parse reads flags and configuration. A flag overrides the property it is
 // named after, so the flags are read twice: for the file's name, and over it.
-func parse(stage string, args []string, stdout, stderr io.Writer) (opt options, cfg cluster.Config, err error) {
+func parse(stage string, args []string, stdout io.Writer) (opt options, cfg cluster.Config, err error) {
 	flags := func(cfg *cluster.Config) *flag.FlagSet {
 		fs := flag.NewFlagSet(stage, flag.ContinueOnError)
 		fs.SetOutput(io.Discard)
@@ -147,9 +135,9 @@ func parse(stage string, args []string, stdout, stderr io.Writer) (opt options, 
 	if err := cfg.CheckExposure(opt.insecure); err != nil {
 		return opt, cfg, err
 	}
-	if opt.node < 0 {
+	if opt.node == -1 {
 		opt.node, err = cfg.Self()
-	} else if opt.node >= len(cfg.Nodes) {
+	} else if opt.node < 0 || opt.node >= len(cfg.Nodes) {
 		err = usageError{fmt.Errorf("-node %d: %s has nodes 0 to %d", opt.node, opt.config, len(cfg.Nodes)-1)}
 	}
 	return opt, cfg, err
@@ -158,19 +146,11 @@ func parse(stage string, args []string, stdout, stderr io.Writer) (opt options, 
 // errCutShort is the exit of a drain that a second signal or the drain timeout ended.
 var errCutShort = errors.New("stopped before every client had its answer")
 
-// run listens, waits for the other nodes, serves until the first stop, and
-// drains until serve returns, or the second stop, or the drain timeout.
-func (n *Node) run(stage string, serve Serve, stops <-chan string) error {
-	self := n.Config.Nodes[n.Self]
-	ln, err := listen(self.Addr)
-	if err != nil {
-		return err
-	}
-	defer ln.Close()
-	control, err := listen(self.Control)
-	if err != nil {
-		return err
-	}
+// run waits for the other nodes, serves until a signal or eof, and drains until
+// serve returns, or a second signal comes, or the drain timeout. (A signal and the
+// end of standard input are no two signals: after a Ctrl-C that a parent hears, too,
+// both come, in either order.)
+func (n *Node) run(stage string, service, control net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
 	var peers []string
 	for _, node := range n.Config.Nodes {
 		peers = append(peers, node.Control)
@@ -196,21 +176,30 @@ func (n *Node) run(stage string, serve Serve, stops <-chan string) error {
 		n.served.Store(true)
 		n.Stats.Serving.Store(true)
 		defer n.Stats.Serving.Store(false)
-		n.Log.Info(fmt.Sprintf("serving on %s, control on %s; Ctrl-C stops", ln.Addr(), control.Addr()))
-		served <- serve(ctx, ln, n)
+		n.Log.Info(fmt.Sprintf("serving on %s, control on %s; Ctrl-C stops", service.Addr(), control.Addr()))
+		served <- serve(ctx, service, n)
 	}()
-	select {
-	case err := <-served:
-		return err
-	case why := <-stops:
-		n.Log.Info(why + ": answering what has arrived, then stopping")
-		cancel()
+	var late <-chan time.Time
+	stop := func(why string) {
+		if ctx.Err() == nil {
+			n.Log.Info(why + ": answering what has arrived, then stopping")
+			cancel()
+			late = time.After(n.Config.Server.DrainTimeout)
+		}
 	}
-	select {
-	case err := <-served:
-		return err
-	case <-stops:
-	case <-time.After(n.Config.Server.DrainTimeout):
+	for heard := 0; heard < 2; {
+		select {
+		case err := <-served:
+			return err
+		case s := <-signals:
+			heard++
+			stop(s.String())
+		case <-eof:
+			eof = nil
+			stop("end of standard input")
+		case <-late:
+			heard = 2
+		}
 	}
 	return fmt.Errorf("%w (%d connections open)", errCutShort, n.Stats.Open.Load())
 }
@@ -225,11 +214,14 @@ func (n *Node) statsAnswer(stage string) []byte {
 	return answer
 }
 
-// listen says what to do where the address cannot be had.
-func listen(addr string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("%w: is another server running there? (addresses are set in %s)", err, cluster.DefaultPath)
+// listen opens the two ports of a node.
+func listen(self cluster.Node) (service, control net.Listener, err error) {
+	if service, err = net.Listen("tcp", self.Addr); err != nil {
+		return nil, nil, err
 	}
-	return ln, nil
+	if control, err = net.Listen("tcp", self.Control); err != nil {
+		service.Close()
+		return nil, nil, err
+	}
+	return service, control, nil
 }

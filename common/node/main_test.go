@@ -1,0 +1,503 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+)
+
+// The test binary is also the server that TestSignals starts and sends signals to.
+func TestMain(m *testing.M) {
+	switch os.Getenv("LOCKSTEP_TEST_SERVER") {
+	case "":
+		os.Exit(m.Run())
+	case "drains":
+		Main(serveOne)
+	case "stuck":
+		Main(func(context.Context, net.Listener, *Node) error { select {} })
+	}
+}
+
+// serveOne is the simplest stage: one goroutine.
+func serveOne(ctx context.Context, ln net.Listener, n *Node) error {
+	table := n.NewTable()
+	for {
+		c, err := n.Accept(ctx, ln)
+		if c == nil {
+			return err
+		}
+		for c.Ready() {
+			n.Answer(c, table.Apply)
+			c.Flush()
+		}
+		c.Close()
+	}
+}
+
+// addrs returns loopback addresses where nobody listens. They are outside the
+// ephemeral range: there, any client's socket could take one meanwhile.
+func addrs(t *testing.T, n int) (addrs []string) {
+	t.Helper()
+	for range 1000 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000)))
+		if err == nil {
+			defer ln.Close() // not before all are found: each is another one
+			if addrs = append(addrs, ln.Addr().String()); len(addrs) == n {
+				return addrs
+			}
+		}
+	}
+	t.Fatal("no free ports")
+	return nil
+}
+
+// config writes a file with n nodes whose ports are free.
+func config(t *testing.T, n int) (cfg cluster.Config, file string) {
+	t.Helper()
+	t.Setenv("LOCKSTEP_SECRET", "")
+	cfg = cluster.Default()
+	cfg.Nodes = nil
+	free := addrs(t, 2*n)
+	for i := range n {
+		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: free[2*i], Control: free[2*i+1]})
+	}
+	file = filepath.Join(t.TempDir(), "cluster.json")
+	if err := cfg.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	return cfg, file
+}
+
+// A process is a Run in this process.
+type process struct {
+	t      *testing.T
+	stdin  *io.PipeWriter
+	stdout bytes.Buffer
+	stderr lines
+	code   chan int
+}
+
+// lines are what a process has said, one at a time.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) { l <- string(b); return len(b), nil }
+
+func run(t *testing.T, serve Serve, args ...string) *process {
+	stdin, w := io.Pipe()
+	p := &process{t: t, stdin: w, stderr: make(lines, 1000), code: make(chan int, 1)}
+	go func() { // ends when the test closes stdin, or makes serve return
+		p.code <- Run(append([]string{"/somewhere/stage0.exe", "-child"}, args...), stdin, &p.stdout, p.stderr, serve)
+		close(p.stderr)
+	}()
+	t.Cleanup(func() { w.Close() })
+	return p
+}
+
+// wait reads on until a line has all words in it, and returns it.
+func (p *process) wait(words ...string) string {
+	p.t.Helper()
+	for late := time.After(10 * time.Second); ; {
+		select {
+		case line, ok := <-p.stderr:
+			if !ok {
+				p.t.Fatalf("ended without saying %q", words)
+			}
+			missing := false
+			for _, word := range words {
+				missing = missing || !strings.Contains(line, word)
+			}
+			if !missing {
+				return line
+			}
+		case <-late:
+			p.t.Fatalf("waited in vain for %q", words)
+		}
+	}
+}
+
+// end waits for the end, and returns the exit code and the rest of what was said.
+func (p *process) end() (code int, stderr string) {
+	p.t.Helper()
+	select {
+	case code = <-p.code:
+	case <-time.After(10 * time.Second):
+		p.t.Fatal("does not end")
+	}
+	for line := range p.stderr {
+		stderr += line
+	}
+	return code, stderr
+}
+
+// What is wrong from the start: one line that says it, nothing on stdout, and the
+// exit code.
+func TestRunRefuses(t *testing.T) {
+	_, one := config(t, 1)
+	_, two := config(t, 2)
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	missing := filepath.Join(dir, "missing.json")
+	broken := write("broken.json", "{\n\"server\": {\n")
+	field := write("field.json", `{"server": {"wrokers": 8}}`)
+	value := write("value.json", `{"server": {"workers": 0}}`)
+	exposed := write("exposed.json", `{"nodes": [{"addr": "0.0.0.0:7001", "control": "127.0.0.1:7101"}]}`)
+
+	for _, test := range []struct {
+		args []string
+		code int
+		says []string
+	}{
+		{[]string{"-bucketz", "3"}, 2, []string{"-bucketz", "-h lists the flags"}},
+		{[]string{"-config", one, "serve"}, 2, []string{`"serve"`, "-h lists the flags"}},
+		{[]string{"-config", one, "\x1b[2J"}, 2, []string{`"\x1b[2J"`}},
+		{[]string{"-config", one, "-workers"}, 2, []string{"needs an argument", "-workers"}},
+		{[]string{"-config", one, "-workers", "0"}, 2, []string{"server.workers: 0 is not in 1..4096"}},
+		{[]string{"-config", one, "-work", "fast"}, 2, []string{"server.work: fast is not in 0s..1m0s"}},
+		{[]string{"-config", one, "-node", "first"}, 2, []string{"first", "-node"}},
+		{[]string{"-config", one, "-node", "1"}, 2, []string{"-node 1", one, "nodes 0 to 0"}},
+		{[]string{"-config", two, "-node", "-2"}, 2, []string{"-node -2", "nodes 0 to 1"}},
+		{[]string{"-config", two}, 1, []string{"pass -node N"}},
+		{[]string{"-config", missing}, 1, []string{missing, "no such file"}},
+		{[]string{"-config", dir}, 1, []string{dir}},
+		{[]string{"-config", broken}, 1, []string{broken + ":2: "}},
+		{[]string{"-config", field}, 1, []string{field, "server.wrokers: unknown field"}},
+		{[]string{"-config", value}, 1, []string{value, "server.workers: 0 is not in 1..4096"}},
+		{[]string{"-config", exposed}, 1, []string{"nodes[0].addr: 0.0.0.0:7001", "secret", "LOCKSTEP_SECRET", "-insecure"}},
+		{[]string{"-config", one, "-profile", one}, 1, []string{one}},
+	} {
+		p := run(t, func(context.Context, net.Listener, *Node) error {
+			t.Errorf("%q: served", test.args)
+			return nil
+		}, test.args...)
+		code, stderr := p.end()
+		if code != test.code || p.stdout.Len() > 0 {
+			t.Errorf("%q: exit code %d, stdout %q, want %d and nothing", test.args, code, &p.stdout, test.code)
+		}
+		if !strings.HasPrefix(stderr, "stage0: ") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%q: %q, want one line", test.args, stderr)
+		}
+		for _, words := range test.says {
+			if runtime.GOOS == "windows" && words == "no such file" {
+				continue
+			}
+			if !strings.Contains(stderr, words) {
+				t.Errorf("%q: %q, want %q in it", test.args, stderr, words)
+			}
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, flag := range []string{"-h", "-help", "--help"} {
+		p := run(t, nil, flag)
+		code, stderr := p.end()
+		if code != 0 || stderr != "" {
+			t.Errorf("%s: exit code %d, %q, want 0 and nothing", flag, code, stderr)
+		}
+		for _, want := range []string{"stage0 serves", "-config file", "-node number", "-workers", "-drain_timeout", "-profile directory", "-v\t"} {
+			if !strings.Contains(p.stdout.String(), want) {
+				t.Errorf("%s: %q is not in\n%s", flag, want, &p.stdout)
+			}
+		}
+	}
+}
+
+// Without a file at the default path the defaults hold, and one that is named must
+// be there. A flag overrides the file.
+func TestParse(t *testing.T) {
+	t.Setenv("LOCKSTEP_SECRET", "")
+	t.Chdir(t.TempDir())
+	args := []string{"-workers", "3", "-work", "spin 1ms", "-v"}
+	for _, file := range []string{"", `{"server": {"workers": 5, "queue": 6}, "secret": "sixteen bytes or more"}`} {
+		want := cluster.Default()
+		if file != "" {
+			if err := os.WriteFile(cluster.DefaultPath, []byte(file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			want.Server.Queue, want.Secret = 6, "sixteen bytes or more"
+		}
+		want.Server.Workers, want.Server.Work = 3, cluster.Work{Spin: true, Time: time.Millisecond}
+		opt, got, err := parse("stage0", args, io.Discard)
+		if fmt.Sprint(got) != fmt.Sprint(want) || err != nil || !opt.verbose || opt.child || opt.node != 0 {
+			t.Errorf("with a file %q: %+v, %+v, %v, want %+v", file, opt, got, err, want)
+		}
+	}
+	if _, _, err := parse("stage0", []string{"-config", "x.json"}, io.Discard); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file that is named, and not there: %v", err)
+	}
+	args = []string{"-insecure", "-config", "open.json"}
+	if err := os.WriteFile("open.json", []byte(`{"nodes": [{"addr": "0.0.0.0:7001", "control": "0.0.0.0:7101"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := parse("stage0", args, io.Discard); err != nil {
+		t.Errorf("off loopback with -insecure: %v", err)
+	}
+	t.Setenv("LOCKSTEP_SECRET", "sixteen bytes or more")
+	if _, cfg, err := parse("stage0", args[1:], io.Discard); err != nil || cfg.Secret == "" {
+		t.Errorf("off loopback with a secret: %v", err)
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	for _, which := range []string{"addr", "control"} {
+		cfg, file := config(t, 1)
+		taken, other := cfg.Nodes[0].Addr, cfg.Nodes[0].Control
+		if which == "control" {
+			taken, other = other, taken
+		}
+		ln, err := net.Listen("tcp", taken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := run(t, nil, "-config", file)
+		code, stderr := p.end()
+		ln.Close()
+		if code != 1 || p.stdout.Len() > 0 || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q, want 1, nothing, and a line", which, code, &p.stdout, stderr)
+		}
+		for _, want := range []string{taken, "another server", file} {
+			if !strings.Contains(stderr, want) {
+				t.Errorf("%s: %q, want %q in it", which, stderr, want)
+			}
+		}
+		if ln, err = net.Listen("tcp", other); err != nil {
+			t.Errorf("%s: the other port is still taken: %v", which, err)
+		} else {
+			ln.Close()
+		}
+	}
+}
+
+// From the start to the end of standard input.
+func TestServeAndDrain(t *testing.T) {
+	for _, verbose := range []bool{false, true} {
+		cfg, file := config(t, 1)
+		p := run(t, serveOne, "-config", file, fmt.Sprint("-v=", verbose))
+		p.wait("serving on "+cfg.Nodes[0].Addr, "control on "+cfg.Nodes[0].Control, "Ctrl-C")
+		cl, err := client.Dial(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if created, err := cl.Put(t.Context(), "k", []byte("v")); !created || err != nil {
+			t.Errorf("Put: %v, %v", created, err)
+		}
+		s, err := cl.Stats(t.Context(), 0)
+		if err != nil || !s.Serving || s.Stage != "stage0" || s.Requests != 1 || s.Open != 1 {
+			t.Errorf("Stats: %+v, %v, want stage0, serving, with one request and one connection", s, err)
+		}
+		if verbose {
+			cl.Close()
+		}
+		p.stdin.Close() // with or without a client that is still there
+		p.wait("end of standard input", "answering what has arrived")
+		code, stderr := p.end()
+		cl.Close()
+		if code != 0 || stderr != "" {
+			t.Errorf("exit code %d, %q, want 0 and nothing more", code, stderr)
+		}
+		stats := strings.Split(strings.TrimSuffix(p.stdout.String(), "\n"), "\n")
+		if !strings.Contains(stats[0], " 1 in ") || !strings.Contains(stats[1], "1 accepted, 0 open") || verbose != (len(stats) > 6) || len(stats) < 6 {
+			t.Errorf("statistics, verbose %v:\n%s", verbose, &p.stdout)
+		}
+		for _, line := range stats {
+			if len(line) > 80 {
+				t.Errorf("%q has %d columns", line, len(line))
+			}
+		}
+	}
+}
+
+// A stage that fails: its error, its statistics, 1.
+func TestServeFails(t *testing.T) {
+	_, file := config(t, 1)
+	p := run(t, func(context.Context, net.Listener, *Node) error { return errors.New("out of order") }, "-config", file)
+	code, stderr := p.end()
+	if code != 1 || !strings.HasSuffix(stderr, "stage0: out of order\n") || strings.Count(p.stdout.String(), "\n") != 6 {
+		t.Errorf("exit code %d, stderr %q, stdout %q, want 1, the error, six lines", code, stderr, &p.stdout)
+	}
+}
+
+// stuck is a stage that does not stop when it should.
+func stuck(t *testing.T) Serve {
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	return func(context.Context, net.Listener, *Node) error { <-release; return nil }
+}
+
+func TestDrainTimeout(t *testing.T) {
+	_, file := config(t, 1)
+	p := run(t, stuck(t), "-config", file, "-drain_timeout", "30ms")
+	p.wait("serving on")
+	begin := time.Now()
+	p.stdin.Close()
+	code, stderr := p.end()
+	if code != 1 || !strings.Contains(stderr, "stage0: stopped before every client had its answer (0 connections open)\n") ||
+		strings.Count(p.stdout.String(), "\n") != 6 {
+		t.Errorf("exit code %d, stderr %q, stdout %q, want 1, why, six lines", code, stderr, &p.stdout)
+	}
+	if took := time.Since(begin); took < 30*time.Millisecond {
+		t.Errorf("cut short after %v", took)
+	}
+}
+
+// Only a second signal cuts a drain short. The end of standard input is none: it
+// comes before or after the Ctrl-C that the parent has heard, too.
+func TestDrainCutShort(t *testing.T) {
+	const timeout = 100 * time.Millisecond
+	for events, early := range map[string]bool{
+		"signal signal":     true,
+		"signal eof":        false,
+		"eof signal":        false,
+		"eof signal signal": true,
+		"signal eof signal": true,
+	} {
+		n, log := newNode(func(c *cluster.Config) { c.Server.DrainTimeout = timeout })
+		service, control, err := listen(cluster.Node{Addr: "127.0.0.1:0", Control: "127.0.0.1:0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signals, eof := make(chan os.Signal), make(chan struct{})
+		go func() { // one after the other: each is heard before the next
+			for event := range strings.FieldsSeq(events) {
+				switch event {
+				case "signal":
+					signals <- os.Interrupt
+				case "eof":
+					eof <- struct{}{}
+				}
+			}
+		}()
+		begin := time.Now()
+		err = n.run("stage0", service, control, stuck(t), signals, eof)
+		if took := time.Since(begin); !errors.Is(err, errCutShort) || early != (took < timeout) {
+			t.Errorf("%s: %v after %v, want the drain cut short before its timeout: %v", events, err, took, early)
+		}
+		if got := strings.Join(log.lines(), ""); strings.Count(got, "answering what has arrived") != 1 {
+			t.Errorf("%s: logged %q, want the drain said once", events, got)
+		}
+		service.Close()
+	}
+}
+
+// Two nodes, started one after the other: nobody serves before both are there. One
+// that is stopped while it waits has nothing to drain, and nothing to tell.
+func TestNodesWaitForEachOther(t *testing.T) {
+	cfg, file := config(t, 2)
+	var both atomic.Bool
+	serve := func(ctx context.Context, ln net.Listener, n *Node) error {
+		if !both.Load() {
+			t.Errorf("node %d serves before there are two", n.Self)
+		}
+		return serveOne(ctx, ln, n)
+	}
+	alone := run(t, serve, "-config", file, "-node", "0")
+	alone.wait("1/2 ready", "node 1 ("+cfg.Nodes[1].Control+")", "refused")
+	s, err := client.Stats(t.Context(), cfg, 0)
+	if err != nil || s.Serving {
+		t.Errorf("Stats of a node that waits: %v, serving %v, want false", err, s.Serving)
+	}
+	alone.stdin.Close()
+	if code, stderr := alone.end(); code != 0 || alone.stdout.Len() > 0 {
+		t.Errorf("a node that was stopped while it waited: exit code %d, %q, %q, want 0 and no statistics", code, stderr, &alone.stdout)
+	}
+
+	zero := run(t, serve, "-config", file, "-node", "0")
+	both.Store(true)
+	one := run(t, serve, "-config", file, "-node", "1")
+	zero.wait("serving on " + cfg.Nodes[0].Addr)
+	one.wait("serving on " + cfg.Nodes[1].Addr)
+	cl, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		if created, err := cl.Put(t.Context(), fmt.Sprint("key", i), nil); !created || err != nil {
+			t.Errorf("Put: %v, %v", created, err)
+		}
+	}
+	cl.Close()
+	for _, p := range []*process{zero, one} {
+		p.stdin.Close()
+		if code, stderr := p.end(); code != 0 || strings.Contains(p.stdout.String(), " 0 in ") {
+			t.Errorf("exit code %d, %q, %q, want 0, and that there were requests", code, stderr, &p.stdout)
+		}
+	}
+}
+
+func TestProfile(t *testing.T) {
+	_, file := config(t, 1)
+	dir := filepath.Join(t.TempDir(), "new", "profiles")
+	p := run(t, serveOne, "-config", file, "-profile", dir)
+	p.wait("serving on")
+	p.stdin.Close()
+	if code, stderr := p.end(); code != 0 {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	for _, name := range []string{"cpu", "heap", "block", "mutex", "trace"} {
+		if info, err := os.Stat(filepath.Join(dir, name+".out")); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v, or empty", name, err)
+		}
+	}
+}
+
+// A server in a process of its own, and the signals of a terminal.
+func TestSignals(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no signal can be sent to another process")
+	}
+	for _, test := range []struct {
+		server  string
+		signals []os.Signal
+		code    int
+		says    string
+	}{
+		{"drains", []os.Signal{syscall.SIGTERM}, 0, "terminated: answering what has arrived"},
+		{"drains", []os.Signal{os.Interrupt}, 0, "interrupt: answering what has arrived"},
+		{"stuck", []os.Signal{os.Interrupt, syscall.SIGTERM}, 1, "stopped before every client had its answer"},
+	} {
+		_, file := config(t, 1)
+		var stdout bytes.Buffer
+		stderr := make(lines, 100)
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-config", file) // not -child: stdin is at its end
+		cmd.Env = append(os.Environ(), "LOCKSTEP_TEST_SERVER="+test.server, "GORACE=atexit_sleep_ms=0")
+		cmd.Stdout, cmd.Stderr = &stdout, stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p := &process{t: t, stderr: stderr}
+		p.wait("serving on")
+		for i, s := range test.signals {
+			if i > 0 {
+				p.wait("answering what has arrived")
+			}
+			cmd.Process.Signal(s)
+		}
+		p.wait(test.says)
+		cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != test.code || strings.Count(stdout.String(), "\n") != 6 {
+			t.Errorf("%s after %v: exit code %d, stdout %q, want %d and six lines", test.server, test.signals, code, &stdout, test.code)
+		}
+	}
+}
