@@ -637,3 +637,25 @@ func TestContextEndsDuringARead(t *testing.T) {
 		t.Errorf("counted %+v, want %+v", got, want)
 	}
 }
+
+// An answer too many is nobody's: the next request has a connection of its own.
+func TestTwoAnswersToOneRequest(t *testing.T) {
+	cfg := config(t, 1)
+	start(t, cfg, 0, func(l *link) {
+		if l.greet().nth > 1 {
+			l.serve()
+			return
+		}
+		ops := l.next()
+		l.c.WriteResponse(&wire.Response{Code: wire.OK, Results: l.apply(ops)})
+		l.say(wire.OK, wire.Result{Status: wire.Found, Value: []byte("nobody's")})
+		l.next()
+	})
+	cl := client(t, cfg)
+	if _, err := cl.Put(t.Context(), "key", []byte("mine")); err != nil {
+		t.Fatal(err)
+	}
+	if value, ok, err := cl.Get(t.Context(), "key"); string(value) != "mine" || !ok || err != nil {
+		t.Errorf("Get after a second answer to Put = %q, %v, %v, want %q", value, ok, err, "mine")
+	}
+}

@@ -341,8 +341,8 @@ func (p *peer) try(ctx context.Context, ops []wire.Op) ([]wire.Result, fate, err
 		return nil, lost, p.why(ctx, c)
 	}
 	results, fate, err := p.judge(ops, &response)
-	p.release(c, release() && (fate == answered || response.Code == wire.Busy ||
-		response.Code == wire.WrongNode || response.Code == wire.Failed))
+	good := fate == answered || response.Code == wire.Busy || response.Code == wire.WrongNode || response.Code == wire.Failed
+	p.release(c, release() && good && !c.Spare()) // what is spare would be the next request's answer
 	return results, fate, err
 }
 

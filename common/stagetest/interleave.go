@@ -57,7 +57,7 @@ var interleavings = []struct {
 func findInterleaving(t *testing.T, newStore func(*node.Node) Store, before []wire.Op, requests [][]wire.Op) (bad string, runs int) {
 	const all = 1 << 20
 	cfg := cluster.Default()
-	cfg.Server.Buckets = 16
+	cfg.Server.Buckets = 1024 // so many that the keys lie in different ones
 	// One store for all: in another one the keys would lie in other buckets.
 	store := newStore(node.New(cfg, 0, slog.New(slog.DiscardHandler)))
 	for _, preemptions := range []int{0, 1, 2, all} {

@@ -283,6 +283,10 @@ func (c *Conn) Quiet() bool {
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
+// Spare reports whether something has been received that nobody has taken yet. To a
+// client that has its answer, it is one too many.
+func (c *Conn) Spare() bool { return len(c.in) > c.taken }
+
 // Unsent is how many bytes wait for Flush.
 func (c *Conn) Unsent() int { return len(c.out) }
 
