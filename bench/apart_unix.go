@@ -11,5 +11,5 @@ import (
 // pass it by.
 func apart() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// interrupt asks a process that stands apart to end, and those that it has started.
-func interrupt(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGINT) }
+// killApart ends a process that stands apart, and those that it has started.
+func killApart(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGKILL) }

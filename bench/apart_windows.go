@@ -10,5 +10,5 @@ func apart() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
 
-// interrupt ends a process, which cannot be asked to here.
-func interrupt(p *os.Process) error { return p.Kill() }
+// killApart ends a process. Those that it has started end by themselves.
+func killApart(p *os.Process) error { return p.Kill() }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A program is a stage, built.
@@ -97,20 +96,22 @@ func goBuild(ctx context.Context, source, folder string) (path string, err error
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", folder+string(filepath.Separator), ".")
 	cmd.Dir = source
-	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+filepath.Dir(folder)) // an interrupted build leaves its files there
-	cmd.SysProcAttr = apart() // Ctrl-C is for this program, which then ends the build
-	cmd.Cancel = func() error { return interrupt(cmd.Process) }
-	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+filepath.Dir(folder)) // what a build that is ended leaves is there
+	cmd.SysProcAttr = apart()                                         // Ctrl-C is for this program, which then ends the build
+	cmd.Cancel = func() error { return killApart(cmd.Process) }
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
+		if cmd.Process != nil {
+			killApart(cmd.Process) // what it has started a moment before its end
+		}
 		return "", context.Cause(ctx)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%w\n%s", err, bytes.TrimSpace(out))
 	}
-	files, err := os.ReadDir(folder)
-	if err != nil || len(files) != 1 {
-		return "", fmt.Errorf("%d programs came out of it: %w", len(files), err)
+	files, err := os.ReadDir(folder) // one: go fails where there is no program to build
+	if err != nil {
+		return "", err
 	}
 	return filepath.Join(folder, files[0].Name()), nil
 }

@@ -147,4 +147,3 @@ func (o *options) checkServers(ctx context.Context, line *progress, name string,
 	}
 	return nil
 }
-

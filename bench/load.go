@@ -69,8 +69,9 @@ func newLoad(ctx context.Context, cfg cluster.Config, work *workload, first int)
 			continue
 		}
 		l.dials.Go(func() { // ends when greeted, or at close
-			var err error
-			if c.client, err = dial(dialing, cfg); err == nil {
+			cl, err := dial(dialing, cfg)
+			if err == nil {
+				c.client = cl
 				close(c.greeted)
 			}
 			dialed <- err
@@ -114,11 +115,7 @@ func dial(ctx context.Context, cfg cluster.Config) (asker, error) {
 	if cfg.Workload.Depth > 1 {
 		return dialPipeline(ctx, cfg)
 	}
-	cl, err := client.Dial(ctx, cfg)
-	if err != nil {
-		return nil, err // and not a nil *Client, which is no nil asker
-	}
-	return cl, nil
+	return client.Dial(ctx, cfg)
 }
 
 // open returns the connection's client; or else, a new one for one request, which is

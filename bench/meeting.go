@@ -111,8 +111,8 @@ func (r *result) pack() ([]byte, error) {
 	}
 	var b bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // a level that there is
-	err := json.NewEncoder(z).Encode(s)
-	return b.Bytes(), errors.Join(err, z.Close())
+	err := errors.Join(json.NewEncoder(z).Encode(s), z.Close())
+	return b.Bytes(), err
 }
 
 func unpack(payload []byte) (*result, error) {

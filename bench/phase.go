@@ -83,9 +83,13 @@ func (c *connection) work(p *phase, s *source, t *tally) {
 	select {
 	case <-c.greeted:
 	case <-p.over.Done():
-		t.mu.Lock()
-		t.neverGreeted, t.starved = 1, 1
-		t.mu.Unlock()
+		select {
+		case <-c.greeted: // but others were faster
+		default:
+			t.mu.Lock()
+			t.neverGreeted, t.starved = 1, 1
+			t.mu.Unlock()
+		}
 		return
 	}
 	for {

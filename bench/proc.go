@@ -42,7 +42,7 @@ func startProc(cmd *exec.Cmd) (*proc, error) {
 
 // kill ends the process at once.
 func (p *proc) kill() {
-	p.cmd.Process.Kill()
+	killApart(p.cmd.Process)
 	<-p.dead
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
 	"strconv"
 	"time"
@@ -61,13 +62,13 @@ func (s *servers) start(ctx context.Context, path, file string) error {
 	}
 	ctx, stopWatch := watch(ctx, s)
 	defer stopWatch()
-	errLate := fmt.Errorf("not after %v", s.patience)
+	errLate := fmt.Errorf("after %v", s.patience)
 	ctx, cancel := context.WithTimeoutCause(ctx, s.patience, errLate)
 	defer cancel()
 	for i := range s.cfg.Nodes {
 		last := waitServing(ctx, s.cfg, i)
 		if cause := context.Cause(ctx); cause == errLate {
-			return fmt.Errorf("%s, node %d, does not serve, %w (%v); its last words:\n%s", s.stage, i, errLate, last, s.procs[i].said)
+			return fmt.Errorf("%s, node %d, does not serve %w (%v); its last words:\n%s", s.stage, i, errLate, last, s.procs[i].said)
 		} else if cause != nil {
 			return cause
 		}
@@ -78,15 +79,16 @@ func (s *servers) start(ctx context.Context, path, file string) error {
 // waitServing waits until a node has passed the barrier, or ctx has ended: then it
 // returns what the last try came to.
 func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
-	last := errors.New("it was not asked")
+	last := errors.New("no answer")
 	for {
 		snapshot, err := client.Stats(ctx, cfg, node)
+		var timeout net.Error
 		switch {
 		case err == nil && snapshot.Serving:
 			return nil
 		case err == nil:
 			last = errors.New("it waits for its peers")
-		case ctx.Err() == nil:
+		case !errors.As(err, &timeout) || !timeout.Timeout(): // which says nothing new at the end
 			last = err
 		}
 		pause(ctx, 5*time.Millisecond)

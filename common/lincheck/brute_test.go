@@ -86,11 +86,11 @@ func same(got, want []wire.Result) bool {
 	})
 }
 
-// A source makes small histories of few keys and few values, so that calls meet, from
+// A chooser makes small histories of few keys and few values, so that calls meet, from
 // choices that somebody else makes.
-type source func(n int) int
+type chooser func(n int) int
 
-func (choose source) op() wire.Op {
+func (choose chooser) op() wire.Op {
 	op := wire.Op{Kind: wire.OpKind(1 + choose(4)), Key: string(rune('a' + choose(2)))}
 	if op.Kind == wire.Put || op.Kind == wire.CompareAndSwap {
 		op.Value = choose.value()
@@ -103,11 +103,11 @@ func (choose source) op() wire.Op {
 	return op
 }
 
-func (choose source) value() []byte {
+func (choose chooser) value() []byte {
 	return [][]byte{[]byte("1"), []byte("2"), []byte("3"), {}, nil}[choose(5)]
 }
 
-func (choose source) ops() []wire.Op {
+func (choose chooser) ops() []wire.Op {
 	ops := []wire.Op{choose.op()}
 	for choose(3) == 0 && len(ops) < 3 {
 		ops = append(ops, choose.op())
@@ -117,7 +117,7 @@ func (choose source) ops() []wire.Op {
 
 // executed returns a history that really was one table's: each call took effect at one
 // time between its start and end, or has no answer.
-func (choose source) executed(n int) []Call {
+func (choose chooser) executed(n int) []Call {
 	calls := make([]Call, n)
 	var state map[string]string
 	for i := range calls {
@@ -144,7 +144,7 @@ func (choose source) executed(n int) []Call {
 }
 
 // mutate changes one detail.
-func (choose source) mutate(calls []Call) {
+func (choose chooser) mutate(calls []Call) {
 	c := &calls[choose(len(calls))]
 	switch choose(5) {
 	case 0:
@@ -173,6 +173,28 @@ func (choose source) mutate(calls []Call) {
 	}
 }
 
+// FuzzCheck is TestAgainstBruteForce with histories that are looked for:
+//
+//	go test ./common/lincheck -fuzz FuzzCheck
+func FuzzCheck(f *testing.F) {
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		choose := chooser(func(n int) int {
+			if len(data) == 0 {
+				return 0
+			}
+			b := data[0]
+			data = data[1:]
+			return int(b) % n
+		})
+		calls := choose.executed(1 + choose(6))
+		for range choose(4) {
+			choose.mutate(calls)
+		}
+		judge(t, calls)
+	})
+}
+
 // judge holds Check against the definition, and a counterexample against what it says of
 // itself.
 func judge(t *testing.T, calls []Call) Verdict {
@@ -196,7 +218,9 @@ func judge(t *testing.T, calls []Call) Verdict {
 	}
 	full := make([]bool, len(calls))
 	for _, c := range x.Calls {
-		full[slices.IndexFunc(calls, func(other Call) bool { return other.Client == c.Client })] = true
+		full[slices.IndexFunc(calls, func(other Call) bool {
+			return other.Client == c.Client && other.Start == c.Start
+		})] = true
 	}
 	if explained(calls, full) {
 		t.Fatalf("the counterexample\n%v\nproves nothing about\n%s", x, drawn(calls))
@@ -221,15 +245,15 @@ func judge(t *testing.T, calls []Call) Verdict {
 // drawn is a history as text.
 func drawn(calls []Call) string { return fmt.Sprint(&Counterexample{Calls: calls}) }
 
-// Tens of thousands of small histories.
+// Tens of thousands of small histories: some that happened, and the same ones changed.
 func TestAgainstBruteForce(t *testing.T) {
-	n := 30000
+	n := 15000
 	if testing.Short() {
-		n = 3000
+		n = 1500
 	}
 	verdicts := make(map[Verdict]int)
 	for seed := range n {
-		choose := source(rand.New(rand.NewPCG(1, uint64(seed))).IntN)
+		choose := chooser(rand.New(rand.NewPCG(1, uint64(seed))).IntN)
 		calls := choose.executed(1 + choose(6))
 		if verdict, x := Check(t.Context(), calls); verdict != Linearizable {
 			t.Fatalf("seed %d: %v, but it happened:\n%s\n%v", seed, verdict, drawn(calls), x)

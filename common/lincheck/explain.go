@@ -45,7 +45,7 @@ func explain(ctx context.Context, calls []Call, furthest int64) *Counterexample 
 		}
 		x.addContext(calls, need)
 		x.why = x.sentence(calls, need)
-		if best == nil || best.why == "" && x.why != "" {
+		if best == nil || x.why != "" && best.why == "" {
 			best = x
 		}
 		slices.Reverse(near)
@@ -62,7 +62,7 @@ type explanation struct {
 // violated reports whether it can be shown that the calls whose answers count are
 // violated.
 func (e *explanation) violated(cut bool) bool {
-	if !slices.Contains(e.full, true) {
+	if e.ctx.Err() != nil || !slices.Contains(e.full, true) {
 		return false
 	}
 	s := newSearch(e.ctx, e.calls, e.full, cut)

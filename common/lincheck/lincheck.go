@@ -16,9 +16,10 @@
 // A request without an answer may have taken effect at any time after its start, also
 // after everything else, or never, but not twice.
 //
-// The problem is NP-complete. Two or three clients on a few keys are decided as fast as
-// they are read; sixteen that write to one key may not be decided in a lifetime. Batches
-// over random keys tie all keys into one group: keep them inside small ones.
+// The problem is NP-complete. A few clients on a few keys are decided almost as fast as
+// they are read; many that write to one key at the same time, or many writes without an
+// answer, may never be, least of all where there is no order. Batches over random keys tie
+// all keys into one group: keep them inside small ones.
 package lincheck
 
 import (

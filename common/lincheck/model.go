@@ -26,7 +26,7 @@ func (s *search) check(st *step) bool {
 		case o.kind != wire.CompareAndSwap:
 			fits = !st.failed || o.status == wire.Aborted
 		case st.failed && o.status == wire.Mismatch:
-			fits = s.canBe(o.key, func(value int32) bool { return value != o.seen })
+			fits = s.state[o.key] != o.seen // anything can be something else
 		case st.optional, st.failed && o.status == wire.Aborted, !st.failed && o.status == wire.Swapped:
 			fits = s.narrow(o.key, o.seen)
 		default:
@@ -53,7 +53,7 @@ func (s *search) execute(st *step) bool {
 		case answer{wire.Get, wire.Missing}, answer{wire.Put, wire.Created}, answer{wire.Delete, wire.Missing}:
 			fits = s.narrow(o.key, absent)
 		case answer{wire.Get, wire.TooLarge}, answer{wire.Put, wire.Replaced}, answer{wire.Delete, wire.Deleted}:
-			fits = s.canBe(o.key, func(value int32) bool { return value != absent })
+			fits = s.state[o.key] != absent // anything can be there
 		case answer{wire.CompareAndSwap, wire.Swapped}:
 			fits = true // as check saw
 		}
@@ -65,19 +65,6 @@ func (s *search) execute(st *step) bool {
 		}
 	}
 	return true
-}
-
-// canBe reports whether a key can hold a value of some kind.
-func (s *search) canBe(key int32, kind func(value int32) bool) bool {
-	if s.state[key] != anything {
-		return kind(s.state[key])
-	}
-	for value := range s.before[key] {
-		if kind(value) {
-			return true
-		}
-	}
-	return false
 }
 
 // narrow reports whether a key can hold a value, and if so settles that it does.

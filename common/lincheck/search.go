@@ -12,7 +12,7 @@ import (
 // What a key holds. Values are compared with what calls saw or expected, and with
 // nothing else, so all that nobody saw are one.
 const (
-	anything int32 = iota - 1 // one of search.before, and it is open which
+	anything int32 = iota - 1 // absent or a value, of those in search.before
 	absent
 	other // a value that no call names
 	named // and above: the values that calls name
@@ -25,7 +25,7 @@ type step struct {
 	ops        []operation
 	failed     bool // a CompareAndSwap in it answered Mismatch
 	reads      bool // by its answer, it changed nothing
-	optional   bool // it may have taken effect or not, and what it answered does not matter
+	optional   bool // it took effect or not, and what it answered does not matter
 	prev, next *step
 }
 
@@ -40,16 +40,19 @@ type operation struct {
 // A search looks for an order of calls that explains their answers.
 type search struct {
 	ctx      context.Context
-	room     int                  // bytes that memory may still take
-	moves    int                  // so far
+	keys     map[string]int32
+	values   map[string]int32     // those that are named
 	todo     step                 // the ring of steps that have no place in the order yet, by start
 	left     int                  // how many of them are not optional
 	state    []int32              // what each key holds
 	before   []map[int32]bool     // what a key that holds anything may hold
 	undo     []change             // what the order did to state, to take it back
-	memory   map[string][][]int32 // where the search has been, see seen
 	open     []*step              // the steps that can be next, of all moves in progress
-	furthest int64                // the latest end that the search got up to
+	visited  map[string][][]int32 // where the search has been, see seen
+	buffer   []byte
+	room     int   // bytes that visited may still grow by
+	moves    int   // so far
+	furthest int64 // the latest end that the search got up to
 }
 
 type change struct{ key, from int32 }
@@ -60,93 +63,100 @@ const (
 )
 
 // newSearch prepares a search that takes calls, in order of Start, by their answers where
-// full says so. The others are optional: those without an outcome for ever, and what the
-// explanation leaves open between their Start and End.
+// full says so. The others are optional: for ever if their outcome is unknown, or else
+// between their Start and End.
 //
-// With cut it reduces the others to what the full ones can notice: their keys, the
-// values they name, and in place of what ended before the first of them started, keys
-// that hold anything. That lets more histories pass, never fewer.
+// With cut it reduces those that are optional between Start and End to what the full ones
+// can notice: their keys, the values they name, and in place of what began before the
+// first of them, keys that hold anything. That lets more histories pass, never fewer.
 func newSearch(ctx context.Context, calls []Call, full []bool, cut bool) *search {
-	s := &search{ctx: ctx, room: roomToSearch, memory: make(map[string][][]int32)}
-	keys := make(map[string]int32)
-	values := make(map[string]int32)
-	name := func(value []byte) {
-		if _, known := values[string(value)]; !known {
-			values[string(value)] = named + int32(len(values))
+	s := &search{
+		ctx: ctx, keys: make(map[string]int32), values: make(map[string]int32),
+		visited: make(map[string][][]int32), room: roomToSearch,
+	}
+	for i, c := range calls {
+		if !cut || full[i] || c.End == Never {
+			s.name(c, full[i])
 		}
 	}
+	s.state = make([]int32, len(s.keys))
+	s.before = make([]map[int32]bool, len(s.keys))
 	first := int64(math.MinInt64)
 	if cut {
 		first = calls[slices.Index(full, true)].Start
 	}
-	for i, c := range calls {
-		if cut && !full[i] && c.End != Never {
-			continue
-		}
-		for j, op := range c.Ops {
-			if _, known := keys[op.Key]; !known {
-				keys[op.Key] = int32(len(keys))
-			}
-			if op.Kind == wire.CompareAndSwap && !op.Absent {
-				name(op.Old)
-			}
-			if full[i] && j < len(c.Results) && c.Results[j].Status == wire.Found {
-				name(c.Results[j].Value)
-			}
-		}
-	}
-	lookUp := func(value []byte) int32 {
-		if v, known := values[string(value)]; known {
-			return v
-		}
-		return other
-	}
-
-	s.state = make([]int32, len(keys))
-	s.before = make([]map[int32]bool, len(keys))
 	s.todo.next, s.todo.prev = &s.todo, &s.todo
 	for i, c := range calls {
-		st := &step{id: int32(i), start: c.Start, end: c.End, optional: !full[i], reads: full[i]}
-		for j, op := range c.Ops {
-			key, known := keys[op.Key]
-			if !known || st.optional && !op.Kind.Writes() {
-				continue
-			}
-			o := operation{kind: op.Kind, key: key}
-			switch {
-			case op.Kind == wire.Put:
-				o.value = lookUp(op.Value)
-			case op.Kind == wire.CompareAndSwap:
-				o.value = lookUp(op.Value)
-				if !op.Absent {
-					o.seen = lookUp(op.Old)
-				}
-			}
-			if full[i] && len(c.Results) == len(c.Ops) {
-				o.status = c.Results[j].Status
-				if o.status == wire.Found {
-					o.seen = lookUp(c.Results[j].Value)
-				}
-				st.failed = st.failed || o.status == wire.Mismatch
-			}
-			st.reads = st.reads && (!op.Kind.Writes() || op.Kind == wire.Delete && o.status == wire.Missing)
-			st.ops = append(st.ops, o)
-		}
-		st.reads = st.reads || st.failed
-		switch {
-		case len(st.ops) == 0:
+		st := s.step(i, c, full[i])
+		if len(st.ops) == 0 {
 			continue
-		case st.optional && st.start < first:
+		}
+		if st.start < first {
 			s.mayHavePreceded(st)
 		}
 		if st.end >= first {
-			s.todo.prev.next, st.prev, st.next, s.todo.prev = st, s.todo.prev, &s.todo, st
+			st.prev, st.next = s.todo.prev, &s.todo
+			st.prev.next, st.next.prev = st, st
 			if !st.optional {
 				s.left++
 			}
 		}
 	}
 	return s
+}
+
+// name makes known the keys of a call, and the values that it saw or expected.
+func (s *search) name(c Call, full bool) {
+	value := func(v []byte) {
+		if _, known := s.values[string(v)]; !known {
+			s.values[string(v)] = named + int32(len(s.values))
+		}
+	}
+	for i, op := range c.Ops {
+		if _, known := s.keys[op.Key]; !known {
+			s.keys[op.Key] = int32(len(s.keys))
+		}
+		if op.Kind == wire.CompareAndSwap && !op.Absent {
+			value(op.Old)
+		}
+		if full && i < len(c.Results) && c.Results[i].Status == wire.Found {
+			value(c.Results[i].Value)
+		}
+	}
+}
+
+func (s *search) step(i int, c Call, full bool) *step {
+	value := func(v []byte) int32 {
+		if id, known := s.values[string(v)]; known {
+			return id
+		}
+		return other
+	}
+	st := &step{id: int32(i), start: c.Start, end: c.End, optional: !full, reads: full}
+	for j, op := range c.Ops {
+		key, known := s.keys[op.Key]
+		if !known || !full && op.Kind == wire.Get {
+			continue
+		}
+		o := operation{kind: op.Kind, key: key}
+		if op.Kind == wire.Put || op.Kind == wire.CompareAndSwap {
+			o.value = value(op.Value)
+		}
+		if op.Kind == wire.CompareAndSwap && !op.Absent {
+			o.seen = value(op.Old)
+		}
+		if full && len(c.Results) == len(c.Ops) { // or else its status fits nothing
+			o.status = c.Results[j].Status
+			if o.status == wire.Found {
+				o.seen = value(c.Results[j].Value)
+			}
+		}
+		st.failed = st.failed || o.status == wire.Mismatch
+		st.reads = st.reads && (op.Kind == wire.Get || op.Kind == wire.Delete && o.status == wire.Missing)
+		st.ops = append(st.ops, o)
+	}
+	st.reads = st.reads || st.failed
+	return st
 }
 
 // mayHavePreceded lets keys hold what a step may have written, or what they held before.
@@ -184,11 +194,6 @@ func (s *search) run() Verdict {
 	}
 	open := s.open[base:]
 	s.furthest = max(s.furthest, end)
-	if s.seen(open) {
-		return Violated
-	}
-	// What ends soonest goes first: then the order follows time for as long as it can.
-	open[0], open[soonest] = open[soonest], open[0]
 
 	// If a step that only reads fits, and settles nothing, it does no harm as the next:
 	// whoever could go on without it can go on with it. So no other needs to be tried.
@@ -201,6 +206,11 @@ func (s *search) run() Verdict {
 			s.takeBack(mark)
 		}
 	}
+	if s.seen(open) {
+		return Violated
+	}
+	// What ends soonest goes first: then the order follows time for as long as it can.
+	open[0], open[soonest] = open[soonest], open[0]
 	for _, st := range open {
 		if s.apply(st) {
 			if v := s.with(st); v != Violated {
@@ -236,7 +246,7 @@ func (s *search) with(st *step) Verdict {
 // Steps that never end are kept apart, in ascending order. To have more of them left is
 // more than to have fewer, since none of them has to be done.
 func (s *search) seen(open []*step) bool {
-	key := make([]byte, 0, 4*(len(s.state)+len(open)))
+	key := s.buffer[:0]
 	var spare []int32
 	for _, value := range s.state {
 		key = binary.NativeEndian.AppendUint32(key, uint32(value))
@@ -248,13 +258,13 @@ func (s *search) seen(open []*step) bool {
 			key = binary.NativeEndian.AppendUint32(key, uint32(st.id))
 		}
 	}
-	visits := s.memory[string(key)]
-	for _, had := range visits {
+	s.buffer = key
+	for _, had := range s.visited[string(key)] {
 		if contains(had, spare) {
 			return true
 		}
 	}
-	s.memory[string(key)] = append(visits, spare)
+	s.visited[string(key)] = append(s.visited[string(key)], spare)
 	s.room -= len(key) + 4*len(spare) + 100
 	return false
 }

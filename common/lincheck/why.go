@@ -24,8 +24,10 @@ func (x *Counterexample) sentence(calls []Call, need []int) string {
 	did, claim := deed(first)
 	then, again := deed(second)
 	switch {
-	case claim != "" && claim == again:
+	case claim != "" && claim == again && first.Client != second.Client:
 		return fmt.Sprintf("%s and %s both %s: only one can have.", client(first), client(second), claim)
+	case first.End < second.Start && first.Client == second.Client:
+		return fmt.Sprintf("%s %s, although it had %s before.", client(second), then, did)
 	case first.End < second.Start:
 		return fmt.Sprintf("%s %s, although %s had %s before that began.", client(second), then, client(first), did)
 	}
@@ -36,94 +38,104 @@ func (x *Counterexample) sentence(calls []Call, need []int) string {
 // can do it again before somebody has undone it, what that is.
 func deed(c Call) (did, claim string) {
 	op := c.Ops[0]
-	name, value, old := key(op.Key, maxText), quote(op.Value, maxText), quote(op.Old, maxText)
+	key, value, old := name(op.Key, maxText), quote(op.Value, maxText), quote(op.Old, maxText)
 	switch r := c.Results[0]; r.Status {
 	case wire.Found:
-		return "read " + quote(r.Value, maxText) + " from " + name, ""
+		return "read " + quote(r.Value, maxText) + " from " + key, ""
 	case wire.Missing:
-		return "found no " + name, ""
+		return "found no " + key, ""
 	case wire.Replaced:
-		return "replaced " + name + " by " + value, ""
+		return "replaced " + key + " by " + value, ""
 	case wire.Deleted:
-		return "deleted " + name, "deleted " + name
+		return "deleted " + key, "deleted " + key
 	case wire.Created:
-		return "created " + name + " with " + value, "created " + name
+		return "created " + key + " with " + value, "created " + key
 	case wire.Swapped:
 		if op.Absent {
-			return "created " + name + " with " + value, "created " + name
+			return "created " + key + " with " + value, "created " + key
 		}
 		if !bytes.Equal(op.Old, op.Value) {
-			claim = "swapped " + old + " in " + name + " for another value"
+			claim = "swapped " + old + " in " + key + " for another value"
 		}
-		return "swapped " + old + " in " + name + " for " + value, claim
+		return "swapped " + old + " in " + key + " for " + value, claim
 	case wire.Mismatch:
 		if op.Absent {
-			return "found that there is a " + name, ""
+			return "found " + key + " to exist", ""
 		}
-		return "found " + name + " not to be " + old, ""
+		return "found " + key + " not to be " + old, ""
 	}
-	return "found something in " + name, "" // TooLarge
+	return "found something in " + key, "" // TooLarge
 }
 
-// torn says what is wrong with a call that, alone, cannot have been answered so: it read
-// what nobody wrote, or saw one part of a request and not another.
+// torn says what is wrong with a call that cannot have been answered so whatever the
+// others did: it read what nobody wrote, or saw one part of a request and not another.
 func torn(self int, calls []Call) string {
 	c := calls[self]
 	if len(c.Results) != len(c.Ops) {
 		return ""
 	}
-	const nobody, unclear = -1, -2
-	from := make([]int, len(c.Ops)) // who wrote what each operation saw
 	for i, op := range c.Ops {
-		from[i] = unclear
-		var who []int
-		switch r := c.Results[i]; {
-		case slices.ContainsFunc(c.Ops[:i], func(before wire.Op) bool { return before.Key == op.Key }):
-			continue // it may have seen itself
-		case r.Status == wire.Missing, r.Status == wire.Created, r.Status == wire.Swapped && op.Absent:
-			from[i] = nobody
-			continue
-		case r.Status == wire.Found:
-			who = writers(calls, op.Key, c.End, r.Value)
+		if r := c.Results[i]; r.Status == wire.Found {
+			value, key := quote(r.Value, maxText), name(op.Key, maxText)
+			who := writers(calls, op.Key, c.End, r.Value)
 			if len(who) == 0 {
-				return fmt.Sprintf("%s read %s from %s, where nobody had written that.",
-					client(c), quote(r.Value, maxText), key(op.Key, maxText))
+				return fmt.Sprintf("%s read %s from %s, where nobody had written that.", client(c), value, key)
 			}
-		case r.Status == wire.Swapped:
-			who = writers(calls, op.Key, c.End, op.Old)
-		case r.Status == wire.Replaced, r.Status == wire.Deleted:
-			who = writers(calls, op.Key, c.End)
+			if last, _ := written(calls[who[0]], op.Key); len(who) == 1 && who[0] != self && !bytes.Equal(last.Value, r.Value) {
+				return fmt.Sprintf("%s read %s from %s, which a request of %s wrote, but did not leave there.",
+					client(c), value, key, client(calls[who[0]]))
+			}
 		}
-		if who = slices.DeleteFunc(who, func(w int) bool { return w == self }); len(who) == 1 {
-			from[i] = who[0]
-		}
-	}
-	for i, one := range from {
-		for j, two := range from {
-			if one < 0 || two == one || two == unclear {
+		one := source(self, i, calls)
+		for j, also := range c.Ops {
+			if one < 0 || !contradict(calls, one, op.Key, source(self, j, calls), also.Key) {
 				continue
 			}
-			a, b := c.Ops[i].Key, c.Ops[j].Key
-			if _, ok := written(calls[one], b); !ok {
-				continue
-			}
-			// In b it did not see what one wrote there. Can two have come after one?
-			can := true
-			if two == nobody {
-				can = slices.ContainsFunc(calls, func(other Call) bool {
-					op, ok := written(other, b)
-					return ok && op.Kind == wire.Delete
-				})
-			} else if _, overwrites := written(calls[two], a); overwrites || calls[two].End < calls[one].Start {
-				can = false
-			}
-			if !can {
-				return fmt.Sprintf("%s saw what a request of %s wrote to %s, but not what the same request wrote to %s.",
-					client(c), client(calls[one]), key(a, maxText), key(b, maxText))
-			}
+			return fmt.Sprintf("%s saw what a request of %s wrote to %s, but not what the same request wrote to %s.",
+				client(c), client(calls[one]), name(op.Key, maxText), name(also.Key, maxText))
 		}
 	}
 	return ""
+}
+
+// contradict reports whether nobody can see what call one wrote to key a together with
+// what call two, or nobody, wrote to key b.
+func contradict(calls []Call, one int, a string, two int, b string) bool {
+	if _, both := written(calls[one], b); !both || two == one || two == unclear {
+		return false // it saw all of one there was, or may have
+	}
+	if two == nobody {
+		return !slices.ContainsFunc(calls, func(c Call) bool {
+			op, ok := written(c, b)
+			return ok && op.Kind == wire.Delete
+		})
+	}
+	_, overwrites := written(calls[two], a) // so two came first, and one overwrote b
+	return calls[two].End < calls[one].Start || overwrites && calls[one].End >= calls[two].Start
+}
+
+const nobody, unclear = -1, -2
+
+// source is the call that wrote what an operation of another saw, or nobody, or unclear.
+func source(self, i int, calls []Call) int {
+	c, op, r := calls[self], calls[self].Ops[i], calls[self].Results[i]
+	var who []int
+	switch {
+	case slices.ContainsFunc(c.Ops[:i], func(before wire.Op) bool { return before.Key == op.Key }):
+		return unclear // it may have seen itself
+	case r.Status == wire.Missing, r.Status == wire.Created, r.Status == wire.Swapped && op.Absent:
+		return nobody
+	case r.Status == wire.Found:
+		who = writers(calls, op.Key, c.End, r.Value)
+	case r.Status == wire.Swapped:
+		who = writers(calls, op.Key, c.End, op.Old)
+	case r.Status == wire.Replaced, r.Status == wire.Deleted:
+		who = writers(calls, op.Key, c.End)
+	}
+	if who = slices.DeleteFunc(who, func(w int) bool { return w == self }); len(who) == 1 {
+		return who[0]
+	}
+	return unclear
 }
 
 // addContext chooses which other calls to show with a counterexample.
@@ -177,11 +189,14 @@ func (x *Counterexample) touchedBy(c Call) bool {
 	return false
 }
 
-// writers returns the calls that can have left this value, or any, in a key before an end.
+// writers returns the calls that can have written this value, or any, to a key before an
+// end.
 func writers(calls []Call, key string, end int64, value ...[]byte) (which []int) {
 	for i, c := range calls {
-		op, ok := written(c, key)
-		if ok && op.Kind != wire.Delete && c.Start < end && (value == nil || bytes.Equal(op.Value, value[0])) {
+		if _, ok := written(c, key); ok && c.Start < end && slices.ContainsFunc(c.Ops, func(op wire.Op) bool {
+			return op.Key == key && (op.Kind == wire.Put || op.Kind == wire.CompareAndSwap) &&
+				(value == nil || bytes.Equal(op.Value, value[0]))
+		}) {
 			which = append(which, i)
 		}
 	}
@@ -190,10 +205,10 @@ func writers(calls []Call, key string, end int64, value ...[]byte) (which []int)
 
 // written returns the operation whose effect a call leaves in a key, if it took effect.
 func written(c Call, key string) (last wire.Op, ok bool) {
-	for i, op := range c.Ops {
-		if i < len(c.Results) && (c.Results[i].Status == wire.Mismatch || c.Results[i].Status == wire.Aborted) {
-			return wire.Op{}, false // the request did nothing
-		}
+	if slices.ContainsFunc(c.Results, func(r wire.Result) bool { return r.Status == wire.Mismatch }) {
+		return wire.Op{}, false // it did nothing
+	}
+	for _, op := range c.Ops {
 		if op.Key == key && op.Kind.Writes() {
 			last, ok = op, true
 		}

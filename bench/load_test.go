@@ -1,0 +1,391 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/wire"
+)
+
+// newTestLoad connects to the servers of cfg. At the end of the test it closes the
+// connections, and nothing of them may be left.
+func newTestLoad(t *testing.T, cfg cluster.Config) *load {
+	t.Helper()
+	work, err := newWorkload(cfg.Workload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLoad(t.Context(), cfg, work, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		l.close()
+		noneLeft(t)
+	})
+	return l
+}
+
+// noneLeft fails the test if a goroutine of a client runs on.
+func noneLeft(t *testing.T) {
+	t.Helper()
+	var left []string
+	stacks := make([]byte, 1<<20)
+	for range 300 { // one that has told its WaitGroup may need a moment to be gone
+		left = nil
+		for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(stack, "lockstep/common/client.") || strings.Contains(stack, "bench.(*pipe).") || strings.Contains(stack, "bench.(*connection).") {
+				left = append(left, stack)
+			}
+		}
+		if left == nil {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Errorf("the load is closed, and left behind:\n%s", strings.Join(left, "\n\n"))
+}
+
+func TestClosedLoopOps(t *testing.T) {
+	for _, test := range []struct {
+		batch, depth, ops int
+		want              int64 // operations
+	}{{1, 1, 1000, 1000}, {4, 1, 1000, 1000}, {4, 1, 1001, 1004}, {1, 5, 1000, 1000}, {3, 2, 999, 999}, {1, 1, 1, 1}} {
+		t.Run(fmt.Sprintf("batch=%d/depth=%d/ops=%d", test.batch, test.depth, test.ops), func(t *testing.T) {
+			cfg, nodes := here(t, 1, serveLocked)
+			w := &cfg.Workload
+			w.Batch, w.Depth, w.Connections = test.batch, test.depth, 3
+			r := newTestLoad(t, cfg).run(t.Context(), 0, test.ops)
+			if served := nodes[0].Stats.Ops.Load(); r.ok != test.want || served != test.want || r.requests*int64(test.batch) != test.want {
+				t.Errorf("%d operations in %d requests, the server says %d, want %d", r.ok, r.requests, served, test.want)
+			}
+			if r.connections != 3 || r.starved != 0 || r.unfinished != 0 || r.errors != nil || r.wrong != 0 || r.slip != nil || r.latency.Count() != r.requests {
+				t.Errorf("the result is %+v", newRun(r))
+			}
+			if got := nodes[0].Stats.Connections.Load(); got != 3 {
+				t.Errorf("%d connections, want 3", got)
+			}
+		})
+	}
+}
+
+func TestClosedLoopDuration(t *testing.T) {
+	cfg, nodes := here(t, 1, serveLocked)
+	l := newTestLoad(t, cfg)
+	r := l.run(t.Context(), 100*time.Millisecond, 1)
+	if r.dur < 100*time.Millisecond || r.ok < 100 || r.ok != nodes[0].Stats.Ops.Load() || r.unfinished != 0 || r.starved != 0 {
+		t.Errorf("in 100ms: %v long, %d ok, %d unfinished, %d starved", r.dur, r.ok, r.unfinished, r.starved)
+	}
+}
+
+// A gate holds up requests until it is opened.
+type gate struct {
+	held atomic.Int64
+	open chan struct{}
+}
+
+func newGate() *gate { return &gate{open: make(chan struct{})} }
+
+func (g *gate) wait() {
+	g.held.Add(1)
+	<-g.open
+}
+
+// What is under way at the end is waited for, but not for ever, and counted; whoever
+// has no answer at all starves.
+func TestUnfinished(t *testing.T) {
+	g := newGate()
+	var turns atomic.Int64
+	cfg, _ := here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := locked(n)
+		return serveAll(ctx, ln, n, func(c *node.Conn) {
+			if turns.Add(1) > 3 {
+				g.wait()
+			}
+			n.Answer(c, apply)
+		})
+	})
+	t.Cleanup(func() { close(g.open) })
+	cfg.Workload.Connections = 5
+	cfg.Workload.Mix = cluster.Mix{Put: 100}
+	l := newTestLoad(t, cfg)
+	l.grace = 50 * time.Millisecond
+	r := l.run(t.Context(), 50*time.Millisecond, 0)
+	if r.requests != 3 || r.unfinished != 5 || r.errors != nil || r.dur < 100*time.Millisecond || r.dur > 5*time.Second {
+		t.Errorf("%d answered, %d unfinished, errors %v, in %v, want 3, 5 and none", r.requests, r.unfinished, r.errors, r.dur)
+	}
+	if r.starved < 2 || r.neverGreeted != 0 {
+		t.Errorf("%d starved, %d never greeted, want the 2 or more without an answer, and 0", r.starved, r.neverGreeted)
+	}
+}
+
+func TestStarved(t *testing.T) {
+	cfg, _ := here(t, 1, serveOne)
+	cfg.Workload.Connections = 3
+	l := newTestLoad(t, cfg)
+	for _, length := range []time.Duration{50 * time.Millisecond, 0} {
+		r := l.run(t.Context(), length, 100)
+		if r.connections != 3 || r.starved != 2 || r.neverGreeted != 2 || r.requests < 1 || length == 0 && r.requests != 100 {
+			t.Errorf("one client after the other, for %v: %d of %d starve, %d never greeted, %d answers", length, r.starved, r.connections, r.neverGreeted, r.requests)
+		}
+	}
+	l.cfg.Workload.Rate = 500
+	if r := l.run(t.Context(), 50*time.Millisecond, 0); r.starved != 2 || r.neverGreeted != 2 || r.requests != 25 {
+		t.Errorf("one client after the other, at a rate: %d starve, %d never greeted, %d answers", r.starved, r.neverGreeted, r.requests)
+	}
+}
+
+// Who is refused is not starved.
+func TestBusy(t *testing.T) {
+	cfg, nodes := here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		return serveAll(ctx, ln, n, n.Refuse)
+	})
+	for _, depth := range []int{1, 3} {
+		t.Run(fmt.Sprintf("depth=%d", depth), func(t *testing.T) {
+			cfg.Workload.Connections, cfg.Workload.Depth = 2, depth
+			l := newTestLoad(t, cfg)
+			l.once = true
+			before := nodes[0].Stats.Refusals.Load()
+			r := l.run(t.Context(), 0, 50)
+			if want := map[string]int64{"server busy": 50}; !maps.Equal(r.errors, want) || r.starved != 0 || r.requests != 0 || r.unfinished != 0 || r.failed <= 0 {
+				t.Errorf("errors %v, %d starved, %d answered, want %v", r.errors, r.starved, r.requests, want)
+			}
+			if got := nodes[0].Stats.Refusals.Load() - before; got != 50 {
+				t.Errorf("the server refused %d, want 50, none of them again", got)
+			}
+		})
+	}
+}
+
+// A response counts from when the request was due, although the connection could not
+// send it then.
+func TestOpenLoopCountsFromWhenDue(t *testing.T) {
+	const stall = 200 * time.Millisecond
+	var once sync.Once
+	cfg, _ := here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := locked(n)
+		return serveAll(ctx, ln, n, func(c *node.Conn) {
+			once.Do(func() { <-time.After(stall) })
+			n.Answer(c, apply)
+		})
+	})
+	cfg.Workload.Connections, cfg.Workload.Rate = 1, 1000
+	l := newTestLoad(t, cfg)
+	r := l.run(t.Context(), 400*time.Millisecond, 0)
+	if r.requests != 400 || r.unfinished != 0 || r.slip == nil || r.slip.Count() != 400 {
+		t.Fatalf("%d answered, %d unfinished, slip %v, want 400, 0 and 400", r.requests, r.unfinished, r.slip)
+	}
+	// 200 requests were due in the stall, evenly: a quarter of all waited for 100 ms and more.
+	if p75, p99 := r.latency.Quantile(0.75), r.latency.Quantile(0.99); p75 < stall/2-20*time.Millisecond || p99 < stall-20*time.Millisecond || r.latency.Max() > stall+2*time.Second {
+		t.Errorf("p75 %v, p99 %v, max %v after a stall of %v", p75, p99, r.latency.Max(), stall)
+	}
+	// The connection was busy: that is not the client's fault.
+	if slip := r.slip.Quantile(0.9); slip > stall/4 {
+		t.Errorf("the client says that it was late by %v at p90", slip)
+	}
+}
+
+// Nothing that was due is lost: it is answered, refused, or unfinished.
+func TestOverload(t *testing.T) {
+	g := newGate()
+	var turns, refused, answered atomic.Int64
+	cfg, _ := here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := locked(n)
+		return serveAll(ctx, ln, n, func(c *node.Conn) {
+			switch turns.Add(1) % 5 {
+			case 0:
+				g.wait()
+			case 1, 2:
+				refused.Add(1)
+				n.Refuse(c)
+				return
+			}
+			n.Answer(c, apply)
+			answered.Add(1)
+		})
+	})
+	t.Cleanup(func() { close(g.open) })
+	for _, test := range []struct {
+		connections, depth int
+		arrival            string
+	}{{30, 1, "constant"}, {80, 1, "poisson"}, {10, 3, "constant"}} {
+		t.Run(fmt.Sprintf("c=%d/depth=%d/%s", test.connections, test.depth, test.arrival), func(t *testing.T) {
+			w := &cfg.Workload
+			w.Connections, w.Depth, w.Rate, w.Arrival = test.connections, test.depth, 1000, test.arrival
+			l := newTestLoad(t, cfg)
+			l.once, l.grace = true, 50*time.Millisecond
+			for _, counter := range []*atomic.Int64{&turns, &refused, &answered, &g.held} {
+				counter.Store(0)
+			}
+			r := l.run(t.Context(), 200*time.Millisecond, 0)
+			due := int64(0)
+			for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.due() < 200*time.Millisecond; s.advance() {
+				due++
+			}
+			if got := r.requests + total(r.errors) + r.unfinished; got != due || total(r.errors) != r.busy() {
+				t.Errorf("%d answered, errors %v, %d unfinished: %d in all, want %d that were due", r.requests, r.errors, r.unfinished, got, due)
+			}
+			if test.depth == 1 && (r.busy() != refused.Load() || r.requests != answered.Load() || r.unfinished < g.held.Load()) {
+				t.Errorf("%d refused, %d answered, %d unfinished; the server says %d, %d, and %d held",
+					r.busy(), r.requests, r.unfinished, refused.Load(), answered.Load(), g.held.Load())
+			}
+			if r.unfinished == 0 || r.busy() == 0 || r.requests == 0 {
+				t.Errorf("%d answered, %d refused, %d unfinished, want some of each", r.requests, r.busy(), r.unfinished)
+			}
+		})
+	}
+}
+
+// An open loop of so many operations has as many requests, in the time that they take.
+func TestOpenLoopOps(t *testing.T) {
+	cfg, _ := here(t, 1, serveLocked)
+	cfg.Workload.Rate, cfg.Workload.Batch = 1000, 2
+	r := newTestLoad(t, cfg).run(t.Context(), 0, 200)
+	if r.requests != 100 || r.ok != 200 || r.dur < 95*time.Millisecond {
+		t.Errorf("200 operations at 1000 requests a second: %d requests, %d operations, in %v", r.requests, r.ok, r.dur)
+	}
+}
+
+func TestPerRequest(t *testing.T) {
+	cfg, nodes := here(t, 1, serveLocked)
+	cfg.Workload.Conn, cfg.Workload.Connections = "per-request", 4
+	r := newTestLoad(t, cfg).run(t.Context(), 0, 100)
+	if got := nodes[0].Stats.Connections.Load(); got != 100 || r.requests != 100 || r.errors != nil || r.starved != 0 {
+		t.Errorf("100 requests: %d answered, %d connections, errors %v", r.requests, got, r.errors)
+	}
+}
+
+// Requests over several nodes, each of which takes one client at a time, do not wait
+// for each other's connections.
+func TestPerRequestOverNodes(t *testing.T) {
+	cfg, _ := here(t, 3, serveOne)
+	cfg.Workload.Conn, cfg.Workload.Connections, cfg.Workload.Batch = "per-request", 4, 8
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r := newTestLoad(t, cfg).run(ctx, 0, 400)
+	if r.requests != 50 || r.errors != nil {
+		t.Errorf("50 requests: %d answered, errors %v, %d unfinished", r.requests, r.errors, r.unfinished)
+	}
+}
+
+func TestPreloadThenNoMisses(t *testing.T) {
+	for _, nodes := range []int{1, 3} {
+		cfg, _ := here(t, nodes, serveLocked)
+		cfg.Workload.Mix = cluster.Mix{Get: 80, CAS: 20}
+		work, err := newWorkload(cfg.Workload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := preload(t.Context(), cfg, work); err != nil {
+			t.Fatal(err)
+		}
+		l, err := newLoad(t.Context(), cfg, work, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := l.run(t.Context(), 0, 2000)
+		l.close()
+		if r.ok != 2000 || r.misses != 0 || r.wrong != 0 {
+			t.Errorf("%d nodes: %d ok, %d misses, %d wrong (%v), want 2000, 0, 0", nodes, r.ok, r.misses, r.wrong, r.firstWrong)
+		}
+	}
+}
+
+// The end of ctx ends a load at once, whatever it waits for.
+func TestLoadCancelled(t *testing.T) {
+	for _, depth := range []int{1, 2} {
+		for _, rate := range []float64{0, 0.01, 100} {
+			t.Run(fmt.Sprintf("depth=%d/rate=%v", depth, rate), func(t *testing.T) {
+				g := newGate()
+				cfg, _ := here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+					return serveAll(ctx, ln, n, func(c *node.Conn) {
+						g.wait()
+						n.Refuse(c)
+					})
+				})
+				t.Cleanup(func() { close(g.open) })
+				cfg.Workload.Rate, cfg.Workload.Depth = rate, depth
+				l := newTestLoad(t, cfg)
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				defer cancel()
+				began := time.Now()
+				r := l.run(ctx, time.Hour, 0)
+				if took := time.Since(began); took > 3*time.Second || r.requests != 0 || r.unfinished == 0 {
+					t.Errorf("it took %v after 300ms, %d answered, %d unfinished", took, r.requests, r.unfinished)
+				}
+				if inFlight := int64(8 * depth); rate == 0 && r.unfinished != inFlight {
+					t.Errorf("%d requests were in flight on 8 connections, want %d", r.unfinished, inFlight)
+				}
+			})
+		}
+	}
+}
+
+func TestNobodyGreets(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	cfg := cluster.Default()
+	cfg.Nodes[0].Addr = ln.Addr().String()
+	work, err := newWorkload(cfg.Workload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := newLoad(ctx, cfg, work, 0); err != context.DeadlineExceeded {
+		t.Errorf("interrupted while nobody greets: error %v", err)
+	}
+	noneLeft(t)
+
+	ln.Close()
+	for _, depth := range []int{1, 2} {
+		cfg.Workload.Depth = depth
+		if _, err := newLoad(t.Context(), cfg, work, 0); err == nil || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("depth %d: nobody listens: error %v", depth, err)
+		}
+	}
+	noneLeft(t)
+}
+
+// A server that is silent is given up after a while, with what may be the reason.
+func TestNobodyGreetsForLong(t *testing.T) {
+	slow(t)
+	cfg, _ := here(t, 1, serveOne)
+	newTestLoad(t, cfg) // has it
+	cfg.Workload.Connections = 2
+	work, err := newWorkload(cfg.Workload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newLoad(t.Context(), cfg, work, 0); err == nil || !strings.Contains(err.Error(), "no connection was greeted within 10s: the server serves others") {
+		t.Errorf("a silent server: error %v", err)
+	}
+	if err := preload(t.Context(), cfg, work); err == nil || !strings.Contains(err.Error(), "the server serves others") {
+		t.Errorf("storing the keys on a silent server: error %v", err)
+	}
+}
+
+func TestErrorKind(t *testing.T) {
+	for want, err := range map[string]error{
+		"server busy": client.ErrBusy, "node down": client.ErrDown, "outcome unknown": client.ErrUnknown,
+		"wrong node": client.ErrWrongNode, "other": wire.ErrMismatch,
+	} {
+		if got := errorKind(err); got != want {
+			t.Errorf("%v is of the kind %q, want %q", err, got, want)
+		}
+	}
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Most of these tests run the whole program in this process, on stages that it builds.
+// LOCKSTEP_SLOW=1 runs those that take longer than seconds, too.
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() || os.Getenv("LOCKSTEP_SLOW") == "" {
+		t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
+	}
+}
+
+// A buffer is a bytes.Buffer that is safe for concurrent use.
+type buffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// bench runs the program to its end, for a minute at most, and returns its exit code
+// and what it printed.
+func bench(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return benchUntil(ctx, args...)
+}
+
+func benchUntil(ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	var out, err buffer
+	code = run(ctx, args, &out, &err)
+	return code, out.String(), err.String()
+}
+
+// emptyFolder makes the folder for temporary files one of the test's own, and fails
+// the test if anything is in it at the end.
+func emptyFolder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		t.Setenv(name, dir)
+	}
+	t.Cleanup(func() {
+		files, err := os.ReadDir(dir)
+		for _, f := range files {
+			t.Errorf("%s is left in the folder for temporary files", f.Name())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// A mistaken is the learner's stage in testdata, whose processes say what they do.
+type mistaken struct {
+	t     *testing.T
+	ln    net.Listener
+	heard chan string // what they say
+	ended chan bool   // true for each process that has ended
+}
+
+// mistake has the learner's stage make this mistake, in processes that are started
+// from now on.
+func mistake(t *testing.T, name string) *mistaken {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mistaken{t: t, ln: ln, heard: make(chan string, 100), ended: make(chan bool, 100)}
+	t.Setenv("LOCKSTEP_MISTAKE", name)
+	t.Setenv("LOCKSTEP_TELL", ln.Addr().String())
+	t.Setenv("LOCKSTEP_SECRET", "")
+	var readers sync.WaitGroup
+	readers.Go(func() { // ends with ln
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			readers.Go(func() { // ends with the process
+				defer nc.Close()
+				for {
+					var word string
+					if _, err := fmt.Fscanln(nc, &word); err != nil {
+						m.ended <- true
+						return
+					}
+					m.heard <- word
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		readers.Wait()
+	})
+	return m
+}
+
+// started waits until n processes have said that they are there, and one of them,
+// if so, that it is busy.
+func (m *mistaken) started(n int, busy bool) {
+	for n > 0 || busy {
+		select {
+		case word := <-m.heard:
+			if word == "started" {
+				n--
+			} else {
+				busy = false
+			}
+		case <-time.After(30 * time.Second):
+			m.t.Error("the stage is not started, or nobody asks it for anything")
+			return
+		}
+	}
+}
+
+// gone waits until n processes have ended, and fails the test if they do not.
+func (m *mistaken) gone(n int) {
+	m.t.Helper()
+	for range n {
+		select {
+		case <-m.ended:
+		case <-time.After(5 * time.Second):
+			m.t.Error("a process of the stage is left")
+			return
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Setenv("LOCKSTEP_SECRET", "")
+	two := filepath.Join(t.TempDir(), "two.json")
+	if err := os.WriteFile(two, []byte(`{"clients": [{"control": "127.0.0.1:7201"}, {"control": "127.0.0.1:7202"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(t.TempDir(), "bad.json")
+	if err := os.WriteFile(bad, []byte(`{"server": {"workers": 0}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args string
+		code int
+		want string // in the one line on stderr
+	}{
+		{"frob", 2, `no command "frob"`},
+		{"-frob", 2, "-frob"},
+		{"help frob", 2, `no help on "frob"`},
+		{"get", 2, "usage: bench get [flags] KEY (there are 0 arguments"},
+		{"get color -config x.json", 2, "usage: bench get [flags] KEY (there are 3 arguments"},
+		{"put color", 2, "usage: bench put [flags] KEY VALUE"},
+		{"get " + strings.Repeat("k", 251), 2, "a key of 251 bytes is not in 1..250"},
+		{"compare 3 4", 2, "usage: bench compare [flags] (there are 2 arguments"},
+		{"compare -stages 9", 2, "-stages: there is no stage 9: no directory stage9_* in "},
+		{"compare -stages 1,", 2, `-stages: there is no stage ""`},
+		{"compare -stages frob", 2, `-stages: there is no stage "frob"`},
+		{"compare -stages main.go", 2, `-stages: there is no stage "main.go"`},
+		{"compare -nodes 0", 2, "-nodes: 0 is not in 1..16"},
+		{"compare -nodes 17", 2, "-nodes: 17 is not in 1..16"},
+		{"compare -rounds 0", 2, "-rounds: 0 is not in 1..1000"},
+		{"compare -c 0", 2, "-c: workload.connections: 0 is not in 1..100000"},
+		{"compare -mix get=50", 2, "-mix: workload.mix: get=50 is not"},
+		{"compare -batch 1024 -value 1000", 2, "workload.batch: "},
+		{"compare -depth 2 -conn per-request", 2, "workload.depth: 2 requests in flight on a connection need one that is kept"},
+		{"compare -o " + filepath.Join(t.TempDir(), "no", "such.json"), 1, "the report was not saved: "},
+		{"run -rounds 1001", 2, "-rounds: 1001 is not in 1..1000"},
+		{"run -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
+		{"run -client 2 -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
+		{"run -client 1", 2, "clients 0 to 0"},
+		{"run -config missing.json", 1, "missing.json: no such file"},
+		{"run -config " + bad, 1, "server.workers: 0 is not in 1..4096"},
+	} {
+		code, stdout, stderr := bench(t, strings.Fields(test.args)...)
+		if code != test.code || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 || stdout != "" {
+			t.Errorf("bench %s: exit code %d, stdout %q, stderr %q, want %d and one line with %q", test.args, code, stdout, stderr, test.code, test.want)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for args, want := range map[string]string{
+		"help":        "bench put KEY VALUE",
+		"-h":          "bench put KEY VALUE",
+		"help config": "workload.depth",
+		"compare -h":  "-stages paths",
+		"get -h":      "bench get KEY: print a value.",
+	} {
+		code, stdout, stderr := bench(t, strings.Fields(args)...)
+		if code != 0 || !strings.Contains(stdout, want) || stderr != "" {
+			t.Errorf("bench %s: exit code %d, stderr %q, want 0, and %q in\n%s", args, code, stderr, want, stdout)
+		}
+	}
+	_, list, _ := bench(t, "help")
+	checkWidth(t, list, columns+4)
+}
+
+func TestStageDirs(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "a [b] *?") // a pattern, to a careless eye
+	for _, dir := range []string{"stage1_one", "stage12_twelve", "stage2_a", "stage2_b", "mine"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Skip(err) // Windows
+		}
+	}
+	for stage, want := range map[string]string{
+		"1": "stage1_one", "12": "stage12_twelve", "stage1_one": "stage1_one", "mine": "mine", "./mine": "mine",
+		"2": "", "3": "", "-1": "", "": "", "yours": "",
+	} {
+		dir, err := stageDir(root, stage)
+		if want == "" && err == nil || want != "" && dir != filepath.Join(root, want) {
+			t.Errorf("stage %q is in %q, %v, want %q", stage, dir, err, want)
+		}
+	}
+	here, err := stageDir(root, "testdata/mistaken") // below the current directory
+	if err != nil || filepath.Base(here) != "mistaken" || !filepath.IsAbs(here) {
+		t.Errorf("a path from here is %q, %v", here, err)
+	}
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A screen shows what a terminal would: its lines, the last one as it stands.
+func screen(text string) []string {
+	lines := [][]rune{nil}
+	for part := range strings.SplitAfterSeq(text, "\n") {
+		for over := range strings.SplitAfterSeq(part, "\r") {
+			last := &lines[len(lines)-1]
+			written := []rune(strings.TrimRight(over, "\r\n"))
+			*last = append(written, (*last)[min(len(written), len(*last)):]...)
+		}
+		if strings.HasSuffix(part, "\n") {
+			lines = append(lines, nil)
+		}
+	}
+	var shown []string
+	for _, line := range lines {
+		shown = append(shown, strings.TrimRight(string(line), " "))
+	}
+	return shown
+}
+
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var terminal bytes.Buffer
+		p := &progress{}
+		p.start(&terminal)
+		p.expect(10 * time.Second)
+		for range 1000 { // far more often than it may be drawn
+			p.say("round 1 of 6")
+			<-time.After(10*time.Millisecond - time.Nanosecond)
+		}
+		synctest.Wait()
+		if drawn := strings.Count(terminal.String(), "\r"); drawn < 30 || drawn > 40 {
+			t.Errorf("it was drawn %d times in 10 s, want 4 times a second at most", drawn)
+		}
+		if text := terminal.String(); strings.Contains(text, "\n") || !strings.Contains(text, "\rround 1 of 6  (about 5 s left) ") {
+			t.Errorf("it draws %.200q", text)
+		}
+		checkWidth(t, strings.ReplaceAll(terminal.String(), "\r", "\n"), columns-1)
+
+		p.say("a shorter one")
+		p.expect(0)
+		<-time.After(time.Second)
+		synctest.Wait()
+		if got := screen(terminal.String()); len(got) != 1 || got[0] != "a shorter one" {
+			t.Errorf("the screen shows %q, want only the last line", got)
+		}
+		p.say(strings.Repeat("µ", 200))
+		<-time.After(time.Second)
+		synctest.Wait()
+		if got := []rune(screen(terminal.String())[0]); len(got) != columns-1 {
+			t.Errorf("a long line takes %d columns, want %d", len(got), columns-1)
+		}
+		p.say("now")
+		if err := p.print(&terminal, "a row\n"); err != nil {
+			t.Error(err)
+		}
+		<-time.After(time.Second)
+		synctest.Wait()
+		if got := screen(terminal.String()); len(got) != 2 || got[0] != "a row" || got[1] != "now" {
+			t.Errorf("after a row the screen shows %q", got)
+		}
+		p.stop()
+		p.stop()
+		if got := screen(terminal.String()); len(got) != 2 || got[1] != "" {
+			t.Errorf("at the end the screen shows %q, want the line gone", got)
+		}
+		written := terminal.Len()
+		p.say("more")
+		<-time.After(time.Second)
+		if terminal.Len() != written {
+			t.Error("it is drawn after stop")
+		}
+	})
+}
+
+// What is no terminal gets no line.
+func TestNoProgress(t *testing.T) {
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b bytes.Buffer
+	for _, p := range []*progress{newProgress(&b, false), newProgress(f, false), newProgress(f, true)} {
+		if p.w != nil {
+			t.Error("there is a line where there is no terminal")
+		}
+		p.say("round 1 of 6")
+		p.expect(time.Second)
+		if err := p.print(&b, "text"); err != nil {
+			t.Error(err)
+		}
+		p.stop()
+	}
+	if b.String() != "texttexttext" {
+		t.Errorf("%q was written, want the text alone", b.String())
+	}
+	if null, err := os.Open(os.DevNull); err == nil {
+		defer null.Close()
+		t.Setenv("TERM", "dumb")
+		if isTerminal(null) {
+			t.Error("a dumb terminal gets a line")
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"lockstep/common/barrier"
+	"lockstep/common/cluster"
+)
+
+// The workload of properties.json, shorter, on servers that run already.
+func TestRun(t *testing.T) {
+	for nodes := 1; nodes <= 3; nodes += 2 {
+		_, path := startCluster(t, nodes, 1, serveLocked)
+		out := filepath.Join(t.TempDir(), "out.json")
+		code, stdout, stderr := bench(t, "run", "-config", path, "-ops", "3000", "-rounds", "2", "-o", out)
+		if code != exitOK && code != exitInvalid {
+			t.Fatalf("%d nodes: exit code %d, stderr %q", nodes, code, stderr)
+		}
+		if !strings.Contains(stdout, "here: ") || !strings.Contains(stdout, "no errors, no misses, nothing unfinished, nobody starved") {
+			t.Errorf("%d nodes: the report is\n%s", nodes, stdout)
+		}
+		s := readSaved(t, out)
+		if len(s.Runs) != 2 || s.Summary[0]["stage"] != "here" {
+			t.Fatalf("%d nodes: %d rounds, summary %v", nodes, len(s.Runs), s.Summary)
+		}
+		for i, r := range s.Runs {
+			if r.Round != i+1 || r.OK != 3000 || r.Connections != 8 || r.Misses != 0 || r.Wrong != 0 || len(r.Errors) != 0 {
+				t.Errorf("%d nodes: a round is %+v, want 3000 operations", nodes, r)
+			}
+		}
+	}
+}
+
+// Two client processes start and stop together, and each has the results of both.
+func TestRunTogether(t *testing.T) {
+	_, path := startCluster(t, 1, 2, serveLocked)
+	var outs [2]string
+	var both sync.WaitGroup
+	for i := range outs {
+		outs[i] = filepath.Join(t.TempDir(), "out.json")
+		both.Go(func() {
+			code, _, stderr := bench(t, "run", "-config", path, "-client", string(rune('0'+i)), "-ops", "1001", "-c", "3", "-rounds", "2", "-o", outs[i])
+			if code != exitOK && code != exitInvalid {
+				t.Errorf("client %d: exit code %d, stderr %q", i, code, stderr)
+			}
+		})
+	}
+	both.Wait()
+	if t.Failed() {
+		return
+	}
+	first, second := readSaved(t, outs[0]), readSaved(t, outs[1])
+	if !reflect.DeepEqual(first.Runs, second.Runs) || len(first.Runs) != 2 {
+		t.Errorf("the clients saved different rounds:\n%+v\n%+v", first.Runs, second.Runs)
+	}
+	for _, r := range first.Runs {
+		if r.OK != 1001 || r.Connections != 6 || r.Wrong != 0 || r.Misses != 0 || len(r.Errors) != 0 || r.Latency["p99"] <= 0 {
+			t.Errorf("a round is %+v, want 1001 operations on 6 connections", r)
+		}
+	}
+}
+
+// A client whose company does not come waits, says so, and can be interrupted.
+func TestRunWaits(t *testing.T) {
+	cfg, path := startCluster(t, 1, 2, serveLocked)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stderr := make(lines, 100)
+	done := make(chan int, 1)
+	go func() { done <- run(ctx, []string{"run", "-config", path, "-client", "1"}, io.Discard, stderr) }() // ends after cancel
+	want := "bench: 1/2 ready after 1s; waiting for client 0 (" + cfg.Clients[0].Control + "): "
+	if got := <-stderr; !strings.HasPrefix(got, want) {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+	cancel()
+	if code := <-done; code != exitInterrupted || <-stderr != "bench: interrupted\n" {
+		t.Errorf("exit code %d, want 130", code)
+	}
+}
+
+// lines is a writer that hands on what is written.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// Interrupted in its only round, it keeps what there is of it.
+func TestRunInterrupted(t *testing.T) {
+	cfg, path := startCluster(t, 1, 0, serveLocked)
+	out := filepath.Join(t.TempDir(), "out.json")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { // ends with ctx, at the latest
+		defer cancel()
+		for ctx.Err() == nil {
+			if stats, err := statsOf(ctx, cfg); err == nil && stats[0].Connections > 100 { // one stored the keys
+				return
+			}
+		}
+	}()
+	code, stdout, stderr := benchUntil(ctx, "run", "-config", path, "-duration", "1h", "-conn", "per-request", "-o", out)
+	s := readSaved(t, out)
+	if code != exitInterrupted || stderr != "bench: interrupted\n" || s.Verdict != "interrupted" || len(s.Runs) != 1 || s.Runs[0].OK == 0 {
+		t.Errorf("exit code %d, stderr %q, report %+v, want 130 and a round", code, stderr, s)
+	}
+	if !strings.HasPrefix(stdout, "INTERRUPTED\n") {
+		t.Errorf("the report is\n%s", stdout)
+	}
+}
+
+// A result travels whole: every field that is set here, and the field that somebody
+// adds and forgets.
+func TestPack(t *testing.T) {
+	r := &result{connections: 1, starved: 2, neverGreeted: 3, requests: 4, ok: 5, misses: 6, mismatches: 7, unfinished: 8,
+		failed: 9, dur: 10, serverCPU: 11, clientCPU: 12, held: 0.5}
+	r.fail("other", errors.New("first"))
+	r.foundWrong(errors.New("wrong"))
+	r.latency.Record(time.Second)
+	r.late(time.Millisecond)
+	fields := reflect.ValueOf(r).Elem()
+	for i := range fields.NumField() {
+		if fields.Field(i).IsZero() {
+			t.Errorf("the test sets no %s", fields.Type().Field(i).Name)
+		}
+	}
+	payload, err := r.pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := unpack(payload)
+	if err != nil || !reflect.DeepEqual(got, r) {
+		t.Errorf("unpacked it is not what was packed, error %v", err)
+	}
+	var none *result
+	if payload, err = none.pack(); err != nil || len(payload) != 0 {
+		t.Errorf("nothing packs into %d bytes, %v", len(payload), err)
+	}
+	if got, err := unpack(payload); err != nil || got.requests != 0 {
+		t.Errorf("nothing unpacked is something, error %v", err)
+	}
+	if _, err := unpack([]byte("garbage")); err == nil {
+		t.Error("garbage is unpacked without an error")
+	}
+}
+
+// However wide the times are spread, a result fits what the barrier takes.
+func TestPackFits(t *testing.T) {
+	r := new(result)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 200_000 { // from 30 µs to a minute
+		r.latency.Record(30 * time.Microsecond << rng.IntN(21) * time.Duration(1000+rng.IntN(1000)) / 1000)
+		r.late(time.Microsecond << rng.IntN(21) * time.Duration(1000+rng.IntN(1000)) / 1000)
+	}
+	payload, err := r.pack()
+	if err != nil || len(payload) > barrier.MaxPayload {
+		t.Errorf("%d bytes, error %v, want at most %d", len(payload), err, barrier.MaxPayload)
+	}
+}
+
+func TestTogether(t *testing.T) {
+	all := func() []*result {
+		return []*result{
+			{connections: 2, requests: 10, dur: 3, serverCPU: 5, clientCPU: 7, held: 0.1},
+			{connections: 4, requests: 20, dur: 2, serverCPU: 6, clientCPU: 8, held: 0.2},
+		}
+	}
+	for local, clientCPU := range map[bool]time.Duration{true: 15, false: 8} {
+		got := together(all(), local)
+		want := &result{connections: 6, requests: 30, dur: 3, serverCPU: 6, clientCPU: clientCPU, held: 0.2}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("local %v: together it is %+v, want %+v", local, newRun(got), newRun(want))
+		}
+	}
+}
+
+func TestLocal(t *testing.T) {
+	for addr, want := range map[string]bool{"127.0.0.1:7001": true, "localhost:7001": true, "[::1]:7001": true, "10.0.0.7:7001": false, "server:7001": false} {
+		o := &options{cfg: cluster.Config{Nodes: []cluster.Node{{Addr: "127.0.0.2:1"}, {Addr: addr}}}}
+		if got := o.local(); got != want {
+			t.Errorf("a node at %s is on this machine: %v, want %v", addr, got, want)
+		}
+	}
+}
+
+// Clients that meet off loopback need a secret.
+func TestRunExposed(t *testing.T) {
+	t.Setenv("LOCKSTEP_SECRET", "")
+	cfg := cluster.Default()
+	cfg.Clients = []cluster.Client{{Control: "127.0.0.1:7201"}, {Control: "0.0.0.0:7202"}}
+	o := &options{cfg: cfg, client: 1}
+	if _, _, err := o.company(newProgress(nil, true)); err == nil || !strings.Contains(err.Error(), "-insecure") {
+		t.Errorf("off loopback without a secret: error %v, want one that says what to do", err)
+	}
+}

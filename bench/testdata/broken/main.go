@@ -1,0 +1,4 @@
+// Broken is a stage that does not compile.
+package main
+
+func main() { serveEverybody() }

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+	"lockstep/common/node"
+)
+
+// answered is a round of a second, with this many requests of this length.
+func answered(n int, length time.Duration) *result {
+	r := &result{connections: 8, dur: time.Second, requests: int64(n)}
+	for range n {
+		r.latency.Record(length)
+	}
+	return r
+}
+
+// starving is a round in which only one connection was served.
+func starving(connections int) *result {
+	r := answered(100, time.Millisecond)
+	r.connections, r.starved, r.neverGreeted = connections, connections-1, connections-1
+	return r
+}
+
+// failing is answered, beside so many requests that failed.
+func failing(n int, kind error, failed int) *result {
+	r := answered(n, 10*time.Millisecond)
+	for range failed {
+		r.fail(kind.Error(), kind)
+	}
+	return r
+}
+
+func unfinished(r *result, n int64) *result {
+	r.unfinished = n
+	return r
+}
+
+const ms = time.Millisecond
+
+func TestTourLines(t *testing.T) {
+	got := tourLine("stage", "A", "B", "C", "D", "E")
+	for _, row := range []*tourRow{
+		{name: "1 single thread", churn: answered(2681, ms), kept: starving(8), stall: answered(96, 256*ms), over: starving(1000), work: starving(8)},
+		{name: "2 coarse lock", churn: answered(4711, ms), kept: answered(20_640, ms), stall: answered(96, 8050*time.Microsecond),
+			over: unfinished(answered(2500, 2630*ms), 300), work: answered(737, ms)},
+		{name: "3 thread pool", churn: failing(360, client.ErrDown, 640), kept: answered(123_456, ms), stall: failing(0, client.ErrUnknown, 96),
+			over: failing(960, client.ErrBusy, 2040), work: answered(734, ms)},
+		{name: "4 bucket locks", churn: failing(0, client.ErrDown, 1000), kept: failing(0, client.ErrUnknown, 12_000), stall: unfinished(answered(0, 0), 96),
+			over: failing(0, client.ErrBusy, 3000), work: failing(10, client.ErrUnknown, 12_000)},
+	} {
+		got += row.String()
+	}
+	const want = `stage                   A              B         C              D              E
+1 single thread     2 680  7 of 8 starve     256ms  99.9 % starve  7 of 8 starve
+2 coarse lock       4 710         20 600    8.05ms    >2.63s, 0 %            737
+3 thread pool    640 fail        123 000  all fail   10.0ms, 68 %            734
+4 bucket locks   all fail       all fail  all fail    all refused    12 000 fail
+`
+	if got != want {
+		t.Errorf("the table is\n%swant\n%s", got, want)
+	}
+	checkWidth(t, got+tourHeader, columns)
+}
+
+func TestConclude(t *testing.T) {
+	row := func(r *result) *tourRow { return &tourRow{churn: r, kept: r, stall: r, over: r, work: r} }
+	fast, slow := row(answered(1000, 2*ms)), row(answered(100, 250*ms))
+	starved, failed := row(starving(8)), row(failing(0, client.ErrUnknown, 10))
+	refusing, allRefused := row(failing(960, client.ErrBusy, 2040)), row(failing(0, client.ErrBusy, 3000))
+	left := row(unfinished(answered(100, 250*ms), 311))
+	one := &tourRow{kept: starving(8), stall: slow.stall}
+	gain := func(low, median, high float64) *Ratio {
+		r := &Ratio{interval: interval{Median: median, Low: low, High: high, Rounds: 6}}
+		r.NoDifference = r.noDifference(interval{})
+		return r
+	}
+	crowded := func(open int64, goroutines int, memory int64) *tourRow {
+		return &tourRow{crowded: metrics.Snapshot{Open: open, Goroutines: goroutines, PeakMemory: memory << 20}}
+	}
+	for _, test := range []struct{ name, got, want string }{
+		{"1 to 2", oneToTwo(one, fast),
+			"so 7 of 8 starve when connections are kept; and one that stops makes all others wait, 250ms at p99. In stage 2 the others do not wait for it: 2.00ms."},
+		{"1 to 2, none starves", oneToTwo(slow, fast), "no client of stage 1 starved here; and one that stops"},
+		{"1 to 2, no cure", oneToTwo(one, slow), "the others take 250ms at p99 in stage 1 and 250ms in stage 2, which shows no cure."},
+		{"1 to 2, failing", oneToTwo(one, failed), "starve when connections are kept. Beside a client that stops, not every request was answered, which shows nothing."},
+		{"2 to 3", twoToThree(left, refusing),
+			"stage 2 takes in all that comes, and needs more than 250ms at p99 (311 requests were left at the end). " +
+				"Stage 3 says no at once to 68 %, and needs 10.0ms at p99 for the others. A pool is not for speed: it is for saying no in time."},
+		{"2 to 3, no gain", twoToThree(fast, slow), "and needs 2.00ms at p99. Stage 3 refused 0 %, and needs 250ms at p99: here the pool shows no gain."},
+		{"2 to 3, slower though it refuses", twoToThree(fast, refusing), "Stage 3 refused 68 %, and needs 10.0ms at p99: here the pool shows no gain."},
+		{"2 to 3, all refused", twoToThree(slow, allRefused), "Stage 3 refused everything: here the pool shows no gain."},
+		{"2 to 3, starving", twoToThree(starved, slow), "overloaded, not all clients were served (the table says how), which shows nothing."},
+		{"3 to 4", threeToFour(slow, fast), "stage 3 does 100 requests/s and stage 4 1 000, 10.0 times as many: only requests for one bucket still wait for each other."},
+		{"3 to 4, no gain", threeToFour(fast, fast), "stage 3 does 1 000 requests/s and stage 4 1 000, which shows no gain."},
+		{"3 to 4, failing", threeToFour(failed, fast), "under the lock, not every request was answered, which shows nothing."},
+		{"nothing", withoutWork(gain(0.9, 1.01, 1.1), 0.0435),
+			"Nothing that can be shown: 1.01 times stage 3, [0.900..1.10] in 6 rounds. Stage 3's lock was held 4.35 % of the time: " +
+				"a lock that nobody waits for costs next to nothing, and many cannot cost less."},
+		{"a little", withoutWork(gain(1.05, 1.1, 1.2), 0.6), "A little: 1.10 times stage 3, [1.05..1.20] in 6 rounds. Stage 3's lock was held 60.0 % of the time: with so much, many locks could have gained."},
+		{"a loss", withoutWork(gain(0.8, 0.9, 0.95), 0), "It loses: 0.900 times stage 3, [0.800..0.950] in 6 rounds. Stage 3's lock was held 0 % of the time: a lock"},
+		{"not known", withoutWork(&Ratio{}, 0), "Not known: there was no round in which both answered."},
+		{"crowd", crowd(crowded(1000, 1006, 16), crowded(1000, 1014, 17)),
+			"A pool saves no goroutines in Go: with 1 000 connections stage 2 had 1 006, stage 3 1 014; at the peak they took 16 and 17 MiB of memory."},
+		{"crowd, other numbers", crowd(crowded(1000, 1006, 0), crowded(990, 1004, 17)), "Here the pool had fewer goroutines: with 1 000 connections stage 2 had 1 006, with 990 stage 3 1 004."},
+	} {
+		if !strings.HasSuffix(test.got, test.want) && !strings.Contains(test.got, test.want) {
+			t.Errorf("%s: it says\n%swant\n%s", test.name, wrap(test.got, columns), wrap(test.want, columns))
+		}
+		checkWidth(t, wrap(test.got, columns), columns)
+	}
+
+	var out buffer
+	o := &options{stdout: &out, cfg: cluster.Default()}
+	addrs, err := freeAddrs(2) // where no servers are up
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.cfg.Nodes = []cluster.Node{{Addr: addrs[0], Control: addrs[1]}}
+	if err := conclude(t.Context(), o, []*tourRow{one, fast, slow, fast}, gain(1, 1, 1), 0); err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for _, want := range []string{"\n1 to 2, ", "\n2 to 3, ", "\n3 to 4, ", "\nWithout work, ", "\nA pool saves no goroutines", "\nNext: read "} {
+		i := strings.Index(out.String(), want)
+		if i < at {
+			t.Errorf("%q is not where it should be in\n%s", want, out.String())
+		}
+		at = i
+	}
+	if strings.Contains(out.String(), "Your servers are up") {
+		t.Errorf("it says that servers are up, which are not:\n%s", out.String())
+	}
+}
+
+func TestConcludeServersUp(t *testing.T) {
+	cfg, _ := startCluster(t, 1, 0, serveLocked)
+	var out buffer
+	row := &tourRow{kept: starving(8), stall: answered(1, ms), over: answered(1, ms), work: answered(1, ms)}
+	if err := conclude(t.Context(), &options{stdout: &out, cfg: cfg}, []*tourRow{row, row, row, row}, &Ratio{}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if want := "\nYour servers are up: go run ./bench run\n"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("the last line is not %q:\n%s", want, out.String())
+	}
+}
+
+// Half a request, and the rest after a while: the server has one more request then,
+// and the client is served again.
+func TestStall(t *testing.T) {
+	ready := make(chan time.Time, 100)
+	cfg, nodes := here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := locked(n)
+		return serveAll(ctx, ln, n, func(c *node.Conn) {
+			n.Answer(c, apply)
+			ready <- time.Now()
+		})
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan bool)
+	began := time.Now()
+	go func() { // ends after cancel
+		stall(ctx, cfg, 50*time.Millisecond)
+		close(done)
+	}()
+	for i := 1; i <= 3; i++ {
+		if took := (<-ready).Sub(began); took < time.Duration(i)*50*time.Millisecond {
+			t.Errorf("request %d was there after %v, want 50ms for each", i, took)
+		}
+	}
+	cancel()
+	<-done
+	if got := nodes[0].Stats.Connections.Load(); got < 3 {
+		t.Errorf("%d connections for 3 requests, want one each", got)
+	}
+	if got := nodes[0].Stats.Snapshot().Errors["malformed"]; got != 0 {
+		t.Errorf("%d malformed requests", got)
+	}
+}
+
+// What the tour cannot do without is named; and it is no matter of usage.
+func TestTourWithoutAStage(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"stage1_a", "stage2_b", "stage4_d"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module lockstep\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	code, stdout, stderr := bench(t)
+	if code != exitFailure || stdout != "" || !strings.HasPrefix(stderr, "bench: there is no stage 3: no directory stage3_* in ") {
+		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and which stage is missing", code, stdout, stderr)
+	}
+	t.Chdir(t.TempDir())
+	if code, _, stderr := bench(t); code != exitFailure || !strings.Contains(stderr, "run bench inside it") {
+		t.Errorf("outside the project: exit code %d, stderr %q", code, stderr)
+	}
+}
+
+// A stage that answers wrong ends the tour.
+func TestMustBeRight(t *testing.T) {
+	r := answered(10, ms)
+	if err := r.mustBeRight("mine"); err != nil {
+		t.Error(err)
+	}
+	r.foundWrong(errors.New("key-017: blue"))
+	var code codeError
+	if err := r.mustBeRight("mine"); !errors.As(err, &code) || code.code != exitWrongData || err.Error() != "wrong data: mine: key-017: blue" {
+		t.Errorf("a wrong answer: %v", err)
+	}
+}
+
+func TestTourInterrupted(t *testing.T) {
+	for _, after := range []time.Duration{0, 300 * time.Millisecond, 3 * time.Second} {
+		emptyFolder(t)
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		began := time.Now()
+		code, _, stderr := benchUntil(ctx)
+		cancel()
+		if took := time.Since(began) - after; code != exitInterrupted || stderr != "bench: interrupted\n" || took > 3*time.Second {
+			t.Errorf("after %v: exit code %d, stderr %q, %v later", after, code, stderr, took)
+		}
+	}
+}
+
+// The whole tour, with a secret in the environment, which the servers read too.
+func TestTour(t *testing.T) {
+	slow(t)
+	emptyFolder(t)
+	t.Setenv("LOCKSTEP_SECRET", "0123456789abcdef")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	code, stdout, stderr := benchUntil(ctx)
+	if code != exitOK || stderr != "" {
+		t.Fatalf("exit code %d, stderr %q", code, stderr)
+	}
+	checkWidth(t, stdout, columns)
+	lines := strings.Split(stdout, "\n")
+	at := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "stage ") })
+	if at < 0 || len(lines) < at+6 {
+		t.Fatalf("there is no table in\n%s", stdout)
+	}
+	for i, want := range []string{"1 single thread", "2 coarse lock", "3 thread pool", "4 bucket locks"} {
+		line := lines[at+1+i]
+		if !strings.HasPrefix(line, want) || strings.Contains(line, "fail") || strings.Count(line, "starve") != []int{3, 0, 0, 0}[i] {
+			t.Errorf("the row of %q is %q", want, line)
+		}
+	}
+	for _, want := range []string{"\n1 to 2, ", "\n2 to 3, ", "\n3 to 4, ", "\nWithout work, ", " goroutines", "\nNext: read "} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("there is no %q in\n%s", want, stdout)
+		}
+	}
+	t.Log(stdout)
+}
