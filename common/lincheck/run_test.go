@@ -101,9 +101,7 @@ func TestRuns(t *testing.T) {
 			if got, x := Check(t.Context(), calls); got != Linearizable {
 				t.Fatalf("%v, want linearizable\n%v", got, x)
 			}
-			if took := time.Since(began); r.tied < 1000 && r.keys == 1000 && took > 2*time.Second {
-				t.Errorf("took %v", took)
-			}
+			t.Logf("decided in %v", time.Since(began).Round(time.Millisecond))
 			moves := 0
 			for _, group := range split(calls) {
 				s := newSearch(t.Context(), group, answered(group), false)
