@@ -33,6 +33,7 @@ type tally struct {
 // result counts what was asked for in that time, however late it was answered,
 // within the grace. When ctx ends, it ends at once.
 func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
+	start := metrics.Now() // before the clock that ends the phase
 	limit, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	over, end := context.WithCancel(limit)
@@ -54,7 +55,6 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 		defer time.AfterFunc(length+l.grace, giveUp).Stop()
 	}
 
-	start := metrics.Now()
 	tallies := make([]tally, len(l.conns))
 	var workers sync.WaitGroup
 	for i, c := range l.conns {
