@@ -13,7 +13,7 @@ import (
 // The columns of the tour's table, two apart: the name of the stage, and a scenario
 // each. A client that needs a connection for each request does not starve, it fails:
 // the columns of those scenarios are narrow.
-var tourWidths = [...]int{15, 8, 13, 8, 13, 13}
+var tourWidths = [...]int{13, 7, 13, 6, 18, 13}
 
 // tourLine is a line of the table: the first cell to the left, the others to the right.
 func tourLine(cells ...string) string {
@@ -48,14 +48,12 @@ func (r *result) refused() float64 {
 func (r *result) fails() string {
 	failed := total(r.errors) - r.busy()
 	switch {
-	case r.neverGreeted > 0 && r.connections > 99:
-		return fmt.Sprintf("%.1f %% starve", 100*float64(r.starved)/float64(r.connections))
 	case r.neverGreeted > 0:
 		return fmt.Sprintf("%d of %d starve", r.starved, r.connections)
 	case r.requests+r.busy() == 0:
-		return "all fail"
+		return "failed"
 	case failed > 0:
-		return count(failed) + " fail"
+		return count(failed) + " err"
 	}
 	return ""
 }

@@ -90,10 +90,10 @@ func (t *tourist) row() (*tourRow, error) {
 	return row, err
 }
 
-// name is short enough for the table: "1 single thread".
+// name is short enough for the table: "1 one thread".
 func (t *tourist) name() string {
 	number, kind, _ := strings.Cut(strings.TrimPrefix(t.program.name, "stage"), "_")
-	kinds := map[string]string{"singlethread": "single thread", "coarselock": "coarse lock", "threadpool": "thread pool", "bucketlock": "bucket locks"}
+	kinds := map[string]string{"singlethread": "one thread", "coarselock": "coarse lock", "threadpool": "thread pool", "bucketlock": "bucket lock"}
 	return number + " " + cmp.Or(kinds[kind], kind)
 }
 

@@ -52,21 +52,21 @@ const ms = time.Millisecond
 func TestTourLines(t *testing.T) {
 	got := tourLine("stage", "A", "B", "C", "D", "E")
 	for _, row := range []*tourRow{
-		{name: "1 single thread", churn: answered(2681, ms), kept: starving(8), stall: answered(96, 256*ms), over: starving(1000), work: starving(8)},
+		{name: "1 one thread", churn: answered(2681, ms), kept: starving(8), stall: answered(96, 256*ms), over: starving(1000), work: starving(8)},
 		{name: "2 coarse lock", churn: answered(4711, ms), kept: answered(20_640, ms), stall: answered(96, 8050*time.Microsecond),
 			over: unfinished(answered(2500, 2630*ms), 300), work: answered(737, ms)},
 		{name: "3 thread pool", churn: failing(360, client.ErrDown, 640), kept: answered(123_456, ms), stall: failing(0, client.ErrUnknown, 96),
 			over: failing(960, client.ErrBusy, 2040), work: answered(734, ms)},
-		{name: "4 bucket locks", churn: failing(0, client.ErrDown, 1000), kept: failing(0, client.ErrUnknown, 12_000), stall: unfinished(answered(0, 0), 96),
+		{name: "4 bucket lock", churn: failing(0, client.ErrDown, 1000), kept: failing(0, client.ErrUnknown, 12_000), stall: unfinished(answered(0, 0), 96),
 			over: failing(0, client.ErrBusy, 3000), work: failing(10, client.ErrUnknown, 12_000)},
 	} {
 		got += row.String()
 	}
-	const want = `stage                   A              B         C              D              E
-1 single thread     2 680  7 of 8 starve     256ms  99.9 % starve  7 of 8 starve
-2 coarse lock       4 710         20 600    8.05ms    >2.63s, 0 %            737
-3 thread pool    640 fail        123 000  all fail   10.0ms, 68 %            734
-4 bucket locks   all fail       all fail  all fail    all refused    12 000 fail
+	const want = `stage                A              B       C                   D              E
+1 one thread     2 680  7 of 8 starve   256ms  999 of 1000 starve  7 of 8 starve
+2 coarse lock    4 710         20 600  8.05ms         >2.63s, 0 %            737
+3 thread pool  640 err        123 000  failed        10.0ms, 68 %            734
+4 bucket lock   failed         failed  failed         all refused     12 000 err
 `
 	if got != want {
 		t.Errorf("the table is\n%swant\n%s", got, want)
@@ -254,7 +254,7 @@ func TestTour(t *testing.T) {
 	if at < 0 || len(lines) < at+6 {
 		t.Fatalf("there is no table in\n%s", stdout)
 	}
-	for i, want := range []string{"1 single thread", "2 coarse lock", "3 thread pool", "4 bucket locks"} {
+	for i, want := range []string{"1 one thread", "2 coarse lock", "3 thread pool", "4 bucket lock"} {
 		line := lines[at+1+i]
 		if !strings.HasPrefix(line, want) || strings.Contains(line, "fail") || strings.Count(line, "starve") != []int{3, 0, 0, 0}[i] {
 			t.Errorf("the row of %q is %q", want, line)
