@@ -84,22 +84,19 @@ func newLoad(ctx context.Context, cfg cluster.Config, work *workload, first int)
 	return l, nil
 }
 
-func (l *load) wait(ctx context.Context, dialed <-chan error) (err error) {
+func (l *load) wait(ctx context.Context, dialed <-chan error) error {
 	greeted, patience := 0, connectTime
-	for range l.conns {
+	err := fmt.Errorf("no connection was greeted within %v: the server serves others, or waits for its peers", patience)
+	for more := len(l.conns); more > 0; more-- {
 		select {
 		case e := <-dialed:
 			if e != nil {
 				err = e
-				continue
+			} else {
+				greeted, patience = greeted+1, nobodyElse
 			}
-			greeted++
-			patience = nobodyElse
 		case <-time.After(patience):
-			if greeted > 0 {
-				return nil
-			}
-			return fmt.Errorf("no connection was greeted within %v: the server serves others, or waits for its peers", connectTime)
+			more = 0
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

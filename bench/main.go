@@ -71,7 +71,11 @@ var commands = []command{
 // run is main with its surroundings as arguments; args does not hold the program's
 // name.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := dispatch(ctx, args, stdout, stderr)
+	return complain(ctx, dispatch(ctx, args, stdout, stderr), stderr)
+}
+
+// complain says what went wrong, if anything did, and returns the exit code.
+func complain(ctx context.Context, err error, stderr io.Writer) int {
 	code := codeError{code: exitFailure}
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):

@@ -192,7 +192,7 @@ func TestUsage(t *testing.T) {
 		{"run -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
 		{"run -client 2 -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
 		{"run -client 1", 2, "clients 0 to 0"},
-		{"run -config missing.json", 1, "missing.json: no such file"},
+		{"run -config missing.json", 1, "open missing.json: "},
 		{"run -config " + bad, 1, "server.workers: 0 is not in 1..4096"},
 	} {
 		code, stdout, stderr := bench(t, strings.Fields(test.args)...)

@@ -32,7 +32,7 @@ type pipe struct {
 	unsent  []byte                // requests
 	writing bool                  // somebody sends them, until there are none
 	waiting []chan *wire.Response // for answers; of size 1, as a call may be given up
-	lost    error                 // why there is no more connection
+	lost    error                 // why there is no more connection; then it stays
 }
 
 // dialPipeline connects to the nodes in ascending order, as client.Dial does, and
@@ -119,7 +119,7 @@ func (p *pipe) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 		case r := <-answer:
 			switch {
 			case r == nil:
-				return nil, client.ErrUnknown
+				return nil, fmt.Errorf("%w: %w", client.ErrUnknown, p.lost)
 			case r.Code == wire.OK && len(r.Results) == len(ops):
 				return r.Results, nil
 			case r.Code != wire.Busy:
@@ -177,7 +177,11 @@ func (p *pipe) read(conn *wire.Conn) {
 	}
 	defer p.mu.Unlock()
 	p.nc.Close()
-	p.lost = fmt.Errorf("the connection is lost: %v", conn.Err())
+	why := conn.Err()
+	if why == nil {
+		why = errors.New("the server ended it")
+	}
+	p.lost = fmt.Errorf("the connection to %v is lost: %w", p.nc.RemoteAddr(), why)
 	for _, w := range p.waiting {
 		close(w)
 	}

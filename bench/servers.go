@@ -68,7 +68,7 @@ func (s *servers) start(ctx context.Context, path, file string) error {
 	for i := range s.cfg.Nodes {
 		last := waitServing(ctx, s.cfg, i)
 		if cause := context.Cause(ctx); cause == errLate {
-			return fmt.Errorf("%s, node %d, does not serve %w (%v); its last words:\n%s", s.stage, i, errLate, last, s.procs[i].said)
+			return fmt.Errorf("%s, node %d, does not serve %w (%v)\nits last words:\n%s", s.stage, i, errLate, last, s.procs[i].said)
 		} else if cause != nil {
 			return cause
 		}
@@ -145,7 +145,7 @@ func (s *servers) died(i int) error {
 	if err := s.procs[i].err; err != nil {
 		how = err.Error()
 	}
-	return fmt.Errorf("%s, node %d, %w (%s); its last words:\n%s", s.stage, i, errDied, how, s.procs[i].said)
+	return fmt.Errorf("%s, node %d, %w (%s)\nits last words:\n%s", s.stage, i, errDied, how, s.procs[i].said)
 }
 
 // stop asks the servers to drain, and waits until they have. What does not end by

@@ -106,7 +106,7 @@ func testNeverServes(t *testing.T, h *house) {
 	t.Setenv("LOCKSTEP_MISTAKE", "absent")
 	h.patience = time.Second
 	_, err = h.start(t.Context(), h.programs[0], cluster.Default(), 2)
-	if err == nil || finds != 2 || !strings.Contains(err.Error(), "mistaken, node 0, does not serve after 1s (it waits for its peers); its last words:") {
+	if err == nil || finds != 2 || !strings.Contains(err.Error(), "mistaken, node 0, does not serve after 1s (it waits for its peers)\nits last words:") {
 		t.Errorf("without node 1: error %v after %d tries, want one after 1", err, finds-1)
 	}
 	m.started(2, false)

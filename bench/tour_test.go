@@ -256,7 +256,7 @@ func TestTour(t *testing.T) {
 	}
 	for i, want := range []string{"1 one thread", "2 coarse lock", "3 thread pool", "4 bucket lock"} {
 		line := lines[at+1+i]
-		if !strings.HasPrefix(line, want) || strings.Contains(line, "fail") || strings.Count(line, "starve") != []int{3, 0, 0, 0}[i] {
+		if !strings.HasPrefix(line, want) || strings.Contains(line, "fail") || strings.Contains(line, "err") || strings.Count(line, "starve") != []int{3, 0, 0, 0}[i] {
 			t.Errorf("the row of %q is %q", want, line)
 		}
 	}
