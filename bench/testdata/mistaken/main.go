@@ -73,9 +73,9 @@ func (s *store) apply(ops []wire.Op) []wire.Result {
 		results[0].Value = append(slices.Clone(results[0].Value[:len(results[0].Value)-1]), '!')
 	case mistake == "rude": // answers a put as if it were a get
 		results[0].Status = wire.Missing
-	case mistake == "forgetful" && s.requests > 100 && ops[0].Kind == wire.Put:
+	case mistake == "forgetful" && s.requests > 20 && ops[0].Kind == wire.Put:
 		s.table.Apply([]wire.Op{{Kind: wire.Delete, Key: ops[0].Key}})
-	case mistake == "mortal" && s.requests == 200:
+	case mistake == "mortal" && s.requests == 30:
 		go panic("I cannot go on")
 	}
 	return results
