@@ -41,7 +41,7 @@ var mutants = []mutant{
 		"\tslices.Sort(held)\n", "\tslices.Sort(held)\n\tif ops[0].Key > ops[len(ops)-1].Key {\n\t\tslices.Reverse(held)\n\t}\n",
 		"-tags interleave ./stage4_bucketlock -run Interleaving", "a deadlock: each waits"},
 	{"Busy after the operation was applied", "common/node/node.go",
-		"\tn.Stats.Requests.Add(1)\n", "\tif n.Stats.Requests.Add(1)%5 == 0 {\n\t\treturn wire.Response{Code: wire.Busy}\n\t}\n",
+		"\tn.Stats.Requests.Add(1)\n", "\tif n.Stats.Requests.Add(1)%2 == 0 {\n\t\treturn wire.Response{Code: wire.Busy}\n\t}\n",
 		"./stage3_threadpool -run TestStage/BusyMeansNotApplied", "refused true, and then found true"},
 	{"an unbounded queue", "stage3_threadpool/pool.go",
 		"make(chan func(), queue)", "make(chan func(), 1<<16+queue)",
