@@ -33,6 +33,7 @@ type peer struct {
 	idle    []*conn     // the one used last is last
 	waiting []*waiter   // calls that need a connection, the oldest first
 	dialing int         // goroutines that are getting one
+	orphans bool        // whoever waited for them has given up
 	refused time.Time   // since when every dial has failed; zero if the last one did not
 	down    bool        // and a probe runs
 	lastErr error       // why there is no connection
@@ -104,7 +105,7 @@ func (p *peer) reserve(strict bool) (*conn, *waiter, error) {
 		return nil, nil, fmt.Errorf("%w: %w", ErrDown, p.lastErr)
 	}
 	w := &waiter{got: make(chan gotten, 1), strict: strict}
-	p.waiting = append(p.waiting, w)
+	p.waiting, p.orphans = append(p.waiting, w), false
 	if p.dialing < len(p.waiting) {
 		p.dialing++
 		p.cl.work.Go(p.dial)
@@ -138,6 +139,7 @@ func (p *peer) wait(ctx context.Context, w *waiter) (*conn, error) {
 	i := slices.Index(p.waiting, w)
 	if i >= 0 {
 		p.waiting = slices.Delete(p.waiting, i, i+1)
+		p.orphans = len(p.waiting) == 0
 	}
 	lastErr := p.lastErr
 	p.mu.Unlock()
@@ -192,8 +194,9 @@ func (p *peer) dial() {
 		if err == nil {
 			p.mu.Lock()
 			p.dialing--
+			wanted := !p.orphans
 			p.mu.Unlock()
-			p.put(c)
+			p.release(c, wanted)
 			return
 		}
 		if !p.again(err, &probe) {
@@ -234,7 +237,9 @@ func (p *peer) again(err error, probe *bool) bool {
 		p.fail(fmt.Errorf("%w: %w", ErrDown, err), false)
 	}
 	if len(p.waiting) == 0 && !*probe {
-		p.dialing--
+		if p.dialing--; p.dialing == 0 {
+			p.refused = time.Time{} // nobody looks on, and so it is not known
+		}
 		return false
 	}
 	return true
@@ -377,6 +382,9 @@ func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, fate, erro
 			return nil, lost, fmt.Errorf("%d results for %d operations", len(r.Results), len(ops))
 		}
 		for i := range r.Results {
+			if status := r.Results[i].Status; status < wire.Found || status > wire.TooLarge {
+				return nil, lost, fmt.Errorf("%v answered to a %v", status, ops[i].Kind) // the client's own words
+			}
 			if r.Results[i].Status == wire.Found && r.Results[i].Value == nil {
 				r.Results[i].Value = []byte{} // gob leaves an empty value out
 			}

@@ -148,7 +148,7 @@ func (n *Node) hello() wire.Hello {
 
 func (n *Node) limits() wire.Limits {
 	s := n.Config.Server
-	return wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout}
+	return wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
 }
 
 // stopAll ends every connection, as the end of Accept's ctx would.

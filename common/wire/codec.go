@@ -26,9 +26,9 @@ var codecs = struct {
 	response *codec[Response]
 	control  *codec[Control]
 }{
-	newCodec(true, (*Request).size),
-	newCodec(true, (*Response).size),
-	newCodec(false, (*Control).size),
+	newCodec((*Request).size),
+	newCodec((*Response).size),
+	newCodec((*Control).size),
 }
 
 // digest of the descriptions of all types that travel. It stands in the
@@ -51,7 +51,6 @@ var digest = func() uint64 {
 type codec[T any] struct {
 	prime    []byte       // the descriptions, then a zero T: what a new decoder reads first
 	head     []byte       // how the bytes of every T begin: its type number
-	list     bool         // the first field of T is a list, to be counted before it is decoded
 	body     func(*T) int // the length of a T, without what is around it
 	encoders sync.Pool
 	decoders sync.Pool
@@ -74,8 +73,8 @@ type decoder struct {
 	gob *gob.Decoder
 }
 
-func newCodec[T any](list bool, body func(*T) int) *codec[T] {
-	c := &codec[T]{list: list, body: body}
+func newCodec[T any](body func(*T) int) *codec[T] {
+	c := &codec[T]{body: body}
 	e := c.newEncoder()
 	c.prime = e.out
 	e.out = nil
@@ -167,7 +166,11 @@ func (c *codec[T]) check(frame []byte) error {
 	if !ok || n != uint64(len(rest)) || !bytes.HasPrefix(rest, c.head) {
 		return errShape
 	}
-	if rest = rest[len(c.head):]; !c.list || len(rest) == 0 || rest[0] != 1 {
+	rest = rest[len(c.head):]
+	if len(rest) == 0 || rest[0] > 127 {
+		return errShape // a field number written longer than it need be would hide the list
+	}
+	if rest[0] != 1 {
 		return nil // the list is empty: gob leaves it out
 	}
 	if n, _, ok = gobUint(rest[1:]); !ok || n > MaxOps {

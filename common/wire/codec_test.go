@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -106,6 +107,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"inner length of 8 bytes", append([]byte{0xf8, 255, 255, 255, 255, 255, 255, 255, 255}, good...), "expected kind"},
 		{"inner length of 9 bytes", append([]byte{0xf7, 1, 2, 3, 4, 5, 6, 7, 8, 9}, good...), "expected kind"},
 		{"too many operations", body(t, codecs.request, many(MaxOps+1)), "1024 operations"},
+		{"a count behind a field number in two bytes", []byte{0x0b, 0xff, 0x80, 0xff, 1, 0xfc, 5, 0xf5, 0xe1, 0, 0, 0}, "expected kind"},
 		{"cut inside", reframe(good[:len(good)/2]), ""},
 		{"zeroes", reframe(append(bytes.Clone(codecs.request.head), make([]byte, 1000)...)), "bytes left over"},
 		{"a number longer than needed", reframe(append(bytes.Clone(codecs.request.head), 1, 0xff, 1, 1, 1, 2, 1, 'k', 0, 0)), "bytes left over"},
@@ -120,6 +122,31 @@ func TestDecodeRefuses(t *testing.T) {
 	if err := codecs.request.decode(body(t, codecs.request, many(MaxOps)), &m); err != nil || len(m.Ops) != MaxOps {
 		t.Errorf("%d operations: %v, decoded %d", MaxOps, err, len(m.Ops))
 	}
+}
+
+// What a frame of a few bytes claims to hold costs nothing, in any message.
+func TestClaimsCostNothing(t *testing.T) {
+	const claim = "\xfc\x05\xf5\xe1\x00\x00\x00" // a hundred million, and the end
+	refused := func(name string, decode func([]byte) error, head []byte) {
+		for _, field := range []string{"\x01", "\xff\x01"} { // the first field's number, and written longer than it need be
+			frame := append(bytes.Clone(head), field+claim...)
+			frame = append([]byte{byte(len(frame))}, frame...)
+			const times = 100
+			var before, after runtime.MemStats
+			var err error
+			runtime.ReadMemStats(&before)
+			for range times {
+				err = decode(frame)
+			}
+			runtime.ReadMemStats(&after)
+			if spent := (after.TotalAlloc - before.TotalAlloc) / times; err == nil || spent > 4<<10 {
+				t.Errorf("a %s of %d bytes: %d bytes allocated, error %v, want an error and next to nothing", name, len(frame), spent, err)
+			}
+		}
+	}
+	refused("request", func(f []byte) error { return codecs.request.decode(f, new(Request)) }, codecs.request.head)
+	refused("response", func(f []byte) error { return codecs.response.decode(f, new(Response)) }, codecs.response.head)
+	refused("control message", func(f []byte) error { return codecs.control.decode(f, new(Control)) }, codecs.control.head)
 }
 
 // reframe gives a cut message an inner length that agrees with it.
@@ -165,8 +192,8 @@ func TestSize(t *testing.T) {
 			req.Ops = append(req.Ops, Op{OpKind(rng.IntN(5)), string(text()), text(), text(), flip()})
 			res.Results = append(res.Results, Result{Status(rng.IntN(12)), text()})
 		}
-		ctl := &Control{ControlKind(rng.IntN(3)), string(text()), int(number()), int(number()), -int(number() >> 1),
-			number(), string(text()), flip(), nil, flip(), text()}
+		ctl := &Control{nil, ControlKind(rng.IntN(3)), string(text()), int(number()), int(number()), -int(number() >> 1),
+			number(), string(text()), flip(), flip(), text()}
 		for range rng.IntN(5) {
 			ctl.Seen = append(ctl.Seen, number())
 		}

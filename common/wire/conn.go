@@ -57,9 +57,10 @@ type Conn struct {
 	err   error
 	dead  bool // the connection is gone, not only ended
 
-	mu      sync.Mutex // guards stopped, and the deadlines against being set after Stop
-	stopped bool
-	swept   bool // after Stop: all that had arrived is in the buffer
+	mu        sync.Mutex // guards stopped, and the deadlines against being set after Stop
+	stopped   bool
+	stoppedAt time.Time
+	swept     bool // after Stop: all that had arrived is in the buffer
 }
 
 func newConn(nc net.Conn, l Limits) *Conn { return &Conn{nc: nc, limits: l} }
@@ -137,7 +138,7 @@ func (c *Conn) fill() {
 	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
 	c.in = c.in[:len(c.in)+n]
 	c.full = len(c.in) == cap(c.in)
-	if sweep && !c.full {
+	if sweep && (!c.full || c.limits.Drain > 0 && time.Since(c.stoppedAt) > c.limits.Drain) {
 		// A read that leaves room has emptied the socket: whatever had arrived
 		// when the server was stopped is here.
 		c.swept = true
@@ -207,7 +208,7 @@ func (c *Conn) Stop() {
 	if c.stopped {
 		return
 	}
-	c.stopped = true
+	c.stopped, c.stoppedAt = true, time.Now()
 	past := time.Unix(1, 0)
 	c.nc.SetReadDeadline(past)
 	if !c.server {

@@ -180,7 +180,7 @@ func TestSecret(t *testing.T) {
 		serverSays     error
 	}{
 		{"right", right, right, "", io.EOF},
-		{"wrong", right, wrong, "no proof from the server", ErrSecret},
+		{"wrong", right, wrong, "not the same on both sides", ErrSecret},
 		{"none", right, "", "asks for a secret", io.EOF},
 	} {
 		s, c := tcp(t)

@@ -50,6 +50,7 @@ type Limits struct {
 	Idle  time.Duration // for the first byte of a frame
 	Frame time.Duration // from there to its last byte; also for a proof
 	Write time.Duration // for one Flush
+	Drain time.Duration // server: for taking what has arrived, after Stop
 }
 
 // The server speaks first, 64 bytes:
@@ -198,10 +199,10 @@ func (c *Conn) prove(h Hello, serverNonce []byte) error {
 	}
 	answer, ok := c.readFull(sha256.Size)
 	if !ok {
-		return fmt.Errorf("%w: no proof from the server (is the secret the same on both sides?): %w", ErrMismatch, c.err)
+		return fmt.Errorf("waiting for the server's proof: %w", c.err)
 	}
 	if !hmac.Equal(answer, mac("server", h, serverNonce, clientNonce)) {
-		return fmt.Errorf("%w: the server does not know the secret", ErrMismatch)
+		return fmt.Errorf("%w: the secret is not the same on both sides", ErrMismatch)
 	}
 	return nil
 }
@@ -215,6 +216,8 @@ func (c *Conn) proved() bool {
 	serverNonce, clientNonce := c.nonce, bytes.Clone(proof[:nonceSize])
 	c.nonce = nil
 	if !hmac.Equal(proof[nonceSize:], mac("client", c.hello, serverNonce, clientNonce)) {
+		c.out = append(c.out, make([]byte, sha256.Size)...) // no proof: silence would be taken for a lost connection
+		c.Flush()
 		c.err = ErrSecret
 		return false
 	}

@@ -118,14 +118,14 @@ const (
 // A Control is one message on a control port; question and answer have the same
 // fields. Package barrier says what they mean.
 type Control struct {
-	Kind        ControlKind
-	Group       string   // "nodes" or "clients"
-	Round       int      // from 1
-	From, To    int      // process numbers in the group
-	Incarnation uint64   // of From: random, one a process, never 0
-	Fingerprint string   // version, stage, nodes: readable, so that a mismatch can name both sides
-	Ready       bool     // From has arrived at Round
 	Seen        []uint64 // the incarnations that From has seen ready, by number; 0: not yet
-	Passed      bool     // From has left Round
-	Payload     []byte   // what From brought to Round; Stats: the answer
+	Kind        ControlKind
+	Group       string // "nodes" or "clients"
+	Round       int    // from 1
+	From, To    int    // process numbers in the group
+	Incarnation uint64 // of From: random, one a process, never 0
+	Fingerprint string // version, stage, nodes: readable, so that a mismatch can name both sides
+	Ready       bool   // From has arrived at Round
+	Passed      bool   // From has left Round
+	Payload     []byte // what From brought to Round; Stats: the answer
 }
