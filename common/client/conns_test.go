@@ -850,3 +850,36 @@ func TestStats(t *testing.T) {
 		}
 	}
 }
+
+// A connection that is greeted when all who waited for it have given up is not kept:
+// a server of one connection would have no other client.
+func TestConnectionThatNobodyWantsAnyMore(t *testing.T) {
+	cfg := config(t, 1)
+	connected, greet, left := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	start(t, cfg, 0, func(l *link) {
+		close(connected)
+		<-greet
+		l.greet()
+		if l.next() == nil {
+			close(left)
+		}
+	})
+	cl := client(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan error)
+	go func() {
+		_, _, err := cl.Get(ctx, "key")
+		asked <- err
+	}()
+	<-connected
+	cancel()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Errorf("Get: %v, want %v", err, context.Canceled)
+	}
+	close(greet)
+	select {
+	case <-left:
+	case <-time.After(10 * time.Second):
+		t.Error("the client keeps a connection that nobody wants")
+	}
+}

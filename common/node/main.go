@@ -183,6 +183,7 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 	stop := func(why string) {
 		if ctx.Err() == nil {
 			n.Log.Info(why + ": answering what has arrived, then stopping")
+			n.Stats.Serving.Store(false)
 			cancel()
 			late = time.After(n.Config.Server.DrainTimeout)
 		}

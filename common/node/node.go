@@ -55,8 +55,8 @@ type Node struct {
 
 	mu      sync.Mutex         // guards what follows
 	open    map[*Conn]struct{} // accepted and not closed
-	muted   int                // connection errors not logged since lastLog
-	lastLog time.Time
+	network limiter            // of lines about connections
+	panics  limiter            // of lines about panics
 }
 
 // New returns node number self of the cluster.
@@ -196,17 +196,22 @@ func (c *Conn) Close() error {
 }
 
 // trouble counts an error by its kind, and logs it unless another was logged
-// less than a second ago: a hostile network must not fill the disk.
+// less than a second ago: a hostile network must not fill the disk. Panics have a
+// clock of their own, so that it cannot hide them either.
 func (n *Node) trouble(kind, msg string, args ...any) {
 	n.Stats.Error(kind)
 	n.mu.Lock()
-	muted := n.muted
+	log := &n.network
+	if kind == "panic" {
+		log = &n.panics
+	}
+	muted := log.muted
 	now := time.Now()
-	quiet := now.Sub(n.lastLog) < time.Second
+	quiet := now.Sub(log.last) < time.Second
 	if quiet {
-		n.muted++
+		log.muted++
 	} else {
-		n.muted, n.lastLog = 0, now
+		*log = limiter{last: now}
 	}
 	n.mu.Unlock()
 	if quiet {
@@ -216,6 +221,12 @@ func (n *Node) trouble(kind, msg string, args ...any) {
 		args = append(args, "unlogged_before", muted)
 	}
 	n.Log.Warn(msg, args...)
+}
+
+// A limiter remembers when a line was last logged, and how many were not since.
+type limiter struct {
+	last  time.Time
+	muted int
 }
 
 // Answer answers the requests that c has ready, in order, until MaxUnsent bytes

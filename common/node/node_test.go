@@ -691,3 +691,15 @@ func BenchmarkAnswer(b *testing.B) {
 		})
 	}
 }
+
+// Whoever makes the network noisy does not hide a panic.
+func TestPanicIsLoggedBesideNoise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, log := newNode(nil)
+		n.trouble("lost", "noise")
+		n.trouble("panic", "a request panicked")
+		if got := log.lines(); len(got) != 2 || !strings.Contains(got[1], "a request panicked") {
+			t.Errorf("logged %q, want the panic, too", got)
+		}
+	})
+}

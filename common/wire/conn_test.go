@@ -522,3 +522,55 @@ func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
 func (s *script) Close() error                     { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
+
+// A client that goes on sending cannot hold up a drain: after Limits.Drain no more is
+// taken, and it is told Goodbye.
+func TestDrainIsBounded(t *testing.T) {
+	frame, err := AppendRequest(nil, get("key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flood := bytes.Repeat(frame, 1+maxBuffer/len(frame))
+	server := newConn(&endless{flood: flood}, Limits{Drain: 20 * time.Millisecond})
+	server.server, server.talks = true, true
+	server.Stop()
+	for server.Ready() { // ends, though every read fills the buffer
+		for server.SkipRequest() {
+		}
+	}
+	if server.Err() != ErrStopped {
+		t.Errorf("the server's end says %v, want %v", server.Err(), ErrStopped)
+	}
+}
+
+// An endless connection has always more to read than there is room.
+type endless struct {
+	script
+	flood []byte
+	at    int
+}
+
+func (e *endless) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		m := copy(p[n:], e.flood[e.at:])
+		n, e.at = n+m, (e.at+m)%len(e.flood)
+	}
+	return n, nil
+}
+
+// A connection that is lost while the secret is proved says nothing about the secret.
+func TestLostHandshakeIsNoMismatch(t *testing.T) {
+	h := service
+	h.Secret = "a secret of many bytes"
+	s, c := tcp(t)
+	if _, err := Greet(s, h, Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		io.ReadFull(s, make([]byte, proofSize))
+		s.Close()
+	}()
+	if _, err := Open(t.Context(), c, h, Limits{}); err == nil || errors.Is(err, ErrMismatch) {
+		t.Errorf("the server is lost before its proof: %v, want an error that is no mismatch", err)
+	}
+}
