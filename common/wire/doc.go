@@ -14,8 +14,8 @@
 //
 // A frame can be taken off the wire whole without being decoded, and refused
 // unread. Type descriptions never travel (see codec), so hostile ones never
-// reach gob; the length, the type and the number of operations of a message are
-// looked at before gob is.
+// reach gob; the length and the type of a message, and how many elements the list
+// has that comes first in it, are looked at before gob is.
 //
 // What one connection can cost: a receive buffer of at most 64 KiB, which grows
 // with the bytes received and never with the bytes announced; at most 128 KiB of
