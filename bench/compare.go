@@ -42,6 +42,7 @@ func compare(ctx context.Context, o *options) error {
 		return err
 	}
 	rep := newReport(o.cfg, nil, true)
+	rep.nodes = o.nodes
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}

@@ -127,6 +127,9 @@ func (o *options) checkServers(ctx context.Context, line *progress, name string,
 	if c.failed {
 		verdict = c.verdict
 	}
+	if c.err != nil {
+		return fmt.Errorf("%s: no verdict, for a call was not answered as it must be: %w", name, c.err)
+	}
 	text := fmt.Sprintf("%s: %v; %s calls in %s histories, %s unknown outcomes\n",
 		name, verdict, count(c.calls.Load()), count(c.checked.Load()), count(c.unknown.Load()))
 	if c.counterexample != nil {
@@ -136,8 +139,6 @@ func (o *options) checkServers(ctx context.Context, line *progress, name string,
 		return err
 	}
 	switch {
-	case c.err != nil:
-		return fmt.Errorf("%s: %w", name, c.err)
 	case verdict == lincheck.Violated:
 		return codeError{exitWrongData, fmt.Errorf("%s gave answers that are not linearizable", name)}
 	case verdict != lincheck.Linearizable:

@@ -21,6 +21,7 @@ type Report struct {
 	Verdict string         `json:"verdict"` // "ok", or why not: "invalid: …", "wrong data: …", "interrupted"
 
 	stages []string // in the order of the table; the first is the baseline
+	nodes  int      // of each stage, where this program starts them; else 0
 }
 
 // A Run is one round of one stage.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"lockstep/common/cluster"
 )
 
 const columns = 80 // of the terminal, for text; tables have at most 100
@@ -74,7 +76,7 @@ func (r *Ratio) String() string {
 	case r.NoDifference:
 		return "no difference shown"
 	}
-	return three(r.Median) + " times " + bounds(r.interval)
+	return strings.TrimSpace(three(r.Median) + " times " + bounds(r.interval))
 }
 
 func bounds(iv interval) string {
@@ -186,6 +188,26 @@ func (rep *Report) conditions() string {
 	if env.Shared {
 		machine += ", all shared by servers and client"
 	}
-	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %d bytes; seed %d. %s. CPU is a request's.",
-		w.Connections, kept, loop, w.Mix, batch, count(int64(w.Keys)), w.Dist, w.Value, w.Seed, machine)
+	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %d bytes; seed %d%s. %s. CPU is a request's.",
+		w.Connections, kept, loop, w.Mix, batch, count(int64(w.Keys)), w.Dist, w.Value, w.Seed, rep.servers(), machine)
+}
+
+// servers says how servers that this program has started differ from the default.
+func (rep *Report) servers() (text string) {
+	if rep.nodes == 0 {
+		return "" // they ran already, and nobody said how
+	}
+	if rep.nodes > 1 {
+		text += fmt.Sprintf("; %d nodes", rep.nodes)
+	}
+	s, usual := rep.Config.Server, cluster.Default().Server
+	for _, p := range []struct {
+		name       string
+		got, usual any
+	}{{"work", s.Work, usual.Work}, {"workers", s.Workers, usual.Workers}, {"queue", s.Queue, usual.Queue}, {"buckets", s.Buckets, usual.Buckets}} {
+		if p.got != p.usual {
+			text += fmt.Sprintf("; %s %v", p.name, p.got)
+		}
+	}
+	return text
 }

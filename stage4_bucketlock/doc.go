@@ -5,8 +5,8 @@
 // as long as they touch different buckets.
 //
 // Serialized: requests that share a bucket. One that touches several takes all
-// their locks before it begins, in ascending order, so that no two requests ever
-// wait for each other, and holds them to the end, so that it is one atomic step.
+// their locks before it begins, in ascending order, so that no two requests can
+// each wait for the other, and holds them to the end: it is one atomic step.
 //
 // It costs: a hash, a sort and more locks for each request. It gains where time
 // is spent under a lock: with nothing to do there, one lock was never the
