@@ -105,7 +105,7 @@ func (c *connection) work(p *phase, s *source, t *tally) {
 // closed loop, now. Who finds the end ends the phase, for those that nobody greets.
 func (p *phase) next() (due, slip time.Duration, ok bool) {
 	switch {
-	case p.over.Err() != nil:
+	case p.over.Err() != nil, p.limit.Err() != nil: // over follows limit, a moment later
 	case p.pace != nil:
 		due, slip, ok = p.pace.next(p.over)
 	default:
