@@ -54,7 +54,7 @@ const (
 // client at a time the others wait, and may starve. That nobody is greeted is an
 // error.
 func newLoad(ctx context.Context, cfg cluster.Config, work *workload, first int) (*load, error) {
-	l := &load{cfg: cfg, first: uint64(first), grace: defaultGrace}
+	l := &load{cfg: cfg, once: work.once, first: uint64(first), grace: defaultGrace}
 	dialing, quit := context.WithCancel(ctx)
 	l.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)

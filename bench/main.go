@@ -34,6 +34,7 @@ const (
 	exitFailure     = 1
 	exitUsage       = 2
 	exitWrongData   = 3 // an answer that no correct server gives
+	exitMissed      = 4 // a goal of -slo
 	exitInvalid     = 5 // the client was measured, not the servers
 	exitInterrupted = 130
 )
@@ -127,6 +128,6 @@ func help(args []string, w io.Writer) error {
 	}
 	fmt.Fprint(w, "\nEach takes -h for its flags.\n\n",
 		"Exit codes (of the built program; go run turns each but 0 into 1): 0 ok, 1 failure,\n",
-		"2 usage, 3 wrong data, 5 invalid measurement, 130 interrupted.\n")
+		"2 usage, 3 wrong data, 4 a goal (-slo) missed, 5 invalid measurement, 130 interrupted.\n")
 	return nil
 }

@@ -29,6 +29,10 @@ type options struct {
 	insecure bool
 	out      string
 	quiet    bool
+	goals    goals
+	once     bool          // compare, run: Busy is not retried
+	quick    bool          // compare
+	aa       bool          // compare
 	running  bool          // check
 	faults   bool          // check
 	length   time.Duration // check
@@ -83,5 +87,6 @@ func (o *options) parse(c command, args []string) error {
 // outFlags are the flags of every command that makes a report.
 func (o *options) outFlags(fs *flag.FlagSet) {
 	fs.StringVar(&o.out, "o", "", "write what was measured to this `file`, as JSON")
+	fs.Var(&o.goals, "slo", "goals that every stage must reach, or the exit code is 4: 'p99<5ms,err<0.1%,ops>1000'")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
 }

@@ -22,6 +22,7 @@ type Report struct {
 
 	stages []string // in the order of the table; the first is the baseline
 	nodes  int      // of each stage, where this program starts them; else 0
+	aa     bool     // the second stage is the first one again
 }
 
 // A Run is one round of one stage.
@@ -52,7 +53,6 @@ type Run struct {
 	ServerCores  float64          `json:"server_cores"` // throughput × CPU a request (utilization law)
 	ClientCores  float64          `json:"client_cores"`
 	Held         float64          `json:"lock_held"`          // the share of the round that a lock was held, 0 to 1
-	Outlier      bool             `json:"outlier"`            // its throughput lies far from the other rounds'; it counts all the same
 	Invalid      string           `json:"invalid,omitempty"`  // why the client was measured instead
 	Warnings     []string         `json:"warnings,omitempty"` // the laws that it breaks, and the like
 
@@ -90,20 +90,22 @@ func (rep *Report) add(stage string, round int, r *result) {
 	run := newRun(r)
 	run.Stage, run.Round = stage, round
 	run.Invalid = r.invalid(rep.Env.CPUs)
-	if rep.Config.Workload.Rate == 0 {
-		run.warn(r.breaksLittle(rep.Config.Workload.Depth))
-	}
-	if rep.Env.Shared {
-		run.warn(r.breaksUtilization(rep.Env.CPUs))
+	if r.misses > 0 && rep.Config.Workload.Mix.Delete == 0 {
+		run.warn("keys were missing that had been stored, and nobody deletes any")
 	}
 	if n := r.errors[client.ErrBusy.Error()]; r.firstError != nil && n < total(r.errors) {
 		run.warn(fmt.Sprintf("the first error: %v", r.firstError))
 	}
-	if r.misses > 0 && rep.Config.Workload.Mix.Delete == 0 {
-		run.warn("keys were missing that had been stored, and nobody deletes any")
+	if rep.Config.Workload.Rate == 0 {
+		run.warn(r.breaksLittle(rep.Config.Workload.Depth))
+	}
+	if rep.Env.Shared {
+		run.warn(r.breaksUtilization(max(rep.Env.Cores, rep.Env.CPUs)))
 	}
 	if r.wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
 		rep.Verdict = fmt.Sprintf("wrong data: %s, round %d: %v", stage, round, r.firstWrong)
+	} else if n := r.panics(); n > 0 && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
+		rep.Verdict = fmt.Sprintf("failed: %s, round %d: %d requests panicked inside the server, which logs where", stage, round, n)
 	} else if run.Invalid != "" && rep.Verdict == "ok" {
 		rep.Verdict = fmt.Sprintf("invalid: %s, round %d: %s", stage, round, run.Invalid)
 	}

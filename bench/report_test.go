@@ -22,7 +22,7 @@ func testReport(change func(*cluster.Config)) *Report {
 	cfg.Secret = "0123456789abcdef"
 	change(&cfg)
 	rep := newReport(cfg, []string{"stage2_coarselock", "stage1_singlethread", "mine"}, true)
-	rep.Env = Environment{Command: []string{"bench", "compare"}, Go: "go1.25", OS: "linux", Arch: "amd64", CPUs: 2, CPUModel: "Test CPU", Shared: true}
+	rep.Env = Environment{Command: []string{"bench", "compare"}, Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, CPUModel: "Test CPU", Shared: true}
 	for round := 1; round <= 6; round++ {
 		requests := int64(8000 + 10*round)
 		rep.add("mine", round, testRound(requests+int64(50*(round%2)-25)))
@@ -190,7 +190,7 @@ func TestReportWarnings(t *testing.T) {
 	missing.misses = 1
 	for want, r := range map[string]*result{"Little's law": idle, "utilization law": hot, "keys were missing": missing} {
 		rep := newReport(cluster.Default(), []string{"a"}, true)
-		rep.Env.CPUs = 2
+		rep.Env.Cores, rep.Env.CPUs = 2, 2
 		rep.add("a", 1, r)
 		if got := rep.Runs[0].Warnings; len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("warnings are %q, want one that says %q", got, want)
@@ -209,7 +209,7 @@ func TestReportWarnings(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	env := environment(true)
-	if env.Go == "" || env.OS == "" || env.Arch == "" || env.CPUs < 1 || len(env.Command) == 0 || !env.Shared || env.Time.IsZero() {
+	if env.Go == "" || env.OS == "" || env.Arch == "" || env.CPUs < 1 || env.Cores < 1 || len(env.Command) == 0 || !env.Shared || env.Time.IsZero() {
 		t.Errorf("environment is %+v", env)
 	}
 	path := filepath.Join(t.TempDir(), "cpuinfo")

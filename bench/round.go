@@ -22,6 +22,7 @@ func (h *house) rounds(ctx context.Context, n int, line *progress, add func(stag
 		if works[i], err = newWorkload(s.cfg.Workload); err != nil {
 			return err
 		}
+		works[i].once = h.once
 		if err := preload(ctx, s.cfg, works[i]); err != nil {
 			return reason(ctx, fmt.Errorf("%s: %w", s.stage, err))
 		}
