@@ -104,6 +104,8 @@ func (rep *Report) add(stage string, round int, r *result) {
 	}
 	if r.wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
 		rep.Verdict = fmt.Sprintf("wrong data: %s, round %d: %v", stage, round, r.firstWrong)
+	} else if r.requests == 0 && r.unfinished > 0 && rep.Verdict == "ok" {
+		rep.Verdict = fmt.Sprintf("failed: %s, round %d: no request was answered", stage, round)
 	} else if n := r.panics(); n > 0 && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
 		rep.Verdict = fmt.Sprintf("failed: %s, round %d: %d requests panicked inside the server, which logs where", stage, round, n)
 	} else if run.Invalid != "" && rep.Verdict == "ok" {

@@ -196,6 +196,22 @@ func TestReportWarnings(t *testing.T) {
 			t.Errorf("warnings are %q, want one that says %q", got, want)
 		}
 	}
+	for want, change := range map[string]func(r *result){
+		"failed: a, round 1: no request was answered": func(r *result) { *r = result{connections: 8, unfinished: 8, dur: 1} },
+		"failed: a, round 1: 3 requests panicked inside the server, which logs where": func(r *result) {
+			r.nodes = []metrics.Snapshot{{Panics: 1}, {Panics: 2}}
+		},
+		"wrong data: a, round 1: nonsense": func(r *result) {
+			r.nodes = []metrics.Snapshot{{Panics: 1}}
+			r.foundWrong(errors.New("nonsense"))
+		},
+	} {
+		rep, r := newReport(cluster.Default(), []string{"a"}, true), testRound(100)
+		change(r)
+		if rep.add("a", 1, r); rep.Verdict != want {
+			t.Errorf("the verdict is %q, want %q", rep.Verdict, want)
+		}
+	}
 	cfg := cluster.Default()
 	cfg.Workload.Rate = 100                             // an open loop keeps nobody busy
 	cfg.Workload.Mix = cluster.Mix{Get: 50, Delete: 50} // and here keys go missing
