@@ -12,8 +12,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-
-	"lockstep/common/cluster"
 )
 
 func main() {
@@ -66,7 +64,7 @@ var commands = []command{
 	{"run", "", "put load on the servers that properties.json names", runWorkload, runFlags},
 	{"compare", "", "build stages, start them, and compare them fairly", compare, compareFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", check, checkFlags},
-	{"help", "[config]", "this text, or every property of properties.json", nil, nil},
+	{"help", "[TOPIC]", "this text; or a command, all, config, or statistics", nil, nil},
 }
 
 // run is main with its surroundings as arguments; args does not hold the program's
@@ -111,23 +109,4 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		}
 	}
 	return usageErrorf("there is no command %q (bench help lists them)", name)
-}
-
-func help(args []string, w io.Writer) error {
-	switch {
-	case len(args) == 0:
-	case args[0] == "config":
-		cluster.WriteHelp(w)
-		return nil
-	default:
-		return usageErrorf("there is no help on %q: help, help config, or a command with -h", args[0])
-	}
-	fmt.Fprint(w, "bench measures the servers of Lockstep.\n\n")
-	for _, c := range commands {
-		fmt.Fprintf(w, "  %-24s %s\n", strings.Join(strings.Fields("bench "+c.name+" "+c.args), " "), c.does)
-	}
-	fmt.Fprint(w, "\nEach takes -h for its flags.\n\n",
-		"Exit codes (of the built program; go run turns each but 0 into 1): 0 ok, 1 failure,\n",
-		"2 usage, 3 wrong data, 4 a goal (-slo) missed, 5 invalid measurement, 130 interrupted.\n")
-	return nil
 }
