@@ -128,8 +128,8 @@ is the greatest of all. What is below the step of the clock is not shown.
                    client's own fault. Where it is a quarter of the response
                    and more than 1 ms, the measurement is INVALID.
   a request's time the mean, split by what the servers say: waiting for a
-                   worker, for locks; in the table; codec (decode, check, encode); and
-                   the rest: network, kernel, scheduling, the client.
+                   worker, for locks; in the table; codec (decode, check,
+                   encode); and the rest: network, kernel, scheduling, client.
   lock held        the share of the time that a lock was held, in the mean over
                    all locks. Near 0 no lock can matter, near 1 nothing else
                    does.
@@ -140,6 +140,6 @@ median. It is told of, and never dropped.
 
 Two laws check every round. Little's: in a closed loop, throughput × mean
 response = requests in flight. Utilization: throughput × CPU a request is at
-most the number of cores. INVALID is also a round whose client used up its own cores
-while the servers idled.
+most the number of cores. INVALID is also a round whose client used up its own
+cores while the servers idled.
 `

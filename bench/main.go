@@ -21,6 +21,8 @@ func main() {
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
 		signals = append(signals, syscall.SIGHUP)
 	}
+	// A closed pipe is an error of the write, after which the servers are stopped.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -97,7 +99,12 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		name, args = args[0], args[1:]
 	}
 	if name == "help" {
-		return help(args, stdout)
+		text := new(strings.Builder)
+		if err := help(args, text); err != nil {
+			return err
+		}
+		_, err := io.WriteString(stdout, text.String())
+		return err
 	}
 	for _, c := range commands {
 		if c.name == name {
