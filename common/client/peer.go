@@ -285,20 +285,28 @@ func jitter(pause time.Duration) time.Duration {
 }
 
 // do executes one part of a batch, all of it this node's, and tries again for as
-// long as that is safe and ctx has not ended.
+// long as that is safe and ctx has not ended. What breaks a rule waits for nobody.
 func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
+	request := wire.Request{Ops: ops}
+	if err := request.Validate(); err != nil {
+		return mark(ops, wire.NotRun), p.errorf("%w", err)
+	}
+	var last error // why it is tried again
 	writes := slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		results, fate, err := p.try(ctx, ops)
+		results, fate, err := p.try(ctx, &request)
 		switch {
 		case fate == answered:
 			return results, nil
 		case fate == lost && writes:
 			p.cl.unknown.Add(1)
 			return mark(ops, wire.Unknown), p.errorf("%w: %w", ErrUnknown, err)
+		case ctx.Err() != nil && last != nil:
+			return mark(ops, wire.NotRun), p.errorf("%w: %w", err, last)
 		case fate == hopeless, err == ctx.Err(), err == ErrBusy && !insist:
 			return mark(ops, wire.NotRun), p.errorf("%w", err)
 		}
+		last = err
 		select {
 		case <-time.After(jitter(pause)):
 			p.cl.retries.Add(1)
@@ -320,8 +328,8 @@ const (
 	lost          // sent whole, and not answered
 )
 
-// try sends ops once and waits for the answer.
-func (p *peer) try(ctx context.Context, ops []wire.Op) ([]wire.Result, fate, error) {
+// try sends a request once and waits for the answer.
+func (p *peer) try(ctx context.Context, request *wire.Request) ([]wire.Result, fate, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, hopeless, err
 	}
@@ -332,7 +340,7 @@ func (p *peer) try(ctx context.Context, ops []wire.Op) ([]wire.Result, fate, err
 	release := c.Bind(ctx)
 	defer release() // on every path: ctx may outlive the connection by far
 
-	if err := c.WriteRequest(&wire.Request{Ops: ops}); err != nil { // it breaks a rule
+	if err := c.WriteRequest(request); err != nil { // it breaks a rule
 		p.release(c, release())
 		return nil, hopeless, err
 	}
@@ -345,7 +353,7 @@ func (p *peer) try(ctx context.Context, ops []wire.Op) ([]wire.Result, fate, err
 		p.release(c, false)
 		return nil, lost, p.why(ctx, c)
 	}
-	results, fate, err := p.judge(ops, &response)
+	results, fate, err := p.judge(request.Ops, &response)
 	good := fate == answered || response.Code == wire.Busy || response.Code == wire.WrongNode || response.Code == wire.Failed
 	p.release(c, release() && good && !c.Spare()) // what is spare would be the next request's answer
 	return results, fate, err
@@ -374,16 +382,17 @@ func (p *peer) why(ctx context.Context, c *conn) error {
 	}
 }
 
-// judge says what an answer means.
+// judge says what an answer means. A server whose results do not fit the operations
+// is malformed: it may be answering another request.
 func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, fate, error) {
 	switch r.Code {
 	case wire.OK:
 		if len(r.Results) != len(ops) {
-			return nil, lost, fmt.Errorf("%d results for %d operations", len(r.Results), len(ops))
+			return nil, lost, fmt.Errorf("%w: %d results for %d operations", wire.ErrMalformed, len(r.Results), len(ops))
 		}
 		for i := range r.Results {
-			if status := r.Results[i].Status; status < wire.Found || status > wire.TooLarge {
-				return nil, lost, fmt.Errorf("%v answered to a %v", status, ops[i].Kind) // the client's own words
+			if status := r.Results[i].Status; !fits(ops[i].Kind, status) {
+				return nil, lost, fmt.Errorf("%w: %v answered to a %v", wire.ErrMalformed, status, ops[i].Kind)
 			}
 			if r.Results[i].Status == wire.Found && r.Results[i].Value == nil {
 				r.Results[i].Value = []byte{} // gob leaves an empty value out
@@ -403,4 +412,21 @@ func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, fate, erro
 		return nil, lost, errors.New("the server failed inside the request")
 	}
 	return nil, lost, fmt.Errorf("the server answers with %v", r.Code)
+}
+
+// fits reports whether an operation of this kind can have this status.
+func fits(kind wire.OpKind, status wire.Status) bool {
+	switch status {
+	case wire.Found, wire.TooLarge:
+		return kind == wire.Get
+	case wire.Missing:
+		return kind == wire.Get || kind == wire.Delete
+	case wire.Created, wire.Replaced:
+		return kind == wire.Put
+	case wire.Deleted:
+		return kind == wire.Delete
+	case wire.Swapped, wire.Mismatch:
+		return kind == wire.CompareAndSwap
+	}
+	return status == wire.Aborted // and not what a client alone may say
 }
