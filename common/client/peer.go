@@ -238,7 +238,7 @@ func (p *peer) again(err error, probe *bool) bool {
 	}
 	if len(p.waiting) == 0 && !*probe {
 		if p.dialing--; p.dialing == 0 {
-			p.refused = time.Time{} // nobody looks on, and so it is not known
+			p.refused, p.lastErr = time.Time{}, nil // nobody looks on, and so it is not known
 		}
 		return false
 	}
@@ -252,7 +252,9 @@ func (p *peer) connect() (*conn, error) {
 		return nil, err
 	}
 	p.mu.Lock()
-	p.refused, p.down, p.lastErr = time.Time{}, false, nil
+	if !p.refused.IsZero() { // what went wrong with a greeting stays the reason until there is one
+		p.refused, p.down, p.lastErr = time.Time{}, false, nil
+	}
 	p.mu.Unlock()
 	s := p.cl.cfg.Server
 	wc, err := wire.Open(p.cl.ctx, nc,
