@@ -332,7 +332,7 @@ func TestRefusedLongAgo(t *testing.T) {
 		first func(ctx context.Context, cl *Client) // leaves the node refused, once
 	}{
 		{"and the caller gave up", func(ctx context.Context, cl *Client) {
-			ctx, cancel := context.WithTimeout(ctx, time.Microsecond)
+			ctx, cancel := context.WithTimeout(ctx, time.Millisecond) // in the midst of the dial
 			defer cancel()
 			cl.Get(ctx, "k")
 		}},
@@ -346,6 +346,7 @@ func TestRefusedLongAgo(t *testing.T) {
 				cl := New(cfg)
 				refuse := true // every other dial, from the first on
 				cl.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					<-time.After(10 * time.Millisecond)
 					if refuse = !refuse; !refuse {
 						return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 					}
