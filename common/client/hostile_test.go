@@ -88,7 +88,9 @@ func TestHostileGreetings(t *testing.T) {
 		fits error
 	}{
 		{"garbage", func(l *link) { l.Conn.Write(bytes.Repeat([]byte{0xff, 0x1b}, 100)) }, `no lockstep server: it says "\xff\x1b`, wire.ErrMismatch},
-		{"another program", func(l *link) { io.WriteString(l.Conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html; charset=utf-8\r\n\r\n") },
+		{"another program", func(l *link) {
+			io.WriteString(l.Conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html; charset=utf-8\r\n\r\n")
+		},
 			`no lockstep server: it says "HTTP/1.1 400 Bad"`, wire.ErrMismatch},
 		{"nothing", func(l *link) {}, "reading the greeting", nil},
 		{"half", func(l *link) { l.Conn.Write(greeting(t, l.hello)[:40]) }, "unexpected EOF", io.ErrUnexpectedEOF},

@@ -27,7 +27,7 @@ var mark, _ = AppendRequest(nil, &Request{Ops: []Op{{Kind: Put, Key: "stolen"}}}
 func serve(t *testing.T, h Hello) (nc net.Conn, greeting []byte, ended <-chan error) {
 	t.Helper()
 	s, c := tcp(t)
-	server, err := Greet(s, h, Limits{Frame: 10 * time.Second})
+	server, err := Greet(s, h, Limits{Idle: 10 * time.Second, Frame: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +148,7 @@ func TestReflectedProofIsRefused(t *testing.T) {
 	second.Write(append(bytes.Clone(greeting[32:]), greeting[32:]...))
 	oracle := make([]byte, sha256.Size)
 	io.ReadFull(second, oracle)
+	second.Close()
 	if err := <-secondEnded; !errors.Is(err, ErrSecret) {
 		t.Errorf("the second connection: %v, want %v", err, ErrSecret)
 	}
