@@ -189,7 +189,8 @@ func seed(p *uint64) value {
 func rate(p *float64) value {
 	return held(p, "0, or in 0.001..1e+06", func(text string) (float64, bool) {
 		r, err := strconv.ParseFloat(text, 64)
-		return r, err == nil && (r == 0 || 0.001 <= r && r <= 1e6)
+		zero := strings.Trim(text, "+-0.") == "" // 1e-999 is none, though ParseFloat takes it for one
+		return r, err == nil && (zero || 0.001 <= r && r <= 1e6)
 	})
 }
 
