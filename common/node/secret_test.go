@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -209,6 +210,7 @@ func TestSecondSignalEndsTheLingering(t *testing.T) {
 	defer other.Close()
 	n.Config.Nodes[0] = cluster.Node{Addr: service.Addr().String(), Control: control.Addr().String()}
 	n.Config.Nodes[1] = cluster.Node{Addr: "127.0.0.1:1", Control: other.Addr().String()}
+	var asked atomic.Int64
 	go func() { // node 1 says all that makes node 0 pass, and never that it has passed; ends with its listener
 		for {
 			nc, err := other.Accept()
@@ -221,6 +223,7 @@ func TestSecondSignalEndsTheLingering(t *testing.T) {
 			}
 			var q wire.Control
 			if c.Ready() && c.ReadControl(&q) {
+				asked.Add(1)
 				q.Seen, q.From, q.To, q.Ready = []uint64{q.Incarnation, 7}, 1, 0, true
 				q.Incarnation = 7
 				c.WriteControl(&q)
@@ -233,15 +236,19 @@ func TestSecondSignalEndsTheLingering(t *testing.T) {
 	go func() {
 		ended <- n.run("stage0", service, control, serveOne, signals, nil)
 	}()
-	for late := time.Now().Add(10 * time.Second); !n.Stats.Serving.Load(); runtime.Gosched() {
-		if time.Now().After(late) {
-			t.Fatal("node 0 does not pass")
+	until := func(what string, done func() bool) {
+		for late := time.Now().Add(10 * time.Second); !done(); runtime.Gosched() {
+			if time.Now().After(late) {
+				t.Fatalf("node 0 does not %s", what)
+			}
 		}
 	}
-	begin := time.Now()
+	until("pass", n.Stats.Serving.Load)
+	before, begin := asked.Load(), time.Now()
 	signals <- os.Interrupt
+	until("linger", func() bool { return asked.Load() > before })
 	signals <- os.Interrupt
-	if err := <-ended; time.Since(begin) > 1500*time.Millisecond {
+	if err := <-ended; err != nil || time.Since(begin) > 1500*time.Millisecond {
 		t.Errorf("ended with %v after %v, want the second signal to end the lingering of 2 s", err, time.Since(begin))
 	}
 }
