@@ -384,8 +384,9 @@ func (p *peer) why(ctx context.Context, c *conn) error {
 	}
 }
 
-// judge says what an answer means. A server whose results do not fit the operations
-// is malformed: it may be answering another request.
+// judge says what an answer means. A server is malformed whose results are not as many
+// as the operations, or are none that a server may give. One that answers Missing to a
+// Put is mistaken: that is an answer, which the caller is to see and to judge.
 func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, fate, error) {
 	switch r.Code {
 	case wire.OK:
@@ -393,7 +394,7 @@ func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, fate, erro
 			return nil, lost, fmt.Errorf("%w: %d results for %d operations", wire.ErrMalformed, len(r.Results), len(ops))
 		}
 		for i := range r.Results {
-			if status := r.Results[i].Status; !fits(ops[i].Kind, status) {
+			if status := r.Results[i].Status; status < wire.Found || status > wire.TooLarge { // the client's own words
 				return nil, lost, fmt.Errorf("%w: %v answered to a %v", wire.ErrMalformed, status, ops[i].Kind)
 			}
 			if r.Results[i].Status == wire.Found && r.Results[i].Value == nil {
@@ -414,21 +415,4 @@ func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, fate, erro
 		return nil, lost, errors.New("the server failed inside the request")
 	}
 	return nil, lost, fmt.Errorf("the server answers with %v", r.Code)
-}
-
-// fits reports whether an operation of this kind can have this status.
-func fits(kind wire.OpKind, status wire.Status) bool {
-	switch status {
-	case wire.Found, wire.TooLarge:
-		return kind == wire.Get
-	case wire.Missing:
-		return kind == wire.Get || kind == wire.Delete
-	case wire.Created, wire.Replaced:
-		return kind == wire.Put
-	case wire.Deleted:
-		return kind == wire.Delete
-	case wire.Swapped, wire.Mismatch:
-		return kind == wire.CompareAndSwap
-	}
-	return status == wire.Aborted // and not what a client alone may say
 }

@@ -54,7 +54,7 @@ func serveEach(ctx context.Context, ln net.Listener, n *Node) error {
 func TestSecretAmongStrangers(t *testing.T) {
 	cfg, file := config(t, 1)
 	t.Setenv("LOCKSTEP_SECRET", theSecret)
-	p := run(t, serveEach, "-config", file, "-v", "-frame_timeout", "100ms")
+	p := run(t, serveEach, "-config", file, "-v", "-frame_timeout", "2s")
 	said := p.wait("serving on")
 
 	var silent []net.Conn
