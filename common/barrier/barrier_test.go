@@ -368,7 +368,7 @@ func TestMismatch(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		w0, w1 := wait(ctx, b0), wait(ctx, b1)
-		mismatch := `node 1 (1): the two ends disagree: there "stage 3", here "stage 4"`
+		mismatch := `node 1 (1): the two ends disagree about stage: here 4, there 3: start the same stage on both`
 		r := <-w0
 		if want := "barrier of nodes, round 1: 1/2 ready after 10s; waiting for " + mismatch + " (context deadline exceeded)"; r.err == nil || r.err.Error() != want {
 			t.Errorf("Wait says\n%v\nwant\n%v", r.err, want)

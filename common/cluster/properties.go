@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"lockstep/common/wire"
 )
 
 // A property is one line of the table: a name, a place in a Config, what may
@@ -47,14 +49,14 @@ func (c *Config) properties() []property {
 		{"workload.connections", whole(&w.Connections, 1, 100_000), "connections of a client process"},
 		{"workload.ops", whole(&w.Ops, 1, 1_000_000_000), "operations in all, shared by the connections"},
 		{"workload.keys", whole(&w.Keys, 1, 100_000_000), "different keys"},
-		{"workload.value", whole(&w.Value, 0, 16<<10), "bytes in a value"},
+		{"workload.value", whole(&w.Value, 0, wire.MaxValue), "bytes in a value"},
 		{"workload.mix.get", whole(&w.Mix.Get, 0, 100), "percent of gets; the flag for all four: -mix get=60,put=40"},
 		{"workload.mix.put", whole(&w.Mix.Put, 0, 100), "percent of puts"},
 		{"workload.mix.delete", whole(&w.Mix.Delete, 0, 100), "percent of deletes"},
 		{"workload.mix.cas", whole(&w.Mix.CAS, 0, 100), "percent of compare-and-swaps; a mix adds up to 100, and leaves out what is 0"},
 		{"workload.duration", span(&w.Duration, 0, 24*time.Hour), "length of the run; 0s: until ops are done"},
 		{"workload.dist", dist(&w.Dist), "keys: all alike; key k as 1/k^THETA; KEYS % of them in OPS % of the ops"},
-		{"workload.batch", whole(&w.Batch, 1, 1024), "operations in a request"},
+		{"workload.batch", whole(&w.Batch, 1, wire.MaxOps), "operations in a request"},
 		{"workload.depth", whole(&w.Depth, 1, 1024), "requests in flight on a connection"},
 		{"workload.rate", rate(&w.Rate), "requests due a second, in all (open loop); 0: as fast as answers come"},
 		{"workload.arrival", word(&w.Arrival, "constant", "poisson"), "gaps between requests that come at a rate"},
@@ -189,7 +191,8 @@ func seed(p *uint64) value {
 func rate(p *float64) value {
 	return held(p, "0, or in 0.001..1e+06", func(text string) (float64, bool) {
 		r, err := strconv.ParseFloat(text, 64)
-		return r, err == nil && (r == 0 || 0.001 <= r && r <= 1e6)
+		zero := strings.Trim(text, "+-0.") == "" // 1e-999 is none, though ParseFloat takes it for one
+		return r, err == nil && (zero || 0.001 <= r && r <= 1e6)
 	})
 }
 

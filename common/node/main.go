@@ -72,7 +72,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 
 	service, control, err := listen(cfg.Nodes[opt.node])
 	if err != nil {
-		return complain(fmt.Errorf("%w: is another server running there? (%s says where node %d listens)", err, opt.config, opt.node))
+		return complain(fmt.Errorf("%w%s (%s says where node %d listens)", err, hint(err), opt.config, opt.node))
 	}
 	defer service.Close()
 	defer control.Close()
@@ -148,7 +148,8 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 var errCutShort = errors.New("stopped before every client had its answer")
 
 // run waits for the other nodes, serves until a signal or eof, and drains until
-// serve returns, or a second signal comes, or the drain timeout. (A signal and the
+// serve returns, or a second signal comes, or the drain timeout; a second signal also
+// ends the barrier's lingering. (A signal and the
 // end of standard input are no two signals: after a Ctrl-C that a parent hears, too,
 // both come, in either order.)
 func (n *Node) run(stage string, service, control net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
@@ -161,7 +162,21 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret,
 		Log: n.Log, Stats: func() []byte { return n.statsAnswer(stage) },
 	})
-	defer b.Close()
+	heard := 0 // signals
+	defer func() {
+		closed := make(chan error)
+		go func() { closed <- b.Close() }() // lingers for who still needs an answer, until a second signal
+		for heard < 2 {
+			select {
+			case <-signals:
+				heard++
+			case <-closed:
+				return
+			}
+		}
+		b.Hurry()
+		<-closed
+	}()
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -194,7 +209,7 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 			late = time.After(n.Config.Server.DrainTimeout)
 		}
 	}
-	for heard := 0; heard < 2; {
+	for heard < 2 {
 		select {
 		case err := <-served:
 			return err
@@ -219,6 +234,22 @@ func (n *Node) statsAnswer(stage string) []byte {
 		n.Log.Error("encoding statistics", "err", err)
 	}
 	return answer
+}
+
+// hint says what can be done about an error of listen, if that is known. Windows has
+// numbers of its own for these errors.
+func hint(err error) string {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	switch errno {
+	case syscall.EADDRINUSE, 10048:
+		return ": is another server running there? stop it, or choose another port"
+	case syscall.EADDRNOTAVAIL, 10049:
+		return ": this machine does not have that address: correct it, or pass the -node that this machine is"
+	case syscall.EACCES, 10013:
+		return ": ports below 1024 may need more rights: choose one from 1024 to 32767"
+	}
+	return ""
 }
 
 // listen opens the two ports of a node.

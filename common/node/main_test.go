@@ -179,7 +179,7 @@ func TestRunRefuses(t *testing.T) {
 		{[]string{"-config", one, "-node", "1"}, 2, []string{"-node 1", one, "nodes 0 to 0"}},
 		{[]string{"-config", two, "-node", "-2"}, 2, []string{"-node -2", "nodes 0 to 1"}},
 		{[]string{"-config", two}, 1, []string{"pass -node N"}},
-		{[]string{"-config", missing}, 1, []string{missing, "no such file"}},
+		{[]string{"-config", missing}, 1, []string{missing, "no such file", "a file that holds {} keeps every default"}},
 		{[]string{"-config", dir}, 1, []string{dir}},
 		{[]string{"-config", broken}, 1, []string{broken + ":2: "}},
 		{[]string{"-config", field}, 1, []string{field, "server.wrokers: unknown field"}},

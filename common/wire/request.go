@@ -7,7 +7,8 @@ import (
 	"io"
 )
 
-// Validate says which rule a request breaks, if it breaks one.
+// Validate says which rule a request breaks, if it breaks one. One that breaks none
+// can be sent.
 func (r *Request) Validate() error {
 	if n := len(r.Ops); n < 1 || n > MaxOps {
 		return fmt.Errorf("%d operations are not in 1..%d", n, MaxOps)
@@ -16,6 +17,9 @@ func (r *Request) Validate() error {
 		if err := op.validate(); err != nil {
 			return fmt.Errorf("operation %d of %d: %w", i+1, len(r.Ops), err)
 		}
+	}
+	if codecs.request.size(r.size()) > MaxFrame {
+		return ErrTooLarge
 	}
 	return nil
 }
