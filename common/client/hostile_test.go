@@ -126,7 +126,7 @@ func TestHostileGreetings(t *testing.T) {
 			if results, err := cl.Do(t.Context(), insert("k")); statuses(results) != "swapped" || err != nil {
 				t.Errorf("with a good server: %s, %v", statuses(results), err)
 			}
-			if got, want := cl.Counts(), (Counts{Dials: 1}); got != want {
+			if got, want := counted(cl), (Counts{Dials: 1}); got != want {
 				t.Errorf("counted %+v, want %+v", got, want)
 			}
 		})
@@ -238,7 +238,7 @@ func TestHostileAnswers(t *testing.T) {
 			} else if want = (Counts{Dials: 2, Retries: 1}); statuses(results) != "missing" || err != nil {
 				t.Errorf("%s, %v, want missing, from the second connection", statuses(results), err)
 			}
-			if got := cl.Counts(); got != want {
+			if got := counted(cl); got != want {
 				t.Errorf("counted %+v, want %+v", got, want)
 			}
 			if _, err := cl.Do(t.Context(), test.op); err != nil {
@@ -301,7 +301,7 @@ func TestEndlessAnswers(t *testing.T) {
 			t.Errorf("Put: %v, %v", created, err)
 		}
 	}
-	if got, want := cl.Counts(), (Counts{Dials: 2}); got != want {
+	if got, want := counted(cl), (Counts{Dials: 2}); got != want {
 		t.Errorf("counted %+v, want %+v", got, want)
 	}
 }
