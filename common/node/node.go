@@ -52,6 +52,7 @@ type Node struct {
 	Stats  *metrics.Stats
 
 	served atomic.Bool // past the barrier, ever
+	memory *budget     // for requests that are decoded
 
 	mu      sync.Mutex         // guards what follows
 	open    map[*Conn]struct{} // accepted and not closed
@@ -63,7 +64,7 @@ type Node struct {
 func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
 	return &Node{
 		Config: cfg, Self: self, Log: log.With("node", self), Stats: new(metrics.Stats),
-		open: make(map[*Conn]struct{}),
+		memory: newBudget(decodedMemory), open: make(map[*Conn]struct{}),
 	}
 }
 
@@ -235,11 +236,23 @@ type limiter struct {
 // panic inside apply is answered Failed, and goes no further.
 func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	n.Stats.QueueWait.Add(metrics.Now() - c.readyAt)
-	var request wire.Request
-	for c.Unsent() < wire.MaxUnsent && c.ReadRequest(&request) {
-		response := n.answer(request.Ops, apply)
-		c.WriteResponse(&response)
+	for more := true; more && c.Unsent() < wire.MaxUnsent; {
+		cost := c.NextCost()
+		n.memory.take(cost)
+		more = n.answerNext(c, apply)
+		n.memory.give(cost)
 	}
+}
+
+// answerNext answers the next request that c has ready, and reports whether there was one.
+func (n *Node) answerNext(c *Conn, apply func([]wire.Op) []wire.Result) bool {
+	var request wire.Request
+	if !c.ReadRequest(&request) {
+		return false
+	}
+	response := n.answer(request.Ops, apply)
+	c.WriteResponse(&response)
+	return true
 }
 
 func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wire.Response) {
