@@ -73,7 +73,7 @@ func TestMemoryUnderAttack(t *testing.T) {
 	const connections, limit = 300, 100 << 20
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for stage, s := range attacked(t, ctx, cluster.Default(), strings.Split(os.Getenv("STG"),"")...) {
+	for stage, s := range attacked(t, ctx, cluster.Default(), strings.Split(os.Getenv("STG"), "")...) {
 		t.Run(stage, func(t *testing.T) {
 			cl, err := client.Dial(ctx, s.cfg)
 			if err != nil {
@@ -111,7 +111,9 @@ func TestMemoryUnderAttack(t *testing.T) {
 				{"the largest puts", requests(t, 6, put, put, put)},
 				{"a frame but its last byte", append([]byte{0, 1, 0, 0}, make([]byte, wire.MaxFrame-1)...)},
 			} {
-				if a := os.Getenv("ATT"); a != "" && !strings.Contains(attack.name, a) { continue }
+				if a := os.Getenv("ATT"); a != "" && !strings.Contains(attack.name, a) {
+					continue
+				}
 				start := time.Now()
 				var attackers, sent sync.WaitGroup
 				sent.Add(connections)
@@ -132,8 +134,10 @@ func TestMemoryUnderAttack(t *testing.T) {
 					})
 				}
 				attackers.Wait()
-				for { 
-					if sn, _ := cl.Stats(ctx, 0); sn.Open <= 1 { break }
+				for {
+					if sn, _ := cl.Stats(ctx, 0); sn.Open <= 1 {
+						break
+					}
 					pause(ctx, 5*time.Millisecond)
 				}
 				t.Logf("%s: %d MiB more (%v)", attack.name, (peak()-before)>>20, time.Since(start))
