@@ -2,6 +2,7 @@
 // this table promises, whatever goes on inside it. A stage's own test hands it
 // its serve function:
 //
+//	func TestMain(m *testing.M)    { stagetest.Main(m, serve) }
 //	func TestStage(t *testing.T) { stagetest.Run(t, serve) }
 //
 // Clients of the suite take turns where they must, so that a stage that serves
@@ -45,7 +46,9 @@ func Run(t *testing.T, serve node.Serve) {
 		{"NodeDown", testDown},
 		{"BusyMeansNotApplied", testBusy},
 		{"GarbageHarmsNobodyElse", testGarbage},
+		{"MutatedStreamsHarmNobodyElse", testMutatedStreams},
 		{"SlowSenderIsEnded", testSlowSender},
+		{"ClientThatNeverReadsIsEnded", testNeverReads},
 		{"IdleClientIsToldGoodbye", testIdle},
 		{"MaxConnections", testMaxConnections},
 		{"DrainAnswersWhatHasArrived", testDrain},
@@ -53,6 +56,10 @@ func Run(t *testing.T, serve node.Serve) {
 		{"ListenerThatFails", testListenerFails},
 		{"CutsAtEveryByte", testCuts},
 		{"AnswersThatDisappear", testHole},
+		{"Extremes", testExtremes},
+		{"DrainOfAProcess", testDrainOfAProcess},
+		{"StopInTheMiddleOfAnOperation", testStopInTheMiddle},
+		{"LogUnderAttack", testLogUnderAttack},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, serve) })
 	}
