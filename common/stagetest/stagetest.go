@@ -59,7 +59,6 @@ func Run(t *testing.T, serve node.Serve) {
 		{"Extremes", testExtremes},
 		{"DrainOfAProcess", testDrainOfAProcess},
 		{"StopInTheMiddleOfAnOperation", testStopInTheMiddle},
-		{"LogUnderAttack", testLogUnderAttack},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, serve) })
 	}
