@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +20,7 @@ import (
 )
 
 // attacked builds stages, and starts each of them as a node of its own.
-func attacked(ctx context.Context, t *testing.T, cfg cluster.Config, stages ...string) (all []*servers) {
+func attacked(ctx context.Context, t *testing.T, cfg cluster.Config, stages ...string) *house {
 	t.Helper()
 	dirs, err := stageDirs(ctx, stages)
 	if err != nil {
@@ -37,13 +36,11 @@ func attacked(ctx context.Context, t *testing.T, cfg cluster.Config, stages ...s
 		}
 	})
 	for _, p := range h.programs {
-		s, err := h.start(ctx, p, cfg, 1)
-		if err != nil {
+		if _, err := h.start(ctx, p, cfg, 1); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, s)
 	}
-	return all
+	return h
 }
 
 // stats is what the one server of s has counted.
@@ -98,77 +95,115 @@ func requests(t *testing.T, n int, ops ...wire.Op) (stream []byte) {
 	return stream
 }
 
-// 300 connections, each of which holds as much of the server's memory as the limits
-// let it, one attack after the other. LOCKSTEP_SLOW=1 tries all of them on all stages.
-func TestMemoryUnderAttack(t *testing.T) {
-	const connections, limit = 300, 100 << 20
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	all := os.Getenv("LOCKSTEP_SLOW") != ""
-	stages := []string{"2"} // whose connections all decode at the same time
-	if all {
-		stages = []string{"2", "3", "4"}
-	}
-	big := wire.Op{Kind: wire.Get, Key: "big"}
-	put := wire.Op{Kind: wire.Put, Key: "put", Value: make([]byte, wire.MaxValue)}
-	swaps, gets := make([]wire.Op, wire.MaxOps), make([]wire.Op, wire.MaxOps)
+const attackers = 300 // connections, each of which holds as much memory as the limits let it
+
+// mostSwaps is a request of as many operations as there may be, in the largest frame.
+func mostSwaps() []wire.Op {
+	swaps := make([]wire.Op, wire.MaxOps)
 	for i := range swaps {
 		swaps[i] = wire.Op{Kind: wire.CompareAndSwap, Key: fmt.Sprintf("swap%012d", i), Value: make([]byte, 16), Old: make([]byte, 16)}
-		gets[i] = wire.Op{Kind: wire.Get, Key: "k"}
 	}
-	for _, s := range attacked(ctx, t, cluster.Default(), stages...) {
-		t.Run(s.stage, func(t *testing.T) {
-			cl, err := client.Dial(ctx, s.cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer cl.Close()
-			if _, err := cl.Put(ctx, "big", put.Value); err != nil {
-				t.Fatal(err)
-			}
-			before := stats(ctx, t, s).PeakMemory
-			if before == 0 {
-				t.Skip("the peak of a process's memory is not known on this system")
-			}
-			for _, attack := range []struct {
-				name   string
-				slow   bool
-				once   bool
-				stream []byte // sent again and again, until the server takes no more, or once
-			}{
-				{"the most swaps", false, false, requests(t, 2, swaps...)},
-				{"the most gets", true, false, requests(t, 12, gets...)},
-				{"the largest answers", false, false, requests(t, 2000, big, big, big)},
-				{"the largest puts", true, false, requests(t, 2, put, put, put)},
-				{"a frame but its last byte", true, true, append([]byte{0, 1, 0, 0}, make([]byte, wire.MaxFrame-1)...)},
-			} {
-				if attack.slow && !all {
-					continue
-				}
+	return swaps
+}
+
+// checkPeak makes sure that the most memory that a server ever had, in bytes, has not
+// gone up by more than limit MiB.
+func checkPeak(ctx context.Context, t *testing.T, s *servers, before, limit int64) {
+	t.Helper()
+	if before == 0 {
+		t.Skip("the peak of a process's memory is not known on this system")
+	}
+	more := (stats(ctx, t, s).PeakMemory - before) >> 20
+	t.Logf("the peak of the memory went up by %d MiB", more)
+	if more > limit {
+		t.Errorf("the peak of the memory went up by %d MiB, want %d at most", more, limit)
+	}
+}
+
+// In stage 2 every connection decodes, and then all wait for one lock, which is held
+// for a second at a time: what is decoded must not wait with them.
+func TestMemoryOfThoseWhoWait(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cfg := cluster.Default()
+	cfg.Server.Work.Time = time.Millisecond
+	h := attacked(ctx, t, cfg, "2")
+	s := h.running[0]
+	before := stats(ctx, t, s).PeakMemory
+	stream := requests(t, 2, mostSwaps()...)
+	for range attackers {
+		nc := greeted(t, s)
+		defer nc.Close()
+		nc.SetWriteDeadline(time.Now().Add(time.Minute))
+		if _, err := nc.Write(stream); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var heap int64
+	for still := 0; still < 20; still++ { // until nobody decodes any more
+		pause(ctx, 10*time.Millisecond)
+		now := stats(ctx, t, s)
+		if grown := now.Heap - heap; now.QueueWait.Count < attackers || grown > 256<<10 || grown < 0 {
+			still, heap = 0, now.Heap
+		}
+	}
+	checkPeak(ctx, t, s, before, 50)
+	h.running = nil // it would take minutes to answer them all
+	s.kill()
+}
+
+// The attacks one after the other, on each stage where more than one can attack:
+//
+//	LOCKSTEP_SLOW=1 go test ./bench -run MemoryUnderAttack -v
+func TestMemoryUnderAttack(t *testing.T) {
+	slow(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	big := wire.Op{Kind: wire.Get, Key: "big"}
+	put := wire.Op{Kind: wire.Put, Key: "put", Value: make([]byte, wire.MaxValue)}
+	for _, s := range attacked(ctx, t, cluster.Default(), "2", "3", "4").running {
+		cl, err := client.Dial(ctx, s.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		if _, err := cl.Put(ctx, "big", put.Value); err != nil {
+			t.Fatal(err)
+		}
+		before := stats(ctx, t, s).PeakMemory
+		for _, attack := range []struct {
+			name   string
+			once   bool
+			stream []byte // sent again and again, until the server takes no more, or once
+		}{
+			{"the most swaps", false, requests(t, 2, mostSwaps()...)},
+			{"the most gets", false, requests(t, 12, slices.Repeat([]wire.Op{{Kind: wire.Get, Key: "k"}}, wire.MaxOps)...)},
+			{"the largest answers", false, requests(t, 2000, big, big, big)},
+			{"the largest puts", false, requests(t, 2, put, put, put)},
+			{"a frame but its last byte", true, append([]byte{0, 1, 0, 0}, make([]byte, wire.MaxFrame-1)...)},
+		} {
+			t.Run(s.stage+"/"+attack.name, func(t *testing.T) {
 				var conns []net.Conn
-				for range connections {
+				for range attackers {
 					conns = append(conns, greeted(t, s))
 				}
-				var attackers sync.WaitGroup
+				var sent sync.WaitGroup
 				for _, nc := range conns {
-					attackers.Go(func() { neverRead(nc, attack.stream, attack.once) })
+					sent.Go(func() { neverRead(nc, attack.stream, attack.once) })
 				}
-				attackers.Wait()
+				sent.Wait()
 				for _, nc := range conns { // all have held what they could, at the same time
 					nc.Close()
 				}
 				for stats(ctx, t, s).Open > 1 { // cl
 					pause(ctx, 5*time.Millisecond)
 				}
-				t.Logf("%s: the peak went up by %d MiB", attack.name, (stats(ctx, t, s).PeakMemory-before)>>20)
-			}
-			if more := stats(ctx, t, s).PeakMemory - before; more > limit {
-				t.Errorf("the peak of the memory went up by %d MiB, want %d at most", more>>20, limit>>20)
-			}
-			if _, found, err := cl.Get(ctx, "big"); !found || err != nil {
-				t.Errorf("after the attack: %v, %v", found, err)
-			}
-		})
+				checkPeak(ctx, t, s, before, 100)
+			})
+		}
+		if _, found, err := cl.Get(ctx, "big"); !found || err != nil {
+			t.Errorf("%s after the attacks: %v, %v", s.stage, found, err)
+		}
 	}
 }
 
@@ -185,7 +220,7 @@ func TestLatencyUnderAttack(t *testing.T) {
 	cfg := cluster.Default()
 	cfg.Server.MaxConnections, cfg.Server.Workers = 4000, 2
 	cfg.Server.FrameTimeout, cfg.Server.WriteTimeout = time.Minute, time.Minute
-	for _, s := range attacked(ctx, t, cfg, "2", "3", "4") {
+	for _, s := range attacked(ctx, t, cfg, "2", "3", "4").running {
 		t.Run(s.stage, func(t *testing.T) {
 			cl, err := client.Dial(ctx, s.cfg)
 			if err != nil {
@@ -240,14 +275,14 @@ func attack(ctx context.Context, t *testing.T, s *servers) (end func()) {
 	get := wire.Op{Kind: wire.Get, Key: "big"}
 	conns[0].Write(requests(t, 1, wire.Op{Kind: wire.Put, Key: "big", Value: big}))
 	flood := requests(t, 2000, get, get, get)
-	var attackers sync.WaitGroup
+	var sending sync.WaitGroup
 	for _, nc := range conns[slow+idle:] {
-		attackers.Go(func() { neverRead(nc, flood, false) })
+		sending.Go(func() { neverRead(nc, flood, false) })
 	}
-	attackers.Wait()
+	sending.Wait()
 	frame := requests(t, 1, wire.Op{Kind: wire.Put, Key: "k", Value: big})
 	ctx, cancel := context.WithCancel(ctx)
-	attackers.Go(func() { // ends with ctx
+	sending.Go(func() { // ends with ctx
 		for i := 0; ctx.Err() == nil; i++ {
 			for _, nc := range conns[:slow] {
 				nc.Write(frame[i : i+1])
@@ -257,7 +292,7 @@ func attack(ctx context.Context, t *testing.T, s *servers) (end func()) {
 	})
 	return func() {
 		cancel()
-		attackers.Wait()
+		sending.Wait()
 		for _, nc := range conns {
 			nc.Close()
 		}
