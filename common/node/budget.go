@@ -18,14 +18,14 @@ const (
 // and waits for nobody who waits for some: it is taken before a request is decoded
 // and any lock taken, and given back before anything is sent.
 type budget struct {
-	turn sync.Mutex // who waits for memory holds it, so that nobody overtakes a large request
-	mu   sync.Mutex // guards free
-	more sync.Cond  // free has grown
+	turn chan struct{} // holds one: who waits for memory. Nobody overtakes a large request
+	mu   sync.Mutex    // guards free
+	more sync.Cond     // free has grown
 	free int
 }
 
 func newBudget(bytes int) *budget {
-	b := &budget{free: bytes}
+	b := &budget{turn: make(chan struct{}, 1), free: bytes}
 	b.more.L = &b.mu
 	return b
 }
@@ -35,8 +35,8 @@ func (b *budget) take(bytes int) {
 	if bytes <= smallRequest {
 		return
 	}
-	b.turn.Lock()
-	defer b.turn.Unlock()
+	b.turn <- struct{}{}
+	defer func() { <-b.turn }()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.free < bytes {
