@@ -232,27 +232,26 @@ type limiter struct {
 
 // Answer answers the requests that c has ready, in order, until MaxUnsent bytes
 // of answers wait for c.Flush: it decodes and validates each, makes sure that
-// this node owns its keys, has apply execute it, and encodes the results. A
+// this node owns its keys, has apply execute it, and encodes the results. A large
+// request waits, before it is decoded, until there is memory for it (see budget). A
 // panic inside apply is answered Failed, and goes no further.
 func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	n.Stats.QueueWait.Add(metrics.Now() - c.readyAt)
-	for more := true; more && c.Unsent() < wire.MaxUnsent; {
+	var request wire.Request
+	for c.Unsent() < wire.MaxUnsent {
 		cost := c.NextCost()
 		n.memory.take(cost)
-		more = n.answerNext(c, apply)
+		more := c.ReadRequest(&request)
+		if more {
+			response := n.answer(request.Ops, apply)
+			c.WriteResponse(&response)
+		}
+		request.Ops = nil // not kept while the next one waits for memory
 		n.memory.give(cost)
+		if !more {
+			return
+		}
 	}
-}
-
-// answerNext answers the next request that c has ready, and reports whether there was one.
-func (n *Node) answerNext(c *Conn, apply func([]wire.Op) []wire.Result) bool {
-	var request wire.Request
-	if !c.ReadRequest(&request) {
-		return false
-	}
-	response := n.answer(request.Ops, apply)
-	c.WriteResponse(&response)
-	return true
 }
 
 func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wire.Response) {
