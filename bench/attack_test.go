@@ -139,12 +139,14 @@ func TestMemoryOfThoseWhoWait(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var heap int64
-	for still := 0; still < 20; still++ { // until nobody decodes any more
+	for stats(ctx, t, s).QueueWait.Count < attackers { // until all have begun to be answered
 		pause(ctx, 10*time.Millisecond)
-		now := stats(ctx, t, s)
-		if grown := now.Heap - heap; now.QueueWait.Count < attackers || grown > 256<<10 || grown < 0 {
-			still, heap = 0, now.Heap
+	}
+	heap := int64(0)
+	for still, polls := 0, 0; still < 10 && polls < 50; still, polls = still+1, polls+1 { // and nobody decodes any more
+		pause(ctx, 10*time.Millisecond)
+		if now := stats(ctx, t, s).Heap; now < heap || now > heap+1<<20 {
+			still, heap = 0, now
 		}
 	}
 	checkPeak(ctx, t, s, before, 50)

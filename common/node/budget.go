@@ -4,13 +4,13 @@ import "sync"
 
 const (
 	// decodedMemory is how much memory, in bytes, large requests may take together
-	// while they are decoded, applied and their answers encoded. (One takes 288 KiB
-	// at most.) It is what keeps a stage whose connections all decode, and then wait for
-	// one lock, from holding them all.
+	// while they are decoded, applied and their answers encoded. The largest takes
+	// 288 KiB, so that a pool of 14 workers never waits for memory. A stage whose
+	// connections all decode, and then wait for one lock, would hold them all.
 	decodedMemory = 4 << 20
 
-	// smallRequest is what a request may take, in bytes, that need not ask: nearly
-	// all do.
+	// smallRequest is what a request may take, in bytes, that need not ask. Nearly
+	// all need not.
 	smallRequest = 4 << 10
 )
 
