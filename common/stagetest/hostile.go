@@ -26,7 +26,7 @@ func slow() bool { return os.Getenv("LOCKSTEP_SLOW") != "" }
 // its own: it ends, and everybody else is served as before.
 func testMutatedStreams(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
-	tries := 200
+	tries := 150
 	if slow() {
 		tries = 5000
 	}
