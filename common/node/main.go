@@ -19,10 +19,13 @@ import (
 
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // Main runs a stage as a process, from its flags to its exit code: 0 after a
-// drain, 1 after a failure or a drain that was cut short, 2 for wrong flags.
+// drain, 1 after a failure or a drain that was cut short, 2 for wrong flags. A log that
+// cannot be written is lost, and the server goes on; statistics that cannot be
+// written are a failure.
 func Main(serve Serve) {
 	os.Exit(Run(os.Args, os.Stdin, os.Stdout, os.Stderr, serve))
 }
@@ -59,8 +62,10 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	}
 
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, stopSignals()...)
 	defer signal.Stop(signals)
+	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more is no reason to die
+	defer signal.Reset(syscall.SIGPIPE)
 	var eof chan struct{} // nil: standard input does not matter
 	if opt.child {
 		eof = make(chan struct{})
@@ -83,15 +88,35 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage, opt.verbose)))
 	err = n.run(stage, service, control, serve, signals, eof)
 	err = errors.Join(err, profiled())
-	if s := n.Stats.Snapshot(); opt.verbose && n.served.Load() {
-		fmt.Fprintln(stdout, s.Detail())
-	} else if n.served.Load() {
-		fmt.Fprintln(stdout, s)
+	if n.served.Load() {
+		err = errors.Join(err, printStats(stdout, n.Stats.Snapshot(), opt.verbose))
 	}
 	if err != nil {
 		return complain(err)
 	}
 	return 0
+}
+
+func printStats(w io.Writer, s metrics.Snapshot, verbose bool) error {
+	text := s.String()
+	if verbose {
+		text = s.Detail()
+	}
+	if _, err := fmt.Fprintln(w, text); err != nil {
+		return fmt.Errorf("printing the statistics: %w", err)
+	}
+	return nil
+}
+
+// stopSignals are those that ask a server to stop: Ctrl-C, a kill, and a terminal that
+// was closed, unless whoever started the server said that it should outlive that
+// (nohup).
+func stopSignals() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // A usageError is a mistake in the command line.

@@ -2,6 +2,7 @@
 // this table promises, whatever goes on inside it. A stage's own test hands it
 // its serve function:
 //
+//	func TestMain(m *testing.M)    { stagetest.Main(m, serve) }
 //	func TestStage(t *testing.T) { stagetest.Run(t, serve) }
 //
 // Clients of the suite take turns where they must, so that a stage that serves
@@ -49,7 +50,9 @@ func Run(t *testing.T, serve node.Serve) {
 		{"NodeDown", testDown},
 		{"BusyMeansNotApplied", testBusy},
 		{"GarbageHarmsNobodyElse", testGarbage},
+		{"MutatedStreamsHarmNobodyElse", testMutatedStreams},
 		{"SlowSenderIsEnded", testSlowSender},
+		{"ClientThatNeverReadsIsEnded", testNeverReads},
 		{"IdleClientIsToldGoodbye", testIdle},
 		{"MaxConnections", testMaxConnections},
 		{"DrainAnswersWhatHasArrived", testDrain},
@@ -57,6 +60,9 @@ func Run(t *testing.T, serve node.Serve) {
 		{"ListenerThatFails", testListenerFails},
 		{"CutsAtEveryByte", testCuts},
 		{"AnswersThatDisappear", testHole},
+		{"Extremes", testExtremes},
+		{"DrainOfAProcess", testDrainOfAProcess},
+		{"StopInTheMiddleOfAnOperation", testStopInTheMiddle},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			defer watchdog(t, serve).Stop()

@@ -17,7 +17,7 @@ const (
 	maxBuffer   = frameHeader + MaxFrame
 
 	// MaxUnsent is how many bytes of answers a turn collects before it sends them.
-	MaxUnsent = 64 << 10
+	MaxUnsent = 32 << 10
 
 	// How long a stopping server waits for bytes that have arrived already, and
 	// how long a closing one reads on so that its last answers are not lost.
@@ -128,7 +128,7 @@ func (c *Conn) fill() {
 	case size == 0, len(c.in) == 0 && size > keptBuffer && !c.full:
 		c.in = make([]byte, 0, firstBuffer)
 	case c.full && size < maxBuffer:
-		c.in = append(make([]byte, 0, min(2*size, maxBuffer)), c.in...)
+		c.in = append(make([]byte, 0, min(4*size, maxBuffer)), c.in...)
 	}
 	sweep, ok := c.readDeadline()
 	if !ok {

@@ -40,6 +40,10 @@ func (op *Op) validate() error {
 	return nil
 }
 
+// opCost is what an operation takes, its bytes apart: an Op of 80 bytes, a Result of
+// 32, and what the allocator rounds up for its Key, Value and Old.
+const opCost = 160
+
 // ReadRequest takes the next request that has been received whole, and reports
 // whether there was one; it does not wait. A frame that is no valid request is
 // answered Invalid and ends the connection.
@@ -58,6 +62,21 @@ func (c *Conn) ReadRequest(r *Request) bool {
 		return false
 	}
 	return true
+}
+
+// NextCost is how much memory, in bytes, the next request takes at most while it is
+// answered, decoded and with its results; 0 if none has been received whole. It is
+// read off the frame, which stays where it is.
+func (c *Conn) NextCost() int {
+	if c.err != nil {
+		return 0
+	}
+	frame, _ := c.peek()
+	ops, err := codecs.request.check(frame)
+	if err != nil {
+		return 0 // nothing will be decoded
+	}
+	return 2*len(frame) + ops*opCost // gob copies the frame, too
 }
 
 // SkipRequest takes the next request unread, and reports whether there was one.
