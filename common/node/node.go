@@ -239,19 +239,15 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	begun := metrics.Now()
 	n.Stats.QueueWait.Add(begun - c.readyAt)
 	var request wire.Request
-	for c.Unsent() < wire.MaxUnsent {
+	for more := true; more && c.Unsent() < wire.MaxUnsent; {
 		cost := c.NextCost()
 		n.memory.take(cost)
-		more := c.ReadRequest(&request)
-		if more {
+		if more = c.ReadRequest(&request); more {
 			response := n.answer(request.Ops, apply)
 			c.WriteResponse(&response)
 		}
 		request.Ops = nil // not kept while the next one waits for memory
 		n.memory.give(cost)
-		if !more {
-			return
-		}
 	}
 	n.Stats.Turn.Add(metrics.Now() - begun)
 }

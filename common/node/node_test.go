@@ -440,8 +440,8 @@ func TestAnswer(t *testing.T) {
 		t.Errorf("%q applied in %d turns, want abcd in 1", applied, turns)
 	}
 	s := n.Stats.Snapshot()
-	if s.Requests != 3 || s.Ops != 4 || s.QueueWait.Count != 1 {
-		t.Errorf("counted %d requests, %d operations, %d turns, want 3, 4, 1", s.Requests, s.Ops, s.QueueWait.Count)
+	if s.Requests != 3 || s.Ops != 4 || s.QueueWait.Count != 1 || s.Turn.Count != 1 || s.Turn.Total <= 0 {
+		t.Errorf("counted %d requests, %d operations, %d turns begun, %+v ended, want 3, 4, 1, 1", s.Requests, s.Ops, s.QueueWait.Count, s.Turn)
 	}
 }
 

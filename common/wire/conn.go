@@ -17,7 +17,7 @@ const (
 	maxBuffer   = frameHeader + MaxFrame
 
 	// MaxUnsent is how many bytes of answers a turn collects before it sends them.
-	MaxUnsent = 32 << 10
+	MaxUnsent = 64 << 10
 
 	// How long a stopping server waits for bytes that have arrived already, and
 	// how long a closing one reads on so that its last answers are not lost.
