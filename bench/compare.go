@@ -13,6 +13,7 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 	fs.IntVar(&o.nodes, "nodes", 1, "node processes of each stage; in 1..16")
 	fs.IntVar(&o.rounds, "rounds", 6, "rounds of each stage, interleaved in random order; in 1..1000")
 	o.outFlags(fs)
+	o.ycsbFlag(fs)
 	o.cfg.WorkloadFlags(fs)
 	o.cfg.ServerFlags(fs)
 }

@@ -188,7 +188,7 @@ func (rep *Report) conditions() string {
 	if env.Shared {
 		machine += ", all shared by servers and client"
 	}
-	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %d bytes; seed %d%s. %s. CPU is a request's.",
+	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %v bytes; seed %d%s. %s. CPU is a request's.",
 		w.Connections, kept, loop, w.Mix, batch, count(int64(w.Keys)), w.Dist, w.Value, w.Seed, rep.servers(), machine)
 }
 
