@@ -70,7 +70,7 @@ func TestUtilizationLaw(t *testing.T) {
 func TestInvalid(t *testing.T) {
 	openLoop := func(slip, response time.Duration) *result {
 		r := closedLoop(8, 100, response)
-		r.late(slip)
+		record(&r.slip, slip)
 		return r
 	}
 	busy := func(server, client time.Duration) *result {

@@ -37,6 +37,7 @@ type connection struct {
 type asker interface {
 	Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error)
 	Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error)
+	Counts() client.Counts // of what was dialled and refused
 	Close() error
 }
 
@@ -128,6 +129,20 @@ func (c *connection) open(ctx context.Context) (asker, error) {
 		return dial(ctx, cfg)
 	}
 	return client.New(cfg), nil
+}
+
+// refusals counts the Busy answers to all connections that are kept.
+func (l *load) refusals() (n int64) {
+	for _, c := range l.conns {
+		select {
+		case <-c.greeted:
+			if c.client != nil {
+				n += c.client.Counts().Refusals
+			}
+		default:
+		}
+	}
+	return n
 }
 
 // close ends all connections, and waits for their goroutines.

@@ -84,10 +84,12 @@ type share struct {
 	Requests, OK, Misses, Mismatches, Unfinished, Wrong int64
 	FirstError, FirstWrong                              string
 	Errors                                              map[string]int64
+	Refusals                                            int64
+	Series                                              []int64
 	Latency                                             metrics.Histogram
-	Slip                                                *metrics.Histogram
+	Service, Slip, Connect                              *metrics.Histogram
 	Failed, Dur, ServerCPU, ClientCPU                   time.Duration
-	Held                                                float64
+	Nodes                                               []metrics.Snapshot
 }
 
 // pack makes a result small enough for a barrier's payload: the histograms of an hour
@@ -100,8 +102,9 @@ func (r *result) pack() ([]byte, error) {
 		Connections: r.connections, Starved: r.starved, NeverGreeted: r.neverGreeted,
 		Requests: r.requests, OK: r.ok, Misses: r.misses, Mismatches: r.mismatches,
 		Unfinished: r.unfinished, Wrong: r.wrong, Errors: r.errors,
-		Latency: r.latency, Slip: r.slip, Failed: r.failed,
-		Dur: r.dur, ServerCPU: r.serverCPU, ClientCPU: r.clientCPU, Held: r.held,
+		Refusals: r.refusals, Series: r.series,
+		Latency: r.latency, Service: r.service, Slip: r.slip, Connect: r.connect, Failed: r.failed,
+		Dur: r.dur, ServerCPU: r.serverCPU, ClientCPU: r.clientCPU, Nodes: r.nodes,
 	}
 	if r.firstError != nil {
 		s.FirstError = r.firstError.Error()
@@ -131,8 +134,9 @@ func unpack(payload []byte) (*result, error) {
 		connections: s.Connections, starved: s.Starved, neverGreeted: s.NeverGreeted,
 		requests: s.Requests, ok: s.OK, misses: s.Misses, mismatches: s.Mismatches,
 		unfinished: s.Unfinished, wrong: s.Wrong, errors: s.Errors,
-		latency: s.Latency, slip: s.Slip, failed: s.Failed,
-		dur: s.Dur, serverCPU: s.ServerCPU, clientCPU: s.ClientCPU, held: s.Held,
+		refusals: s.Refusals, series: s.Series,
+		latency: s.Latency, service: s.Service, slip: s.Slip, connect: s.Connect, failed: s.Failed,
+		dur: s.Dur, serverCPU: s.ServerCPU, clientCPU: s.ClientCPU, nodes: s.Nodes,
 	}
 	if s.FirstError != "" {
 		r.firstError = errors.New(s.FirstError)
@@ -151,7 +155,9 @@ func together(all []*result, local bool) *result {
 		sum.merge(r)
 		sum.dur = max(sum.dur, r.dur)
 		sum.serverCPU = max(sum.serverCPU, r.serverCPU)
-		sum.held = max(sum.held, r.held)
+		if sum.nodes == nil {
+			sum.nodes = r.nodes
+		}
 		if local {
 			sum.clientCPU += r.clientCPU
 		} else {

@@ -14,6 +14,7 @@ import (
 
 // A phase is a stretch of load, with all connections: the warm-up, or a round.
 type phase struct {
+	start time.Duration   // by metrics.Now
 	left  *atomic.Int64   // closed loop: requests left to do; nil: until over
 	pace  *pacer          // open loop; nil: a closed one
 	limit context.Context // at its end, requests under way are given up
@@ -38,7 +39,7 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 	defer giveUp()
 	over, end := context.WithCancel(limit)
 	defer end()
-	p := &phase{limit: limit, over: over, end: end}
+	p := &phase{start: start, limit: limit, over: over, end: end}
 	switch w := l.cfg.Workload; {
 	case w.Rate > 0:
 		if length == 0 {
@@ -55,6 +56,7 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 		defer time.AfterFunc(length+l.grace, giveUp).Stop()
 	}
 
+	refusals := l.refusals()
 	tallies := make([]tally, len(l.conns))
 	var workers sync.WaitGroup
 	for i, c := range l.conns {
@@ -64,7 +66,7 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 		}
 	}
 	workers.Wait()
-	sum := &result{dur: metrics.Now() - start}
+	sum := &result{dur: metrics.Now() - start, refusals: l.refusals() - refusals}
 	for i := range tallies {
 		t := &tallies[i]
 		if t.asked && t.requests == 0 && t.errors[client.ErrBusy.Error()] == 0 {
@@ -93,32 +95,33 @@ func (c *connection) work(p *phase, s *source, t *tally) {
 		return
 	}
 	for {
-		due, slip, ok := p.next()
+		due, sent, slip, ok := p.next()
 		if !ok {
 			return
 		}
-		c.request(p, s, due, slip, t)
+		c.request(p, s, due, sent, slip, t)
 	}
 }
 
-// next waits until a request is to be sent, and returns when it was due: in a
-// closed loop, now. Who finds the end ends the phase, for those that nobody greets.
-func (p *phase) next() (due, slip time.Duration, ok bool) {
+// next waits until a request is to be sent, and returns when it was due and when it
+// is sent: in a closed loop, both are now. Who finds the end ends the phase, for those that nobody greets.
+func (p *phase) next() (due, sent, slip time.Duration, ok bool) {
 	switch {
 	case p.over.Err() != nil, p.limit.Err() != nil: // over follows limit, a moment later
 	case p.pace != nil:
-		due, slip, ok = p.pace.next(p.over)
+		due, sent, slip, ok = p.pace.next(p.over)
 	default:
 		due, ok = metrics.Now(), p.left == nil || p.left.Add(-1) >= 0
+		sent = due
 	}
 	if !ok {
 		p.end()
 	}
-	return due, slip, ok
+	return due, sent, slip, ok
 }
 
 // request asks for the source's next request, and counts what came of it.
-func (c *connection) request(p *phase, s *source, due, slip time.Duration, t *tally) {
+func (c *connection) request(p *phase, s *source, due, sent, slip time.Duration, t *tally) {
 	ops := s.next()
 	var answers []wire.Result
 	cl, err := c.open(p.limit)
@@ -132,7 +135,7 @@ func (c *connection) request(p *phase, s *source, due, slip time.Duration, t *ta
 		}
 		answers, err = do(p.limit, ops...)
 	}
-	took := metrics.Now() - due
+	done := metrics.Now()
 	if errors.Is(err, client.ErrDown) {
 		defer pause(p.over, time.Millisecond) // or all that is counted is how fast it fails
 	}
@@ -141,18 +144,29 @@ func (c *connection) request(p *phase, s *source, due, slip time.Duration, t *ta
 	defer t.mu.Unlock()
 	t.asked = true
 	if p.pace != nil {
-		t.late(slip)
+		record(&t.slip, slip)
+	}
+	if c.client == nil && cl != nil {
+		counts := cl.Counts()
+		t.refusals += counts.Refusals
+		if err == nil {
+			record(&t.connect, counts.Dialing)
+		}
 	}
 	switch {
 	case err == nil:
 		t.requests++
-		t.latency.Record(took)
+		t.latency.Record(done - due)
+		if p.pace != nil {
+			record(&t.service, done-sent)
+		}
+		t.answered(len(ops), done-p.start)
 	case p.limit.Err() != nil:
 		t.unfinished++
 		return
 	default:
 		t.fail(errorKind(err), err)
-		t.failed += took
+		t.failed += done - due
 	}
 	if answers != nil { // of a request that failed, the parts that were answered
 		s.check(answers, &t.result)

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -18,8 +20,9 @@ import (
 // connections, and opens more.) A connection that is lost stays lost. Safe for
 // concurrent use.
 type pipeline struct {
-	cfg   cluster.Config
-	pipes []*pipe // by node
+	cfg     cluster.Config
+	pipes   []*pipe // by node
+	dialing time.Duration
 }
 
 // A pipe is the connection to one node. Answers come in the order of the requests.
@@ -27,6 +30,7 @@ type pipe struct {
 	nc     net.Conn      // to write to
 	limit  time.Duration // of one write
 	reader sync.WaitGroup
+	busy   atomic.Int64 // answers
 
 	mu      sync.Mutex            // guards what follows
 	unsent  []byte                // requests
@@ -39,6 +43,7 @@ type pipe struct {
 // waits to be greeted by each.
 func dialPipeline(ctx context.Context, cfg cluster.Config) (*pipeline, error) {
 	pl := &pipeline{cfg: cfg}
+	start := metrics.Now()
 	for i, node := range cfg.Nodes {
 		var conn *wire.Conn
 		nc, err := new(net.Dialer).DialContext(ctx, "tcp", node.Addr)
@@ -54,16 +59,26 @@ func dialPipeline(ctx context.Context, cfg cluster.Config) (*pipeline, error) {
 		p.reader.Go(func() { p.read(conn) }) // until the connection ends
 		pl.pipes = append(pl.pipes, p)
 	}
+	pl.dialing = metrics.Now() - start
 	return pl, nil
 }
 
-// Do, Once and Close are those of client.Client.
+// Do, Once, Counts and Close are those of client.Client; a connection that is lost stays
+// lost, so nothing is retried but what was Busy.
 func (pl *pipeline) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
 	return pl.do(ctx, ops, true)
 }
 
 func (pl *pipeline) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
 	return pl.do(ctx, ops, false)
+}
+
+func (pl *pipeline) Counts() client.Counts {
+	c := client.Counts{Dials: int64(len(pl.pipes)), Dialing: pl.dialing}
+	for _, p := range pl.pipes {
+		c.Refusals += p.busy.Load()
+	}
+	return c
 }
 
 func (pl *pipeline) Close() error {
@@ -124,7 +139,9 @@ func (p *pipe) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 				return r.Results, nil
 			case r.Code != wire.Busy:
 				return nil, fmt.Errorf("%v, with %d results for %d operations", r.Code, len(r.Results), len(ops))
-			case !insist:
+			}
+			p.busy.Add(1)
+			if !insist {
 				return nil, client.ErrBusy
 			}
 		case <-ctx.Done():

@@ -34,6 +34,7 @@ type Run struct {
 	Misses       int64            `json:"misses"`     // of ok: the key had no value
 	Mismatches   int64            `json:"mismatches"` // of ok: not done because of a failed compare
 	Errors       map[string]int64 `json:"errors"`     // requests that failed, by kind
+	Refusals     int64            `json:"refusals"`   // Busy answers, of requests that failed or were sent again
 	Unfinished   int64            `json:"unfinished"` // requests due or under way at the end
 	Wrong        int64            `json:"wrong"`      // answers that cannot be right
 	Connections  int              `json:"connections"`
@@ -41,16 +42,24 @@ type Run struct {
 	NeverGreeted int              `json:"never_greeted"` // of the starved
 	OpsPerSecond float64          `json:"ops_per_s"`
 	Latency      Latency          `json:"latency_ns"`                // of the requests answered
+	Service      *Latency         `json:"service_ns"`                // open loop: from when they were sent; null in a closed one: the same
 	Slip         *Latency         `json:"slip_ns"`                   // open loop: by how much the client was late; or null
+	Connect      *Latency         `json:"connect_ns"`                // a connection for each request: until it was greeted; or null
+	Where        *Where           `json:"where_ns"`                  // the time goes, in the mean; null: the servers did not say
 	ServerCPU    float64          `json:"server_cpu_ns_per_request"` // of the requests answered or failed; 0: not known
 	ClientCPU    float64          `json:"client_cpu_ns_per_request"`
 	InFlight     float64          `json:"in_flight"`    // throughput × mean response (Little's law)
 	ServerCores  float64          `json:"server_cores"` // throughput × CPU a request (utilization law)
 	ClientCores  float64          `json:"client_cores"`
+	Held         float64          `json:"lock_held"`          // the share of the round that a lock was held, 0 to 1
+	Outlier      bool             `json:"outlier"`            // its throughput lies far from the other rounds'; it counts all the same
 	Invalid      string           `json:"invalid,omitempty"`  // why the client was measured instead
 	Warnings     []string         `json:"warnings,omitempty"` // the laws that it breaks, and the like
 
-	Histogram *metrics.Histogram `json:"histogram"` // what Latency was read from
+	Series           []int64            `json:"ok_each_second"`    // operations answered, by second of the round
+	Nodes            []metrics.Snapshot `json:"nodes"`             // what each server counted in the round; null: not known
+	Histogram        *metrics.Histogram `json:"histogram"`         // what Latency was read from
+	ServiceHistogram *metrics.Histogram `json:"service_histogram"` // what Service was read from; or null
 }
 
 // Latency is what a histogram says of a kind of time.
@@ -107,21 +116,28 @@ func newRun(r *result) Run {
 	perRequest := func(cpu time.Duration) float64 { return float64(cpu) / float64(max(requests, 1)) }
 	run := Run{
 		Dur: r.dur, Requests: r.requests, OK: r.ok, Misses: r.misses, Mismatches: r.mismatches,
-		Errors: r.errors, Unfinished: r.unfinished, Wrong: r.wrong,
+		Errors: r.errors, Refusals: r.refusals, Unfinished: r.unfinished, Wrong: r.wrong,
 		Connections: r.connections, Starved: r.starved, NeverGreeted: r.neverGreeted,
 		OpsPerSecond: float64(r.ok) / max(r.dur, 1).Seconds(),
 		Latency:      newLatency(&r.latency), Histogram: &r.latency,
+		Service: latencyOf(r.service), ServiceHistogram: r.service, Slip: latencyOf(r.slip), Connect: latencyOf(r.connect),
+		Where: r.where(), Held: r.held(), Series: r.series, Nodes: r.nodes,
 		ServerCPU: perRequest(r.serverCPU), ClientCPU: perRequest(r.clientCPU),
 		InFlight: r.inFlight(), ServerCores: r.cores(r.serverCPU), ClientCores: r.cores(r.clientCPU),
 	}
 	if run.Errors == nil {
 		run.Errors = map[string]int64{}
 	}
-	if r.slip != nil {
-		slip := newLatency(r.slip)
-		run.Slip = &slip
-	}
 	return run
+}
+
+// latencyOf is newLatency, where there is a histogram.
+func latencyOf(h *metrics.Histogram) *Latency {
+	if h == nil {
+		return nil
+	}
+	l := newLatency(h)
+	return &l
 }
 
 func total(errors map[string]int64) (sum int64) {

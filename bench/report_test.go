@@ -160,7 +160,7 @@ func zero() float64 { return 0 }
 func TestReportVerdict(t *testing.T) {
 	rep := newReport(cluster.Default(), []string{"a"}, true)
 	late := testRound(100)
-	late.late(time.Second)
+	record(&late.slip, time.Second)
 	wrong := testRound(100)
 	wrong.foundWrong(errors.New("key-017: blue"))
 	for _, step := range []struct {

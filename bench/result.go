@@ -24,14 +24,19 @@ type result struct {
 	wrong      int64 // answers that cannot be right
 	firstWrong error
 
+	refusals int64   // Busy answers, whether the request was sent again or failed
+	series   []int64 // operations answered in each second of the round, by when their requests were
+
 	latency metrics.Histogram  // answered requests: from when one was due, or sent in a closed loop
+	service *metrics.Histogram // open loop: from when one was sent; nil in a closed one, where it is the same
 	slip    *metrics.Histogram // open loop: by how much the client itself was late; nil in a closed one
+	connect *metrics.Histogram // a connection for each request: until it was greeted, part of latency; else nil
 	failed  time.Duration      // closed loop: time spent in the requests that failed
 
 	// Of the round as a whole; merge leaves them alone.
 	dur                  time.Duration
-	serverCPU, clientCPU time.Duration // in dur; 0: not known
-	held                 float64       // the share of it that a lock of the servers was held; of the node with the most
+	serverCPU, clientCPU time.Duration      // in dur; 0: not known
+	nodes                []metrics.Snapshot // what each server counted in dur; nil: not known
 }
 
 // fail counts a request that failed.
@@ -42,12 +47,21 @@ func (r *result) fail(kind string, err error) {
 	r.errors[kind]++
 }
 
-// late counts the slip of a request of an open loop.
-func (r *result) late(slip time.Duration) {
-	if r.slip == nil {
-		r.slip = new(metrics.Histogram)
+// record counts d in the histogram at h, which is made where there is none yet.
+func record(h **metrics.Histogram, d time.Duration) {
+	if *h == nil {
+		*h = new(metrics.Histogram)
 	}
-	r.slip.Record(slip)
+	(*h).Record(d)
+}
+
+// answered counts operations that were answered at this time of the round.
+func (r *result) answered(ops int, at time.Duration) {
+	second := max(int(at/time.Second), 0)
+	for len(r.series) <= second {
+		r.series = append(r.series, 0)
+	}
+	r.series[second] += int64(ops)
 }
 
 // foundWrong counts an answer that cannot be right.
@@ -78,12 +92,24 @@ func (r *result) merge(o *result) {
 		}
 		r.errors[kind] += n
 	}
-	r.latency.Merge(&o.latency)
-	if o.slip != nil {
-		if r.slip == nil {
-			r.slip = new(metrics.Histogram)
-		}
-		r.slip.Merge(o.slip)
+	r.refusals += o.refusals
+	for second, n := range o.series {
+		r.answered(int(n), time.Duration(second)*time.Second)
 	}
+	r.latency.Merge(&o.latency)
+	merge(&r.service, o.service)
+	merge(&r.slip, o.slip)
+	merge(&r.connect, o.connect)
 	r.failed += o.failed
+}
+
+// merge adds o, if there is one, to the histogram at h.
+func merge(h **metrics.Histogram, o *metrics.Histogram) {
+	if o == nil {
+		return
+	}
+	if *h == nil {
+		*h = new(metrics.Histogram)
+	}
+	(*h).Merge(o)
 }

@@ -93,8 +93,8 @@ func (l *load) measured(ctx context.Context) (*result, error) {
 	}
 	for i := range after {
 		used := after[i].Sub(before[i])
+		r.nodes = append(r.nodes, used)
 		r.serverCPU += used.CPU
-		r.held = max(r.held, used.Held())
 	}
 	return r, nil
 }

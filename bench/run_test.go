@@ -14,6 +14,7 @@ import (
 
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // The workload of properties.json, shorter, on servers that run already.
@@ -123,11 +124,14 @@ func TestRunInterrupted(t *testing.T) {
 // adds and forgets.
 func TestPack(t *testing.T) {
 	r := &result{connections: 1, starved: 2, neverGreeted: 3, requests: 4, ok: 5, misses: 6, mismatches: 7, unfinished: 8,
-		failed: 9, dur: 10, serverCPU: 11, clientCPU: 12, held: 0.5}
+		refusals: 9, failed: 9, dur: 10, serverCPU: 11, clientCPU: 12, nodes: []metrics.Snapshot{{Requests: 13}}}
 	r.fail("other", errors.New("first"))
 	r.foundWrong(errors.New("wrong"))
 	r.latency.Record(time.Second)
-	r.late(time.Millisecond)
+	record(&r.service, time.Minute)
+	record(&r.slip, time.Millisecond)
+	record(&r.connect, time.Second)
+	r.answered(5, 2*time.Second)
 	fields := reflect.ValueOf(r).Elem()
 	for i := range fields.NumField() {
 		if fields.Field(i).IsZero() {
@@ -160,7 +164,8 @@ func TestPackFits(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range 200_000 { // from 30 µs to a minute
 		r.latency.Record(30 * time.Microsecond << rng.IntN(21) * time.Duration(1000+rng.IntN(1000)) / 1000)
-		r.late(time.Microsecond << rng.IntN(21) * time.Duration(1000+rng.IntN(1000)) / 1000)
+		record(&r.service, 30*time.Microsecond<<rng.IntN(21)*time.Duration(1000+rng.IntN(1000))/1000)
+		record(&r.slip, time.Microsecond<<rng.IntN(21)*time.Duration(1000+rng.IntN(1000))/1000)
 	}
 	payload, err := r.pack()
 	if err != nil || len(payload) > barrier.MaxPayload {
@@ -169,15 +174,16 @@ func TestPackFits(t *testing.T) {
 }
 
 func TestTogether(t *testing.T) {
+	saw := []metrics.Snapshot{{Requests: 30}, {Requests: 31}} // the same servers, each at a moment of its own
 	all := func() []*result {
 		return []*result{
-			{connections: 2, requests: 10, dur: 3, serverCPU: 5, clientCPU: 7, held: 0.1},
-			{connections: 4, requests: 20, dur: 2, serverCPU: 6, clientCPU: 8, held: 0.2},
+			{connections: 2, requests: 10, dur: 3, serverCPU: 5, clientCPU: 7, nodes: saw[:1]},
+			{connections: 4, requests: 20, dur: 2, serverCPU: 6, clientCPU: 8, nodes: saw[1:]},
 		}
 	}
 	for local, clientCPU := range map[bool]time.Duration{true: 15, false: 8} {
 		got := together(all(), local)
-		want := &result{connections: 6, requests: 30, dur: 3, serverCPU: 6, clientCPU: clientCPU, held: 0.2}
+		want := &result{connections: 6, requests: 30, dur: 3, serverCPU: 6, clientCPU: clientCPU, nodes: saw[:1]}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("local %v: together it is %+v, want %+v", local, newRun(got), newRun(want))
 		}

@@ -17,7 +17,7 @@ func TestFinish(t *testing.T) {
 	cancel()
 	right, wrong, late := testRound(100), testRound(100), testRound(100)
 	wrong.foundWrong(errors.New("key-017: blue"))
-	late.late(1e9)
+	record(&late.slip, 1e9)
 	died := errors.New("mine, node 0, died\nits last words:\n    panic: no")
 	for _, test := range []struct {
 		name    string

@@ -67,28 +67,29 @@ func newPacer(s *schedule, length time.Duration) *pacer {
 	return p
 }
 
-// next waits until a request is due, and returns when it was, by metrics.Now, and the
-// slip: by how much the client itself is late. That a connection was busy is not the
+// next waits until a request is due, and returns when it was, by metrics.Now, when it
+// is to be sent, which is now, and the slip: by how much the client itself is late. That a connection was busy is not the
 // client's fault: slip counts from when the request was due, or from the call of next
 // where that came later. It returns false when the schedule or ctx has ended.
-func (p *pacer) next(ctx context.Context) (due, slip time.Duration, ok bool) {
+func (p *pacer) next(ctx context.Context) (due, sent, slip time.Duration, ok bool) {
 	free := p.now()
 	var s *schedule
 	select {
 	case s = <-p.turn:
 	case <-ctx.Done():
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
 	defer func() { p.turn <- s }()
 	if s.due() >= p.end {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
 	due = p.start + s.due()
 	if !p.wait(ctx, due) {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
 	s.advance()
-	return due, p.now() - max(due, free), true
+	sent = p.now()
+	return due, sent, sent - max(due, free), true
 }
 
 // wait returns true when it is due, and false when ctx ends first.

@@ -79,12 +79,12 @@ func drive(ctx context.Context, p *pacer, workers int, service time.Duration) []
 	for range workers {
 		wg.Go(func() {
 			for {
-				due, slip, ok := p.next(ctx)
+				due, sent, slip, ok := p.next(ctx)
 				if !ok {
 					return
 				}
 				mu.Lock()
-				all = append(all, release{ms(due - p.start), ms(p.now() - p.start), ms(slip)})
+				all = append(all, release{ms(due - p.start), ms(sent - p.start), ms(slip)})
 				mu.Unlock()
 				if service > 0 {
 					<-time.After(service)
@@ -163,12 +163,12 @@ func TestPacerCancel(t *testing.T) {
 func TestPacerRealTime(t *testing.T) {
 	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond)
 	for i := range 40 {
-		due, slip, ok := p.next(t.Context())
-		if want := p.start + time.Duration(i)*500*time.Microsecond; !ok || due != want || slip < 0 || p.now() < due {
+		due, sent, slip, ok := p.next(t.Context())
+		if want := p.start + time.Duration(i)*500*time.Microsecond; !ok || due != want || slip < 0 || sent < due || p.now() < sent {
 			t.Fatalf("request %d: due %v, slip %v, %v at %v, want due %v", i, due, slip, ok, p.now(), want)
 		}
 	}
-	if _, _, ok := p.next(t.Context()); ok {
+	if _, _, _, ok := p.next(t.Context()); ok {
 		t.Error("a request after the schedule's end")
 	}
 }

@@ -49,7 +49,7 @@ func TestReportTextTroubles(t *testing.T) {
 	rep := newReport(cfg, []string{"servers"}, false)
 	rep.Env = Environment{Go: "go1.25", OS: "darwin", Arch: "arm64", CPUs: 8}
 	r := testRound(4000)
-	r.late(300 * time.Millisecond)
+	record(&r.slip, 300*time.Millisecond)
 	r.serverCPU, r.wrong, r.misses, r.mismatches = 0, 0, 12_345, 3
 	r.fail("busy", nil)
 	rep.add("servers", 1, r)

@@ -92,7 +92,7 @@ func noWork(ctx context.Context, h *house, cfg cluster.Config, line *progress) (
 	}
 	err = h.rounds(ctx, lastRounds, line, func(stage string, round int, r *result) error {
 		if stage == rep.stages[0] {
-			held = max(held, r.held)
+			held = max(held, r.held())
 		}
 		rep.add(stage, round, r)
 		return r.mustBeRight(stage)

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
@@ -45,10 +46,11 @@ var (
 
 // Counts is what a Client has counted since Dial.
 type Counts struct {
-	Dials    int64 // connections that were greeted
-	Retries  int64 // requests sent again
-	Refusals int64 // Busy answers
-	Unknown  int64 // requests whose outcome is unknown
+	Dials    int64         // connections that were greeted
+	Dialing  time.Duration // that took, in all, refused tries aside
+	Retries  int64         // requests sent again
+	Refusals int64         // Busy answers
+	Unknown  int64         // requests whose outcome is unknown
 }
 
 // A Client talks to all nodes of a cluster. Safe for concurrent use: calls share
@@ -64,7 +66,7 @@ type Client struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // dials and probes; they end when ctx does
 
-	dials, retries, refusals, unknown atomic.Int64
+	dials, dialing, retries, refusals, unknown atomic.Int64
 }
 
 // New returns a Client that connects to a node when it first needs to. cfg must be
@@ -219,7 +221,7 @@ func Stats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapsho
 
 // Counts returns what the Client has counted so far.
 func (cl *Client) Counts() Counts {
-	return Counts{cl.dials.Load(), cl.retries.Load(), cl.refusals.Load(), cl.unknown.Load()}
+	return Counts{cl.dials.Load(), time.Duration(cl.dialing.Load()), cl.retries.Load(), cl.refusals.Load(), cl.unknown.Load()}
 }
 
 // Close ends all connections, and calls in progress with ErrClosed: what is not

@@ -346,7 +346,11 @@ func TestOutcomes(t *testing.T) {
 						counts.Dials = 2
 					}
 				}
-				if got := cl.Counts(); got != counts {
+				got := cl.Counts()
+				if (got.Dialing > 0) != (got.Dials > 0) {
+					t.Errorf("%d connections took %v", got.Dials, got.Dialing)
+				}
+				if got.Dialing = 0; got != counts {
 					t.Errorf("counted %+v, want %+v", got, counts)
 				}
 				if applied, _ := s.count(); op.Kind.Writes() && applied > 1 {

@@ -247,6 +247,7 @@ func (p *peer) again(err error, probe *bool) bool {
 
 // connect makes one connection and waits to be greeted.
 func (p *peer) connect() (*conn, error) {
+	start := time.Now()
 	nc, err := p.cl.DialContext(p.cl.ctx, "tcp", p.addr)
 	if err != nil {
 		return nil, err
@@ -262,6 +263,7 @@ func (p *peer) connect() (*conn, error) {
 		return nil, err
 	}
 	p.cl.dials.Add(1)
+	p.cl.dialing.Add(int64(time.Since(start)))
 	return &conn{Conn: wc, unbind: context.AfterFunc(p.cl.ctx, wc.Stop)}, nil
 }
 

@@ -42,6 +42,7 @@ func (s Snapshot) Detail() string {
 	}
 	p.line("up", "%s, %s", short(s.Uptime), state)
 	p.line("waited", "%s for a worker, %s for locks, in all", short(s.QueueWait.Total), short(s.Locks.Waited))
+	p.line("turns", "%s in all, with decoding and encoding", short(s.Turn.Total))
 	p.line("table", "%s in the %s requests that were timed", short(s.Table.Total), count(s.Table.Count))
 	p.line("held", "%d locks, each about %.1f %% of the time", s.Watched, 100*s.Held())
 	for _, hot := range s.Hottest {

@@ -26,6 +26,7 @@ type Stats struct {
 	Panics      atomic.Int64 // recovered from, each inside a request
 
 	QueueWait Timer // from a turn's arrival in the queue until a worker takes it
+	Turn      Timer // from then until its answers are encoded: decoding, locks and table included
 	Table     Timer // in the table, from look-up to effect; a sample of the requests
 
 	mu     sync.Mutex // guards what follows
@@ -75,6 +76,7 @@ func (s *Stats) Snapshot() Snapshot {
 		Errors:      errors,
 		QueueWait:   s.QueueWait.Load(),
 		Table:       s.Table.Load(),
+		Turn:        s.Turn.Load(),
 		Watched:     len(locks),
 		Goroutines:  runtime.NumGoroutine(),
 		Heap:        int64(heap[0].Value.Uint64()),
@@ -111,6 +113,7 @@ type Snapshot struct {
 	Errors      map[string]int64 `json:"errors,omitempty"` // by kind
 	QueueWait   Timing           `json:"queue_wait"`
 	Table       Timing           `json:"table"`             // a sample of the requests
+	Turn        Timing           `json:"turn"`              // lock waits and table included
 	Watched     int              `json:"watched"`           // the number of locks
 	Locks       Contention       `json:"locks"`             // of all of them
 	Hottest     []Hot            `json:"hottest,omitempty"` // the most contended, at most 5
@@ -138,6 +141,7 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	s.Panics -= earlier.Panics
 	s.QueueWait = s.QueueWait.sub(earlier.QueueWait)
 	s.Table = s.Table.sub(earlier.Table)
+	s.Turn = s.Turn.sub(earlier.Turn)
 	s.Locks = s.Locks.sub(earlier.Locks)
 	s.CPU -= earlier.CPU
 	s.Errors = maps.Clone(s.Errors)

@@ -151,21 +151,21 @@ func TestSub(t *testing.T) {
 	earlier := Snapshot{
 		Serving: false, Uptime: 1, Connections: 1, Open: 1, Requests: 1, Ops: 1, Refusals: 1, Panics: 1,
 		Errors:    map[string]int64{"decode": 3, "idle": 1},
-		QueueWait: Timing{1, 1}, Table: Timing{1, 1}, Watched: 1, Locks: Contention{1, 1, 1},
+		QueueWait: Timing{1, 1}, Table: Timing{1, 1}, Turn: Timing{1, 1}, Watched: 1, Locks: Contention{1, 1, 1},
 		Hottest:    []Hot{{1, Contention{1, 1, 1}}},
 		Goroutines: 1, Heap: 1, PeakMemory: 1, CPU: 1,
 	}
 	later := Snapshot{
 		Serving: true, Uptime: 11, Connections: 12, Open: 13, Requests: 14, Ops: 15, Refusals: 16, Panics: 17,
 		Errors:    map[string]int64{"decode": 5, "idle": 1, "frame": 2},
-		QueueWait: Timing{18, 19}, Table: Timing{20, 21}, Watched: 22, Locks: Contention{23, 24, 25},
+		QueueWait: Timing{18, 19}, Table: Timing{20, 21}, Turn: Timing{33, 35}, Watched: 22, Locks: Contention{23, 24, 25},
 		Hottest:    []Hot{{2, Contention{26, 27, 28}}},
 		Goroutines: 29, Heap: 30, PeakMemory: 31, CPU: 32,
 	}
 	want := Snapshot{
 		Serving: true, Uptime: 10, Connections: 11, Open: 13, Requests: 13, Ops: 14, Refusals: 15, Panics: 16,
 		Errors:    map[string]int64{"decode": 2, "frame": 2},
-		QueueWait: Timing{17, 18}, Table: Timing{19, 20}, Watched: 22, Locks: Contention{22, 23, 24},
+		QueueWait: Timing{17, 18}, Table: Timing{19, 20}, Turn: Timing{32, 34}, Watched: 22, Locks: Contention{22, 23, 24},
 		Hottest:    []Hot{{2, Contention{26, 27, 28}}},
 		Goroutines: 29, Heap: 30, PeakMemory: 31, CPU: 31,
 	}
@@ -239,6 +239,7 @@ func ExampleSnapshot_Detail() {
 		Serving: true, Uptime: 4200 * time.Millisecond, Connections: 8, Requests: 12345, Ops: 12345,
 		Errors:    map[string]int64{"idle timeout": 2, "frame too large": 1},
 		QueueWait: Timing{12345, 150 * time.Millisecond},
+		Turn:      Timing{12345, 96 * time.Millisecond},
 		Table:     Timing{192, 211 * time.Microsecond},
 		Watched:   1024,
 		Locks:     Contention{12345, 123, 5600 * time.Microsecond},
@@ -255,6 +256,7 @@ func ExampleSnapshot_Detail() {
 	// memory      heap 4.0 MiB, peak 20.0 MiB; 12 goroutines
 	// up          4.2s, serving
 	// waited      150ms for a worker, 5.6ms for locks, in all
+	// turns       96ms in all, with decoding and encoding
 	// table       211µs in the 192 requests that were timed
 	// held        1024 locks, each about 0.0 % of the time
 	// hot bucket  17: 140 taken, 31 contended (22.1 %), mean wait then 45.2µs

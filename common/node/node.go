@@ -234,12 +234,14 @@ type limiter struct {
 // this node owns its keys, has apply execute it, and encodes the results. A
 // panic inside apply is answered Failed, and goes no further.
 func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
-	n.Stats.QueueWait.Add(metrics.Now() - c.readyAt)
+	begun := metrics.Now()
+	n.Stats.QueueWait.Add(begun - c.readyAt)
 	var request wire.Request
 	for c.Unsent() < wire.MaxUnsent && c.ReadRequest(&request) {
 		response := n.answer(request.Ops, apply)
 		c.WriteResponse(&response)
 	}
+	n.Stats.Turn.Add(metrics.Now() - begun)
 }
 
 func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wire.Response) {

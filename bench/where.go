@@ -1,0 +1,59 @@
+package main
+
+import "time"
+
+// Where says where the time of a request goes, in the mean: what the servers say of
+// themselves, and the rest. Each of them is 0 or more.
+type Where struct {
+	Queue time.Duration `json:"queue"` // for a worker
+	Lock  time.Duration `json:"lock"`  // for locks that others held
+	Table time.Duration `json:"table"` // in the table, work included; from a sample of the requests
+	Codec time.Duration `json:"codec"` // the rest of a turn: decoding, checking, encoding
+	Rest  time.Duration `json:"rest"`  // of the time from sent to answered: network, kernel, scheduling, the client
+}
+
+// where splits the time of the requests that the servers answered; nil where they
+// did not say. Of a request that went to several nodes, the time is that of a part.
+func (r *result) where() *Where {
+	var requests int64
+	var turn time.Duration
+	w := new(Where)
+	for _, n := range r.nodes {
+		requests += n.Requests
+		w.Queue += n.QueueWait.Total
+		w.Lock += n.Locks.Waited
+		w.Table += n.Table.Mean() * time.Duration(n.Requests)
+		turn += n.Turn.Total
+	}
+	if requests == 0 {
+		return nil
+	}
+	w.Codec = max(turn-w.Lock-w.Table, 0)
+	service := r.latency.Mean()
+	if r.service != nil {
+		service = r.service.Mean()
+	}
+	for _, part := range []*time.Duration{&w.Queue, &w.Lock, &w.Table, &w.Codec} {
+		*part /= time.Duration(requests)
+		service -= *part
+	}
+	w.Rest = max(service, 0)
+	return w
+}
+
+// held is the share of the round, from 0 to 1, that a lock of the servers was held; of
+// the node with the most.
+func (r *result) held() (share float64) {
+	for _, n := range r.nodes {
+		share = max(share, n.Held())
+	}
+	return share
+}
+
+// panics counts the requests that ended in a panic inside a server.
+func (r *result) panics() (n int64) {
+	for _, node := range r.nodes {
+		n += node.Panics
+	}
+	return n
+}
