@@ -25,6 +25,7 @@ type options struct {
 	stages   string
 	nodes    int
 	rounds   int
+	sweep    string // "": none
 	ycsb     string // "": the mix and the distribution of cfg
 	client   int
 	insecure bool

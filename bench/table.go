@@ -24,6 +24,9 @@ func (rep *Report) String() string {
 	if len(rep.Summary) == 0 {
 		return b.String() + "No round was measured.\n"
 	}
+	if rep.Sweep != nil {
+		return b.String() + rep.sweepText()
+	}
 	b.WriteString(wrap(rep.sentence(), columns) + "\n")
 	b.WriteString(grid(rep.throughput()))
 	b.WriteString(rep.Summary[0].OpsPerSecond.rule() + "\n\n")
