@@ -109,7 +109,7 @@ func (rep *Report) sweepTable() [][]string {
 		for _, stage := range rep.stages {
 			cells := []string{"-", "-"}
 			if s := rep.point(stage, point); s != nil {
-				cells = []string{rep.mark(s) + " " + three(s.OpsPerSecond.Median) + s.OpsPerSecond.spread(), span(s.Latency.P99)}
+				cells = []string{strings.TrimLeft(rep.mark(s)+" ", " ") + three(s.OpsPerSecond.Median) + s.OpsPerSecond.spread(), span(s.Latency.P99)}
 			}
 			row = append(row, cells[0])
 			if open {
@@ -188,7 +188,7 @@ func (rep *Report) figure() string {
 		stages = max(stages, len(stage))
 	}
 	stages = min(stages, 24)
-	width := columns - points - stages - len("  123 000")
+	width := columns - points - stages - len("   1 230 000")
 	var b strings.Builder
 	for _, point := range rep.Sweep.Points {
 		label := rep.figureLabel(point)
@@ -228,16 +228,20 @@ func (rep *Report) sweepTroubles(stage string) string {
 		}
 	}
 	text := stage + ": " + cmp.Or(strings.Join(parts, "; "), "no errors, no misses, nothing unfinished, nobody starved") + "."
-	rounds, first := 0, ""
+	rounds, warned, first := 0, 0, ""
 	for _, run := range rep.Runs {
-		if run.Stage == stage && len(run.Warnings) > 0 {
-			if rounds++; rounds == 1 {
+		if run.Stage != stage {
+			continue
+		}
+		rounds++
+		if len(run.Warnings) > 0 {
+			if warned++; warned == 1 {
 				first = fmt.Sprintf("%s, round %d: %s", rep.figureLabel(run.Point), run.Round, run.Warnings[0])
 			}
 		}
 	}
-	if rounds > 0 {
-		text += fmt.Sprintf(" Warning: %d rounds; %s.", rounds, first)
+	if warned > 0 {
+		text += fmt.Sprintf(" Warning: %d of %d rounds; %s.", warned, rounds, first)
 	}
 	return text
 }
