@@ -8,6 +8,7 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -17,6 +18,7 @@ type load struct {
 	cfg   cluster.Config
 	once  bool          // a request that is answered Busy is not tried again
 	grace time.Duration // how long the requests under way at the end may still take
+	clock clock
 
 	first uint64 // the number of the first connection
 	conns []*connection
@@ -54,7 +56,7 @@ const (
 // client at a time the others wait, and may starve. That nobody is greeted is an
 // error.
 func newLoad(ctx context.Context, cfg cluster.Config, work *workload, first int) (*load, error) {
-	l := &load{cfg: cfg, first: uint64(first), grace: defaultGrace}
+	l := &load{cfg: cfg, first: uint64(first), grace: defaultGrace, clock: clock{metrics.Now, metrics.Sleep}}
 	dialing, quit := context.WithCancel(ctx)
 	l.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)
