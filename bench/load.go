@@ -8,7 +8,6 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -56,7 +55,7 @@ const (
 // client at a time the others wait, and may starve. That nobody is greeted is an
 // error.
 func newLoad(ctx context.Context, cfg cluster.Config, work *workload, first int) (*load, error) {
-	l := &load{cfg: cfg, first: uint64(first), grace: defaultGrace, clock: clock{metrics.Now, metrics.Sleep}}
+	l := &load{cfg: cfg, first: uint64(first), grace: defaultGrace, clock: realClock()}
 	dialing, quit := context.WithCancel(ctx)
 	l.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)

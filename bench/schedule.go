@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"lockstep/common/metrics"
 )
 
 // A schedule is when the requests of an open loop are due: offsets from its start,
@@ -61,6 +63,8 @@ type clock struct {
 	now   func() time.Duration
 	sleep func(time.Duration) // may take longer
 }
+
+func realClock() clock { return clock{metrics.Now, metrics.Sleep} }
 
 // newPacer returns a pacer that hands out what is due within length from now on.
 func newPacer(s *schedule, length time.Duration, c clock) *pacer {

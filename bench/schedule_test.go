@@ -8,8 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"lockstep/common/metrics"
 )
 
 func TestConstantSchedule(t *testing.T) {
@@ -168,7 +166,7 @@ func TestPacerCancel(t *testing.T) {
 
 // With the system's own clock: never early, and each due time once.
 func TestPacerRealTime(t *testing.T) {
-	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond, clock{metrics.Now, metrics.Sleep})
+	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond, realClock())
 	for i := range 40 {
 		due, sent, slip, ok := p.next(t.Context())
 		if want := p.start + time.Duration(i)*500*time.Microsecond; !ok || due != want || slip < 0 || sent < due || p.now() < sent {
