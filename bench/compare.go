@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"slices"
 	"strings"
 	"time"
 )
@@ -13,6 +14,9 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 	fs.IntVar(&o.nodes, "nodes", 1, "node processes of each stage; in 1..16")
 	o.sweepFlag(fs)
 	fs.IntVar(&o.rounds, "rounds", 6, "rounds of each stage, interleaved in random order; in 1..1000")
+	fs.BoolVar(&o.quick, "quick", false, "3 rounds of 0.5 s: a range in place of an interval, and no verdict")
+	fs.BoolVar(&o.aa, "aa", false, "run the first stage twice, under two names: what differs between them is the noise floor")
+	fs.BoolVar(&o.once, "noretry", false, "a request that is answered Busy has failed, and is not sent again")
 	o.outFlags(fs)
 	o.ycsbFlag(fs)
 	o.cfg.WorkloadFlags(fs)
@@ -21,7 +25,11 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 
 // compareRound is the length of a round where neither a duration nor a number of
 // operations is asked for.
-const compareRound = 2 * time.Second
+const (
+	compareRound = 2 * time.Second
+	quickRound   = 500 * time.Millisecond
+	quickRounds  = 3
+)
 
 // compare builds and starts stages, and measures them in interleaved rounds.
 func compare(ctx context.Context, o *options) error {
@@ -35,8 +43,14 @@ func compare(ctx context.Context, o *options) error {
 	if err != nil {
 		return usageErrorf("-sweep: %w", err)
 	}
+	if o.quick && !o.given["rounds"] {
+		o.rounds = quickRounds
+	}
 	if o.cfg.Workload.Duration == 0 && !o.given["ops"] {
 		o.cfg.Workload.Duration = compareRound
+		if o.quick {
+			o.cfg.Workload.Duration = quickRound
+		}
 	}
 	if _, err := newWorkload(o.cfg.Workload); err != nil {
 		return usageErrorf("%w", err)
@@ -47,8 +61,11 @@ func compare(ctx context.Context, o *options) error {
 	} else if err != nil {
 		return err
 	}
+	if o.aa {
+		dirs = slices.Insert(dirs, 1, dirs[0])
+	}
 	rep := newReport(o.cfg, nil, true)
-	rep.nodes, rep.Sweep = o.nodes, sw
+	rep.nodes, rep.aa, rep.Sweep = o.nodes, o.aa, sw
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
@@ -70,6 +87,7 @@ func (o *options) contest(ctx context.Context, dirs []string, rep *Report, line 
 			err = e
 		}
 	}()
+	h.once = o.once
 	for _, p := range h.programs {
 		rep.stages = append(rep.stages, p.name)
 	}

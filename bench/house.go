@@ -17,6 +17,7 @@ type house struct {
 	programs []program
 	running  []*servers // in the order in which they were started
 
+	once     bool                          // see workload
 	addrs    func(n int) ([]string, error) // finds free ones
 	patience time.Duration                 // how long servers may take to serve, and to stop after drain_timeout
 }

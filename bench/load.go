@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -18,6 +19,8 @@ type load struct {
 	once  bool          // a request that is answered Busy is not tried again
 	grace time.Duration // how long the requests under way at the end may still take
 	clock clock
+
+	patience time.Duration // with servers that answer nobody, where only the number of operations ends a load
 
 	first uint64 // the number of the first connection
 	conns []*connection
@@ -48,14 +51,17 @@ const (
 	// Connections that are not greeted while no other is for this long, are waited
 	// for no longer.
 	nobodyElse = 250 * time.Millisecond
+	patience   = 20 * time.Second // for one request, the work that was asked for aside: a server that is stuck says so before
 )
+
+var errNoAnswer = errors.New("no answer")
 
 // newLoad connects, with connections that are numbered from first. It returns when
 // all are greeted, or when for a while none has been: on a server that takes one
 // client at a time the others wait, and may starve. That nobody is greeted is an
 // error.
 func newLoad(ctx context.Context, cfg cluster.Config, work *workload, first int) (*load, error) {
-	l := &load{cfg: cfg, first: uint64(first), grace: defaultGrace, clock: realClock()}
+	l := &load{cfg: cfg, once: work.once, first: uint64(first), grace: defaultGrace, patience: patience, clock: realClock()}
 	dialing, quit := context.WithCancel(ctx)
 	l.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)
@@ -167,7 +173,13 @@ func preload(ctx context.Context, cfg cluster.Config, work *workload) error {
 	}
 	defer cl.Close()
 	for ops := range work.preload {
-		results, err := cl.Do(ctx, ops...)
+		limit := patience + time.Duration(len(ops))*cfg.Server.Work.Time
+		doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", errNoAnswer, limit))
+		results, err := cl.Do(doing, ops...)
+		if err != nil && doing.Err() != nil {
+			err = context.Cause(doing)
+		}
+		cancel()
 		if err != nil {
 			return fmt.Errorf("storing the keys: %w", err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
@@ -40,14 +41,8 @@ func newTestLoad(t *testing.T, cfg cluster.Config) *load {
 func noneLeft(t *testing.T) {
 	t.Helper()
 	var left []string
-	stacks := make([]byte, 1<<20)
 	for range 300 { // one that has told its WaitGroup may need a moment to be gone
-		left = nil
-		for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-			if strings.Contains(stack, "lockstep/common/client.") || strings.Contains(stack, "bench.(*pipe).") || strings.Contains(stack, "bench.(*connection).") {
-				left = append(left, stack)
-			}
-		}
+		left = metrics.Stacks("lockstep/common/client.", "bench.(*pipe).", "bench.(*connection).")
 		if left == nil {
 			return
 		}
@@ -239,6 +234,28 @@ func TestLoadCancelled(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Servers that answer nobody any more do not hold up a load that only the number of
+// its operations would end.
+func TestLoadStuck(t *testing.T) {
+	g := newGate()
+	var turns atomic.Int64
+	cfg, _ := here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := locked(n)
+		return serveAll(ctx, ln, n, func(c *node.Conn) {
+			if turns.Add(1) > 100 {
+				g.wait()
+			}
+			n.Answer(c, apply)
+		})
+	})
+	t.Cleanup(func() { close(g.open) })
+	l := newTestLoad(t, cfg)
+	l.patience = 50 * time.Millisecond
+	if r := l.run(t.Context(), 0, 1000); r.requests != 100 || r.unfinished != 8 {
+		t.Errorf("%d answered, %d unfinished, want 100 and 8", r.requests, r.unfinished)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -204,19 +205,30 @@ func TestUsage(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	for args, want := range map[string]string{
-		"help":        "bench put KEY VALUE",
-		"-h":          "bench put KEY VALUE",
-		"help config": "workload.depth",
-		"compare -h":  "-stages paths",
-		"get -h":      "bench get KEY: print a value.",
+		"help":            "bench put KEY VALUE",
+		"-h":              "bench put KEY VALUE",
+		"help config":     "workload.depth",
+		"compare -h":      "-stages paths",
+		"get -h":          "bench get [flags] KEY: print a value.",
+		"help get":        "bench get [flags] KEY: print a value.",
+		"help all":        "-write_timeout",
+		"help run":        "more flags: bench help all.",
+		"help statistics": "no difference shown",
 	} {
 		code, stdout, stderr := bench(t, strings.Fields(args)...)
 		if code != 0 || !strings.Contains(stdout, want) || stderr != "" {
 			t.Errorf("bench %s: exit code %d, stderr %q, want 0, and %q in\n%s", args, code, stderr, want, stdout)
 		}
 	}
-	_, list, _ := bench(t, "help")
-	checkWidth(t, list, columns+4)
+	for _, topic := range []string{"", "compare", "all", "statistics"} {
+		_, text, _ := bench(t, strings.Fields("help "+topic)...)
+		checkWidth(t, text, columns)
+	}
+	for _, name := range usual {
+		if !slices.ContainsFunc(commands, func(c command) bool { return c.flags != nil && c.flagSet().Lookup(name) != nil }) {
+			t.Errorf("no command has the usual flag -%s", name)
+		}
+	}
 }
 
 func TestStageDirs(t *testing.T) {

@@ -51,6 +51,11 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 	default:
 		p.left = new(atomic.Int64)
 		p.left.Store(int64((ops + w.Batch - 1) / w.Batch))
+		watching, watched := context.WithCancel(limit)
+		var watch sync.WaitGroup
+		defer watch.Wait()
+		defer watched()
+		watch.Go(func() { l.giveUpStuck(watching, p.left, giveUp) }) // ends with watching
 	}
 	if length > 0 {
 		defer time.AfterFunc(length+l.grace, giveUp).Stop()
@@ -78,6 +83,16 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 		sum.unfinished += p.pace.unsent()
 	}
 	return sum
+}
+
+// giveUpStuck ends a load of so many operations when no connection has taken one of
+// those that are left for so long that their servers must be stuck.
+func (l *load) giveUpStuck(ctx context.Context, left *atomic.Int64, giveUp func()) {
+	limit := l.patience + time.Duration(l.cfg.Workload.Batch)*l.cfg.Server.Work.Time
+	for last := int64(0); ctx.Err() == nil && left.Load() != last; pause(ctx, limit) {
+		last = left.Load()
+	}
+	giveUp()
 }
 
 // work is the request loop: it keeps one request of the connection in flight.

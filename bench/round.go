@@ -22,8 +22,9 @@ func (h *house) rounds(ctx context.Context, n int, line *progress, add func(stag
 		if works[i], err = newWorkload(s.cfg.Workload); err != nil {
 			return err
 		}
+		works[i].once = h.once
 		if err := preload(ctx, s.cfg, works[i]); err != nil {
-			return reason(ctx, fmt.Errorf("%s: %w", s.stage, err))
+			return reason(ctx, fmt.Errorf("%s: %w%s", s.stage, err, s.lastWords(err)))
 		}
 	}
 	w := h.running[0].cfg.Workload
@@ -38,7 +39,7 @@ func (h *house) rounds(ctx context.Context, n int, line *progress, add func(stag
 			}
 			r, err := measure(ctx, s.cfg, works[i], 0)
 			if err != nil {
-				return reason(ctx, fmt.Errorf("%s: %w", s.stage, err))
+				return reason(ctx, fmt.Errorf("%s: %w%s", s.stage, err, s.lastWords(err)))
 			}
 			if err := add(s.stage, round, r); err != nil {
 				return err
@@ -86,6 +87,9 @@ func (l *load) measured(ctx context.Context) (*result, error) {
 	r.clientCPU = clientCPU() - mine
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
+	}
+	if r.unfinished > 0 && l.cfg.Workload.Duration == 0 && l.cfg.Workload.Rate == 0 {
+		return r, fmt.Errorf("%w to %d requests: are the servers stuck?", errNoAnswer, r.unfinished)
 	}
 	after, err := statsOf(ctx, l.cfg)
 	if err != nil {

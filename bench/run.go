@@ -11,6 +11,7 @@ func runFlags(o *options, fs *flag.FlagSet) {
 	fs.IntVar(&o.rounds, "rounds", 1, "rounds of the workload; in 1..1000")
 	fs.IntVar(&o.client, "client", -1, "this process's `number` in clients, from 0, where properties.json has several: they start together")
 	fs.BoolVar(&o.insecure, "insecure", false, "meet the other clients off loopback without a secret")
+	fs.BoolVar(&o.once, "noretry", false, "a request that is answered Busy has failed, and is not sent again")
 	o.outFlags(fs)
 	o.ycsbFlag(fs)
 	o.cfg.WorkloadFlags(fs)
@@ -32,6 +33,7 @@ func runWorkload(ctx context.Context, o *options) error {
 	if err != nil {
 		return usageErrorf("%w", err)
 	}
+	work.once = o.once
 	stats, err := statsOf(ctx, o.cfg)
 	if err != nil {
 		return o.advise(err)

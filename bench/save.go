@@ -32,6 +32,9 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 		rep.Verdict = "wrong data: " + err.Error()
 	}
 	wrong := strings.HasPrefix(rep.Verdict, "wrong data")
+	if missed := o.goals.missed(rep.Summary); err == nil && rep.Verdict == "ok" && missed != "" {
+		rep.Verdict = "goal missed: " + missed
+	}
 	switch {
 	case err == nil, wrong:
 	case ctx.Err() != nil:
@@ -50,10 +53,14 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 	switch {
 	case wrong && code.code == 0:
 		return codeError{exitWrongData, errors.Join(errors.New(rep.Verdict), err)}
-	case err == nil && strings.HasPrefix(rep.Verdict, "invalid"):
+	case err != nil || rep.Verdict == "ok":
+		return err
+	case strings.HasPrefix(rep.Verdict, "invalid"):
 		return codeError{exitInvalid, errors.New(rep.Verdict)}
+	case strings.HasPrefix(rep.Verdict, "goal missed"):
+		return codeError{exitMissed, errors.New(rep.Verdict)}
 	}
-	return err
+	return errors.New(rep.Verdict)
 }
 
 var errNotSaved = errors.New("the report was not saved")

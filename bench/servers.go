@@ -148,6 +148,16 @@ func (s *servers) died(i int) error {
 	return fmt.Errorf("%s, node %d, %w (%s)\nits last words:\n%s", s.stage, i, errDied, how, s.procs[i].said)
 }
 
+// lastWords is what the servers said last, if err is that no answer came.
+func (s *servers) lastWords(err error) (text string) {
+	if errors.Is(err, errNoAnswer) {
+		for i, p := range s.procs {
+			text += fmt.Sprintf("\nthe last words of node %d:\n%s", i, p.said)
+		}
+	}
+	return text
+}
+
 // stop asks the servers to drain, and waits until they have. What does not end by
 // itself is killed.
 func (s *servers) stop() error {

@@ -200,7 +200,7 @@ func (h *house) sweep(ctx context.Context, sw *Sweep, nodes, n int, line *progre
 			}
 			var r *result
 			err := h.with(ctx, p, cfg, nodes, func(ctx context.Context, cfg cluster.Config) (err error) {
-				r, err = measureNew(ctx, cfg)
+				r, err = h.measureNew(ctx, cfg)
 				return err
 			})
 			if err != nil {
@@ -215,11 +215,12 @@ func (h *house) sweep(ctx context.Context, sw *Sweep, nodes, n int, line *progre
 }
 
 // measureNew is measure on servers that have no keys yet.
-func measureNew(ctx context.Context, cfg cluster.Config) (*result, error) {
+func (h *house) measureNew(ctx context.Context, cfg cluster.Config) (*result, error) {
 	work, err := newWorkload(cfg.Workload)
 	if err != nil {
 		return nil, err
 	}
+	work.once = h.once
 	if err := preload(ctx, cfg, work); err != nil {
 		return nil, err
 	}

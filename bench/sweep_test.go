@@ -197,7 +197,7 @@ func testSweep(t *testing.T, text string, ops func(stage, point, round int) int6
 	}
 	rep := newReport(cluster.Default(), []string{"one", "another"}, true)
 	rep.Sweep = sw
-	rep.Env = Environment{Go: "go1.25", OS: "linux", Arch: "amd64", CPUs: 2, Shared: true}
+	rep.Env = Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, Shared: true}
 	for round := 1; round <= 3; round++ {
 		for i, point := range sw.Points {
 			for j, stage := range rep.stages {
@@ -315,7 +315,7 @@ func TestSweepLaws(t *testing.T) {
 // A batch of a rate is so many operations.
 func TestSweepDue(t *testing.T) {
 	cfg := cluster.Default()
-	cfg.Workload.Rate = 100
+	cfg.Workload.Rate = 200
 	sw, err := parseSweep("batch=1,8", cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -323,7 +323,7 @@ func TestSweepDue(t *testing.T) {
 	rep := newReport(cfg, []string{"one"}, true)
 	rep.Sweep = sw
 	rep.addAt("8", "one", 1, testRound(100))
-	if got := rep.due("8"); got != 800 || !rep.saturated(&rep.Summary[0]) {
-		t.Errorf("%v operations a second are due, want 800, of which 100 are too few", got)
+	if got := rep.due("8"); got != 1600 || !rep.saturated(&rep.Summary[0]) {
+		t.Errorf("%v operations a second are due, want 1600, in 200 requests, of which 100 are too few", got)
 	}
 }

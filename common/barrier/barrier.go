@@ -52,7 +52,7 @@ import (
 )
 
 // MaxPayload is the most that a process can bring to a round, in bytes.
-const MaxPayload = 32 << 10
+const MaxPayload = 48 << 10
 
 const (
 	minPause    = time.Millisecond       // between two questions to a peer, doubling

@@ -507,8 +507,8 @@ func TestPayload(t *testing.T) {
 		b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 2)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := b0.Wait(ctx, make([]byte, MaxPayload+1)); err == nil || !strings.Contains(err.Error(), "32769") {
-			t.Errorf("Wait with MaxPayload + 1 bytes: %v, want an error that says 32769", err)
+		if _, err := b0.Wait(ctx, make([]byte, MaxPayload+1)); err == nil || !strings.Contains(err.Error(), "49153") {
+			t.Errorf("Wait with MaxPayload + 1 bytes: %v, want an error that says 49153", err)
 		}
 		// 0 passes while 1 cannot ask it, and then spoils all that it was given.
 		n.links(syscall.EHOSTUNREACH, "0>1")

@@ -45,7 +45,7 @@ func (c *Config) properties() []property {
 		{"server.write_timeout", span(&s.WriteTimeout, time.Millisecond, time.Hour), "how long a client may take to read answers"},
 		{"server.drain_timeout", span(&s.DrainTimeout, time.Millisecond, time.Hour), "how long a server may take to stop"},
 
-		{"workload.connections", whole(&w.Connections, 1, 100_000), "connections of a client process (also -c)"},
+		{"workload.connections", whole(&w.Connections, 1, 100_000), "connections of a client process"},
 		{"workload.ops", whole(&w.Ops, 1, 1_000_000_000), "operations in all, shared by the connections"},
 		{"workload.keys", whole(&w.Keys, 1, 100_000_000), "different keys"},
 		{"workload.value", size(&w.Value), "bytes in a value, or a range, from which each value draws"},
@@ -135,10 +135,12 @@ func (c *Config) flags(fs *flag.FlagSet, section string) {
 		if !ok || strings.Contains(name, ".") {
 			continue
 		}
-		fs.Var(p, name, p.doc+"; "+p.allowed)
+		usage := p.doc + "; " + p.allowed
 		if name == "connections" {
-			fs.Var(p, "c", "the same as -connections")
+			fs.Var(p, "c", usage)
+			usage = "the same as -c"
 		}
+		fs.Var(p, name, usage)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -176,6 +177,11 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 		n.served.Store(true)
 		n.Stats.Serving.Store(true)
 		defer n.Stats.Serving.Store(false)
+		var watch sync.WaitGroup
+		defer watch.Wait()
+		serving, over := context.WithCancel(ctx)
+		defer over()
+		watch.Go(func() { n.watchStuck(serving) }) // ends with serving
 		n.Log.Info(fmt.Sprintf("serving on %s, control on %s; Ctrl-C stops", service.Addr(), control.Addr()))
 		served <- serve(ctx, service, n)
 	}()

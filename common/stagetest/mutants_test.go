@@ -179,7 +179,7 @@ func (m mutant) run(t *testing.T) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-overlay", overlay}, strings.Fields(m.check)...)...)
 	cmd.Dir = root
-	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=")
+	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=", "GOMAXPROCS=4") // a race needs two at once
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		t.Fatalf("survives go test %s", m.check)
