@@ -15,7 +15,7 @@ func TestCeiling(t *testing.T) {
 		func(w *cluster.Workload) { w.Batch, w.Value = 16, cluster.Size{Min: 16, Max: 1024} },
 		func(w *cluster.Workload) {
 			w.Mix, w.Keys, w.Dist = cluster.Mix{Get: 25, Put: 25, Delete: 25, CAS: 25}, 100_000_000, "zipf:0.99"
-			w.Rate, w.Depth, w.Connections = 10, 64, 1000 // none of which it has to do with
+			w.Rate, w.Depth, w.Connections = 200, 64, 1000 // none of which it has to do with
 		},
 	} {
 		w := cluster.Default().Workload
