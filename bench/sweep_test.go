@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"lockstep/common/cluster"
+	"lockstep/common/node"
 )
 
 func TestParseSweep(t *testing.T) {
@@ -308,6 +311,31 @@ func TestSweepLaws(t *testing.T) {
 	for _, run := range rep.Runs {
 		if broken := len(run.Warnings) > 0; broken != (run.Point == "2") {
 			t.Errorf("8 requests in flight on 8 connections, at depth=%s: warnings %q", run.Point, run.Warnings)
+		}
+	}
+}
+
+// With -noretry a point has the refusals that its servers had.
+func TestSweepNoRetry(t *testing.T) {
+	var turns atomic.Int64
+	cfg, _ := startCluster(t, 1, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := locked(n)
+		return serveAll(ctx, ln, n, func(c *node.Conn) {
+			if turns.Add(1)%5 == 0 {
+				n.Refuse(c)
+			} else {
+				n.Answer(c, apply)
+			}
+		})
+	})
+	cfg.Workload.Duration = 50 * time.Millisecond
+	for _, once := range []bool{false, true} {
+		r, err := (&house{once: once}).measureNew(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (r.busy() > 0) != once || r.refusals == 0 || r.requests == 0 {
+			t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", once, r.busy(), r.refusals)
 		}
 	}
 }
