@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"lockstep/common/client"
@@ -315,4 +316,17 @@ func TestErrorKind(t *testing.T) {
 			t.Errorf("%v is of the kind %q, want %q", err, got, want)
 		}
 	}
+}
+
+// The last operations of a load may be under way when the watch for stuck servers
+// begins: then they have as long as all others.
+func TestGiveUpStuckIsPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var none atomic.Int64
+		newKnownLoad(t, nil, func(*cluster.Workload) {}).giveUpStuck(t.Context(), &none, func() {})
+		if took := time.Since(began); took < patience {
+			t.Errorf("given up after %v, want %v", took, patience)
+		}
+	})
 }

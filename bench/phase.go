@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,7 +90,7 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 // those that are left for so long that their servers must be stuck.
 func (l *load) giveUpStuck(ctx context.Context, left *atomic.Int64, giveUp func()) {
 	limit := l.patience + time.Duration(l.cfg.Workload.Batch)*l.cfg.Server.Work.Time
-	for last := int64(0); ctx.Err() == nil && left.Load() != last; pause(ctx, limit) {
+	for last := int64(math.MaxInt64); ctx.Err() == nil && left.Load() != last; pause(ctx, limit) {
 		last = left.Load()
 	}
 	giveUp()
