@@ -12,11 +12,13 @@ import (
 func compareFlags(o *options, fs *flag.FlagSet) {
 	fs.StringVar(&o.stages, "stages", "1,2,3,4", "what to compare, the others with the first: numbers, directory names or `paths`")
 	fs.IntVar(&o.nodes, "nodes", 1, "node processes of each stage; in 1..16")
+	o.sweepFlag(fs)
 	fs.IntVar(&o.rounds, "rounds", 6, "rounds of each stage, interleaved in random order; in 1..1000")
 	fs.BoolVar(&o.quick, "quick", false, "3 rounds of 0.5 s: a range in place of an interval, and no verdict")
 	fs.BoolVar(&o.aa, "aa", false, "run the first stage twice, under two names: what differs between them is the noise floor")
 	fs.BoolVar(&o.once, "noretry", false, "a request that is answered Busy has failed, and is not sent again")
 	o.outFlags(fs)
+	o.ycsbFlag(fs)
 	o.cfg.WorkloadFlags(fs)
 	o.cfg.ServerFlags(fs)
 }
@@ -36,6 +38,10 @@ func compare(ctx context.Context, o *options) error {
 	}
 	if err := o.checkRounds(); err != nil {
 		return err
+	}
+	sw, err := o.useSweep()
+	if err != nil {
+		return usageErrorf("-sweep: %w", err)
 	}
 	if o.quick && !o.given["rounds"] {
 		o.rounds = quickRounds
@@ -59,7 +65,7 @@ func compare(ctx context.Context, o *options) error {
 		dirs = slices.Insert(dirs, 1, dirs[0])
 	}
 	rep := newReport(o.cfg, nil, true)
-	rep.nodes, rep.aa = o.nodes, o.aa
+	rep.nodes, rep.aa, rep.Sweep = o.nodes, o.aa, sw
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
@@ -83,8 +89,16 @@ func (o *options) contest(ctx context.Context, dirs []string, rep *Report, line 
 	}()
 	h.once = o.once
 	for _, p := range h.programs {
-		line.say("starting " + p.name)
 		rep.stages = append(rep.stages, p.name)
+	}
+	if rep.Sweep != nil {
+		return h.sweep(ctx, rep.Sweep, o.nodes, o.rounds, line, func(stage, point string, round int, r *result) error {
+			rep.addAt(point, stage, round, r)
+			return o.save(rep)
+		})
+	}
+	for _, p := range h.programs {
+		line.say("starting " + p.name)
 		if _, err := h.start(ctx, p, o.cfg, o.nodes); err != nil {
 			return err
 		}

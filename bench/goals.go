@@ -101,7 +101,11 @@ func (g goals) missed(summary []Summary) string {
 			case goal.name == "ops":
 				text = three(got)
 			}
-			missed = append(missed, fmt.Sprintf("%s: %s is %s", s.Stage, goal.text, text))
+			where := s.Stage
+			if s.Point != "" {
+				where += " at " + s.Point
+			}
+			missed = append(missed, fmt.Sprintf("%s: %s is %s", where, goal.text, text))
 		}
 	}
 	return strings.Join(missed, "; ")

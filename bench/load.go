@@ -18,6 +18,7 @@ type load struct {
 	cfg   cluster.Config
 	once  bool          // a request that is answered Busy is not tried again
 	grace time.Duration // how long the requests under way at the end may still take
+	clock clock
 
 	patience time.Duration // with servers that answer nobody, where only the number of operations ends a load
 
@@ -60,7 +61,7 @@ var errNoAnswer = errors.New("no answer")
 // client at a time the others wait, and may starve. That nobody is greeted is an
 // error.
 func newLoad(ctx context.Context, cfg cluster.Config, work *workload, first int) (*load, error) {
-	l := &load{cfg: cfg, once: work.once, first: uint64(first), grace: defaultGrace, patience: patience}
+	l := &load{cfg: cfg, once: work.once, first: uint64(first), grace: defaultGrace, patience: patience, clock: realClock()}
 	dialing, quit := context.WithCancel(ctx)
 	l.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)

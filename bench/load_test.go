@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"lockstep/common/client"
@@ -185,9 +186,9 @@ func TestPerRequestOverNodes(t *testing.T) {
 }
 
 func TestPreloadThenNoMisses(t *testing.T) {
-	for _, nodes := range []int{1, 3} {
+	for nodes, size := range map[int]cluster.Size{1: cluster.Bytes(30), 3: {Min: 16, Max: 1024}} {
 		cfg, _ := here(t, nodes, serveLocked)
-		cfg.Workload.Mix = cluster.Mix{Get: 80, CAS: 20}
+		cfg.Workload.Mix, cfg.Workload.Value = cluster.Mix{Get: 70, Put: 10, CAS: 20}, size
 		work, err := newWorkload(cfg.Workload)
 		if err != nil {
 			t.Fatal(err)
@@ -315,4 +316,17 @@ func TestErrorKind(t *testing.T) {
 			t.Errorf("%v is of the kind %q, want %q", err, got, want)
 		}
 	}
+}
+
+// The last operations of a load may be under way when the watch for stuck servers
+// begins: then they have as long as all others.
+func TestGiveUpStuckIsPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var none atomic.Int64
+		newKnownLoad(t, nil, func(*cluster.Workload) {}).giveUpStuck(t.Context(), &none, func() {})
+		if took := time.Since(began); took < patience {
+			t.Errorf("given up after %v, want %v", took, patience)
+		}
+	})
 }

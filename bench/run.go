@@ -13,6 +13,7 @@ func runFlags(o *options, fs *flag.FlagSet) {
 	fs.BoolVar(&o.insecure, "insecure", false, "meet the other clients off loopback without a secret")
 	fs.BoolVar(&o.once, "noretry", false, "a request that is answered Busy has failed, and is not sent again")
 	o.outFlags(fs)
+	o.ycsbFlag(fs)
 	o.cfg.WorkloadFlags(fs)
 }
 

@@ -5,6 +5,7 @@ import "time"
 // A Summary is what the rounds of one stage come to.
 type Summary struct {
 	Stage        string           `json:"stage"`
+	Point        string           `json:"point,omitempty"` // of the sweep
 	OpsPerSecond interval         `json:"ops_per_s"`
 	P99          interval         `json:"p99_ns"`
 	Latency      Latency          `json:"latency_ns"`                // each the median of the rounds', but max: the greatest
@@ -40,12 +41,25 @@ type Ratio struct {
 	Floor        bool `json:"noise_floor"`   // it compares the first stage with itself
 }
 
-// summarize sums the rounds up, the stages in their order; stages without a round are
-// left out.
+// summarize sums the rounds up, point by point if there is a sweep, the stages in their
+// order; stages without a round are left out.
 func (rep *Report) summarize() []Summary {
+	if rep.Sweep == nil {
+		return rep.summarizeAt("")
+	}
+	summary := []Summary{}
+	for _, point := range rep.Sweep.Points {
+		summary = append(summary, rep.summarizeAt(point)...)
+	}
+	return summary
+}
+
+func (rep *Report) summarizeAt(point string) []Summary {
 	rounds := make(map[string][]Run)
 	for _, run := range rep.Runs {
-		rounds[run.Stage] = append(rounds[run.Stage], run)
+		if run.Point == point {
+			rounds[run.Stage] = append(rounds[run.Stage], run)
+		}
 	}
 	summary := []Summary{}
 	floor := interval{}
@@ -54,8 +68,9 @@ func (rep *Report) summarize() []Summary {
 			continue
 		}
 		s := summarize(stage, rounds[stage])
+		s.Point = point
 		if first := rep.stages[0]; stage != first {
-			s.Ratio = rep.ratio(rounds[stage], rounds[first], floor)
+			s.Ratio = rep.ratio(point, rounds[stage], rounds[first], floor)
 			if s.Ratio.Floor = rep.aa && stage == rep.stages[1]; s.Ratio.Floor {
 				floor = s.Ratio.interval
 			}
@@ -134,11 +149,11 @@ func middleLatency(runs []Run, of func(Run) *Latency) *Latency {
 	return &Latency{P50: middle(0), P90: middle(1), P99: middle(2), P999: middle(3), Max: greatest, Mean: middle(4)}
 }
 
-// ratio compares a stage with the first by the rounds that both had.
-func (rep *Report) ratio(stage, first []Run, floor interval) *Ratio {
+// ratio compares a stage with the first by the rounds that both had at a point.
+func (rep *Report) ratio(point string, stage, first []Run, floor interval) *Ratio {
 	r := &Ratio{To: rep.stages[0], Of: "ops_per_s"}
 	figure := func(run Run) float64 { return run.OpsPerSecond }
-	if rep.Config.Workload.Rate > 0 {
+	if rep.workload(point).Rate > 0 {
 		r.Of = "p99"
 		figure = func(run Run) float64 { return float64(run.Latency.P99) }
 	}

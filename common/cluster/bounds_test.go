@@ -20,6 +20,7 @@ func bounds(t *testing.T, p property) (good, bad []string) {
 		"rate":    {"0|-0|0.001|1e6", "0.0009999999999|1000000.0000001|-0.001|-1|1e999|1e-999|NaN|Inf"},
 		"dist":    {"uniform|zipf:1e-300|zipf:10|hotspot:1e-300,0|hotspot:100,100", "|zipf:0|zipf:10.0000001|hotspot:0,1|hotspot:100.0000001,1|hotspot:1,-0.0000001|hotspot:1,100.0000001|zipf:Inf|hotspot:NaN,1"},
 		"arrival": {"constant|poisson", "|Poisson|poisson "},
+		"value":   {"0|16384|0..16384|16..1024|7..7", "-1|16385|0..16385|-1..5|1024..16|..|1..|..1|1..2..3|1.5|1e1|1..1e1|NaN"},
 		"conn":    {"persistent|per-request", "|persistent,per-request"},
 		"secret":  {"|" + strings.Repeat("s", minSecret), strings.Repeat("s", minSecret-1) + "|s"},
 		"addr":    {"a:1|a:65535|:1|[::1]:1|" + strings.Repeat("a", 253) + ":1", "a:0|a:65536|a:-1|a:01|a:|a|:|a b:1|" + strings.Repeat("a", 254) + ":1"},
