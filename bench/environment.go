@@ -17,6 +17,9 @@ type Environment struct {
 	CPUs     int       `json:"cpus"`      // that the client may use at once
 	CPUModel string    `json:"cpu_model"` // "": not known
 	Shared   bool      `json:"shared"`    // the servers run on the same ones
+
+	// What the yardsticks that were asked for call themselves, or why there is none.
+	Yardsticks map[string]string `json:"yardsticks,omitempty"`
 }
 
 func environment(shared bool) Environment {
@@ -25,6 +28,7 @@ func environment(shared bool) Environment {
 		Command: os.Args,
 		Go:      runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 		CPUs: runtime.GOMAXPROCS(0), CPUModel: cpuModel("/proc/cpuinfo"), Shared: shared,
+		Yardsticks: make(map[string]string),
 	}
 }
 

@@ -36,7 +36,7 @@ func (rep *Report) String() string {
 			b.WriteString(wrap(s.Stage+": "+cmp.Or(s.troubles(), none), columns))
 		}
 	}
-	for _, line := range rep.warnings() {
+	for _, line := range append(rep.Env.absent(), rep.warnings()...) {
 		b.WriteString(wrap(line, columns))
 	}
 	return b.String() + "\n" + wrap(rep.conditions(), columns)
@@ -181,7 +181,7 @@ func (rep *Report) conditions() string {
 	if w.Batch > 1 {
 		batch = fmt.Sprintf(" in batches of %d", w.Batch)
 	}
-	machine := fmt.Sprintf("%s, %s/%s, %d cores", env.Go, env.OS, env.Arch, env.CPUs)
+	machine := fmt.Sprintf("%s%s, %s/%s, %d cores", env.Go, env.versions(), env.OS, env.Arch, env.CPUs)
 	if env.CPUModel != "" {
 		machine += " (" + env.CPUModel + ")"
 	}
