@@ -39,6 +39,10 @@ type shape struct{ gets, puts, deletes int }
 const frameHeader = 4 // bytes
 
 func newEcho(work *workload) *yardstick {
+	return &yardstick{name: "echo", dial: dialLine(echoOf(work)), noCAS: "it stores nothing to compare with"}
+}
+
+func echoOf(work *workload) *echo {
 	e := &echo{values: make(map[string][]byte), frames: make(map[shape][]byte)}
 	for ops := range work.preload {
 		for _, op := range ops {
@@ -46,7 +50,7 @@ func newEcho(work *workload) *yardstick {
 			e.some = append(e.some, op.Value)
 		}
 	}
-	return &yardstick{name: "echo", dial: dialLine(e), noCAS: "it stores nothing to compare with"}
+	return e
 }
 
 func (e *echo) appendRequest(dst []byte, ops []wire.Op) ([]byte, error) {

@@ -28,25 +28,24 @@ func beYardstick(ctx context.Context, args []string, stdin io.Reader) error {
 		io.Copy(io.Discard, stdin)
 		cancel()
 	}()
-	if len(args) >= 2 {
-		switch args[0] {
-		case "echo":
-			return serveConns(ctx, args[1], serveEcho)
-		case "net/rpc":
-			return serveConns(ctx, args[1], newRPCServer().serve)
-		case "keep":
-			return keep(ctx, args[1:])
-		}
+	if len(args) < 2 {
+		return usageErrorf("bench starts %s by itself", yardstickCommand)
 	}
-	return usageErrorf("bench starts %s by itself", yardstickCommand)
-}
-
-// serveConns serves each connection in a goroutine of its own, until ctx ends.
-func serveConns(ctx context.Context, addr string, serve func(net.Conn)) error {
-	ln, err := net.Listen("tcp", addr)
+	if args[0] == "keep" {
+		return keep(ctx, args[1:])
+	}
+	ln, err := net.Listen("tcp", args[1])
 	if err != nil {
 		return err
 	}
+	if args[0] == "echo" {
+		return serveConns(ctx, ln, serveEcho)
+	}
+	return serveConns(ctx, ln, newRPCServer().serve)
+}
+
+// serveConns serves each connection in a goroutine of its own, until ctx ends.
+func serveConns(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
 	var conns sync.WaitGroup // each ends when its client leaves, or ctx does
 	defer conns.Wait()
 	ctx, cancel := context.WithCancel(ctx)
