@@ -23,9 +23,11 @@ type line struct {
 	in      *bufio.Reader // belongs to the call whose turn it is to read
 	dialing time.Duration
 
+	writers sync.WaitGroup
+
 	mu            sync.Mutex    // guards what follows
 	unsent, spare []byte        // requests, and room for more of them
-	writing       bool          // a call sends them, until there are none
+	writing       bool          // somebody sends them, until there are none
 	turn          chan struct{} // closed when all requests so far are answered
 	lost          error
 }
@@ -53,10 +55,14 @@ func dialLine(d dialect) func(ctx context.Context, addr string) (asker, error) {
 		if err != nil {
 			return nil, err
 		}
-		l := &line{dialect: d, nc: nc, in: bufio.NewReaderSize(nc, lineBuffer), dialing: metrics.Now() - start, turn: make(chan struct{})}
-		close(l.turn)
-		return l, nil
+		return newLine(d, nc, metrics.Now()-start), nil
 	}
+}
+
+func newLine(d dialect, nc net.Conn, dialing time.Duration) *line {
+	l := &line{dialect: d, nc: nc, in: bufio.NewReaderSize(nc, lineBuffer), dialing: dialing, turn: make(chan struct{})}
+	close(l.turn)
+	return l
 }
 
 // Do sends a request and reads the answer. When ctx ends the line is lost.
@@ -85,10 +91,16 @@ func (l *line) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) 
 
 func (l *line) Counts() client.Counts { return client.Counts{Dials: 1, Dialing: l.dialing} }
 
-func (l *line) Close() error { return l.nc.Close() }
+func (l *line) Close() error {
+	defer l.writers.Wait()
+	return l.nc.Close()
+}
 
-// send sends a request, unless a call that is sending already will send it, too. The
+// send sends a request, unless somebody who is sending already will send it, too. The
 // answer is to be read when turn is closed, and answered to be closed after that.
+//
+// A call sends its own request alone, and then reads: if it sent those of others first,
+// a server that takes no more of them before its answers are read would wait for ever.
 func (l *line) send(ops []wire.Op) (turn, answered chan struct{}, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,18 +116,32 @@ func (l *line) send(ops []wire.Op) (turn, answered chan struct{}, err error) {
 		return turn, answered, nil
 	}
 	l.writing = true
-	for len(l.unsent) > 0 {
-		out := l.unsent
-		l.unsent = l.spare[:0]
-		l.mu.Unlock()
-		if _, err := l.nc.Write(out); err != nil {
-			l.nc.Close() // as whoever reads will see
-		}
-		l.mu.Lock()
-		l.spare = out
+	if l.write(); len(l.unsent) == 0 {
+		l.writing = false
+		return turn, answered, nil
 	}
-	l.writing = false
+	l.writers.Go(func() { // ends when there are none, or with the line
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for len(l.unsent) > 0 {
+			l.write()
+		}
+		l.writing = false
+	})
 	return turn, answered, nil
+}
+
+// write sends the requests that are unsent now. It is called with mu held, which it
+// gives up meanwhile.
+func (l *line) write() {
+	out := l.unsent
+	l.unsent = l.spare[:0]
+	l.mu.Unlock()
+	if _, err := l.nc.Write(out); err != nil {
+		l.nc.Close() // as whoever reads will see
+	}
+	l.mu.Lock()
+	l.spare = out
 }
 
 // lose ends the line, if why is an error, and returns why it has ended, if it has.

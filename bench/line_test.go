@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"lockstep/common/client"
 	"lockstep/common/wire"
@@ -189,6 +190,31 @@ func TestLineDepth(t *testing.T) {
 			key := strconv.Itoa(i)
 			if r, err := a.Do(t.Context(), wire.Op{Kind: wire.Get, Key: key}); err != nil || string(r[0].Value) != key {
 				t.Errorf("call %s was answered %v, error %v: another's answer, or none", key, r, err)
+			}
+		})
+	}
+	calls.Wait()
+}
+
+// A server that takes no request before its answer to the last one is read holds up
+// nobody, however many calls there are: there is no buffer between its end and this one.
+func TestLineWithoutBuffers(t *testing.T) {
+	mine, its := net.Pipe()
+	var server sync.WaitGroup // ends with the connection
+	server.Go(func() { newFakeRedis("").serveUnbuffered(its) })
+	defer server.Wait()
+	l := newLine(pipelined{appendRedis, readRedis}, mine, 0)
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var calls sync.WaitGroup
+	for range 50 {
+		calls.Go(func() {
+			for range 20 {
+				if r, err := l.Do(ctx, testPut, testGet); err != nil || string(r[1].Value) != "value" {
+					t.Errorf("answered %v, error %v", r, err)
+					return
+				}
 			}
 		})
 	}

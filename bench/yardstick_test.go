@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"lockstep/common/client"
@@ -59,6 +60,24 @@ func (f *fakeRedis) serve(nc net.Conn) {
 		io.WriteString(out, f.answer(words))
 		if in.Buffered() == 0 {
 			out.Flush()
+		}
+	}
+}
+
+// serveUnbuffered reads a request of two commands when the answer before it is read.
+func (f *fakeRedis) serveUnbuffered(nc net.Conn) {
+	in := bufio.NewReader(iotest.OneByteReader(nc))
+	for {
+		answer := ""
+		for range 2 {
+			words, err := readWords(in)
+			if err != nil {
+				return
+			}
+			answer += f.answer(words)
+		}
+		if _, err := io.WriteString(nc, answer); err != nil {
+			return
 		}
 	}
 }
