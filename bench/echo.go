@@ -10,11 +10,13 @@ import (
 	"lockstep/common/wire"
 )
 
-// An echo is the limit of the machine: what is left of a stage without its codec, its
-// table and its locks, and with as many bytes each way. Its client encodes each request
-// as a client of Lockstep does. The server reads the frame and answers, undecoded, with
-// a frame of zeros as long as a right answer. Then the client decodes a right answer of
-// that length, which it has at hand.
+// An echo is the limit of what a stage can reach on this machine: what is left of a
+// server in Go, with a goroutine for each connection, without codec, table and locks,
+// and with as many bytes each way. (A server that is built in another way, such as one
+// event loop in C, may do better.) Its client encodes each request as a client of
+// Lockstep does. The server reads the frame and answers, undecoded, with a frame of
+// zeros as long as a right answer. Then the client decodes a right answer of that
+// length, which it has at hand.
 //
 // The length is the number that a server cannot know without decoding: the client sends
 // it in the header of the frame, 4 bytes as always:

@@ -27,7 +27,7 @@ func usageOf(id int) (cpu time.Duration, peak int64) {
 			childrenPeak += processPeak(dir)
 		}
 	}
-	if false {
+	if childrenPeak > 0 {
 		return children, childrenPeak
 	}
 	return cpu, peak
