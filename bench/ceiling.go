@@ -29,7 +29,7 @@ func ceiling(ctx context.Context, w cluster.Workload) (opsPerSecond float64, err
 	}
 	c := &connection{sources: []*source{work.source(0)}, greeted: make(chan struct{}), client: newInstant(work)}
 	close(c.greeted)
-	l := &load{cfg: cluster.Config{Workload: w}, clock: realClock(), conns: []*connection{c}}
+	l := &load{target: target{cfg: cluster.Config{Workload: w}}, clock: realClock(), conns: []*connection{c}}
 	c.load = l
 	r := l.run(ctx, ceilingTime, 0)
 	switch {

@@ -10,7 +10,8 @@ import (
 )
 
 func compareFlags(o *options, fs *flag.FlagSet) {
-	fs.StringVar(&o.stages, "stages", "1,2,3,4", "what to compare, the others with the first: numbers, directory names or `paths`")
+	fs.StringVar(&o.stages, "stages", "1,2,3,4", "what to compare, the others with the first: numbers, directory names or `paths`; or none")
+	fs.StringVar(&o.against, "against", "", "`yardsticks` beside the stages, out of echo,netrpc,redis,memcached; redis=HOST:PORT reaches\none that runs, whose keys key-... are overwritten, and so does memcached=HOST:PORT")
 	fs.IntVar(&o.nodes, "nodes", 1, "node processes of each stage; in 1..16")
 	o.sweepFlag(fs)
 	fs.IntVar(&o.rounds, "rounds", 6, "rounds of each stage, interleaved in random order; in 1..1000")
@@ -52,14 +53,30 @@ func compare(ctx context.Context, o *options) error {
 			o.cfg.Workload.Duration = quickRound
 		}
 	}
-	if _, err := newWorkload(o.cfg.Workload); err != nil {
+	work, err := newWorkload(o.cfg.Workload)
+	if err != nil {
 		return usageErrorf("%w", err)
 	}
-	dirs, err := stageDirs(ctx, strings.Split(o.stages, ","))
+	yards, err := o.yardsticks(work)
+	if err != nil {
+		return err
+	}
+	if sw != nil && yards != nil {
+		return usageErrorf("-sweep: it measures stages alone, and -against names %s", yards[0].name)
+	}
+	var dirs []string
+	if o.stages != "none" {
+		dirs, err = stageDirs(ctx, strings.Split(o.stages, ","))
+	} else if yards == nil {
+		return usageErrorf("-stages: there is nothing to compare, no stage and no yardstick (-against)")
+	}
 	if errors.Is(err, errNoStage) {
 		return usageErrorf("-stages: %w", err)
 	} else if err != nil {
 		return err
+	}
+	if o.aa && dirs == nil {
+		return usageErrorf("-aa: there is no stage to compare with itself")
 	}
 	if o.aa {
 		dirs = slices.Insert(dirs, 1, dirs[0])
@@ -71,13 +88,14 @@ func compare(ctx context.Context, o *options) error {
 	}
 	line := newProgress(o.stderr, o.quiet)
 	defer line.stop()
-	err = o.contest(ctx, dirs, rep, line)
+	err = o.contest(ctx, dirs, yards, rep, line)
 	line.stop()
 	return o.finish(ctx, rep, err)
 }
 
-// contest is compare, from source to report. Afterwards nothing is left of the stages.
-func (o *options) contest(ctx context.Context, dirs []string, rep *Report, line *progress) (err error) {
+// contest is compare, from source to report. Afterwards nothing is left of the stages
+// and the yardsticks.
+func (o *options) contest(ctx context.Context, dirs []string, yards []*yardstick, rep *Report, line *progress) (err error) {
 	h, err := newHouse(ctx, dirs, line.say)
 	if err != nil {
 		return err
@@ -102,6 +120,9 @@ func (o *options) contest(ctx context.Context, dirs []string, rep *Report, line 
 		if _, err := h.start(ctx, p, o.cfg, o.nodes); err != nil {
 			return err
 		}
+	}
+	if err := h.addYardsticks(ctx, yards, o.cfg, rep, line); err != nil {
+		return err
 	}
 	return h.rounds(ctx, o.rounds, line, func(stage string, round int, r *result) error {
 		rep.add(stage, round, r)

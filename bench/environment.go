@@ -21,6 +21,9 @@ type Environment struct {
 	CPUModel  string        `json:"cpu_model"`     // "": not known
 	ClockStep time.Duration `json:"clock_step_ns"` // the least time that the clock tells apart
 	Shared    bool          `json:"shared"`        // the servers run on the same ones
+
+	// What the yardsticks that were asked for call themselves, or why there is none.
+	Yardsticks map[string]string `json:"yardsticks,omitempty"`
 }
 
 func environment(shared bool) Environment {
@@ -29,6 +32,7 @@ func environment(shared bool) Environment {
 		Command: os.Args,
 		Go:      runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 		Cores: runtime.NumCPU(), CPUs: runtime.GOMAXPROCS(0), CPUModel: cpuModel("/proc/cpuinfo"), ClockStep: clockStep(), Shared: shared,
+		Yardsticks: make(map[string]string),
 	}
 }
 

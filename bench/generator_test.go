@@ -51,7 +51,7 @@ func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change fu
 	for ops := range work.preload {
 		k.do(ops)
 	}
-	l := &load{cfg: cluster.Config{Workload: work.Workload}, grace: defaultGrace, patience: patience, clock: bubbleClock(0)}
+	l := &load{target: target{cfg: cluster.Config{Workload: work.Workload}}, grace: defaultGrace, patience: patience, clock: bubbleClock(0)}
 	for i := range work.Connections {
 		c := &connection{load: l, greeted: make(chan struct{}), client: k, sources: []*source{work.source(i)}}
 		close(c.greeted)

@@ -27,7 +27,7 @@ func newTestLoad(t *testing.T, cfg cluster.Config) *load {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLoad(t.Context(), cfg, work, 0)
+	l, err := newLoad(t.Context(), target{cfg: cfg}, work, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,10 +193,10 @@ func TestPreloadThenNoMisses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := preload(t.Context(), cfg, work); err != nil {
+		if err := preload(t.Context(), target{cfg: cfg}, work); err != nil {
 			t.Fatal(err)
 		}
-		l, err := newLoad(t.Context(), cfg, work, 0)
+		l, err := newLoad(t.Context(), target{cfg: cfg}, work, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,7 +274,7 @@ func TestNobodyGreets(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := newLoad(ctx, cfg, work, 0); err != context.DeadlineExceeded {
+	if _, err := newLoad(ctx, target{cfg: cfg}, work, 0); err != context.DeadlineExceeded {
 		t.Errorf("interrupted while nobody greets: error %v", err)
 	}
 	noneLeft(t)
@@ -282,7 +282,7 @@ func TestNobodyGreets(t *testing.T) {
 	ln.Close()
 	for _, depth := range []int{1, 2} {
 		cfg.Workload.Depth = depth
-		if _, err := newLoad(t.Context(), cfg, work, 0); err == nil || !strings.Contains(err.Error(), "refused") {
+		if _, err := newLoad(t.Context(), target{cfg: cfg}, work, 0); err == nil || !strings.Contains(err.Error(), "refused") {
 			t.Errorf("depth %d: nobody listens: error %v", depth, err)
 		}
 	}
@@ -299,10 +299,10 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newLoad(t.Context(), cfg, work, 0); err == nil || !strings.Contains(err.Error(), "no connection was greeted within 10s: the server serves others") {
+	if _, err := newLoad(t.Context(), target{cfg: cfg}, work, 0); err == nil || !strings.Contains(err.Error(), "no connection was greeted within 10s: the server serves others") {
 		t.Errorf("a silent server: error %v", err)
 	}
-	if err := preload(t.Context(), cfg, work); err == nil || !strings.Contains(err.Error(), "the server serves others") {
+	if err := preload(t.Context(), target{cfg: cfg}, work); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("storing the keys on a silent server: error %v", err)
 	}
 }

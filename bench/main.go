@@ -98,13 +98,16 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, args = args[0], args[1:]
 	}
-	if name == "help" {
+	switch name {
+	case "help":
 		text := new(strings.Builder)
 		if err := help(args, text); err != nil {
 			return err
 		}
 		_, err := io.WriteString(stdout, text.String())
 		return err
+	case yardstickCommand: // which nobody types
+		return beYardstick(ctx, args, os.Stdin)
 	}
 	for _, c := range commands {
 		if c.name == name {

@@ -23,6 +23,7 @@ type options struct {
 	cfg      cluster.Config
 	config   string
 	stages   string
+	against  string // compare
 	nodes    int
 	rounds   int
 	sweep    string // "": none

@@ -58,7 +58,7 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 	defer leave()
 	if o.client == 0 {
 		line.say("storing the keys")
-		if err := preload(ctx, o.cfg, work); err != nil {
+		if err := preload(ctx, target{cfg: o.cfg}, work); err != nil {
 			return err
 		}
 	}
@@ -76,7 +76,7 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 		if w.Duration > 0 {
 			line.expect(w.Duration + warmup(w.Duration))
 		}
-		r, err := measure(ctx, mine, work, o.client*w.Connections)
+		r, err := measure(ctx, target{cfg: mine}, work, o.client*w.Connections)
 		if err != nil {
 			if r != nil && r.requests > 0 {
 				rep.add(stage, round, r) // cut short, but better than nothing

@@ -221,8 +221,8 @@ func (h *house) measureNew(ctx context.Context, cfg cluster.Config) (*result, er
 		return nil, err
 	}
 	work.once = h.once
-	if err := preload(ctx, cfg, work); err != nil {
+	if err := preload(ctx, target{cfg: cfg}, work); err != nil {
 		return nil, err
 	}
-	return measure(ctx, cfg, work, 0)
+	return measure(ctx, target{cfg: cfg}, work, 0)
 }

@@ -54,7 +54,7 @@ func (rep *Report) String() string {
 				s.Stage, strings.Trim(fmt.Sprint(s.Outliers), "[]")), columns))
 		}
 	}
-	for _, line := range rep.warnings() {
+	for _, line := range append(rep.Env.absent(), rep.warnings()...) {
 		b.WriteString(wrap(line, columns))
 	}
 	return b.String() + "\n" + wrap(rep.conditions(), columns)
@@ -272,7 +272,7 @@ func (rep *Report) conditions() string {
 	if w.Batch > 1 {
 		batch = fmt.Sprintf(" in batches of %d", w.Batch)
 	}
-	machine := fmt.Sprintf("%s, %s/%s, %d cores", env.Go, env.OS, env.Arch, env.Cores)
+	machine := fmt.Sprintf("%s%s, %s/%s, %d cores", env.Go, env.versions(), env.OS, env.Arch, env.Cores)
 	if env.CPUModel != "" {
 		machine += " (" + env.CPUModel + ")"
 	}

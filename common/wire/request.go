@@ -119,6 +119,14 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 	return codecs.request.appendFrame(dst, r)
 }
 
+// AppendResponse appends the frame of an answer to dst. On an error dst is unchanged.
+func AppendResponse(dst []byte, r *Response) ([]byte, error) {
+	return codecs.response.appendFrame(dst, r)
+}
+
+// DecodeResponse reads an answer from its frame, without the 4 bytes of length.
+func DecodeResponse(frame []byte, r *Response) error { return codecs.response.decode(frame, r) }
+
 // ReadResponse waits for the next answer, and reports whether there was one.
 func (c *Conn) ReadResponse(r *Response) bool {
 	if !c.Ready() {
