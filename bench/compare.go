@@ -83,6 +83,9 @@ func compare(ctx context.Context, o *options) error {
 	}
 	rep := newReport(o.cfg, nil, true)
 	rep.nodes, rep.aa, rep.Sweep = o.nodes, o.aa, sw
+	if rep.Env.Ceiling, err = ceiling(ctx, o.cfg.Workload); err != nil {
+		return err
+	}
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}

@@ -39,6 +39,9 @@ func runWorkload(ctx context.Context, o *options) error {
 		return o.advise(err)
 	}
 	rep := newReport(o.cfg, []string{stats[0].Stage}, o.local())
+	if rep.Env.Ceiling, err = ceiling(ctx, o.cfg.Workload); err != nil {
+		return err
+	}
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}

@@ -282,6 +282,9 @@ func (rep *Report) conditions() string {
 	if env.CPUs != env.Cores {
 		machine += fmt.Sprintf("; the client uses %d at once", env.CPUs)
 	}
+	if env.Ceiling > 0 {
+		machine += fmt.Sprintf("; the client alone, without a network, does %s operations a second on one of them", three(env.Ceiling))
+	}
 	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %v bytes; seed %d%s. %s. CPU is a request's.",
 		w.Connections, kept, loop, w.Mix, batch, count(int64(w.Keys)), w.Dist, w.Value, w.Seed, rep.servers(), machine)
 }
