@@ -26,15 +26,18 @@ import (
 )
 
 // Main is a stage's TestMain: its test binary is also the stage itself, for the tests
-// that need a process.
+// that need a process. Without it they are skipped.
 //
 //	func TestMain(m *testing.M) { stagetest.Main(m, serve) }
 func Main(m *testing.M, serve node.Serve) {
+	hasMain = true
 	if os.Getenv("LOCKSTEP_TEST_SERVER") != "" {
 		node.Main(serve)
 	}
 	os.Exit(m.Run())
 }
+
+var hasMain bool // the test binary can be started as the stage
 
 // A process is a stage of its own, started as bench starts it.
 type process struct {
@@ -49,6 +52,9 @@ type process struct {
 // startProcess starts the stage whose test this is, and returns when it serves.
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
+	if !hasMain {
+		t.Skip("this test needs the stage as a process: func TestMain(m *testing.M) { stagetest.Main(m, serve) }")
+	}
 	t.Setenv("LOCKSTEP_SECRET", "")
 	p := &process{t: t, cfg: cluster.Default()}
 	addrs := freeAddrs(t)
