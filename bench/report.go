@@ -22,6 +22,7 @@ type Report struct {
 
 	stages []string // in the order of the table; the first is the baseline
 	nodes  int      // of each stage, where this program starts them; else 0
+	note   string   // of a report put together from several files: what the sentence at its top says
 }
 
 // A Run is one round of one stage.

@@ -28,6 +28,8 @@ type Ratio struct {
 	Of string `json:"of"` // "ops_per_s", or in an open loop, whose throughput is given, "p99"
 	interval
 	NoDifference bool `json:"no_difference"` // is shown
+
+	words string // of rounds that do not pair up: what String says
 }
 
 // summarize sums the rounds up, the stages in their order; stages without a round are

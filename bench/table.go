@@ -28,22 +28,30 @@ func (rep *Report) String() string {
 	b.WriteString(grid(rep.throughput()))
 	b.WriteString(rep.Summary[0].OpsPerSecond.rule() + "\n\n")
 	b.WriteString(grid(rep.latency()) + "\n")
-	none := "no errors, no misses, nothing unfinished, nobody starved"
-	if !slices.ContainsFunc(rep.Summary, func(s Summary) bool { return s.troubles() != "" }) {
-		b.WriteString(none + "\n")
-	} else {
-		for _, s := range rep.Summary {
-			b.WriteString(wrap(s.Stage+": "+cmp.Or(s.troubles(), none), columns))
-		}
-	}
-	for _, line := range rep.warnings() {
+	for _, line := range rep.notes() {
 		b.WriteString(wrap(line, columns))
 	}
 	return b.String() + "\n" + wrap(rep.conditions(), columns)
 }
 
+// notes say what went wrong, or that nothing did.
+func (rep *Report) notes() (lines []string) {
+	none := "no errors, no misses, nothing unfinished, nobody starved"
+	if !slices.ContainsFunc(rep.Summary, func(s Summary) bool { return s.troubles() != "" }) {
+		lines = append(lines, none)
+	} else {
+		for _, s := range rep.Summary {
+			lines = append(lines, s.Stage+": "+cmp.Or(s.troubles(), none))
+		}
+	}
+	return append(lines, rep.warnings()...)
+}
+
 // sentence says what came out.
 func (rep *Report) sentence() string {
+	if rep.note != "" {
+		return rep.note
+	}
 	var compared []string
 	of, to := "", ""
 	for _, s := range rep.Summary {
@@ -71,6 +79,8 @@ func (rep *Report) sentence() string {
 // String is the ratio in words.
 func (r *Ratio) String() string {
 	switch {
+	case r.words != "":
+		return r.words
 	case r.Rounds == 0:
 		return "not comparable" // no round in which both did anything
 	case r.NoDifference:
