@@ -177,8 +177,8 @@ type row struct {
 
 // rowChart has rows above each other, and one axis for all.
 func rowChart(x axis, rows []row) *figure {
-	const pitch, side = 50.0, 14.0
-	x.from, x.to = side, figureWidth-2*side
+	const pitch = 50.0
+	x.from, x.to = 5, figureWidth-28
 	f := &figure{height: pitch*float64(len(rows)) + 48}
 	bottom := f.height - 42
 	for _, tick := range x.ticks {
@@ -231,7 +231,7 @@ func lineChart(x, y axis, lines []series) *figure {
 	for _, tick := range y.ticks {
 		ticks = max(ticks, width(y.label(tick)))
 	}
-	x.from, x.to = ticks+8, figureWidth-names-20
+	x.from, x.to = ticks+8, figureWidth-names-28
 	y.from, y.to = f.height-48, top
 	f.text("axis-title", 0, 14, y.title)
 	for _, tick := range y.ticks {
@@ -271,7 +271,7 @@ func (f *figure) series(x, y axis, s series) {
 func (f *figure) names(x, y axis, lines []series) {
 	type end struct {
 		series
-		x, y, to float64
+		x, y, to float64 // from where, and at which height the name stands
 	}
 	var ends []end
 	for _, s := range lines {
@@ -281,17 +281,21 @@ func (f *figure) names(x, y axis, lines []series) {
 		}
 	}
 	slices.SortFunc(ends, func(a, b end) int { return cmp.Compare(a.y, b.y) })
-	for i := 1; i < len(ends); i++ { // down, and if that is too far, up again
-		ends[i].to = max(ends[i].to, ends[i-1].to+letterHeight)
+	// Half way between where they come to stand if those in the way move down, and up.
+	down, up := math.Inf(-1), y.from
+	for i := range ends {
+		down = max(ends[i].y, down+letterHeight)
+		ends[i].to = down / 2
 	}
-	lowest := y.from
 	for i := len(ends) - 1; i >= 0; i-- {
-		ends[i].to = min(ends[i].to, lowest)
-		lowest = ends[i].to - letterHeight
+		up = min(ends[i].y, up)
+		ends[i].to += up / 2
+		up -= letterHeight
 	}
 	for _, e := range ends {
 		style := e.style % styles
-		f.path(fmt.Sprintf("leader s%d", style), [][2]float64{{e.x + 5, e.y}, {x.to + 3, e.to}, {x.to + 8, e.to}})
-		f.text("", x.to+12, e.to+5, fit(e.name, 20))
+		f.path(fmt.Sprintf("leader s%d", style), [][2]float64{{e.x, e.y}, {x.to + 3, e.y}, {x.to + 15, e.to}})
+		f.mark(style, x.to+20, e.to)
+		f.text("", x.to+28, e.to+5, fit(e.name, 20))
 	}
 }

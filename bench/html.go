@@ -285,7 +285,7 @@ func whereFigure(rep *Report) (exhibit, bool) {
 				left, right := x.at(at), x.at(at+v)
 				f.rect(fmt.Sprintf("part p%d", i), left, y-9, right-left, 18)
 				if right-left > width(parts[i].name)+6 {
-					f.text(fmt.Sprintf("mid on%d", i), (left+right)/2, y+5, parts[i].name)
+					f.text(fmt.Sprintf("mid on on%d", i), (left+right)/2, y+5, parts[i].name)
 				}
 				at += v
 			}
@@ -384,7 +384,7 @@ func balanceFigure(rep *Report) (exhibit, bool) {
 				left, right := x.at(100*at/sum), x.at(100*(at+n)/sum)
 				f.rect("part node", left, y-9, right-left, 18)
 				if name := "node " + strconv.Itoa(i); right-left > width(name)+6 {
-					f.text("mid", (left+right)/2, y+5, name)
+					f.text("mid on", (left+right)/2, y+5, name)
 				}
 				at += n
 			}
