@@ -55,7 +55,7 @@ func (f *fakeServer) do(ops []wire.Op) []wire.Result {
 }
 
 func TestCheck(t *testing.T) {
-	good := appendValue(nil, "key-0", newStamp(9, 9), 30)
+	good := appendValue(nil, "key-0", newStamp(9, 9), cluster.Bytes(30))
 	for _, test := range []struct {
 		mix    cluster.Mix
 		batch  int

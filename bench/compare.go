@@ -11,8 +11,10 @@ import (
 func compareFlags(o *options, fs *flag.FlagSet) {
 	fs.StringVar(&o.stages, "stages", "1,2,3,4", "what to compare, the others with the first: numbers, directory names or `paths`")
 	fs.IntVar(&o.nodes, "nodes", 1, "node processes of each stage; in 1..16")
+	o.sweepFlag(fs)
 	fs.IntVar(&o.rounds, "rounds", 6, "rounds of each stage, interleaved in random order; in 1..1000")
 	o.outFlags(fs)
+	o.ycsbFlag(fs)
 	o.cfg.WorkloadFlags(fs)
 	o.cfg.ServerFlags(fs)
 }
@@ -29,6 +31,10 @@ func compare(ctx context.Context, o *options) error {
 	if err := o.checkRounds(); err != nil {
 		return err
 	}
+	sw, err := o.useSweep()
+	if err != nil {
+		return usageErrorf("-sweep: %w", err)
+	}
 	if o.cfg.Workload.Duration == 0 && !o.given["ops"] {
 		o.cfg.Workload.Duration = compareRound
 	}
@@ -42,7 +48,7 @@ func compare(ctx context.Context, o *options) error {
 		return err
 	}
 	rep := newReport(o.cfg, nil, true)
-	rep.nodes = o.nodes
+	rep.nodes, rep.Sweep = o.nodes, sw
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
@@ -65,8 +71,16 @@ func (o *options) contest(ctx context.Context, dirs []string, rep *Report, line 
 		}
 	}()
 	for _, p := range h.programs {
-		line.say("starting " + p.name)
 		rep.stages = append(rep.stages, p.name)
+	}
+	if rep.Sweep != nil {
+		return h.sweep(ctx, rep.Sweep, o.nodes, o.rounds, line, func(stage, point string, round int, r *result) error {
+			rep.addAt(point, stage, round, r)
+			return o.save(rep)
+		})
+	}
+	for _, p := range h.programs {
+		line.say("starting " + p.name)
 		if _, err := h.start(ctx, p, o.cfg, o.nodes); err != nil {
 			return err
 		}

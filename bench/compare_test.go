@@ -41,14 +41,19 @@ type savedRun struct {
 
 func readSaved(t *testing.T, path string) (s saved) {
 	t.Helper()
+	readJSON(t, path, &s)
+	return s
+}
+
+func readJSON(t *testing.T, path string, v any) {
+	t.Helper()
 	data, err := os.ReadFile(path)
 	if err == nil {
-		err = json.Unmarshal(data, &s)
+		err = json.Unmarshal(data, v)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
 }
 
 func TestCompare(t *testing.T) {

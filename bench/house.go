@@ -54,6 +54,21 @@ func (h *house) start(ctx context.Context, p program, cfg cluster.Config, nodes 
 	}
 }
 
+// with runs f while a stage serves.
+func (h *house) with(ctx context.Context, p program, cfg cluster.Config, nodes int, f func(context.Context, cluster.Config) error) error {
+	s, err := h.start(ctx, p, cfg, nodes)
+	if err != nil {
+		return err
+	}
+	watched, cancel := watch(ctx, s)
+	err = reason(watched, f(watched, s.cfg))
+	cancel()
+	if e := h.stop(s); err == nil {
+		err = e
+	}
+	return err
+}
+
 // stop stops a stage.
 func (h *house) stop(s *servers) error {
 	h.running = slices.DeleteFunc(h.running, func(r *servers) bool { return r == s })

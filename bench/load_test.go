@@ -190,9 +190,9 @@ func TestPerRequestOverNodes(t *testing.T) {
 }
 
 func TestPreloadThenNoMisses(t *testing.T) {
-	for _, nodes := range []int{1, 3} {
+	for nodes, size := range map[int]cluster.Size{1: cluster.Bytes(30), 3: {Min: 16, Max: 1024}} {
 		cfg, _ := here(t, nodes, serveLocked)
-		cfg.Workload.Mix = cluster.Mix{Get: 80, CAS: 20}
+		cfg.Workload.Mix, cfg.Workload.Value = cluster.Mix{Get: 70, Put: 10, CAS: 20}, size
 		work, err := newWorkload(cfg.Workload)
 		if err != nil {
 			t.Fatal(err)

@@ -25,6 +25,8 @@ type options struct {
 	stages   string
 	nodes    int
 	rounds   int
+	sweep    string // "": none
+	ycsb     string // "": the mix and the distribution of cfg
 	client   int
 	insecure bool
 	out      string
@@ -78,6 +80,9 @@ func (o *options) parse(c command, args []string) error {
 	fs.Parse(args) // the same flags as above, and so no error
 	o.given = make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { o.given[f.Name] = true })
+	if err := o.useYCSB(); err != nil {
+		return usageErrorf("%w", err)
+	}
 	if err := o.cfg.Validate(); err != nil {
 		return usageErrorf("%w", err)
 	}

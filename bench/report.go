@@ -15,8 +15,9 @@ import (
 type Report struct {
 	Schema  int            `json:"schema"`
 	Env     Environment    `json:"env"`
-	Config  cluster.Config `json:"config"` // without the secret
-	Runs    []Run          `json:"runs"`   // every round, in the order in which they ran
+	Config  cluster.Config `json:"config"`          // without the secret
+	Sweep   *Sweep         `json:"sweep,omitempty"` // what took the place of one property of Config
+	Runs    []Run          `json:"runs"`            // every round, in the order in which they ran
 	Summary []Summary      `json:"summary"`
 	Verdict string         `json:"verdict"` // "ok", or why not: "invalid: …", "wrong data: …", "interrupted"
 
@@ -28,7 +29,8 @@ type Report struct {
 // A Run is one round of one stage.
 type Run struct {
 	Stage        string           `json:"stage"`
-	Round        int              `json:"round"` // from 1; the rounds of one number stood next to each other
+	Point        string           `json:"point,omitempty"` // of the sweep
+	Round        int              `json:"round"`           // from 1; the rounds of one number stood next to each other
 	Dur          time.Duration    `json:"dur_ns"`
 	Requests     int64            `json:"requests"`   // answered
 	OK           int64            `json:"ok"`         // operations answered
@@ -85,14 +87,27 @@ func newReport(cfg cluster.Config, stages []string, shared bool) *Report {
 		Runs: []Run{}, Summary: []Summary{}}
 }
 
+// workload is what was asked for at a point of the sweep; "" where there is none.
+func (rep *Report) workload(point string) cluster.Workload {
+	if rep.Sweep == nil {
+		return rep.Config.Workload
+	}
+	return rep.Sweep.at(point)
+}
+
 // add adds a round of a stage, and brings Summary and Verdict up to date. The report
 // keeps r's histogram.
-func (rep *Report) add(stage string, round int, r *result) {
+func (rep *Report) add(stage string, round int, r *result) { rep.addAt("", stage, round, r) }
+
+// addAt is add, at a point of a sweep. A sweep goes to where the client is measured
+// rather than the servers, and on: that is said of the point, and is no verdict.
+func (rep *Report) addAt(point, stage string, round int, r *result) {
+	w := rep.workload(point)
 	run := newRun(r)
-	run.Stage, run.Round = stage, round
+	run.Stage, run.Point, run.Round = stage, point, round
 	run.Invalid = r.invalid(rep.Env.CPUs)
-	if rep.Config.Workload.Rate == 0 {
-		run.warn(r.breaksLittle(rep.Config.Workload.Depth))
+	if w.Rate == 0 {
+		run.warn(r.breaksLittle(w.Depth))
 	}
 	if rep.Env.Shared {
 		run.warn(r.breaksUtilization(rep.Env.CPUs))
@@ -100,12 +115,16 @@ func (rep *Report) add(stage string, round int, r *result) {
 	if n := r.errors[client.ErrBusy.Error()]; r.firstError != nil && n < total(r.errors) {
 		run.warn(fmt.Sprintf("the first error: %v", r.firstError))
 	}
-	if r.misses > 0 && rep.Config.Workload.Mix.Delete == 0 {
+	if r.misses > 0 && w.Mix.Delete == 0 {
 		run.warn("keys were missing that had been stored, and nobody deletes any")
 	}
 	if r.wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
-		rep.Verdict = fmt.Sprintf("wrong data: %s, round %d: %v", stage, round, r.firstWrong)
-	} else if run.Invalid != "" && rep.Verdict == "ok" {
+		where := stage
+		if rep.Sweep != nil {
+			where += fmt.Sprintf(" at %s=%s", rep.Sweep.Property, point)
+		}
+		rep.Verdict = fmt.Sprintf("wrong data: %s, round %d: %v", where, round, r.firstWrong)
+	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
 		rep.Verdict = fmt.Sprintf("invalid: %s, round %d: %s", stage, round, run.Invalid)
 	}
 	rep.Runs = append(rep.Runs, run)

@@ -12,6 +12,7 @@ func runFlags(o *options, fs *flag.FlagSet) {
 	fs.IntVar(&o.client, "client", -1, "this process's `number` in clients, from 0, where properties.json has several: they start together")
 	fs.BoolVar(&o.insecure, "insecure", false, "meet the other clients off loopback without a secret")
 	o.outFlags(fs)
+	o.ycsbFlag(fs)
 	o.cfg.WorkloadFlags(fs)
 }
 

@@ -100,17 +100,7 @@ func (t *tourist) name() string {
 // with runs f while the stage serves.
 func (t *tourist) with(cfg cluster.Config, f func(context.Context, cluster.Config) error) error {
 	t.say("starting")
-	s, err := t.house.start(t.ctx, t.program, cfg, 1)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := t.house.watch(t.ctx)
-	err = reason(ctx, f(ctx, s.cfg))
-	cancel()
-	if e := t.house.stop(s); err == nil {
-		err = e
-	}
-	return err
+	return t.house.with(t.ctx, t.program, cfg, 1, f)
 }
 
 func (t *tourist) measure(ctx context.Context, cfg cluster.Config) (*result, error) {

@@ -5,6 +5,7 @@ import "time"
 // A Summary is what the rounds of one stage come to.
 type Summary struct {
 	Stage        string           `json:"stage"`
+	Point        string           `json:"point,omitempty"` // of the sweep
 	OpsPerSecond interval         `json:"ops_per_s"`
 	P99          interval         `json:"p99_ns"`
 	Latency      Latency          `json:"latency_ns"`                // each the median of the rounds', but max: the greatest
@@ -32,12 +33,25 @@ type Ratio struct {
 	words string // of rounds that do not pair up: what String says
 }
 
-// summarize sums the rounds up, the stages in their order; stages without a round are
-// left out.
+// summarize sums the rounds up, point by point if there is a sweep, the stages in their
+// order; stages without a round are left out.
 func (rep *Report) summarize() []Summary {
+	if rep.Sweep == nil {
+		return rep.summarizeAt("")
+	}
+	summary := []Summary{}
+	for _, point := range rep.Sweep.Points {
+		summary = append(summary, rep.summarizeAt(point)...)
+	}
+	return summary
+}
+
+func (rep *Report) summarizeAt(point string) []Summary {
 	rounds := make(map[string][]Run)
 	for _, run := range rep.Runs {
-		rounds[run.Stage] = append(rounds[run.Stage], run)
+		if run.Point == point {
+			rounds[run.Stage] = append(rounds[run.Stage], run)
+		}
 	}
 	summary := []Summary{}
 	for _, stage := range rep.stages {
@@ -45,8 +59,9 @@ func (rep *Report) summarize() []Summary {
 			continue
 		}
 		s := summarize(stage, rounds[stage])
+		s.Point = point
 		if first := rep.stages[0]; stage != first {
-			s.Ratio = rep.ratio(rounds[stage], rounds[first])
+			s.Ratio = rep.ratio(point, rounds[stage], rounds[first])
 		}
 		summary = append(summary, s)
 	}
@@ -96,11 +111,11 @@ func summarize(stage string, runs []Run) Summary {
 	return s
 }
 
-// ratio compares a stage with the first by the rounds that both had.
-func (rep *Report) ratio(stage, first []Run) *Ratio {
+// ratio compares a stage with the first by the rounds that both had at a point.
+func (rep *Report) ratio(point string, stage, first []Run) *Ratio {
 	r := &Ratio{To: rep.stages[0], Of: "ops_per_s"}
 	figure := func(run Run) float64 { return run.OpsPerSecond }
-	if rep.Config.Workload.Rate > 0 {
+	if rep.workload(point).Rate > 0 {
 		r.Of = "p99"
 		figure = func(run Run) float64 { return float64(run.Latency.P99) }
 	}

@@ -24,6 +24,9 @@ func (rep *Report) String() string {
 	if len(rep.Summary) == 0 {
 		return b.String() + "No round was measured.\n"
 	}
+	if rep.Sweep != nil {
+		return b.String() + rep.sweepText()
+	}
 	b.WriteString(wrap(rep.sentence(), columns) + "\n")
 	b.WriteString(grid(rep.throughput()))
 	b.WriteString(rep.Summary[0].OpsPerSecond.rule() + "\n\n")
@@ -198,7 +201,7 @@ func (rep *Report) conditions() string {
 	if env.Shared {
 		machine += ", all shared by servers and client"
 	}
-	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %d bytes; seed %d%s. %s. CPU is a request's.",
+	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %v bytes; seed %d%s. %s. CPU is a request's.",
 		w.Connections, kept, loop, w.Mix, batch, count(int64(w.Keys)), w.Dist, w.Value, w.Seed, rep.servers(), machine)
 }
 

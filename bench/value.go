@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strconv"
+
+	"lockstep/common/cluster"
 )
 
 // A stamp says which writer stored a value, and the number it has among that writer's
-// values: with the key and the size, all that it takes to write the value down again.
+// values: with the key and the sizes that there are, all that it takes to write the
+// value down again.
 // Writer 0 is the preload, so that the zero stamp is that of the value that every key
 // starts with.
 type stamp uint64 // writer << numberBits | number
@@ -21,13 +24,18 @@ const (
 
 func newStamp(writer, number uint64) stamp { return stamp(writer<<numberBits | number) }
 
-// appendValue appends size bytes of text to b: the key, the stamp, and filler that
+// longestStamp is how many bytes the stamp takes at most, in the text of a value.
+const longestStamp = len(" by 134217727 #137438953471 ")
+
+// appendValue appends a value of such a size to b: the key, the stamp, and filler that
 // depends on both, so that a value put together from two others is seen:
 //
 //	key-017 by 3 #42 nkdpobcafhihg
 //
-// A value of fewer bytes than its key and stamp ends early.
-func appendValue(b []byte, key string, s stamp, size int) []byte {
+// Where the size is a range, the value's own is a hash of its key and stamp, so that
+// it can be told from them; they are written whole, even where the range begins with
+// fewer bytes. A value whose size is fixed, below that of its key and stamp, ends early.
+func appendValue(b []byte, key string, s stamp, sizes cluster.Size) []byte {
 	start := len(b)
 	b = append(b, key...)
 	b = append(b, " by "...)
@@ -36,6 +44,10 @@ func appendValue(b []byte, key string, s stamp, size int) []byte {
 	b = strconv.AppendUint(b, uint64(s&(1<<numberBits-1)), 10)
 	b = append(b, ' ')
 	x := uint64(crc32.ChecksumIEEE(b[start:]))
+	size := sizes.Min
+	if choices := uint64(sizes.Max - sizes.Min + 1); choices > 1 {
+		size = max(size+int(mixed(x)%choices), len(b)-start)
+	}
 	for len(b)-start < size {
 		x = x*6364136223846793005 + 1442695040888963407 // Knuth, TAOCP 2, 3.3.4
 		// Eight letters at once, a to p: 16 KiB take about 2 µs.
@@ -45,19 +57,28 @@ func appendValue(b []byte, key string, s stamp, size int) []byte {
 	return b[:start+size]
 }
 
+// mixed makes all bits of a number depend on all of its bits (the finalizer of
+// SplitMix64; Steele, Lea and Flood, 2014). A checksum of consecutive numbers is not
+// random enough to draw sizes from.
+func mixed(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
 // verify returns the stamp of a value read from key, or how the value differs from
-// each that a workload with values of this size stores there. It writes the value
+// each that a workload with values of such a size stores there. It writes the value
 // down again from the stamp that it carries, and compares all of it. scratch is
 // overwritten, and returned for the next time.
-func verify(scratch []byte, key string, value []byte, size int) (stamp, []byte, error) {
+func verify(scratch []byte, key string, value []byte, sizes cluster.Size) (stamp, []byte, error) {
 	s := readStamp(key, value)
-	scratch = appendValue(scratch[:0], key, s, size)
+	scratch = appendValue(scratch[:0], key, s, sizes)
 	if bytes.Equal(value, scratch) {
 		return s, scratch, nil
 	}
 	const shown = 60
 	return 0, scratch, fmt.Errorf("%s: read %d bytes, %.*q, where there should be %d bytes, such as %.*q",
-		key, len(value), shown, value, size, shown, scratch)
+		key, len(value), shown, value, len(scratch), shown, scratch)
 }
 
 // readStamp reads the stamp from where appendValue puts it. It checks nothing and

@@ -38,7 +38,7 @@ func newWorkload(w cluster.Workload) (*workload, error) {
 	for wl.base < int64(w.Keys) || wl.base == 1 {
 		wl.base *= 10
 	}
-	values := w.Value
+	values := w.Value.Max
 	if w.Mix.CAS > 0 {
 		values *= 2 // the old and the new
 		wl.seen = make([]atomic.Uint64, w.Keys)
@@ -46,9 +46,13 @@ func newWorkload(w cluster.Workload) (*workload, error) {
 	if w.Depth > 1 && w.Conn == "per-request" {
 		return nil, fmt.Errorf("workload.depth: %d requests in flight on a connection need one that is kept, and workload.conn is per-request", w.Depth)
 	}
+	if least := len(wl.key(0)) + longestStamp; w.Value.Max > w.Value.Min && w.Value.Max < least {
+		return nil, fmt.Errorf("workload.value: %v is too short a range: its values say of what size they are, "+
+			"for which the greatest needs %d bytes", w.Value, least)
+	}
 	const overhead = 20 // bytes that gob adds to an operation, or a result, at most
 	if frame := w.Batch * (len(wl.key(0)) + values + overhead); frame > wire.MaxFrame {
-		return nil, fmt.Errorf("workload.batch: %d operations with values of %d bytes make a request of "+
+		return nil, fmt.Errorf("workload.batch: %d operations with values of %v bytes make a request of "+
 			"%d bytes, and a frame holds %d", w.Batch, w.Value, frame, wire.MaxFrame)
 	}
 	return wl, nil
@@ -68,8 +72,9 @@ func (w *workload) preload(yield func([]wire.Op) bool) {
 	bytes := 0
 	for i := range w.Keys {
 		key := w.key(i)
-		ops = append(ops, wire.Op{Kind: wire.Put, Key: key, Value: appendValue(nil, key, 0, w.Value)})
-		bytes += len(key) + w.Value
+		value := appendValue(nil, key, 0, w.Value)
+		ops = append(ops, wire.Op{Kind: wire.Put, Key: key, Value: value})
+		bytes += len(key) + len(value)
 		if i == w.Keys-1 || len(ops) == 64 || bytes > wire.MaxFrame/4 {
 			if !yield(ops) {
 				return

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -44,7 +45,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestPreload(t *testing.T) {
-	for size, keys := range map[int]int{0: 2000, 30: 2000, 16 << 10: 50} {
+	for size, keys := range map[cluster.Size]int{{}: 2000, cluster.Bytes(30): 2000, {Min: 16, Max: 1024}: 2000, cluster.Bytes(16 << 10): 50} {
 		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Value = keys, size })
 		stored := make(map[string]bool)
 		requests := 0
@@ -66,9 +67,9 @@ func TestPreload(t *testing.T) {
 			}
 		}
 		if len(stored) != w.Keys {
-			t.Errorf("values of %d bytes: %d keys preloaded, want %d", size, len(stored), w.Keys)
+			t.Errorf("values of %v bytes: %d keys preloaded, want %d", size, len(stored), w.Keys)
 		}
-		if size == 30 && requests != 32 {
+		if size.Max == 30 && requests != 32 {
 			t.Errorf("2000 keys were stored by %d requests, want 32, of up to 64", requests)
 		}
 		for range w.preload {
@@ -79,9 +80,17 @@ func TestPreload(t *testing.T) {
 
 // Worker for worker, the same seed asks for the same; another seed or worker does not.
 func TestSourceReproduces(t *testing.T) {
+	for _, dist := range []string{"uniform", "zipf:0.99", "hotspot:20,80"} {
+		for _, size := range []cluster.Size{cluster.Bytes(30), {Min: 16, Max: 1024}} {
+			t.Run(fmt.Sprintf("%s/value=%v", dist, size), func(t *testing.T) { testReproduces(t, dist, size) })
+		}
+	}
+}
+
+func testReproduces(t *testing.T, dist string, size cluster.Size) {
 	stream := func(seed uint64, worker int) (ops []wire.Op) {
 		s := newTestWorkload(t, func(w *cluster.Workload) {
-			w.Seed, w.Batch, w.Dist = seed, 3, "zipf:0.99"
+			w.Seed, w.Batch, w.Dist, w.Value = seed, 3, dist, size
 			w.Mix = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}
 		}).source(worker)
 		for range 500 {
@@ -165,8 +174,9 @@ func TestSourcesDiffer(t *testing.T) {
 
 func TestWorkloadErrors(t *testing.T) {
 	for want, change := range map[string]func(*cluster.Workload){
+		"workload.value": func(w *cluster.Workload) { w.Value.Max = 34 }, // of key-017, at least 35
 		"workload.dist":  func(w *cluster.Workload) { w.Dist = "zipf:-1" },
-		"workload.batch": func(w *cluster.Workload) { w.Batch, w.Value = 1024, 100 },
+		"workload.batch": func(w *cluster.Workload) { w.Batch, w.Value = 1024, cluster.Bytes(100) },
 	} {
 		cfg := cluster.Default().Workload
 		change(&cfg)
@@ -175,7 +185,13 @@ func TestWorkloadErrors(t *testing.T) {
 		}
 	}
 	newTestWorkload(t, func(w *cluster.Workload) { w.Batch = 1024 })
-	newTestWorkload(t, func(w *cluster.Workload) { w.Value, w.Mix = wire.MaxValue, cluster.Mix{CAS: 100} })
+	newTestWorkload(t, func(w *cluster.Workload) { w.Value.Max = 35 })
+	// The upper end of a range must fit into a frame.
+	_, err := newWorkload(cluster.Workload{Keys: 10, Dist: "uniform", Batch: 64, Value: cluster.Size{Min: 16, Max: 1024}, Mix: cluster.Mix{Put: 100}})
+	if want := "64 operations with values of 16..1024 bytes make"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("64 values of up to 1024 bytes: error %v, want %q", err, want)
+	}
+	newTestWorkload(t, func(w *cluster.Workload) { w.Value, w.Mix = cluster.Bytes(wire.MaxValue), cluster.Mix{CAS: 100} })
 }
 
 // Only a broken generator or server fails a swap when nobody else writes; among
@@ -183,7 +199,7 @@ func TestWorkloadErrors(t *testing.T) {
 func TestCompareAndSwap(t *testing.T) {
 	for _, batch := range []int{1, 5} {
 		w := newTestWorkload(t, func(w *cluster.Workload) {
-			w.Keys, w.Batch = 50, batch
+			w.Keys, w.Batch, w.Value.Max = 50, batch, 30*batch // a range, of the batch of 5
 			w.Mix = cluster.Mix{Get: 20, Put: 20, Delete: 20, CAS: 40}
 		})
 		server := fakeServer{values: make(map[string][]byte)}

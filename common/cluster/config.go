@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -66,7 +67,7 @@ type Workload struct {
 	Connections int           // each with its own stream of requests
 	Ops         int           // operations in all, unless Duration is above 0
 	Keys        int           // different keys
-	Value       int           // bytes in a value
+	Value       Size          // bytes in a value
 	Mix         Mix           // of operations
 	Duration    time.Duration // of the run; 0: until Ops are done
 	Dist        string        // which keys are asked for how often; see ParseDist
@@ -93,6 +94,21 @@ func (w Work) String() string {
 	return w.Time.String()
 }
 
+// A Size is how many bytes are in a value: Min, or, where Max is above it, as many in
+// Min..Max as are drawn for each value, all equally likely.
+type Size struct{ Min, Max int }
+
+// Bytes is the Size of values of n bytes.
+func Bytes(n int) Size { return Size{n, n} }
+
+// String returns the form that the flag takes: "30", or "16..1024".
+func (s Size) String() string {
+	if s.Min == s.Max {
+		return strconv.Itoa(s.Min)
+	}
+	return fmt.Sprintf("%d..%d", s.Min, s.Max)
+}
+
 // A Mix is how many percent of the operations are of which kind; 100 in all.
 type Mix struct{ Get, Put, Delete, CAS int }
 
@@ -114,7 +130,7 @@ func Default() Config {
 			WriteTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second,
 		},
 		Workload: Workload{
-			Connections: 8, Ops: 100_000, Keys: 1000, Value: 30, Mix: Mix{Get: 60, Put: 40},
+			Connections: 8, Ops: 100_000, Keys: 1000, Value: Bytes(30), Mix: Mix{Get: 60, Put: 40},
 			Dist: "uniform", Batch: 1, Depth: 1, Arrival: "constant", Conn: "persistent", Seed: 1,
 		},
 	}

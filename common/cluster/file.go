@@ -135,8 +135,10 @@ func (c *Config) accept(path string, token json.Token) error {
 	want := ""
 	for _, p := range c.properties() {
 		switch {
-		case p.path == path && (isNumber && p.number || isString && !p.number):
+		case p.path == path && (isNumber && p.number || isString && (!p.number || p.either)):
 			return p.Set(fmt.Sprint(token))
+		case p.path == path && p.either:
+			want = "a number or a string, " + p.allowed
 		case p.path == path && p.number:
 			want = "a number, " + p.allowed
 		case p.path == path:
@@ -192,7 +194,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 			object = object[path[0]].(map[string]any)
 		}
 		object[path[0]] = p.String()
-		if p.number {
+		if p.number && !(p.either && strings.Contains(p.String(), "..")) {
 			object[path[0]] = json.Number(p.String())
 		}
 	}

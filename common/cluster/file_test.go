@@ -37,6 +37,9 @@ func change(t *testing.T, name string, v reflect.Value) {
 	case *Mix:
 		*p = Mix{Get: 1, Put: 2, Delete: 3, CAS: 94}
 		return
+	case *Size:
+		*p = Size{16, 1024}
+		return
 	case *time.Duration:
 		*p += 1500 * time.Microsecond
 		return
@@ -89,6 +92,24 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 	if err := (Config{}).Save(path); err == nil {
 		t.Error("Save wrote a Config that Load would refuse")
+	}
+}
+
+// A size is a number in the file where it is one, and a string where it is a range.
+func TestValueSize(t *testing.T) {
+	for text, want := range map[string]Size{`30`: {30, 30}, `"30"`: {30, 30}, `"16..1024"`: {16, 1024}, `"7..7"`: {7, 7}} {
+		c, err := parse("file", []byte(`{"workload": {"value": `+text+`}}`))
+		if err != nil || c.Workload.Value != want {
+			t.Errorf("%s is %v, error %v, want %v", text, c.Workload.Value, err, want)
+		}
+	}
+	for size, want := range map[Size]string{Bytes(30): `"value":30`, {16, 1024}: `"value":"16..1024"`} {
+		c := Default()
+		c.Workload.Value = size
+		data, err := json.Marshal(c)
+		if err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("%v is written as %s, error %v, want %s in it", size, data, err, want)
+		}
 	}
 }
 
@@ -164,6 +185,8 @@ func TestLoadErrors(t *testing.T) {
 		{`{"nodes": [{}, []]}`, "F:1: nodes[1]: [ is not an object"},
 		{`{"workload": {"mix": "get=100"}}`, `F:1: workload.mix: "get=100" is not an object`},
 		{`{"server": {"workers": "8"}}`, `F:1: server.workers: "8" is not a number, in 1..4096`},
+		{`{"workload": {"value": true}}`, "F:1: workload.value: true is not a number or a string, in 0..16384, or a range such as 16..1024"},
+		{`{"workload": {"value": "many"}}`, "F:1: workload.value: many is not in 0..16384, or a range such as 16..1024"},
 		{`{"server": {"workers": {}}}`, "F:1: server.workers: { is not a number, in 1..4096"},
 		{`{"server": {"workers": true}}`, "F:1: server.workers: true is not a number, in 1..4096"},
 		{`{"server": {"idle_timeout": 5}}`, "F:1: server.idle_timeout: 5 is not a string, in 1ms..24h0m0s"},
@@ -174,7 +197,7 @@ func TestLoadErrors(t *testing.T) {
 		{`{"server": {"workers": 4097}}`, "F:1: server.workers: 4097 is not in 1..4096"},
 		{`{"server": {"queue": -1}}`, "F:1: server.queue: -1 is not in 0..1000000"},
 		{`{"server": {"queue": 1.5}}`, "F:1: server.queue: 1.5 is not in 0..1000000"},
-		{`{"workload": {"value": 16385}}`, "F:1: workload.value: 16385 is not in 0..16384"},
+		{`{"workload": {"value": 16385}}`, "F:1: workload.value: 16385 is not in 0..16384, or a range such as 16..1024"},
 		{`{"workload": {"batch": 1025}}`, "F:1: workload.batch: 1025 is not in 1..1024"},
 		{`{"workload": {"seed": -1}}`, "F:1: workload.seed: -1 is not in 0..18446744073709551615"},
 		{`{"workload": {"rate": -1}}`, "F:1: workload.rate: -1 is not 0, or in 0.001..1e+06"},

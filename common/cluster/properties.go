@@ -25,6 +25,7 @@ type property struct {
 // A value is a place in a Config, read and written as text.
 type value struct {
 	number  bool                   // JSON writes it as a number, not as a string
+	either  bool                   // or as a string where it is no number
 	allowed string                 // what it may be, to stand after "is not": "in 1..4096"
 	get     func() string          // its text
 	set     func(text string) bool // false, and no change, if the text is not allowed
@@ -47,7 +48,7 @@ func (c *Config) properties() []property {
 		{"workload.connections", whole(&w.Connections, 1, 100_000), "connections of a client process (also -c)"},
 		{"workload.ops", whole(&w.Ops, 1, 1_000_000_000), "operations in all, shared by the connections"},
 		{"workload.keys", whole(&w.Keys, 1, 100_000_000), "different keys"},
-		{"workload.value", whole(&w.Value, 0, 16<<10), "bytes in a value"},
+		{"workload.value", size(&w.Value), "bytes in a value, or a range, from which each value draws"},
 		{"workload.mix.get", whole(&w.Mix.Get, 0, 100), "percent of gets; the flag for all four: -mix get=60,put=40"},
 		{"workload.mix.put", whole(&w.Mix.Put, 0, 100), "percent of puts"},
 		{"workload.mix.delete", whole(&w.Mix.Delete, 0, 100), "percent of deletes"},
@@ -159,7 +160,7 @@ func held[T any](p *T, allowed string, parse func(string) (T, bool)) value {
 	case int, uint64, float64:
 		number = true
 	}
-	return value{number, allowed, func() string { return fmt.Sprint(*p) }, func(text string) bool {
+	return value{number: number, allowed: allowed, get: func() string { return fmt.Sprint(*p) }, set: func(text string) bool {
 		v, ok := parse(text)
 		if ok {
 			*p = v
@@ -189,6 +190,21 @@ func rate(p *float64) value {
 		r, err := strconv.ParseFloat(text, 64)
 		return r, err == nil && (r == 0 || 0.001 <= r && r <= 1e6)
 	})
+}
+
+func size(p *Size) value {
+	const most = 16 << 10
+	v := held(p, fmt.Sprintf("in 0..%d, or a range such as 16..1024", most), func(text string) (Size, bool) {
+		low, high, ranged := strings.Cut(text, "..")
+		if !ranged {
+			high = low
+		}
+		least, errLeast := strconv.Atoi(low)
+		greatest, errGreatest := strconv.Atoi(high)
+		return Size{least, greatest}, errLeast == nil && errGreatest == nil && 0 <= least && least <= greatest && greatest <= most
+	})
+	v.number, v.either = true, true
+	return v
 }
 
 func work(p *Work) value {

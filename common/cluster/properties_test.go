@@ -23,7 +23,7 @@ func TestFlags(t *testing.T) {
 	c := Default()
 	fs := flags(&c)
 	args := strings.Split("-workers=1 -queue=0 -buckets=2 -work=spin 2ms -max_connections=3 -idle_timeout=4s "+
-		"-frame_timeout=5s -write_timeout=6s -drain_timeout=7s -c=8 -ops=9 -keys=10 -value=11 -mix=put:12,cas=88 "+
+		"-frame_timeout=5s -write_timeout=6s -drain_timeout=7s -c=8 -ops=9 -keys=10 -value=11..12 -mix=put:12,cas=88 "+
 		"-duration=13s -dist=zipf:0.99 -batch=14 -depth=15 -rate=16.5 -arrival=poisson -conn=per-request -seed=17", " -")
 	for i := range args[1:] {
 		args[i+1] = "-" + args[i+1]
@@ -33,7 +33,7 @@ func TestFlags(t *testing.T) {
 	}
 	want := Default()
 	want.Server = Server{1, 0, 2, Work{true, 2 * time.Millisecond}, 3, 4 * time.Second, 5 * time.Second, 6 * time.Second, 7 * time.Second}
-	want.Workload = Workload{8, 9, 10, 11, Mix{Put: 12, CAS: 88}, 13 * time.Second, "zipf:0.99", 14, 15, 16.5, "poisson", "per-request", 17}
+	want.Workload = Workload{8, 9, 10, Size{11, 12}, Mix{Put: 12, CAS: 88}, 13 * time.Second, "zipf:0.99", 14, 15, 16.5, "poisson", "per-request", 17}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("parsed\n%+v, want\n%+v", c, want)
 	}
@@ -71,6 +71,11 @@ func TestFlagsOverrideFile(t *testing.T) {
 func TestFlagErrors(t *testing.T) {
 	for args, want := range map[string]string{
 		"-workers=0":          "server.workers: 0 is not in 1..4096",
+		"-value=16385":        "workload.value: 16385 is not in 0..16384, or a range such as 16..1024",
+		"-value=16..":         "workload.value: 16.. is not in 0..16384, or a range such as 16..1024",
+		"-value=9..8":         "workload.value: 9..8 is not in 0..16384, or a range such as 16..1024",
+		"-value=1..2..3":      "workload.value: 1..2..3 is not in 0..16384, or a range such as 16..1024",
+		"-value=-1..3":        "workload.value: -1..3 is not in 0..16384, or a range such as 16..1024",
 		"-queue=many":         "server.queue: many is not in 0..1000000",
 		"-c=0":                "workload.connections: 0 is not in 1..100000",
 		"-work=1":             `server.work: 1 is not in 0s..1m0s, or as "spin 1ms"`,
