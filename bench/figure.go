@@ -23,7 +23,7 @@ const (
 	figureWidth  = 520.0
 	letterWidth  = 7.8 // of the figure's text, in the mean and not to its disadvantage
 	letterHeight = 17.0
-	styles       = 8 // of series: colours and marks
+	styles       = 8 // of series: colours and marks; the ninth has those of the first
 )
 
 // svg is the figure as an element of the page. Whoever cannot see it reads title and desc.
@@ -71,7 +71,9 @@ var marks = [styles]string{
 }
 
 func (f *figure) mark(style int, x, y float64) {
-	fmt.Fprintf(&f.body, `<path class="mark s%d" transform="translate(%s,%s)" d="%s"/>`, style%styles, num(x), num(y), marks[style%styles])
+	if style != faint {
+		fmt.Fprintf(&f.body, `<path class="mark s%d" transform="translate(%s,%s)" d="%s"/>`, style, num(x), num(y), marks[style])
+	}
 }
 
 // num is a coordinate to a tenth. What is no number must not break the page.
@@ -210,10 +212,12 @@ func (f *figure) xAxis(x axis, y float64) {
 	f.text("mid axis-title", (x.from+x.to)/2, y+2*letterHeight+4, x.title)
 }
 
+const faint = -1 // the style of what was not measured
+
 // A series is a line of a chart.
 type series struct {
 	name   string // stands at its end; "": nothing does
-	style  int
+	style  int    // of the marks and the colour; faint: no marks
 	dashed bool
 	points [][2]float64
 	marked func(i int) bool // which points have a mark; nil: all
@@ -247,7 +251,7 @@ func lineChart(x, y axis, lines []series) *figure {
 }
 
 func (f *figure) series(x, y axis, s series) {
-	class := fmt.Sprintf("line s%d", s.style%styles)
+	class := fmt.Sprintf("line s%d", s.style)
 	if s.dashed {
 		class += " dashed"
 	}
@@ -255,7 +259,7 @@ func (f *figure) series(x, y axis, s series) {
 	for i, p := range s.points {
 		at = append(at, [2]float64{x.at(p[0]), y.at(p[1])})
 		if s.bars != nil {
-			f.line(fmt.Sprintf("bar s%d", s.style%styles), at[i][0], y.at(s.bars[i][0]), at[i][0], y.at(s.bars[i][1]))
+			f.line(fmt.Sprintf("bar s%d", s.style), at[i][0], y.at(s.bars[i][0]), at[i][0], y.at(s.bars[i][1]))
 		}
 	}
 	f.path(class, at)
@@ -293,9 +297,8 @@ func (f *figure) names(x, y axis, lines []series) {
 		up -= letterHeight
 	}
 	for _, e := range ends {
-		style := e.style % styles
-		f.path(fmt.Sprintf("leader s%d", style), [][2]float64{{e.x, e.y}, {x.to + 3, e.y}, {x.to + 15, e.to}})
-		f.mark(style, x.to+20, e.to)
+		f.path(fmt.Sprintf("leader s%d", e.style), [][2]float64{{e.x, e.y}, {x.to + 3, e.y}, {x.to + 15, e.to}})
+		f.mark(e.style, x.to+20, e.to)
 		f.text("", x.to+28, e.to+5, fit(e.name, 20))
 	}
 }

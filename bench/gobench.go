@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -51,10 +53,13 @@ func (rep *Report) gobenchLine(b *bytes.Buffer, run Run) {
 		fmt.Fprintf(b, "# %s, round %d: nothing was answered\n", part(run.Stage), run.Round)
 		return
 	}
-	w := rep.Config.Workload
-	// The last part would lose a number after a dash, which stands for GOMAXPROCS.
-	fmt.Fprintf(b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d-%d %d", part(run.Stage), w.Connections, w.Batch, rep.Env.CPUs, run.Requests)
-	figure := func(v float64, unit string) { fmt.Fprintf(b, " %.6g %s", v, unit) }
+	w := rep.workload(run.Point)
+	fmt.Fprintf(b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d", part(run.Stage), w.Connections, w.Batch)
+	if sw := rep.Sweep; sw != nil && sw.Property != "c" && sw.Property != "batch" {
+		fmt.Fprintf(b, "/%s=%s", sw.Property, part(run.Point))
+	}
+	fmt.Fprintf(b, "-%d %d", rep.Env.CPUs, run.Requests) // what follows the dash stands for GOMAXPROCS
+	figure := func(v float64, unit string) { fmt.Fprintf(b, " %s %s", strconv.FormatFloat(math.Round(10*v)/10, 'f', -1, 64), unit) }
 	figure(float64(run.Dur)/float64(run.OK), "ns/op")
 	figure(run.OpsPerSecond, "ops/s")
 	for _, q := range []struct {

@@ -63,7 +63,11 @@ func (rep *Report) page() ([]byte, error) {
 		p.fill()
 	}
 	p.When = rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC")
-	p.Terms = [][2]string{{"Asked for", rep.conditions()}, {"When", p.When},
+	asked := rep.conditions()
+	if rep.Sweep != nil {
+		asked = rep.swept() + asked
+	}
+	p.Terms = [][2]string{{"Asked for", asked}, {"When", p.When},
 		{"Seed", strconv.FormatUint(rep.Config.Workload.Seed, 10)}}
 	p.Command = printable(commandLine(rep.Env.Command))
 	settings, err := json.MarshalIndent(rep.Config, "", "  ")
@@ -78,8 +82,12 @@ func (rep *Report) page() ([]byte, error) {
 
 func (p *page) fill() {
 	rep := p.Report
+	if rep.Sweep != nil {
+		p.fillSweep()
+		return
+	}
 	p.Sentence = printable(rep.sentence())
-	p.Rule = rep.Summary[0].OpsPerSecond.rule()
+	p.Rule = "Operations a second: " + rep.Summary[0].OpsPerSecond.rule() + "."
 	p.Tables = []table{newTable(rep.throughput()), newTable(rep.latency())}
 	p.Notes = rep.notes()
 	for _, draw := range []func(*Report) (exhibit, bool){throughputFigure, percentileFigure, whereFigure, secondsFigure, balanceFigure} {
@@ -216,8 +224,8 @@ func percentileFigure(rep *Report) (exhibit, bool) {
 				service.Merge(run.ServiceHistogram)
 			}
 		}
-		add(s.Stage, i, false, &all)
-		add("", i, true, &service)
+		add(s.Stage, i%styles, false, &all)
+		add("", i%styles, true, &service)
 		open = open || service.Count() > 0
 		l := newLatency(&all)
 		desc = append(desc, fmt.Sprintf("%s: p50 %s, p90 %s, p99 %s, p99.9 %s, max %s", s.Stage, span(l.P50), span(l.P90), span(l.P99), span(l.P999), span(l.Max)))

@@ -16,6 +16,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"lockstep/common/cluster"
 )
 
 // What a file may hold, so that reading it takes a bounded time and memory. A round of
@@ -73,6 +75,9 @@ func reread(_ context.Context, o *options) error {
 	}
 	rep := files[0]
 	if len(files) > 1 {
+		if slices.ContainsFunc(files, func(rep *Report) bool { return rep.Sweep != nil }) {
+			return usageErrorf("a sweep is shown alone: its points are not compared with those of another file")
+		}
 		differ := ""
 		for i, other := range files[1:] {
 			if list := differences(rep, other); list != nil {
@@ -152,6 +157,9 @@ func (rep *Report) check() error {
 	if err := rep.Config.Validate(); err != nil {
 		return fmt.Errorf("config: %w", err)
 	}
+	if err := rep.Sweep.check(rep.Config); err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
 	for _, stage := range rep.stages {
 		if n := len(stage); n == 0 || n > 100 || printable(stage) != stage || strings.Contains(stage, "\n") {
 			return fmt.Errorf("a stage is called %.100q", stage)
@@ -161,10 +169,32 @@ func (rep *Report) check() error {
 		if !slices.Contains(rep.stages, run.Stage) {
 			return fmt.Errorf("runs[%d]: the stage %.100q is not one of the report's", i, run.Stage)
 		}
+		if rep.Sweep == nil && run.Point != "" || rep.Sweep != nil && !slices.Contains(rep.Sweep.Points, run.Point) {
+			return fmt.Errorf("runs[%d]: %.100q is no point of the sweep", i, run.Point)
+		}
 		if v, ok := run.odd(); ok {
 			return fmt.Errorf("runs[%d]: %v is not in 0..2^50, as all its figures must be", i, v)
 		}
 	}
+	return nil
+}
+
+// check restores what the file does not hold of a sweep, if there is one.
+func (sw *Sweep) check(cfg cluster.Config) error {
+	if sw == nil {
+		return nil
+	}
+	if n := len(sw.Points); n < 1 || n > 1000 {
+		return fmt.Errorf("it has %d points", n)
+	}
+	again, err := parseSweep(sw.Property+"="+strings.Join(sw.Points, ","), cfg)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(again.Points, sw.Points) {
+		return fmt.Errorf("the points %.100q are not written as such", sw.Points)
+	}
+	*sw = *again
 	return nil
 }
 
