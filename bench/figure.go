@@ -30,7 +30,7 @@ const (
 func (f *figure) svg(id, title, desc string) template.HTML {
 	return template.HTML(fmt.Sprintf(`<svg viewBox="0 0 %s %s" role="img" aria-labelledby="%s-t %s-d" xmlns="http://www.w3.org/2000/svg">`+
 		`<title id="%s-t">%s</title><desc id="%s-d">%s</desc>%s</svg>`,
-		num(figureWidth), num(f.height), id, id, id, escape(title), id, escape(desc), f.body.String()))
+		num(figureWidth), num(f.height), id, id, id, html.EscapeString(title), id, html.EscapeString(desc), f.body.String()))
 }
 
 func (f *figure) line(class string, x1, y1, x2, y2 float64) {
@@ -43,7 +43,7 @@ func (f *figure) rect(class string, x, y, width, height float64) {
 
 // text writes from x on, or to the left of it (class end), or around it (class mid).
 func (f *figure) text(class string, x, y float64, text string) {
-	fmt.Fprintf(&f.body, `<text class="%s" x="%s" y="%s">%s</text>`, class, num(x), num(y), escape(text))
+	fmt.Fprintf(&f.body, `<text class="%s" x="%s" y="%s">%s</text>`, class, num(x), num(y), html.EscapeString(text))
 }
 
 // path joins points.
@@ -83,8 +83,6 @@ func num(v float64) string {
 	}
 	return strconv.FormatFloat(math.Round(10*v)/10, 'f', -1, 64)
 }
-
-func escape(text string) string { return html.EscapeString(printable(text)) }
 
 // width is about how wide a text is.
 func width(text string) float64 { return letterWidth * float64(utf8.RuneCountInString(text)) }
@@ -285,16 +283,17 @@ func (f *figure) names(x, y axis, lines []series) {
 		}
 	}
 	slices.SortFunc(ends, func(a, b end) int { return cmp.Compare(a.y, b.y) })
-	// Half way between where they come to stand if those in the way move down, and up.
-	down, up := math.Inf(-1), y.from
+	// Half way between where they come to stand if those in the way move down, and up; and
+	// not below the chart.
+	down, up, lowest := math.Inf(-1), math.Inf(1), y.from
 	for i := range ends {
 		down = max(ends[i].y, down+letterHeight)
 		ends[i].to = down / 2
 	}
-	for i := len(ends) - 1; i >= 0; i-- {
-		up = min(ends[i].y, up)
-		ends[i].to += up / 2
-		up -= letterHeight
+	for i := range slices.Backward(ends) {
+		up = min(ends[i].y, up-letterHeight)
+		ends[i].to = min(ends[i].to+up/2, lowest)
+		lowest = ends[i].to - letterHeight
 	}
 	for _, e := range ends {
 		f.path(fmt.Sprintf("leader s%d", e.style), [][2]float64{{e.x, e.y}, {x.to + 3, e.y}, {x.to + 15, e.to}})

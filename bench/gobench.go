@@ -59,7 +59,9 @@ func (rep *Report) gobenchLine(b *bytes.Buffer, run Run) {
 		fmt.Fprintf(b, "/%s=%s", sw.Property, part(run.Point))
 	}
 	fmt.Fprintf(b, "-%d %d", rep.Env.CPUs, run.Requests) // what follows the dash stands for GOMAXPROCS
-	figure := func(v float64, unit string) { fmt.Fprintf(b, " %s %s", strconv.FormatFloat(math.Round(10*v)/10, 'f', -1, 64), unit) }
+	figure := func(v float64, unit string) {
+		fmt.Fprintf(b, " %s %s", strconv.FormatFloat(math.Round(10*v)/10, 'f', -1, 64), unit)
+	}
 	figure(float64(run.Dur)/float64(run.OK), "ns/op")
 	figure(run.OpsPerSecond, "ops/s")
 	for _, q := range []struct {

@@ -57,7 +57,7 @@ type exhibit struct {
 func (rep *Report) page() ([]byte, error) {
 	p := &page{Report: rep, Sentence: "No round was measured."}
 	if rep.Verdict != "ok" {
-		p.Alarm = printable(rep.Verdict)
+		p.Alarm = rep.Verdict
 	}
 	if len(rep.Summary) > 0 {
 		p.fill()
@@ -69,15 +69,15 @@ func (rep *Report) page() ([]byte, error) {
 	}
 	p.Terms = [][2]string{{"Asked for", asked}, {"When", p.When},
 		{"Seed", strconv.FormatUint(rep.Config.Workload.Seed, 10)}}
-	p.Command = printable(commandLine(rep.Env.Command))
+	p.Command = commandLine(rep.Env.Command)
 	settings, err := json.MarshalIndent(rep.Config, "", "  ")
 	if err != nil {
 		return nil, err
 	}
-	p.Settings = printable(string(settings))
+	p.Settings = string(settings)
 	var b bytes.Buffer
 	err = pageTemplate.Execute(&b, p)
-	return b.Bytes(), err
+	return []byte(printable(b.String())), err
 }
 
 func (p *page) fill() {
@@ -86,7 +86,7 @@ func (p *page) fill() {
 		p.fillSweep()
 		return
 	}
-	p.Sentence = printable(rep.sentence())
+	p.Sentence = rep.sentence()
 	p.Rule = "Operations a second: " + rep.Summary[0].OpsPerSecond.rule() + "."
 	p.Tables = []table{newTable(rep.throughput()), newTable(rep.latency())}
 	p.Notes = rep.notes()
@@ -340,7 +340,7 @@ func secondsFigure(rep *Report) (exhibit, bool) {
 	for i, s := range rep.Summary {
 		top := pitch*float64(i) + 26
 		y.from, y.to = top+plot, top
-		f.text("", x.from, top-8, s.Stage)
+		f.text("", x.from, top-8, fit(s.Stage, 50))
 		for _, tick := range y.ticks {
 			f.line("grid", x.from, y.at(tick), x.to, y.at(tick))
 			f.text("end", x.from-8, y.at(tick)+5, plain(tick))

@@ -15,7 +15,7 @@ func (p *page) fillSweep() {
 		sentences = append(sentences, rep.sweepSentence(stage))
 		p.Notes = append(p.Notes, rep.sweepTroubles(stage))
 	}
-	p.Sentence = printable(strings.Join(sentences, " "))
+	p.Sentence = strings.Join(sentences, " ")
 	p.Rule = "Operations a second: " + rep.Summary[0].OpsPerSecond.rule() + rep.sweepLegend()
 	p.Tables = []table{newTable(rep.sweepTable())}
 	p.Figures = []exhibit{sweptFigure(rep), achievedFigure(rep)}
@@ -77,22 +77,19 @@ func sweptFigure(rep *Report) exhibit {
 		SVG: f.svg("swept", "Operations a second of each stage by "+x.title, strings.Join(desc, "; "))}
 }
 
-// sweptAxis has the points of the sweep as its ticks. It is logarithmic if they span
-// much, and none is 0.
+// sweptAxis begins at 0, or, where the points span much, as those that double do, is
+// logarithmic, with the points as its ticks.
 func sweptAxis(property string, values []float64) axis {
+	title := sweptTitles[property]
+	lo, hi := slices.Min(values), slices.Max(values)
+	switch {
+	case property == "work":
+		return linearAxis(title, hi, plainSpan)
+	case property == "rate", lo == 0, hi < 8*lo:
+		return linearAxis(title, hi, plain)
+	}
 	slices.Sort(values)
-	x := axis{title: sweptTitles[property], ticks: slices.Compact(values), label: plain}
-	if property == "work" {
-		x.label = plainSpan
-	}
-	x.lo, x.hi = x.ticks[0], x.ticks[len(x.ticks)-1]
-	if x.lo > 0 && x.hi/x.lo > 8 {
-		x.log = true
-		x.title += " (logarithmic)"
-	} else {
-		x.lo = 0
-	}
-	return x
+	return axis{title: title + " (logarithmic)", lo: lo, hi: hi, log: true, ticks: slices.Compact(values), label: plain}
 }
 
 // achievedFigure is the response time against the throughput that the stages achieved.

@@ -188,6 +188,7 @@ func TestUsage(t *testing.T) {
 		{"compare -batch 1024 -value 1000", 2, "workload.batch: "},
 		{"compare -depth 2 -conn per-request", 2, "workload.depth: 2 requests in flight on a connection need one that is kept"},
 		{"compare -o " + filepath.Join(t.TempDir(), "no", "such.json"), 1, "the report was not saved: "},
+		{"compare -html " + filepath.Join(t.TempDir(), "no", "such.html"), 1, "the report was not saved: "},
 		{"run -rounds 1001", 2, "-rounds: 1001 is not in 1..1000"},
 		{"run -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
 		{"run -client 2 -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},

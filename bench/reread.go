@@ -45,7 +45,7 @@ func (l *runList) UnmarshalJSON(data []byte) error {
 	if open, err := dec.Token(); err != nil || open != json.Delim('[') {
 		return fmt.Errorf("runs: %.20q is not a list", data)
 	}
-	for *l = (*l)[:0]; dec.More(); {
+	for *l = (runList{}); dec.More(); {
 		if len(*l) == maxRuns {
 			return fmt.Errorf("runs: there are more than %d", maxRuns)
 		}
@@ -299,12 +299,12 @@ func sideBySide(paths []string, files []*Report) *Report {
 	all := *files[0]
 	all.Runs, all.Summary, all.stages = nil, nil, nil
 	all.Verdict = "ok"
-	compared := "operations a second"
-	if all.Config.Workload.Rate > 0 {
+	open, compared := all.Config.Workload.Rate > 0, "operations a second"
+	if open {
 		compared = "the response time at p99"
 	}
 	all.note = fmt.Sprintf("Rounds of different files did not run next to each other: what changed on the machine "+
-		"in between looks like a difference of the servers. So compared are the medians of %s, and no more is said than "+
+		"in between looks like a difference of the servers. Compared are medians of %s, and nothing is claimed but "+
 		"whether their intervals overlap.", compared)
 	for i, rep := range files {
 		name := label(paths, i)
@@ -314,9 +314,11 @@ func sideBySide(paths []string, files []*Report) *Report {
 		}
 		for _, s := range rep.Summary {
 			s.Ratio = nil
+			if open {
+				s.Ratio = &Ratio{Of: "p99", words: s.P99.times()} // in place of a column of its own
+			}
 			if base, ok := namesake(files[0], s.Stage); ok && i > 0 {
-				s.Ratio = unpaired(base, s, all.Config.Workload.Rate > 0)
-				s.Ratio.To = base.Stage + "@" + label(paths, 0)
+				s.Ratio = unpaired(base, s, open)
 			}
 			s.Stage += "@" + name
 			all.Summary, all.stages = append(all.Summary, s), append(all.stages, s.Stage)
@@ -374,9 +376,15 @@ func unpaired(base, s Summary, open bool) *Ratio {
 		r.words = three(b.Median/a.Median) + " times, no difference shown"
 	}
 	if open {
-		r.words = fmt.Sprintf("%s [%s..%s]: %s", span(time.Duration(b.Median)), span(time.Duration(b.Low)), span(time.Duration(b.High)), r.words)
+		r.words = b.times() + ": " + r.words
 	}
 	return r
+}
+
+// times is an interval of times.
+func (iv interval) times() string {
+	at := func(v float64) string { return span(time.Duration(v)) }
+	return fmt.Sprintf("%s [%s..%s]", at(iv.Median), at(iv.Low), at(iv.High))
 }
 
 // printable replaces what is not text, and could take hold of a terminal.
