@@ -42,8 +42,10 @@ func (rep *Report) gobench() ([]byte, error) {
 		"server-cpu-ns/req better=lower", "client-cpu-ns/req better=lower"} {
 		fmt.Fprintf(&b, "Unit %s\n", unit)
 	}
-	for _, run := range rep.Runs {
-		rep.gobenchLine(&b, run)
+	for _, s := range rep.Summary { // in the order of the table: benchstat takes the first for its base
+		for _, run := range rep.of(s) {
+			rep.gobenchLine(&b, run)
+		}
 	}
 	return b.Bytes(), nil
 }

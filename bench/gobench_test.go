@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,6 +32,9 @@ func TestGobench(t *testing.T) {
 	}
 	if benchmarks != len(rep.Runs) {
 		t.Errorf("%d benchmarks, want one for each of %d rounds", benchmarks, len(rep.Runs))
+	}
+	if first, second := bytes.Index(data, []byte("/stage=stage2")), bytes.Index(data, []byte("/stage=mine")); first > second {
+		t.Error("the baseline is not the first, though in the table it is")
 	}
 	const want = "BenchmarkLockstep/stage=stage2_coarselock/c=8/batch=1-2 8010 124843.9 ns/op 8010 ops/s"
 	for _, want := range []string{want, "goos: linux\ngoarch: amd64\n", "cpu: Test CPU\n", " keys=1000 ", "server: buckets=1024 "} {

@@ -109,10 +109,10 @@ func commandLine(args []string) string {
 	return strings.Join(quoted, " ")
 }
 
-// of returns the rounds of a stage.
-func (rep *Report) of(stage string) (runs []Run) {
+// of returns the rounds that s sums up.
+func (rep *Report) of(s Summary) (runs []Run) {
 	for _, run := range rep.Runs {
-		if run.Stage == stage {
+		if run.Stage == s.Stage && run.Point == s.Point {
 			runs = append(runs, run)
 		}
 	}
@@ -147,7 +147,7 @@ func throughputFigure(rep *Report) (exhibit, bool) {
 	var rows []row
 	var desc []string
 	for i, s := range rep.Summary {
-		runs, iv := rep.of(s.Stage), s.OpsPerSecond
+		runs, iv := rep.of(s), s.OpsPerSecond
 		for _, run := range runs {
 			most = max(most, run.OpsPerSecond)
 		}
@@ -216,7 +216,7 @@ func percentileFigure(rep *Report) (exhibit, bool) {
 	open := false
 	for i, s := range rep.Summary {
 		var all, service metrics.Histogram
-		for _, run := range rep.of(s.Stage) {
+		for _, run := range rep.of(s) {
 			if run.Histogram != nil {
 				all.Merge(run.Histogram)
 			}
@@ -265,7 +265,7 @@ func whereFigure(rep *Report) (exhibit, bool) {
 	for _, s := range rep.Summary {
 		var shares [5]float64
 		n, held, sum := 0.0, 0.0, 0.0
-		for _, run := range rep.of(s.Stage) {
+		for _, run := range rep.of(s) {
 			if run.Where != nil {
 				n++
 				held += run.Held
@@ -346,7 +346,7 @@ func secondsFigure(rep *Report) (exhibit, bool) {
 			f.text("end", x.from-8, y.at(tick)+5, plain(tick))
 		}
 		low, high := math.Inf(1), 0.0
-		for _, run := range rep.of(s.Stage) {
+		for _, run := range rep.of(s) {
 			var points [][2]float64
 			for second, n := range full(run) {
 				low, high = min(low, float64(n)), max(high, float64(n))
@@ -371,7 +371,7 @@ func balanceFigure(rep *Report) (exhibit, bool) {
 	for _, s := range rep.Summary {
 		var requests []float64
 		sum := 0.0
-		for _, run := range rep.of(s.Stage) {
+		for _, run := range rep.of(s) {
 			for i, n := range run.Nodes {
 				if i == len(requests) {
 					requests = append(requests, 0)
