@@ -23,7 +23,8 @@ const (
 	figureWidth  = 520.0
 	letterWidth  = 7.8 // of the figure's text, in the mean and not to its disadvantage
 	letterHeight = 17.0
-	styles       = 8 // of series: colours and marks; the ninth has those of the first
+	maxName      = 24 // letters, of a line
+	styles       = 8  // of series: colours and marks; the ninth has those of the first
 )
 
 // svg is the figure as an element of the page. Whoever cannot see it reads title and desc.
@@ -228,7 +229,7 @@ func lineChart(x, y axis, lines []series) *figure {
 	f := &figure{height: 350}
 	names, ticks := 0.0, 0.0
 	for _, s := range lines {
-		names = max(names, width(fit(s.name, 20)))
+		names = max(names, width(fit(s.name, maxName)))
 	}
 	for _, tick := range y.ticks {
 		ticks = max(ticks, width(y.label(tick)))
@@ -298,6 +299,6 @@ func (f *figure) names(x, y axis, lines []series) {
 	for _, e := range ends {
 		f.path(fmt.Sprintf("leader s%d", e.style), [][2]float64{{e.x, e.y}, {x.to + 3, e.y}, {x.to + 15, e.to}})
 		f.mark(e.style, x.to+20, e.to)
-		f.text("", x.to+28, e.to+5, fit(e.name, 20))
+		f.text("", x.to+28, e.to+5, fit(e.name, maxName))
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -29,6 +30,7 @@ type page struct {
 	When     string
 	Alarm    string // the verdict, if it is not ok
 	Sentence string
+	Caution  string // of several files
 	Rule     string // what the intervals are
 	Tables   []table
 	Notes    []string // what went wrong, or that nothing did
@@ -69,7 +71,7 @@ func (rep *Report) page() ([]byte, error) {
 	}
 	p.Terms = [][2]string{{"Asked for", asked}, {"When", p.When},
 		{"Seed", strconv.FormatUint(rep.Config.Workload.Seed, 10)}}
-	p.Command = commandLine(rep.Env.Command)
+	p.Command = cmp.Or(strings.Join(rep.origins, "\n"), commandLine(rep.Env.Command))
 	settings, err := json.MarshalIndent(rep.Config, "", "  ")
 	if err != nil {
 		return nil, err
@@ -86,8 +88,8 @@ func (p *page) fill() {
 		p.fillSweep()
 		return
 	}
-	p.Sentence = rep.sentence()
-	p.Rule = "Operations a second: " + rep.Summary[0].OpsPerSecond.rule() + "."
+	p.Sentence, p.Caution, _ = strings.Cut(rep.sentence(), "\n")
+	p.Rule = "Operations a second: " + rep.rule() + "."
 	p.Tables = []table{newTable(rep.throughput()), newTable(rep.latency())}
 	p.Notes = rep.notes()
 	for _, draw := range []func(*Report) (exhibit, bool){throughputFigure, percentileFigure, whereFigure, secondsFigure, balanceFigure} {
@@ -169,9 +171,12 @@ func throughputFigure(rep *Report) (exhibit, bool) {
 		}})
 	}
 	f := rowChart(linearAxis("operations a second", most, plain), rows)
-	return exhibit{Title: "Throughput",
-		Caption: "A dot is a round, the first one at the top; the line is their median, the band its interval: " + rep.Summary[0].OpsPerSecond.rule() + ".",
-		SVG:     f.svg("throughput", "Operations a second of each stage", strings.Join(desc, "; "))}, true
+	caption := "A dot is a round, the first one at the top; the line is their median, the band its interval: " + rep.rule() + "."
+	if rep.Summary[0].OpsPerSecond.Rounds < 2 {
+		caption = "A dot is a round. There is one: nothing is known about chance."
+	}
+	return exhibit{Title: "Throughput", Caption: caption,
+		SVG: f.svg("throughput", "Operations a second of each stage", strings.Join(desc, "; "))}, true
 }
 
 const beyond = 10 // requests at least that took longer than a point of a line of percentiles says: fewer say little

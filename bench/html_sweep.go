@@ -16,7 +16,7 @@ func (p *page) fillSweep() {
 		p.Notes = append(p.Notes, rep.sweepTroubles(stage))
 	}
 	p.Sentence = strings.Join(sentences, " ")
-	p.Rule = "Operations a second: " + rep.Summary[0].OpsPerSecond.rule() + rep.sweepLegend()
+	p.Rule = "Operations a second: " + rep.rule() + rep.sweepLegend()
 	p.Tables = []table{newTable(rep.sweepTable())}
 	p.Figures = []exhibit{sweptFigure(rep), achievedFigure(rep)}
 }
@@ -73,7 +73,7 @@ func sweptFigure(rep *Report) exhibit {
 	}
 	x := sweptAxis(rep.Sweep.Property, values)
 	f := lineChart(x, linearAxis("operations a second", most, plain), lines)
-	return exhibit{Title: "Throughput", Caption: "Medians of the rounds, with a bar for the interval: " + rep.Summary[0].OpsPerSecond.rule() + ".",
+	return exhibit{Title: "Throughput", Caption: "Medians of the rounds, with a bar for the interval: " + rep.rule() + ".",
 		SVG: f.svg("swept", "Operations a second of each stage by "+x.title, strings.Join(desc, "; "))}
 }
 

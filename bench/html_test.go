@@ -272,7 +272,7 @@ func TestOutputs(t *testing.T) {
 		{"-html " + at("no/such.html"), "the report was not saved: "},
 		{"-gobench " + at("no/such.txt"), "the report was not saved: "},
 		{"-html " + dir, "the report was not saved: "},
-		{"-o " + at("o.html") + " -html " + dir + "/./o.html", "need a file each, and two of them name "},
+		{"-o " + at("o.html") + " -html " + dir + "/./o.html", "need a file each, which nothing else is read from or written to: not "},
 	} {
 		code, stdout, stderr := bench(t, append([]string{"run", "-config", path, "-duration", "1h"}, strings.Fields(test.flags)...)...)
 		if code == exitOK || stdout != "" || !strings.Contains(stderr, test.want) {

@@ -23,7 +23,10 @@ type Report struct {
 
 	stages []string // in the order of the table; the first is the baseline
 	nodes  int      // of each stage, where this program starts them; else 0
-	note   string   // of a report put together from several files: what the sentence at its top says
+
+	// Of a report that is put together from several files:
+	note    string   // what it begins with: which files, and on a line of its own what to know of them
+	origins []string // when and by which command each was measured
 }
 
 // A Run is one round of one stage.

@@ -204,7 +204,7 @@ func TestRereadCompares(t *testing.T) {
 		html := filepath.Join(t.TempDir(), "out.html")
 		gobench := filepath.Join(t.TempDir(), "out.txt")
 		code, stdout, stderr := bench(t, "report", "-html", html, "-gobench", gobench, before, saveReport(t, test.rep, test.name))
-		if code != exitOK || !strings.Contains(stdout, test.want) || !strings.HasPrefix(stdout, "Rounds of different files did not run next to each other") {
+		if code != exitOK || !strings.Contains(stdout, test.want) || !strings.Contains(strings.Join(strings.Fields(stdout), " "), "before.json. Rounds of different files did not run next to each other") {
 			t.Errorf("%s: exit code %d, stderr %q, want %q in\n%s", test.name, code, stderr, test.want, stdout)
 		}
 		checkWidth(t, stdout, 100)
@@ -213,6 +213,13 @@ func TestRereadCompares(t *testing.T) {
 		if !strings.Contains(string(page), test.want) || !strings.Contains(string(lines), "/stage=stage3@before/") {
 			t.Errorf("%s: the page or the benchmarks do not say so", test.name)
 		}
+	}
+	_, stdout, _ := bench(t, "report", before, saveReport(t, single("stage3", 900, 1000), "lower.json"))
+	if want := "lower.json: median [range] of 2 rounds, a 50 % interval."; !strings.Contains(strings.Join(strings.Fields(stdout), " "), want) {
+		t.Errorf("there is no %q in\n%s", want, stdout)
+	}
+	if code, _, stderr := bench(t, "report", "-html", before, before); code != exitUsage || !strings.Contains(stderr, "need a file each") {
+		t.Errorf("a page over the file that is read: exit code %d, stderr %q, want 2", code, stderr)
 	}
 	// Each stage has its namesake in the first file, and one that has none is not compared.
 	first := saveReport(t, testReport(func(*cluster.Config) {}), "a.json")
@@ -224,7 +231,7 @@ func TestRereadCompares(t *testing.T) {
 		}
 	}
 	rep.Verdict = "invalid: late"
-	_, stdout, _ := bench(t, "report", first, saveReport(t, rep, "b.json"))
+	_, stdout, _ = bench(t, "report", first, saveReport(t, rep, "b.json"))
 	for stage, want := range map[string]string{"stage1_singlethread@b": "1.00 times, no difference shown", "stage2_coarselock@b": "1.00 times, no difference shown", "yours@b": "[8 000..8 080]"} {
 		if line := lineOf(stdout, stage); !strings.HasSuffix(line, want) {
 			t.Errorf("%s: %q, want %q at its end", stage, line, want)

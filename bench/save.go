@@ -23,6 +23,22 @@ func (o *options) outputs() []output {
 	return slices.DeleteFunc(all, func(out output) bool { return out.path == "" })
 }
 
+// distinct returns an error if two of the outputs are one file, or one is an input.
+func (o *options) distinct(inputs []string) error {
+	taken := make(map[string]bool)
+	for _, path := range inputs {
+		taken[filepath.Clean(path)] = true
+	}
+	for _, out := range o.outputs() {
+		path := filepath.Clean(out.path)
+		if taken[path] && !isDevice(path) {
+			return usageErrorf("-o, -html and -gobench need a file each, which nothing else is read from or written to: not %s", path)
+		}
+		taken[path] = true
+	}
+	return nil
+}
+
 // save writes the report of a run that goes on, wherever the command line asks for it.
 // What it writes calls itself interrupted: so it is, if nothing is written after it.
 func (o *options) save(rep *Report) error {
@@ -30,15 +46,13 @@ func (o *options) save(rep *Report) error {
 	if soFar.Verdict == "ok" {
 		soFar.Verdict = "interrupted"
 	}
-	seen := make(map[string]bool)
+	if err := o.distinct(nil); err != nil {
+		return err
+	}
 	for _, out := range o.outputs() {
 		if isDevice(out.path) { // a pipe takes one report, the last
 			continue
 		}
-		if seen[filepath.Clean(out.path)] {
-			return usageErrorf("-o, -html and -gobench need a file each, and two of them name %s", out.path)
-		}
-		seen[filepath.Clean(out.path)] = true
 		if err := soFar.write(out); err != nil {
 			return err
 		}
