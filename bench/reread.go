@@ -76,7 +76,7 @@ func reread(_ context.Context, o *options) error {
 	}
 	rep := files[0]
 	if len(files) > 1 {
-		differ, err := comparable(o.args, files)
+		differ, err := differing(o.args, files)
 		if err == nil && differ != "" && !o.force {
 			err = fmt.Errorf("%s-force compares them all the same", printable(differ))
 		}

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// comparable says how the files differ from the first in what must be the same, or
+// differing says how the files differ from the first in what must be the same, or
 // returns an error if they cannot be compared at all.
-func comparable(paths []string, files []*Report) (differ string, err error) {
+func differing(paths []string, files []*Report) (differ string, err error) {
 	if slices.ContainsFunc(files, func(rep *Report) bool { return rep.Sweep != nil }) {
 		return "", errors.New("a sweep is shown alone: its points are not compared with those of another file")
 	}
