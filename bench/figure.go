@@ -176,17 +176,25 @@ type row struct {
 	draw        func(f *figure, x axis, y float64)
 }
 
-// rowChart has rows above each other, and one axis for all.
-func rowChart(x axis, rows []row) *figure {
+// rowChart has rows above each other, and one axis for all. The legend, if there is one,
+// names what a row is made of, class p0 first.
+func rowChart(x axis, rows []row, legend ...string) *figure {
 	const pitch = 50.0
 	x.from, x.to = 5, figureWidth-28
-	f := &figure{height: pitch*float64(len(rows)) + 48}
+	f, top, at := new(figure), 0.0, x.from
+	for i, name := range legend {
+		f.rect(fmt.Sprintf("part p%d", i), at, 4, 12, 12)
+		f.text("", at+17, 15, name)
+		at += width(name) + 36
+		top = 26
+	}
+	f.height = top + pitch*float64(len(rows)) + 48
 	bottom := f.height - 42
 	for _, tick := range x.ticks {
-		f.line("grid", x.at(tick), 4, x.at(tick), bottom)
+		f.line("grid", x.at(tick), top+4, x.at(tick), bottom)
 	}
 	for i, r := range rows {
-		y := pitch * float64(i)
+		y := top + pitch*float64(i)
 		f.text("", 0, y+letterHeight, fit(r.name, 62-utf8.RuneCountInString(r.value)))
 		f.text("end", figureWidth, y+letterHeight, r.value)
 		r.draw(f, x, y+34)

@@ -304,9 +304,9 @@ func whereFigure(rep *Report) (exhibit, bool) {
 			}
 		}})
 	}
-	f := rowChart(linearAxis("mean time of a request", most, plainSpan), rows)
+	f := rowChart(linearAxis("mean time of a request", most, plainSpan), rows, tab.Head[1:6]...)
 	return exhibit{Title: "Where the time goes", SVG: f.svg("where", "Mean time of a request by what it was spent on", strings.Join(desc, "; ")), Table: &tab,
-		Caption: "From left to right, in this order. Queue: for a worker. Lock: for one that another request held. Table: in the table, work included. " +
+		Caption: "From left to right. Queue: for a worker. Lock: for one that another request held. Table: in the table, work included. " +
 			"Codec: the rest of the server's turn, decoding and encoding. Rest: the network, the kernel, scheduling, the client."}, rows != nil
 }
 
