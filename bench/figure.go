@@ -188,8 +188,8 @@ func rowChart(x axis, rows []row, legend ...string) *figure {
 		at += width(name) + 36
 		top = 26
 	}
-	f.height = top + pitch*float64(len(rows)) + 48
-	bottom := f.height - 42
+	f.height = top + pitch*float64(len(rows)) + 52
+	bottom := f.height - 46
 	for _, tick := range x.ticks {
 		f.line("grid", x.at(tick), top+4, x.at(tick), bottom)
 	}
@@ -212,11 +212,11 @@ func (f *figure) xAxis(x axis, y float64) {
 		at, half := x.at(tick), width(text)/2
 		f.line("axis", at, y, at, y+4)
 		if at-half > free && at+half < figureWidth+2 {
-			f.text("mid", at, y+letterHeight+3, text)
+			f.text("mid", at, y+letterHeight+5, text)
 			free = at + half + letterWidth
 		}
 	}
-	f.text("mid axis-title", (x.from+x.to)/2, y+2*letterHeight+4, x.title)
+	f.text("mid axis-title", (x.from+x.to)/2, y+2*letterHeight+6, x.title)
 }
 
 const faint = -1 // the style of what was not measured

@@ -62,7 +62,7 @@ func TestAxisAt(t *testing.T) {
 		{log, 1, 200}, {log, 10, 150}, {log, 100, 100}, {log, 0, 200}, {log, -1, 200}, {log, math.Inf(1), 100},
 		{empty, 3, 5},
 	} {
-		if got := test.a.at(test.v); math.Abs(got-test.want) > 1e-9 {
+		if got := test.a.at(test.v); !(math.Abs(got-test.want) < 1e-9) {
 			t.Errorf("on %v..%v, %v is at %v, want %v", test.a.lo, test.a.hi, test.v, got, test.want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"html"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
@@ -31,7 +33,7 @@ func fullReport(stages ...string) *Report {
 			r := testRound(n)
 			r.dur = 4*time.Second + time.Millisecond
 			for second := range 5 {
-				r.answered(int(n/4), time.Duration(second)*time.Second)
+				r.answered(int(n/4)>>(second/4*3), time.Duration(second)*time.Second) // the last one is not whole
 			}
 			for range n {
 				record(&r.service, time.Duration(i+1)*100*time.Microsecond)
@@ -75,19 +77,41 @@ func pageOf(t *testing.T, rep *Report) string {
 			t.Errorf("the page has %s", outside)
 		}
 	}
-	for _, m := range textAt.FindAllStringSubmatch(page, -1) {
-		x, width := parseNumber(t, m[1]), float64(len([]rune(html.UnescapeString(m[3]))))*letterWidth*0.9
+	for _, svg := range strings.Split(page, "<svg")[1:] {
+		checkTexts(t, svg)
+	}
+	return page
+}
+
+// checkTexts checks that the texts of a figure are inside of it, and not on top of each
+// other.
+func checkTexts(t *testing.T, svg string) {
+	t.Helper()
+	type box struct {
+		from, to, y float64
+		text        string
+	}
+	var boxes []box
+	for _, m := range textAt.FindAllStringSubmatch(svg, -1) {
+		text := html.UnescapeString(m[3])
+		x, width := parseNumber(t, m[1]), float64(utf8.RuneCountInString(text))*letterWidth*0.9
 		switch {
 		case strings.Contains(m[0], `class="end`):
 			x -= width
 		case strings.Contains(m[0], `class="mid`):
 			x -= width / 2
 		}
-		if x < -letterWidth || x+width > figureWidth+letterWidth {
-			t.Errorf("a text of a figure is at %.0f..%.0f, which is outside of 0..%.0f: %s", x, x+width, figureWidth, m[0])
+		b := box{x, x + width, parseNumber(t, m[2]), text}
+		if b.from < -letterWidth || b.to > figureWidth+letterWidth {
+			t.Errorf("a text of a figure is at %.0f..%.0f, which is outside of 0..%.0f: %s", b.from, b.to, figureWidth, text)
 		}
+		for _, o := range boxes {
+			if math.Abs(o.y-b.y) < letterHeight-1 && o.from < b.to && b.from < o.to {
+				t.Errorf("two texts of a figure are on top of each other: %s and %s", o.text, b.text)
+			}
+		}
+		boxes = append(boxes, b)
 	}
-	return page
 }
 
 var (
