@@ -110,7 +110,7 @@ func readReport(path string) (*Report, error) {
 	}
 	rep, err := parseReport(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no report that bench -o has written: %s", path, printable(err.Error()))
+		return nil, fmt.Errorf("%s is no report that bench -o has written: %w", path, err)
 	}
 	return rep, nil
 }
