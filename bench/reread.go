@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"slices"
 	"strings"
@@ -169,7 +168,7 @@ func (rep *Report) check() error {
 			return fmt.Errorf("runs[%d]: %.100q is no point of the sweep", i, run.Point)
 		}
 		if v, ok := run.odd(); ok {
-			return fmt.Errorf("runs[%d]: %v is not in 0..2^50, as all its figures must be", i, v)
+			return fmt.Errorf("runs[%d]: %v is not 0 or in 2^-50..2^50, as all its figures must be", i, v)
 		}
 	}
 	return nil
@@ -194,7 +193,8 @@ func (sw *Sweep) check(cfg cluster.Config) error {
 	return nil
 }
 
-// odd returns a figure of the round that is negative or absurdly large, if one is.
+// odd returns a figure of the round that is negative, or absurdly large or small, if one
+// is: it would go on to ratios and axes.
 func (run *Run) odd() (float64, bool) {
 	figures := []float64{float64(run.Round), run.OpsPerSecond, run.ServerCPU, run.ClientCPU}
 	for _, n := range []int64{int64(run.Dur), run.Requests, run.OK, run.Misses, run.Mismatches, run.Unfinished, run.Wrong,
@@ -216,7 +216,7 @@ func (run *Run) odd() (float64, bool) {
 		figures = append(figures, float64(n.Requests))
 	}
 	for _, v := range figures {
-		if math.IsNaN(v) || v < 0 || v > maxFigure {
+		if v < 0 || v > maxFigure || v > 0 && v < 1./maxFigure {
 			return v, true
 		}
 	}
