@@ -196,7 +196,7 @@ func (sw *Sweep) check(cfg cluster.Config) error {
 // odd returns a figure of the round that is negative, or absurdly large or small, if one
 // is: it would go on to ratios and axes.
 func (run *Run) odd() (float64, bool) {
-	figures := []float64{float64(run.Round), run.OpsPerSecond, run.ServerCPU, run.ClientCPU}
+	figures := []float64{float64(run.Round), run.OpsPerSecond, run.ServerCPU, run.ClientCPU, run.Held}
 	for _, n := range []int64{int64(run.Dur), run.Requests, run.OK, run.Misses, run.Mismatches, run.Unfinished, run.Wrong,
 		int64(run.Connections), int64(run.Starved), int64(run.NeverGreeted)} {
 		figures = append(figures, float64(n))
