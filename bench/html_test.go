@@ -228,7 +228,7 @@ func TestPageCrowded(t *testing.T) {
 }
 
 func TestPageOfSweep(t *testing.T) {
-	for _, text := range []string{"c=1,2,4..128", "rate=100..1000", "work=0..5ms", "keys=100", "batch=1,3,5"} {
+	for _, text := range []string{"c=1,2,4..128", "rate=100..1000", "work=0..5ms", "keys=100", "batch=1,3,5", "c=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16"} {
 		rep := testSweep(t, text, func(stage, point, round int) int64 {
 			if stage == 1 && point == 0 {
 				return 0 // not measured
@@ -244,9 +244,19 @@ func TestPageOfSweep(t *testing.T) {
 		if got := strings.Contains(page, ">due</text>"); got != (rep.Sweep.Property == "rate") {
 			t.Errorf("%s: there is a line of what was due: %v", text, got)
 		}
-		if got := strings.Contains(page, "connections (logarithmic)"); got != (rep.Sweep.Property == "c") {
+		if got := strings.Contains(page, sweptTitles[rep.Sweep.Property]+" (logarithmic)"); got != (rep.Sweep.Property == "c") {
 			t.Errorf("%s: the axis is logarithmic: %v", text, got)
 		}
+	}
+}
+
+// Where nothing was answered, there is no response time to draw.
+func TestPageOfSweepIdle(t *testing.T) {
+	rep := testSweep(t, "keys=10,100", func(stage, point, round int) int64 { return int64(100 * (1 - stage) * (1 - point)) })
+	rep.addAt("100", "one", 1, &result{dur: time.Second})
+	pageOf(t, rep)
+	if n := strings.Count(string(achievedFigure(rep).SVG), `class="mark`); n != 3 {
+		t.Errorf("%d marks, want 3: of p50, of p99, and beside the name", n)
 	}
 }
 

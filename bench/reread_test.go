@@ -211,6 +211,9 @@ func TestRereadCompares(t *testing.T) {
 		checkWidth(t, stdout, 100)
 		page, _ := os.ReadFile(html)
 		lines, _ := os.ReadFile(gobench)
+		if !strings.Contains(string(page), "<pre>before: 0001-01-01 00:00:00: ") {
+			t.Errorf("%s: the page does not say how the files were made", test.name)
+		}
 		if !strings.Contains(string(page), test.want) || !strings.Contains(string(lines), "/stage=stage3@before/") {
 			t.Errorf("%s: the page or the benchmarks do not say so", test.name)
 		}
