@@ -5,18 +5,26 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"lockstep/common/metrics"
 )
 
 // An Environment is where, when and by which command something was measured.
 type Environment struct {
-	Time     time.Time `json:"time"`
-	Command  []string  `json:"command"` // the program and its arguments
-	Go       string    `json:"go"`
-	OS       string    `json:"os"`
-	Arch     string    `json:"arch"`
-	CPUs     int       `json:"cpus"`      // that the client may use at once
-	CPUModel string    `json:"cpu_model"` // "": not known
-	Shared   bool      `json:"shared"`    // the servers run on the same ones
+	Time      time.Time     `json:"time"`
+	Command   []string      `json:"command"` // the program and its arguments
+	Go        string        `json:"go"`
+	OS        string        `json:"os"`
+	Arch      string        `json:"arch"`
+	Cores     int           `json:"cores"`          // of this machine, as far as its processes may use them
+	CPUs      int           `json:"cpus"`           // of them: those that the client may use at once
+	CPUModel  string        `json:"cpu_model"`      // "": not known
+	ClockStep time.Duration `json:"clock_step_ns"`  // the least time that the clock tells apart
+	Ceiling   float64       `json:"client_ceiling"` // operations a second that the client does by itself, on one connection, without a network; 0: not measured
+	Shared    bool          `json:"shared"`         // the servers run on the same ones
+
+	// What the yardsticks that were asked for call themselves, or why there is none.
+	Yardsticks map[string]string `json:"yardsticks,omitempty"`
 }
 
 func environment(shared bool) Environment {
@@ -24,8 +32,20 @@ func environment(shared bool) Environment {
 		Time:    time.Now().UTC().Truncate(time.Second),
 		Command: os.Args,
 		Go:      runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		CPUs: runtime.GOMAXPROCS(0), CPUModel: cpuModel("/proc/cpuinfo"), Shared: shared,
+		Cores: runtime.NumCPU(), CPUs: runtime.GOMAXPROCS(0), CPUModel: cpuModel("/proc/cpuinfo"), ClockStep: clockStep(), Shared: shared,
+		Yardsticks: make(map[string]string),
 	}
+}
+
+// clockStep is the least time by which the clock was seen to move.
+func clockStep() time.Duration {
+	step := time.Second
+	for last, n := metrics.Now(), 0; n < 100; {
+		if now := metrics.Now(); now > last {
+			step, last, n = min(step, now-last), now, n+1
+		}
+	}
+	return step
 }
 
 // cpuModel reads the processor's name from where Linux tells it, on most of its

@@ -48,6 +48,17 @@ func count(n int64) string {
 	return digits
 }
 
+// bar is a bar of this share, from 0 to 1, of the width, to an eighth of a column, and
+// blank from there on.
+func bar(share float64, width int) string {
+	eighths := int(math.Round(share * float64(8*width)))
+	b := strings.Repeat("█", eighths/8)
+	if part := eighths % 8; part > 0 {
+		b += string([]rune("▏▎▍▌▋▊▉")[part-1])
+	}
+	return b + strings.Repeat(" ", width-utf8.RuneCountInString(b))
+}
+
 // grid writes rows below each other in columns: the first to the left, which holds
 // names, the others to the right, which hold figures.
 func grid(rows [][]string) string {

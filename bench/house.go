@@ -17,6 +17,7 @@ type house struct {
 	programs []program
 	running  []*servers // in the order in which they were started
 
+	once     bool                          // see workload
 	addrs    func(n int) ([]string, error) // finds free ones
 	patience time.Duration                 // how long servers may take to serve, and to stop after drain_timeout
 }
@@ -37,13 +38,22 @@ func newHouse(ctx context.Context, sources []string, say func(string)) (*house, 
 // start starts a stage, as so many nodes on ports of their own, and returns when it
 // serves. It runs until stop or close.
 func (h *house) start(ctx context.Context, p program, cfg cluster.Config, nodes int) (*servers, error) {
+	return h.place(2*nodes, func(addrs []string) (*servers, error) {
+		s := newServers(p.name, target{cfg: cfg}, addrs, h.patience)
+		return s, s.startStage(ctx, p.path, addrs)
+	})
+}
+
+// place has start start servers on so many ports, and tries again where one of them
+// has been taken meanwhile.
+func (h *house) place(ports int, start func(addrs []string) (*servers, error)) (*servers, error) {
 	const tries = 5
 	for try := 1; ; try++ {
-		addrs, err := h.addrs(2 * nodes)
+		addrs, err := h.addrs(ports)
 		if err != nil {
 			return nil, err
 		}
-		s, err := startServers(ctx, p, cfg, addrs, h.patience)
+		s, err := start(addrs)
 		if err == nil {
 			h.running = append(h.running, s)
 			return s, nil

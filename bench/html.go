@@ -32,7 +32,7 @@ type page struct {
 	Sentence string
 	Caution  string // of several files
 	Rule     string // what the intervals are
-	Tables   []table
+	Tables   []dataTable
 	Notes    []string // what went wrong, or that nothing did
 	Figures  []exhibit
 	Terms    [][2]string // of the conditions
@@ -40,19 +40,19 @@ type page struct {
 	Settings string // the configuration, as JSON
 }
 
-// A table has names in its first column and figures in the others.
-type table struct {
+// A dataTable has names in its first column and figures in the others.
+type dataTable struct {
 	Head []string
 	Rows [][]string
 }
 
-func newTable(rows [][]string) table { return table{rows[0], rows[1:]} }
+func newTable(rows [][]string) dataTable { return dataTable{rows[0], rows[1:]} }
 
 // An exhibit is a figure with what is to be said of it.
 type exhibit struct {
 	Title, Caption string
 	SVG            template.HTML
-	Table          *table // the same in figures; or nil
+	Table          *dataTable // the same in figures; or nil
 }
 
 // page is the content of the file that -html names.
@@ -90,7 +90,7 @@ func (p *page) fill() {
 	}
 	p.Sentence, p.Caution, _ = strings.Cut(rep.sentence(), "\n")
 	p.Rule = "Operations a second: " + rep.rule() + "."
-	p.Tables = []table{newTable(rep.throughput()), newTable(rep.latency())}
+	p.Tables = []dataTable{newTable(rep.throughput()), newTable(rep.latency())}
 	p.Notes = rep.notes()
 	for _, draw := range []func(*Report) (exhibit, bool){throughputFigure, percentileFigure, whereFigure, secondsFigure, balanceFigure} {
 		if e, ok := draw(rep); ok {
@@ -263,7 +263,7 @@ var parts = []struct {
 }
 
 func whereFigure(rep *Report) (exhibit, bool) {
-	tab := table{Head: []string{"mean of a request", "queue", "lock", "table", "codec", "rest", "lock held"}}
+	tab := dataTable{Head: []string{"mean of a request", "queue", "lock", "table", "codec", "rest", "lock held"}}
 	var rows []row
 	var desc []string
 	most := 0.0

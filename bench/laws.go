@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"time"
+
+	"lockstep/common/client"
 )
 
 // inFlight is the mean number of requests under way in the round, by Little's law:
@@ -28,6 +30,7 @@ func (r *result) breaksLittle(depth int) string {
 	// At the end of a round each connection has a request cut off, or none to send any more.
 	ends := want * float64(r.latency.Max()) / float64(max(r.dur, 1))
 	switch {
+	case r.away(): // nobody knows for how long
 	case got > 1.05*want:
 		return fmt.Sprintf("Little's law: throughput × mean response is %s, with %s requests in flight at most", three(got), three(want))
 	case got < 0.9*want-ends:
@@ -35,6 +38,12 @@ func (r *result) breaksLittle(depth int) string {
 			"the client spends the rest on itself", three(got), three(want))
 	}
 	return ""
+}
+
+// away reports whether a server was gone for a part of the round: then connections
+// waited between two requests.
+func (r *result) away() bool {
+	return r.errors[client.ErrDown.Error()]+r.errors[client.ErrUnknown.Error()] > 0
 }
 
 // breaksUtilization returns how a round in which servers and client shared this many

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/common/client"
 )
 
 // closedLoop returns a round of 1 s, in which each of the connections had n requests,
@@ -26,6 +28,8 @@ func TestLittlesLaw(t *testing.T) {
 	starved.connections, starved.starved = 8, 7
 	failing := closedLoop(8, 50, 10*time.Millisecond)
 	failing.failed = 4 * time.Second
+	away := closedLoop(8, 50, 10*time.Millisecond)
+	away.fail(client.ErrDown.Error(), client.ErrDown)
 	for name, test := range map[string]struct {
 		r     *result
 		depth int
@@ -37,6 +41,7 @@ func TestLittlesLaw(t *testing.T) {
 		"more than there are":      {closedLoop(8, 110, 10*time.Millisecond), 1, "is 8.80, with 8.00"},
 		"seven of eight starve":    {starved, 1, ""},
 		"half of the time fails":   {failing, 1, ""},
+		"a server was away":        {away, 1, ""},
 		"two in flight each":       {closedLoop(8, 200, 10*time.Millisecond), 2, ""},
 		"one of two in flight":     {closedLoop(8, 100, 10*time.Millisecond), 2, "only 8.00, with 16.0"},
 		"the last ones are cut":    {closedLoop(8, 1, 600*time.Millisecond), 1, ""},

@@ -91,7 +91,7 @@ func (o *options) checkStages(ctx context.Context, dirs []string, line *progress
 			err = stopped
 		}
 		if err != nil && !errors.As(err, new(codeError)) {
-			return err
+			return fmt.Errorf("%w%s", err, s.lastWords(err))
 		}
 		found = append(found, err) // and the next stage is checked all the same
 	}
@@ -145,8 +145,8 @@ func (o *options) checkServers(ctx context.Context, line *progress, name string,
 		return fmt.Errorf("%s: a history was not decided in %v", name, checkTime)
 	case c.calls.Load() < 2*c.unknown.Load() || c.calls.Load() == 0:
 		// What is unknown may have happened or not: of that, everything is linearizable.
-		return fmt.Errorf("%s answered %s of %s calls: too few to say anything", name,
-			count(c.calls.Load()-c.unknown.Load()), count(c.calls.Load()))
+		return fmt.Errorf("%s: %w to %s of %s calls: too many to say anything", name, errNoAnswer,
+			count(c.unknown.Load()), count(c.calls.Load()))
 	}
 	return nil
 }

@@ -2,21 +2,24 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"lockstep/common/client"
-	"lockstep/common/cluster"
 	"lockstep/common/wire"
 )
 
 // A load is a round in the making: the connections of a workload, each of which is
 // a client of its own.
 type load struct {
-	cfg   cluster.Config
+	target
 	once  bool          // a request that is answered Busy is not tried again
 	grace time.Duration // how long the requests under way at the end may still take
+	clock clock
+
+	patience time.Duration // with servers that answer nobody, where only the number of operations ends a load
 
 	first uint64 // the number of the first connection
 	conns []*connection
@@ -47,14 +50,18 @@ const (
 	// Connections that are not greeted while no other is for this long, are waited
 	// for no longer.
 	nobodyElse = 250 * time.Millisecond
+	patience   = 20 * time.Second // for one request, the work that was asked for aside: a server that is stuck says so before
 )
+
+var errNoAnswer = errors.New("no answer")
 
 // newLoad connects, with connections that are numbered from first. It returns when
 // all are greeted, or when for a while none has been: on a server that takes one
 // client at a time the others wait, and may starve. That nobody is greeted is an
 // error.
-func newLoad(ctx context.Context, cfg cluster.Config, work *workload, first int) (*load, error) {
-	l := &load{cfg: cfg, first: uint64(first), grace: defaultGrace}
+func newLoad(ctx context.Context, to target, work *workload, first int) (*load, error) {
+	cfg := to.cfg
+	l := &load{target: to, once: work.once, first: uint64(first), grace: defaultGrace, patience: patience, clock: realClock()}
 	dialing, quit := context.WithCancel(ctx)
 	l.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)
@@ -70,7 +77,7 @@ func newLoad(ctx context.Context, cfg cluster.Config, work *workload, first int)
 			continue
 		}
 		l.dials.Go(func() { // ends when greeted, or at close
-			cl, err := dial(dialing, cfg)
+			cl, err := to.dial(dialing)
 			if err == nil {
 				c.client = cl
 				close(c.greeted)
@@ -108,27 +115,13 @@ func (l *load) wait(ctx context.Context, dialed <-chan error) error {
 	return err
 }
 
-// dial returns a client that is connected to all nodes.
-func dial(ctx context.Context, cfg cluster.Config) (asker, error) {
-	if cfg.Workload.Depth > 1 {
-		return dialPipeline(ctx, cfg)
-	}
-	return client.Dial(ctx, cfg)
-}
-
 // open returns the connection's client; or else, a new one for one request, which is
-// to be closed. A request that goes to several nodes gets a connection to each before
-// it is sent to any: with servers that take one client at a time, two requests that
-// each held one of them, and waited for the other, would wait for ever.
+// to be closed.
 func (c *connection) open(ctx context.Context) (asker, error) {
-	cfg := c.load.cfg
 	if c.client != nil {
 		return c.client, nil
 	}
-	if len(cfg.Nodes) > 1 && cfg.Workload.Batch > 1 {
-		return dial(ctx, cfg)
-	}
-	return client.New(cfg), nil
+	return c.load.open(ctx)
 }
 
 // refusals counts the Busy answers to all connections that are kept.
@@ -157,16 +150,22 @@ func (l *load) close() {
 }
 
 // preload stores a value under every key.
-func preload(ctx context.Context, cfg cluster.Config, work *workload) error {
+func preload(ctx context.Context, to target, work *workload) error {
 	dialing, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	cl, err := client.Dial(dialing, cfg)
+	cl, err := to.dial(dialing)
 	if err != nil {
 		return fmt.Errorf("storing the keys: %w", err)
 	}
 	defer cl.Close()
 	for ops := range work.preload {
-		results, err := cl.Do(ctx, ops...)
+		limit := patience + time.Duration(len(ops))*to.cfg.Server.Work.Time
+		doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", errNoAnswer, limit))
+		results, err := cl.Do(doing, ops...)
+		if err != nil && doing.Err() != nil {
+			err = context.Cause(doing)
+		}
+		cancel()
 		if err != nil {
 			return fmt.Errorf("storing the keys: %w", err)
 		}

@@ -9,10 +9,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
@@ -25,7 +27,7 @@ func newTestLoad(t *testing.T, cfg cluster.Config) *load {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLoad(t.Context(), cfg, work, 0)
+	l, err := newLoad(t.Context(), target{cfg: cfg}, work, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,14 +42,8 @@ func newTestLoad(t *testing.T, cfg cluster.Config) *load {
 func noneLeft(t *testing.T) {
 	t.Helper()
 	var left []string
-	stacks := make([]byte, 1<<20)
 	for range 300 { // one that has told its WaitGroup may need a moment to be gone
-		left = nil
-		for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-			if strings.Contains(stack, "lockstep/common/client.") || strings.Contains(stack, "bench.(*pipe).") || strings.Contains(stack, "bench.(*connection).") {
-				left = append(left, stack)
-			}
-		}
+		left = metrics.Stacks("lockstep/common/client.", "bench.(*pipe).", "bench.(*connection).")
 		if left == nil {
 			return
 		}
@@ -197,10 +193,10 @@ func TestPreloadThenNoMisses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := preload(t.Context(), cfg, work); err != nil {
+		if err := preload(t.Context(), target{cfg: cfg}, work); err != nil {
 			t.Fatal(err)
 		}
-		l, err := newLoad(t.Context(), cfg, work, 0)
+		l, err := newLoad(t.Context(), target{cfg: cfg}, work, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,6 +238,28 @@ func TestLoadCancelled(t *testing.T) {
 	}
 }
 
+// Servers that answer nobody any more do not hold up a load that only the number of
+// its operations would end.
+func TestLoadStuck(t *testing.T) {
+	g := newGate()
+	var turns atomic.Int64
+	cfg, _ := here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := locked(n)
+		return serveAll(ctx, ln, n, func(c *node.Conn) {
+			if turns.Add(1) > 100 {
+				g.wait()
+			}
+			n.Answer(c, apply)
+		})
+	})
+	t.Cleanup(func() { close(g.open) })
+	l := newTestLoad(t, cfg)
+	l.patience = 50 * time.Millisecond
+	if r := l.run(t.Context(), 0, 1000); r.requests != 100 || r.unfinished != 8 {
+		t.Errorf("%d answered, %d unfinished, want 100 and 8", r.requests, r.unfinished)
+	}
+}
+
 func TestNobodyGreets(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -256,7 +274,7 @@ func TestNobodyGreets(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := newLoad(ctx, cfg, work, 0); err != context.DeadlineExceeded {
+	if _, err := newLoad(ctx, target{cfg: cfg}, work, 0); err != context.DeadlineExceeded {
 		t.Errorf("interrupted while nobody greets: error %v", err)
 	}
 	noneLeft(t)
@@ -264,7 +282,7 @@ func TestNobodyGreets(t *testing.T) {
 	ln.Close()
 	for _, depth := range []int{1, 2} {
 		cfg.Workload.Depth = depth
-		if _, err := newLoad(t.Context(), cfg, work, 0); err == nil || !strings.Contains(err.Error(), "refused") {
+		if _, err := newLoad(t.Context(), target{cfg: cfg}, work, 0); err == nil || !strings.Contains(err.Error(), "refused") {
 			t.Errorf("depth %d: nobody listens: error %v", depth, err)
 		}
 	}
@@ -281,10 +299,10 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newLoad(t.Context(), cfg, work, 0); err == nil || !strings.Contains(err.Error(), "no connection was greeted within 10s: the server serves others") {
+	if _, err := newLoad(t.Context(), target{cfg: cfg}, work, 0); err == nil || !strings.Contains(err.Error(), "no connection was greeted within 10s: the server serves others") {
 		t.Errorf("a silent server: error %v", err)
 	}
-	if err := preload(t.Context(), cfg, work); err == nil || !strings.Contains(err.Error(), "the server serves others") {
+	if err := preload(t.Context(), target{cfg: cfg}, work); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("storing the keys on a silent server: error %v", err)
 	}
 }
@@ -298,4 +316,17 @@ func TestErrorKind(t *testing.T) {
 			t.Errorf("%v is of the kind %q, want %q", err, got, want)
 		}
 	}
+}
+
+// The last operations of a load may be under way when the watch for stuck servers
+// begins: then they have as long as all others.
+func TestGiveUpStuckIsPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var none atomic.Int64
+		newKnownLoad(t, nil, func(*cluster.Workload) {}).giveUpStuck(t.Context(), &none, func() {})
+		if took := time.Since(began); took < patience {
+			t.Errorf("given up after %v, want %v", took, patience)
+		}
+	})
 }

@@ -12,8 +12,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-
-	"lockstep/common/cluster"
 )
 
 func main() {
@@ -23,6 +21,8 @@ func main() {
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
 		signals = append(signals, syscall.SIGHUP)
 	}
+	// A closed pipe is an error of the write, after which the servers are stopped.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -34,6 +34,7 @@ const (
 	exitFailure     = 1
 	exitUsage       = 2
 	exitWrongData   = 3 // an answer that no correct server gives
+	exitMissed      = 4 // a goal of -slo
 	exitInvalid     = 5 // the client was measured, not the servers
 	exitInterrupted = 130
 )
@@ -66,7 +67,7 @@ var commands = []command{
 	{"compare", "", "build stages, start them, and compare them fairly", compare, compareFlags},
 	{"report", "FILE.json...", "show what -o saved, or compare several", reread, rereadFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", check, checkFlags},
-	{"help", "[config]", "this text, or every property of properties.json", nil, nil},
+	{"help", "[TOPIC]", "this text; or a command, all, config, or statistics", nil, nil},
 }
 
 // run is main with its surroundings as arguments; args does not hold the program's
@@ -98,8 +99,16 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, args = args[0], args[1:]
 	}
-	if name == "help" {
-		return help(args, stdout)
+	switch name {
+	case "help":
+		text := new(strings.Builder)
+		if err := help(args, text); err != nil {
+			return err
+		}
+		_, err := io.WriteString(stdout, text.String())
+		return err
+	case yardstickCommand: // which nobody types
+		return beYardstick(ctx, args, os.Stdin)
 	}
 	for _, c := range commands {
 		if c.name == name {
@@ -111,23 +120,4 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		}
 	}
 	return usageErrorf("there is no command %q (bench help lists them)", name)
-}
-
-func help(args []string, w io.Writer) error {
-	switch {
-	case len(args) == 0:
-	case args[0] == "config":
-		cluster.WriteHelp(w)
-		return nil
-	default:
-		return usageErrorf("there is no help on %q: help, help config, or a command with -h", args[0])
-	}
-	fmt.Fprint(w, "bench measures the servers of Lockstep.\n\n")
-	for _, c := range commands {
-		fmt.Fprintf(w, "  %-24s %s\n", strings.Join(strings.Fields("bench "+c.name+" "+c.args), " "), c.does)
-	}
-	fmt.Fprint(w, "\nEach takes -h for its flags.\n\n",
-		"Exit codes (of the built program; go run turns each but 0 into 1): 0 ok, 1 failure,\n",
-		"2 usage, 3 wrong data, 5 invalid measurement, 130 interrupted.\n")
-	return nil
 }

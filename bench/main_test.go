@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -189,6 +190,18 @@ func TestUsage(t *testing.T) {
 		{"compare -depth 2 -conn per-request", 2, "workload.depth: 2 requests in flight on a connection need one that is kept"},
 		{"compare -o " + filepath.Join(t.TempDir(), "no", "such.json"), 1, "the report was not saved: "},
 		{"compare -html " + filepath.Join(t.TempDir(), "no", "such.html"), 1, "the report was not saved: "},
+		{"compare -against frob", 2, `-against: there is no yardstick "frob": echo, netrpc, redis and memcached are`},
+		{"compare -against echo,", 2, `-against: there is no yardstick ""`},
+		{"compare -against redis,redis=127.0.0.1:6379", 2, "-against: redis is there twice"},
+		{"compare -against redis=", 2, "-against: redis=: redis and memcached can be reached at HOST:PORT"},
+		{"compare -against echo=127.0.0.1:7", 2, "-against: echo=127.0.0.1:7: redis and memcached can be reached at HOST:PORT"},
+		{"compare -against echo,netrpc -nodes 2", 2, "-against: echo is one process, and -nodes is 2"},
+		{"compare -against echo -mix get=90,cas=10", 2, "-against: echo does no compare-and-swap, and -mix has cas=10: it stores nothing to compare with"},
+		{"compare -against netrpc,redis -mix get=90,cas=10", 2, "-against: redis does no compare-and-swap, and -mix has cas=10: Redis would need a script for it"},
+		{"compare -against memcached -mix get=90,cas=10", 2, "-against: memcached does no compare-and-swap, and -mix has cas=10: memcached's compares versions, not values"},
+		{"compare -against netrpc -work 1ms", 2, "-against: net/rpc does no work in its table, and -work is 1ms: only a stage can be told to"},
+		{"compare -stages none", 2, "-stages: there is nothing to compare, no stage and no yardstick (-against)"},
+		{"yardstick", 2, "bench starts yardstick by itself"},
 		{"run -rounds 1001", 2, "-rounds: 1001 is not in 1..1000"},
 		{"run -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
 		{"run -client 2 -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
@@ -205,19 +218,30 @@ func TestUsage(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	for args, want := range map[string]string{
-		"help":        "bench put KEY VALUE",
-		"-h":          "bench put KEY VALUE",
-		"help config": "workload.depth",
-		"compare -h":  "-stages paths",
-		"get -h":      "bench get KEY: print a value.",
+		"help":            "bench put KEY VALUE",
+		"-h":              "bench put KEY VALUE",
+		"help config":     "workload.depth",
+		"compare -h":      "-stages paths",
+		"get -h":          "bench get [flags] KEY: print a value.",
+		"help get":        "bench get [flags] KEY: print a value.",
+		"help all":        "-write_timeout",
+		"help run":        "more flags: bench help all.",
+		"help statistics": "no difference shown",
 	} {
 		code, stdout, stderr := bench(t, strings.Fields(args)...)
 		if code != 0 || !strings.Contains(stdout, want) || stderr != "" {
 			t.Errorf("bench %s: exit code %d, stderr %q, want 0, and %q in\n%s", args, code, stderr, want, stdout)
 		}
 	}
-	_, list, _ := bench(t, "help")
-	checkWidth(t, list, columns+4)
+	for _, topic := range []string{"", "compare", "all", "statistics"} {
+		_, text, _ := bench(t, strings.Fields("help "+topic)...)
+		checkWidth(t, text, columns)
+	}
+	for _, name := range usual {
+		if !slices.ContainsFunc(commands, func(c command) bool { return c.flags != nil && c.flagSet().Lookup(name) != nil }) {
+			t.Errorf("no command has the usual flag -%s", name)
+		}
+	}
 }
 
 func TestStageDirs(t *testing.T) {

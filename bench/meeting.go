@@ -93,7 +93,7 @@ type share struct {
 }
 
 // pack makes a result small enough for a barrier's payload: the histograms of an hour
-// of overload have 70 KB, and a third of that when they are compressed. nil is nothing.
+// of overload have 100 KB, and less than half of that when they are compressed. nil is nothing.
 func (r *result) pack() ([]byte, error) {
 	if r == nil {
 		return nil, nil

@@ -23,6 +23,7 @@ type options struct {
 	cfg      cluster.Config
 	config   string
 	stages   string
+	against  string // compare
 	nodes    int
 	rounds   int
 	sweep    string // "": none
@@ -34,6 +35,10 @@ type options struct {
 	gobench  string
 	force    bool // report
 	quiet    bool
+	goals    goals
+	once     bool          // compare, run: Busy is not retried
+	quick    bool          // compare
+	aa       bool          // compare
 	running  bool          // check
 	faults   bool          // check
 	length   time.Duration // check
@@ -44,24 +49,15 @@ type options struct {
 // the file's name, and over the file.
 func (o *options) parse(c command, args []string) error {
 	name := strings.TrimSpace("bench " + c.name)
-	flags := func() *flag.FlagSet {
-		fs := flag.NewFlagSet(name, flag.ContinueOnError)
-		fs.SetOutput(io.Discard)
-		fs.StringVar(&o.config, "config", cluster.DefaultPath, "the configuration `file`")
-		c.flags(o, fs)
-		return fs
-	}
 	o.cfg = cluster.Default()
-	fs := flags()
+	fs := o.flagSet(c)
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		if c.name == "" {
 			help(nil, o.stdout)
 			fmt.Fprintln(o.stdout)
 		}
-		fmt.Fprintf(o.stdout, "%s: %s.\n\nFlags:\n", strings.TrimSpace(name+" "+c.args), c.does)
-		fs.SetOutput(o.stdout)
-		fs.PrintDefaults()
+		helpCommand(o.stdout, c, fs, false)
 		return err
 	}
 	if err != nil {
@@ -76,7 +72,7 @@ func (o *options) parse(c command, args []string) error {
 	if o.cfg, err = cluster.Load(o.config); err != nil && !(errors.Is(err, os.ErrNotExist) && o.config == cluster.DefaultPath) {
 		return err
 	}
-	fs = flags()
+	fs = o.flagSet(c)
 	fs.Parse(args) // the same flags as above, and so no error
 	o.given = make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { o.given[f.Name] = true })
@@ -89,10 +85,20 @@ func (o *options) parse(c command, args []string) error {
 	return nil
 }
 
+// flagSet defines the flags of a command, which set o.
+func (o *options) flagSet(c command) *flag.FlagSet {
+	fs := flag.NewFlagSet(strings.TrimSpace("bench "+c.name), flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&o.config, "config", cluster.DefaultPath, "the configuration `file`")
+	c.flags(o, fs)
+	return fs
+}
+
 // outFlags are the flags of every command that makes a report.
 func (o *options) outFlags(fs *flag.FlagSet) {
 	fs.StringVar(&o.out, "o", "", "write what was measured to this `file`, as JSON")
 	o.renderFlags(fs)
+	fs.Var(&o.goals, "slo", "goals that every stage must reach, or the exit code is 4: 'p99<5ms,err<0.1%,ops>1000'")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
 }
 

@@ -3,18 +3,19 @@ package main
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"lockstep/common/client"
-	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
 // A phase is a stretch of load, with all connections: the warm-up, or a round.
 type phase struct {
-	start time.Duration   // by metrics.Now
+	start time.Duration // by now
+	now   func() time.Duration
 	left  *atomic.Int64   // closed loop: requests left to do; nil: until over
 	pace  *pacer          // open loop; nil: a closed one
 	limit context.Context // at its end, requests under way are given up
@@ -34,23 +35,28 @@ type tally struct {
 // result counts what was asked for in that time, however late it was answered,
 // within the grace. When ctx ends, it ends at once.
 func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
-	start := metrics.Now() // before the clock that ends the phase
+	start := l.clock.now() // before the clock that ends the phase
 	limit, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	over, end := context.WithCancel(limit)
 	defer end()
-	p := &phase{start: start, limit: limit, over: over, end: end}
+	p := &phase{start: start, now: l.clock.now, limit: limit, over: over, end: end}
 	switch w := l.cfg.Workload; {
 	case w.Rate > 0:
 		if length == 0 {
 			length = time.Duration(float64(ops) / float64(w.Batch) / w.Rate * 1e9)
 		}
-		p.pace = newPacer(newSchedule(w.Rate, w.Arrival, w.Seed+l.first), length)
+		p.pace = newPacer(newSchedule(w.Rate, w.Arrival, w.Seed+l.first), length, l.clock)
 	case length > 0:
 		defer time.AfterFunc(length, end).Stop()
 	default:
 		p.left = new(atomic.Int64)
 		p.left.Store(int64((ops + w.Batch - 1) / w.Batch))
+		watching, watched := context.WithCancel(limit)
+		var watch sync.WaitGroup
+		defer watch.Wait()
+		defer watched()
+		watch.Go(func() { l.giveUpStuck(watching, p.left, giveUp) }) // ends with watching
 	}
 	if length > 0 {
 		defer time.AfterFunc(length+l.grace, giveUp).Stop()
@@ -66,7 +72,7 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 		}
 	}
 	workers.Wait()
-	sum := &result{dur: metrics.Now() - start, refusals: l.refusals() - refusals}
+	sum := &result{dur: l.clock.now() - start, refusals: l.refusals() - refusals}
 	for i := range tallies {
 		t := &tallies[i]
 		if t.asked && t.requests == 0 && t.errors[client.ErrBusy.Error()] == 0 {
@@ -78,6 +84,16 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 		sum.unfinished += p.pace.unsent()
 	}
 	return sum
+}
+
+// giveUpStuck ends a load of so many operations when no connection has taken one of
+// those that are left for so long that their servers must be stuck.
+func (l *load) giveUpStuck(ctx context.Context, left *atomic.Int64, giveUp func()) {
+	limit := l.patience + time.Duration(l.cfg.Workload.Batch)*l.cfg.Server.Work.Time
+	for last := int64(math.MaxInt64); ctx.Err() == nil && left.Load() != last; pause(ctx, limit) {
+		last = left.Load()
+	}
+	giveUp()
 }
 
 // work is the request loop: it keeps one request of the connection in flight.
@@ -111,7 +127,7 @@ func (p *phase) next() (due, sent, slip time.Duration, ok bool) {
 	case p.pace != nil:
 		due, sent, slip, ok = p.pace.next(p.over)
 	default:
-		due, ok = metrics.Now(), p.left == nil || p.left.Add(-1) >= 0
+		due, ok = p.now(), p.left == nil || p.left.Add(-1) >= 0
 		sent = due
 	}
 	if !ok {
@@ -135,7 +151,7 @@ func (c *connection) request(p *phase, s *source, due, sent, slip time.Duration,
 		}
 		answers, err = do(p.limit, ops...)
 	}
-	done := metrics.Now()
+	done := p.now()
 	if errors.Is(err, client.ErrDown) {
 		defer pause(p.over, time.Millisecond) // or all that is counted is how fast it fails
 	}

@@ -23,6 +23,7 @@ type Report struct {
 
 	stages []string // in the order of the table; the first is the baseline
 	nodes  int      // of each stage, where this program starts them; else 0
+	aa     bool     // the second stage is the first one again
 
 	// Of a report that is put together from several files:
 	note    string   // what it begins with: which files, and on a line of its own what to know of them
@@ -58,7 +59,6 @@ type Run struct {
 	ServerCores  float64          `json:"server_cores"` // throughput × CPU a request (utilization law)
 	ClientCores  float64          `json:"client_cores"`
 	Held         float64          `json:"lock_held"`          // the share of the round that a lock was held, 0 to 1
-	Outlier      bool             `json:"outlier"`            // its throughput lies far from the other rounds'; it counts all the same
 	Invalid      string           `json:"invalid,omitempty"`  // why the client was measured instead
 	Warnings     []string         `json:"warnings,omitempty"` // the laws that it breaks, and the like
 
@@ -109,24 +109,28 @@ func (rep *Report) addAt(point, stage string, round int, r *result) {
 	run := newRun(r)
 	run.Stage, run.Point, run.Round = stage, point, round
 	run.Invalid = r.invalid(rep.Env.CPUs)
-	if w.Rate == 0 {
-		run.warn(r.breaksLittle(w.Depth))
-	}
-	if rep.Env.Shared {
-		run.warn(r.breaksUtilization(rep.Env.CPUs))
+	if r.misses > 0 && w.Mix.Delete == 0 {
+		run.warn("keys were missing that had been stored, and nobody deletes any")
 	}
 	if n := r.errors[client.ErrBusy.Error()]; r.firstError != nil && n < total(r.errors) {
 		run.warn(fmt.Sprintf("the first error: %v", r.firstError))
 	}
-	if r.misses > 0 && w.Mix.Delete == 0 {
-		run.warn("keys were missing that had been stored, and nobody deletes any")
+	where := stage
+	if rep.Sweep != nil {
+		where += fmt.Sprintf(" at %s=%s", rep.Sweep.Property, point)
+	}
+	if w.Rate == 0 {
+		run.warn(r.breaksLittle(w.Depth))
+	}
+	if rep.Env.Shared {
+		run.warn(r.breaksUtilization(max(rep.Env.Cores, rep.Env.CPUs)))
 	}
 	if r.wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
-		where := stage
-		if rep.Sweep != nil {
-			where += fmt.Sprintf(" at %s=%s", rep.Sweep.Property, point)
-		}
 		rep.Verdict = fmt.Sprintf("wrong data: %s, round %d: %v", where, round, r.firstWrong)
+	} else if r.requests == 0 && r.unfinished > 0 && rep.Verdict == "ok" {
+		rep.Verdict = fmt.Sprintf("failed: %s, round %d: no request was answered", where, round)
+	} else if n := r.panics(); n > 0 && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
+		rep.Verdict = fmt.Sprintf("failed: %s, round %d: %d requests panicked inside the server, which logs where", where, round, n)
 	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
 		rep.Verdict = fmt.Sprintf("invalid: %s, round %d: %s", stage, round, run.Invalid)
 	}

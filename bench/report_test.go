@@ -22,7 +22,7 @@ func testReport(change func(*cluster.Config)) *Report {
 	cfg.Secret = "0123456789abcdef"
 	change(&cfg)
 	rep := newReport(cfg, []string{"stage2_coarselock", "stage1_singlethread", "mine"}, true)
-	rep.Env = Environment{Command: []string{"bench", "compare"}, Go: "go1.25", OS: "linux", Arch: "amd64", CPUs: 2, CPUModel: "Test CPU", Shared: true}
+	rep.Env = Environment{Command: []string{"bench", "compare"}, Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, CPUModel: "Test CPU", Shared: true}
 	for round := 1; round <= 6; round++ {
 		requests := int64(8000 + 10*round)
 		rep.add("mine", round, testRound(requests+int64(50*(round%2)-25)))
@@ -190,10 +190,26 @@ func TestReportWarnings(t *testing.T) {
 	missing.misses = 1
 	for want, r := range map[string]*result{"Little's law": idle, "utilization law": hot, "keys were missing": missing} {
 		rep := newReport(cluster.Default(), []string{"a"}, true)
-		rep.Env.CPUs = 2
+		rep.Env.Cores, rep.Env.CPUs = 2, 2
 		rep.add("a", 1, r)
 		if got := rep.Runs[0].Warnings; len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("warnings are %q, want one that says %q", got, want)
+		}
+	}
+	for want, change := range map[string]func(r *result){
+		"failed: a, round 1: no request was answered": func(r *result) { *r = result{connections: 8, unfinished: 8, dur: 1} },
+		"failed: a, round 1: 3 requests panicked inside the server, which logs where": func(r *result) {
+			r.nodes = []metrics.Snapshot{{Panics: 1}, {Panics: 2}}
+		},
+		"wrong data: a, round 1: nonsense": func(r *result) {
+			r.nodes = []metrics.Snapshot{{Panics: 1}}
+			r.foundWrong(errors.New("nonsense"))
+		},
+	} {
+		rep, r := newReport(cluster.Default(), []string{"a"}, true), testRound(100)
+		change(r)
+		if rep.add("a", 1, r); rep.Verdict != want {
+			t.Errorf("the verdict is %q, want %q", rep.Verdict, want)
 		}
 	}
 	cfg := cluster.Default()
@@ -209,7 +225,7 @@ func TestReportWarnings(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	env := environment(true)
-	if env.Go == "" || env.OS == "" || env.Arch == "" || env.CPUs < 1 || len(env.Command) == 0 || !env.Shared || env.Time.IsZero() {
+	if env.Go == "" || env.OS == "" || env.Arch == "" || env.CPUs < 1 || env.Cores < 1 || len(env.Command) == 0 || !env.Shared || env.Time.IsZero() {
 		t.Errorf("environment is %+v", env)
 	}
 	path := filepath.Join(t.TempDir(), "cpuinfo")

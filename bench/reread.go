@@ -30,8 +30,9 @@ const (
 type reportFile struct {
 	*Report
 	Runs   runList  `json:"runs"`
-	Stages []string `json:"stages"` // in the order of the table; the first is the baseline
-	Nodes  int      `json:"nodes"`  // of each stage, where bench started them; 0: they ran already
+	Stages []string `json:"stages"`       // in the order of the table; the first is the baseline
+	Nodes  int      `json:"nodes"`        // of each stage, where bench started them; 0: they ran already
+	AA     bool     `json:"aa,omitempty"` // the second stage is the first one again
 }
 
 // A runList is read run by run, so that one that is too long is refused before it is large.
@@ -133,7 +134,7 @@ func parseReport(data []byte) (*Report, error) {
 		return nil, err
 	}
 	rep := file.Report
-	rep.Runs, rep.stages, rep.nodes = file.Runs, file.Stages, file.Nodes
+	rep.Runs, rep.stages, rep.nodes, rep.aa = file.Runs, file.Stages, file.Nodes, file.AA
 	for _, s := range rep.Summary { // in the order of the table, too
 		if !slices.Contains(rep.stages, s.Stage) {
 			rep.stages = append(rep.stages, s.Stage)

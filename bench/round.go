@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 )
 
@@ -22,8 +21,9 @@ func (h *house) rounds(ctx context.Context, n int, line *progress, add func(stag
 		if works[i], err = newWorkload(s.cfg.Workload); err != nil {
 			return err
 		}
-		if err := preload(ctx, s.cfg, works[i]); err != nil {
-			return reason(ctx, fmt.Errorf("%s: %w", s.stage, err))
+		works[i].once = h.once
+		if err := preload(ctx, s.target, works[i]); err != nil {
+			return reason(ctx, fmt.Errorf("%s: %w%s", s.stage, err, s.lastWords(err)))
 		}
 	}
 	w := h.running[0].cfg.Workload
@@ -36,9 +36,9 @@ func (h *house) rounds(ctx context.Context, n int, line *progress, add func(stag
 				left := (n-round+1)*len(h.running) - done
 				line.expect(time.Duration(left) * (w.Duration + warmup(w.Duration)))
 			}
-			r, err := measure(ctx, s.cfg, works[i], 0)
+			r, err := measure(ctx, s.target, works[i], 0)
 			if err != nil {
-				return reason(ctx, fmt.Errorf("%s: %w", s.stage, err))
+				return reason(ctx, fmt.Errorf("%s: %w%s", s.stage, err, s.lastWords(err)))
 			}
 			if err := add(s.stage, round, r); err != nil {
 				return err
@@ -51,15 +51,15 @@ func (h *house) rounds(ctx context.Context, n int, line *progress, add func(stag
 // measure is one round: new connections, a warm-up of those that are kept, and the
 // load. The connections are numbered from first, which no others of the run are. Where
 // ctx ends in the middle, there is a result beside the error.
-func measure(ctx context.Context, cfg cluster.Config, work *workload, first int) (*result, error) {
-	l, err := newLoad(ctx, cfg, work, first)
+func measure(ctx context.Context, to target, work *workload, first int) (*result, error) {
+	l, err := newLoad(ctx, to, work, first)
 	if err != nil {
 		return nil, err
 	}
 	defer l.close()
 	warm := new(result)
-	if cfg.Workload.Conn == "persistent" {
-		warm = l.run(ctx, warmup(cfg.Workload.Duration), 0)
+	if w := to.cfg.Workload; w.Conn == "persistent" {
+		warm = l.run(ctx, warmup(w.Duration), 0)
 	}
 	r, err := l.measured(ctx)
 	if r != nil && warm.wrong > 0 { // an answer that cannot be right counts whenever it comes
@@ -77,7 +77,7 @@ func warmup(round time.Duration) time.Duration {
 // measured is run, as the workload says, with what it took the servers and this
 // process. Where ctx ends in the middle, there is a result beside the error.
 func (l *load) measured(ctx context.Context) (*result, error) {
-	before, err := statsOf(ctx, l.cfg)
+	before, err := l.stats(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,10 @@ func (l *load) measured(ctx context.Context) (*result, error) {
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
-	after, err := statsOf(ctx, l.cfg)
+	if r.unfinished > 0 && l.cfg.Workload.Duration == 0 && l.cfg.Workload.Rate == 0 {
+		return r, fmt.Errorf("%w to %d requests: are the servers stuck?", errNoAnswer, r.unfinished)
+	}
+	after, err := l.stats(ctx)
 	if err != nil {
 		return r, fmt.Errorf("after the load: %w", err)
 	}

@@ -11,6 +11,7 @@ func runFlags(o *options, fs *flag.FlagSet) {
 	fs.IntVar(&o.rounds, "rounds", 1, "rounds of the workload; in 1..1000")
 	fs.IntVar(&o.client, "client", -1, "this process's `number` in clients, from 0, where properties.json has several: they start together")
 	fs.BoolVar(&o.insecure, "insecure", false, "meet the other clients off loopback without a secret")
+	fs.BoolVar(&o.once, "noretry", false, "a request that is answered Busy has failed, and is not sent again")
 	o.outFlags(fs)
 	o.ycsbFlag(fs)
 	o.cfg.WorkloadFlags(fs)
@@ -32,11 +33,15 @@ func runWorkload(ctx context.Context, o *options) error {
 	if err != nil {
 		return usageErrorf("%w", err)
 	}
+	work.once = o.once
 	stats, err := statsOf(ctx, o.cfg)
 	if err != nil {
 		return o.advise(err)
 	}
 	rep := newReport(o.cfg, []string{stats[0].Stage}, o.local())
+	if rep.Env.Ceiling, err = ceiling(ctx, o.cfg.Workload); err != nil {
+		return err
+	}
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
@@ -56,7 +61,7 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 	defer leave()
 	if o.client == 0 {
 		line.say("storing the keys")
-		if err := preload(ctx, o.cfg, work); err != nil {
+		if err := preload(ctx, target{cfg: o.cfg}, work); err != nil {
 			return err
 		}
 	}
@@ -74,7 +79,7 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 		if w.Duration > 0 {
 			line.expect(w.Duration + warmup(w.Duration))
 		}
-		r, err := measure(ctx, mine, work, o.client*w.Connections)
+		r, err := measure(ctx, target{cfg: mine}, work, o.client*w.Connections)
 		if err != nil {
 			if r != nil && r.requests > 0 {
 				rep.add(stage, round, r) // cut short, but better than nothing

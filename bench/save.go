@@ -69,6 +69,9 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 		rep.Verdict = "wrong data: " + err.Error()
 	}
 	wrong := strings.HasPrefix(rep.Verdict, "wrong data")
+	if missed := o.goals.missed(rep.Summary); err == nil && rep.Verdict == "ok" && missed != "" {
+		rep.Verdict = "goal missed: " + missed
+	}
 	switch {
 	case err == nil, wrong:
 	case ctx.Err() != nil:
@@ -87,17 +90,21 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 	switch {
 	case wrong && code.code == 0:
 		return codeError{exitWrongData, errors.Join(errors.New(rep.Verdict), err)}
-	case err == nil && strings.HasPrefix(rep.Verdict, "invalid"):
+	case err != nil || rep.Verdict == "ok":
+		return err
+	case strings.HasPrefix(rep.Verdict, "invalid"):
 		return codeError{exitInvalid, errors.New(rep.Verdict)}
+	case strings.HasPrefix(rep.Verdict, "goal missed"):
+		return codeError{exitMissed, errors.New(rep.Verdict)}
 	}
-	return err
+	return errors.New(rep.Verdict)
 }
 
 var errNotSaved = errors.New("the report was not saved")
 
 // json is the content of the file that -o names.
 func (rep *Report) json() ([]byte, error) {
-	data, err := json.Marshal(reportFile{rep, rep.Runs, rep.stages, rep.nodes})
+	data, err := json.Marshal(reportFile{rep, rep.Runs, rep.stages, rep.nodes, rep.aa})
 	return append(data, '\n'), err
 }
 

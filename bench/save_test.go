@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // How a command ends, by what it measured and how the measurement ended.
@@ -18,6 +20,9 @@ func TestFinish(t *testing.T) {
 	right, wrong, late := testRound(100), testRound(100), testRound(100)
 	wrong.foundWrong(errors.New("key-017: blue"))
 	record(&late.slip, 1e9)
+	slow, panicked := testRound(100), testRound(100)
+	slow.latency.Record(20 * time.Second) // the goal of all rounds is a maximum of 10s
+	panicked.nodes = []metrics.Snapshot{{Panics: 1}}
 	died := errors.New("mine, node 0, died\nits last words:\n    panic: no")
 	for _, test := range []struct {
 		name    string
@@ -34,6 +39,9 @@ func TestFinish(t *testing.T) {
 		{"interrupted at once", over, nil, over.Err(), exitInterrupted, "interrupted", ""},
 		{"a server died", t.Context(), right, died, exitFailure, "failed: " + died.Error(), "FAILED: mine, node 0, died\na: "},
 		{"the client was late", t.Context(), late, nil, exitInvalid, "invalid: a, round 1: ", "INVALID: a, round 1: "},
+		{"a goal was missed", t.Context(), slow, nil, exitMissed, "goal missed: a: max<10s is 20.0s", "GOAL MISSED: a: max<10s is 20.0s"},
+		{"missed, and a server died", t.Context(), slow, died, exitFailure, "failed: ", "FAILED: "},
+		{"a request panicked", t.Context(), panicked, nil, exitFailure, "failed: a, round 1: 1 requests panicked", "FAILED: a, round 1"},
 		{"late, and a server died", t.Context(), late, died, exitFailure, "failed: ", "FAILED: "},
 		{"a wrong answer", t.Context(), wrong, nil, exitWrongData, "wrong data: a, round 1: key-017: blue", "WRONG DATA: a, round 1: key-017: blue\na: "},
 		{"and a server died", t.Context(), wrong, died, exitWrongData, "wrong data: a, ", "WRONG DATA: a, "},
@@ -43,7 +51,7 @@ func TestFinish(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out buffer
 			dir := t.TempDir()
-			o := &options{stdout: &out, out: filepath.Join(dir, "out.json"), html: filepath.Join(dir, "out.html")}
+			o := &options{stdout: &out, goals: goals{{"max<10s", "max", false, 10e9}}, out: filepath.Join(dir, "out.json"), html: filepath.Join(dir, "out.html")}
 			rep := newReport(cluster.Default(), []string{"a"}, true)
 			if err := o.save(rep); err != nil {
 				t.Fatal(err)

@@ -108,7 +108,7 @@ func (t *tourist) measure(ctx context.Context, cfg cluster.Config) (*result, err
 	if err != nil {
 		return nil, err
 	}
-	r, err := measure(ctx, cfg, work, 0)
+	r, err := measure(ctx, target{cfg: cfg}, work, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.program.name, err)
 	}
@@ -131,7 +131,7 @@ func (t *tourist) overload(ctx context.Context, cfg cluster.Config, row *tourRow
 	if err != nil {
 		return err
 	}
-	l, err := newLoad(ctx, cfg, work, 0)
+	l, err := newLoad(ctx, target{cfg: cfg}, work, 0)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.program.name, err)
 	}

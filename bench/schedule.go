@@ -55,19 +55,25 @@ type pacer struct {
 	turn  chan *schedule // holds the schedule, unless one has its turn with it; a channel serves in order
 	start time.Duration  // the schedule's start, by now
 	end   time.Duration  // nothing is handed out that is due at this offset or later
+	clock
+}
 
+// A clock is what a load goes by: that of package metrics, outside of tests.
+type clock struct {
 	now   func() time.Duration
 	sleep func(time.Duration) // may take longer
 }
 
+func realClock() clock { return clock{metrics.Now, metrics.Sleep} }
+
 // newPacer returns a pacer that hands out what is due within length from now on.
-func newPacer(s *schedule, length time.Duration) *pacer {
-	p := &pacer{turn: make(chan *schedule, 1), start: metrics.Now(), end: length, now: metrics.Now, sleep: metrics.Sleep}
+func newPacer(s *schedule, length time.Duration, c clock) *pacer {
+	p := &pacer{turn: make(chan *schedule, 1), start: c.now(), end: length, clock: c}
 	p.turn <- s
 	return p
 }
 
-// next waits until a request is due, and returns when it was, by metrics.Now, when it
+// next waits until a request is due, and returns when it was, by the clock, when it
 // is to be sent, which is now, and the slip: by how much the client itself is late. That a connection was busy is not the
 // client's fault: slip counts from when the request was due, or from the call of next
 // where that came later. It returns false when the schedule or ctx has ended.

@@ -59,11 +59,16 @@ func TestPoissonSchedule(t *testing.T) {
 // newTestPacer returns a pacer on the clock of a synctest bubble, whose sleeps end late
 // by this much.
 func newTestPacer(s *schedule, length, late time.Duration) *pacer {
-	p := newPacer(s, length)
+	return newPacer(s, length, bubbleClock(late))
+}
+
+// bubbleClock is the clock of a synctest bubble, whose sleeps end late by this much.
+func bubbleClock(late time.Duration) clock {
 	began := time.Now()
-	p.now = func() time.Duration { return p.start + time.Since(began) }
-	p.sleep = func(d time.Duration) { <-time.After(d + late) }
-	return p
+	return clock{
+		now:   func() time.Duration { return time.Since(began) },
+		sleep: func(d time.Duration) { <-time.After(d + late) },
+	}
 }
 
 // A release is one request that a pacer let go, in ms since its start.
@@ -161,7 +166,7 @@ func TestPacerCancel(t *testing.T) {
 
 // With the system's own clock: never early, and each due time once.
 func TestPacerRealTime(t *testing.T) {
-	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond)
+	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond, realClock())
 	for i := range 40 {
 		due, sent, slip, ok := p.next(t.Context())
 		if want := p.start + time.Duration(i)*500*time.Microsecond; !ok || due != want || slip < 0 || sent < due || p.now() < sent {

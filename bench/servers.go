@@ -14,11 +14,12 @@ import (
 	"lockstep/common/metrics"
 )
 
-// servers are the processes of one stage, one a node, on ports of their own.
+// servers are the processes of one stage, one a node, on ports of their own; or of a
+// yardstick.
 type servers struct {
-	stage    string
-	cfg      cluster.Config // with their addresses
-	procs    []*proc
+	stage string // or the yardstick's name
+	target
+	procs    []*proc // none of a yardstick that is not this program's
 	patience time.Duration
 }
 
@@ -27,34 +28,48 @@ var (
 	errPortTaken = errors.New("a port that was free has been taken")
 )
 
-// startServers starts p as every node of cfg, one for each two of addrs, and returns
-// when they serve. Where it cannot, none is left.
-func startServers(ctx context.Context, p program, cfg cluster.Config, addrs []string, patience time.Duration) (*servers, error) {
-	s := &servers{stage: p.name, cfg: cfg, patience: patience}
+// newServers returns servers that are not started yet, one for each two of addrs.
+func newServers(stage string, t target, addrs []string, patience time.Duration) *servers {
+	s := &servers{stage: stage, target: t, patience: patience}
 	s.cfg.Nodes, s.cfg.Clients = nil, nil
 	for i := 0; i < len(addrs); i += 2 {
 		s.cfg.Nodes = append(s.cfg.Nodes, cluster.Node{Addr: addrs[i], Control: addrs[i+1]})
 	}
-	file := p.path + ".json"
+	return s
+}
+
+// startStage starts the program at path as every node, and returns when they serve.
+func (s *servers) startStage(ctx context.Context, path string, addrs []string) error {
+	file := path + ".json"
 	if err := s.cfg.Save(file); err != nil {
-		return nil, err
+		return err
 	}
-	err := s.start(ctx, p.path, file)
+	var cmds []*exec.Cmd
+	for i := range s.cfg.Nodes {
+		cmds = append(cmds, exec.Command(path, "-child", "-config", file, "-node", strconv.Itoa(i)))
+	}
+	return s.start(ctx, addrs, cmds, func(ctx context.Context, node int) error { return waitServing(ctx, s.cfg, node) })
+}
+
+// start starts a process for each node, and returns when they serve, which wait waits
+// for. Where one does not, none is left.
+func (s *servers) start(ctx context.Context, addrs []string, cmds []*exec.Cmd, wait func(ctx context.Context, node int) error) error {
+	err := s.tryStart(ctx, cmds, wait)
 	if err == nil {
-		return s, nil
+		return nil
 	}
 	s.kill()
 	for _, addr := range addrs {
 		if errors.Is(err, errDied) && !free(addr) {
-			return nil, fmt.Errorf("%w: %w", errPortTaken, err)
+			return fmt.Errorf("%w: %w", errPortTaken, err)
 		}
 	}
-	return nil, err
+	return err
 }
 
-func (s *servers) start(ctx context.Context, path, file string) error {
-	for i := range s.cfg.Nodes {
-		p, err := startProc(exec.Command(path, "-child", "-config", file, "-node", strconv.Itoa(i)))
+func (s *servers) tryStart(ctx context.Context, cmds []*exec.Cmd, wait func(ctx context.Context, node int) error) error {
+	for _, cmd := range cmds {
+		p, err := startProc(cmd)
 		if err != nil {
 			return fmt.Errorf("starting %s: %w", s.stage, err)
 		}
@@ -65,8 +80,8 @@ func (s *servers) start(ctx context.Context, path, file string) error {
 	errLate := fmt.Errorf("after %v", s.patience)
 	ctx, cancel := context.WithTimeoutCause(ctx, s.patience, errLate)
 	defer cancel()
-	for i := range s.cfg.Nodes {
-		last := waitServing(ctx, s.cfg, i)
+	for i := range cmds {
+		last := wait(ctx, i)
 		if cause := context.Cause(ctx); cause == errLate {
 			return fmt.Errorf("%s, node %d, does not serve %w (%v)\nits last words:\n%s", s.stage, i, errLate, last, s.procs[i].said)
 		} else if cause != nil {
@@ -146,6 +161,16 @@ func (s *servers) died(i int) error {
 		how = err.Error()
 	}
 	return fmt.Errorf("%s, node %d, %w (%s)\nits last words:\n%s", s.stage, i, errDied, how, s.procs[i].said)
+}
+
+// lastWords is what the servers said last, if err is that no answer came.
+func (s *servers) lastWords(err error) (text string) {
+	if errors.Is(err, errNoAnswer) {
+		for i, p := range s.procs {
+			text += fmt.Sprintf("\nthe last words of node %d:\n%s", i, p.said)
+		}
+	}
+	return text
 }
 
 // stop asks the servers to drain, and waits until they have. What does not end by

@@ -79,6 +79,33 @@ func (ratio interval) noDifference(floor interval) bool {
 	return 1/noise <= ratio.Low && ratio.High <= noise
 }
 
+// verdict reports whether so many rounds allow any: with fewer than six, chance alone
+// would find a difference in one comparison of four.
+func (iv interval) verdict() bool { return iv.Level >= confident }
+
+// outlying returns which samples lie so far from the others that something else went
+// on in their rounds: more than 5 standard deviations from the median (estimated from
+// the median deviation, which an outlier cannot move: F. R. Hampel, The influence
+// curve and its role in robust estimation, JASA 69, 1974), and more than 5 % of it.
+// Fewer than five samples cannot tell.
+func outlying(samples []float64) []bool {
+	marks := make([]bool, len(samples))
+	if len(samples) < 5 {
+		return marks
+	}
+	middle := newInterval(samples).Median
+	far := make([]float64, len(samples))
+	for i, x := range samples {
+		far[i] = math.Abs(x - middle)
+	}
+	const deviations = 1.4826 // median deviation to standard deviation, of normal noise
+	limit := max(5*deviations*newInterval(far).Median, 0.05*math.Abs(middle))
+	for i := range samples {
+		marks[i] = far[i] > limit
+	}
+	return marks
+}
+
 // rule says in words what newInterval made of the rounds.
 func (iv interval) rule() string {
 	switch {

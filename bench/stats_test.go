@@ -3,6 +3,7 @@ package main
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -50,6 +51,24 @@ func TestIntervalCoverage(t *testing.T) {
 		}
 		if got := float64(held) / runs; math.Abs(got-level) > 0.015 {
 			t.Errorf("%d rounds: the interval holds the median in %.3f of the runs, want %.3f", rounds, got, level)
+		}
+	}
+}
+
+func TestOutlying(t *testing.T) {
+	for _, test := range []struct {
+		samples []float64
+		want    []bool
+	}{
+		{[]float64{100, 101, 99, 100, 60, 102}, []bool{false, false, false, false, true, false}},
+		{[]float64{100, 140, 60, 100, 80, 120}, make([]bool, 6)}, // all far from each other
+		{[]float64{100, 100, 100, 100, 100, 104}, make([]bool, 6)},
+		{[]float64{100, 100, 100, 100, 100, 106}, []bool{false, false, false, false, false, true}},
+		{[]float64{100, 100, 100, 5}, make([]bool, 4)}, // four cannot tell
+		{nil, nil},
+	} {
+		if got := outlying(test.samples); !slices.Equal(got, test.want) {
+			t.Errorf("outlying of %v are %v, want %v", test.samples, got, test.want)
 		}
 	}
 }

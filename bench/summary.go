@@ -9,9 +9,14 @@ type Summary struct {
 	OpsPerSecond interval         `json:"ops_per_s"`
 	P99          interval         `json:"p99_ns"`
 	Latency      Latency          `json:"latency_ns"`                // each the median of the rounds', but max: the greatest
+	Service      *Latency         `json:"service_ns"`                // likewise; null in a closed loop
+	Slip         *Latency         `json:"slip_ns"`                   // likewise
+	Connect      *Latency         `json:"connect_ns"`                // null where connections are kept
+	Achieved     float64          `json:"requests_per_s"`            // answered; median
 	ServerCPU    float64          `json:"server_cpu_ns_per_request"` // medians; 0: not known
 	ClientCPU    float64          `json:"client_cpu_ns_per_request"`
-	OK           int64            `json:"ok"` // from here on: of all rounds
+	Requests     int64            `json:"requests"` // answered; from here on: of all rounds
+	OK           int64            `json:"ok"`
 	Misses       int64            `json:"misses"`
 	Mismatches   int64            `json:"mismatches"`
 	Errors       map[string]int64 `json:"errors"`
@@ -20,6 +25,10 @@ type Summary struct {
 	Connections  int              `json:"connections"`   // of a round
 	Starved      int              `json:"starved"`       // in the worst round
 	NeverGreeted int              `json:"never_greeted"` // in the worst round
+	Refusals     int64            `json:"refusals"`      // of all rounds again
+	Where        *Where           `json:"where_ns"`      // the time of a request goes; medians, each of its own; null: not known
+	Held         float64          `json:"lock_held"`     // the share of the time that a lock was held, 0 to 1; median
+	Outliers     []int            `json:"outliers"`      // rounds whose throughput lies far from the others'
 	Ratio        *Ratio           `json:"ratio"`         // to the first stage, which has none
 }
 
@@ -29,6 +38,7 @@ type Ratio struct {
 	Of string `json:"of"` // "ops_per_s", or in an open loop, whose throughput is given, "p99"
 	interval
 	NoDifference bool `json:"no_difference"` // is shown
+	Floor        bool `json:"noise_floor"`   // it compares the first stage with itself
 
 	words string // of rounds that do not pair up: what String says
 }
@@ -54,6 +64,7 @@ func (rep *Report) summarizeAt(point string) []Summary {
 		}
 	}
 	summary := []Summary{}
+	floor := interval{}
 	for _, stage := range rep.stages {
 		if len(rounds[stage]) == 0 {
 			continue
@@ -61,7 +72,10 @@ func (rep *Report) summarizeAt(point string) []Summary {
 		s := summarize(stage, rounds[stage])
 		s.Point = point
 		if first := rep.stages[0]; stage != first {
-			s.Ratio = rep.ratio(point, rounds[stage], rounds[first])
+			s.Ratio = rep.ratio(point, rounds[stage], rounds[first], floor)
+			if s.Ratio.Floor = rep.aa && stage == rep.stages[1]; s.Ratio.Floor {
+				floor = s.Ratio.interval
+			}
 		}
 		summary = append(summary, s)
 	}
@@ -69,37 +83,43 @@ func (rep *Report) summarizeAt(point string) []Summary {
 }
 
 func summarize(stage string, runs []Run) Summary {
-	of := func(figure func(Run) float64) interval {
-		samples := make([]float64, len(runs))
+	samples := func(figure func(Run) float64) []float64 {
+		all := make([]float64, len(runs))
 		for i, run := range runs {
-			samples[i] = figure(run)
+			all[i] = figure(run)
 		}
-		return newInterval(samples)
+		return all
 	}
-	middle := func(figure func(Latency) time.Duration) time.Duration {
-		return time.Duration(of(func(r Run) float64 { return float64(figure(r.Latency)) }).Median)
-	}
+	of := func(figure func(Run) float64) interval { return newInterval(samples(figure)) }
+	throughput := func(r Run) float64 { return r.OpsPerSecond }
 	s := Summary{
 		Stage:        stage,
-		OpsPerSecond: of(func(r Run) float64 { return r.OpsPerSecond }),
+		OpsPerSecond: of(throughput),
 		P99:          of(func(r Run) float64 { return float64(r.Latency.P99) }),
-		Latency: Latency{
-			P50:  middle(func(l Latency) time.Duration { return l.P50 }),
-			P90:  middle(func(l Latency) time.Duration { return l.P90 }),
-			P99:  middle(func(l Latency) time.Duration { return l.P99 }),
-			P999: middle(func(l Latency) time.Duration { return l.P999 }),
-			Mean: middle(func(l Latency) time.Duration { return l.Mean }),
-		},
-		ServerCPU: of(func(r Run) float64 { return r.ServerCPU }).Median,
-		ClientCPU: of(func(r Run) float64 { return r.ClientCPU }).Median,
-		Errors:    make(map[string]int64),
+		Latency:      *middleLatency(runs, func(r Run) *Latency { return &r.Latency }),
+		Service:      middleLatency(runs, func(r Run) *Latency { return r.Service }),
+		Slip:         middleLatency(runs, func(r Run) *Latency { return r.Slip }),
+		Connect:      middleLatency(runs, func(r Run) *Latency { return r.Connect }),
+		Achieved:     of(func(r Run) float64 { return float64(r.Requests) / max(r.Dur, 1).Seconds() }).Median,
+		ServerCPU:    of(func(r Run) float64 { return r.ServerCPU }).Median,
+		ClientCPU:    of(func(r Run) float64 { return r.ClientCPU }).Median,
+		Held:         of(func(r Run) float64 { return r.Held }).Median,
+		Where:        middleWhere(runs),
+		Outliers:     []int{},
+		Errors:       make(map[string]int64),
+	}
+	for i, far := range outlying(samples(throughput)) {
+		if far {
+			s.Outliers = append(s.Outliers, runs[i].Round)
+		}
 	}
 	for _, run := range runs {
-		s.Latency.Max = max(s.Latency.Max, run.Latency.Max)
+		s.Requests += run.Requests
 		s.OK += run.OK
 		s.Misses += run.Misses
 		s.Mismatches += run.Mismatches
 		s.Unfinished += run.Unfinished
+		s.Refusals += run.Refusals
 		s.Wrong += run.Wrong
 		for kind, n := range run.Errors {
 			s.Errors[kind] += n
@@ -111,8 +131,28 @@ func summarize(stage string, runs []Run) Summary {
 	return s
 }
 
+// middleLatency has the medians of one kind of time over the rounds, but of max the
+// greatest; nil if no round has any.
+func middleLatency(runs []Run, of func(Run) *Latency) *Latency {
+	var all [5][]float64
+	greatest := time.Duration(0)
+	for _, run := range runs {
+		if l := of(run); l != nil {
+			for i, d := range []time.Duration{l.P50, l.P90, l.P99, l.P999, l.Mean} {
+				all[i] = append(all[i], float64(d))
+			}
+			greatest = max(greatest, l.Max)
+		}
+	}
+	if all[0] == nil {
+		return nil
+	}
+	middle := func(i int) time.Duration { return time.Duration(newInterval(all[i]).Median) }
+	return &Latency{P50: middle(0), P90: middle(1), P99: middle(2), P999: middle(3), Max: greatest, Mean: middle(4)}
+}
+
 // ratio compares a stage with the first by the rounds that both had at a point.
-func (rep *Report) ratio(point string, stage, first []Run) *Ratio {
+func (rep *Report) ratio(point string, stage, first []Run, floor interval) *Ratio {
 	r := &Ratio{To: rep.stages[0], Of: "ops_per_s"}
 	figure := func(run Run) float64 { return run.OpsPerSecond }
 	if rep.workload(point).Rate > 0 {
@@ -130,6 +170,6 @@ func (rep *Report) ratio(point string, stage, first []Run) *Ratio {
 		}
 	}
 	r.interval = newInterval(quotients)
-	r.NoDifference = r.noDifference(interval{})
+	r.NoDifference = r.noDifference(floor)
 	return r
 }

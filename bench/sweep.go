@@ -200,7 +200,7 @@ func (h *house) sweep(ctx context.Context, sw *Sweep, nodes, n int, line *progre
 			}
 			var r *result
 			err := h.with(ctx, p, cfg, nodes, func(ctx context.Context, cfg cluster.Config) (err error) {
-				r, err = measureNew(ctx, cfg)
+				r, err = h.measureNew(ctx, cfg)
 				return err
 			})
 			if err != nil {
@@ -215,13 +215,14 @@ func (h *house) sweep(ctx context.Context, sw *Sweep, nodes, n int, line *progre
 }
 
 // measureNew is measure on servers that have no keys yet.
-func measureNew(ctx context.Context, cfg cluster.Config) (*result, error) {
+func (h *house) measureNew(ctx context.Context, cfg cluster.Config) (*result, error) {
 	work, err := newWorkload(cfg.Workload)
 	if err != nil {
 		return nil, err
 	}
-	if err := preload(ctx, cfg, work); err != nil {
+	work.once = h.once
+	if err := preload(ctx, target{cfg: cfg}, work); err != nil {
 		return nil, err
 	}
-	return measure(ctx, cfg, work, 0)
+	return measure(ctx, target{cfg: cfg}, work, 0)
 }

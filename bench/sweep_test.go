@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"lockstep/common/cluster"
+	"lockstep/common/node"
 )
 
 func TestParseSweep(t *testing.T) {
@@ -197,7 +200,7 @@ func testSweep(t *testing.T, text string, ops func(stage, point, round int) int6
 	}
 	rep := newReport(cluster.Default(), []string{"one", "another"}, true)
 	rep.Sweep = sw
-	rep.Env = Environment{Go: "go1.25", OS: "linux", Arch: "amd64", CPUs: 2, Shared: true}
+	rep.Env = Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, Shared: true}
 	for round := 1; round <= 3; round++ {
 		for i, point := range sw.Points {
 			for j, stage := range rep.stages {
@@ -312,10 +315,35 @@ func TestSweepLaws(t *testing.T) {
 	}
 }
 
+// With -noretry a point has the refusals that its servers had.
+func TestSweepNoRetry(t *testing.T) {
+	var turns atomic.Int64
+	cfg, _ := startCluster(t, 1, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := locked(n)
+		return serveAll(ctx, ln, n, func(c *node.Conn) {
+			if turns.Add(1)%5 == 0 {
+				n.Refuse(c)
+			} else {
+				n.Answer(c, apply)
+			}
+		})
+	})
+	cfg.Workload.Duration = 50 * time.Millisecond
+	for _, once := range []bool{false, true} {
+		r, err := (&house{once: once}).measureNew(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (r.busy() > 0) != once || r.refusals == 0 || r.requests == 0 {
+			t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", once, r.busy(), r.refusals)
+		}
+	}
+}
+
 // A batch of a rate is so many operations.
 func TestSweepDue(t *testing.T) {
 	cfg := cluster.Default()
-	cfg.Workload.Rate = 100
+	cfg.Workload.Rate = 200
 	sw, err := parseSweep("batch=1,8", cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -323,7 +351,7 @@ func TestSweepDue(t *testing.T) {
 	rep := newReport(cfg, []string{"one"}, true)
 	rep.Sweep = sw
 	rep.addAt("8", "one", 1, testRound(100))
-	if got := rep.due("8"); got != 800 || !rep.saturated(&rep.Summary[0]) {
-		t.Errorf("%v operations a second are due, want 800, of which 100 are too few", got)
+	if got := rep.due("8"); got != 1600 || !rep.saturated(&rep.Summary[0]) {
+		t.Errorf("%v operations a second are due, want 1600, in 200 requests, of which 100 are too few", got)
 	}
 }

@@ -36,14 +36,14 @@ func (rep *Report) swept() string {
 // saturated is the share of what was due, below which a point counts as saturated.
 const saturated = 0.95
 
+func (rep *Report) saturated(s *Summary) bool {
+	return s.Achieved < saturated*rep.workload(s.Point).Rate
+}
+
 // due is how many operations a second were due at a point; 0 in a closed loop.
 func (rep *Report) due(point string) float64 {
 	w := rep.workload(point)
 	return w.Rate * float64(w.Batch)
-}
-
-func (rep *Report) saturated(s *Summary) bool {
-	return s.OpsPerSecond.Median < saturated*rep.due(s.Point)
 }
 
 // point returns what the rounds of a stage came to at a point; nil if there is none.

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	"lockstep/common/client"
 	"lockstep/common/cluster"
 )
 
@@ -31,13 +33,17 @@ func (rep *Report) String() string {
 	b.WriteString(grid(rep.throughput()))
 	b.WriteString(rep.Summary[0].OpsPerSecond.rule() + "\n\n")
 	b.WriteString(grid(rep.latency()) + "\n")
+	b.WriteString(rep.times("service time", func(s Summary) *Latency { return s.Service }))
+	b.WriteString(rep.times("client late by", func(s Summary) *Latency { return s.Slip }))
+	b.WriteString(rep.times("time to connect", func(s Summary) *Latency { return s.Connect }))
+	b.WriteString(rep.where())
 	for _, line := range rep.notes() {
 		b.WriteString(wrap(line, columns))
 	}
 	return b.String() + "\n" + wrap(rep.conditions(), columns)
 }
 
-// notes say what went wrong, or that nothing did.
+// notes say what went wrong, or that nothing did, and what else is to be known.
 func (rep *Report) notes() (lines []string) {
 	none := "no errors, no misses, nothing unfinished, nobody starved"
 	if !slices.ContainsFunc(rep.Summary, func(s Summary) bool { return s.troubles() != "" }) {
@@ -47,7 +53,16 @@ func (rep *Report) notes() (lines []string) {
 			lines = append(lines, s.Stage+": "+cmp.Or(s.troubles(), none))
 		}
 	}
-	return append(lines, rep.warnings()...)
+	for _, s := range rep.Summary {
+		if due := rep.Config.Workload.Rate; s.Achieved < 0.99*due {
+			lines = append(lines, fmt.Sprintf("%s answered %s requests a second of the %s due.", s.Stage, three(s.Achieved), three(due)))
+		}
+		if len(s.Outliers) > 0 {
+			lines = append(lines, fmt.Sprintf("%s: round %s lies far from the others; something else went on, perhaps. It counts all the same.",
+				s.Stage, strings.Trim(fmt.Sprint(s.Outliers), "[]")))
+		}
+	}
+	return append(append(lines, rep.Env.absent()...), rep.warnings()...)
 }
 
 // sentence says what came out.
@@ -56,14 +71,18 @@ func (rep *Report) sentence() string {
 		return rep.note
 	}
 	var compared []string
-	of, to := "", ""
+	of, to, few := "", "", ""
 	for _, s := range rep.Summary {
 		if r := s.Ratio; r != nil {
 			of, to = r.Of, r.To
-			if r.NoDifference {
-				compared = append(compared, r.String()+" for "+s.Stage)
-			} else {
+			switch {
+			case r.Rounds > 0 && !r.verdict():
+				few = fmt.Sprintf(" No verdict: so few rounds (%d) give a range, and six an interval.", r.Rounds)
 				compared = append(compared, s.Stage+" "+r.String())
+			case r.Floor, !r.NoDifference:
+				compared = append(compared, s.Stage+" "+r.String())
+			default:
+				compared = append(compared, r.String()+" for "+s.Stage)
 			}
 		}
 	}
@@ -76,7 +95,10 @@ func (rep *Report) sentence() string {
 	if of == "p99" {
 		figure = "Response time at p99"
 	}
-	return fmt.Sprintf("%s, compared with %s: %s.", figure, to, strings.Join(compared, ", "))
+	if first := rep.Summary[0]; first.Starved > 0 {
+		to += fmt.Sprintf(" (where %d of %d connections starved)", first.Starved, first.Connections)
+	}
+	return fmt.Sprintf("%s, compared with %s: %s.%s", figure, to, strings.Join(compared, ", "), few)
 }
 
 // String is the ratio in words.
@@ -86,7 +108,9 @@ func (r *Ratio) String() string {
 		return r.words
 	case r.Rounds == 0:
 		return "not comparable" // no round in which both did anything
-	case r.NoDifference:
+	case r.Floor:
+		return "itself " + strings.TrimSpace(three(r.Median)+" times "+bounds(r.interval))
+	case r.NoDifference && r.verdict():
 		return "no difference shown"
 	}
 	return strings.TrimSpace(three(r.Median) + " times " + bounds(r.interval))
@@ -112,14 +136,77 @@ func (rep *Report) throughput() [][]string {
 		}
 		rows = append(rows, row)
 	}
+	return rep.bars(rows)
+}
+
+// bars adds a column of bars to the rows of the throughputs, as far as the terminal
+// has room for them.
+func (rep *Report) bars(rows [][]string) [][]string {
+	const most, least = 20, 5
+	first, _, _ := strings.Cut(grid(rows), "\n")
+	width := min(columns-utf8.RuneCountInString(first)-2, most)
+	greatest := 0.0
+	for _, s := range rep.Summary {
+		greatest = max(greatest, s.OpsPerSecond.Median)
+	}
+	if len(rep.Summary) < 2 || width < least || greatest == 0 {
+		return rows
+	}
+	for i, s := range rep.Summary {
+		for len(rows[i+1]) < len(rows[0]) {
+			rows[i+1] = append(rows[i+1], "")
+		}
+		rows[i+1] = append(rows[i+1], bar(s.OpsPerSecond.Median/greatest, width))
+	}
+	rows[0] = append(rows[0], "")
 	return rows
+}
+
+// times is a table of one kind of time; "" if no stage has any.
+func (rep *Report) times(name string, of func(Summary) *Latency) string {
+	rows := [][]string{{name, "p50", "p99", "p99.9", "max"}}
+	for _, s := range rep.Summary {
+		if l := of(s); l != nil {
+			rows = append(rows, []string{s.Stage, rep.span(l.P50), rep.span(l.P99), rep.span(l.P999), rep.span(l.Max)})
+		}
+	}
+	if len(rows) == 1 {
+		return ""
+	}
+	return grid(rows) + "\n"
+}
+
+// where is a table of where the mean request's time goes; "" if no server said.
+func (rep *Report) where() string {
+	rows := [][]string{{"a request's time", "queue", "lock", "table", "codec", "rest", "lock held"}}
+	for _, s := range rep.Summary {
+		if s.Where != nil {
+			row := []string{s.Stage}
+			for _, part := range s.Where.parts() {
+				row = append(row, span(*part))
+			}
+			rows = append(rows, append(row, three(100*s.Held)+" %"))
+		}
+	}
+	if len(rows) == 1 {
+		return ""
+	}
+	return grid(rows) + "\n"
+}
+
+// span writes a response time, unless the clock is too coarse to tell it.
+func (rep *Report) span(d time.Duration) string {
+	if step := rep.Env.ClockStep; d < step {
+		return "<" + span(step)
+	}
+	return span(d)
 }
 
 func (rep *Report) latency() [][]string {
 	rows := [][]string{{"response time", "p50", "p99", "p99.9", "max", "server CPU", "client CPU"}}
 	for _, s := range rep.Summary {
 		l := s.Latency
-		rows = append(rows, []string{s.Stage, span(l.P50), span(l.P99), span(l.P999), span(l.Max),
+		rows = append(rows, []string{s.Stage, rep.span(l.P50), rep.span(l.P99), rep.span(l.P999), rep.span(l.Max),
 			cpu(s.ServerCPU), cpu(s.ClientCPU)})
 	}
 	return rows
@@ -145,6 +232,7 @@ func (s Summary) troubles() string {
 	for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
 		add(s.Errors[kind], "× "+kind)
 	}
+	add(s.Refusals-s.Errors[client.ErrBusy.Error()], "refused (busy) and sent again")
 	add(s.Misses, "misses")
 	add(s.Mismatches, "mismatches")
 	add(s.Unfinished, "unfinished")
@@ -194,12 +282,18 @@ func (rep *Report) conditions() string {
 	if w.Batch > 1 {
 		batch = fmt.Sprintf(" in batches of %d", w.Batch)
 	}
-	machine := fmt.Sprintf("%s, %s/%s, %d cores", env.Go, env.OS, env.Arch, env.CPUs)
+	machine := fmt.Sprintf("%s%s, %s/%s, %d cores", env.Go, env.versions(), env.OS, env.Arch, env.Cores)
 	if env.CPUModel != "" {
 		machine += " (" + env.CPUModel + ")"
 	}
 	if env.Shared {
 		machine += ", all shared by servers and client"
+	}
+	if env.CPUs != env.Cores {
+		machine += fmt.Sprintf("; the client uses %d at once", env.CPUs)
+	}
+	if env.Ceiling > 0 {
+		machine += fmt.Sprintf("; the client alone, without a network, does %s operations a second on one of them", three(env.Ceiling))
 	}
 	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %v bytes; seed %d%s. %s. CPU is a request's.",
 		w.Connections, kept, loop, w.Mix, batch, count(int64(w.Keys)), w.Dist, w.Value, w.Seed, rep.servers(), machine)

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 func TestReportText(t *testing.T) {
@@ -15,9 +16,9 @@ func TestReportText(t *testing.T) {
 times [0.750..0.750], no difference shown for mine.
 
 throughput           ops/s                                       ratio
-stage2_coarselock    8 040  [8 010..8 060]
-stage1_singlethread  6 030  [6 010..6 050]  0.750 times [0.750..0.750]
-mine                 8 040  [8 000..8 080]         no difference shown
+stage2_coarselock    8 040  [8 010..8 060]                              ████████
+stage1_singlethread  6 030  [6 010..6 050]  0.750 times [0.750..0.750]  ██████
+mine                 8 040  [8 000..8 080]         no difference shown  ████████
 median [97 % interval] of 6 rounds
 
 response time          p50    p99  p99.9     max  server CPU  client CPU
@@ -47,9 +48,15 @@ func TestReportTextTroubles(t *testing.T) {
 	w := &cfg.Workload
 	w.Rate, w.Arrival, w.Batch, w.Conn = 5000, "poisson", 4, "per-request"
 	rep := newReport(cfg, []string{"servers"}, false)
-	rep.Env = Environment{Go: "go1.25", OS: "darwin", Arch: "arm64", CPUs: 8}
+	rep.Env = Environment{Go: "go1.25", OS: "darwin", Arch: "arm64", Cores: 8, CPUs: 8, ClockStep: time.Microsecond}
 	r := testRound(4000)
 	record(&r.slip, 300*time.Millisecond)
+	record(&r.service, time.Millisecond)
+	record(&r.connect, 999*time.Nanosecond)
+	r.refusals = 5
+	const us = time.Microsecond
+	r.nodes = []metrics.Snapshot{{Requests: 1000, Uptime: time.Second, Watched: 1, Locks: metrics.Contention{Acquired: 25_000, Waited: 2000 * us},
+		QueueWait: metrics.Timing{Count: 1000, Total: 1000 * us}, Table: metrics.Timing{Count: 10, Total: 30 * us}, Turn: metrics.Timing{Count: 1000, Total: 9000 * us}}}
 	r.serverCPU, r.wrong, r.misses, r.mismatches = 0, 0, 12_345, 3
 	r.fail("busy", nil)
 	rep.add("servers", 1, r)
@@ -65,7 +72,20 @@ one round: nothing is known about chance
 response time     p50     p99   p99.9     max  server CPU  client CPU
 servers        2.00ms  2.00ms  2.00ms  2.00ms   not known       200µs
 
-servers: 1 × busy, 12 345 misses, 3 mismatches
+service time     p50     p99   p99.9     max
+servers       1.00ms  1.00ms  1.00ms  1.00ms
+
+client late by    p50    p99  p99.9    max
+servers         300ms  300ms  300ms  300ms
+
+time to connect      p50      p99    p99.9      max
+servers          <1.00µs  <1.00µs  <1.00µs  <1.00µs
+
+a request's time   queue    lock   table   codec   rest  lock held
+servers           1.00µs  2.00µs  3.00µs  4.00µs  990µs     7.50 %
+
+servers: 1 × busy, 5 refused (busy) and sent again, 12 345 misses, 3 mismatches
+servers answered 4 000 requests a second of the 5 000 due.
 Warning: servers, 1 of 1 rounds; round 1: keys were missing that had been
 stored, and nobody deletes any.
 
@@ -75,6 +95,37 @@ get=60,put=40 in batches of 4 over 1 000 keys, uniform; values of 30 bytes; seed
 `
 	if got != want {
 		t.Errorf("the report is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// What the first sentence claims, and what it does not.
+func TestSentence(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		rep  func(rep *Report)
+		want string
+	}{
+		{"few rounds", func(rep *Report) { rep.Runs = rep.Runs[:15] },
+			"compared with stage2_coarselock: stage1_singlethread 0.750 times [0.750..0.750], mine 1.00 times [0.997..1.00]. " +
+				"No verdict: so few rounds (5) give a range, and six an interval."},
+		{"against itself", func(rep *Report) {
+			rep.stages = []string{"stage2_coarselock", "mine", "stage1_singlethread"}
+			rep.aa = true
+		},
+			"compared with stage2_coarselock: mine itself 1.00 times [0.997..1.00], stage1_singlethread 0.750 times [0.750..0.750]."},
+		{"within the noise", func(rep *Report) {
+			rep.stages = []string{"stage2_coarselock", "stage1_singlethread", "mine"}
+			rep.aa = true
+		}, "stage1_singlethread itself 0.750 times [0.750..0.750], no difference shown for mine."},
+		{"first one starved", func(rep *Report) { rep.stages = []string{"stage1_singlethread", "mine"} },
+			"compared with stage1_singlethread (where 7 of 8 connections starved): mine 1.33 times"},
+	} {
+		rep := testReport(func(*cluster.Config) {})
+		test.rep(rep)
+		rep.Summary = rep.summarize()
+		if got := rep.sentence(); !strings.Contains(got, test.want) {
+			t.Errorf("%s: %q, want %q in it", test.name, got, test.want)
+		}
 	}
 }
 

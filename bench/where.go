@@ -33,11 +33,38 @@ func (r *result) where() *Where {
 	if r.service != nil {
 		service = r.service.Mean()
 	}
-	for _, part := range []*time.Duration{&w.Queue, &w.Lock, &w.Table, &w.Codec} {
+	parts := w.parts()
+	for _, part := range parts[:4] {
 		*part /= time.Duration(requests)
 		service -= *part
 	}
 	w.Rest = max(service, 0)
+	return w
+}
+
+// parts are the five of them, in their order.
+func (w *Where) parts() [5]*time.Duration {
+	return [5]*time.Duration{&w.Queue, &w.Lock, &w.Table, &w.Codec, &w.Rest}
+}
+
+// middleWhere is the median of each part over the rounds; nil if it is not known of
+// any.
+func middleWhere(runs []Run) *Where {
+	var parts [5][]float64
+	for _, run := range runs {
+		if run.Where != nil {
+			for i, part := range run.Where.parts() {
+				parts[i] = append(parts[i], float64(*part))
+			}
+		}
+	}
+	if parts[0] == nil {
+		return nil
+	}
+	w := new(Where)
+	for i, part := range w.parts() {
+		*part = time.Duration(newInterval(parts[i]).Median)
+	}
 	return w
 }
 

@@ -17,6 +17,7 @@ import (
 type workload struct {
 	cluster.Workload
 	pick distribution
+	once bool  // a request that is answered Busy is not sent again
 	base int64 // 10^digits: base + i has a digit to drop and then the width of every key
 
 	// seen holds for each key the stamp of the value that a worker last saw or stored

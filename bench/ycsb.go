@@ -32,7 +32,7 @@ var notYCSB = map[string]string{
 const ycsbDist = "zipf:0.99"
 
 func (o *options) ycsbFlag(fs *flag.FlagSet) {
-	fs.StringVar(&o.ycsb, "workload", "", "the mix of YCSB's workload a (get=50,put=50), b (get=95,put=5), c (get=100) or\n"+
+	fs.StringVar(&o.ycsb, "workload", "", "the mix of YCSB's workload of this `letter`: a (get=50,put=50), b (get=95,put=5), c (get=100) or\n"+
 		"f (get=50,cas=50), over keys as in "+ycsbDist+" unless -dist says otherwise; not with -mix")
 }
 

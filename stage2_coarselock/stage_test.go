@@ -6,4 +6,6 @@ import (
 	"lockstep/common/stagetest"
 )
 
+func TestMain(m *testing.M) { stagetest.Main(m, serve) }
+
 func TestStage(t *testing.T) { stagetest.Run(t, serve) }

@@ -13,6 +13,7 @@ import (
 
 	"lockstep/common/cluster"
 	"lockstep/common/node"
+	"lockstep/common/stagetest"
 	"lockstep/common/wire"
 )
 
@@ -75,6 +76,9 @@ func TestPool(t *testing.T) {
 		})
 	}
 }
+
+// Who is slow, idle or does not read holds no worker.
+func TestAttackersHoldNoWorker(t *testing.T) { stagetest.Attackers(t, serve) }
 
 // A job is done once if run says true, and never if it says false.
 func TestPoolDoesEachJobOnce(t *testing.T) {

@@ -43,6 +43,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -52,7 +53,7 @@ import (
 )
 
 // MaxPayload is the most that a process can bring to a round, in bytes.
-const MaxPayload = 32 << 10
+const MaxPayload = 48 << 10
 
 const (
 	minPause    = time.Millisecond       // between two questions to a peer, doubling
@@ -60,7 +61,7 @@ const (
 	firstReport = time.Second
 	reportEvery = 3 * time.Second
 	lingerTime  = 2 * time.Second
-	maxReasons  = 100 // logged
+	maxReasons  = 8 // logged of each peer: one that makes them up fills no memory, and drowns no other's
 )
 
 // A Config says which process this is, and of which group.
@@ -68,7 +69,7 @@ type Config struct {
 	Group       string                                                   // "nodes" or "clients"
 	Self        int                                                      // this process's number in the group, from 0
 	Peers       []string                                                 // the control addresses of the whole group, by number
-	Fingerprint string                                                   // what all must agree on, in words: a mismatch shows both sides
+	Fingerprint string                                                   // what all must agree on, a name and a value on each line: a mismatch shows the first that differs
 	Secret      string                                                   // as in wire.Hello
 	Log         *slog.Logger                                             // nil: nothing is logged
 	Stats       func() []byte                                            // answers AskStats, at most 60 KiB, at any time; nil: an empty answer
@@ -86,8 +87,8 @@ type Barrier struct {
 
 	mu     sync.Mutex // guards what follows
 	core   core
-	why    []error         // by peer: why the last question to it came to nothing
-	logged map[string]bool // reasons for a mismatch
+	why    []error    // by peer: why the last question to it came to nothing
+	logged [][]string // by peer: reasons for a mismatch, at most maxReasons
 }
 
 // New begins to answer on ln, the control port, and does so until Close, which
@@ -100,7 +101,7 @@ func New(ln net.Listener, cfg Config) *Barrier {
 		cfg.Dial = dialTCP
 	}
 	b := &Barrier{
-		cfg: cfg, ln: ln, why: make([]error, len(cfg.Peers)), logged: make(map[string]bool),
+		cfg: cfg, ln: ln, why: make([]error, len(cfg.Peers)), logged: make([][]string, len(cfg.Peers)),
 		core: core{group: cfg.Group, self: cfg.Self, incarnation: max(1, rand.Uint64()), fingerprint: cfg.Fingerprint,
 			oneRun: cfg.Group == "clients", heard: make([]wire.Control, len(cfg.Peers))},
 	}
@@ -169,7 +170,7 @@ func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 // Close ends the process's part in the barrier and closes the control port. A
 // peer that has not passed the last round yet may still need an answer, so Close
 // first lingers until each has said that it has passed or cannot be dialled, for
-// 2 seconds at most. A Wait in progress ends with net.ErrClosed.
+// 2 seconds at most, or until Hurry. A Wait in progress ends with net.ErrClosed.
 func (b *Barrier) Close() error {
 	if b.passed() {
 		ctx, cancel := context.WithTimeout(b.ctx, lingerTime)
@@ -188,6 +189,9 @@ func (b *Barrier) Close() error {
 	b.goroutines.Wait()
 	return err
 }
+
+// Hurry cuts short the lingering of a Close, in progress or to come.
+func (b *Barrier) Hurry() { b.stop() }
 
 func (b *Barrier) passed() bool {
 	b.mu.Lock()
@@ -228,9 +232,10 @@ func (b *Barrier) learn(peer int, answer wire.Control, err error) error {
 		err = b.core.learn(peer, answer)
 	}
 	b.why[peer] = err
-	tell := errors.Is(err, wire.ErrMismatch) && !b.logged[err.Error()] && len(b.logged) < maxReasons
+	logged := b.logged[peer]
+	tell := errors.Is(err, wire.ErrMismatch) && len(logged) < maxReasons && !slices.Contains(logged, err.Error())
 	if tell {
-		b.logged[err.Error()] = true
+		b.logged[peer] = append(logged, err.Error())
 	}
 	b.mu.Unlock()
 	if tell {
@@ -289,9 +294,12 @@ func (c *core) lacks(peer int) string {
 	if !m.Ready {
 		return "not ready yet"
 	}
+	if len(m.Seen) != len(c.heard) {
+		return fmt.Sprintf("it counts %d %s, and this process %d: give both the same properties.json", len(m.Seen), c.group, len(c.heard))
+	}
 	for i, incarnation := range c.seen() {
 		switch {
-		case i >= len(m.Seen) || m.Seen[i] == incarnation:
+		case m.Seen[i] == incarnation:
 		case m.Passed:
 			return fmt.Sprintf("it has started with an earlier %s %d", singular(c.group), i)
 		default:

@@ -368,7 +368,7 @@ func TestMismatch(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		w0, w1 := wait(ctx, b0), wait(ctx, b1)
-		mismatch := `node 1 (1): the two ends disagree: there "stage 3", here "stage 4"`
+		mismatch := `node 1 (1): the two ends disagree about stage: here 4, there 3: start the same stage on both`
 		r := <-w0
 		if want := "barrier of nodes, round 1: 1/2 ready after 10s; waiting for " + mismatch + " (context deadline exceeded)"; r.err == nil || r.err.Error() != want {
 			t.Errorf("Wait says\n%v\nwant\n%v", r.err, want)
@@ -507,8 +507,8 @@ func TestPayload(t *testing.T) {
 		b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 2)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := b0.Wait(ctx, make([]byte, MaxPayload+1)); err == nil || !strings.Contains(err.Error(), "32769") {
-			t.Errorf("Wait with MaxPayload + 1 bytes: %v, want an error that says 32769", err)
+		if _, err := b0.Wait(ctx, make([]byte, MaxPayload+1)); err == nil || !strings.Contains(err.Error(), "49153") {
+			t.Errorf("Wait with MaxPayload + 1 bytes: %v, want an error that says 49153", err)
 		}
 		// 0 passes while 1 cannot ask it, and then spoils all that it was given.
 		n.links(syscall.EHOSTUNREACH, "0>1")

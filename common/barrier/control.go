@@ -11,6 +11,7 @@ import (
 const (
 	dialTime   = time.Second     // at most, for a dial
 	answerTime = 2 * time.Second // for the answer, and for each step of giving one
+	serveTime  = 5 * time.Second // for an accepted connection, whatever it asks
 	maxConns   = 256             // accepted ones that are open at once
 )
 
@@ -44,9 +45,11 @@ func (b *Barrier) listen() {
 	}
 }
 
-// serve answers questions until the connection ends, breaks a rule, or is silent
-// for answerTime.
+// serve answers questions until the connection ends, breaks a rule, is silent for
+// answerTime, or has had serveTime: who dials here has one question.
 func (b *Barrier) serve(nc net.Conn) {
+	end := time.AfterFunc(serveTime, func() { nc.Close() })
+	defer end.Stop()
 	c, err := wire.Greet(nc, b.hello(b.cfg.Self), limits)
 	if err != nil {
 		return

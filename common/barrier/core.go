@@ -1,9 +1,12 @@
 package barrier
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"lockstep/common/wire"
 )
@@ -77,13 +80,48 @@ func (c *core) learn(peer int, m wire.Control) error {
 		return fmt.Errorf("%w: this is number %d of %.20q, and answers number %d about round %d",
 			wire.ErrMismatch, m.From, m.Group, m.To, m.Round)
 	case m.Fingerprint != c.fingerprint:
-		return fmt.Errorf("%w: there %.300q, here %.300q", wire.ErrMismatch, m.Fingerprint, c.fingerprint)
+		return fmt.Errorf("%w about %s", wire.ErrMismatch, difference(c.fingerprint, m.Fingerprint))
 	case c.oneRun && c.members != nil && c.members[peer] != m.Incarnation:
 		return fmt.Errorf("%w: it restarted after the run began", ErrVoid)
 	}
 	c.heard[peer] = m // in place of what it said before: a new incarnation leaves both sets
 	c.look()
 	return nil
+}
+
+// difference names the first line in which two fingerprints differ, and what to do
+// about it. What comes from the other end is shown quoted and short.
+func difference(here, there string) string {
+	ours, theirs := strings.Split(here, "\n"), strings.Split(there, "\n")
+	i := 0
+	for i < min(len(ours), len(theirs))-1 && ours[i] == theirs[i] {
+		i++
+	}
+	name, our, _ := strings.Cut(ours[i], " ")
+	their, same := strings.CutPrefix(theirs[i], name+" ")
+	if !same {
+		their = theirs[i]
+	}
+	todo := "give both the same nodes in properties.json"
+	switch name {
+	case "version":
+		todo = "build both from one source"
+	case "stage":
+		todo = "start the same stage on both"
+	}
+	return fmt.Sprintf("%s: here %s, there %s: %s", cmp.Or(name, "the configuration"), short(our), short(their), todo)
+}
+
+// short makes text of any origin fit for a line of a log.
+func short(text string) string {
+	quoted := strconv.Quote(text)
+	switch {
+	case len(quoted) > 50:
+		return quoted[:50] + `..."`
+	case len(quoted) == len(text)+2 && text != "" && !strings.Contains(text, " "):
+		return text
+	}
+	return quoted
 }
 
 // seen is whom this process has seen ready, itself included.

@@ -98,7 +98,7 @@ func TestMismatchMends(t *testing.T) {
 	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
 		t.Errorf("Put: %v, %v, want the third greeting to be trusted", created, err)
 	}
-	if got, want := cl.Counts(), (Counts{Dials: 1}); got != want {
+	if got, want := counted(cl), (Counts{Dials: 1}); got != want {
 		t.Errorf("counted %+v, want %+v: nothing was sent before", got, want)
 	}
 }
@@ -652,8 +652,7 @@ func TestIdleConnection(t *testing.T) {
 			if statuses(results) != "swapped" || err != nil {
 				t.Errorf("%s, %v, want swapped", statuses(results), err)
 			}
-			got, want := cl.Counts(), Counts{Dials: test.dials}
-			if got.Dialing = 0; got != want {
+			if got, want := counted(cl), (Counts{Dials: test.dials}); got != want {
 				t.Errorf("counted %+v, want %+v", got, want)
 			}
 			if applied, _ := s.count(); applied != 2 {

@@ -238,7 +238,7 @@ func (p *peer) again(err error, probe *bool) bool {
 	}
 	if len(p.waiting) == 0 && !*probe {
 		if p.dialing--; p.dialing == 0 {
-			p.refused = time.Time{} // nobody looks on, and so it is not known
+			p.refused, p.lastErr = time.Time{}, nil // nobody looks on, and so it is not known
 		}
 		return false
 	}
@@ -253,7 +253,9 @@ func (p *peer) connect() (*conn, error) {
 		return nil, err
 	}
 	p.mu.Lock()
-	p.refused, p.down, p.lastErr = time.Time{}, false, nil
+	if !p.refused.IsZero() { // what went wrong with a greeting stays the reason until there is one
+		p.refused, p.down, p.lastErr = time.Time{}, false, nil
+	}
 	p.mu.Unlock()
 	s := p.cl.cfg.Server
 	wc, err := wire.Open(p.cl.ctx, nc,
@@ -287,20 +289,28 @@ func jitter(pause time.Duration) time.Duration {
 }
 
 // do executes one part of a batch, all of it this node's, and tries again for as
-// long as that is safe and ctx has not ended.
+// long as that is safe and ctx has not ended. What breaks a rule waits for nobody.
 func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
+	request := wire.Request{Ops: ops}
+	if err := request.Validate(); err != nil {
+		return mark(ops, wire.NotRun), p.errorf("%w", err)
+	}
+	var last error // why it is tried again
 	writes := slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		results, fate, err := p.try(ctx, ops)
+		results, fate, err := p.try(ctx, &request)
 		switch {
 		case fate == answered:
 			return results, nil
 		case fate == lost && writes:
 			p.cl.unknown.Add(1)
 			return mark(ops, wire.Unknown), p.errorf("%w: %w", ErrUnknown, err)
+		case ctx.Err() != nil && last != nil:
+			return mark(ops, wire.NotRun), p.errorf("%w: %w", err, last)
 		case fate == hopeless, err == ctx.Err(), err == ErrBusy && !insist:
 			return mark(ops, wire.NotRun), p.errorf("%w", err)
 		}
+		last = err
 		select {
 		case <-time.After(jitter(pause)):
 			p.cl.retries.Add(1)
@@ -322,8 +332,8 @@ const (
 	lost          // sent whole, and not answered
 )
 
-// try sends ops once and waits for the answer.
-func (p *peer) try(ctx context.Context, ops []wire.Op) ([]wire.Result, fate, error) {
+// try sends a request once and waits for the answer.
+func (p *peer) try(ctx context.Context, request *wire.Request) ([]wire.Result, fate, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, hopeless, err
 	}
@@ -334,7 +344,7 @@ func (p *peer) try(ctx context.Context, ops []wire.Op) ([]wire.Result, fate, err
 	release := c.Bind(ctx)
 	defer release() // on every path: ctx may outlive the connection by far
 
-	if err := c.WriteRequest(&wire.Request{Ops: ops}); err != nil { // it breaks a rule
+	if err := c.WriteRequest(request); err != nil { // it breaks a rule
 		p.release(c, release())
 		return nil, hopeless, err
 	}
@@ -347,7 +357,7 @@ func (p *peer) try(ctx context.Context, ops []wire.Op) ([]wire.Result, fate, err
 		p.release(c, false)
 		return nil, lost, p.why(ctx, c)
 	}
-	results, fate, err := p.judge(ops, &response)
+	results, fate, err := p.judge(request.Ops, &response)
 	good := fate == answered || response.Code == wire.Busy || response.Code == wire.WrongNode || response.Code == wire.Failed
 	p.release(c, release() && good && !c.Spare()) // what is spare would be the next request's answer
 	return results, fate, err
@@ -376,16 +386,18 @@ func (p *peer) why(ctx context.Context, c *conn) error {
 	}
 }
 
-// judge says what an answer means.
+// judge says what an answer means. A server is malformed whose results are not as many
+// as the operations, or are none that a server may give. One that answers Missing to a
+// Put is mistaken: that is an answer, which the caller is to see and to judge.
 func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, fate, error) {
 	switch r.Code {
 	case wire.OK:
 		if len(r.Results) != len(ops) {
-			return nil, lost, fmt.Errorf("%d results for %d operations", len(r.Results), len(ops))
+			return nil, lost, fmt.Errorf("%w: %d results for %d operations", wire.ErrMalformed, len(r.Results), len(ops))
 		}
 		for i := range r.Results {
-			if status := r.Results[i].Status; status < wire.Found || status > wire.TooLarge {
-				return nil, lost, fmt.Errorf("%v answered to a %v", status, ops[i].Kind) // the client's own words
+			if status := r.Results[i].Status; status < wire.Found || status > wire.TooLarge { // the client's own words
+				return nil, lost, fmt.Errorf("%w: %v answered to a %v", wire.ErrMalformed, status, ops[i].Kind)
 			}
 			if r.Results[i].Status == wire.Found && r.Results[i].Value == nil {
 				r.Results[i].Value = []byte{} // gob leaves an empty value out

@@ -14,11 +14,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-// Version is the version of the protocol. Processes of different versions do not
-// talk to each other: it is part of the Fingerprint.
-const Version = 1
+	"lockstep/common/wire"
+)
 
 // DefaultPath is the file that is read where no other is named.
 const DefaultPath = "properties.json"
@@ -149,10 +147,16 @@ func (c Config) Fingerprint() uint64 {
 	return fnv1a(c.Describe(""))
 }
 
-// Describe says in one line what the processes that meet at a barrier must agree
-// on: the version, the stage, the nodes.
+// Describe says what the processes that meet at a barrier must agree on: the
+// version, the stage, the nodes. Each line is a name and a value, so that the first
+// line that differs says what is wrong.
 func (c Config) Describe(stage string) string {
-	return fmt.Sprintf("version %d, stage %s, nodes %v", Version, stage, c.Nodes)
+	var all strings.Builder
+	fmt.Fprintf(&all, "version %d\nstage %s\nnodes %d\n", wire.Version, stage, len(c.Nodes))
+	for i, n := range c.Nodes {
+		fmt.Fprintf(&all, "nodes[%d].addr %s\nnodes[%d].control %s\n", i, n.Addr, i, n.Control)
+	}
+	return all.String()
 }
 
 // fnv1a is hash/fnv's New64a, without its allocation: it runs for each operation.

@@ -82,9 +82,16 @@ func TestFingerprint(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	got := withNodes("10.0.0.1:7001", "10.0.0.2:7001").Describe("stage4_bucketlock")
-	want := "version 1, stage stage4_bucketlock, nodes [{10.0.0.1:7001 127.0.0.1:9000} {10.0.0.2:7001 127.0.0.1:9001}]"
+	want := `version 1
+stage stage4_bucketlock
+nodes 2
+nodes[0].addr 10.0.0.1:7001
+nodes[0].control 127.0.0.1:9000
+nodes[1].addr 10.0.0.2:7001
+nodes[1].control 127.0.0.1:9001
+`
 	if got != want {
-		t.Errorf("Describe = %s\nwant       %s", got, want)
+		t.Errorf("Describe =\n%swant\n%s", got, want)
 	}
 }
 

@@ -37,8 +37,11 @@ func Load(path string) (Config, error) {
 
 func load(path string) (Config, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return Default(), fmt.Errorf("%w; a file that holds {} keeps every default, and so does no -config", err)
+	}
 	if err != nil {
-		return Default(), err
+		return Config{}, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))

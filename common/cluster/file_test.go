@@ -324,6 +324,8 @@ func FuzzLoad(f *testing.F) {
 		`{"server":{"work":"spin 1ms","idle_timeout":"1h2m3.5s","queue":0},"workload":{"dist":"hotspot:1e-9,0x1p-1"}}`,
 		`{"workload":{"mix":{"cas":100,"get":-0},"rate":1e3,"seed":18446744073709551615,"duration":"1ns"}}`,
 		`{"workload":{"mix":{"get":60,"get":60}}}`, `{"server":{"workers":null,"x":"\u001b[2J"}}`,
+		`{"workload":{"rate":1e-999}}`, `{"workload":{"rate":-0,"dist":"zipf:1e-300"}}`, `{"server":[[[[{}]]]]}`,
+		`{"secret":["sixteen bytes or more"]}`, `{} // nothing`, `{"nodes":[{},{},{"addr":"a:1"}]}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"lockstep/common/wire"
 )
 
 // A property is one line of the table: a name, a place in a Config, what may
@@ -45,7 +47,7 @@ func (c *Config) properties() []property {
 		{"server.write_timeout", span(&s.WriteTimeout, time.Millisecond, time.Hour), "how long a client may take to read answers"},
 		{"server.drain_timeout", span(&s.DrainTimeout, time.Millisecond, time.Hour), "how long a server may take to stop"},
 
-		{"workload.connections", whole(&w.Connections, 1, 100_000), "connections of a client process (also -c)"},
+		{"workload.connections", whole(&w.Connections, 1, 100_000), "connections of a client process"},
 		{"workload.ops", whole(&w.Ops, 1, 1_000_000_000), "operations in all, shared by the connections"},
 		{"workload.keys", whole(&w.Keys, 1, 100_000_000), "different keys"},
 		{"workload.value", size(&w.Value), "bytes in a value, or a range, from which each value draws"},
@@ -55,7 +57,7 @@ func (c *Config) properties() []property {
 		{"workload.mix.cas", whole(&w.Mix.CAS, 0, 100), "percent of compare-and-swaps; a mix adds up to 100, and leaves out what is 0"},
 		{"workload.duration", span(&w.Duration, 0, 24*time.Hour), "length of the run; 0s: until ops are done"},
 		{"workload.dist", dist(&w.Dist), "keys: all alike; key k as 1/k^THETA; KEYS % of them in OPS % of the ops"},
-		{"workload.batch", whole(&w.Batch, 1, 1024), "operations in a request"},
+		{"workload.batch", whole(&w.Batch, 1, wire.MaxOps), "operations in a request"},
 		{"workload.depth", whole(&w.Depth, 1, 1024), "requests in flight on a connection"},
 		{"workload.rate", rate(&w.Rate), "requests due a second, in all (open loop); 0: as fast as answers come"},
 		{"workload.arrival", word(&w.Arrival, "constant", "poisson"), "gaps between requests that come at a rate"},
@@ -135,10 +137,12 @@ func (c *Config) flags(fs *flag.FlagSet, section string) {
 		if !ok || strings.Contains(name, ".") {
 			continue
 		}
-		fs.Var(p, name, p.doc+"; "+p.allowed)
+		usage := p.doc + "; " + p.allowed
 		if name == "connections" {
-			fs.Var(p, "c", "the same as -connections")
+			fs.Var(p, "c", usage)
+			usage = "the same as -c"
 		}
+		fs.Var(p, name, usage)
 	}
 }
 
@@ -188,12 +192,13 @@ func seed(p *uint64) value {
 func rate(p *float64) value {
 	return held(p, "0, or in 0.001..1e+06", func(text string) (float64, bool) {
 		r, err := strconv.ParseFloat(text, 64)
-		return r, err == nil && (r == 0 || 0.001 <= r && r <= 1e6)
+		zero := strings.Trim(text, "+-0.") == "" // 1e-999 is none, though ParseFloat takes it for one
+		return r, err == nil && (zero || 0.001 <= r && r <= 1e6)
 	})
 }
 
 func size(p *Size) value {
-	const most = 16 << 10
+	const most = wire.MaxValue
 	v := held(p, fmt.Sprintf("in 0..%d, or a range such as 16..1024", most), func(text string) (Size, bool) {
 		low, high, ranged := strings.Cut(text, "..")
 		if !ranged {

@@ -77,6 +77,15 @@ func TestSentence(t *testing.T) {
 		1 |--|            put b 1 -> created
 		1      |--|       cas b 2 3 -> mismatch; put a 1 -> aborted
 		2           |--|  get a -> "1"`, `client 2 read "1" from a, where nobody had written that.`},
+		{`
+		1 |----|            put a 1 -> created; put b 1 -> created; put c 1 -> created
+		2   |----|          put b 2 -> replaced; put a 2 -> replaced
+		3           |--|    get a -> "1"; get b -> "2"; get c -> missing`,
+			`client 3 saw what a request of client 1 wrote to a, but not what the same request wrote to c.`},
+		{`
+		1 |--|            put a 1 -> created
+		2      |--|       cas a 2 3 -> mismatch; put b 1 -> created`,
+			`A compare of this request failed, so that nothing of it was done, and b is answered created all the same.`},
 		// Nothing is said where it would take more than a glance to see that it is true.
 		{`
 		1 |--|            put a 1 -> created; delete b -> missing

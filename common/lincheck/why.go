@@ -74,6 +74,13 @@ func torn(self int, calls []Call) string {
 	if len(c.Results) != len(c.Ops) {
 		return ""
 	}
+	failed := func(r wire.Result) bool { return r.Status == wire.Mismatch }
+	did := func(r wire.Result) bool { return r.Status != wire.Mismatch && r.Status != wire.Aborted }
+	if at := slices.IndexFunc(c.Results, did); at >= 0 && slices.ContainsFunc(c.Results, failed) {
+		return fmt.Sprintf("A compare of this request failed, so that nothing of it was done, and %s is answered %s all the same.",
+			name(c.Ops[at].Key, maxText), c.Results[at].Status)
+	}
+	guess := ""
 	for i, op := range c.Ops {
 		if r := c.Results[i]; r.Status == wire.Found {
 			value, key := quote(r.Value, maxText), name(op.Key, maxText)
@@ -88,14 +95,21 @@ func torn(self int, calls []Call) string {
 		}
 		one := source(self, i, calls)
 		for j, also := range c.Ops {
-			if one < 0 || !contradict(calls, one, op.Key, source(self, j, calls), also.Key) {
+			two := source(self, j, calls)
+			if one < 0 || !contradict(calls, one, op.Key, two, also.Key) {
 				continue
 			}
-			return fmt.Sprintf("%s saw what a request of %s wrote to %s, but not what the same request wrote to %s.",
+			text := fmt.Sprintf("%s saw what a request of %s wrote to %s, but not what the same request wrote to %s.",
 				client(c), client(calls[one]), name(op.Key, maxText), name(also.Key, maxText))
+			if two == nobody || calls[two].End < calls[one].Start {
+				return text
+			}
+			if guess == "" { // either of the two requests may be the one that was seen in part
+				guess = text
+			}
 		}
 	}
-	return ""
+	return guess
 }
 
 // contradict reports whether nobody can see what call one wrote to key a together with

@@ -13,15 +13,19 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // Main runs a stage as a process, from its flags to its exit code: 0 after a
-// drain, 1 after a failure or a drain that was cut short, 2 for wrong flags.
+// drain, 1 after a failure or a drain that was cut short, 2 for wrong flags. A log that
+// cannot be written is lost, and the server goes on; statistics that cannot be
+// written are a failure.
 func Main(serve Serve) {
 	os.Exit(Run(os.Args, os.Stdin, os.Stdout, os.Stderr, serve))
 }
@@ -58,8 +62,10 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	}
 
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, stopSignals()...)
 	defer signal.Stop(signals)
+	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more is no reason to die
+	defer signal.Reset(syscall.SIGPIPE)
 	var eof chan struct{} // nil: standard input does not matter
 	if opt.child {
 		eof = make(chan struct{})
@@ -71,7 +77,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 
 	service, control, err := listen(cfg.Nodes[opt.node])
 	if err != nil {
-		return complain(fmt.Errorf("%w: is another server running there? (%s says where node %d listens)", err, opt.config, opt.node))
+		return complain(fmt.Errorf("%w%s (%s says where node %d listens)", err, hint(err), opt.config, opt.node))
 	}
 	defer service.Close()
 	defer control.Close()
@@ -82,15 +88,35 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage, opt.verbose)))
 	err = n.run(stage, service, control, serve, signals, eof)
 	err = errors.Join(err, profiled())
-	if s := n.Stats.Snapshot(); opt.verbose && n.served.Load() {
-		fmt.Fprintln(stdout, s.Detail())
-	} else if n.served.Load() {
-		fmt.Fprintln(stdout, s)
+	if n.served.Load() {
+		err = errors.Join(err, printStats(stdout, n.Stats.Snapshot(), opt.verbose))
 	}
 	if err != nil {
 		return complain(err)
 	}
 	return 0
+}
+
+func printStats(w io.Writer, s metrics.Snapshot, verbose bool) error {
+	text := s.String()
+	if verbose {
+		text = s.Detail()
+	}
+	if _, err := fmt.Fprintln(w, text); err != nil {
+		return fmt.Errorf("printing the statistics: %w", err)
+	}
+	return nil
+}
+
+// stopSignals are those that ask a server to stop: Ctrl-C, a kill, and a terminal that
+// was closed, unless whoever started the server said that it should outlive that
+// (nohup).
+func stopSignals() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // A usageError is a mistake in the command line.
@@ -147,7 +173,8 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 var errCutShort = errors.New("stopped before every client had its answer")
 
 // run waits for the other nodes, serves until a signal or eof, and drains until
-// serve returns, or a second signal comes, or the drain timeout. (A signal and the
+// serve returns, or a second signal comes, or the drain timeout; a second signal also
+// ends the barrier's lingering. (A signal and the
 // end of standard input are no two signals: after a Ctrl-C that a parent hears, too,
 // both come, in either order.)
 func (n *Node) run(stage string, service, control net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
@@ -160,7 +187,21 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret,
 		Log: n.Log, Stats: func() []byte { return n.statsAnswer(stage) },
 	})
-	defer b.Close()
+	heard := 0 // signals
+	defer func() {
+		closed := make(chan error)
+		go func() { closed <- b.Close() }() // lingers for who still needs an answer, until a second signal
+		for heard < 2 {
+			select {
+			case <-signals:
+				heard++
+			case <-closed:
+				return
+			}
+		}
+		b.Hurry()
+		<-closed
+	}()
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -176,6 +217,11 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 		n.served.Store(true)
 		n.Stats.Serving.Store(true)
 		defer n.Stats.Serving.Store(false)
+		var watch sync.WaitGroup
+		defer watch.Wait()
+		serving, over := context.WithCancel(ctx)
+		defer over()
+		watch.Go(func() { n.watchStuck(serving) }) // ends with serving
 		n.Log.Info(fmt.Sprintf("serving on %s, control on %s; Ctrl-C stops", service.Addr(), control.Addr()))
 		served <- serve(ctx, service, n)
 	}()
@@ -188,7 +234,7 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 			late = time.After(n.Config.Server.DrainTimeout)
 		}
 	}
-	for heard := 0; heard < 2; {
+	for heard < 2 {
 		select {
 		case err := <-served:
 			return err
@@ -213,6 +259,22 @@ func (n *Node) statsAnswer(stage string) []byte {
 		n.Log.Error("encoding statistics", "err", err)
 	}
 	return answer
+}
+
+// hint says what can be done about an error of listen, if that is known. Windows has
+// numbers of its own for these errors.
+func hint(err error) string {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	switch errno {
+	case syscall.EADDRINUSE, 10048:
+		return ": is another server running there? stop it, or choose another port"
+	case syscall.EADDRNOTAVAIL, 10049:
+		return ": this machine does not have that address: correct it, or pass the -node that this machine is"
+	case syscall.EACCES, 10013:
+		return ": ports below 1024 may need more rights: choose one from 1024 to 32767"
+	}
+	return ""
 }
 
 // listen opens the two ports of a node.

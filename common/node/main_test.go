@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -29,6 +30,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "drains":
 		Main(serveOne)
+	case "crowded":
+		Main(serveMany)
 	case "stuck":
 		Main(func(context.Context, net.Listener, *Node) error { select {} })
 	}
@@ -48,6 +51,32 @@ func serveOne(ctx context.Context, ln net.Listener, n *Node) error {
 		}
 		c.Close()
 	}
+}
+
+// serveMany is serveOne with a goroutine for each connection, and no requests to guard.
+func serveMany(ctx context.Context, ln net.Listener, n *Node) error {
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	for {
+		c, err := n.Accept(ctx, ln)
+		if c == nil {
+			return err
+		}
+		conns.Go(func() { // ends when its client leaves, or ctx does
+			defer c.Close()
+			for c.Ready() {
+				n.Answer(c, missing)
+				c.Flush()
+			}
+		})
+	}
+}
+
+// child is a server of TestMain's in a process of its own, not yet started.
+func child(t *testing.T, server, file string) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-config", file) // not -child: stdin is at its end
+	cmd.Env = append(os.Environ(), "LOCKSTEP_TEST_SERVER="+server, "GORACE=atexit_sleep_ms=0")
+	return cmd
 }
 
 // addrs returns loopback addresses where nobody listens. They are outside the
@@ -179,7 +208,7 @@ func TestRunRefuses(t *testing.T) {
 		{[]string{"-config", one, "-node", "1"}, 2, []string{"-node 1", one, "nodes 0 to 0"}},
 		{[]string{"-config", two, "-node", "-2"}, 2, []string{"-node -2", "nodes 0 to 1"}},
 		{[]string{"-config", two}, 1, []string{"pass -node N"}},
-		{[]string{"-config", missing}, 1, []string{missing, "no such file"}},
+		{[]string{"-config", missing}, 1, []string{missing, "no such file", "a file that holds {} keeps every default"}},
 		{[]string{"-config", dir}, 1, []string{dir}},
 		{[]string{"-config", broken}, 1, []string{broken + ":2: "}},
 		{[]string{"-config", field}, 1, []string{field, "server.wrokers: unknown field"}},
@@ -475,13 +504,13 @@ func TestSignals(t *testing.T) {
 	}{
 		{"drains", []os.Signal{syscall.SIGTERM}, 0, "terminated: answering what has arrived"},
 		{"drains", []os.Signal{os.Interrupt}, 0, "interrupt: answering what has arrived"},
+		{"drains", []os.Signal{syscall.SIGHUP}, 0, "hangup: answering what has arrived"},
 		{"stuck", []os.Signal{os.Interrupt, syscall.SIGTERM}, 1, "stopped before every client had its answer"},
 	} {
 		_, file := config(t, 1)
 		var stdout bytes.Buffer
 		stderr := make(lines, 100)
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-config", file) // not -child: stdin is at its end
-		cmd.Env = append(os.Environ(), "LOCKSTEP_TEST_SERVER="+test.server, "GORACE=atexit_sleep_ms=0")
+		cmd := child(t, test.server, file)
 		cmd.Stdout, cmd.Stderr = &stdout, stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -52,6 +52,7 @@ type Node struct {
 	Stats  *metrics.Stats
 
 	served atomic.Bool // past the barrier, ever
+	memory *budget     // for requests that are decoded
 
 	mu      sync.Mutex         // guards what follows
 	open    map[*Conn]struct{} // accepted and not closed
@@ -63,7 +64,7 @@ type Node struct {
 func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
 	return &Node{
 		Config: cfg, Self: self, Log: log.With("node", self), Stats: new(metrics.Stats),
-		open: make(map[*Conn]struct{}),
+		memory: newBudget(decodedMemory), open: make(map[*Conn]struct{}),
 	}
 }
 
@@ -231,15 +232,22 @@ type limiter struct {
 
 // Answer answers the requests that c has ready, in order, until MaxUnsent bytes
 // of answers wait for c.Flush: it decodes and validates each, makes sure that
-// this node owns its keys, has apply execute it, and encodes the results. A
+// this node owns its keys, has apply execute it, and encodes the results. A large
+// request waits, before it is decoded, until there is memory for it (see budget). A
 // panic inside apply is answered Failed, and goes no further.
 func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	begun := metrics.Now()
 	n.Stats.QueueWait.Add(begun - c.readyAt)
 	var request wire.Request
-	for c.Unsent() < wire.MaxUnsent && c.ReadRequest(&request) {
-		response := n.answer(request.Ops, apply)
-		c.WriteResponse(&response)
+	for more := true; more && c.Unsent() < wire.MaxUnsent; {
+		cost := c.NextCost()
+		n.memory.take(cost)
+		if more = c.ReadRequest(&request); more {
+			response := n.answer(request.Ops, apply)
+			c.WriteResponse(&response)
+		}
+		request.Ops = nil // not kept while the next one waits for memory
+		n.memory.give(cost)
 	}
 	n.Stats.Turn.Add(metrics.Now() - begun)
 }

@@ -349,6 +349,12 @@ func TestEndsOfConnections(t *testing.T) {
 		{"another program", func(nc net.Conn) { nc.Write([]byte("GET / HTTP/1.1\r\n\r\n")) }, 0, "malformed", "length"},
 		{"not a request", func(nc net.Conn) { nc.Write([]byte("\x00\x00\x00\x03abc")) }, 0, "malformed", "reading a request"},
 		{"no proof", func(nc net.Conn) { nc.Write(make([]byte, 64)) }, 0, "secret", "does not know the secret"},
+		{"half a proof, and leaves", func(nc net.Conn) { nc.Write(make([]byte, 30)); nc.Close() }, 0, "lost", "unexpected EOF"},
+		{"half a proof, and waits", func(nc net.Conn) { nc.Write(make([]byte, 30)) }, limits.FrameTimeout, "slow", "too long"},
+		{"a request for a proof", func(nc net.Conn) {
+			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: append(get(strings.Repeat("k", 100)), get("k")...)})
+			nc.Write(frame)
+		}, 0, "secret", "does not know the secret"},
 		{"does not read", func(nc net.Conn) {
 			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: get("k")})
 			nc.Write(frame)
@@ -358,7 +364,7 @@ func TestEndsOfConnections(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n, log := newNode(func(c *cluster.Config) {
-					if test.want == "secret" {
+					if strings.Contains(test.name, "proof") {
 						c.Secret = secret
 					}
 				})
@@ -434,8 +440,8 @@ func TestAnswer(t *testing.T) {
 		t.Errorf("%q applied in %d turns, want abcd in 1", applied, turns)
 	}
 	s := n.Stats.Snapshot()
-	if s.Requests != 3 || s.Ops != 4 || s.QueueWait.Count != 1 {
-		t.Errorf("counted %d requests, %d operations, %d turns, want 3, 4, 1", s.Requests, s.Ops, s.QueueWait.Count)
+	if s.Requests != 3 || s.Ops != 4 || s.QueueWait.Count != 1 || s.Turn.Count != 1 || s.Turn.Total <= 0 {
+		t.Errorf("counted %d requests, %d operations, %d turns begun, %+v ended, want 3, 4, 1, 1", s.Requests, s.Ops, s.QueueWait.Count, s.Turn)
 	}
 }
 

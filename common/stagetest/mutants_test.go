@@ -21,7 +21,9 @@ type mutant struct {
 	shows    string // a regular expression: how the check fails
 }
 
-// The mutants, in three groups; the first third of them runs always, all of them with
+const quick = 10 // mutants
+
+// The mutants, in three groups; the first ones run always, all of them with
 // LOCKSTEP_SLOW=1:
 //
 //	LOCKSTEP_SLOW=1 go test ./common/stagetest -run Mutants -v -timeout 20m
@@ -84,7 +86,7 @@ var mutants = []mutant{
 		"\treturn int(maphash.String(s.seed, key) % uint64(len(s.buckets)))\n", "\th := uint64(14695981039346656037)\n\tfor i := range len(key) {\n\t\th = (h ^ uint64(key[i])) * 1099511628211\n\t}\n\t_ = maphash.String\n\treturn int(h % uint64(len(s.buckets)))\n",
 		"./stage4_bucketlock -run TestKeysOfOneNodeFillAllBuckets", "FAIL: TestKeysOfOneNode"},
 	{"answers out of order", "common/node/node.go",
-		"\t\tc.WriteResponse(&response)\n\t}\n}\n\nfunc (n *Node) answer", "\t\tdefer c.WriteResponse(&response)\n\t}\n}\n\nfunc (n *Node) answer",
+		"\t\t\tc.WriteResponse(&response)\n", "\t\t\tdefer c.WriteResponse(&response)\n",
 		"./stage1_singlethread -run TestStage/AnswersInOrder", "answer 0 of 300"},
 	{"a deadline set without a look at the stop", "common/wire/conn.go",
 		"\tcase c.stopped:\n\t\tbound = sweepTime\n", "",
@@ -113,6 +115,45 @@ var mutants = []mutant{
 	{"one connection too many", "common/node/node.go",
 		"full := len(n.open) >= limit", "full := false",
 		"./common/node -run TestMaxConnections -timeout 20s", "FAIL|timed out"},
+	{"a worker that writes", "stage3_threadpool/server.go",
+		"\t\tif !pool.run(func() { n.Answer(c, store.apply) }) {\n", "\t\tif !pool.run(func() { n.Answer(c, store.apply); c.Flush() }) {\n",
+		"./stage3_threadpool -run TestAttackersHoldNoWorker", "put 0 beside 9 attackers"},
+	{"no write deadline", "common/wire/conn.go",
+		"\tif c.limits.Write > 0 {", "\tif false {",
+		"./stage2_coarselock -run TestStage/ClientThatNeverReads -timeout 8s", "FAIL|timed out"},
+	{"a large request that does not ask for memory", "common/node/node.go",
+		"\t\tn.memory.take(cost)\n", "\t\tn.memory.take(0)\n",
+		"./common/node -run TestBudgetIsGivenBack", "a large request holds no memory"},
+	{"memory that is not given back", "common/node/node.go",
+		"\t\tn.memory.give(cost)\n", "",
+		"./common/node -run TestBudgetIsGivenBack", "are free at the end"},
+	{"a large request that is overtaken", "common/node/budget.go",
+		"\tb.turn <- struct{}{}\n\tdefer func() { <-b.turn }()\n", "",
+		"./common/node -run TestBudget$", "want only the first"},
+	{"bytes left over", "common/wire/codec.go",
+		"n != len(frame) {", "n > len(frame) {",
+		"./common/wire -run TestHostile", "a byte|bytes after the value"},
+	{"an inner length that is not compared", "common/wire/codec.go",
+		"!ok || n != uint64(len(rest)) || ", "!ok || ",
+		"./common/wire -run TestHostile", "an inner length|two messages"},
+	{"a line for each stranger", "common/node/node.go",
+		"quiet := now.Sub(log.last) < time.Second", "quiet := false",
+		"./stage2_coarselock -run TestStage/DrainOfAProcess", "lines in the log, want"},
+	{"a log that kills", "common/node/main.go",
+		"\tsignal.Ignore(syscall.SIGPIPE)", "\tsignal.Reset(syscall.SIGPIPE)",
+		"./common/node -run TestLogThatIsLost", "the terminal is closed: exit code|EOF|refused"},
+	{"statistics that are lost in silence", "common/node/main.go",
+		"\tif _, err := fmt.Fprintln(w, text); err != nil {", "\tif _, err := fmt.Fprintln(w, text); err != nil && false {",
+		"./common/node -run TestLogThatIsLost", "exit code 0"},
+	{"a closed terminal that kills", "common/node/main.go",
+		"\tif !signal.Ignored(syscall.SIGHUP) {", "\tif false {",
+		"./common/node -run TestSignals", "hangup"},
+	{"nohup that is not heard", "common/node/main.go",
+		"\tif !signal.Ignored(syscall.SIGHUP) {", "\tif true {",
+		"./common/node -run TestNohup", "FAIL"},
+	{"no back-off", "common/node/node.go",
+		"\t\tpause = min(max(2*pause, 5*time.Millisecond), time.Second)\n", "\t\tpause = 0\n",
+		"./common/node -run TestAcceptBacksOff", "pauses of"},
 	{"a barrier that takes a later word for an earlier one", "common/barrier/core.go",
 		", m.Round != c.round:", ":",
 		"./common/barrier", "FAIL"},
@@ -136,7 +177,7 @@ func TestMutants(t *testing.T) {
 	}
 	run := mutants
 	if os.Getenv("LOCKSTEP_SLOW") == "" {
-		run = mutants[:len(mutants)/3]
+		run = mutants[:quick]
 	}
 	for _, m := range run {
 		t.Run(m.name, func(t *testing.T) {
@@ -179,7 +220,7 @@ func (m mutant) run(t *testing.T) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-overlay", overlay}, strings.Fields(m.check)...)...)
 	cmd.Dir = root
-	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=")
+	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=", "GOMAXPROCS=4") // a race needs two at once
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		t.Fatalf("survives go test %s", m.check)

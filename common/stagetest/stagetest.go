@@ -2,6 +2,7 @@
 // this table promises, whatever goes on inside it. A stage's own test hands it
 // its serve function:
 //
+//	func TestMain(m *testing.M)    { stagetest.Main(m, serve) }
 //	func TestStage(t *testing.T) { stagetest.Run(t, serve) }
 //
 // Clients of the suite take turns where they must, so that a stage that serves
@@ -13,14 +14,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
@@ -45,7 +50,9 @@ func Run(t *testing.T, serve node.Serve) {
 		{"NodeDown", testDown},
 		{"BusyMeansNotApplied", testBusy},
 		{"GarbageHarmsNobodyElse", testGarbage},
+		{"MutatedStreamsHarmNobodyElse", testMutatedStreams},
 		{"SlowSenderIsEnded", testSlowSender},
+		{"ClientThatNeverReadsIsEnded", testNeverReads},
 		{"IdleClientIsToldGoodbye", testIdle},
 		{"MaxConnections", testMaxConnections},
 		{"DrainAnswersWhatHasArrived", testDrain},
@@ -53,9 +60,36 @@ func Run(t *testing.T, serve node.Serve) {
 		{"ListenerThatFails", testListenerFails},
 		{"CutsAtEveryByte", testCuts},
 		{"AnswersThatDisappear", testHole},
+		{"Extremes", testExtremes},
+		{"DrainOfAProcess", testDrainOfAProcess},
+		{"StopInTheMiddleOfAnOperation", testStopInTheMiddle},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, serve) })
+		t.Run(test.name, func(t *testing.T) {
+			defer watchdog(t, serve).Stop()
+			test.run(t, serve)
+		})
 	}
+}
+
+// stuckAfter is how long a subtest may take; the longest takes a few seconds.
+const stuckAfter = 90 * time.Second
+
+// watchdog ends the program when a subtest takes too long, as one with a stage that
+// deadlocks does, and says where the stage's goroutines are. (At the timeout of go test,
+// ten minutes later, they would be lost among hundreds.)
+func watchdog(t *testing.T, serve node.Serve) *time.Timer {
+	return time.AfterFunc(stuckAfter, func() {
+		fmt.Fprintf(os.Stderr, "--- FAIL: %s: stuck for %v. The goroutines of the stage:\n\n%s\n",
+			t.Name(), stuckAfter, strings.Join(metrics.Stacks(packageOf(serve)), "\n\n"))
+		os.Exit(1)
+	})
+}
+
+// packageOf is the name of the stage's package, with a dot behind it.
+func packageOf(serve node.Serve) string {
+	name := runtime.FuncForPC(reflect.ValueOf(serve).Pointer()).Name()
+	path := name[:strings.LastIndex(name, "/")+1]
+	return path + strings.SplitAfter(strings.TrimPrefix(name, path), ".")[0]
 }
 
 // A stage is one that serves, inside the test, a cluster of its own.
@@ -123,20 +157,12 @@ func (s *stage) stop() {
 // noneLeft fails the test if a goroutine of the stage's package runs on.
 func noneLeft(t *testing.T, serve node.Serve) {
 	t.Helper()
-	name := runtime.FuncForPC(reflect.ValueOf(serve).Pointer()).Name()
-	pkg := name[:strings.LastIndex(name, "/")+1]
-	pkg += strings.SplitAfter(strings.TrimPrefix(name, pkg), ".")[0]
 	var left []string
 	for range 1000 { // a goroutine that has told its WaitGroup may need a moment to be gone
-		left = nil
-		stacks := make([]byte, 1<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
-			if strings.Contains(stack, pkg) && !strings.Contains(stack, "testing.tRunner") {
-				left = append(left, stack)
-			}
-		}
-		if left == nil {
+		left = slices.DeleteFunc(metrics.Stacks(packageOf(serve)), func(stack string) bool {
+			return strings.Contains(stack, "testing.tRunner")
+		})
+		if len(left) == 0 {
 			return
 		}
 		runtime.Gosched()

@@ -131,7 +131,7 @@ func (c *codec[T]) appendFrame(dst []byte, m *T) ([]byte, error) {
 // leaves out fields that are zero, and would fill in a slice that is there.
 // What m holds afterwards shares no memory with frame or with any other message.
 func (c *codec[T]) decode(frame []byte, m *T) (err error) {
-	if err := c.check(frame); err != nil {
+	if _, err := c.check(frame); err != nil {
 		return err
 	}
 	d, ok := c.decoders.Get().(*decoder)
@@ -160,23 +160,24 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 var errShape = errors.New("not a message of the expected kind")
 
 // check looks at the beginning of a message without decoding it: one message
-// that fills the frame, a value of type T, and a list no longer than MaxOps.
-func (c *codec[T]) check(frame []byte) error {
+// that fills the frame, a value of type T, and a list no longer than MaxOps, whose
+// length it returns.
+func (c *codec[T]) check(frame []byte) (list int, err error) {
 	n, rest, ok := gobUint(frame)
 	if !ok || n != uint64(len(rest)) || !bytes.HasPrefix(rest, c.head) {
-		return errShape
+		return 0, errShape
 	}
 	rest = rest[len(c.head):]
 	if len(rest) == 0 || rest[0] > 127 {
-		return errShape // a field number written longer than it need be would hide the list
+		return 0, errShape // a field number written longer than it need be would hide the list
 	}
 	if rest[0] != 1 {
-		return nil // the list is empty: gob leaves it out
+		return 0, nil // the list is empty: gob leaves it out
 	}
 	if n, _, ok = gobUint(rest[1:]); !ok || n > MaxOps {
-		return fmt.Errorf("more than %d operations", MaxOps)
+		return 0, fmt.Errorf("more than %d operations", MaxOps)
 	}
-	return nil
+	return int(n), nil
 }
 
 // gobUint reads an unsigned integer as gob writes it: one byte below 128, or the

@@ -128,7 +128,7 @@ func (c *Conn) fill() {
 	case size == 0, len(c.in) == 0 && size > keptBuffer && !c.full:
 		c.in = make([]byte, 0, firstBuffer)
 	case c.full && size < maxBuffer:
-		c.in = append(make([]byte, 0, min(2*size, maxBuffer)), c.in...)
+		c.in = append(make([]byte, 0, min(4*size, maxBuffer)), c.in...)
 	}
 	sweep, ok := c.readDeadline()
 	if !ok {

@@ -490,7 +490,10 @@ func FuzzFrames(f *testing.F) {
 	f.Add(frame)
 	f.Add(append(bytes.Clone(frame), frame...))
 	f.Add(frame[:len(frame)-1])
-	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	for _, h := range hostileRequests(f) {
+		f.Add(h.stream)
+		f.Add(append(bytes.Clone(frame), h.stream...))
+	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		c := newConn(&script{in: stream}, Limits{})
 		c.server, c.talks = true, true

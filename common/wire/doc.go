@@ -17,9 +17,15 @@
 // reach gob; the length and the type of a message, and how many elements the list
 // has that comes first in it, are looked at before gob is.
 //
-// What one connection can cost: a receive buffer of at most 64 KiB, which grows
-// with the bytes received and never with the bytes announced; at most 128 KiB of
-// unsent answers (MaxUnsent, and one more answer); and while a request is being
-// answered, its decoded form, at most 144 KiB (a frame's bytes, and MaxOps Ops of
-// 80 bytes).
+// What a server's connections can cost, and what bounds it:
+//
+//	max_connections × (MaxFrame + MaxUnsent + MaxFrame + 4 KiB) + decoded
+//
+// A receive buffer holds one frame at most, and grows with the bytes received and
+// never with the bytes announced; answers collect up to MaxUnsent, and one more; and
+// decoded is what NextCost says of all requests that are being decoded, applied and
+// encoded at the same time, at most 288 KiB each (twice MaxFrame, and 160 bytes for
+// each of MaxOps operations). Package node keeps the sum of the large ones within a
+// budget; the small ones are the 4 KiB. The garbage collector lets the heap grow to
+// twice of that.
 package wire

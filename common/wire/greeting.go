@@ -166,25 +166,25 @@ func (h Hello) check(g []byte) error {
 		return fmt.Errorf("this is no lockstep server: it says %q", g[:16])
 	}
 	if v := byteOrder.Uint16(g[8:]); v != Version {
-		return fmt.Errorf("the server speaks version %d, this program version %d", v, Version)
+		return fmt.Errorf("the server speaks version %d, this program version %d: build both from one source", v, Version)
 	}
 	if d := byteOrder.Uint64(g[24:]); d != digest {
 		return errors.New("the server's message types differ from this program's: build both from one source")
 	}
 	if p := Purpose(g[10]); p != h.Purpose {
-		return fmt.Errorf("this is a %v port, not a %v port", p, h.Purpose)
+		return fmt.Errorf("this is a %v port, not a %v port: are addr and control mixed up?", p, h.Purpose)
 	}
 	if n := int(byteOrder.Uint32(g[12:])); n != h.Number {
 		return fmt.Errorf("this is number %d, not %d: are the addresses in the same order everywhere?", n, h.Number)
 	}
 	if f := byteOrder.Uint64(g[16:]); f != h.Fingerprint {
-		return fmt.Errorf("the server's configuration has other nodes (fingerprint %016x, here %016x)", f, h.Fingerprint)
+		return fmt.Errorf("the server's configuration has other nodes (fingerprint %016x, here %016x): give both the same properties.json", f, h.Fingerprint)
 	}
 	switch asked := g[11] != 0; {
 	case asked && h.Secret == "":
 		return errors.New("the server asks for a secret, and there is none here (property secret, or LOCKSTEP_SECRET)")
 	case !asked && h.Secret != "":
-		return errors.New("the server asks for no secret, and so cannot be told from a stranger")
+		return errors.New("the server asks for no secret, and so cannot be told from a stranger: give it the same secret")
 	}
 	return nil
 }

@@ -124,7 +124,7 @@ type Control struct {
 	Round       int    // from 1
 	From, To    int    // process numbers in the group
 	Incarnation uint64 // of From: random, one a process, never 0
-	Fingerprint string // version, stage, nodes: readable, so that a mismatch can name both sides
+	Fingerprint string // version, stage, nodes: readable, so that a mismatch can say what differs
 	Ready       bool   // From has arrived at Round
 	Passed      bool   // From has left Round
 	Payload     []byte // what From brought to Round; Stats: the answer

@@ -7,7 +7,8 @@ import (
 	"io"
 )
 
-// Validate says which rule a request breaks, if it breaks one.
+// Validate says which rule a request breaks, if it breaks one. One that breaks none
+// can be sent.
 func (r *Request) Validate() error {
 	if n := len(r.Ops); n < 1 || n > MaxOps {
 		return fmt.Errorf("%d operations are not in 1..%d", n, MaxOps)
@@ -16,6 +17,9 @@ func (r *Request) Validate() error {
 		if err := op.validate(); err != nil {
 			return fmt.Errorf("operation %d of %d: %w", i+1, len(r.Ops), err)
 		}
+	}
+	if codecs.request.size(r.size()) > MaxFrame {
+		return ErrTooLarge
 	}
 	return nil
 }
@@ -36,6 +40,10 @@ func (op *Op) validate() error {
 	return nil
 }
 
+// opCost is what an operation takes, its bytes apart: an Op of 80 bytes, a Result of
+// 32, and what the allocator rounds up for its Key, Value and Old.
+const opCost = 160
+
 // ReadRequest takes the next request that has been received whole, and reports
 // whether there was one; it does not wait. A frame that is no valid request is
 // answered Invalid and ends the connection.
@@ -54,6 +62,21 @@ func (c *Conn) ReadRequest(r *Request) bool {
 		return false
 	}
 	return true
+}
+
+// NextCost is how much memory, in bytes, the next request takes at most while it is
+// answered, decoded and with its results; 0 if none has been received whole. It is
+// read off the frame, which stays where it is.
+func (c *Conn) NextCost() int {
+	if c.err != nil {
+		return 0
+	}
+	frame, _ := c.peek()
+	ops, err := codecs.request.check(frame)
+	if err != nil {
+		return 0 // nothing will be decoded
+	}
+	return 2*len(frame) + ops*opCost // gob copies the frame, too
 }
 
 // SkipRequest takes the next request unread, and reports whether there was one.
@@ -95,6 +118,14 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 	}
 	return codecs.request.appendFrame(dst, r)
 }
+
+// AppendResponse appends the frame of an answer to dst. On an error dst is unchanged.
+func AppendResponse(dst []byte, r *Response) ([]byte, error) {
+	return codecs.response.appendFrame(dst, r)
+}
+
+// DecodeResponse reads an answer from its frame, without the 4 bytes of length.
+func DecodeResponse(frame []byte, r *Response) error { return codecs.response.decode(frame, r) }
 
 // ReadResponse waits for the next answer, and reports whether there was one.
 func (c *Conn) ReadResponse(r *Response) bool {

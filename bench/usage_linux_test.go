@@ -1,0 +1,57 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func TestProcessCPU(t *testing.T) {
+	dir := "/proc/" + strconv.Itoa(os.Getpid())
+	for start := clientCPU(); clientCPU() < start+50*time.Millisecond; {
+	}
+	before := clientCPU()
+	cpu, _ := processCPU(dir)
+	after := clientCPU()
+	if steps := 20 * time.Millisecond; cpu < before-steps || cpu > after+steps {
+		t.Errorf("the CPU time is %v, want %v to %v", cpu, before, after)
+	}
+	if peak := processPeak(dir); peak < 1<<20 || peak > 1<<40 {
+		t.Errorf("the peak of the memory is %d bytes", peak)
+	}
+	if cpu, group := processCPU("/proc/0"); cpu != 0 || group != 0 {
+		t.Errorf("a process that is not there has used %v, in group %d", cpu, group)
+	}
+}
+
+// What a keeper has used itself does not count.
+func TestUsageOf(t *testing.T) {
+	fakeRedisInPath(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mistake(t, "busy")
+	p, err := startProc(exec.Command(self, yardstickCommand, "keep", "redis-server"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.started(1, false)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if cpu, peak := usageOf(p.cmd.Process.Pid); cpu > 200*time.Millisecond && peak > 1<<20 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Error("nothing is known of what a busy process has used")
+			break
+		}
+	}
+	p.stdin.Close()
+	m.gone(1)
+	<-p.dead
+	if cpu, peak := usageOf(p.cmd.Process.Pid); cpu != 0 || peak != 0 {
+		t.Errorf("when it has ended, it has used %v and %d bytes", cpu, peak)
+	}
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"time"
+
+	"lockstep/common/cluster"
+)
+
+// A yardstick is something that is no stage, measured beside the stages: by the same
+// load, with every answer verified in the same way.
+type yardstick struct {
+	name    string
+	addr    string // HOST:PORT of one that runs; "": it is to be started
+	program string // that starts it; "": this one
+	args    func(host, port, dir string) []string
+	noCAS   string // why there is no compare-and-swap; "": there is
+
+	dial func(ctx context.Context, addr string) (asker, error)
+	// version is what the one at addr calls itself; nil: it is part of this program.
+	version func(ctx context.Context, addr string) (string, error)
+}
+
+// startYardstick starts a yardstick, or makes sure that the one to be reached answers,
+// and returns its version. One that is not installed is an exec.ErrNotFound.
+func (h *house) startYardstick(ctx context.Context, y *yardstick, cfg cluster.Config) (version string, err error) {
+	if y.addr != "" {
+		ctx, cancel := context.WithTimeout(ctx, connectTime)
+		defer cancel()
+		if version, err = y.ask(ctx, y.addr); err != nil {
+			return "", fmt.Errorf("%s at %s: %w", y.name, y.addr, err)
+		}
+		h.running = append(h.running, newServers(y.name, target{cfg: cfg, yard: y}, []string{y.addr, ""}, h.patience))
+		return version + " at " + y.addr, nil
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if y.program != "" {
+		if y.program, err = exec.LookPath(y.program); err != nil {
+			return "", err
+		}
+	}
+	s, err := h.place(1, func(addrs []string) (*servers, error) {
+		s := newServers(y.name, target{cfg: cfg, yard: y}, []string{addrs[0], ""}, h.patience)
+		wait := func(ctx context.Context, _ int) (err error) {
+			version, err = y.wait(ctx, addrs[0])
+			return err
+		}
+		return s, s.start(ctx, addrs, []*exec.Cmd{y.command(path, addrs[0], h.dir)}, wait)
+	})
+	if err == nil {
+		s.pid = s.procs[0].cmd.Process.Pid
+	}
+	return version, err
+}
+
+// command is how a yardstick is started: by this program, at path, which is it or keeps it.
+func (y *yardstick) command(path, addr, dir string) *exec.Cmd {
+	if y.program == "" {
+		return exec.Command(path, yardstickCommand, y.name, addr)
+	}
+	host, port, _ := net.SplitHostPort(addr)
+	return exec.Command(path, append([]string{yardstickCommand, "keep", y.program}, y.args(host, port, dir)...)...)
+}
+
+// ask makes sure that the yardstick at addr answers.
+func (y *yardstick) ask(ctx context.Context, addr string) (version string, err error) {
+	if y.version != nil {
+		return y.version(ctx, addr)
+	}
+	a, err := y.dial(ctx, addr)
+	if err != nil {
+		return "", err
+	}
+	return "", a.Close()
+}
+
+// wait waits until the yardstick at addr answers, or ctx has ended.
+func (y *yardstick) wait(ctx context.Context, addr string) (version string, err error) {
+	for {
+		if version, err = y.ask(ctx, addr); err == nil {
+			return version, nil
+		}
+		pause(ctx, 5*time.Millisecond)
+		if ctx.Err() != nil {
+			return "", err
+		}
+	}
+}

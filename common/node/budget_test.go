@@ -1,0 +1,88 @@
+package node
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"lockstep/common/wire"
+)
+
+// Large requests wait for memory, in the order in which they came; small ones do not.
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const large = 4 * smallRequest
+		b := newBudget(2 * large)
+		var holding, most atomic.Int32
+		gate := make(chan struct{})
+		var wg sync.WaitGroup
+		ask := func(bytes int) {
+			wg.Go(func() {
+				b.take(bytes)
+				most.Store(max(most.Load(), holding.Add(1)))
+				<-gate
+				holding.Add(-1)
+				b.give(bytes)
+			})
+			synctest.Wait()
+		}
+		ask(large)
+		ask(2 * large) // waits for all of it, and is not overtaken
+		ask(large)
+		if n := holding.Load(); n != 1 {
+			t.Errorf("%d hold memory, want only the first", n)
+		}
+		for range 10 {
+			ask(smallRequest)
+		}
+		if n := holding.Load(); n != 11 {
+			t.Errorf("%d hold memory, want the small requests, too", n)
+		}
+		close(gate)
+		wg.Wait()
+		if b.free != 2*large {
+			t.Errorf("%d bytes are free at the end, want %d", b.free, 2*large)
+		}
+	})
+}
+
+// Whatever becomes of a request, its memory is given back; and the largest that there
+// may be fits, so that nobody waits forever.
+func TestBudgetIsGivenBack(t *testing.T) {
+	n, _ := newNode(nil)
+	c, client := connect(t, n, t.Context())
+	largest := make([]wire.Op, wire.MaxOps)
+	for i := range largest {
+		largest[i] = wire.Op{Kind: wire.CompareAndSwap, Key: "a key of 24 bytes or so..", Value: make([]byte, 14), Old: make([]byte, 14)}
+	}
+	cost := 0
+	done := make(chan struct{})
+	go func() { // ends with the connection
+		defer close(done)
+		for c.Ready() {
+			cost = max(cost, c.NextCost())
+			n.Answer(c, func(ops []wire.Op) []wire.Result {
+				if n.memory.free == decodedMemory {
+					t.Error("a large request holds no memory")
+				}
+				if ops[0].Absent {
+					panic("on the way")
+				}
+				return missing(ops)
+			})
+			c.Flush()
+		}
+		c.Close()
+	}()
+	send(client, largest)
+	largest[0].Absent, largest[0].Old = true, nil
+	if got := send(client, largest); got[0] != wire.Failed {
+		t.Errorf("answered %v, want that it failed", got)
+	}
+	client.Close()
+	<-done
+	if cost < 250<<10 || cost > 288<<10 || n.memory.free != decodedMemory {
+		t.Errorf("the largest request costs %d bytes, and %d are free at the end, want 250 to 288 KiB, and %d", cost, n.memory.free, decodedMemory)
+	}
+}

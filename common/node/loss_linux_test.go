@@ -1,0 +1,202 @@
+package node
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+)
+
+// statsOf polls the server of cfg until it has counted what until wants.
+func statsOf(t *testing.T, cfg cluster.Config, until func(metrics.Snapshot) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for {
+		s, err := client.Stats(ctx, cfg, 0)
+		if err == nil && until(s) {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("waited in vain, and the server says %+v (%v)", s, err)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// end waits for a child, and returns its exit code: -1 if a signal killed it.
+func end(cmd *exec.Cmd) int {
+	cmd.Wait()
+	return cmd.ProcessState.ExitCode()
+}
+
+// unwritable is a file on a full disk, or a pipe that nobody reads; or nothing.
+func unwritable(t *testing.T, kind string) io.Writer {
+	t.Helper()
+	switch kind {
+	case "full":
+		f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	case "closed":
+		nobody, pipe, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		nobody.Close()
+		t.Cleanup(func() { pipe.Close() })
+		return pipe
+	}
+	return nil
+}
+
+// A server whose log nobody reads, or whose disk is full, goes on serving and drains.
+// Statistics that cannot be written are a failure, told in a line.
+func TestLogThatIsLost(t *testing.T) {
+	for _, test := range []struct {
+		name           string
+		stdout, stderr string // as in unwritable
+		stop           syscall.Signal
+		code           int
+		says           string
+	}{
+		{"the terminal is closed", "closed", "closed", syscall.SIGHUP, 1, ""},
+		{"the disk is full", "full", "full", syscall.SIGTERM, 1, ""},
+		{"nobody reads the log", "", "closed", syscall.SIGTERM, 0, ""},
+		{"nobody reads the statistics", "closed", "", syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: broken pipe"},
+		{"no space for the statistics", "full", "", syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: no space left on device"},
+	} {
+		cfg, file := config(t, 1)
+		var said strings.Builder
+		cmd := child(t, "drains", file)
+		cmd.Stdout, cmd.Stderr = unwritable(t, test.stdout), unwritable(t, test.stderr)
+		if test.stderr == "" {
+			cmd.Stderr = &said
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
+		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(nc, "garbage, which is worth a line in the log")
+		io.Copy(io.Discard, nc)
+		nc.Close()
+		cl, err := client.Dial(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
+			t.Errorf("%s: Put: %v, %v", test.name, created, err)
+		}
+		cl.Close()
+		cmd.Process.Signal(test.stop)
+		if code := end(cmd); code != test.code {
+			t.Errorf("%s: exit code %d (%v), want %d", test.name, code, cmd.ProcessState, test.code)
+		}
+		if !strings.Contains(said.String(), test.says) || strings.Contains(said.String(), "panic") {
+			t.Errorf("%s: said %q, want %q in it", test.name, &said, test.says)
+		}
+	}
+}
+
+// A server that was started to outlive its terminal does.
+func TestNohup(t *testing.T) {
+	cfg, file := config(t, 1)
+	inner := child(t, "drains", file)
+	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `trap "" HUP; exec "$@"`, "sh"}, inner.Args...)...)
+	cmd.Env = inner.Env
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
+	cmd.Process.Signal(syscall.SIGHUP)
+	cl, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := cl.Get(t.Context(), "k"); err != nil {
+		t.Errorf("after its terminal was closed: %v", err)
+	}
+	cl.Close()
+	cmd.Process.Signal(syscall.SIGTERM)
+	if code := end(cmd); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// A server with no descriptors left serves those who are there, waits instead of
+// spinning, says so in a line, and takes the others once there are descriptors again.
+func TestOutOfDescriptors(t *testing.T) {
+	cfg, file := config(t, 1)
+	var said strings.Builder
+	cmd := child(t, "crowded", file)
+	// The shell lowers the limit: of a test's own process it could not be raised again.
+	cmd.Args = append([]string{"sh", "-c", `ulimit -n 40; exec "$@"`, "sh"}, cmd.Args...)
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip(err)
+	}
+	cmd.Path, cmd.Stderr = sh, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
+	cl, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if _, _, err := cl.Get(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	var crowd []net.Conn
+	for range 60 { // the system's queue takes those that the server cannot
+		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		crowd = append(crowd, nc)
+	}
+	started := time.Now()
+	for range 200 {
+		if _, _, err := cl.Get(t.Context(), "k"); err != nil {
+			t.Fatalf("somebody who was there before: %v", err)
+		}
+	}
+	last := crowd[len(crowd)-1]
+	last.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, err := last.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Fatal("60 connections fit 40 descriptors")
+	}
+	for _, nc := range crowd[:len(crowd)-1] {
+		nc.Close()
+	}
+	last.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.ReadFull(last, make([]byte, 64)); err != nil {
+		t.Errorf("there are descriptors again, and the last client waits in vain: %v", err)
+	}
+	last.Close()
+	cmd.Process.Signal(syscall.SIGTERM)
+	if code := end(cmd); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	lines := strings.Count(said.String(), "cannot accept; trying again")
+	if most := 1 + int(time.Since(started)/time.Second); lines < 1 || lines > most || !strings.Contains(said.String(), "too many open files") {
+		t.Errorf("%d lines that it cannot accept, want 1 to %d:\n%s", lines, most, &said)
+	}
+}

@@ -1,0 +1,90 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lockstep/common/cluster"
+)
+
+func TestStuck(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		begun, done int  // turns, before a minute passes
+		everySecond bool // another one is done
+		work        time.Duration
+		want        bool
+	}{
+		{"idle", 5, 5, false, 0, false},
+		{"all stuck", 5, 0, false, 0, true},
+		{"one stuck, others go on", 5, 0, true, 0, false},
+		{"one stuck, others idle", 5, 4, false, 0, true},
+		{"long work", 5, 4, false, time.Second, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				cfg := cluster.Default()
+				cfg.Server.Work.Time = test.work
+				n := New(cfg, 0, slog.New(newHandler(&log, "mine", false)))
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan struct{})
+				go func() { // ends with ctx
+					n.watchStuck(ctx)
+					close(ended)
+				}()
+				for range test.begun {
+					n.Stats.QueueWait.Add(0)
+				}
+				for range test.done {
+					n.Stats.Turn.Add(0)
+				}
+				for range 60 {
+					<-time.After(time.Second)
+					if test.everySecond {
+						n.Stats.QueueWait.Add(0)
+						n.Stats.Turn.Add(0)
+					}
+				}
+				cancel()
+				<-ended
+				if got := strings.Count(log.String(), "requests are under way, and none was done for 10s; a deadlock?"); got > 1 || got == 1 != test.want {
+					t.Errorf("the log is %q, want a line: %v", log.String(), test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestWhereabouts(t *testing.T) {
+	const blocked = `goroutine 19 [sync.Mutex.Lock, 2 minutes]:
+internal/sync.runtime_SemacquireMutex(0x0?, 0x0?, 0x0?)
+	/usr/local/go/src/runtime/sema.go:95 +0x25
+sync.(*Mutex).Lock(...)
+	/usr/local/go/src/sync/mutex.go:46
+main.(*store).apply(0x0?, {0x1, 0x2})
+	/home/ada/mine/store.go:26 +0x51
+created by main.serve in goroutine 1
+	/home/ada/mine/server.go:20 +0x5f`
+	const reading = `goroutine 7 [IO wait]:
+internal/poll.runtime_pollWait(0x7f)
+	/usr/local/go/src/runtime/netpoll.go:351 +0x85
+main.serve.func1()
+	/home/ada/mine/server.go:21 +0x1a
+created by main.serve in goroutine 1
+	/home/ada/mine/server.go:20 +0x6b`
+	const first = `goroutine 1 [select]:
+lockstep/common/node.(*Node).run(0x1)
+	/home/ada/common/node/main.go:160 +0x25
+main.main()
+	/home/ada/mine/main.go:5 +0xc5`
+	got := whereabouts([]string{first, reading, blocked, blocked})
+	if want := "2 × (*store).apply store.go:26, in sync.Mutex.Lock; 1 × serve.func1 server.go:21, in IO wait"; got != want {
+		t.Errorf("goroutines are at %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,258 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/gob"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A hostile stream is what somebody sends who does not play by the rules.
+type hostile struct {
+	name   string
+	stream []byte
+}
+
+// framed puts a message into a frame as long as it is.
+func framed(message []byte) []byte {
+	return append(byteOrder.AppendUint32(nil, uint32(len(message))), message...)
+}
+
+// ofType makes a message of the body's length that says it is of c's type.
+func ofType[T any](c *codec[T], body string) []byte {
+	return reframe(append(bytes.Clone(c.head), body...))
+}
+
+// hostiles are streams for an end that reads messages of c's type; good is a message
+// that it understands.
+func hostiles[T any](t testing.TB, c *codec[T], good *T) []hostile {
+	message := body(t, c, good)
+	var described bytes.Buffer
+	gob.NewEncoder(&described).Encode(good)
+	definition := described.Bytes()[:1+int(described.Bytes()[0])] // the first message: what the type is called and made of
+	shorter, longer := bytes.Clone(message), bytes.Clone(message)
+	shorter[0]-- // its length is in one byte
+	longer[0]++
+	all := []hostile{
+		{"HTTP", []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")},
+		{"TLS", []byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x5a", 500))},
+		{"a greeting", []byte(magic + strings.Repeat("\x00", greetingSize-len(magic)))},
+		{"a proof", bytes.Repeat([]byte("\xa5"), proofSize)},
+		{"control characters", []byte("\x1b]0;owned\x07\r\n\x00\x9b2J" + strings.Repeat("\n", 64))},
+		{"half a length", []byte{0, 0}},
+		{"half a frame", framed(message)[:frameHeader+len(message)/2]},
+		{"a frame but its last byte", framed(message)[:frameHeader+len(message)-1]},
+		{"the largest frame, of zeroes", framed(make([]byte, MaxFrame))},
+		{"the largest frame, of ones", framed(bytes.Repeat([]byte{0xff}, MaxFrame))},
+		{"an inner length too short", framed(shorter)},
+		{"an inner length too long", framed(longer)},
+		{"an inner length of all ones", framed(append(bytes.Repeat([]byte{0xff}, 9), message...))},
+		{"an inner length of 8 bytes", framed(append([]byte{0xf8, 0x7f, 255, 255, 255, 255, 255, 255, 255}, message...))},
+		{"a byte after the message", framed(append(bytes.Clone(message), 0))},
+		{"two messages in a frame", framed(append(bytes.Clone(message), message...))},
+		{"a type definition", framed(definition)},
+		{"a type definition, then a message", framed(append(bytes.Clone(definition), message...))},
+		{"a stream with its definitions", framed(described.Bytes())},
+		{"a type nobody has", framed(reframe(append([]byte{0xfe, 0x7f, 0xfe}, message[2:]...)))},
+		{"a count of 100 million", framed(ofType(c, "\x01\xfc\x05\xf5\xe1\x00\x00\x00"))},
+		{"a count of all ones", framed(ofType(c, "\x01\xf8\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00"))},
+		{"a count one above the limit", framed(ofType(c, "\x01\xfe\x04\x01"+strings.Repeat("\x01\x01\x00", MaxOps+1)+"\x00"))},
+		{"a count that nothing follows", framed(ofType(c, "\x01\xfe\x04\x00"))},
+		{"a count behind a long field number", framed(ofType(c, "\xff\x01\xfc\x05\xf5\xe1\x00\x00\x00"))},
+		{"a field that is not there", framed(ofType(c, "\x7f\x01\x00"))},
+		{"a field number that overflows", framed(ofType(c, "\x02\xf8\xff\xff\xff\xff\xff\xff\xff\xff\x00"))},
+		{"bytes after the value", framed(ofType(c, string(c.rest(message))+"\x00\x00\x00"))},
+	}
+	for _, n := range []uint32{0, MaxFrame + 1, 1 << 31, 1<<32 - 1} {
+		all = append(all, hostile{"a bad length", append(byteOrder.AppendUint32(nil, n), message...)})
+	}
+	for _, n := range []uint32{1, MaxFrame} { // a legal length, and what follows is not what it says
+		all = append(all, hostile{"a wrong length", append(byteOrder.AppendUint32(nil, n), message...)})
+	}
+	return all
+}
+
+// rest is a message without its length and type.
+func (c *codec[T]) rest(message []byte) []byte {
+	_, rest, _ := gobUint(message)
+	return bytes.TrimPrefix(rest, c.head)
+}
+
+// hostileRequests are those of hostiles, and what only a Request can hold.
+func hostileRequests(t testing.TB) []hostile {
+	c := codecs.request
+	return append(hostiles(t, c, sampleRequest()),
+		hostile{"an answer", framed(body(t, codecs.response, sampleResponse()))},
+		hostile{"a control message", framed(body(t, codecs.control, &Control{Kind: Stats}))},
+		hostile{"a kind of 0", framed(body(t, c, &Request{Ops: []Op{{Key: "k"}}}))},
+		hostile{"a kind of 5", framed(body(t, c, &Request{Ops: []Op{{Kind: CompareAndSwap + 1, Key: "k"}}}))},
+		hostile{"a kind of 9 bits", framed(ofType(c, "\x01\x01\x01\xfe\x01\x01\x01\x01k\x00\x00"))},
+		hostile{"a key too long", framed(body(t, c, &Request{Ops: []Op{{Kind: Get, Key: strings.Repeat("k", MaxKey+1)}}}))},
+		hostile{"a value too long", framed(body(t, c, &Request{Ops: []Op{{Kind: Put, Key: "k", Value: make([]byte, MaxValue+1)}}}))},
+		hostile{"an expected value too long", framed(body(t, c, &Request{Ops: []Op{{Kind: CompareAndSwap, Key: "k", Old: make([]byte, MaxValue+1)}}}))},
+		hostile{"no operation", framed(body(t, c, &Request{}))},
+		hostile{"a key of 2 GiB", framed(ofType(c, "\x01\x01\x01\x01\x01\xfc\x80\x00\x00\x00k\x00\x00"))},
+		hostile{"a value of 2 GiB", framed(ofType(c, "\x01\x01\x01\x02\x01\x01k\x01\xfc\x80\x00\x00\x00v\x00\x00"))},
+		hostile{"a key of minus one", framed(ofType(c, "\x01\x01\x01\x01\x01\xf8\xff\xff\xff\xff\xff\xff\xff\xffk\x00\x00"))},
+	)
+}
+
+func sampleResponse() *Response {
+	return &Response{Code: OK, Results: []Result{{Status: Found, Value: []byte("blue")}, {Status: Missing}, {Status: Swapped}}}
+}
+
+// feed has a server's end read a stream to its end, or to its own, and returns that end
+// and the requests that it took for good.
+func feed(stream []byte) (c *Conn, requests []Request) {
+	c = newConn(&script{in: stream}, Limits{})
+	c.server, c.talks = true, true
+	defer c.Close()
+	for c.Ready() {
+		for r := (Request{}); c.ReadRequest(&r); {
+			requests = append(requests, r)
+			c.WriteResponse(&Response{Code: Busy})
+		}
+		c.Flush()
+	}
+	return c, requests
+}
+
+// None of it is taken for a request, whether it comes first or after a good one.
+func TestHostileStreams(t *testing.T) {
+	good := framed(body(t, codecs.request, sampleRequest()))
+	for _, h := range hostileRequests(t) {
+		for before := range 2 {
+			c, requests := feed(append(bytes.Repeat(good, before), h.stream...))
+			if len(requests) != before || !errors.Is(c.Err(), ErrMalformed) && !errors.Is(c.Err(), io.ErrUnexpectedEOF) {
+				t.Errorf("%s, after %d good requests: %d requests taken, then %v, want the good ones and an error",
+					h.name, before, len(requests), c.Err())
+			}
+		}
+	}
+}
+
+// A client is as careful with what it reads.
+func TestHostileAnswers(t *testing.T) {
+	good := framed(body(t, codecs.response, sampleResponse()))
+	for _, h := range append(hostiles(t, codecs.response, sampleResponse()), hostile{"a request", framed(body(t, codecs.request, sampleRequest()))}) {
+		c := newConn(&script{in: append(bytes.Clone(good), h.stream...)}, Limits{})
+		answers := 0
+		for r := (Response{}); c.ReadResponse(&r); {
+			answers++
+		}
+		if answers != 1 || !errors.Is(c.Err(), ErrMalformed) && !errors.Is(c.Err(), io.ErrUnexpectedEOF) {
+			t.Errorf("%s: %d answers taken, then %v, want 1 and an error", h.name, answers, c.Err())
+		}
+	}
+}
+
+// Good streams in which something was changed at random: what comes before the change
+// is taken, what is taken is valid, the end is an error, and none of it costs much.
+// LOCKSTEP_SLOW=1 tries a million.
+func TestMutatedStreams(t *testing.T) {
+	tries := 20_000
+	if os.Getenv("LOCKSTEP_SLOW") != "" {
+		tries = 1_000_000
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	var good [][]byte
+	for _, r := range []*Request{sampleRequest(), many(1), many(3), many(20)} {
+		good = append(good, framed(body(t, codecs.request, r)))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	bytesIn := 0
+	for try := range tries {
+		var stream []byte
+		var ends []int
+		for range 1 + rng.IntN(4) {
+			stream = append(stream, good[rng.IntN(len(good))]...)
+			ends = append(ends, len(stream))
+		}
+		stream, at := mutate(rng, stream)
+		untouched, _ := slices.BinarySearch(ends, at+1)
+		if untouched < len(ends) && ends[untouched] == at {
+			untouched++
+		}
+		c, requests := feed(stream)
+		bytesIn += len(stream)
+		if len(requests) < untouched || c.Err() == nil || cap(c.in) > maxBuffer {
+			t.Fatalf("try %d, changed at %d of %x: %d requests taken, want at least %d; then %v, with a buffer of %d",
+				try, at, stream, len(requests), untouched, c.Err(), cap(c.in))
+		}
+		for _, r := range requests {
+			if err := r.Validate(); err != nil {
+				t.Fatalf("try %d: %x was taken for a request: %v", try, stream, err)
+			}
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if spent := (after.TotalAlloc - before.TotalAlloc) / uint64(tries); spent > 64<<10 {
+		t.Errorf("a stream of %d bytes cost %d bytes in the mean, want less than 64 KiB", bytesIn/tries, spent)
+	}
+}
+
+// mutate changes a stream, and returns where it is changed at the earliest.
+func mutate(rng *rand.Rand, stream []byte) (changed []byte, at int) {
+	at = len(stream)
+	for range 1 + rng.IntN(3) {
+		if len(stream) == 0 {
+			return stream, 0
+		}
+		i := rng.IntN(len(stream))
+		at = min(at, i)
+		switch rng.IntN(6) {
+		case 0:
+			stream[i] ^= 1 << rng.IntN(8)
+		case 1:
+			stream[i] = byte(rng.Uint32())
+		case 2: // the bytes that begin a long number
+			stream[i] = 0xf8 + byte(rng.IntN(8))
+		case 3:
+			stream = slices.Insert(stream, i, byte(rng.Uint32()))
+		case 4:
+			stream = slices.Delete(stream, i, min(len(stream), i+1+rng.IntN(8)))
+		case 5:
+			stream = stream[:i]
+		}
+	}
+	return stream, min(at, len(stream))
+}
+
+func FuzzDecodeResponse(f *testing.F) {
+	f.Add(body(f, codecs.response, sampleResponse()))
+	f.Add(body(f, codecs.request, sampleRequest()))
+	for _, h := range hostiles(f, codecs.response, sampleResponse()) {
+		f.Add(h.stream)
+		f.Add(h.stream[min(frameHeader, len(h.stream)):])
+	}
+	f.Fuzz(func(t *testing.T, frame []byte) { roundTrip(t, codecs.response, frame) })
+}
+
+// FuzzAnswers feeds a client's end whatever comes.
+func FuzzAnswers(f *testing.F) {
+	frame := framed(body(f, codecs.response, sampleResponse()))
+	f.Add(append(bytes.Clone(frame), frame...))
+	f.Add(framed(body(f, codecs.response, &Response{Code: Goodbye})))
+	for _, h := range hostiles(f, codecs.response, sampleResponse()) {
+		f.Add(h.stream)
+		f.Add(append(bytes.Clone(frame), h.stream...))
+	}
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		c := newConn(&script{in: stream}, Limits{})
+		for r := (Response{}); c.ReadResponse(&r); {
+			if len(r.Results) > MaxOps {
+				t.Fatalf("decoded %d results", len(r.Results))
+			}
+		}
+		if c.Err() == nil || cap(c.in) > maxBuffer {
+			t.Errorf("the stream has ended with %v, and a buffer of %d bytes", c.Err(), cap(c.in))
+		}
+	})
+}

@@ -1,0 +1,284 @@
+package wire
+
+// What somebody who does not know the secret can try: to record, to replay, to
+// reflect, to relay, and to say nothing.
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var secretive = Hello{Purpose: Service, Group: "nodes", Number: 2, Fingerprint: 77, Secret: "a secret of many bytes"}
+
+// A mark is what a server that was fooled would have decoded.
+var mark, _ = AppendRequest(nil, &Request{Ops: []Op{{Kind: Put, Key: "stolen"}}})
+
+// serve runs a server's end of h, and returns the other end, its greeting read. The
+// channel tells what ended it; a request that it reads fails the test.
+func serve(t *testing.T, h Hello) (nc net.Conn, greeting []byte, ended <-chan error) {
+	t.Helper()
+	s, c := tcp(t)
+	server, err := Greet(s, h, Limits{Idle: 10 * time.Second, Frame: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { // ends with the connection
+		for server.Ready() {
+			var r Request
+			for server.ReadRequest(&r) {
+				t.Errorf("the server decoded %v of somebody who does not know the secret", r)
+			}
+		}
+		err := server.Err()
+		server.Close()
+		done <- err
+	}()
+	greeting = make([]byte, greetingSize)
+	if _, err := io.ReadFull(c, greeting); err != nil {
+		t.Fatal(err)
+	}
+	return c, greeting, done
+}
+
+// refused sends a proof and a request, and wants the server to have none of it, and
+// to prove nothing in return.
+func refused(t *testing.T, nc net.Conn, ended <-chan error, proof []byte) {
+	t.Helper()
+	nc.Write(append(bytes.Clone(proof), mark...))
+	nc.(*net.TCPConn).CloseWrite()
+	answer, _ := io.ReadAll(nc)
+	if len(bytes.Trim(answer, "\x00")) > 0 {
+		t.Errorf("the server answers %x, want no proof", answer)
+	}
+	if err := <-ended; !errors.Is(err, ErrSecret) {
+		t.Errorf("the server's end says %v, want %v", err, ErrSecret)
+	}
+}
+
+// prover is what a client that knows the secret answers to a greeting of anybody's.
+func prover(t *testing.T, h Hello, greeting []byte) []byte {
+	t.Helper()
+	s, c := tcp(t)
+	opened := make(chan error, 1)
+	go func() { // ends when s is closed
+		_, err := Open(t.Context(), c, h, Limits{})
+		opened <- err
+	}()
+	s.Write(greeting)
+	proof := make([]byte, proofSize)
+	if _, err := io.ReadFull(s, proof); err != nil {
+		t.Fatalf("the client does not prove: %v, %v", err, <-opened)
+	}
+	s.Close()
+	if err := <-opened; err == nil {
+		t.Error("the client goes on with a server that has proved nothing")
+	}
+	return proof
+}
+
+// posing is a greeting with the nonce of another, as somebody in between would say it.
+func posing(h Hello, nonce []byte) []byte {
+	var nc recorder
+	Greet(&nc, h, Limits{})
+	return append(nc.Bytes()[:greetingSize-nonceSize], nonce...)
+}
+
+type recorder struct {
+	script
+	bytes.Buffer
+}
+
+func (r *recorder) Read(p []byte) (int, error)  { return r.Buffer.Read(p) }
+func (r *recorder) Write(p []byte) (int, error) { return r.Buffer.Write(p) }
+
+func TestReplayedProofIsRefused(t *testing.T) {
+	nc, greeting, ended := serve(t, secretive)
+	good := prover(t, secretive, greeting)
+	nc.Write(good)
+	answer := make([]byte, sha256.Size)
+	if _, err := io.ReadFull(nc, answer); err != nil || bytes.Equal(answer, make([]byte, sha256.Size)) {
+		t.Fatalf("a good proof is answered %x, %v", answer, err)
+	}
+	nc.Close()
+	<-ended
+
+	nc, again, ended := serve(t, secretive)
+	if bytes.Equal(again[32:], greeting[32:]) {
+		t.Error("two greetings have one nonce")
+	}
+	refused(t, nc, ended, good)
+
+	// The server's half, to another client: its nonce is another.
+	s, c := tcp(t)
+	s.Write(append(bytes.Clone(greeting), answer...))
+	if _, err := Open(t.Context(), c, secretive, Limits{}); !errors.Is(err, ErrMismatch) {
+		t.Errorf("a client that is played an old transcript: %v, want %v", err, ErrMismatch)
+	}
+}
+
+func TestReflectedProofIsRefused(t *testing.T) {
+	// To a client: its own nonce and proof.
+	s, c := tcp(t)
+	s.Write(posing(secretive, make([]byte, nonceSize)))
+	opened := make(chan error, 1)
+	go func() {
+		_, err := Open(t.Context(), c, secretive, Limits{})
+		opened <- err
+	}()
+	proof := make([]byte, proofSize)
+	io.ReadFull(s, proof)
+	s.Write(proof[nonceSize:])
+	if err := <-opened; !errors.Is(err, ErrMismatch) {
+		t.Errorf("a client that is told its own proof: %v, want %v", err, ErrMismatch)
+	}
+
+	// To a server: its own nonce, and what it said to that on a second connection.
+	first, greeting, ended := serve(t, secretive)
+	second, _, secondEnded := serve(t, secretive)
+	second.Write(append(bytes.Clone(greeting[32:]), greeting[32:]...))
+	oracle := make([]byte, sha256.Size)
+	io.ReadFull(second, oracle)
+	second.Close()
+	if err := <-secondEnded; !errors.Is(err, ErrSecret) {
+		t.Errorf("the second connection: %v, want %v", err, ErrSecret)
+	}
+	refused(t, first, ended, append(bytes.Clone(greeting[32:]), oracle...))
+}
+
+// A proof that a client has made for one server, from the nonce of another, is of no
+// use there: nodes dial each other, so that anybody who is taken for a node can ask
+// for one.
+func TestRelayedProofIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		edit func(*Hello)
+	}{
+		{"another node's", func(h *Hello) { h.Number = 1 }},
+		{"of the control port", func(h *Hello) { h.Purpose = ControlPort }},
+		{"another group's", func(h *Hello) { h.Group = "clients" }},
+		{"with another secret", func(h *Hello) { h.Secret = "another secret, as long" }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			other := secretive
+			test.edit(&other)
+			for _, way := range [][2]Hello{{secretive, other}, {other, secretive}} {
+				nc, greeting, ended := serve(t, way[0])
+				refused(t, nc, ended, prover(t, way[1], posing(way[1], greeting[32:])))
+			}
+		})
+	}
+}
+
+// The fields of a proof, written down a second time.
+func TestProof(t *testing.T) {
+	server, client := bytes.Repeat([]byte("s"), 32), bytes.Repeat([]byte("c"), 32)
+	for _, role := range []string{"client", "server"} {
+		m := hmac.New(sha256.New, []byte("a secret of many bytes"))
+		fmt.Fprintf(m, `lockstep "%s" 1 1 "nodes" 2 %s%s`, role, server, client)
+		if got := mac(role, secretive, server, client); !bytes.Equal(got, m.Sum(nil)) {
+			t.Errorf("the %s's proof is %x, want %x", role, got, m.Sum(nil))
+		}
+	}
+}
+
+// Whoever proves nothing is decoded nothing of.
+func TestRequestInPlaceOfAProof(t *testing.T) {
+	for name, bytes := range map[string][]byte{
+		"requests":   bytes.Repeat(mark, 10),
+		"zeros":      make([]byte, proofSize),
+		"an old way": append(make([]byte, nonceSize), mac("client", Hello{}, nil, nil)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc, _, ended := serve(t, secretive)
+			refused(t, nc, ended, bytes)
+		})
+	}
+}
+
+// The greeting, and the secret of one side alone.
+func TestSecretOnOneSide(t *testing.T) {
+	open := secretive
+	open.Secret = ""
+	for _, test := range []struct {
+		server, client Hello
+		want           string
+	}{
+		{secretive, open, "asks for a secret, and there is none here"},
+		{open, secretive, "asks for no secret"},
+	} {
+		s, c := tcp(t)
+		if _, err := Greet(s, test.server, Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(t.Context(), c, test.client, Limits{})
+		if !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("Open: %v, want %s", err, test.want)
+		}
+		if got, _ := io.ReadAll(s); len(got) > 0 {
+			t.Errorf("the client has sent %x", got)
+		}
+	}
+}
+
+// A peer that never proves, or sends a byte now and then, has Limits.Frame in all;
+// a server that never proves has the client's.
+func TestSilenceInPlaceOfAProof(t *testing.T) {
+	limits := Limits{Idle: time.Hour, Frame: 10 * time.Second, Write: time.Second}
+	for _, every := range []time.Duration{0, time.Second} {
+		for _, role := range []string{"server", "client"} {
+			t.Run(fmt.Sprint(role, " waits, a byte every ", every), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					near, far := net.Pipe()
+					waited := make(chan error, 1)
+					go func() { // ends at the deadline
+						if role == "client" {
+							_, err := Open(t.Context(), near, secretive, limits)
+							waited <- err
+							return
+						}
+						c, err := Greet(near, secretive, limits)
+						if err == nil {
+							c.Ready()
+							err = c.Err()
+						}
+						waited <- err
+						near.Close()
+					}()
+					if role == "client" {
+						far.Write(posing(secretive, make([]byte, nonceSize)))
+						io.ReadFull(far, make([]byte, proofSize))
+					} else {
+						io.ReadFull(far, make([]byte, greetingSize))
+					}
+					start := time.Now()
+					dripped := make(chan struct{})
+					go func() { // ends when the other end is closed
+						defer close(dripped)
+						for every > 0 {
+							if _, err := far.Write([]byte{1}); err != nil {
+								return
+							}
+							<-time.After(every)
+						}
+					}()
+					if err := <-waited; !errors.Is(err, ErrSlow) || time.Since(start) != limits.Frame {
+						t.Errorf("ended after %v with %v, want %v after %v", time.Since(start), err, ErrSlow, limits.Frame)
+					}
+					near.Close()
+					<-dripped
+					far.Close()
+				})
+			})
+		}
+	}
+}
