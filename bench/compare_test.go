@@ -67,7 +67,7 @@ func TestCompare(t *testing.T) {
 	data, _ := os.ReadFile(path)
 	var top map[string]json.RawMessage
 	json.Unmarshal(data, &top)
-	if got, want := slices.Sorted(maps.Keys(top)), []string{"config", "env", "runs", "schema", "summary", "verdict"}; !slices.Equal(got, want) {
+	if got, want := slices.Sorted(maps.Keys(top)), []string{"config", "env", "nodes", "runs", "schema", "stages", "summary", "verdict"}; !slices.Equal(got, want) {
 		t.Errorf("the file has the fields %v, want %v", got, want)
 	}
 	if s.Schema != 1 || code == exitOK && s.Verdict != "ok" || len(s.Env) == 0 || len(s.Config) == 0 || len(s.Summary) != 4 {

@@ -65,6 +65,7 @@ var commands = []command{
 	{"delete", "KEY", "remove a value", hand, handFlags},
 	{"run", "", "put load on the servers that properties.json names", runWorkload, runFlags},
 	{"compare", "", "build stages, start them, and compare them fairly", compare, compareFlags},
+	{"report", "FILE.json...", "show what -o saved, or compare several", reread, rereadFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", check, checkFlags},
 	{"help", "[TOPIC]", "this text; or a command, all, config, or statistics", nil, nil},
 }

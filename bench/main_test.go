@@ -189,6 +189,7 @@ func TestUsage(t *testing.T) {
 		{"compare -batch 1024 -value 1000", 2, "workload.batch: "},
 		{"compare -depth 2 -conn per-request", 2, "workload.depth: 2 requests in flight on a connection need one that is kept"},
 		{"compare -o " + filepath.Join(t.TempDir(), "no", "such.json"), 1, "the report was not saved: "},
+		{"compare -html " + filepath.Join(t.TempDir(), "no", "such.html"), 1, "the report was not saved: "},
 		{"compare -against frob", 2, `-against: there is no yardstick "frob": echo, netrpc, redis and memcached are`},
 		{"compare -against echo,", 2, `-against: there is no yardstick ""`},
 		{"compare -against redis,redis=127.0.0.1:6379", 2, "-against: redis is there twice"},

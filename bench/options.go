@@ -31,6 +31,9 @@ type options struct {
 	client   int
 	insecure bool
 	out      string
+	html     string
+	gobench  string
+	force    bool // report
 	quiet    bool
 	goals    goals
 	once     bool          // compare, run: Busy is not retried
@@ -61,7 +64,8 @@ func (o *options) parse(c command, args []string) error {
 		return usageErrorf("%w (%s -h lists the flags)", err, name)
 	}
 	o.args = fs.Args()
-	if want := len(strings.Fields(c.args)); len(o.args) != want {
+	want := len(strings.Fields(c.args))
+	if more := strings.HasSuffix(c.args, "...") && len(o.args) > want; len(o.args) != want && !more {
 		return usageErrorf("usage: %s (there are %d arguments after the flags)",
 			strings.TrimSpace(name+" [flags] "+c.args), len(o.args))
 	}
@@ -93,6 +97,13 @@ func (o *options) flagSet(c command) *flag.FlagSet {
 // outFlags are the flags of every command that makes a report.
 func (o *options) outFlags(fs *flag.FlagSet) {
 	fs.StringVar(&o.out, "o", "", "write what was measured to this `file`, as JSON")
+	o.renderFlags(fs)
 	fs.Var(&o.goals, "slo", "goals that every stage must reach, or the exit code is 4: 'p99<5ms,err<0.1%,ops>1000'")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
+}
+
+// renderFlags are the flags that show a report in another form.
+func (o *options) renderFlags(fs *flag.FlagSet) {
+	fs.StringVar(&o.html, "html", "", "write a page with figures to this `file`, for a browser")
+	fs.StringVar(&o.gobench, "gobench", "", "write a line for each round to this `file`, for benchstat")
 }

@@ -24,6 +24,10 @@ type Report struct {
 	stages []string // in the order of the table; the first is the baseline
 	nodes  int      // of each stage, where this program starts them; else 0
 	aa     bool     // the second stage is the first one again
+
+	// Of a report that is put together from several files:
+	note    string   // what it begins with: which files, and on a line of its own what to know of them
+	origins []string // when and by which command each was measured
 }
 
 // A Run is one round of one stage.

@@ -52,7 +52,7 @@ func testRound(requests int64) *result {
 func TestReportJSON(t *testing.T) {
 	rep := testReport(func(*cluster.Config) {})
 	path := filepath.Join(t.TempDir(), "report.json")
-	if err := rep.write(path); err != nil {
+	if err := rep.write(output{path, (*Report).json}); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(path)
@@ -110,7 +110,7 @@ func TestReportWrite(t *testing.T) {
 	path := filepath.Join(dir, "report.json")
 	rep := newReport(cluster.Default(), []string{"a"}, false)
 	for range 2 { // the second time over the first
-		if err := rep.write(path); err != nil {
+		if err := rep.write(output{path, (*Report).json}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -121,16 +121,16 @@ func TestReportWrite(t *testing.T) {
 	before, _ := os.ReadFile(path)
 	broken := *rep
 	broken.Summary = []Summary{{ServerCPU: 1 / zero()}}
-	if err := broken.write(path); err == nil {
+	if err := broken.write(output{path, (*Report).json}); err == nil {
 		t.Error("no error for a report that cannot be encoded")
 	}
 	if after, _ := os.ReadFile(path); !bytes.Equal(after, before) {
 		t.Error("a write that failed changed the file")
 	}
-	if err := rep.write(filepath.Join(dir, "missing", "report.json")); err == nil {
+	if err := rep.write(output{filepath.Join(dir, "missing", "report.json"), (*Report).json}); err == nil {
 		t.Error("no error for a folder that does not exist")
 	}
-	if err := rep.write(dir); err == nil {
+	if err := rep.write(output{dir, (*Report).json}); err == nil {
 		t.Error("no error for a folder in place of a file")
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 1 {
@@ -147,7 +147,7 @@ func TestReportWriteDevice(t *testing.T) {
 	}
 	defer ln.Close()
 	rep := newReport(cluster.Default(), []string{"a"}, false)
-	if err := rep.write(path); err == nil {
+	if err := rep.write(output{path, (*Report).json}); err == nil {
 		t.Error("no error for a socket, which cannot be opened")
 	}
 	if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() {

@@ -7,20 +7,57 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// save writes the report of a run that goes on, if -o asks for it. What it writes
-// calls itself interrupted: so it is, if nothing is written after it.
-func (o *options) save(rep *Report) error {
-	if o.out == "" || isDevice(o.out) { // a pipe takes one report, the last
-		return nil
+// An output is a file that a report is written to, in one of its forms.
+type output struct {
+	path   string
+	render func(*Report) ([]byte, error)
+}
+
+// outputs are the files that the command line asks for.
+func (o *options) outputs() []output {
+	all := []output{{o.out, (*Report).json}, {o.html, (*Report).page}, {o.gobench, (*Report).gobench}}
+	return slices.DeleteFunc(all, func(out output) bool { return out.path == "" })
+}
+
+// distinct returns an error if two of the outputs are one file, or one is an input.
+func (o *options) distinct(inputs []string) error {
+	taken := make(map[string]bool)
+	for _, path := range inputs {
+		taken[filepath.Clean(path)] = true
 	}
+	for _, out := range o.outputs() {
+		path := filepath.Clean(out.path)
+		if taken[path] && !isDevice(path) {
+			return usageErrorf("-o, -html and -gobench need a file each, which nothing else is read from or written to: not %s", path)
+		}
+		taken[path] = true
+	}
+	return nil
+}
+
+// save writes the report of a run that goes on, wherever the command line asks for it.
+// What it writes calls itself interrupted: so it is, if nothing is written after it.
+func (o *options) save(rep *Report) error {
 	soFar := *rep
 	if soFar.Verdict == "ok" {
 		soFar.Verdict = "interrupted"
 	}
-	return soFar.write(o.out)
+	if err := o.distinct(nil); err != nil {
+		return err
+	}
+	for _, out := range o.outputs() {
+		if isDevice(out.path) { // a pipe takes one report, the last
+			continue
+		}
+		if err := soFar.write(out); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // finish prints the report, whole or not, and saves it, and says how the command
@@ -42,8 +79,8 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 	default:
 		rep.Verdict = "failed: " + err.Error()
 	}
-	if o.out != "" {
-		err = errors.Join(err, rep.write(o.out))
+	for _, out := range o.outputs() {
+		err = errors.Join(err, rep.write(out))
 	}
 	if len(rep.Runs) > 0 {
 		if _, e := fmt.Fprint(o.stdout, rep); e != nil {
@@ -65,19 +102,25 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 
 var errNotSaved = errors.New("the report was not saved")
 
-// write saves the report, so that the file at path is always a whole one: as it was
-// before, or as it is now.
-func (rep *Report) write(path string) (err error) {
+// json is the content of the file that -o names.
+func (rep *Report) json() ([]byte, error) {
+	data, err := json.Marshal(reportFile{rep, rep.Runs, rep.stages, rep.nodes, rep.aa})
+	return append(data, '\n'), err
+}
+
+// write saves the report, so that the file is always a whole one: as it was before, or
+// as it is now.
+func (rep *Report) write(out output) (err error) {
+	path := out.path
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%w: %w", errNotSaved, err)
 		}
 	}()
-	data, err := json.Marshal(rep)
+	data, err := out.render(rep)
 	if err != nil {
 		return err
 	}
-	data = append(data, '\n')
 	if isDevice(path) {
 		return os.WriteFile(path, data, 0o666)
 	}
@@ -101,9 +144,9 @@ func (rep *Report) write(path string) (err error) {
 	return err
 }
 
-// isDevice reports whether path is a terminal or a pipe, or whatever else must not
-// be replaced by a file.
+// isDevice reports whether path is a terminal or a pipe, or whatever else can be
+// written to and must not be replaced by a file.
 func isDevice(path string) bool {
 	info, err := os.Stat(path)
-	return err == nil && !info.Mode().IsRegular()
+	return err == nil && !info.Mode().IsRegular() && !info.IsDir()
 }

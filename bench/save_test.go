@@ -50,7 +50,8 @@ func TestFinish(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out buffer
-			o := &options{stdout: &out, goals: goals{{"max<10s", "max", false, 10e9}}, out: filepath.Join(t.TempDir(), "out.json")}
+			dir := t.TempDir()
+			o := &options{stdout: &out, goals: goals{{"max<10s", "max", false, 10e9}}, out: filepath.Join(dir, "out.json"), html: filepath.Join(dir, "out.html")}
 			rep := newReport(cluster.Default(), []string{"a"}, true)
 			if err := o.save(rep); err != nil {
 				t.Fatal(err)
@@ -67,6 +68,9 @@ func TestFinish(t *testing.T) {
 			}
 			if s := readSaved(t, o.out); !strings.HasPrefix(s.Verdict, test.verdict) || len(s.Runs) != len(rep.Runs) {
 				t.Errorf("verdict %q and %d rounds, want %q and %d", s.Verdict, len(s.Runs), test.verdict, len(rep.Runs))
+			}
+			if page, _ := os.ReadFile(o.html); strings.Contains(string(page), `class="alarm"`) != (test.verdict != "ok") {
+				t.Errorf("the page is\n%s\nwant one with the verdict %q", page, test.verdict)
 			}
 			if !strings.HasPrefix(out.String(), test.stdout) || test.stdout == "" && !strings.HasPrefix(out.String(), "bench: ") {
 				t.Errorf("stdout is %q, want %q", out.String(), test.stdout)

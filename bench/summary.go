@@ -39,6 +39,8 @@ type Ratio struct {
 	interval
 	NoDifference bool `json:"no_difference"` // is shown
 	Floor        bool `json:"noise_floor"`   // it compares the first stage with itself
+
+	words string // of rounds that do not pair up: what String says
 }
 
 // summarize sums the rounds up, point by point if there is a sweep, the stages in their

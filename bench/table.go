@@ -37,31 +37,39 @@ func (rep *Report) String() string {
 	b.WriteString(rep.times("client late by", func(s Summary) *Latency { return s.Slip }))
 	b.WriteString(rep.times("time to connect", func(s Summary) *Latency { return s.Connect }))
 	b.WriteString(rep.where())
-	none := "no errors, no misses, nothing unfinished, nobody starved"
-	if !slices.ContainsFunc(rep.Summary, func(s Summary) bool { return s.troubles() != "" }) {
-		b.WriteString(none + "\n")
-	} else {
-		for _, s := range rep.Summary {
-			b.WriteString(wrap(s.Stage+": "+cmp.Or(s.troubles(), none), columns))
-		}
-	}
-	for _, s := range rep.Summary {
-		if due := rep.Config.Workload.Rate; s.Achieved < 0.99*due {
-			b.WriteString(wrap(fmt.Sprintf("%s answered %s requests a second of the %s due.", s.Stage, three(s.Achieved), three(due)), columns))
-		}
-		if len(s.Outliers) > 0 {
-			b.WriteString(wrap(fmt.Sprintf("%s: round %s lies far from the others; something else went on, perhaps. It counts all the same.",
-				s.Stage, strings.Trim(fmt.Sprint(s.Outliers), "[]")), columns))
-		}
-	}
-	for _, line := range append(rep.Env.absent(), rep.warnings()...) {
+	for _, line := range rep.notes() {
 		b.WriteString(wrap(line, columns))
 	}
 	return b.String() + "\n" + wrap(rep.conditions(), columns)
 }
 
+// notes say what went wrong, or that nothing did, and what else is to be known.
+func (rep *Report) notes() (lines []string) {
+	none := "no errors, no misses, nothing unfinished, nobody starved"
+	if !slices.ContainsFunc(rep.Summary, func(s Summary) bool { return s.troubles() != "" }) {
+		lines = append(lines, none)
+	} else {
+		for _, s := range rep.Summary {
+			lines = append(lines, s.Stage+": "+cmp.Or(s.troubles(), none))
+		}
+	}
+	for _, s := range rep.Summary {
+		if due := rep.Config.Workload.Rate; s.Achieved < 0.99*due {
+			lines = append(lines, fmt.Sprintf("%s answered %s requests a second of the %s due.", s.Stage, three(s.Achieved), three(due)))
+		}
+		if len(s.Outliers) > 0 {
+			lines = append(lines, fmt.Sprintf("%s: round %s lies far from the others; something else went on, perhaps. It counts all the same.",
+				s.Stage, strings.Trim(fmt.Sprint(s.Outliers), "[]")))
+		}
+	}
+	return append(append(lines, rep.Env.absent()...), rep.warnings()...)
+}
+
 // sentence says what came out.
 func (rep *Report) sentence() string {
+	if rep.note != "" {
+		return rep.note
+	}
 	var compared []string
 	of, to, few := "", "", ""
 	for _, s := range rep.Summary {
@@ -96,6 +104,8 @@ func (rep *Report) sentence() string {
 // String is the ratio in words.
 func (r *Ratio) String() string {
 	switch {
+	case r.words != "":
+		return r.words
 	case r.Rounds == 0:
 		return "not comparable" // no round in which both did anything
 	case r.Floor:

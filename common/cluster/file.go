@@ -203,3 +203,10 @@ func (c Config) MarshalJSON() ([]byte, error) {
 	}
 	return json.Marshal(file)
 }
+
+// UnmarshalJSON reads what MarshalJSON wrote, as Load reads a file, but for the
+// environment's secret.
+func (c *Config) UnmarshalJSON(data []byte) (err error) {
+	*c, err = parse("config", data)
+	return err
+}
