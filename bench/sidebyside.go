@@ -180,6 +180,9 @@ func unpaired(base, s Summary, open bool) *Ratio {
 	if r.NoDifference {
 		r.words = three(b.Median/a.Median) + " times, no difference shown"
 	}
+	if !a.verdict() || !b.verdict() {
+		r.words = three(b.Median/a.Median) + " times, no verdict: too few rounds"
+	}
 	if open {
 		r.words = b.times() + ": " + r.words
 	}

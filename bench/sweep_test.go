@@ -151,7 +151,7 @@ func TestCompareSweep(t *testing.T) {
 	if free, held := s.Summary[0].OpsPerSecond.Median, s.Summary[1].OpsPerSecond.Median; held > 51 || free < 2*held {
 		t.Errorf("%v operations a second without work, %v with 20 ms of it", free, held)
 	}
-	for _, want := range []string{"mistaken: the highest median, ", "median [range] of 2 rounds", "\nwork=0s  mistaken #", "\nwork=20ms mistaken", "Swept: work, "} {
+	for _, want := range []string{"mistaken: the highest median, ", "median [range] of 2 rounds", "\nwork=0s  mistaken █", "\nwork=20ms mistaken", "Swept: work, "} {
 		if got := strings.Join(strings.Fields(stdout), " "); !strings.Contains(got, strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("there is no %q in\n%s", want, stdout)
 		}
@@ -232,11 +232,11 @@ keys                 one           another
 Operations a second: median [range] of 3 rounds, a 75 % interval, the bounds as
 the difference from it.
 
-keys=100    one     ############# 1 000
-            another ######################### 2 000
-keys=1 000  one     ######################### 2 000
-            another ################################################## 4 000
-keys=10 000 one     ###################################### 3 000
+keys=100    one     ████████████▌ 1 000
+            another █████████████████████████ 2 000
+keys=1 000  one     █████████████████████████ 2 000
+            another ██████████████████████████████████████████████████ 4 000
+keys=10 000 one     █████████████████████████████████████▌ 3 000
 
 one: no errors, no misses, nothing unfinished, nobody starved.
 another: no errors, no misses, nothing unfinished, nobody starved. Warning: 1 of
@@ -274,7 +274,7 @@ func TestSweepOfRates(t *testing.T) {
 		"4 000 < 3 000 [+0..+0 %] 2.67ms 4 000 [+0..+0 %] 2.00ms\n",
 		"8 000 < 3 000 [+0..+0 %] 2.67ms !< 6 000 [+0..+25 %] 1.33ms\n",
 		"<: less than 95 % of what was due; the servers are saturated, or the client. !: the client was measured, not the servers; the first time, another at rate=8 000: the client was late",
-		"rate=8 000 one #####",
+		"rate=8 000 one █████",
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(got), " "), strings.TrimSpace(want)) {
 			t.Errorf("there is no %q in\n%s", want, got)
@@ -282,7 +282,7 @@ func TestSweepOfRates(t *testing.T) {
 	}
 	checkWidth(t, got, 100)
 	for line := range strings.Lines(rep.figure()) { // what was done and what was due
-		if strings.Contains(line, "rate=8 000") && (strings.Count(line, "#") != 19 || strings.Count(line, ".") != 32) {
+		if strings.Contains(line, "rate=8 000") && (strings.Count(line, "█") != 19 || strings.Count(line, ".") != 31) {
 			t.Errorf("of 8000 due, 3000 done is drawn as %q", line)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // sweepText is the report of a sweep: what came out, the table, the figure, and what
@@ -26,11 +27,7 @@ func (rep *Report) sweepText() string {
 
 // swept introduces the conditions, which hold but for what was swept.
 func (rep *Report) swept() string {
-	text := "Swept: " + rep.Sweep.Property
-	if rep.Sweep.Property == "rate" {
-		text += ", with " + rep.Config.Workload.Arrival + " arrivals"
-	}
-	return text + ", on new servers for each point of each round. Otherwise: "
+	return "Swept: " + rep.Sweep.Property + ", on new servers for each point of each round. Otherwise: "
 }
 
 // saturated is the share of what was due, below which a point counts as saturated.
@@ -197,13 +194,10 @@ func (rep *Report) figure() string {
 			if s == nil {
 				continue
 			}
-			dots := ""
-			bar := length(s.OpsPerSecond.Median, most, width)
-			if due := length(rep.due(point), most, width); due > bar {
-				dots = strings.Repeat(".", due-bar)
-			}
+			done := strings.TrimRight(bar(s.OpsPerSecond.Median/max(most, 1), width), " ")
+			due := int(math.Round(rep.due(point)/max(most, 1)*float64(width))) - utf8.RuneCountInString(done)
 			fmt.Fprintf(&b, "%-*s %-*.*s %s%s %s\n", points, label, stages, stages, stage,
-				strings.Repeat("#", bar), dots, three(s.OpsPerSecond.Median))
+				done, strings.Repeat(".", max(due, 0)), three(s.OpsPerSecond.Median))
 			label = ""
 		}
 	}
@@ -212,11 +206,6 @@ func (rep *Report) figure() string {
 
 func (rep *Report) figureLabel(point string) string {
 	return rep.Sweep.Property + "=" + rep.Sweep.label(point)
-}
-
-// length is how many signs v takes, where most takes width.
-func length(v, most float64, width int) int {
-	return int(math.Round(float64(width) * v / max(most, 1)))
 }
 
 // sweepTroubles says what went wrong with a stage, and at which points.

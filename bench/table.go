@@ -58,8 +58,8 @@ func (rep *Report) notes() (lines []string) {
 			lines = append(lines, fmt.Sprintf("%s answered %s requests a second of the %s due.", s.Stage, three(s.Achieved), three(due)))
 		}
 		if len(s.Outliers) > 0 {
-			lines = append(lines, fmt.Sprintf("%s: round %s lies far from the others; something else went on, perhaps. It counts all the same.",
-				s.Stage, strings.Trim(fmt.Sprint(s.Outliers), "[]")))
+			lines = append(lines, fmt.Sprintf("%s: far from its other rounds, and counted all the same: round %s. Something else went on, perhaps.",
+				s.Stage, strings.ReplaceAll(strings.Trim(fmt.Sprint(s.Outliers), "[]"), " ", ", ")))
 		}
 	}
 	return append(append(lines, rep.Env.absent()...), rep.warnings()...)
@@ -270,6 +270,9 @@ func (rep *Report) conditions() string {
 	loop := "as fast as answers come"
 	if w.Rate > 0 {
 		loop = three(w.Rate) + " requests a second due, " + w.Arrival
+	}
+	if rep.Sweep != nil && rep.Sweep.Property == "rate" {
+		loop = "requests due at these rates, " + w.Arrival
 	}
 	kept := "connections"
 	if w.Conn == "per-request" {
