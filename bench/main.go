@@ -1,5 +1,22 @@
 // Bench is the client program of the project: it puts load on the servers of any
 // stage, compares stages, and speaks to a server by hand. See bench help.
+//
+// Where is what?
+//
+//	the command line   main.go options.go help.go hand.go progress.go
+//	the tour           tour.go scenarios.go cells.go stall.go conclude.go
+//	a comparison       compare.go sweep.go round.go; of servers that run: run.go meeting.go
+//	the request loop   loop.go load.go target.go pipeline.go ceiling.go result.go
+//	the schedule       schedule.go
+//	what is asked for  workload.go ycsb.go distribution.go value.go; is the answer right? check.go
+//	the statistics     stats.go summary.go laws.go where.go goals.go
+//	the report         report.go environment.go save.go; as text: table.go sweeptext.go format.go;
+//	                   as a page: html.go html_sweep.go figure.go; for benchstat: gobench.go;
+//	                   of files: reread.go sidebyside.go
+//	linearizable?      linear.go history.go
+//	servers            house.go build.go servers.go proc.go ports.go apart_unix.go apart_windows.go
+//	yardsticks         against.go yardstick.go yardprocess.go usage_linux.go usage_other.go;
+//	                   line.go pipelined.go redis.go memcached.go netrpc.go echo.go
 package main
 
 import (
