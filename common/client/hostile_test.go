@@ -335,15 +335,16 @@ func TestInvalidOperationsDoNotWait(t *testing.T) {
 // for a second on end, and somebody was there to see it.
 func TestRefusedLongAgo(t *testing.T) {
 	for _, test := range []struct {
-		name  string
-		first func(ctx context.Context, cl *Client) // leaves the node refused, once
+		name    string
+		refused int                                   // the first dial, and those of which this is the rest modulo 2
+		first   func(ctx context.Context, cl *Client) // leaves the node refused, once
 	}{
-		{"and the caller gave up", func(ctx context.Context, cl *Client) {
+		{"and the caller gave up", 0, func(ctx context.Context, cl *Client) {
 			ctx, cancel := context.WithTimeout(ctx, time.Millisecond) // in the midst of the dial
 			defer cancel()
 			cl.Get(ctx, "k")
 		}},
-		{"and then it was there", func(ctx context.Context, cl *Client) { cl.Do(ctx, put("k")) }},
+		{"and then it was there", 1, func(ctx context.Context, cl *Client) { cl.Do(ctx, put("k")) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -351,10 +352,10 @@ func TestRefusedLongAgo(t *testing.T) {
 				s := &server{hello: wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: cfg.Fingerprint()},
 					table: table.New(cluster.Work{}, new(metrics.Timer))}
 				cl := New(cfg)
-				refuse := true // every other dial, from the first on
+				dials := 0
 				cl.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 					<-time.After(10 * time.Millisecond)
-					if refuse = !refuse; !refuse {
+					if dials++; dials == 1 || dials%2 == test.refused {
 						return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 					}
 					near, far := net.Pipe()
