@@ -306,7 +306,10 @@ func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 			p.cl.unknown.Add(1)
 			return mark(ops, wire.Unknown), p.errorf("%w: %w", ErrUnknown, err)
 		case ctx.Err() != nil && last != nil:
-			return mark(ops, wire.NotRun), p.errorf("%w: %w", err, last)
+			if err != ctx.Err() { // it ended during the try
+				last = err
+			}
+			return mark(ops, wire.NotRun), p.errorf("%w: %w", ctx.Err(), last)
 		case fate == hopeless, err == ctx.Err(), err == ErrBusy && !insist:
 			return mark(ops, wire.NotRun), p.errorf("%w", err)
 		}
