@@ -169,7 +169,7 @@ func TestMemoryUnderAttack(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer cl.Close()
-		if _, err := cl.Put(ctx, "big", put.Value); err != nil {
+		if _, err := cl.Put(ctx, "big", make([]byte, 16_000)); err != nil { // four of these fill an answer
 			t.Fatal(err)
 		}
 		before := stats(ctx, t, s).PeakMemory
@@ -180,7 +180,7 @@ func TestMemoryUnderAttack(t *testing.T) {
 		}{
 			{"the most swaps", false, requests(t, 2, mostSwaps()...)},
 			{"the most gets", false, requests(t, 12, slices.Repeat([]wire.Op{{Kind: wire.Get, Key: "k"}}, wire.MaxOps)...)},
-			{"the largest answers", false, requests(t, 2000, big, big, big)},
+			{"the largest answers", false, requests(t, 2000, big, big, big, big)},
 			{"the largest puts", false, requests(t, 2, put, put, put)},
 			{"a frame but its last byte", true, append([]byte{0, 1, 0, 0}, make([]byte, wire.MaxFrame-1)...)},
 		} {

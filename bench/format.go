@@ -48,6 +48,14 @@ func count(n int64) string {
 	return digits
 }
 
+// plural counts things: 1 request, 2 requests.
+func plural(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return count(n) + " " + thing
+}
+
 // bar is a bar of this share, from 0 to 1, of the width, to an eighth of a column, and
 // blank from there on.
 func bar(share float64, width int) string {

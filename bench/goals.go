@@ -14,7 +14,7 @@ type goals []goal
 // A goal is a bound of one figure.
 type goal struct {
 	text  string // as it was given
-	name  string // p50, p90, p99, p999, max or mean: response times; err: a share; ops: a second
+	name  string // p50, p90, p99, p99.9, max or mean: response times; err: a share; ops: a second
 	above bool   // the figure is to be above the bound, else below
 	bound float64
 }
@@ -49,10 +49,10 @@ func parseGoal(text string) (g goal, ok bool) {
 		return g, false
 	}
 	bound := text[at+1:]
-	g = goal{text: text, name: strings.ReplaceAll(text[:at], ".", ""), above: text[at] == '>'}
+	g = goal{text: text, name: text[:at], above: text[at] == '>'}
 	var err error
 	switch g.name {
-	case "p50", "p90", "p99", "p999", "max", "mean":
+	case "p50", "p90", "p99", "p99.9", "max", "mean":
 		var d time.Duration
 		d, err = time.ParseDuration(bound)
 		g.bound = float64(d)
@@ -61,7 +61,7 @@ func parseGoal(text string) (g goal, ok bool) {
 		percent, found := strings.CutSuffix(bound, "%")
 		g.bound, err = strconv.ParseFloat(percent, 64)
 		g.bound /= 100
-		ok = !g.above && found
+		ok = !g.above && found && g.bound <= 1
 	case "ops":
 		g.bound, err = strconv.ParseFloat(bound, 64)
 		ok = g.above
@@ -79,8 +79,11 @@ func (g goal) figure(s Summary) float64 {
 		return s.OpsPerSecond.Median
 	}
 	l := s.Latency
-	return float64(map[string]time.Duration{"p50": l.P50, "p90": l.P90, "p99": l.P99, "p999": l.P999, "max": l.Max, "mean": l.Mean}[g.name])
+	return float64(map[string]time.Duration{"p50": l.P50, "p90": l.P90, "p99": l.P99, "p99.9": l.P999, "max": l.Max, "mean": l.Mean}[g.name])
 }
+
+// quantiles are those that requests without an answer may hide; of a mean, any can.
+var quantiles = map[string]float64{"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1, "mean": 1}
 
 // missed says which goals the stages missed; "" if none. Of a stage that answered
 // nothing, no time is known, and so it misses every goal.
@@ -89,11 +92,14 @@ func (g goals) missed(summary []Summary) string {
 	for _, s := range summary {
 		for _, goal := range g {
 			got := goal.figure(s)
-			if s.Requests > 0 && (goal.above && got > goal.bound || !goal.above && got < goal.bound) {
+			censored := s.unknown(quantiles[goal.name])
+			if s.Requests > 0 && !censored && (goal.above && got > goal.bound || !goal.above && got < goal.bound) {
 				continue
 			}
 			text := span(time.Duration(got))
 			switch {
+			case s.Requests > 0 && censored:
+				text = "above " + text + ": " + plural(s.Unfinished, "request") + " had no answer"
 			case s.Requests == 0:
 				text = "nothing was answered"
 			case goal.name == "err":

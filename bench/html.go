@@ -250,55 +250,33 @@ func percentileFigure(rep *Report) (exhibit, bool) {
 	return exhibit{Title: title, Caption: caption, SVG: f.svg("percentiles", title+" by percentile", strings.Join(desc, "; "))}, lines != nil
 }
 
-// parts are where the time goes, from the server's queue to the rest.
-var parts = []struct {
-	name string
-	of   func(*Where) time.Duration
-}{
-	{"queue", func(w *Where) time.Duration { return w.Queue }},
-	{"lock", func(w *Where) time.Duration { return w.Lock }},
-	{"table", func(w *Where) time.Duration { return w.Table }},
-	{"codec", func(w *Where) time.Duration { return w.Codec }},
-	{"rest", func(w *Where) time.Duration { return w.Rest }},
-}
-
 func whereFigure(rep *Report) (exhibit, bool) {
 	tab := dataTable{Head: []string{"mean of a request", "queue", "lock", "table", "codec", "rest", "lock held"}}
 	var rows []row
 	var desc []string
 	most := 0.0
 	for _, s := range rep.Summary {
-		var shares [5]float64
-		n, held, sum := 0.0, 0.0, 0.0
-		for _, run := range rep.of(s) {
-			if run.Where != nil {
-				n++
-				held += run.Held
-				for i, part := range parts {
-					shares[i] += float64(part.of(run.Where))
-				}
-			}
-		}
-		if n == 0 {
+		if s.Where == nil {
 			continue
 		}
+		shares, sum := s.Where.parts(), time.Duration(0)
 		cells := []string{s.Stage}
-		for i := range shares {
-			shares[i] /= n
-			sum += shares[i]
-			cells = append(cells, span(time.Duration(shares[i])))
+		for _, share := range shares {
+			sum += *share
+			cells = append(cells, span(*share))
 		}
-		cells = append(cells, three(100*held/n)+" %")
-		most = max(most, sum)
+		cells = append(cells, three(100*s.Held)+" %")
+		most = max(most, float64(sum))
 		tab.Rows = append(tab.Rows, cells)
-		desc = append(desc, s.Stage+": "+named(cells[1:]))
-		rows = append(rows, row{s.Stage, span(time.Duration(sum)), func(f *figure, x axis, y float64) {
+		desc = append(desc, s.Stage+": "+named(tab.Head[1:], cells[1:]))
+		rows = append(rows, row{s.Stage, span(sum), func(f *figure, x axis, y float64) {
 			at := 0.0
-			for i, v := range shares {
+			for i, share := range shares {
+				v, name := float64(*share), tab.Head[1+i]
 				left, right := x.at(at), x.at(at+v)
 				f.rect(fmt.Sprintf("part p%d", i), left, y-9, right-left, 18)
-				if right-left > width(parts[i].name)+6 {
-					f.text(fmt.Sprintf("mid on on%d", i), (left+right)/2, y+5, parts[i].name)
+				if right-left > width(name)+6 {
+					f.text(fmt.Sprintf("mid on on%d", i), (left+right)/2, y+5, name)
 				}
 				at += v
 			}
@@ -310,11 +288,11 @@ func whereFigure(rep *Report) (exhibit, bool) {
 			"Codec: the rest of the server's turn, decoding and encoding. Rest: the network, the kernel, scheduling, the client."}, rows != nil
 }
 
-// named puts the names of the parts before their figures.
-func named(cells []string) string {
+// named puts names before their figures.
+func named(names, cells []string) string {
 	var list []string
-	for i, part := range parts {
-		list = append(list, part.name+" "+cells[i])
+	for i, name := range names {
+		list = append(list, name+" "+cells[i])
 	}
 	return strings.Join(list, ", ")
 }

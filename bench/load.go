@@ -21,10 +21,12 @@ type load struct {
 
 	patience time.Duration // with servers that answer nobody, where only the number of operations ends a load
 
-	first uint64 // the number of the first connection
-	conns []*connection
-	quit  context.CancelFunc // ends connections that nobody ever greeted
-	dials sync.WaitGroup     // their goroutines
+	first  uint64 // the number of the first connection
+	round  uint64 // from 0
+	phases uint64 // so far
+	conns  []*connection
+	quit   context.CancelFunc // ends connections that nobody ever greeted
+	dials  sync.WaitGroup     // their goroutines
 }
 
 // A connection is one client of the servers, and asks for what its sources say. With
@@ -61,7 +63,7 @@ var errNoAnswer = errors.New("no answer")
 // error.
 func newLoad(ctx context.Context, to target, work *workload, first int) (*load, error) {
 	cfg := to.cfg
-	l := &load{target: to, once: work.once, first: uint64(first), grace: defaultGrace, patience: patience, clock: realClock()}
+	l := &load{target: to, once: work.once, round: work.round, first: uint64(first), grace: defaultGrace, patience: patience, clock: realClock()}
 	dialing, quit := context.WithCancel(ctx)
 	l.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)

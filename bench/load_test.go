@@ -238,6 +238,16 @@ func TestLoadCancelled(t *testing.T) {
 	}
 }
 
+// What was due last is due before the end, and the round lasts until the end.
+func TestOpenLoopLastsToItsEnd(t *testing.T) {
+	cfg, _ := here(t, 1, serveLocked)
+	cfg.Workload.Rate = 10
+	r := newTestLoad(t, cfg).run(t.Context(), 250*time.Millisecond, 0)
+	if r.requests != 3 || r.dur < 250*time.Millisecond {
+		t.Errorf("%d requests in %v, want those of 0, 100 and 200 ms in 250", r.requests, r.dur)
+	}
+}
+
 // Servers that answer nobody any more do not hold up a load that only the number of
 // its operations would end.
 func TestLoadStuck(t *testing.T) {

@@ -46,7 +46,10 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 		if length == 0 {
 			length = time.Duration(float64(ops) / float64(w.Batch) / w.Rate * 1e9)
 		}
-		p.pace = newPacer(newSchedule(w.Rate, w.Arrival, w.Seed+l.first), length, l.clock)
+		// Arrivals of their own for each round and each of its phases: rounds that were
+		// alike in them would hide how much the arrivals matter.
+		seed := w.Seed + l.first + l.round<<40 + l.phases<<32
+		p.pace = newPacer(newSchedule(w.Rate, w.Arrival, seed), length, l.clock)
 	case length > 0:
 		defer time.AfterFunc(length, end).Stop()
 	default:
@@ -62,6 +65,7 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 		defer time.AfterFunc(length+l.grace, giveUp).Stop()
 	}
 
+	l.phases++
 	refusals := l.refusals()
 	tallies := make([]tally, len(l.conns))
 	var workers sync.WaitGroup
@@ -82,6 +86,9 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 	}
 	if p.pace != nil {
 		sum.unfinished += p.pace.unsent()
+		if ctx.Err() == nil {
+			sum.dur = max(sum.dur, length) // what was due last was due before the end
+		}
 	}
 	return sum
 }

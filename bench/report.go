@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -110,7 +111,13 @@ func (rep *Report) addAt(point, stage string, round int, r *result) {
 	run.Stage, run.Point, run.Round = stage, point, round
 	run.Invalid = r.invalid(rep.Env.CPUs)
 	if r.misses > 0 && w.Mix.Delete == 0 {
-		run.warn("keys were missing that had been stored, and nobody deletes any")
+		const lost = "keys were missing that had been stored, and nobody deletes any"
+		if _, yardstick := rep.Env.Yardsticks[stage]; rep.nodes > 0 && !yardstick { // nor can anybody else have
+			r.foundWrong(errors.New(lost))
+			run.Wrong = r.wrong
+		} else {
+			run.warn(lost)
+		}
 	}
 	if n := r.errors[client.ErrBusy.Error()]; r.firstError != nil && n < total(r.errors) {
 		run.warn(fmt.Sprintf("the first error: %v", r.firstError))
@@ -130,7 +137,7 @@ func (rep *Report) addAt(point, stage string, round int, r *result) {
 	} else if r.requests == 0 && r.unfinished > 0 && rep.Verdict == "ok" {
 		rep.Verdict = fmt.Sprintf("failed: %s, round %d: no request was answered", where, round)
 	} else if n := r.panics(); n > 0 && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
-		rep.Verdict = fmt.Sprintf("failed: %s, round %d: %d requests panicked inside the server, which logs where", where, round, n)
+		rep.Verdict = fmt.Sprintf("failed: %s, round %d: %s panicked inside the server, which logs where", where, round, plural(n, "request"))
 	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
 		rep.Verdict = fmt.Sprintf("invalid: %s, round %d: %s", stage, round, run.Invalid)
 	}

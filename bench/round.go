@@ -36,12 +36,16 @@ func (h *house) rounds(ctx context.Context, n int, line *progress, add func(stag
 				left := (n-round+1)*len(h.running) - done
 				line.expect(time.Duration(left) * (w.Duration + warmup(w.Duration)))
 			}
+			works[i].round = uint64(round - 1)
 			r, err := measure(ctx, s.target, works[i], 0)
 			if err != nil {
 				return reason(ctx, fmt.Errorf("%s: %w%s", s.stage, err, s.lastWords(err)))
 			}
 			if err := add(s.stage, round, r); err != nil {
 				return err
+			}
+			if err := r.broken(); err != nil {
+				return fmt.Errorf("%s, round %d: %w%s", s.stage, round, err, s.lastWords(errNoAnswer))
 			}
 		}
 	}
@@ -67,6 +71,17 @@ func measure(ctx context.Context, to target, work *workload, first int) (*result
 		r.firstWrong = warm.firstWrong
 	}
 	return r, err
+}
+
+// broken is why no more rounds of a stage are of use; nil if they are.
+func (r *result) broken() error {
+	switch n := r.panics(); {
+	case n > 0:
+		return fmt.Errorf("%s panicked inside the server", plural(n, "request"))
+	case r.requests == 0 && r.unfinished > 0:
+		return errNoAnswer
+	}
+	return nil
 }
 
 // warmup is how long connections are used before it counts.

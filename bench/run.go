@@ -62,7 +62,7 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 	if o.client == 0 {
 		line.say("storing the keys")
 		if err := preload(ctx, target{cfg: o.cfg}, work); err != nil {
-			return err
+			return o.advise(err)
 		}
 	}
 	// Each client process has its share of what is asked for in all.
@@ -79,6 +79,7 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 		if w.Duration > 0 {
 			line.expect(w.Duration + warmup(w.Duration))
 		}
+		work.round = uint64(round - 1)
 		r, err := measure(ctx, target{cfg: mine}, work, o.client*w.Connections)
 		if err != nil {
 			if r != nil && r.requests > 0 {

@@ -25,18 +25,26 @@ func (o *options) outputs() []output {
 
 // distinct returns an error if two of the outputs are one file, or one is an input.
 func (o *options) distinct(inputs []string) error {
-	taken := make(map[string]bool)
-	for _, path := range inputs {
-		taken[filepath.Clean(path)] = true
-	}
+	taken := slices.Clone(inputs)
 	for _, out := range o.outputs() {
-		path := filepath.Clean(out.path)
-		if taken[path] && !isDevice(path) {
-			return usageErrorf("-o, -html and -gobench need a file each, which nothing else is read from or written to: not %s", path)
+		if slices.ContainsFunc(taken, func(other string) bool { return sameFile(other, out.path) }) && !isDevice(out.path) {
+			return usageErrorf("-o, -html and -gobench need a file each, which nothing else is read from or written to: not %s", out.path)
 		}
-		taken[path] = true
+		taken = append(taken, out.path)
 	}
 	return nil
+}
+
+// sameFile reports whether two paths are of one file, which need not exist yet.
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	if errA == nil && errB == nil {
+		return os.SameFile(infoA, infoB)
+	}
+	a, errA = filepath.Abs(a)
+	b, errB = filepath.Abs(b)
+	return a == b && errA == nil && errB == nil
 }
 
 // save writes the report of a run that goes on, wherever the command line asks for it.
@@ -76,7 +84,7 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 	case err == nil, wrong:
 	case ctx.Err() != nil:
 		rep.Verdict = "interrupted"
-	default:
+	case !strings.HasPrefix(rep.Verdict, "failed"):
 		rep.Verdict = "failed: " + err.Error()
 	}
 	for _, out := range o.outputs() {
@@ -145,8 +153,8 @@ func (rep *Report) write(out output) (err error) {
 }
 
 // isDevice reports whether path is a terminal or a pipe, or whatever else can be
-// written to and must not be replaced by a file.
+// written to and must not be replaced by a file, such as a link: /dev/stdout is one.
 func isDevice(path string) bool {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	return err == nil && !info.Mode().IsRegular() && !info.IsDir()
 }

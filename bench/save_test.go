@@ -41,7 +41,7 @@ func TestFinish(t *testing.T) {
 		{"the client was late", t.Context(), late, nil, exitInvalid, "invalid: a, round 1: ", "INVALID: a, round 1: "},
 		{"a goal was missed", t.Context(), slow, nil, exitMissed, "goal missed: a: max<10s is 20.0s", "GOAL MISSED: a: max<10s is 20.0s"},
 		{"missed, and a server died", t.Context(), slow, died, exitFailure, "failed: ", "FAILED: "},
-		{"a request panicked", t.Context(), panicked, nil, exitFailure, "failed: a, round 1: 1 requests panicked", "FAILED: a, round 1"},
+		{"a request panicked", t.Context(), panicked, nil, exitFailure, "failed: a, round 1: 1 request panicked", "FAILED: a, round 1"},
 		{"late, and a server died", t.Context(), late, died, exitFailure, "failed: ", "FAILED: "},
 		{"a wrong answer", t.Context(), wrong, nil, exitWrongData, "wrong data: a, round 1: key-017: blue", "WRONG DATA: a, round 1: key-017: blue\na: "},
 		{"and a server died", t.Context(), wrong, died, exitWrongData, "wrong data: a, ", "WRONG DATA: a, "},

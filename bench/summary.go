@@ -26,7 +26,7 @@ type Summary struct {
 	Starved      int              `json:"starved"`       // in the worst round
 	NeverGreeted int              `json:"never_greeted"` // in the worst round
 	Refusals     int64            `json:"refusals"`      // of all rounds again
-	Where        *Where           `json:"where_ns"`      // the time of a request goes; medians, each of its own; null: not known
+	Where        *Where           `json:"where_ns"`      // the time of a request goes; means; null: not known
 	Held         float64          `json:"lock_held"`     // the share of the time that a lock was held, 0 to 1; median
 	Outliers     []int            `json:"outliers"`      // rounds whose throughput lies far from the others'
 	Ratio        *Ratio           `json:"ratio"`         // to the first stage, which has none
@@ -104,7 +104,7 @@ func summarize(stage string, runs []Run) Summary {
 		ServerCPU:    of(func(r Run) float64 { return r.ServerCPU }).Median,
 		ClientCPU:    of(func(r Run) float64 { return r.ClientCPU }).Median,
 		Held:         of(func(r Run) float64 { return r.Held }).Median,
-		Where:        middleWhere(runs),
+		Where:        meanWhere(runs),
 		Outliers:     []int{},
 		Errors:       make(map[string]int64),
 	}

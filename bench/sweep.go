@@ -200,7 +200,7 @@ func (h *house) sweep(ctx context.Context, sw *Sweep, nodes, n int, line *progre
 			}
 			var r *result
 			err := h.with(ctx, p, cfg, nodes, func(ctx context.Context, cfg cluster.Config) (err error) {
-				r, err = h.measureNew(ctx, cfg)
+				r, err = h.measureNew(ctx, cfg, round)
 				return err
 			})
 			if err != nil {
@@ -209,18 +209,21 @@ func (h *house) sweep(ctx context.Context, sw *Sweep, nodes, n int, line *progre
 			if err := add(p.name, point, round, r); err != nil {
 				return err
 			}
+			if n := r.panics(); n > 0 {
+				return fmt.Errorf("%s at %s=%s: %s panicked inside the server", p.name, sw.Property, point, plural(n, "request"))
+			}
 		}
 	}
 	return nil
 }
 
 // measureNew is measure on servers that have no keys yet.
-func (h *house) measureNew(ctx context.Context, cfg cluster.Config) (*result, error) {
+func (h *house) measureNew(ctx context.Context, cfg cluster.Config, round int) (*result, error) {
 	work, err := newWorkload(cfg.Workload)
 	if err != nil {
 		return nil, err
 	}
-	work.once = h.once
+	work.once, work.round = h.once, uint64(round-1)
 	if err := preload(ctx, target{cfg: cfg}, work); err != nil {
 		return nil, err
 	}

@@ -330,7 +330,7 @@ func TestSweepNoRetry(t *testing.T) {
 	})
 	cfg.Workload.Duration = 50 * time.Millisecond
 	for _, once := range []bool{false, true} {
-		r, err := (&house{once: once}).measureNew(t.Context(), cfg)
+		r, err := (&house{once: once}).measureNew(t.Context(), cfg, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,7 +34,7 @@ func (rep *Report) swept() string {
 const saturated = 0.95
 
 func (rep *Report) saturated(s *Summary) bool {
-	return s.Achieved < saturated*rep.workload(s.Point).Rate
+	return s.Achieved < saturated*rep.dueRate(*s)
 }
 
 // due is how many operations a second were due at a point; 0 in a closed loop.

@@ -54,7 +54,7 @@ func (rep *Report) notes() (lines []string) {
 		}
 	}
 	for _, s := range rep.Summary {
-		if due := rep.Config.Workload.Rate; s.Achieved < 0.99*due {
+		if due := rep.dueRate(s); s.Achieved < 0.99*due {
 			lines = append(lines, fmt.Sprintf("%s answered %s requests a second of the %s due.", s.Stage, three(s.Achieved), three(due)))
 		}
 		if len(s.Outliers) > 0 {
@@ -63,6 +63,17 @@ func (rep *Report) notes() (lines []string) {
 		}
 	}
 	return append(append(lines, rep.Env.absent()...), rep.warnings()...)
+}
+
+// dueRate is how many requests a second were due, by the schedules of the rounds; 0 in a
+// closed loop. At random arrivals it differs from the rate that was asked for.
+func (rep *Report) dueRate(s Summary) float64 {
+	w := rep.workload(s.Point)
+	if w.Rate == 0 || w.Duration == 0 {
+		return w.Rate
+	}
+	due := s.Requests + total(s.Errors) + s.Unfinished
+	return float64(due) / w.Duration.Seconds() / float64(s.OpsPerSecond.Rounds)
 }
 
 // sentence says what came out.
@@ -89,7 +100,7 @@ func (rep *Report) sentence() string {
 	if compared == nil {
 		s := rep.Summary[0]
 		return fmt.Sprintf("%s: %s operations a second, %s at p99.",
-			s.Stage, three(s.OpsPerSecond.Median), span(s.Latency.P99))
+			s.Stage, three(s.OpsPerSecond.Median), rep.atLeast(s, 0.99, s.Latency.P99))
 	}
 	figure := "Operations a second"
 	if of == "p99" {
@@ -108,6 +119,8 @@ func (r *Ratio) String() string {
 		return r.words
 	case r.Rounds == 0:
 		return "not comparable" // no round in which both did anything
+	case r.Median == 0:
+		return "nothing answered"
 	case r.Floor:
 		return "itself " + strings.TrimSpace(three(r.Median)+" times "+bounds(r.interval))
 	case r.NoDifference && r.verdict():
@@ -194,6 +207,24 @@ func (rep *Report) where() string {
 	return grid(rows) + "\n"
 }
 
+// atLeast writes a quantile of the response times. Where requests were never answered
+// it may lie among those: then it is above what it is of the others.
+func (rep *Report) atLeast(s Summary, q float64, d time.Duration) string {
+	switch {
+	case s.Requests == 0:
+		return "-"
+	case s.unknown(q):
+		return ">" + span(d)
+	}
+	return rep.span(d)
+}
+
+// unknown reports whether so many requests were never answered that a quantile of the
+// response times may lie among them.
+func (s Summary) unknown(q float64) bool {
+	return float64(s.Unfinished) > (1-q)*float64(s.Requests+s.Unfinished)
+}
+
 // span writes a response time, unless the clock is too coarse to tell it.
 func (rep *Report) span(d time.Duration) string {
 	if step := rep.Env.ClockStep; d < step {
@@ -206,8 +237,8 @@ func (rep *Report) latency() [][]string {
 	rows := [][]string{{"response time", "p50", "p99", "p99.9", "max", "server CPU", "client CPU"}}
 	for _, s := range rep.Summary {
 		l := s.Latency
-		rows = append(rows, []string{s.Stage, rep.span(l.P50), rep.span(l.P99), rep.span(l.P999), rep.span(l.Max),
-			cpu(s.ServerCPU), cpu(s.ClientCPU)})
+		rows = append(rows, []string{s.Stage, rep.atLeast(s, 0.5, l.P50), rep.atLeast(s, 0.99, l.P99), rep.atLeast(s, 0.999, l.P999),
+			rep.atLeast(s, 1, l.Max), cpu(s.ServerCPU), cpu(s.ClientCPU)})
 	}
 	return rows
 }

@@ -47,25 +47,25 @@ func (w *Where) parts() [5]*time.Duration {
 	return [5]*time.Duration{&w.Queue, &w.Lock, &w.Table, &w.Codec, &w.Rest}
 }
 
-// middleWhere is the median of each part over the rounds; nil if it is not known of
-// any.
-func middleWhere(runs []Run) *Where {
-	var parts [5][]float64
+// meanWhere is the mean of each part over the rounds, so that they add up; nil if it is
+// not known of any.
+func meanWhere(runs []Run) *Where {
+	mean, known := new(Where), time.Duration(0)
 	for _, run := range runs {
 		if run.Where != nil {
+			known++
 			for i, part := range run.Where.parts() {
-				parts[i] = append(parts[i], float64(*part))
+				*mean.parts()[i] += *part
 			}
 		}
 	}
-	if parts[0] == nil {
+	if known == 0 {
 		return nil
 	}
-	w := new(Where)
-	for i, part := range w.parts() {
-		*part = time.Duration(newInterval(parts[i]).Median)
+	for _, part := range mean.parts() {
+		*part /= known
 	}
-	return w
+	return mean
 }
 
 // held is the share of the round, from 0 to 1, that a lock of the servers was held; of

@@ -42,12 +42,12 @@ func TestWhere(t *testing.T) {
 	}
 }
 
-func TestMiddleWhere(t *testing.T) {
-	runs := []Run{{Where: &Where{1, 9, 2, 3, 4}}, {}, {Where: &Where{5, 7, 2, 1, 4}}, {Where: &Where{3, 8, 2, 2, 6}}}
-	if got, want := *middleWhere(runs), (Where{3, 8, 2, 2, 4}); got != want {
-		t.Errorf("the medians are %+v, want %+v", got, want)
+func TestMeanWhere(t *testing.T) {
+	runs := []Run{{Where: &Where{1, 9, 2, 3, 4}}, {}, {Where: &Where{5, 7, 2, 1, 4}}, {Where: &Where{3, 8, 2, 2, 7}}}
+	if got, want := *meanWhere(runs), (Where{3, 8, 2, 2, 5}); got != want {
+		t.Errorf("the means are %+v, want %+v", got, want)
 	}
-	if got := middleWhere(runs[1:2]); got != nil {
+	if got := meanWhere(runs[1:2]); got != nil {
 		t.Errorf("of nothing known: %+v", got)
 	}
 }

@@ -16,9 +16,10 @@ import (
 // stored there.
 type workload struct {
 	cluster.Workload
-	pick distribution
-	once bool  // a request that is answered Busy is not sent again
-	base int64 // 10^digits: base + i has a digit to drop and then the width of every key
+	pick  distribution
+	once  bool   // a request that is answered Busy is not sent again
+	round uint64 // from 0; each has requests of its own
+	base  int64  // 10^digits: base + i has a digit to drop and then the width of every key
 
 	// seen holds for each key the stamp of the value that a worker last saw or stored
 	// there; only if there are CompareAndSwaps, which need it. It is shared by all
@@ -86,7 +87,7 @@ func (w *workload) preload(yield func([]wire.Op) bool) {
 }
 
 // A source is the stream of one worker's requests: the same for the same workload,
-// seed and worker, whatever the others do, but for the values that a CompareAndSwap
+// seed, round and worker, whatever the others do, but for the values that a CompareAndSwap
 // expects, which depend on what was answered. It is not safe for concurrent use.
 type source struct {
 	*workload
@@ -106,7 +107,7 @@ type source struct {
 // source returns the stream of a worker, whose number counts from 0. Workers need
 // different numbers, those of other client processes included.
 func (w *workload) source(worker int) *source {
-	return &source{workload: w, rand: rand.New(rand.NewPCG(w.Seed, uint64(worker))), writer: uint64(worker) + 1}
+	return &source{workload: w, rand: rand.New(rand.NewPCG(w.Seed, w.round<<40|uint64(worker))), writer: uint64(worker) + 1}
 }
 
 // next returns the worker's next request, of Batch operations. It is valid until next

@@ -160,5 +160,6 @@ func (s Snapshot) Held() float64 {
 	if s.Uptime <= 0 || s.Watched == 0 {
 		return 0
 	}
-	return float64(s.Locks.Acquired) * float64(s.Table.Mean()) / float64(s.Uptime) / float64(s.Watched)
+	held := float64(s.Locks.Acquired) * float64(s.Table.Mean()) / float64(s.Uptime) / float64(s.Watched)
+	return min(held, 1) // what is sampled can come out too long
 }

@@ -205,3 +205,43 @@ func TestOutOfDescriptors(t *testing.T) {
 		t.Errorf("%d lines that it cannot accept, want 1 to %d:\n%s", lines, most, &said)
 	}
 }
+
+// A server whose log and statistics nobody takes, because the pipe is full, serves all
+// the same, and stops when it is told to.
+func TestFullPipe(t *testing.T) {
+	cfg, file := config(t, 1)
+	cmd := child(t, "drains", file)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	defer write.Close()
+	write.SetWriteDeadline(time.Now().Add(time.Second / 10))
+	if n, err := io.Copy(write, endless{}); err == nil {
+		t.Fatalf("a pipe that takes %d bytes", n)
+	}
+	cmd.Stdout, cmd.Stderr = write, write
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
+	cl, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
+		t.Errorf("Put: %v, %v", created, err)
+	}
+	cl.Close()
+	cmd.Process.Signal(syscall.SIGTERM)
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d, want 1: nobody took the statistics", code)
+	}
+}
+
+// endless is a source without end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }

@@ -44,8 +44,10 @@ type options struct {
 // What is logged goes to stderr, the statistics at the end to stdout.
 func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) int {
 	stage := strings.TrimSuffix(filepath.Base(args[0]), ".exe")
+	said := newSpool(stderr)
+	defer said.close()
 	complain := func(err error) int {
-		fmt.Fprintf(stderr, "%s: %v\n", stage, err)
+		fmt.Fprintf(said, "%s: %v\n", stage, err)
 		return 1
 	}
 	opt, cfg, err := parse(stage, args[1:], stdout)
@@ -85,7 +87,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	if err != nil {
 		return complain(err)
 	}
-	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage, opt.verbose)))
+	n := New(cfg, opt.node, slog.New(newHandler(said, stage, opt.verbose)))
 	err = n.run(stage, service, control, serve, signals, eof)
 	err = errors.Join(err, profiled())
 	if n.served.Load() {
@@ -102,7 +104,11 @@ func printStats(w io.Writer, s metrics.Snapshot, verbose bool) error {
 	if verbose {
 		text = s.Detail()
 	}
-	if _, err := fmt.Fprintln(w, text); err != nil {
+	written := make(chan error, 1)
+	if !within(spoolTime, func() { _, err := fmt.Fprintln(w, text); written <- err }) {
+		return errors.New("printing the statistics: nobody takes them")
+	}
+	if err := <-written; err != nil {
 		return fmt.Errorf("printing the statistics: %w", err)
 	}
 	return nil
@@ -174,9 +180,8 @@ var errCutShort = errors.New("stopped before every client had its answer")
 
 // run waits for the other nodes, serves until a signal or eof, and drains until
 // serve returns, or a second signal comes, or the drain timeout; a second signal also
-// ends the barrier's lingering. (A signal and the
-// end of standard input are no two signals: after a Ctrl-C that a parent hears, too,
-// both come, in either order.)
+// ends the barrier's lingering. (A signal and the end of standard input are no two
+// signals: after a Ctrl-C that a parent hears, too, both come, in either order.)
 func (n *Node) run(stage string, service, control net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
 	var peers []string
 	for _, node := range n.Config.Nodes {

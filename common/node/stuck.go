@@ -18,14 +18,14 @@ import (
 // was asked for aside.
 const stuckAfter = 10 * time.Second
 
-// watchStuck says, once, that requests are under way and none has been done for a long
+// watchStuck says, once each time, that requests are under way and none has been done for a long
 // time, and where the goroutines of the stage are: what its author has to know of a lock
 // that nobody frees. It ends with ctx.
 func (n *Node) watchStuck(ctx context.Context) {
 	limit := stuckAfter + wire.MaxOps*n.Config.Server.Work.Time
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
-	done, since := int64(0), time.Now()
+	before, looks := int64(-1), time.Duration(0) // looks without progress: a clock would count a process that was suspended
 	for {
 		select {
 		case <-look.C:
@@ -33,13 +33,13 @@ func (n *Node) watchStuck(ctx context.Context) {
 			return
 		}
 		turns := n.Stats.Turn.Load().Count
-		if turns != done || n.Stats.QueueWait.Load().Count <= turns {
-			done, since = turns, time.Now()
-		} else if time.Since(since) >= limit {
+		done := turns + n.Stats.Requests.Load() + n.Stats.Panics.Load() // a turn may have many requests
+		if looks++; done != before || n.Stats.QueueWait.Load().Count <= turns {
+			before, looks = done, 0
+		} else if looks == limit/time.Second {
 			n.Stats.Error("stuck")
 			n.Log.Error(fmt.Sprintf("requests are under way, and none was done for %v; a deadlock? Goroutines are at: %s",
 				limit, whereabouts(metrics.Stacks("main."))))
-			return
 		}
 	}
 }

@@ -25,6 +25,7 @@ func TestStuck(t *testing.T) {
 		{"one stuck, others go on", 5, 0, true, 0, false},
 		{"one stuck, others idle", 5, 4, false, 0, true},
 		{"long work", 5, 4, false, time.Second, false},
+		{"one turn of many requests", 1, 0, true, 0, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -46,7 +47,9 @@ func TestStuck(t *testing.T) {
 				}
 				for range 60 {
 					<-time.After(time.Second)
-					if test.everySecond {
+					if test.everySecond && test.begun == 1 {
+						n.Stats.Requests.Add(1)
+					} else if test.everySecond {
 						n.Stats.QueueWait.Add(0)
 						n.Stats.Turn.Add(0)
 					}

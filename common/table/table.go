@@ -19,20 +19,23 @@ type Table struct {
 	values map[string][]byte
 	work   func() // takes the time of an operation, between its look-up and its effect
 	timer  *metrics.Timer
+	all    bool // are timed
 	calls  uint64
 }
 
 // One in sampled calls of a table is timed: two readings of the clock take about as
-// long as a Get.
+// long as a Get. Where there is work to do they are nothing, and all are timed.
 const sampled = 64
 
 // New returns an empty table, each of whose operations takes the time that work says.
-// Every 64th Apply is timed into timer, which may be nil.
+// Every 64th Apply, or, where there is work, every one, is timed into timer, which may be
+// nil.
 func New(work cluster.Work, timer *metrics.Timer) *Table {
 	return &Table{
 		values: make(map[string][]byte),
 		work:   working(work),
 		timer:  timer,
+		all:    work.Time > 0,
 		// At random, or of many tables with few calls each all would time their
 		// first, which finds an empty map, or none would time any.
 		calls: rand.Uint64N(sampled),
@@ -64,7 +67,7 @@ func Apply(ops []wire.Op, tableOf func(key string) *Table) []wire.Result {
 	}
 	t := tableOf(ops[0].Key) // counts for all of them
 	t.calls++
-	if t.timer == nil || t.calls%sampled != 0 {
+	if t.timer == nil || !t.all && t.calls%sampled != 0 {
 		return apply(ops, tableOf)
 	}
 	start := metrics.Now()

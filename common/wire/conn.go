@@ -213,6 +213,8 @@ func (c *Conn) Stop() {
 	c.nc.SetReadDeadline(past)
 	if !c.server {
 		c.nc.SetWriteDeadline(past)
+	} else if limit := c.writeLimit(); limit > 0 { // of a write that is under way
+		c.nc.SetWriteDeadline(time.Now().Add(limit))
 	}
 }
 
@@ -261,11 +263,25 @@ func (c *Conn) send() (int, error) {
 		c.mu.Unlock()
 		return 0, ErrStopped
 	}
-	if c.limits.Write > 0 {
-		c.nc.SetWriteDeadline(time.Now().Add(c.limits.Write))
+	if limit := c.writeLimit(); limit > 0 {
+		c.nc.SetWriteDeadline(time.Now().Add(limit))
 	}
 	c.mu.Unlock()
 	return c.nc.Write(c.out)
+}
+
+// writeLimit is how long a write may take; 0: for ever. In a drain it is what is left of
+// that, if that is less: a client that does not read must not hold up the end. It is
+// called with mu held.
+func (c *Conn) writeLimit() time.Duration {
+	limit := c.limits.Write
+	if c.stopped && c.limits.Drain > 0 {
+		left := max(c.limits.Drain-time.Since(c.stoppedAt), time.Millisecond)
+		if limit == 0 || left < limit {
+			limit = left
+		}
+	}
+	return limit
 }
 
 // lost notes an error after which nothing can be sent.

@@ -577,3 +577,32 @@ func TestLostHandshakeIsNoMismatch(t *testing.T) {
 		t.Errorf("the server is lost before its proof: %v, want an error that is no mismatch", err)
 	}
 }
+
+// Nor can one that does not read: a write gets what is left of Limits.Drain, whether it
+// began before Stop or after.
+func TestDrainOfOneWhoDoesNotRead(t *testing.T) {
+	for _, stopFirst := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			server := newConn(near, Limits{Write: time.Minute, Drain: time.Second})
+			server.server, server.talks = true, true
+			if stopFirst {
+				server.Stop()
+			} else {
+				time.AfterFunc(time.Second, server.Stop)
+			}
+			server.WriteResponse(&Response{Code: Busy})
+			began := time.Now()
+			sent := server.Flush()
+			server.Close()
+			want := time.Second
+			if !stopFirst {
+				want *= 2
+			}
+			if took := time.Since(began); sent || took != want {
+				t.Errorf("stopped first %v: sent %v after %v, want false after %v", stopFirst, sent, took, want)
+			}
+		})
+	}
+}
