@@ -46,7 +46,7 @@ func help(args []string, w io.Writer) error {
 func helpAll(w io.Writer) {
 	fmt.Fprint(w, "bench measures the servers of Lockstep.\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-24s %s\n", strings.Join(strings.Fields("bench "+c.name+" "+c.args), " "), c.does)
+		fmt.Fprintf(w, "  %-25s %s\n", strings.Join(strings.Fields("bench "+c.name+" "+c.args), " "), c.does)
 	}
 	fmt.Fprint(w, "\nEach takes -h for its flags.\n\n",
 		"Exit codes (of the built program; go run turns each but 0 into 1): 0 ok,\n",
@@ -67,7 +67,11 @@ var usual = []string{"config", "stages", "nodes", "c", "duration", "ops", "round
 // helpCommand writes how a command is used, and its flags: the usual ones, or all.
 func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
 	name := strings.TrimSpace("bench " + c.name)
-	fmt.Fprintf(w, "%s: %s.\n\n", strings.TrimSpace(name+" [flags] "+c.args), c.does)
+	does := c.does
+	if !strings.HasSuffix(does, "?") {
+		does += "."
+	}
+	fmt.Fprintf(w, "%s: %s\n\n", strings.TrimSpace(name+" [flags] "+c.args), does)
 	left := 0
 	fs.VisitAll(func(f *flag.Flag) {
 		if !all && !slices.Contains(usual, f.Name) {

@@ -17,7 +17,7 @@ func (p *page) fillSweep() {
 	}
 	p.Sentence = strings.Join(sentences, " ")
 	p.Rule = "Operations a second: " + rep.rule() + rep.sweepLegend()
-	p.Tables = []dataTable{newTable(rep.sweepTable())}
+	p.Tables = []dataTable{newTable(rep.sweepTable(rep.stages))}
 	p.Figures = []exhibit{sweptFigure(rep), achievedFigure(rep)}
 }
 

@@ -63,8 +63,8 @@ func (r *result) invalid(cores int) string {
 		// the client may be a quarter of what the report says of the servers.
 		slip, response := r.slip.Quantile(0.99), r.latency.Quantile(0.99)
 		if slip > time.Millisecond && slip > response/4 {
-			return fmt.Sprintf("the client was late although a connection was free: by %s at p99, in a response of %s",
-				span(slip), span(response))
+			return fmt.Sprintf("the client was late although a connection was free: by %s at p99, in a response of %s "+
+				"(stop what else runs on this machine, or lower -rate)", span(slip), span(response))
 		}
 	}
 	client, server := r.cores(r.clientCPU), r.cores(r.serverCPU)

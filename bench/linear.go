@@ -16,10 +16,10 @@ import (
 
 func checkFlags(o *options, fs *flag.FlagSet) {
 	fs.StringVar(&o.stages, "stages", "1,2,3,4", "what to check: numbers, directory names or `paths`")
-	fs.IntVar(&o.nodes, "nodes", 1, "node processes of each stage")
+	fs.IntVar(&o.nodes, "nodes", 1, "node processes of each stage; in 1..16")
 	fs.BoolVar(&o.running, "running", false, "check the servers that properties.json names, which run already")
 	fs.BoolVar(&o.faults, "faults", false, "cut and delay connections meanwhile")
-	fs.DurationVar(&o.length, "duration", 10*time.Second, "how `long` to check each stage")
+	fs.DurationVar(&o.length, "duration", 10*time.Second, "how long to check each stage, above 0")
 	fs.Uint64Var(&o.cfg.Workload.Seed, "seed", o.cfg.Workload.Seed, "the same seed draws the same requests")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
 	o.cfg.ServerFlags(fs)

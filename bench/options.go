@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,8 +66,12 @@ func (o *options) parse(c command, args []string) error {
 	}
 	o.args = fs.Args()
 	want := len(strings.Fields(c.args))
-	if more := strings.HasSuffix(c.args, "...") && len(o.args) > want; len(o.args) != want && !more {
-		return usageErrorf("usage: %s (there are %d arguments after the flags)",
+	more := strings.HasSuffix(c.args, "...") && len(o.args) > want
+	if more && slices.ContainsFunc(o.args, func(arg string) bool { return strings.HasPrefix(arg, "-") }) {
+		want = -1 // a flag that is taken for a file
+	}
+	if len(o.args) != want && (!more || want < 0) {
+		return usageErrorf("usage: %s (behind the flags there are %d arguments; flags go before them)",
 			strings.TrimSpace(name+" [flags] "+c.args), len(o.args))
 	}
 	if o.cfg, err = cluster.Load(o.config); err != nil && !(errors.Is(err, os.ErrNotExist) && o.config == cluster.DefaultPath) {

@@ -145,7 +145,7 @@ func TestRereadMistakes(t *testing.T) {
 		}
 	}
 	for _, test := range []struct{ args, want string }{
-		{"report", "usage: bench report [flags] FILE.json... (there are 0 arguments"},
+		{"report", "usage: bench report [flags] FILE.json... (behind the flags there are 0 arguments"},
 		{"report missing.json", "open missing.json: "},
 		{"report " + t.TempDir(), "is a directory"},
 	} {

@@ -281,6 +281,11 @@ func TestSweepOfRates(t *testing.T) {
 		}
 	}
 	checkWidth(t, got, 100)
+	many := testSweep(t, "rate=1k,2k", func(_, _, _ int) int64 { return 1000 })
+	many.stages = append(many.stages, strings.Repeat("another", 9))
+	if text := many.sweepTables(); strings.Count(text, "due/s") != len(many.stages) {
+		t.Errorf("too wide for one table, and not a table a stage:\n%s", text)
+	}
 	for line := range strings.Lines(rep.figure()) { // what was done and what was due
 		if strings.Contains(line, "rate=8 000") && (strings.Count(line, "█") != 19 || strings.Count(line, ".") != 31) {
 			t.Errorf("of 8000 due, 3000 done is drawn as %q", line)

@@ -16,7 +16,7 @@ func (rep *Report) sweepText() string {
 	for _, stage := range rep.stages {
 		b.WriteString(wrap(rep.sweepSentence(stage), columns))
 	}
-	b.WriteString("\n" + grid(rep.sweepTable()))
+	b.WriteString("\n" + rep.sweepTables())
 	b.WriteString(wrap("Operations a second: "+rep.Summary[0].OpsPerSecond.rule()+rep.sweepLegend(), columns))
 	b.WriteString("\n" + rep.figure() + "\n")
 	for _, stage := range rep.stages {
@@ -84,15 +84,29 @@ func (rep *Report) sweepSentence(stage string) string {
 	return fmt.Sprintf("%s: keeps up with %s requests a second, and is saturated at %s.", stage, label(last.Point), label(full))
 }
 
-// sweepTable has a row for each point, and a column for each stage: with given rates
-// two, of what was done and how long it took.
-func (rep *Report) sweepTable() [][]string {
+// sweepTables are one table for all stages, or, where that would be too wide, one each.
+func (rep *Report) sweepTables() string {
+	all := grid(rep.sweepTable(rep.stages))
+	first, _, _ := strings.Cut(all, "\n")
+	if utf8.RuneCountInString(first) <= tableColumns {
+		return all
+	}
+	var tables []string
+	for _, stage := range rep.stages {
+		tables = append(tables, grid(rep.sweepTable([]string{stage})))
+	}
+	return strings.Join(tables, "\n")
+}
+
+// sweepTable has a row for each point, and a column for each of these stages: with given
+// rates two, of what was done and how long it took.
+func (rep *Report) sweepTable(stages []string) [][]string {
 	open := rep.Sweep.Property == "rate"
 	rows := [][]string{{rep.Sweep.Property}}
 	if open {
 		rows[0][0] = "due/s"
 	}
-	for _, stage := range rep.stages {
+	for _, stage := range stages {
 		rows[0] = append(rows[0], stage)
 		if open {
 			rows[0] = append(rows[0], "p99")
@@ -103,7 +117,7 @@ func (rep *Report) sweepTable() [][]string {
 		if open {
 			row[0] = three(rep.due(point))
 		}
-		for _, stage := range rep.stages {
+		for _, stage := range stages {
 			cells := []string{"-", "-"}
 			if s := rep.point(stage, point); s != nil {
 				cells = []string{strings.TrimLeft(rep.mark(s)+" ", " ") + three(s.OpsPerSecond.Median) + s.OpsPerSecond.spread(), span(s.Latency.P99)}
@@ -156,7 +170,10 @@ func (rep *Report) invalid(s *Summary) string {
 
 // sweepLegend explains the table.
 func (rep *Report) sweepLegend() string {
-	text := ", the bounds as the difference from it."
+	text := "."
+	if rep.Summary[0].OpsPerSecond.Rounds > 1 {
+		text = ", the bounds as the difference from it."
+	}
 	if rep.Sweep.Property == "rate" {
 		text += " p99: of the response times, from when a request was due."
 	}

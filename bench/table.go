@@ -13,7 +13,10 @@ import (
 	"lockstep/common/cluster"
 )
 
-const columns = 80 // of the terminal, for text; tables have at most 100
+const (
+	columns      = 80  // of the terminal, for text
+	tableColumns = 100 // for tables, at most
+)
 
 // String is the report for a person: the verdict first, then the tables.
 func (rep *Report) String() string {

@@ -62,7 +62,8 @@ func TestReportTextTroubles(t *testing.T) {
 	rep.add("servers", 1, r)
 	got := rep.String()
 	const want = `INVALID: servers, round 1: the client was late although a connection was free:
-by 300ms at p99, in a response of 2.00ms
+by 300ms at p99, in a response of 2.00ms (stop what else runs on this machine,
+or lower -rate)
 servers: 4 000 operations a second, 2.00ms at p99.
 
 throughput  ops/s
