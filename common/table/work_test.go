@@ -102,25 +102,26 @@ func TestPanicPassesThrough(t *testing.T) {
 	table.Apply([]wire.Op{put("a", "1"), put("b", "2")})
 }
 
-// Of each 64 calls of a table one is timed, wherever the count began, and a batch counts
-// for the table of its first operation.
+// Of each 64 calls of a table one is timed, wherever the count began, or, where there is
+// work, each; and a batch counts for the table of its first operation.
 func TestTimer(t *testing.T) {
-	work := cluster.Work{Time: 20 * time.Microsecond}
-	var ones, twos metrics.Timer
-	one, two := New(work, &ones), New(work, &twos)
-	for range 3 * 64 {
-		Apply([]wire.Op{get("1"), get("2")}, func(key string) *Table {
-			if key == "1" {
-				return one
-			}
-			return two
-		})
-	}
-	if got := ones.Load(); got.Count != 3 || got.Total < 3*2*work.Time {
-		t.Errorf("first table: %+v, want 3 samples of at least %v each", got, 2*work.Time)
-	}
-	if got := twos.Load(); got.Count != 0 {
-		t.Errorf("second table: %+v, want none", got)
+	for work, samples := range map[cluster.Work]int64{{}: 3, {Time: 20 * time.Microsecond}: 3 * 64} {
+		var ones, twos metrics.Timer
+		one, two := New(work, &ones), New(work, &twos)
+		for range 3 * 64 {
+			Apply([]wire.Op{get("1"), get("2")}, func(key string) *Table {
+				if key == "1" {
+					return one
+				}
+				return two
+			})
+		}
+		if got := ones.Load(); got.Count != samples || got.Total < time.Duration(samples)*2*work.Time {
+			t.Errorf("work %v, first table: %+v, want %d samples of at least %v each", work, got, samples, 2*work.Time)
+		}
+		if got := twos.Load(); got.Count != 0 {
+			t.Errorf("work %v, second table: %+v, want none", work, got)
+		}
 	}
 
 	// Of many tables that are called once, about one in 64 is timed: not all, not none.
