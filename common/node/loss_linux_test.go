@@ -125,6 +125,8 @@ func TestNohup(t *testing.T) {
 	inner := child(t, "drains", file)
 	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `trap "" HUP; exec "$@"`, "sh"}, inner.Args...)...)
 	cmd.Env = inner.Env
+	var said strings.Builder
+	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -139,8 +141,8 @@ func TestNohup(t *testing.T) {
 	}
 	cl.Close()
 	cmd.Process.Signal(syscall.SIGTERM)
-	if code := end(cmd); code != 0 {
-		t.Errorf("exit code %d, want 0", code)
+	if code := end(cmd); code != 0 || strings.Contains(said.String(), "hangup") {
+		t.Errorf("exit code %d, and it said %q, want 0, and that it heard the other signal alone", code, &said)
 	}
 }
 
