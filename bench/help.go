@@ -127,6 +127,8 @@ is the greatest of all. What is below the step of the clock is not shown.
                    server that stalls is asked less, and the stall counts once
                    for each connection (coordinated omission). To see what users
                    of a stalling server see, use -rate.
+  >5.74s           so many requests were never answered that this percentile may
+                   lie among them, above what it is of the others.
   service time     with -rate: counted from when the request was sent.
   client late by   with -rate: from due, or a connection free, to sent: the
                    client's own fault. Where it is a quarter of the response

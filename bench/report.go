@@ -134,10 +134,8 @@ func (rep *Report) addAt(point, stage string, round int, r *result) {
 	}
 	if r.wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
 		rep.Verdict = fmt.Sprintf("wrong data: %s, round %d: %v", where, round, r.firstWrong)
-	} else if r.requests == 0 && r.unfinished > 0 && rep.Verdict == "ok" {
-		rep.Verdict = fmt.Sprintf("failed: %s, round %d: no request was answered", where, round)
-	} else if n := r.panics(); n > 0 && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
-		rep.Verdict = fmt.Sprintf("failed: %s, round %d: %s panicked inside the server, which logs where", where, round, plural(n, "request"))
+	} else if err := r.broken(); err != nil && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
+		rep.Verdict = fmt.Sprintf("failed: %s, round %d: %v", where, round, err)
 	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
 		rep.Verdict = fmt.Sprintf("invalid: %s, round %d: %s", stage, round, run.Invalid)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -77,9 +78,9 @@ func measure(ctx context.Context, to target, work *workload, first int) (*result
 func (r *result) broken() error {
 	switch n := r.panics(); {
 	case n > 0:
-		return fmt.Errorf("%s panicked inside the server", plural(n, "request"))
+		return fmt.Errorf("%s panicked inside the server, which logs where", plural(n, "request"))
 	case r.requests == 0 && r.unfinished > 0:
-		return errNoAnswer
+		return errors.New("no request was answered")
 	}
 	return nil
 }

@@ -209,8 +209,8 @@ func (h *house) sweep(ctx context.Context, sw *Sweep, nodes, n int, line *progre
 			if err := add(p.name, point, round, r); err != nil {
 				return err
 			}
-			if n := r.panics(); n > 0 {
-				return fmt.Errorf("%s at %s=%s: %s panicked inside the server", p.name, sw.Property, point, plural(n, "request"))
+			if err := r.broken(); err != nil {
+				return fmt.Errorf("%s at %s=%s: %w", p.name, sw.Property, point, err)
 			}
 		}
 	}
