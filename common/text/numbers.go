@@ -1,0 +1,76 @@
+// Package text makes numbers, tables and foreign strings fit to print: figures of
+// three digits with their units, counts that agree with their nouns, columns that line
+// up, lines that fit a terminal, and no control characters.
+package text
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Sig3 writes v with three significant digits: 0.0123, 1.23, 123, 123 000.
+func Sig3(v float64) string {
+	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	// %e rounds to the digits first, so that 9.996 becomes 10.0 and not 10.00.
+	_, exponent, _ := strings.Cut(strconv.FormatFloat(v, 'e', 2, 64), "e")
+	e, _ := strconv.Atoi(exponent)
+	if e > 2 {
+		unit := math.Pow10(e - 2)
+		return Count(int64(math.Round(v/unit)) * int64(unit))
+	}
+	return strconv.FormatFloat(v, 'f', 2-e, 64)
+}
+
+// Duration writes d with three significant digits and its unit: 1.23ms. Nanoseconds
+// are whole.
+func Duration(d time.Duration) string {
+	v, unit := float64(d), "ns"
+	for _, larger := range []string{"µs", "ms", "s"} {
+		if math.Abs(v) < 999.5 {
+			break
+		}
+		v, unit = v/1000, larger
+	}
+	if unit == "ns" {
+		return strconv.Itoa(int(d)) + unit
+	}
+	return Sig3(v) + unit
+}
+
+// Bytes writes a size with three significant digits and its unit: 1.50 MiB. Sizes
+// below 1 KiB are whole.
+func Bytes(n int64) string {
+	v, unit := float64(n), "B"
+	for _, larger := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if math.Abs(v) < 1000 {
+			break
+		}
+		v, unit = v/1024, larger
+	}
+	if unit == "B" {
+		return fmt.Sprintf("%d B", n)
+	}
+	return Sig3(v) + " " + unit
+}
+
+// Count writes n with its digits in groups of three: 12 345.
+func Count(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
+		digits = digits[:i] + " " + digits[i:]
+	}
+	return digits
+}
+
+// Plural counts things whose plural ends in s: 1 request, 2 requests.
+func Plural(n int64, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return Count(n) + " " + noun
+}
