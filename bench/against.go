@@ -68,7 +68,7 @@ func (o *options) can(y *yardstick) error {
 // that are not installed are left out.
 func (h *house) addYardsticks(ctx context.Context, all []*yardstick, cfg cluster.Config, rep *Report, line *progress) error {
 	for _, y := range all {
-		if slices.Contains(rep.stages, y.name) {
+		if slices.Contains(rep.Stages, y.name) {
 			return usageErrorf("-against: a stage is called %s, too", y.name)
 		}
 		line.say("starting " + y.name)
@@ -79,7 +79,7 @@ func (h *house) addYardsticks(ctx context.Context, all []*yardstick, cfg cluster
 		case err != nil:
 			return err
 		default:
-			rep.stages = append(rep.stages, y.name)
+			rep.Stages = append(rep.Stages, y.name)
 		}
 		if version != "" {
 			rep.Env.Yardsticks[y.name] = version

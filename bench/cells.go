@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"lockstep/common/client"
+	"lockstep/common/text"
 )
 
 // The columns of the tour's table, two apart: the name of the stage, and a scenario
@@ -53,17 +54,17 @@ func (r *result) fails() string {
 	case r.requests+r.busy() == 0:
 		return "failed"
 	case failed > 0:
-		return count(failed) + " err"
+		return text.Count(failed) + " err"
 	}
 	return ""
 }
 
-func throughputCell(r *result) string { return cmp.Or(r.fails(), three(r.perSecond())) }
+func throughputCell(r *result) string { return cmp.Or(r.fails(), text.Sig3(r.perSecond())) }
 
-func responseCell(r *result) string { return cmp.Or(r.fails(), span(r.p99())) }
+func responseCell(r *result) string { return cmp.Or(r.fails(), text.Duration(r.p99())) }
 
 func overCell(r *result) string {
-	cell := fmt.Sprintf("%s, %.0f %%", span(r.p99()), r.refused())
+	cell := fmt.Sprintf("%s, %.0f %%", text.Duration(r.p99()), r.refused())
 	switch {
 	case r.requests == 0:
 		cell = "all refused"

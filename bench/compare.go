@@ -82,10 +82,7 @@ func compare(ctx context.Context, o *options) error {
 		dirs = slices.Insert(dirs, 1, dirs[0])
 	}
 	rep := newReport(o.cfg, nil, true)
-	rep.nodes, rep.aa, rep.Sweep = o.nodes, o.aa, sw
-	if rep.Env.Ceiling, err = ceiling(ctx, o.cfg.Workload); err != nil {
-		return err
-	}
+	rep.Nodes, rep.AA, rep.Sweep = o.nodes, o.aa, sw
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
@@ -110,7 +107,7 @@ func (o *options) contest(ctx context.Context, dirs []string, yards []*yardstick
 	}()
 	h.once = o.once
 	for _, p := range h.programs {
-		rep.stages = append(rep.stages, p.name)
+		rep.Stages = append(rep.Stages, p.name)
 	}
 	if rep.Sweep != nil {
 		return h.sweep(ctx, rep.Sweep, o.nodes, o.rounds, line, func(stage, point string, round int, r *result) error {

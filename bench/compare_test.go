@@ -70,7 +70,7 @@ func TestCompare(t *testing.T) {
 	if got, want := slices.Sorted(maps.Keys(top)), []string{"config", "env", "nodes", "runs", "schema", "stages", "summary", "verdict"}; !slices.Equal(got, want) {
 		t.Errorf("the file has the fields %v, want %v", got, want)
 	}
-	if s.Schema != 1 || code == exitOK && s.Verdict != "ok" || len(s.Env) == 0 || len(s.Config) == 0 || len(s.Summary) != 4 {
+	if s.Schema != 2 || code == exitOK && s.Verdict != "ok" || len(s.Env) == 0 || len(s.Config) == 0 || len(s.Summary) != 4 {
 		t.Errorf("schema %d, verdict %q, env %v, config %v, %d in the summary", s.Schema, s.Verdict, s.Env, s.Config, len(s.Summary))
 	}
 	rounds := make(map[string][]int)

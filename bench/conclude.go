@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"lockstep/common/text"
 	"strings"
 	"time"
 )
@@ -20,7 +21,7 @@ func conclude(ctx context.Context, o *options, rows []*tourRow, gain *Ratio, hel
 	}
 	var b strings.Builder
 	for _, s := range sentences {
-		b.WriteString("\n" + wrap(s, columns))
+		b.WriteString("\n" + text.Wrap(s, columns))
 	}
 	b.WriteString("\nNext: read the four stages in order (NOTES.md is the guide), or\n" +
 		"go run ./bench compare -stages 3,4 -work 1ms\n")
@@ -45,9 +46,9 @@ func oneToTwo(one, two *tourRow) string {
 	}
 	a, b := one.stall.p99(), two.stall.p99()
 	if a > 2*b {
-		return s + fmt.Sprintf("; and one that stops makes all others wait, %s at p99. In stage 2 the others do not wait for it: %s.", span(a), span(b))
+		return s + fmt.Sprintf("; and one that stops makes all others wait, %s at p99. In stage 2 the others do not wait for it: %s.", text.Duration(a), text.Duration(b))
 	}
-	return s + fmt.Sprintf("; beside one that stops, the others take %s at p99 in stage 1 and %s in stage 2, which shows no cure.", span(a), span(b))
+	return s + fmt.Sprintf("; beside one that stops, the others take %s at p99 in stage 1 and %s in stage 2, which shows no cure.", text.Duration(a), text.Duration(b))
 }
 
 func twoToThree(two, pool *tourRow) string {
@@ -70,9 +71,9 @@ func twoToThree(two, pool *tourRow) string {
 // needs is how long the answers of an overloaded stage took.
 func needs(r *result) string {
 	if r.unfinished > 0 {
-		return fmt.Sprintf("more than %s at p99 (%s requests were left at the end)", span(r.p99()), count(r.unfinished))
+		return fmt.Sprintf("more than %s at p99 (%s requests were left at the end)", text.Duration(r.p99()), text.Count(r.unfinished))
 	}
-	return span(r.p99()) + " at p99"
+	return text.Duration(r.p99()) + " at p99"
 }
 
 func threeToFour(pool, buckets *tourRow) string {
@@ -81,16 +82,16 @@ func threeToFour(pool, buckets *tourRow) string {
 		return s + "not every request was answered, which shows nothing."
 	}
 	a, b := pool.work.perSecond(), buckets.work.perSecond()
-	s += fmt.Sprintf("stage 3 does %s requests/s and stage 4 %s", three(a), three(b))
+	s += fmt.Sprintf("stage 3 does %s requests/s and stage 4 %s", text.Sig3(a), text.Sig3(b))
 	if b > 1.5*a {
-		return s + fmt.Sprintf(", %s times as many: only requests for one bucket still wait for each other.", three(b/a))
+		return s + fmt.Sprintf(", %s times as many: only requests for one bucket still wait for each other.", text.Sig3(b/a))
 	}
 	return s + ", which shows no gain."
 }
 
 func withoutWork(gain *Ratio, held float64) string {
 	s := "Without work, what does stage 4 gain? "
-	times := fmt.Sprintf("%s times stage 3, %s in %d rounds. ", three(gain.Median), bounds(gain.interval), gain.Rounds)
+	times := fmt.Sprintf("%s times stage 3, %s in %d rounds. ", text.Sig3(gain.Median), bounds(gain.interval), gain.Rounds)
 	switch {
 	case gain.Rounds == 0:
 		s += "Not known: there was no round in which both answered. "
@@ -101,7 +102,7 @@ func withoutWork(gain *Ratio, held float64) string {
 	default:
 		s += "It loses: " + times
 	}
-	s += "Stage 3's lock was held " + three(100*held) + " % of the time: "
+	s += "Stage 3's lock was held " + text.Sig3(100*held) + " % of the time: "
 	if held < 0.3 {
 		return s + "a lock that nobody waits for costs next to nothing, and many cannot cost less."
 	}
@@ -114,11 +115,11 @@ func crowd(two, pool *tourRow) string {
 	if b.Goroutines < a.Goroutines {
 		s = "Here the pool had fewer goroutines: "
 	}
-	s += fmt.Sprintf("with %s connections stage 2 had %s, ", count(a.Open), count(int64(a.Goroutines)))
+	s += fmt.Sprintf("with %s connections stage 2 had %s, ", text.Count(a.Open), text.Count(int64(a.Goroutines)))
 	if a.Open != b.Open {
-		s += fmt.Sprintf("with %s ", count(b.Open))
+		s += fmt.Sprintf("with %s ", text.Count(b.Open))
 	}
-	s += "stage 3 " + count(int64(b.Goroutines))
+	s += "stage 3 " + text.Count(int64(b.Goroutines))
 	if a.PeakMemory > 0 && b.PeakMemory > 0 {
 		const mib = 1 << 20
 		s += fmt.Sprintf("; at the peak they took %.0f and %.0f MiB of memory", float64(a.PeakMemory)/mib, float64(b.PeakMemory)/mib)

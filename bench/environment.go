@@ -16,12 +16,11 @@ type Environment struct {
 	Go        string        `json:"go"`
 	OS        string        `json:"os"`
 	Arch      string        `json:"arch"`
-	Cores     int           `json:"cores"`          // of this machine, as far as its processes may use them
-	CPUs      int           `json:"cpus"`           // of them: those that the client may use at once
-	CPUModel  string        `json:"cpu_model"`      // "": not known
-	ClockStep time.Duration `json:"clock_step_ns"`  // the least time that the clock tells apart
-	Ceiling   float64       `json:"client_ceiling"` // operations a second that the client does by itself, on one connection, without a network; 0: not measured
-	Shared    bool          `json:"shared"`         // the servers run on the same ones
+	Cores     int           `json:"cores"`         // of this machine, as far as its processes may use them
+	CPUs      int           `json:"cpus"`          // of them: those that the client may use at once
+	CPUModel  string        `json:"cpu_model"`     // "": not known
+	ClockStep time.Duration `json:"clock_step_ns"` // the least time that the clock tells apart
+	Shared    bool          `json:"shared"`        // the servers run on the same ones
 
 	// What the yardsticks that were asked for call themselves, or why there is none.
 	Yardsticks map[string]string `json:"yardsticks,omitempty"`

@@ -2,10 +2,10 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
-	"maps"
+	"lockstep/common/text"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +19,7 @@ func (rep *Report) gobench() ([]byte, error) {
 	var b bytes.Buffer
 	set := func(key, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%s: %s\n", key, strings.Join(strings.Fields(printable(value)), " "))
+			fmt.Fprintf(&b, "%s: %s\n", key, strings.Join(strings.Fields(text.Printable(value)), " "))
 		}
 	}
 	set("goos", rep.Env.OS)
@@ -28,15 +28,17 @@ func (rep *Report) gobench() ([]byte, error) {
 	set("cpu", rep.Env.CPUModel)
 	set("cpus", fmt.Sprint(rep.Env.CPUs))
 	set("go", rep.Env.Go)
-	settings := rep.settings()
-	for _, section := range []string{"workload", "server"} {
-		var list []string
-		for _, name := range slices.Sorted(maps.Keys(settings)) {
-			if short, ok := strings.CutPrefix(name, section+"."); ok {
-				list = append(list, short+"="+settings[name])
-			}
-		}
-		set(section, strings.Join(list, " "))
+	config, err := json.Marshal(rep.Config)
+	if err != nil {
+		return nil, err
+	}
+	var sections struct{ Workload, Server json.RawMessage }
+	if err := json.Unmarshal(config, &sections); err != nil {
+		return nil, err
+	}
+	set("workload", string(sections.Workload))
+	if rep.Nodes > 0 { // how other servers were started is not known
+		set("server", string(sections.Server))
 	}
 	for _, unit := range []string{"ops/s better=higher", "p50-ns better=lower", "p99-ns better=lower", "p99.9-ns better=lower",
 		"server-cpu-ns/req better=lower", "client-cpu-ns/req better=lower"} {

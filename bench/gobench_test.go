@@ -12,7 +12,7 @@ import (
 
 func TestGobench(t *testing.T) {
 	rep := testReport(func(*cluster.Config) {})
-	rep.nodes = 1
+	rep.Nodes = 1
 	data, err := rep.gobench()
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestGobench(t *testing.T) {
 		t.Error("the baseline is not the first, though in the table it is")
 	}
 	const want = "BenchmarkLockstep/stage=stage2_coarselock/c=8/batch=1-2 8010 124843.9 ns/op 8010 ops/s"
-	for _, want := range []string{want, "goos: linux\ngoarch: amd64\n", "cpu: Test CPU\n", " keys=1000 ", "server: buckets=1024 "} {
+	for _, want := range []string{want, "goos: linux\ngoarch: amd64\n", "cpu: Test CPU\n", `"keys":1000,`, `server: {"buckets":1024,`} {
 		if !strings.Contains(string(data), want) {
 			t.Errorf("there is no %q in\n%s", want, data)
 		}
@@ -68,7 +68,7 @@ func checkBenchmark(t *testing.T, line string) {
 func TestGobenchHostile(t *testing.T) {
 	rep := newReport(cluster.Default(), []string{"a/b c\n=\x1b[2J", "idle"}, true)
 	rep.Env.CPUModel = "x\nBenchmarkForged 1 1 ns/op"
-	rep.add(rep.stages[0], 1, testRound(100))
+	rep.add(rep.Stages[0], 1, testRound(100))
 	rep.add("idle", 1, &result{dur: time.Second})
 	data, err := rep.gobench()
 	if err != nil {

@@ -6,13 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
@@ -42,24 +40,16 @@ func hand(ctx context.Context, o *options) error {
 	results, err := cl.Do(ctx, op)
 	took := time.Since(start)
 	if err != nil {
-		return o.advise(fmt.Errorf("%s %s: %w", o.command, show(key), err))
+		return o.advise(fmt.Errorf("%s %s: %w", o.command, text.Quote(key, 4*wire.MaxKey), err))
 	}
-	text := ""
+	value := ""
 	if results[0].Status == wire.Found {
-		text = show(string(results[0].Value)) + "\n"
+		value = text.Quote(string(results[0].Value), 4*wire.MaxValue) + "\n"
 	}
 	owner := o.cfg.Owner(key)
 	_, err = fmt.Fprintf(o.stdout, "%s%s: %s, node %d (%s), %s with the connection\n",
-		text, show(key), results[0].Status, owner, o.cfg.Nodes[owner].Addr, span(took))
+		value, text.Quote(key, 4*wire.MaxKey), results[0].Status, owner, o.cfg.Nodes[owner].Addr, text.Duration(took))
 	return err
-}
-
-// show makes bytes fit for a terminal: quoted, unless all of them can be printed.
-func show(s string) string {
-	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return strconv.Quote(s)
-	}
-	return s
 }
 
 // advise adds to an error what to do, if it is that nobody listens.

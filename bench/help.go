@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 // help writes about a topic, or, without one, about all there is.
@@ -50,8 +51,7 @@ func helpAll(w io.Writer) {
 	}
 	fmt.Fprint(w, "\nEach takes -h for its flags.\n\n",
 		"Exit codes (of the built program; go run turns each but 0 into 1): 0 ok,\n",
-		"1 failure, 2 usage, 3 wrong data, 4 a goal (-slo) missed, 5 invalid measurement,\n",
-		"130 interrupted.\n")
+		"1 failure, 2 usage, 3 wrong data, 5 invalid measurement, 130 interrupted.\n")
 }
 
 // flagSet is the flags of a command, with their defaults.
@@ -62,7 +62,7 @@ func (c command) flagSet() *flag.FlagSet {
 
 // usual are the flags that a first evening needs.
 var usual = []string{"config", "stages", "nodes", "c", "duration", "ops", "rounds", "quick", "rate",
-	"mix", "workload", "batch", "work", "sweep", "against", "slo", "o", "html"}
+	"mix", "workload", "batch", "work", "sweep", "against", "o", "html"}
 
 // helpCommand writes how a command is used, and its flags: the usual ones, or all.
 func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
@@ -84,7 +84,7 @@ func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
 			usage += " (default " + f.DefValue + ")"
 		}
 		const indent = "        "
-		text := strings.TrimSuffix(wrap(usage, columns-len(indent)), "\n")
+		text := strings.TrimSuffix(text.Wrap(usage, columns-len(indent)), "\n")
 		fmt.Fprintf(w, "%s%s\n", indent, strings.ReplaceAll(text, "\n", "\n"+indent))
 	})
 	if left > 0 {

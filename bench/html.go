@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"lockstep/common/metrics"
+	"lockstep/common/text"
 )
 
 // The page of -html is one file that asks for nothing else: no scripts, no fonts, no
@@ -30,7 +30,6 @@ type page struct {
 	When     string
 	Alarm    string // the verdict, if it is not ok
 	Sentence string
-	Caution  string // of several files
 	Rule     string // what the intervals are
 	Tables   []dataTable
 	Notes    []string // what went wrong, or that nothing did
@@ -71,7 +70,7 @@ func (rep *Report) page() ([]byte, error) {
 	}
 	p.Terms = [][2]string{{"Asked for", asked}, {"When", p.When},
 		{"Seed", strconv.FormatUint(rep.Config.Workload.Seed, 10)}}
-	p.Command = cmp.Or(strings.Join(rep.origins, "\n"), commandLine(rep.Env.Command))
+	p.Command = commandLine(rep.Env.Command)
 	settings, err := json.MarshalIndent(rep.Config, "", "  ")
 	if err != nil {
 		return nil, err
@@ -79,7 +78,7 @@ func (rep *Report) page() ([]byte, error) {
 	p.Settings = string(settings)
 	var b bytes.Buffer
 	err = pageTemplate.Execute(&b, p)
-	return []byte(printable(b.String())), err
+	return []byte(text.Printable(b.String())), err
 }
 
 func (p *page) fill() {
@@ -88,8 +87,8 @@ func (p *page) fill() {
 		p.fillSweep()
 		return
 	}
-	p.Sentence, p.Caution, _ = strings.Cut(rep.sentence(), "\n")
-	p.Rule = "Operations a second: " + rep.rule() + "."
+	p.Sentence = rep.sentence()
+	p.Rule = "Operations a second: " + rep.Summary[0].OpsPerSecond.rule() + "."
 	p.Tables = []dataTable{newTable(rep.throughput()), newTable(rep.latency())}
 	p.Notes = rep.notes()
 	for _, draw := range []func(*Report) (exhibit, bool){throughputFigure, percentileFigure, whereFigure, secondsFigure, balanceFigure} {
@@ -124,7 +123,7 @@ func (rep *Report) of(s Summary) (runs []Run) {
 // plain writes a tick: a round number without more digits than it has.
 func plain(v float64) string {
 	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
-		return count(int64(v))
+		return text.Count(int64(v))
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
@@ -153,7 +152,7 @@ func throughputFigure(rep *Report) (exhibit, bool) {
 		for _, run := range runs {
 			most = max(most, run.OpsPerSecond)
 		}
-		value := strings.TrimSpace(three(iv.Median) + " " + bounds(iv))
+		value := strings.TrimSpace(text.Sig3(iv.Median) + " " + bounds(iv))
 		desc = append(desc, s.Stage+" "+value)
 		rows = append(rows, row{s.Stage, value, func(f *figure, x axis, y float64) {
 			class := fmt.Sprintf("s%d", i%styles)
@@ -171,7 +170,7 @@ func throughputFigure(rep *Report) (exhibit, bool) {
 		}})
 	}
 	f := rowChart(linearAxis("operations a second", most, plain), rows)
-	caption := "A dot is a round, the first one at the top; the line is their median, the band its interval: " + rep.rule() + "."
+	caption := "A dot is a round, the first one at the top; the line is their median, the band its interval: " + rep.Summary[0].OpsPerSecond.rule() + "."
 	if rep.Summary[0].OpsPerSecond.Rounds < 2 {
 		caption = "A dot is a round. There is one: nothing is known about chance."
 	}
@@ -233,7 +232,7 @@ func percentileFigure(rep *Report) (exhibit, bool) {
 		add("", i%styles, true, &service)
 		open = open || service.Count() > 0
 		l := newLatency(&all)
-		desc = append(desc, fmt.Sprintf("%s: p50 %s, p90 %s, p99 %s, p99.9 %s, max %s", s.Stage, span(l.P50), span(l.P90), span(l.P99), span(l.P999), span(l.Max)))
+		desc = append(desc, fmt.Sprintf("%s: p50 %s, p90 %s, p99 %s, p99.9 %s, max %s", s.Stage, text.Duration(l.P50), text.Duration(l.P90), text.Duration(l.P99), text.Duration(l.P999), text.Duration(l.Max)))
 	}
 	x := axis{title: "share of the requests that took no longer", lo: median, hi: nines, ticks: []float64{median},
 		label: func(nines float64) string { return strconv.FormatFloat(100-math.Pow(10, 2-nines), 'g', 7, 64) + " %" }}
@@ -263,13 +262,13 @@ func whereFigure(rep *Report) (exhibit, bool) {
 		cells := []string{s.Stage}
 		for _, share := range shares {
 			sum += *share
-			cells = append(cells, span(*share))
+			cells = append(cells, text.Duration(*share))
 		}
-		cells = append(cells, three(100*s.Held)+" %")
+		cells = append(cells, text.Sig3(100*s.Held)+" %")
 		most = max(most, float64(sum))
 		tab.Rows = append(tab.Rows, cells)
 		desc = append(desc, s.Stage+": "+named(tab.Head[1:], cells[1:]))
-		rows = append(rows, row{s.Stage, span(sum), func(f *figure, x axis, y float64) {
+		rows = append(rows, row{s.Stage, text.Duration(sum), func(f *figure, x axis, y float64) {
 			at := 0.0
 			for i, share := range shares {
 				v, name := float64(*share), tab.Head[1+i]
@@ -340,7 +339,7 @@ func secondsFigure(rep *Report) (exhibit, bool) {
 			}
 		}
 		if low <= high {
-			desc = append(desc, fmt.Sprintf("%s: %s to %s", s.Stage, three(low), three(high)))
+			desc = append(desc, fmt.Sprintf("%s: %s to %s", s.Stage, text.Sig3(low), text.Sig3(high)))
 		}
 	}
 	f.xAxis(x, y.from)
@@ -366,7 +365,7 @@ func balanceFigure(rep *Report) (exhibit, bool) {
 		if len(requests) < 2 || sum == 0 {
 			continue
 		}
-		share := func(n float64) string { return three(100*n/sum) + " %" }
+		share := func(n float64) string { return text.Sig3(100*n/sum) + " %" }
 		value := share(slices.Min(requests)) + " to " + share(slices.Max(requests))
 		desc = append(desc, fmt.Sprintf("%s, %d nodes: %s", s.Stage, len(requests), value))
 		rows = append(rows, row{s.Stage, value, func(f *figure, x axis, y float64) {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"lockstep/common/text"
 	"slices"
 	"strings"
 )
@@ -11,13 +12,13 @@ import (
 func (p *page) fillSweep() {
 	rep := p.Report
 	var sentences []string
-	for _, stage := range rep.stages {
+	for _, stage := range rep.Stages {
 		sentences = append(sentences, rep.sweepSentence(stage))
 		p.Notes = append(p.Notes, rep.sweepTroubles(stage))
 	}
 	p.Sentence = strings.Join(sentences, " ")
-	p.Rule = "Operations a second: " + rep.rule() + rep.sweepLegend()
-	p.Tables = []dataTable{newTable(rep.sweepTable(rep.stages))}
+	p.Rule = "Operations a second: " + rep.Summary[0].OpsPerSecond.rule() + "."
+	p.Tables = []dataTable{newTable(rep.sweepTable())}
 	p.Figures = []exhibit{sweptFigure(rep), achievedFigure(rep)}
 }
 
@@ -37,9 +38,8 @@ type sweptPoint struct {
 // sweptPoints are those of a stage that were measured, by value.
 func (rep *Report) sweptPoints(stage string) (points []sweptPoint) {
 	for _, point := range rep.Sweep.Points {
-		v, err := rep.Sweep.number(strings.TrimPrefix(point, "spin "))
-		if s := rep.point(stage, point); s != nil && err == nil {
-			points = append(points, sweptPoint{v, s})
+		if s := rep.point(stage, point); s != nil {
+			points = append(points, sweptPoint{rep.Sweep.number(point), s})
 		}
 	}
 	slices.SortFunc(points, func(a, b sweptPoint) int { return cmp.Compare(a.value, b.value) })
@@ -53,7 +53,7 @@ func sweptFigure(rep *Report) exhibit {
 	var desc []string
 	most := 0.0
 	due := series{name: "due", style: faint, dashed: true}
-	for i, stage := range rep.stages {
+	for i, stage := range rep.Stages {
 		s := series{name: stage, style: i % styles}
 		for _, p := range rep.sweptPoints(stage) {
 			ops := p.OpsPerSecond
@@ -61,7 +61,7 @@ func sweptFigure(rep *Report) exhibit {
 			s.bars = append(s.bars, [2]float64{ops.Low, ops.High})
 			values = append(values, p.value)
 			most = max(most, ops.High, rep.due(p.Point))
-			desc = append(desc, fmt.Sprintf("%s at %s %s", stage, rep.Sweep.label(p.Point), three(ops.Median)))
+			desc = append(desc, fmt.Sprintf("%s at %s %s", stage, rep.Sweep.label(p.Point), text.Sig3(ops.Median)))
 			if d := rep.due(p.Point); d > 0 && i == 0 {
 				due.points = append(due.points, [2]float64{p.value, d})
 			}
@@ -73,7 +73,7 @@ func sweptFigure(rep *Report) exhibit {
 	}
 	x := sweptAxis(rep.Sweep.Property, values)
 	f := lineChart(x, linearAxis("operations a second", most, plain), lines)
-	return exhibit{Title: "Throughput", Caption: "Medians of the rounds, with a bar for the interval: " + rep.rule() + ".",
+	return exhibit{Title: "Throughput", Caption: "Medians of the rounds, with a bar for the interval: " + rep.Summary[0].OpsPerSecond.rule() + ".",
 		SVG: f.svg("swept", "Operations a second of each stage by "+x.title, strings.Join(desc, "; "))}
 }
 
@@ -98,7 +98,7 @@ func achievedFigure(rep *Report) exhibit {
 	var times []float64
 	var desc []string
 	most := 0.0
-	for i, stage := range rep.stages {
+	for i, stage := range rep.Stages {
 		p50, p99 := series{style: i % styles, dashed: true}, series{name: stage, style: i % styles}
 		for _, p := range rep.sweptPoints(stage) {
 			ops, l := p.OpsPerSecond.Median, p.Latency
@@ -109,7 +109,7 @@ func achievedFigure(rep *Report) exhibit {
 			p99.points = append(p99.points, [2]float64{ops, float64(l.P99)})
 			times = append(times, float64(l.P50), float64(l.P99))
 			most = max(most, ops)
-			desc = append(desc, fmt.Sprintf("%s at %s: %s a second, p50 %s, p99 %s", stage, rep.Sweep.label(p.Point), three(ops), span(l.P50), span(l.P99)))
+			desc = append(desc, fmt.Sprintf("%s at %s: %s a second, p50 %s, p99 %s", stage, rep.Sweep.label(p.Point), text.Sig3(ops), text.Duration(l.P50), text.Duration(l.P99)))
 		}
 		lines = append(lines, p99, p50)
 	}

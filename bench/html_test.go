@@ -26,7 +26,7 @@ func fullReport(stages ...string) *Report {
 	cfg := cluster.Default()
 	cfg.Workload.Rate = 3000
 	rep := newReport(cfg, stages, true)
-	rep.nodes = 2
+	rep.Nodes = 2
 	for round := 1; round <= 3; round++ {
 		for i, stage := range stages {
 			n := int64(400 * (i + 1))
@@ -228,7 +228,7 @@ func TestPageCrowded(t *testing.T) {
 }
 
 func TestPageOfSweep(t *testing.T) {
-	for _, text := range []string{"c=1,2,4..128", "rate=100..1000", "work=0..5ms", "keys=100", "batch=1,3,5", "c=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16"} {
+	for _, text := range []string{"c=1,2,4,128", "rate=100,500,1000", "work=0s,1ms,5ms", "keys=100", "batch=1,3,5", "c=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16"} {
 		rep := testSweep(t, text, func(stage, point, round int) int64 {
 			if stage == 1 && point == 0 {
 				return 0 // not measured
@@ -296,7 +296,7 @@ func TestOutputs(t *testing.T) {
 	if code != exitOK && code != exitInvalid {
 		t.Fatalf("exit code %d, stderr %q", code, stderr)
 	}
-	for name, want := range map[string]string{"o.json": `"schema":1`, "o.html": "<h2>Throughput</h2>", "o.txt": "BenchmarkLockstep/stage=here/"} {
+	for name, want := range map[string]string{"o.json": `"schema":2`, "o.html": "<h2>Throughput</h2>", "o.txt": "BenchmarkLockstep/stage=here/"} {
 		data, err := os.ReadFile(at(name))
 		if err != nil || !strings.Contains(string(data), want) {
 			t.Errorf("%s has no %q, error %v", name, want, err)

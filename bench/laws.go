@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"lockstep/common/client"
+	"lockstep/common/text"
 )
 
 // inFlight is the mean number of requests under way in the round, by Little's law:
@@ -32,10 +33,10 @@ func (r *result) breaksLittle(depth int) string {
 	switch {
 	case r.away(): // nobody knows for how long
 	case got > 1.05*want:
-		return fmt.Sprintf("Little's law: throughput × mean response is %s, with %s requests in flight at most", three(got), three(want))
+		return fmt.Sprintf("Little's law: throughput × mean response is %s, with %s requests in flight at most", text.Sig3(got), text.Sig3(want))
 	case got < 0.9*want-ends:
 		return fmt.Sprintf("Little's law: throughput × mean response is only %s, with %s requests in flight: "+
-			"the client spends the rest on itself", three(got), three(want))
+			"the client spends the rest on itself", text.Sig3(got), text.Sig3(want))
 	}
 	return ""
 }
@@ -50,7 +51,7 @@ func (r *result) away() bool {
 // cores breaks the utilization law; "" if it does not.
 func (r *result) breaksUtilization(cores int) string {
 	if used := r.cores(r.serverCPU + r.clientCPU); used > 1.05*float64(cores) {
-		return fmt.Sprintf("utilization law: throughput × CPU a request is %s cores, and there are %d", three(used), cores)
+		return fmt.Sprintf("utilization law: throughput × CPU a request is %s cores, and there are %d", text.Sig3(used), cores)
 	}
 	return ""
 }
@@ -64,13 +65,13 @@ func (r *result) invalid(cores int) string {
 		slip, response := r.slip.Quantile(0.99), r.latency.Quantile(0.99)
 		if slip > time.Millisecond && slip > response/4 {
 			return fmt.Sprintf("the client was late although a connection was free: by %s at p99, in a response of %s "+
-				"(stop what else runs on this machine, or lower -rate)", span(slip), span(response))
+				"(stop what else runs on this machine, or lower -rate)", text.Duration(slip), text.Duration(response))
 		}
 	}
 	client, server := r.cores(r.clientCPU), r.cores(r.serverCPU)
 	if server > 0 && client >= 0.9*float64(cores) && server < client/2 {
 		return fmt.Sprintf("the client used up its CPU, %s of %d cores, and the servers idled with %s",
-			three(client), cores, three(server))
+			text.Sig3(client), cores, text.Sig3(server))
 	}
 	return ""
 }

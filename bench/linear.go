@@ -12,6 +12,7 @@ import (
 
 	"lockstep/common/cluster"
 	"lockstep/common/lincheck"
+	"lockstep/common/text"
 )
 
 func checkFlags(o *options, fs *flag.FlagSet) {
@@ -130,12 +131,12 @@ func (o *options) checkServers(ctx context.Context, line *progress, name string,
 	if c.err != nil {
 		return fmt.Errorf("%s: no verdict, for a call was not answered as it must be: %w", name, c.err)
 	}
-	text := fmt.Sprintf("%s: %v; %s calls in %s histories, %s unknown outcomes\n",
-		name, verdict, count(c.calls.Load()), count(c.checked.Load()), count(c.unknown.Load()))
+	found := fmt.Sprintf("%s: %v; %s calls in %s histories, %s unknown outcomes\n",
+		name, verdict, text.Count(c.calls.Load()), text.Count(c.checked.Load()), text.Count(c.unknown.Load()))
 	if c.counterexample != nil {
-		text += "\n" + c.counterexample.String() + "\n"
+		found += "\n" + c.counterexample.String() + "\n"
 	}
-	if err := line.print(o.stdout, text); err != nil {
+	if err := line.print(o.stdout, found); err != nil {
 		return err
 	}
 	switch {
@@ -146,7 +147,7 @@ func (o *options) checkServers(ctx context.Context, line *progress, name string,
 	case c.calls.Load() < 2*c.unknown.Load() || c.calls.Load() == 0:
 		// What is unknown may have happened or not: of that, everything is linearizable.
 		return fmt.Errorf("%s: %w to %s of %s calls: too many to say anything", name, errNoAnswer,
-			count(c.unknown.Load()), count(c.calls.Load()))
+			text.Count(c.unknown.Load()), text.Count(c.calls.Load()))
 	}
 	return nil
 }

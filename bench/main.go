@@ -51,7 +51,6 @@ const (
 	exitFailure     = 1
 	exitUsage       = 2
 	exitWrongData   = 3 // an answer that no correct server gives
-	exitMissed      = 4 // a goal of -slo
 	exitInvalid     = 5 // the client was measured, not the servers
 	exitInterrupted = 130
 )
@@ -82,7 +81,7 @@ var commands = []command{
 	{"delete", "KEY", "remove a value", hand, handFlags},
 	{"run", "", "put load on the servers that properties.json names", runWorkload, runFlags},
 	{"compare", "", "build stages, start them, and compare them fairly", compare, compareFlags},
-	{"report", "FILE.json...", "show what -o saved, or compare several", reread, rereadFlags},
+	{"report", "FILE.json", "show again what -o saved", reread, rereadFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", check, checkFlags},
 	{"help", "[TOPIC]", "this text; or a command, all, config, or statistics", nil, nil},
 }

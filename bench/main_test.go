@@ -217,30 +217,6 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// The package comment says where everything is.
-func TestMap(t *testing.T) {
-	source, err := os.ReadFile("main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	comment, _, _ := strings.Cut(string(source), "package main")
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := strings.FieldsFunc(comment, func(r rune) bool { return strings.ContainsRune(" \n\t;", r) })
-	for _, file := range files {
-		if !strings.HasSuffix(file, "_test.go") && !slices.Contains(named, file) {
-			t.Errorf("the package comment does not say what %s is for", file)
-		}
-	}
-	for _, name := range named {
-		if strings.HasSuffix(name, ".go") && !slices.Contains(files, name) {
-			t.Errorf("the package comment names %s, which does not exist", name)
-		}
-	}
-}
-
 func TestHelp(t *testing.T) {
 	for args, want := range map[string]string{
 		"help":            "bench put KEY VALUE",

@@ -28,15 +28,13 @@ type options struct {
 	nodes    int
 	rounds   int
 	sweep    string // "": none
-	ycsb     string // "": the mix and the distribution of cfg
+	letter   string // of a YCSB workload; "": the mix and the distribution of cfg
 	client   int
 	insecure bool
 	out      string
 	html     string
 	gobench  string
-	force    bool // report
 	quiet    bool
-	goals    goals
 	once     bool          // compare, run: Busy is not retried
 	quick    bool          // compare
 	aa       bool          // compare
@@ -103,7 +101,6 @@ func (o *options) flagSet(c command) *flag.FlagSet {
 func (o *options) outFlags(fs *flag.FlagSet) {
 	fs.StringVar(&o.out, "o", "", "write what was measured to this `file`, as JSON")
 	o.renderFlags(fs)
-	fs.Var(&o.goals, "slo", "goals that every stage must reach, or the exit code is 4: 'p99<5ms,err<0.1%,ops>1000'")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
 }
 

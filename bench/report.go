@@ -12,7 +12,7 @@ import (
 )
 
 // A Report is what a run of bench measured, and the content of the file that -o
-// names: version 1 of its schema. All times are in nanoseconds.
+// names: version 2 of its schema. All times are in nanoseconds.
 type Report struct {
 	Schema  int            `json:"schema"`
 	Env     Environment    `json:"env"`
@@ -22,13 +22,9 @@ type Report struct {
 	Summary []Summary      `json:"summary"`
 	Verdict string         `json:"verdict"` // "ok", or why not: "invalid: …", "wrong data: …", "interrupted"
 
-	stages []string // in the order of the table; the first is the baseline
-	nodes  int      // of each stage, where this program starts them; else 0
-	aa     bool     // the second stage is the first one again
-
-	// Of a report that is put together from several files:
-	note    string   // what it begins with: which files, and on a line of its own what to know of them
-	origins []string // when and by which command each was measured
+	Stages []string `json:"stages"`       // in the order of the table; the first is the baseline
+	Nodes  int      `json:"nodes"`        // of each stage, where bench started them; 0: they ran already
+	AA     bool     `json:"aa,omitempty"` // the second stage is the first one again
 }
 
 // A Run is one round of one stage.
@@ -83,11 +79,13 @@ func newLatency(h *metrics.Histogram) Latency {
 	return Latency{h.Quantile(0.5), h.Quantile(0.9), h.Quantile(0.99), h.Quantile(0.999), h.Max(), h.Mean()}
 }
 
+const schema = 2 // of the file
+
 // newReport returns the report of a run that is about to begin. shared says that
 // servers and client run on this machine, and so share its cores.
 func newReport(cfg cluster.Config, stages []string, shared bool) *Report {
 	cfg.Secret = ""
-	return &Report{Schema: 1, Env: environment(shared), Config: cfg, Verdict: "ok", stages: stages,
+	return &Report{Schema: schema, Env: environment(shared), Config: cfg, Verdict: "ok", Stages: stages,
 		Runs: []Run{}, Summary: []Summary{}}
 }
 
@@ -112,7 +110,7 @@ func (rep *Report) addAt(point, stage string, round int, r *result) {
 	run.Invalid = r.invalid(rep.Env.CPUs)
 	if r.misses > 0 && w.Mix.Delete == 0 {
 		const lost = "keys were missing that had been stored, and nobody deletes any"
-		if _, yardstick := rep.Env.Yardsticks[stage]; rep.nodes > 0 && !yardstick { // nor can anybody else have
+		if _, yardstick := rep.Env.Yardsticks[stage]; rep.Nodes > 0 && !yardstick { // nor can anybody else have
 			r.foundWrong(errors.New(lost))
 			run.Wrong = r.wrong
 		} else {

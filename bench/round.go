@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lockstep/common/metrics"
+	"lockstep/common/text"
 )
 
 // rounds stores the keys on the stages that run, and measures each of them n times: in
@@ -78,7 +79,7 @@ func measure(ctx context.Context, to target, work *workload, first int) (*result
 func (r *result) broken() error {
 	switch n := r.panics(); {
 	case n > 0:
-		return fmt.Errorf("%s panicked inside the server, which logs where", plural(n, "request"))
+		return fmt.Errorf("%s panicked inside the server, which logs where", text.Plural(n, "request"))
 	case r.requests == 0 && r.unfinished > 0:
 		return errors.New("no request was answered")
 	}

@@ -39,9 +39,6 @@ func runWorkload(ctx context.Context, o *options) error {
 		return o.advise(err)
 	}
 	rep := newReport(o.cfg, []string{stats[0].Stage}, o.local())
-	if rep.Env.Ceiling, err = ceiling(ctx, o.cfg.Workload); err != nil {
-		return err
-	}
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
@@ -70,7 +67,7 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 	w := &mine.Workload
 	w.Rate /= float64(clients)
 	w.Ops = max(w.Ops*(o.client+1)/clients-w.Ops*o.client/clients, 1)
-	stage := rep.stages[0]
+	stage := rep.Stages[0]
 	for round := 1; round <= o.rounds; round++ {
 		if _, err := meet(ctx, nil); err != nil { // start together
 			return err

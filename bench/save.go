@@ -77,9 +77,6 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 		rep.Verdict = "wrong data: " + err.Error()
 	}
 	wrong := strings.HasPrefix(rep.Verdict, "wrong data")
-	if missed := o.goals.missed(rep.Summary); err == nil && rep.Verdict == "ok" && missed != "" {
-		rep.Verdict = "goal missed: " + missed
-	}
 	switch {
 	case err == nil, wrong:
 	case ctx.Err() != nil:
@@ -102,8 +99,6 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 		return err
 	case strings.HasPrefix(rep.Verdict, "invalid"):
 		return codeError{exitInvalid, errors.New(rep.Verdict)}
-	case strings.HasPrefix(rep.Verdict, "goal missed"):
-		return codeError{exitMissed, errors.New(rep.Verdict)}
 	}
 	return errors.New(rep.Verdict)
 }
@@ -112,7 +107,7 @@ var errNotSaved = errors.New("the report was not saved")
 
 // json is the content of the file that -o names.
 func (rep *Report) json() ([]byte, error) {
-	data, err := json.Marshal(reportFile{rep, rep.Runs, rep.stages, rep.nodes, rep.aa})
+	data, err := json.Marshal(rep)
 	return append(data, '\n'), err
 }
 

@@ -39,8 +39,6 @@ func TestFinish(t *testing.T) {
 		{"interrupted at once", over, nil, over.Err(), exitInterrupted, "interrupted", ""},
 		{"a server died", t.Context(), right, died, exitFailure, "failed: " + died.Error(), "FAILED: mine, node 0, died\na: "},
 		{"the client was late", t.Context(), late, nil, exitInvalid, "invalid: a, round 1: ", "INVALID: a, round 1: "},
-		{"a goal was missed", t.Context(), slow, nil, exitMissed, "goal missed: a: max<10s is 20.0s", "GOAL MISSED: a: max<10s is 20.0s"},
-		{"missed, and a server died", t.Context(), slow, died, exitFailure, "failed: ", "FAILED: "},
 		{"a request panicked", t.Context(), panicked, nil, exitFailure, "failed: a, round 1: 1 request panicked", "FAILED: a, round 1"},
 		{"late, and a server died", t.Context(), late, died, exitFailure, "failed: ", "FAILED: "},
 		{"a wrong answer", t.Context(), wrong, nil, exitWrongData, "wrong data: a, round 1: key-017: blue", "WRONG DATA: a, round 1: key-017: blue\na: "},
@@ -51,7 +49,7 @@ func TestFinish(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var out buffer
 			dir := t.TempDir()
-			o := &options{stdout: &out, goals: goals{{"max<10s", "max", false, 10e9}}, out: filepath.Join(dir, "out.json"), html: filepath.Join(dir, "out.html")}
+			o := &options{stdout: &out, out: filepath.Join(dir, "out.json"), html: filepath.Join(dir, "out.html")}
 			rep := newReport(cluster.Default(), []string{"a"}, true)
 			if err := o.save(rep); err != nil {
 				t.Fatal(err)

@@ -39,8 +39,6 @@ type Ratio struct {
 	interval
 	NoDifference bool `json:"no_difference"` // is shown
 	Floor        bool `json:"noise_floor"`   // it compares the first stage with itself
-
-	words string // of rounds that do not pair up: what String says
 }
 
 // summarize sums the rounds up, point by point if there is a sweep, the stages in their
@@ -65,15 +63,15 @@ func (rep *Report) summarizeAt(point string) []Summary {
 	}
 	summary := []Summary{}
 	floor := interval{}
-	for _, stage := range rep.stages {
+	for _, stage := range rep.Stages {
 		if len(rounds[stage]) == 0 {
 			continue
 		}
 		s := summarize(stage, rounds[stage])
 		s.Point = point
-		if first := rep.stages[0]; stage != first {
+		if first := rep.Stages[0]; stage != first {
 			s.Ratio = rep.ratio(point, rounds[stage], rounds[first], floor)
-			if s.Ratio.Floor = rep.aa && stage == rep.stages[1]; s.Ratio.Floor {
+			if s.Ratio.Floor = rep.AA && stage == rep.Stages[1]; s.Ratio.Floor {
 				floor = s.Ratio.interval
 			}
 		}
@@ -153,7 +151,7 @@ func middleLatency(runs []Run, of func(Run) *Latency) *Latency {
 
 // ratio compares a stage with the first by the rounds that both had at a point.
 func (rep *Report) ratio(point string, stage, first []Run, floor interval) *Ratio {
-	r := &Ratio{To: rep.stages[0], Of: "ops_per_s"}
+	r := &Ratio{To: rep.Stages[0], Of: "ops_per_s"}
 	figure := func(run Run) float64 { return run.OpsPerSecond }
 	if rep.workload(point).Rate > 0 {
 		r.Of = "p99"

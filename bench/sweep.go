@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -12,40 +11,26 @@ import (
 	"time"
 
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
-// A Sweep is a property of the workload or of the servers, and the values at which a
-// run of compare measures: its points.
-//
-// It is written PROPERTY=VALUES, such as c=1,2,4..128, where VALUES are values and ranges
-// A..B, separated by commas. A range doubles from A on, and ends with B:
-//
-//	c=1,2,4..128      1, 2, 4, 8, 16, 32, 64, 128
-//	buckets=1..1000   1, 2, 4, 8, ..., 512, 1000
-//
-// Only where one of rate or work begins the list, it takes six even steps:
-//
-//	rate=5k..60k      5000, 16000, 27000, 38000, 49000, 60000
-//	work=0..5ms       0s, 1ms, 2ms, 3ms, 4ms, 5ms
-//
-// A k after a number stands for 000.
+// A Sweep is a property of the workload or of the servers, and the values at which
+// compare measures, its points: c=1,2,4,8 or rate=5k,10k or work=0,1ms.
 type Sweep struct {
 	Property string   `json:"property"` // as its flag is called
-	Points   []string `json:"points"`   // ascending or not: the order of the table
+	Points   []string `json:"points"`   // in the order of the table
 
 	cfgs []cluster.Config // one a point
 }
 
-const sweepHelp = "measure at several values of one property, as in `c=1,2,4..128`: A..B doubles from A on,\n" +
-	"and ends with B; of rate and work it takes six even steps if it begins the list, as in\n" +
-	"rate=5k..60k or work=0..5ms. The properties: c, rate, batch, depth, keys, value, buckets,\n" +
-	"work, workers, queue. 3 rounds of 500ms a point, unless -rounds and -duration say otherwise"
+const sweepHelp = "measure at several values of one property, as in `c=1,2,4,8`, rate=5k,10k or work=0,1ms.\n" +
+	"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n" +
+	"3 rounds of 500ms a point, unless -rounds and -duration say otherwise"
 
-// What a sweep does, where the flags say nothing of it.
+// What a sweep does, where the flags do not say it.
 const (
 	sweepRounds = 3
 	sweepRound  = 500 * time.Millisecond
-	sweepSteps  = 6
 )
 
 func (o *options) sweepFlag(fs *flag.FlagSet) { fs.StringVar(&o.sweep, "sweep", "", sweepHelp) }
@@ -69,104 +54,55 @@ func (o *options) useSweep() (*Sweep, error) {
 	return sw, err
 }
 
-// parseSweep returns the sweep that text describes, with cfg for all but its property.
+// parseSweep returns the sweep that text describes, with cfg for everything but its property.
 func parseSweep(text string, cfg cluster.Config) (*Sweep, error) {
 	property, values, _ := strings.Cut(text, "=")
-	sw := &Sweep{Property: property}
-	switch property {
+	sw := &Sweep{Property: property, Points: strings.Split(values, ",")}
+	return sw, sw.restore(cfg)
+}
+
+// restore checks the points, writes them as their flag does, and makes the configuration
+// of each, with cfg for everything but the swept property.
+func (sw *Sweep) restore(cfg cluster.Config) error {
+	switch sw.Property {
 	case "c", "rate", "batch", "depth", "keys", "value", "buckets", "work", "workers", "queue":
 	default:
-		return nil, fmt.Errorf("%q is not PROPERTY=VALUES with one of the properties c, rate, batch, depth, keys, value, buckets, work, workers, queue", text)
-	}
-	for item := range strings.SplitSeq(values, ",") {
-		points, err := sw.expand(strings.TrimSpace(item))
-		if err != nil {
-			return nil, err
-		}
-		sw.Points = append(sw.Points, points...)
+		return fmt.Errorf("%q is not PROPERTY=VALUES with one of the properties c, rate, batch, depth, keys, value, buckets, work, workers, queue", sw.Property)
 	}
 	for i, point := range sw.Points {
-		if slices.Contains(sw.Points[:i], point) {
-			return nil, fmt.Errorf("%s: %s is given twice", property, point)
-		}
 		at := cfg
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
 		at.WorkloadFlags(fs)
 		at.ServerFlags(fs)
-		if err := fs.Set(property, point); err != nil {
-			return nil, err
+		point = strings.TrimSpace(point)
+		if n, err := strconv.ParseFloat(strings.TrimSuffix(point, "k"), 64); err == nil && strings.HasSuffix(point, "k") {
+			point = strconv.FormatFloat(1000*n, 'f', -1, 64)
+		}
+		if err := fs.Set(sw.Property, point); err != nil {
+			return err
+		}
+		point = fs.Lookup(sw.Property).Value.String()
+		if slices.Contains(sw.Points[:i], point) {
+			return fmt.Errorf("%s: %s is given twice", sw.Property, point)
 		}
 		if _, err := newWorkload(at.Workload); err != nil {
-			return nil, fmt.Errorf("%s=%s: %w", property, point, err)
+			return fmt.Errorf("%s=%s: %w", sw.Property, point, err)
 		}
+		sw.Points[i] = point
 		sw.cfgs = append(sw.cfgs, at)
 	}
-	return sw, nil
+	return nil
 }
 
-// expand returns the values that an item of the list stands for, as the flag of the
-// property takes them.
-func (sw *Sweep) expand(item string) (points []string, err error) {
-	low, high, ranged := strings.Cut(item, "..")
-	low, spin := strings.CutPrefix(low, "spin ")
-	from, err := sw.number(low)
-	if err != nil {
-		return nil, err
+// number is the place of a point on an axis: its number, or its time in nanoseconds.
+func (sw *Sweep) number(point string) float64 {
+	point = strings.TrimPrefix(point, "spin ")
+	if d, err := time.ParseDuration(point); err == nil && sw.Property == "work" {
+		return float64(d)
 	}
-	values := []float64{from}
-	if ranged {
-		to, err := sw.number(high)
-		if err != nil {
-			return nil, err
-		}
-		even := len(sw.Points) == 0 && (sw.Property == "rate" || sw.Property == "work")
-		switch {
-		case from >= to:
-			return nil, fmt.Errorf("%s: the range %s does not ascend", sw.Property, item)
-		case even:
-			for i := 1.0; i < sweepSteps; i++ {
-				values = append(values, from+(to-from)*i/(sweepSteps-1))
-			}
-		default:
-			if from == 0 && sw.Property == "work" {
-				return nil, fmt.Errorf("work: the range %s doubles, because it does not begin the list, and cannot from 0", item)
-			}
-			for v := max(2*from, 1); v < to; v *= 2 {
-				values = append(values, v)
-			}
-			values = append(values, to)
-		}
-	}
-	for _, v := range values {
-		text := strconv.FormatFloat(math.Round(1000*v)/1000, 'f', -1, 64)
-		if sw.Property == "work" {
-			text = time.Duration(v).String()
-		}
-		if spin {
-			text = "spin " + text
-		}
-		points = append(points, text)
-	}
-	return points, nil
-}
-
-// number reads a value of the property, a time in nanoseconds.
-func (sw *Sweep) number(text string) (float64, error) {
-	if sw.Property == "work" {
-		if d, err := time.ParseDuration(text); err == nil {
-			return float64(d), nil
-		}
-		return 0, fmt.Errorf("work: %q is no time such as 1ms", text)
-	}
-	digits, thousands := strings.CutSuffix(text, "k")
-	v, err := strconv.ParseFloat(digits, 64)
-	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-		return 0, fmt.Errorf("%s: %q is no number", sw.Property, text)
-	}
-	if thousands {
-		v *= 1000
-	}
-	return v, nil
+	least, _, _ := strings.Cut(point, "..") // of a range of sizes
+	v, _ := strconv.ParseFloat(least, 64)
+	return v
 }
 
 // at is the workload of a point.
@@ -177,7 +113,7 @@ func (sw *Sweep) at(point string) cluster.Workload {
 // label is a point as a person reads it.
 func (sw *Sweep) label(point string) string {
 	if n, err := strconv.ParseInt(point, 10, 64); err == nil {
-		return count(n)
+		return text.Count(n)
 	}
 	return point
 }

@@ -17,40 +17,20 @@ import (
 )
 
 func TestParseSweep(t *testing.T) {
-	for text, want := range map[string]string{
-		"c=1,2,4..128":        "1 2 4 8 16 32 64 128",
-		"c=8":                 "8",
-		"c= 8, 4":             "8 4",
-		"buckets=1..1024":     "1 2 4 8 16 32 64 128 256 512 1024",
-		"buckets=1..1000":     "1 2 4 8 16 32 64 128 256 512 1000",
-		"batch=1..256":        "1 2 4 8 16 32 64 128 256",
-		"depth=3..20":         "3 6 12 20",
-		"queue=0..5":          "0 1 2 4 5",
-		"workers=1,8":         "1 8",
-		"keys=1k,10k..30k":    "1000 10000 20000 30000",
-		"value=16..100":       "16 32 64 100",
-		"rate=5k..60k":        "5000 16000 27000 38000 49000 60000",
-		"rate=1..2":           "1 1.2 1.4 1.6 1.8 2",
-		"rate=2.5k,5k..20k":   "2500 5000 10000 20000",
-		"work=0..5ms":         "0s 1ms 2ms 3ms 4ms 5ms",
-		"work=0,100us..1ms":   "0s 100µs 200µs 400µs 800µs 1ms",
-		"work=spin 0..100us":  "spin 0s spin 20µs spin 40µs spin 60µs spin 80µs spin 100µs",
-		"work=1ms,spin 1ms":   "1ms spin 1ms",
-		"rate=100,200,50..60": "100 200 50 60",
+	for list, want := range map[string]string{
+		"c=8": "8", "c= 8, 4": "8 4", "keys=1k,30k": "1000 30000", "rate=2.5k,5k": "2500 5000", "workers=1,8": "1 8",
+		"value=16,16..1024": "16 16..1024", "work=0s,100us,1ms,spin 1ms": "0s 100µs 1ms spin 1ms",
 	} {
-		sw, err := parseSweep(text, cluster.Default())
+		sw, err := parseSweep(list, cluster.Default())
 		if err != nil {
-			t.Errorf("%s: %v", text, err)
+			t.Errorf("%s: %v", list, err)
 			continue
 		}
-		if got := strings.Join(sw.Points, " "); got != want {
-			t.Errorf("%s is %s, want %s", text, got, want)
-		}
-		if len(sw.cfgs) != len(sw.Points) {
-			t.Errorf("%s: %d configurations of %d points", text, len(sw.cfgs), len(sw.Points))
+		if got := strings.Join(sw.Points, " "); got != want || len(sw.cfgs) != len(sw.Points) {
+			t.Errorf("%s is %s with %d configurations, want %s", list, got, len(sw.cfgs), want)
 		}
 	}
-	sw, err := parseSweep("work=0,spin 1ms", cluster.Default())
+	sw, err := parseSweep("work=0s,spin 1ms", cluster.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,23 +43,19 @@ func TestParseSweep(t *testing.T) {
 
 func TestSweepUsage(t *testing.T) {
 	for args, want := range map[string]string{
-		"-sweep c":                       `-sweep: c: "" is no number`,
-		"-sweep nodes=1,2":               `"nodes=1,2" is not PROPERTY=VALUES with one of the properties c, rate,`,
-		"-sweep c=1,,2":                  `c: "" is no number`,
-		"-sweep c=1..x":                  `c: "x" is no number`,
-		"-sweep c=0..4":                  "workload.connections: 0 is not in 1..100000",
-		"-sweep c=1..1e300":              "workload.connections: 131072 is not in 1..100000",
-		"-sweep c=1..Inf":                `c: "Inf" is no number`,
-		"-sweep c=4..4":                  "c: the range 4..4 does not ascend",
-		"-sweep c=1,2,1":                 "c: 1 is given twice",
-		"-sweep c=1.5":                   "workload.connections: 1.5 is not in",
-		"-sweep c=1,2 -c 3":              "c is swept, and a flag gives it one value",
-		"-sweep c=1,2 -connections 3":    "c is swept, and a flag gives it one value",
-		"-sweep work=0,1ms -work 1ms":    "work is swept, and a flag gives it one value",
-		"-sweep work=1":                  `work: "1" is no time such as 1ms`,
-		"-sweep work=1ms,0..5ms":         "work: the range 0..5ms doubles",
-		"-sweep batch=1..1024 -value 99": "-sweep: batch=1024: workload.batch: 1024 operations",
-		"-sweep c=1,2 -rounds 0":         "-rounds: 0 is not in 1..1000",
+		"-sweep c":                      `workload.connections: "" is not in`,
+		"-sweep nodes=1,2":              `"nodes" is not PROPERTY=VALUES with one of the properties c, rate,`,
+		"-sweep c=1,,2":                 `workload.connections: "" is not in`,
+		"-sweep c=0,4":                  "workload.connections: 0 is not in 1..100000",
+		"-sweep c=1,2,1":                "c: 1 is given twice",
+		"-sweep keys=1000,1k":           "keys: 1000 is given twice",
+		"-sweep c=1.5":                  "workload.connections: 1.5 is not in",
+		"-sweep c=1,2 -c 3":             "c is swept, and a flag gives it one value",
+		"-sweep c=1,2 -connections 3":   "c is swept, and a flag gives it one value",
+		"-sweep work=0s,1ms -work 1ms":  "work is swept, and a flag gives it one value",
+		"-sweep work=1":                 "server.work: 1 is not in",
+		"-sweep batch=1,1024 -value 99": "-sweep: batch=1024: workload.batch: 1024 operations",
+		"-sweep c=1,2 -rounds 0":        "-rounds: 0 is not in 1..1000",
 	} {
 		code, stdout, stderr := bench(t, append([]string{"compare"}, strings.Fields(args)...)...)
 		if code != exitUsage || stdout != "" || !strings.Contains(stderr, want) {
@@ -91,10 +67,10 @@ func TestSweepUsage(t *testing.T) {
 // What is not asked for is short, and what is asked for is not changed.
 func TestSweepDefaults(t *testing.T) {
 	for args, want := range map[string]string{
-		"-sweep c=1,2":                            "3 rounds of 500ms",
-		"-sweep c=1,2 -rounds 5 -duration 100ms":  "5 rounds of 100ms",
-		"-sweep c=1,2 -ops 10":                    "3 rounds of 0s",
-		"-sweep rate=1k..2k -rounds 6 -value 100": "6 rounds of 500ms",
+		"-sweep c=1,2":                           "3 rounds of 500ms",
+		"-sweep c=1,2 -rounds 5 -duration 100ms": "5 rounds of 100ms",
+		"-sweep c=1,2 -ops 10":                   "3 rounds of 0s",
+		"-sweep rate=1k,2k -rounds 6 -value 100": "6 rounds of 500ms",
 	} {
 		o, err := parseCommand(t, "compare", strings.Fields(args)...)
 		if err != nil {
@@ -117,7 +93,7 @@ func TestCompareSweep(t *testing.T) {
 	emptyFolder(t)
 	m := mistake(t, "")
 	path := filepath.Join(t.TempDir(), "out.json")
-	code, stdout, stderr := bench(t, "compare", "-stages", "testdata/mistaken", "-sweep", "work=0,20ms", "-rounds", "2",
+	code, stdout, stderr := bench(t, "compare", "-stages", "testdata/mistaken", "-sweep", "work=0s,20ms", "-rounds", "2",
 		"-duration", "100ms", "-keys", "5", "-o", path)
 	if code != exitOK {
 		t.Fatalf("exit code %d, stderr %q", code, stderr)
@@ -151,7 +127,7 @@ func TestCompareSweep(t *testing.T) {
 	if free, held := s.Summary[0].OpsPerSecond.Median, s.Summary[1].OpsPerSecond.Median; held > 51 || free < 2*held {
 		t.Errorf("%v operations a second without work, %v with 20 ms of it", free, held)
 	}
-	for _, want := range []string{"mistaken: the highest median, ", "median [range] of 2 rounds", "\nwork=0s  mistaken █", "\nwork=20ms mistaken", "Swept: work, "} {
+	for _, want := range []string{"mistaken: the highest median, ", "median [range] of 2 rounds", "\n0s mistaken ", "\n20ms mistaken ", "Swept: work, "} {
 		if got := strings.Join(strings.Fields(stdout), " "); !strings.Contains(got, strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("there is no %q in\n%s", want, stdout)
 		}
@@ -178,7 +154,7 @@ func TestSweepInterrupted(t *testing.T) {
 	cancel()
 	select {
 	case o := <-done:
-		if o.code != exitInterrupted || o.stderr != "bench: interrupted\n" || !strings.HasPrefix(o.stdout, "INTERRUPTED\nmistaken: the highest median, ") || !strings.Contains(o.stdout, "-\n") {
+		if o.code != exitInterrupted || o.stderr != "bench: interrupted\n" || !strings.HasPrefix(o.stdout, "INTERRUPTED\nmistaken: the highest median, ") {
 			t.Errorf("exit code %d, stderr %q, stdout\n%s", o.code, o.stderr, o.stdout)
 		}
 		if s := readSaved(t, path); s.Verdict != "interrupted" || len(s.Runs) != 1 {
@@ -203,7 +179,7 @@ func testSweep(t *testing.T, text string, ops func(stage, point, round int) int6
 	rep.Env = Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, Shared: true}
 	for round := 1; round <= 3; round++ {
 		for i, point := range sw.Points {
-			for j, stage := range rep.stages {
+			for j, stage := range rep.Stages {
 				if n := ops(j, i, round); n > 0 {
 					rep.addAt(point, stage, round, testRound(n))
 				}
@@ -225,18 +201,13 @@ func TestSweepText(t *testing.T) {
 	const want = `one: the highest median, 3 000 operations a second, at keys=10 000.
 another: the highest median, 4 000 operations a second, at keys=1 000.
 
-keys                 one           another
-100     1 000 [-1..+1 %]  2 000 [-1..+1 %]
-1 000   2 000 [-1..+1 %]  4 000 [-1..+1 %]
-10 000  3 000 [-1..+1 %]                 -
-Operations a second: median [range] of 3 rounds, a 75 % interval, the bounds as
-the difference from it.
-
-keys=100    one     ████████████▌ 1 000
-            another █████████████████████████ 2 000
-keys=1 000  one     █████████████████████████ 2 000
-            another ██████████████████████████████████████████████████ 4 000
-keys=10 000 one     █████████████████████████████████████▌ 3 000
+keys      stage  ops/s                     p50     p99  not served                    ratio
+100         one  1 000    [990..1 010]  8.00ms  8.00ms
+100     another  2 000  [1 980..2 020]  4.00ms  4.00ms              2.00 times [2.00..2.00]
+1 000       one  2 000  [1 980..2 020]  4.00ms  4.00ms
+1 000   another  4 000  [3 960..4 040]  2.00ms  2.00ms              2.00 times [2.00..2.00]
+10 000      one  3 000  [2 970..3 030]  2.67ms  2.67ms
+Operations a second: median [range] of 3 rounds, a 75 % interval.
 
 one: no errors, no misses, nothing unfinished, nobody starved.
 another: no errors, no misses, nothing unfinished, nobody starved. Warning: 1 of
@@ -250,13 +221,13 @@ and client. CPU is a request's.
 	if got != want {
 		t.Errorf("the report is\n%s\nwant\n%s", got, want)
 	}
-	checkWidth(t, got, columns)
+	checkWidth(t, got, tableColumns)
 }
 
 // At given rates the table says what was due, what was done, and where the client was
 // measured; that is no verdict on the whole.
 func TestSweepOfRates(t *testing.T) {
-	rep := testSweep(t, "rate=1k,2k..8k", func(stage, point, round int) int64 {
+	rep := testSweep(t, "rate=1k,2k,4k,8k", func(stage, point, round int) int64 {
 		return min([]int64{1000, 2000, 4000, 8000}[point], int64(3*(stage+1)*1000)) // 1 and 2 keep up with up to 3000, 6000
 	})
 	late := testRound(7500)
@@ -269,28 +240,15 @@ func TestSweepOfRates(t *testing.T) {
 	for _, want := range []string{
 		"one: keeps up with 2 000 requests a second, and is saturated at 4 000.\n",
 		"another: keeps up with 4 000 requests a second, and is saturated at 8 000.\n",
-		"due/s one p99 another p99\n",
-		"1 000 1 000 [+0..+0 %] 8.00ms 1 000 [+0..+0 %] 8.00ms\n",
-		"4 000 < 3 000 [+0..+0 %] 2.67ms 4 000 [+0..+0 %] 2.00ms\n",
-		"8 000 < 3 000 [+0..+0 %] 2.67ms !< 6 000 [+0..+25 %] 1.33ms\n",
-		"<: less than 95 % of what was due; the servers are saturated, or the client. !: the client was measured, not the servers; the first time, another at rate=8 000: the client was late",
-		"rate=8 000 one █████",
+		"\n1 000 one 1 000 [1 000..1 000] 8.00ms 8.00ms\n",
+		"\n4 000 one 3 000 [3 000..3 000] 2.67ms 2.67ms saturated\n",
+		"\n8 000 another 6 000 [6 000..7 500] 1.33ms 1.33ms INVALID",
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(got), " "), strings.TrimSpace(want)) {
 			t.Errorf("there is no %q in\n%s", want, got)
 		}
 	}
 	checkWidth(t, got, 100)
-	many := testSweep(t, "rate=1k,2k", func(_, _, _ int) int64 { return 1000 })
-	many.stages = append(many.stages, strings.Repeat("another", 9))
-	if text := many.sweepTables(); strings.Count(text, "due/s") != len(many.stages) {
-		t.Errorf("too wide for one table, and not a table a stage:\n%s", text)
-	}
-	for line := range strings.Lines(rep.figure()) { // what was done and what was due
-		if strings.Contains(line, "rate=8 000") && (strings.Count(line, "█") != 19 || strings.Count(line, ".") != 31) {
-			t.Errorf("of 8000 due, 3000 done is drawn as %q", line)
-		}
-	}
 	for want, ops := range map[string]int64{"one: saturated from the first rate on, 1 000 requests": 900, "one: keeps up with every rate, 2 000 requests": 2000} {
 		rep := testSweep(t, "rate=1k,2k", func(_, point, _ int) int64 { return min(int64(1000*(point+1)), ops) })
 		if got := rep.String(); !strings.HasPrefix(got, want) {

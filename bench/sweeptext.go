@@ -3,26 +3,24 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"math"
+	"lockstep/common/client"
+	"lockstep/common/text"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
-// sweepText is the report of a sweep: what came out, the table, the figure, and what
-// went wrong.
+// sweepText is the report of a sweep: what came out, the table, and what went wrong.
 func (rep *Report) sweepText() string {
 	var b strings.Builder
-	for _, stage := range rep.stages {
-		b.WriteString(wrap(rep.sweepSentence(stage), columns))
+	for _, stage := range rep.Stages {
+		b.WriteString(text.Wrap(rep.sweepSentence(stage), columns))
 	}
-	b.WriteString("\n" + rep.sweepTables())
-	b.WriteString(wrap("Operations a second: "+rep.Summary[0].OpsPerSecond.rule()+rep.sweepLegend(), columns))
-	b.WriteString("\n" + rep.figure() + "\n")
-	for _, stage := range rep.stages {
-		b.WriteString(wrap(rep.sweepTroubles(stage), columns))
+	b.WriteString("\n" + text.Table(rep.sweepTable()))
+	b.WriteString(text.Wrap("Operations a second: "+rep.Summary[0].OpsPerSecond.rule()+".", columns) + "\n")
+	for _, stage := range rep.Stages {
+		b.WriteString(text.Wrap(rep.sweepTroubles(stage), columns))
 	}
-	return b.String() + "\n" + wrap(rep.swept()+rep.conditions(), columns)
+	return b.String() + "\n" + text.Wrap(rep.swept()+rep.conditions(), columns)
 }
 
 // swept introduces the conditions, which hold but for what was swept.
@@ -75,7 +73,7 @@ func (rep *Report) sweepSentence(stage string) string {
 	case best == nil:
 		return stage + ": not measured."
 	case property != "rate":
-		return fmt.Sprintf("%s: the highest median, %s operations a second, at %s=%s.", stage, three(best.OpsPerSecond.Median), property, label(best.Point))
+		return fmt.Sprintf("%s: the highest median, %s operations a second, at %s=%s.", stage, text.Sig3(best.OpsPerSecond.Median), property, label(best.Point))
 	case last == nil:
 		return fmt.Sprintf("%s: saturated from the first rate on, %s requests a second.", stage, label(full))
 	case full == "":
@@ -84,78 +82,35 @@ func (rep *Report) sweepSentence(stage string) string {
 	return fmt.Sprintf("%s: keeps up with %s requests a second, and is saturated at %s.", stage, label(last.Point), label(full))
 }
 
-// sweepTables are one table for all stages, or, where that would be too wide, one each.
-func (rep *Report) sweepTables() string {
-	all := grid(rep.sweepTable(rep.stages))
-	first, _, _ := strings.Cut(all, "\n")
-	if utf8.RuneCountInString(first) <= tableColumns {
-		return all
-	}
-	var tables []string
-	for _, stage := range rep.stages {
-		tables = append(tables, grid(rep.sweepTable([]string{stage})))
-	}
-	return strings.Join(tables, "\n")
-}
-
-// sweepTable has a row for each point, and a column for each of these stages: with given
-// rates two, of what was done and how long it took.
-func (rep *Report) sweepTable(stages []string) [][]string {
-	open := rep.Sweep.Property == "rate"
-	rows := [][]string{{rep.Sweep.Property}}
-	if open {
-		rows[0][0] = "due/s"
-	}
-	for _, stage := range stages {
-		rows[0] = append(rows[0], stage)
-		if open {
-			rows[0] = append(rows[0], "p99")
+// sweepTable has a row for each point and stage.
+func (rep *Report) sweepTable() [][]string {
+	rows := [][]string{{rep.Sweep.Property, "stage", "ops/s", "", "p50", "p99", "not served", "ratio"}}
+	for _, s := range rep.Summary {
+		ratio := ""
+		if s.Ratio != nil {
+			ratio = s.Ratio.String()
 		}
-	}
-	for _, point := range rep.Sweep.Points {
-		row := []string{rep.Sweep.label(point)}
-		if open {
-			row[0] = three(rep.due(point))
-		}
-		for _, stage := range stages {
-			cells := []string{"-", "-"}
-			if s := rep.point(stage, point); s != nil {
-				cells = []string{strings.TrimLeft(rep.mark(s)+" ", " ") + three(s.OpsPerSecond.Median) + s.OpsPerSecond.spread(), span(s.Latency.P99)}
-			}
-			row = append(row, cells[0])
-			if open {
-				row = append(row, cells[1])
-			}
-		}
-		rows = append(rows, row)
+		rows = append(rows, []string{rep.Sweep.label(s.Point), s.Stage, text.Sig3(s.OpsPerSecond.Median), bounds(s.OpsPerSecond),
+			rep.atLeast(s, 0.5, s.Latency.P50), rep.atLeast(s, 0.99, s.Latency.P99), rep.notServed(&s), ratio})
 	}
 	return rows
 }
 
-// spread is how far the interval reaches from the median, in percent of it.
-func (iv interval) spread() string {
-	if iv.Rounds < 2 || iv.Median == 0 {
-		return ""
+// notServed says in a few words that the figures of a point are not those of all that
+// was asked for: invalid, starved, refused or saturated; "" if they are.
+func (rep *Report) notServed(s *Summary) string {
+	refused := s.Errors[client.ErrBusy.Error()]
+	switch {
+	case rep.invalid(s) != "":
+		return "INVALID"
+	case s.Starved > 0:
+		return fmt.Sprintf("%d of %d starved", s.Starved, s.Connections)
+	case refused > 0:
+		return text.Sig3(100*float64(refused)/float64(s.Requests+refused)) + " % refused"
+	case rep.saturated(s):
+		return "saturated"
 	}
-	percent := func(bound float64) int { return int(math.Round(100 * (bound/iv.Median - 1))) }
-	return fmt.Sprintf(" [%+d..%+d %%]", percent(iv.Low), percent(iv.High))
-}
-
-// The marks of a point.
-const (
-	markSaturated = "<"
-	markInvalid   = "!"
-)
-
-// mark says what is to be known of a point in one sign each.
-func (rep *Report) mark(s *Summary) (marks string) {
-	if rep.invalid(s) != "" {
-		marks += markInvalid
-	}
-	if rep.saturated(s) {
-		marks += markSaturated
-	}
-	return marks
+	return ""
 }
 
 // invalid is why the first round of a point that measured the client did; "" if none.
@@ -166,59 +121,6 @@ func (rep *Report) invalid(s *Summary) string {
 		}
 	}
 	return ""
-}
-
-// sweepLegend explains the table.
-func (rep *Report) sweepLegend() string {
-	text := "."
-	if rep.Summary[0].OpsPerSecond.Rounds > 1 {
-		text = ", the bounds as the difference from it."
-	}
-	if rep.Sweep.Property == "rate" {
-		text += " p99: of the response times, from when a request was due."
-	}
-	if slices.ContainsFunc(rep.Summary, func(s Summary) bool { return rep.saturated(&s) }) {
-		text += fmt.Sprintf(" %s: less than %.0f %% of what was due; the servers are saturated, or the client.", markSaturated, 100*saturated)
-	}
-	for _, s := range rep.Summary {
-		if why := rep.invalid(&s); why != "" {
-			return text + fmt.Sprintf(" %s: the client was measured, not the servers; the first time, %s at %s=%s: %s.",
-				markInvalid, s.Stage, rep.Sweep.Property, rep.Sweep.label(s.Point), why)
-		}
-	}
-	return text
-}
-
-// figure draws the operations a second as bars, and up to what was due as dots.
-func (rep *Report) figure() string {
-	most, points, stages := 0.0, 0, 0
-	for _, s := range rep.Summary {
-		most = max(most, s.OpsPerSecond.Median, rep.due(s.Point))
-	}
-	for _, point := range rep.Sweep.Points {
-		points = max(points, len(rep.figureLabel(point)))
-	}
-	for _, stage := range rep.stages {
-		stages = max(stages, len(stage))
-	}
-	stages = min(stages, 24)
-	width := columns - points - stages - len("   1 230 000")
-	var b strings.Builder
-	for _, point := range rep.Sweep.Points {
-		label := rep.figureLabel(point)
-		for _, stage := range rep.stages {
-			s := rep.point(stage, point)
-			if s == nil {
-				continue
-			}
-			done := strings.TrimRight(bar(s.OpsPerSecond.Median/max(most, 1), width), " ")
-			due := int(math.Round(rep.due(point)/max(most, 1)*float64(width))) - utf8.RuneCountInString(done)
-			fmt.Fprintf(&b, "%-*s %-*.*s %s%s %s\n", points, label, stages, stages, stage,
-				done, strings.Repeat(".", max(due, 0)), three(s.OpsPerSecond.Median))
-			label = ""
-		}
-	}
-	return b.String()
 }
 
 func (rep *Report) figureLabel(point string) string {

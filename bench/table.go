@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 const (
@@ -24,7 +24,7 @@ func (rep *Report) String() string {
 	if rep.Verdict != "ok" {
 		verdict, _, _ := strings.Cut(rep.Verdict, "\n")
 		kind, reason, _ := strings.Cut(verdict, ": ")
-		b.WriteString(wrap(strings.TrimRight(strings.ToUpper(kind)+": "+reason, ": "), columns))
+		b.WriteString(text.Wrap(strings.TrimRight(strings.ToUpper(kind)+": "+reason, ": "), columns))
 	}
 	if len(rep.Summary) == 0 {
 		return b.String() + "No round was measured.\n"
@@ -32,18 +32,18 @@ func (rep *Report) String() string {
 	if rep.Sweep != nil {
 		return b.String() + rep.sweepText()
 	}
-	b.WriteString(wrap(rep.sentence(), columns) + "\n")
-	b.WriteString(grid(rep.throughput()))
+	b.WriteString(text.Wrap(rep.sentence(), columns) + "\n")
+	b.WriteString(text.Table(rep.throughput()))
 	b.WriteString(rep.Summary[0].OpsPerSecond.rule() + "\n\n")
-	b.WriteString(grid(rep.latency()) + "\n")
+	b.WriteString(text.Table(rep.latency()) + "\n")
 	b.WriteString(rep.times("service time", func(s Summary) *Latency { return s.Service }))
 	b.WriteString(rep.times("client late by", func(s Summary) *Latency { return s.Slip }))
 	b.WriteString(rep.times("time to connect", func(s Summary) *Latency { return s.Connect }))
 	b.WriteString(rep.where())
 	for _, line := range rep.notes() {
-		b.WriteString(wrap(line, columns))
+		b.WriteString(text.Wrap(line, columns))
 	}
-	return b.String() + "\n" + wrap(rep.conditions(), columns)
+	return b.String() + "\n" + text.Wrap(rep.conditions(), columns)
 }
 
 // notes say what went wrong, or that nothing did, and what else is to be known.
@@ -58,7 +58,7 @@ func (rep *Report) notes() (lines []string) {
 	}
 	for _, s := range rep.Summary {
 		if due := rep.dueRate(s); s.Achieved < 0.99*due {
-			lines = append(lines, fmt.Sprintf("%s answered %s requests a second of the %s due.", s.Stage, three(s.Achieved), three(due)))
+			lines = append(lines, fmt.Sprintf("%s answered %s requests a second of the %s due.", s.Stage, text.Sig3(s.Achieved), text.Sig3(due)))
 		}
 		if len(s.Outliers) > 0 {
 			lines = append(lines, fmt.Sprintf("%s: far from its other rounds, and counted all the same: round %s. Something else went on, perhaps.",
@@ -81,9 +81,6 @@ func (rep *Report) dueRate(s Summary) float64 {
 
 // sentence says what came out.
 func (rep *Report) sentence() string {
-	if rep.note != "" {
-		return rep.note
-	}
 	var compared []string
 	of, to, few := "", "", ""
 	for _, s := range rep.Summary {
@@ -103,7 +100,7 @@ func (rep *Report) sentence() string {
 	if compared == nil {
 		s := rep.Summary[0]
 		return fmt.Sprintf("%s: %s operations a second, %s at p99.",
-			s.Stage, three(s.OpsPerSecond.Median), rep.atLeast(s, 0.99, s.Latency.P99))
+			s.Stage, text.Sig3(s.OpsPerSecond.Median), rep.atLeast(s, 0.99, s.Latency.P99))
 	}
 	figure := "Operations a second"
 	if of == "p99" {
@@ -118,31 +115,29 @@ func (rep *Report) sentence() string {
 // String is the ratio in words.
 func (r *Ratio) String() string {
 	switch {
-	case r.words != "":
-		return r.words
 	case r.Rounds == 0:
 		return "not comparable" // no round in which both did anything
 	case r.Median == 0:
 		return "nothing answered"
 	case r.Floor:
-		return "itself " + strings.TrimSpace(three(r.Median)+" times "+bounds(r.interval))
+		return "itself " + strings.TrimSpace(text.Sig3(r.Median)+" times "+bounds(r.interval))
 	case r.NoDifference && r.verdict():
 		return "no difference shown"
 	}
-	return strings.TrimSpace(three(r.Median) + " times " + bounds(r.interval))
+	return strings.TrimSpace(text.Sig3(r.Median) + " times " + bounds(r.interval))
 }
 
 func bounds(iv interval) string {
 	if iv.Rounds < 2 {
 		return ""
 	}
-	return "[" + three(iv.Low) + ".." + three(iv.High) + "]"
+	return "[" + text.Sig3(iv.Low) + ".." + text.Sig3(iv.High) + "]"
 }
 
 func (rep *Report) throughput() [][]string {
 	rows := [][]string{{"throughput", "ops/s", "", ""}}
 	for _, s := range rep.Summary {
-		row := []string{s.Stage, three(s.OpsPerSecond.Median), bounds(s.OpsPerSecond)}
+		row := []string{s.Stage, text.Sig3(s.OpsPerSecond.Median), bounds(s.OpsPerSecond)}
 		if s.Ratio != nil {
 			rows[0][3] = "ratio"
 			if s.Ratio.Of == "p99" {
@@ -152,29 +147,6 @@ func (rep *Report) throughput() [][]string {
 		}
 		rows = append(rows, row)
 	}
-	return rep.bars(rows)
-}
-
-// bars adds a column of bars to the rows of the throughputs, as far as the terminal
-// has room for them.
-func (rep *Report) bars(rows [][]string) [][]string {
-	const most, least = 20, 5
-	first, _, _ := strings.Cut(grid(rows), "\n")
-	width := min(columns-utf8.RuneCountInString(first)-2, most)
-	greatest := 0.0
-	for _, s := range rep.Summary {
-		greatest = max(greatest, s.OpsPerSecond.Median)
-	}
-	if len(rep.Summary) < 2 || width < least || greatest == 0 {
-		return rows
-	}
-	for i, s := range rep.Summary {
-		for len(rows[i+1]) < len(rows[0]) {
-			rows[i+1] = append(rows[i+1], "")
-		}
-		rows[i+1] = append(rows[i+1], bar(s.OpsPerSecond.Median/greatest, width))
-	}
-	rows[0] = append(rows[0], "")
 	return rows
 }
 
@@ -183,13 +155,13 @@ func (rep *Report) times(name string, of func(Summary) *Latency) string {
 	rows := [][]string{{name, "p50", "p99", "p99.9", "max"}}
 	for _, s := range rep.Summary {
 		if l := of(s); l != nil {
-			rows = append(rows, []string{s.Stage, rep.span(l.P50), rep.span(l.P99), rep.span(l.P999), rep.span(l.Max)})
+			rows = append(rows, []string{s.Stage, rep.duration(l.P50), rep.duration(l.P99), rep.duration(l.P999), rep.duration(l.Max)})
 		}
 	}
 	if len(rows) == 1 {
 		return ""
 	}
-	return grid(rows) + "\n"
+	return text.Table(rows) + "\n"
 }
 
 // where is a table of where the mean request's time goes; "" if no server said.
@@ -199,15 +171,15 @@ func (rep *Report) where() string {
 		if s.Where != nil {
 			row := []string{s.Stage}
 			for _, part := range s.Where.parts() {
-				row = append(row, span(*part))
+				row = append(row, text.Duration(*part))
 			}
-			rows = append(rows, append(row, three(100*s.Held)+" %"))
+			rows = append(rows, append(row, text.Sig3(100*s.Held)+" %"))
 		}
 	}
 	if len(rows) == 1 {
 		return ""
 	}
-	return grid(rows) + "\n"
+	return text.Table(rows) + "\n"
 }
 
 // atLeast writes a quantile of the response times. Where requests were never answered
@@ -217,9 +189,9 @@ func (rep *Report) atLeast(s Summary, q float64, d time.Duration) string {
 	case s.Requests == 0:
 		return "-"
 	case s.unknown(q):
-		return ">" + span(d)
+		return ">" + text.Duration(d)
 	}
-	return rep.span(d)
+	return rep.duration(d)
 }
 
 // unknown reports whether so many requests were never answered that a quantile of the
@@ -228,12 +200,12 @@ func (s Summary) unknown(q float64) bool {
 	return float64(s.Unfinished) > (1-q)*float64(s.Requests+s.Unfinished)
 }
 
-// span writes a response time, unless the clock is too coarse to tell it.
-func (rep *Report) span(d time.Duration) string {
+// duration writes a response time, unless the clock is too coarse to tell it.
+func (rep *Report) duration(d time.Duration) string {
 	if step := rep.Env.ClockStep; d < step {
-		return "<" + span(step)
+		return "<" + text.Duration(step)
 	}
-	return span(d)
+	return text.Duration(d)
 }
 
 func (rep *Report) latency() [][]string {
@@ -251,7 +223,7 @@ func cpu(ns float64) string {
 	if ns == 0 {
 		return "not known"
 	}
-	return span(time.Duration(ns))
+	return text.Duration(time.Duration(ns))
 }
 
 // troubles counts what went wrong in the rounds of a stage; "" if nothing did.
@@ -259,7 +231,7 @@ func (s Summary) troubles() string {
 	var parts []string
 	add := func(n int64, what string) {
 		if n > 0 {
-			parts = append(parts, count(n)+" "+what)
+			parts = append(parts, text.Count(n)+" "+what)
 		}
 	}
 	add(s.Wrong, "wrong answers")
@@ -303,7 +275,7 @@ func (rep *Report) conditions() string {
 	w, env := rep.Config.Workload, rep.Env
 	loop := "as fast as answers come"
 	if w.Rate > 0 {
-		loop = three(w.Rate) + " requests a second due, " + w.Arrival
+		loop = text.Sig3(w.Rate) + " requests a second due, " + w.Arrival
 	}
 	if rep.Sweep != nil && rep.Sweep.Property == "rate" {
 		loop = "requests due at these rates, " + w.Arrival
@@ -329,20 +301,17 @@ func (rep *Report) conditions() string {
 	if env.CPUs != env.Cores {
 		machine += fmt.Sprintf("; the client uses %d at once", env.CPUs)
 	}
-	if env.Ceiling > 0 {
-		machine += fmt.Sprintf("; the client alone, without a network, does %s operations a second on one of them", three(env.Ceiling))
-	}
 	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %v bytes; seed %d%s. %s. CPU is a request's.",
-		w.Connections, kept, loop, w.Mix, batch, count(int64(w.Keys)), w.Dist, w.Value, w.Seed, rep.servers(), machine)
+		w.Connections, kept, loop, w.Mix, batch, text.Count(int64(w.Keys)), w.Dist, w.Value, w.Seed, rep.servers(), machine)
 }
 
 // servers says how servers that this program has started differ from the default.
 func (rep *Report) servers() (text string) {
-	if rep.nodes == 0 {
+	if rep.Nodes == 0 {
 		return "" // they ran already, and nobody said how
 	}
-	if rep.nodes > 1 {
-		text += fmt.Sprintf("; %d nodes", rep.nodes)
+	if rep.Nodes > 1 {
+		text += fmt.Sprintf("; %d nodes", rep.Nodes)
 	}
 	s, usual := rep.Config.Server, cluster.Default().Server
 	for _, p := range []struct {

@@ -110,15 +110,15 @@ func TestSentence(t *testing.T) {
 			"compared with stage2_coarselock: stage1_singlethread 0.750 times [0.750..0.750], mine 1.00 times [0.997..1.00]. " +
 				"No verdict: so few rounds (5) give a range, and six an interval."},
 		{"against itself", func(rep *Report) {
-			rep.stages = []string{"stage2_coarselock", "mine", "stage1_singlethread"}
-			rep.aa = true
+			rep.Stages = []string{"stage2_coarselock", "mine", "stage1_singlethread"}
+			rep.AA = true
 		},
 			"compared with stage2_coarselock: mine itself 1.00 times [0.997..1.00], stage1_singlethread 0.750 times [0.750..0.750]."},
 		{"within the noise", func(rep *Report) {
-			rep.stages = []string{"stage2_coarselock", "stage1_singlethread", "mine"}
-			rep.aa = true
+			rep.Stages = []string{"stage2_coarselock", "stage1_singlethread", "mine"}
+			rep.AA = true
 		}, "stage1_singlethread itself 0.750 times [0.750..0.750], no difference shown for mine."},
-		{"first one starved", func(rep *Report) { rep.stages = []string{"stage1_singlethread", "mine"} },
+		{"first one starved", func(rep *Report) { rep.Stages = []string{"stage1_singlethread", "mine"} },
 			"compared with stage1_singlethread (where 7 of 8 connections starved): mine 1.33 times"},
 	} {
 		rep := testReport(func(*cluster.Config) {})

@@ -88,10 +88,10 @@ func noWork(ctx context.Context, h *house, cfg cluster.Config, line *progress) (
 		if _, err := h.start(ctx, p, cfg, 1); err != nil {
 			return nil, 0, err
 		}
-		rep.stages = append(rep.stages, p.name)
+		rep.Stages = append(rep.Stages, p.name)
 	}
 	err = h.rounds(ctx, lastRounds, line, func(stage string, round int, r *result) error {
-		if stage == rep.stages[0] {
+		if stage == rep.Stages[0] {
 			held = max(held, r.held())
 		}
 		rep.add(stage, round, r)

@@ -15,6 +15,7 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 	"lockstep/common/node"
+	"lockstep/common/text"
 )
 
 // answered is a round of a second, with this many requests of this length.
@@ -116,9 +117,9 @@ func TestConclude(t *testing.T) {
 		{"crowd, other numbers", crowd(crowded(1000, 1006, 0), crowded(990, 1004, 17)), "Here the pool had fewer goroutines: with 1 000 connections stage 2 had 1 006, with 990 stage 3 1 004."},
 	} {
 		if !strings.HasSuffix(test.got, test.want) && !strings.Contains(test.got, test.want) {
-			t.Errorf("%s: it says\n%swant\n%s", test.name, wrap(test.got, columns), wrap(test.want, columns))
+			t.Errorf("%s: it says\n%swant\n%s", test.name, text.Wrap(test.got, columns), text.Wrap(test.want, columns))
 		}
-		checkWidth(t, wrap(test.got, columns), columns)
+		checkWidth(t, text.Wrap(test.got, columns), columns)
 	}
 
 	var out buffer

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 func TestValueText(t *testing.T) {
@@ -126,7 +127,7 @@ func TestValueRangeKeepsTheStamp(t *testing.T) {
 
 func BenchmarkVerify(b *testing.B) {
 	for _, n := range []int{30, 16 << 10} {
-		b.Run("size="+count(int64(n)), func(b *testing.B) {
+		b.Run("size="+text.Count(int64(n)), func(b *testing.B) {
 			size := cluster.Bytes(n)
 			value := appendValue(nil, "key-017", newStamp(3, 42), size)
 			var scratch []byte

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
@@ -237,7 +238,7 @@ func TestCompareAndSwap(t *testing.T) {
 
 func BenchmarkSource(b *testing.B) {
 	for _, batch := range []int{1, 64} {
-		b.Run("batch="+count(int64(batch)), func(b *testing.B) {
+		b.Run("batch="+text.Count(int64(batch)), func(b *testing.B) {
 			s := newTestWorkload(b, func(w *cluster.Workload) { w.Batch = batch }).source(0)
 			b.ReportAllocs()
 			for b.Loop() {

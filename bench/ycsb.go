@@ -7,53 +7,40 @@ import (
 	"lockstep/common/cluster"
 )
 
-// The core workloads of YCSB (Cooper et al., Benchmarking cloud serving systems with
-// YCSB, SoCC 2010) that a hash table can answer, as mixes of its operations.
-//
-// An update is a put. A read-modify-write of f is one compare-and-swap: the server
-// compares and writes in one atomic step, where YCSB's client reads, and then writes over
-// whatever has been written since. What it expects is the value that this process saw
-// last, so that there are as many requests as f has operations; where another process
-// has written since, it is counted as a mismatch.
-var ycsb = map[string]cluster.Mix{
-	"a": {Get: 50, Put: 50},
-	"b": {Get: 95, Put: 5},
-	"c": {Get: 100},
-	"f": {Get: 50, CAS: 50},
+// ycsb has the core workloads of YCSB (Cooper et al., Benchmarking cloud serving systems
+// with YCSB, SoCC 2010) that a hash table can answer; d reads what was inserted last, and
+// e scans ranges of keys. An update is a put; a read-modify-write is a compare-and-swap,
+// which the server executes as one atomic step where YCSB's client reads and then writes.
+var ycsb = map[string]struct {
+	mix  cluster.Mix
+	dist string
+}{
+	"a": {cluster.Mix{Get: 50, Put: 50}, "zipf:0.99"},
+	"b": {cluster.Mix{Get: 95, Put: 5}, "zipf:0.99"},
+	"c": {cluster.Mix{Get: 100}, "zipf:0.99"},
+	"f": {cluster.Mix{Get: 50, CAS: 50}, "zipf:0.99"},
 }
-
-// notYCSB are those that it cannot answer, and why.
-var notYCSB = map[string]string{
-	"d": "d inserts new records and reads the latest, and here the keys are given: all are stored before the load",
-	"e": "e scans ranges of keys, and a hash table keeps no order",
-}
-
-// ycsbDist is how YCSB chooses records in those workloads.
-const ycsbDist = "zipf:0.99"
 
 func (o *options) ycsbFlag(fs *flag.FlagSet) {
-	fs.StringVar(&o.ycsb, "workload", "", "the mix of YCSB's workload of this `letter`: a (get=50,put=50), b (get=95,put=5), c (get=100) or\n"+
-		"f (get=50,cas=50), over keys as in "+ycsbDist+" unless -dist says otherwise; not with -mix")
+	fs.StringVar(&o.letter, "workload", "", "the mix of YCSB's workload of this `letter`: a (get=50,put=50), b (get=95,put=5), c (get=100)\n"+
+		"or f (get=50,cas=50), over keys as in zipf:0.99 unless -dist says otherwise; not with -mix")
 }
 
-// useYCSB puts the workload of YCSB in the place of the file's mix and distribution, if
-// one is asked for.
+// useYCSB replaces the mix and the distribution by those of -workload, if it is given.
 func (o *options) useYCSB() error {
-	if o.ycsb == "" {
+	if o.letter == "" {
 		return nil
 	}
-	mix, ok := ycsb[o.ycsb]
-	switch why := notYCSB[o.ycsb]; {
-	case why != "":
-		return fmt.Errorf("-workload: %s; a, b, c and f are known", why)
+	w, ok := ycsb[o.letter]
+	switch {
 	case !ok:
-		return fmt.Errorf("-workload: %q is not a, b, c or f", o.ycsb)
+		return fmt.Errorf("-workload: %q is not a, b, c or f", o.letter)
 	case o.given["mix"]:
-		return fmt.Errorf("-workload %s is a mix, %v: give it or -mix, not both", o.ycsb, mix)
+		return fmt.Errorf("-workload %s is a mix, %v: give it or -mix, not both", o.letter, w.mix)
 	}
-	o.cfg.Workload.Mix = mix
+	o.cfg.Workload.Mix = w.mix
 	if !o.given["dist"] {
-		o.cfg.Workload.Dist = ycsbDist
+		o.cfg.Workload.Dist = w.dist
 	}
 	return nil
 }
