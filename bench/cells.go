@@ -34,24 +34,24 @@ func (r *tourRow) String() string {
 	return tourLine(r.name, throughputCell(r.churn), throughputCell(r.kept), responseCell(r.stall), overCell(r.over), throughputCell(r.work))
 }
 
-func (r *result) perSecond() float64 { return float64(r.requests) / max(r.dur, 1).Seconds() }
+func perSecond(r *Result) float64 { return float64(r.Requests) / max(r.Dur, 1).Seconds() }
 
-func (r *result) p99() time.Duration { return r.latency.Quantile(0.99) }
+func p99Of(r *Result) time.Duration { return r.ResponseTimes.Quantile(0.99) }
 
-func (r *result) busy() int64 { return r.errors[client.ErrBusy.Error()] }
+func busy(r *Result) int64 { return r.Errors[client.ErrBusy.Error()] }
 
 // refused is the share of the requests that was answered Busy, in percent.
-func (r *result) refused() float64 {
-	return 100 * float64(r.busy()) / float64(max(r.requests+r.busy(), 1))
+func refused(r *Result) float64 {
+	return 100 * float64(busy(r)) / float64(max(r.Requests+busy(r), 1))
 }
 
 // fails says how the stage cannot do what was asked for; "" if it can.
-func (r *result) fails() string {
-	failed := total(r.errors) - r.busy()
+func fails(r *Result) string {
+	failed := r.Failed() - busy(r)
 	switch {
-	case r.neverGreeted > 0:
-		return fmt.Sprintf("%d of %d starve", r.starved, r.connections)
-	case r.requests+r.busy() == 0:
+	case r.NeverGreeted > 0:
+		return fmt.Sprintf("%d of %d starve", r.Starved, r.Connections)
+	case r.Requests+busy(r) == 0:
 		return "failed"
 	case failed > 0:
 		return text.Count(failed) + " err"
@@ -59,17 +59,17 @@ func (r *result) fails() string {
 	return ""
 }
 
-func throughputCell(r *result) string { return cmp.Or(r.fails(), text.Sig3(r.perSecond())) }
+func throughputCell(r *Result) string { return cmp.Or(fails(r), text.Sig3(perSecond(r))) }
 
-func responseCell(r *result) string { return cmp.Or(r.fails(), text.Duration(r.p99())) }
+func responseCell(r *Result) string { return cmp.Or(fails(r), text.Duration(p99Of(r))) }
 
-func overCell(r *result) string {
-	cell := fmt.Sprintf("%s, %.0f %%", text.Duration(r.p99()), r.refused())
+func overCell(r *Result) string {
+	cell := fmt.Sprintf("%s, %.0f %%", text.Duration(p99Of(r)), refused(r))
 	switch {
-	case r.requests == 0:
+	case r.Requests == 0:
 		cell = "all refused"
-	case r.unfinished > 0:
+	case r.Unfinished > 0:
 		cell = ">" + cell // the slowest are not in it
 	}
-	return cmp.Or(r.fails(), cell)
+	return cmp.Or(fails(r), cell)
 }

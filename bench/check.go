@@ -6,48 +6,62 @@ import (
 	"lockstep/common/wire"
 )
 
-// check counts the answers to the source's last request in r, and remembers the values
-// that they tell of. Each value read is verified, and an answer that no correct server
-// gives is counted as wrong. The request itself is the caller's to count, and so are
-// operations without an answer: Unknown and NotRun.
-func (s *source) check(results []wire.Result, r *result) {
-	if len(results) != len(s.ops) {
-		r.foundWrong(fmt.Errorf("%d answers to %d operations", len(results), len(s.ops)))
-		return
-	}
-	for i, answer := range results {
-		if answer.Status != wire.Unknown && answer.Status != wire.NotRun {
-			s.checkOne(i, answer, r)
-		}
+// Answers are what the answers to one request came to.
+type Answers struct {
+	OK         int64 // operations that were answered rightly
+	Misses     int64 // of OK: a get or delete of a key that had no value
+	Mismatches int64 // of OK: a compare that failed, and what its request did not do for that
+	Wrong      int64 // answers that no correct server gives
+	FirstWrong error // of those
+}
+
+func (a *Answers) wrong(err error) {
+	if a.Wrong++; a.FirstWrong == nil {
+		a.FirstWrong = err
 	}
 }
 
-func (s *source) checkOne(i int, answer wire.Result, r *result) {
+// check verifies the answers to the source's last request, and remembers the values that
+// they tell of. Operations without an answer, Unknown and NotRun, are not counted.
+func (s *source) check(results []wire.Result) (a Answers) {
+	if len(results) != len(s.ops) {
+		a.wrong(fmt.Errorf("%d answers to %d operations", len(results), len(s.ops)))
+		return a
+	}
+	for i, answer := range results {
+		if answer.Status != wire.Unknown && answer.Status != wire.NotRun {
+			s.checkOne(i, answer, &a)
+		}
+	}
+	return a
+}
+
+func (s *source) checkOne(i int, answer wire.Result, a *Answers) {
 	op := &s.ops[i]
 	left := s.stamps[i]
 	switch kind, status := op.Kind, answer.Status; {
 	case kind == wire.Get && status == wire.Found:
 		var err error
 		if left, s.scratch, err = verify(s.scratch, op.Key, answer.Value, s.Value); err != nil {
-			r.foundWrong(err)
+			a.wrong(err)
 			return
 		}
 	case kind == wire.Get && status == wire.Missing,
 		kind == wire.Delete && status == wire.Missing:
-		r.misses++
+		a.Misses++
 	case kind == wire.CompareAndSwap && status == wire.Mismatch,
 		s.Mix.CAS > 0 && s.Batch > 1 && status == wire.Aborted:
-		r.ok++
-		r.mismatches++
+		a.OK++
+		a.Mismatches++
 		return // what the key holds is not known
 	case kind == wire.Put && (status == wire.Created || status == wire.Replaced),
 		kind == wire.Delete && status == wire.Deleted,
 		kind == wire.CompareAndSwap && status == wire.Swapped:
 	default:
-		r.foundWrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
+		a.wrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
 		return
 	}
-	r.ok++
+	a.OK++
 	if s.seen != nil {
 		s.seen[s.keys[i]].Store(uint64(left))
 	}

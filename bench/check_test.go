@@ -90,16 +90,15 @@ func TestCheck(t *testing.T) {
 		for i := range answers {
 			answers[i] = test.answer
 		}
-		var r result
-		s.check(answers, &r)
+		r := s.check(answers)
 		n := int64(test.batch)
 		want := map[string][4]int64{"": {}, "ok": {n, 0, 0, 0}, "miss": {n, n, 0, 0}, "mismatch": {n, 0, n, 0}, "wrong": {0, 0, 0, n}}
-		if got := [4]int64{r.ok, r.misses, r.mismatches, r.wrong}; got != want[test.want] {
+		if got := [4]int64{r.OK, r.Misses, r.Mismatches, r.Wrong}; got != want[test.want] {
 			t.Errorf("%v, batch %d, answered %v: ok, misses, mismatches, wrong = %v, want %q",
 				test.mix, test.batch, test.answer.Status, got, test.want)
 		}
-		if (r.wrong > 0) != (r.firstWrong != nil) {
-			t.Errorf("%v answered %v: %d wrong, and the error is %v", test.mix, test.answer.Status, r.wrong, r.firstWrong)
+		if (r.Wrong > 0) != (r.FirstWrong != nil) {
+			t.Errorf("%v answered %v: %d wrong, and the error is %v", test.mix, test.answer.Status, r.Wrong, r.FirstWrong)
 		}
 	}
 }
@@ -107,9 +106,8 @@ func TestCheck(t *testing.T) {
 func TestCheckCountsAnswers(t *testing.T) {
 	s := newTestWorkload(t, func(w *cluster.Workload) { w.Batch = 2 }).source(0)
 	s.next()
-	var r result
-	s.check(make([]wire.Result, 1), &r)
-	if r.wrong != 1 || !strings.Contains(r.firstWrong.Error(), "1 answers to 2 operations") {
-		t.Errorf("one answer to two operations: %d wrong, %v", r.wrong, r.firstWrong)
+	r := s.check(make([]wire.Result, 1))
+	if r.Wrong != 1 || !strings.Contains(r.FirstWrong.Error(), "1 answers to 2 operations") {
+		t.Errorf("one answer to two operations: %d wrong, %v", r.Wrong, r.FirstWrong)
 	}
 }

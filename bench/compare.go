@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
+	"lockstep/common/cluster"
+	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -57,9 +60,9 @@ func compare(ctx context.Context, o *options) error {
 	if err != nil {
 		return usageErrorf("%w", err)
 	}
-	yards, err := o.yardsticks(work)
+	yards, err := ParseYardsticks(o.against, o.cfg, o.nodes, work)
 	if err != nil {
-		return err
+		return usageErrorf("-against: %w", err)
 	}
 	if sw != nil && yards != nil {
 		return usageErrorf("-sweep: it measures stages alone, and -against names %s", yards[0].name)
@@ -96,7 +99,7 @@ func compare(ctx context.Context, o *options) error {
 // contest is compare, from source to report. Afterwards nothing is left of the stages
 // and the yardsticks.
 func (o *options) contest(ctx context.Context, dirs []string, yards []*yardstick, rep *Report, line *progress) (err error) {
-	h, err := newHouse(ctx, dirs, line.say)
+	h, err := newHouse(ctx, dirs, line.Say)
 	if err != nil {
 		return err
 	}
@@ -105,29 +108,55 @@ func (o *options) contest(ctx context.Context, dirs []string, yards []*yardstick
 			err = e
 		}
 	}()
-	h.once = o.once
 	for _, p := range h.programs {
 		rep.Stages = append(rep.Stages, p.name)
 	}
 	if rep.Sweep != nil {
-		return h.sweep(ctx, rep.Sweep, o.nodes, o.rounds, line, func(stage, point string, round int, r *result) error {
+		return Sweeps(ctx, h, rep.Sweep, o.plan(), line, func(stage, point string, round int, r *Result) error {
 			rep.addAt(point, stage, round, r)
 			return o.save(rep)
 		})
 	}
 	for _, p := range h.programs {
-		line.say("starting " + p.name)
+		line.Say("starting " + p.name)
 		if _, err := h.start(ctx, p, o.cfg, o.nodes); err != nil {
 			return err
 		}
 	}
-	if err := h.addYardsticks(ctx, yards, o.cfg, rep, line); err != nil {
+	if err := addYardsticks(ctx, h, yards, o.cfg, rep, line); err != nil {
 		return err
 	}
-	return h.rounds(ctx, o.rounds, line, func(stage string, round int, r *result) error {
+	return Rounds(ctx, h, o.plan(), line, func(stage string, round int, r *Result) error {
 		rep.add(stage, round, r)
 		return o.save(rep)
 	})
+}
+
+// addYardsticks starts the yardsticks, and notes in the report what they are. Those
+// that are not installed are left out.
+func addYardsticks(ctx context.Context, h *house, all []*yardstick, cfg cluster.Config, rep *Report, line *progress) error {
+	for _, y := range all {
+		if slices.Contains(rep.Stages, y.name) {
+			return usageErrorf("-against: a stage is called %s, too", y.name)
+		}
+		line.Say("starting " + y.name)
+		version, err := y.Start(ctx, h, cfg)
+		switch {
+		case errors.Is(err, exec.ErrNotFound):
+			version = fmt.Sprintf("%s; %s=HOST:PORT reaches one that runs", notFound, y.name)
+		case err != nil:
+			return err
+		default:
+			rep.Stages = append(rep.Stages, y.name)
+		}
+		if version != "" {
+			rep.Env.Yardsticks[y.name] = version
+		}
+	}
+	if len(h.running) == 0 {
+		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.absent(), ", "))
+	}
+	return nil
 }
 
 func (o *options) checkRounds() error {
@@ -136,3 +165,5 @@ func (o *options) checkRounds() error {
 	}
 	return nil
 }
+
+func (o *options) plan() Plan { return Plan{Rounds: o.rounds, Nodes: o.nodes, Once: o.once} }

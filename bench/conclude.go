@@ -1,16 +1,14 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"lockstep/common/text"
 	"strings"
-	"time"
 )
 
 // conclude says in plain words what the tour has measured: a sentence a step, each
 // for what came out and not for what should have.
-func conclude(ctx context.Context, o *options, rows []*tourRow, gain *Ratio, held float64) error {
+func conclude(rows []*tourRow, gain *Ratio, held float64) string {
 	one, two, pool, buckets := rows[0], rows[1], rows[2], rows[3]
 	sentences := []string{
 		oneToTwo(one, two),
@@ -23,28 +21,20 @@ func conclude(ctx context.Context, o *options, rows []*tourRow, gain *Ratio, hel
 	for _, s := range sentences {
 		b.WriteString("\n" + text.Wrap(s, columns))
 	}
-	b.WriteString("\nNext: read the four stages in order (NOTES.md is the guide), or\n" +
-		"go run ./bench compare -stages 3,4 -work 1ms\n")
-	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-	defer cancel()
-	if _, err := statsOf(ctx, o.cfg); err == nil {
-		b.WriteString("Your servers are up: go run ./bench run\n")
-	}
-	_, err := fmt.Fprint(o.stdout, b.String())
-	return err
+	return b.String()
 }
 
 func oneToTwo(one, two *tourRow) string {
 	s := "1 to 2, a goroutine for each connection: "
-	if one.kept.starved > 0 {
-		s += fmt.Sprintf("stage 1 serves one client at a time, so %d of %d starve when connections are kept", one.kept.starved, one.kept.connections)
+	if one.kept.Starved > 0 {
+		s += fmt.Sprintf("stage 1 serves one client at a time, so %d of %d starve when connections are kept", one.kept.Starved, one.kept.Connections)
 	} else {
 		s += "no client of stage 1 starved here"
 	}
-	if fails := one.stall.fails() + two.stall.fails(); fails != "" {
+	if fails(one.stall)+fails(two.stall) != "" {
 		return s + ". Beside a client that stops, not every request was answered, which shows nothing."
 	}
-	a, b := one.stall.p99(), two.stall.p99()
+	a, b := p99Of(one.stall), p99Of(two.stall)
 	if a > 2*b {
 		return s + fmt.Sprintf("; and one that stops makes all others wait, %s at p99. In stage 2 the others do not wait for it: %s.", text.Duration(a), text.Duration(b))
 	}
@@ -53,35 +43,35 @@ func oneToTwo(one, two *tourRow) string {
 
 func twoToThree(two, pool *tourRow) string {
 	s := "2 to 3, a pool with a bounded queue: overloaded, "
-	if fails := two.over.fails() + pool.over.fails(); fails != "" {
+	if fails(two.over)+fails(pool.over) != "" {
 		return s + "not all clients were served (the table says how), which shows nothing."
 	}
 	s += "stage 2 takes in all that comes, and needs " + needs(two.over) + ". "
-	switch refused := pool.over.refused(); {
-	case pool.over.requests == 0:
+	switch share := refused(pool.over); {
+	case pool.over.Requests == 0:
 		return s + "Stage 3 refused everything: here the pool shows no gain."
-	case refused > 1 && pool.over.p99() < two.over.p99():
+	case share > 1 && p99Of(pool.over) < p99Of(two.over):
 		return s + fmt.Sprintf("Stage 3 says no at once to %.0f %%, and needs %s for the others. A pool is not for speed: it is for saying no in time.",
-			refused, needs(pool.over))
+			share, needs(pool.over))
 	default:
-		return s + fmt.Sprintf("Stage 3 refused %.0f %%, and needs %s: here the pool shows no gain.", refused, needs(pool.over))
+		return s + fmt.Sprintf("Stage 3 refused %.0f %%, and needs %s: here the pool shows no gain.", share, needs(pool.over))
 	}
 }
 
 // needs is how long the answers of an overloaded stage took.
-func needs(r *result) string {
-	if r.unfinished > 0 {
-		return fmt.Sprintf("more than %s at p99 (%s requests were left at the end)", text.Duration(r.p99()), text.Count(r.unfinished))
+func needs(r *Result) string {
+	if r.Unfinished > 0 {
+		return fmt.Sprintf("more than %s at p99 (%s requests were left at the end)", text.Duration(p99Of(r)), text.Count(r.Unfinished))
 	}
-	return text.Duration(r.p99()) + " at p99"
+	return text.Duration(p99Of(r)) + " at p99"
 }
 
 func threeToFour(pool, buckets *tourRow) string {
 	s := "3 to 4, a lock for each bucket: with 1 ms of work under the lock, "
-	if fails := pool.work.fails() + buckets.work.fails(); fails != "" {
+	if fails(pool.work)+fails(buckets.work) != "" {
 		return s + "not every request was answered, which shows nothing."
 	}
-	a, b := pool.work.perSecond(), buckets.work.perSecond()
+	a, b := perSecond(pool.work), perSecond(buckets.work)
 	s += fmt.Sprintf("stage 3 does %s requests/s and stage 4 %s", text.Sig3(a), text.Sig3(b))
 	if b > 1.5*a {
 		return s + fmt.Sprintf(", %s times as many: only requests for one bucket still wait for each other.", text.Sig3(b/a))

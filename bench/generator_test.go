@@ -51,7 +51,7 @@ func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change fu
 	for ops := range work.preload {
 		k.do(ops)
 	}
-	l := &load{target: target{cfg: cluster.Config{Workload: work.Workload}}, grace: defaultGrace, patience: patience, clock: bubbleClock(0)}
+	l := &load{cfg: cluster.Config{Workload: work.Workload}, grace: defaultGrace, patience: patience, clock: bubbleClock(0)}
 	for i := range work.Connections {
 		c := &connection{load: l, greeted: make(chan struct{}), client: k, sources: []*source{work.source(i)}}
 		close(c.greeted)
@@ -79,9 +79,9 @@ func stalls(stall, service time.Duration) func(context.Context) error {
 }
 
 // wantQuantile checks a quantile of what was measured.
-func wantQuantile(t *testing.T, what string, r *result, q float64, want time.Duration) {
+func wantQuantile(t *testing.T, what string, r *Result, q float64, want time.Duration) {
 	t.Helper()
-	if got := r.latency.Quantile(q); got < want || got > want+want/128 {
+	if got := r.ResponseTimes.Quantile(q); got < want || got > want+want/128 {
 		t.Errorf("%s: quantile %v is %v, want %v", what, q, got, want)
 	}
 }
@@ -107,8 +107,8 @@ func TestOpenLoopSeesStalls(t *testing.T) {
 				})
 				due := dueTimes(l.cfg.Workload, length)
 				r := l.run(t.Context(), length, 0)
-				if r.requests != int64(len(due)) || r.unfinished != 0 || r.wrong != 0 || r.misses != 0 {
-					t.Errorf("%s: %d answered, %d unfinished, %d wrong (%v), want %d answered", what, r.requests, r.unfinished, r.wrong, r.firstWrong, len(due))
+				if r.Requests != int64(len(due)) || r.Unfinished != 0 || r.Wrong != 0 || r.Misses != 0 {
+					t.Errorf("%s: %d answered, %d unfinished, %d wrong (%v), want %d answered", what, r.Requests, r.Unfinished, r.Wrong, r.FirstWrong, len(due))
 				}
 				for i, at := range due { // becomes how long its answer took
 					due[i] = max(stall-at%time.Second, 0)
@@ -122,7 +122,7 @@ func TestOpenLoopSeesStalls(t *testing.T) {
 					wantQuantile(t, what, r, 0.95, 50*time.Millisecond)
 					wantQuantile(t, what, r, 0.99, 90*time.Millisecond)
 				}
-				if late := r.slip.Max(); late != 0 {
+				if late := r.Slips.Max(); late != 0 {
 					t.Errorf("%s: the client says that it was late by %v, and the server was", what, late)
 				}
 			})
@@ -136,8 +136,8 @@ func TestClosedLoopMissesStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newKnownLoad(t, stalls(100*time.Millisecond, time.Millisecond), func(w *cluster.Workload) { w.Connections = 1 })
 		r := l.run(t.Context(), 10*time.Second-time.Microsecond, 0) // when nothing else happens
-		if r.requests != 9000 {                                     // in each second one for 101 ms, and 899 for 1 ms
-			t.Errorf("%d requests, want 9000", r.requests)
+		if r.Requests != 9000 {                                     // in each second one for 101 ms, and 899 for 1 ms
+			t.Errorf("%d requests, want 9000", r.Requests)
 		}
 		wantQuantile(t, "closed loop", r, 0.99, time.Millisecond)
 		wantQuantile(t, "closed loop", r, 0.9988, time.Millisecond)
@@ -181,11 +181,11 @@ func TestKnownServiceTimes(t *testing.T) {
 			for q, ms := range want {
 				wantQuantile(t, name, r, q, ms*time.Millisecond)
 			}
-			if mean := r.latency.Mean(); mean < 1840*time.Microsecond || mean > 1860*time.Microsecond {
+			if mean := r.ResponseTimes.Mean(); mean < 1840*time.Microsecond || mean > 1860*time.Microsecond {
 				t.Errorf("%s: the mean is %v, want 1.85ms", name, mean)
 			}
-			if connections := float64(len(l.conns)); l.cfg.Workload.Rate == 0 && (r.inFlight() < 0.99*connections || r.inFlight() > connections) {
-				t.Errorf("%s: by Little's law %v are in flight, want %v", name, r.inFlight(), connections)
+			if connections := float64(len(l.conns)); l.cfg.Workload.Rate == 0 && (inFlight(r) < 0.99*connections || inFlight(r) > connections) {
+				t.Errorf("%s: by Little's law %v are in flight, want %v", name, inFlight(r), connections)
 			}
 		})
 	}
@@ -199,8 +199,8 @@ func TestOverloadIsHonest(t *testing.T) {
 			func(w *cluster.Workload) { w.Connections, w.Rate = 1, 1000 })
 		l.grace = 505 * time.Millisecond
 		r := l.run(t.Context(), time.Second, 0)
-		if r.requests != 150 || r.unfinished != 850 {
-			t.Errorf("%d answered, %d unfinished, want 150 and 850 of the 1000 that were due", r.requests, r.unfinished)
+		if r.Requests != 150 || r.Unfinished != 850 {
+			t.Errorf("%d answered, %d unfinished, want 150 and 850 of the 1000 that were due", r.Requests, r.Unfinished)
 		}
 		if done := newRun(r).OpsPerSecond; done < 99 || done > 101 {
 			t.Errorf("%v operations a second, want the 100 that the server can do", done)
@@ -208,7 +208,7 @@ func TestOverloadIsHonest(t *testing.T) {
 		// Request i was due at i ms, and answered at 10 (i + 1).
 		wantQuantile(t, "overload", r, 0.5, (9*74+10)*time.Millisecond)
 		wantQuantile(t, "overload", r, 1, (9*149+10)*time.Millisecond)
-		if why := r.invalid(2); why != "" {
+		if why := invalid(r, 2); why != "" {
 			t.Errorf("the client is said to be what was measured: %s", why)
 		}
 	})
@@ -236,8 +236,8 @@ func TestNothingBurstsAfterWarmUp(t *testing.T) {
 					mu.Unlock()
 					return wait(ctx, stall)
 				}, func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival = 4, 1000, arrival })
-				if r := l.run(t.Context(), time.Second, 0); r.requests+r.unfinished != int64(len(dueTimes(l.cfg.Workload, time.Second))) {
-					t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.requests, r.unfinished)
+				if r := l.run(t.Context(), time.Second, 0); r.Requests+r.Unfinished != int64(len(dueTimes(l.cfg.Workload, time.Second))) {
+					t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)
 				}
 				warm, sent, start = false, nil, time.Now()
 				r := l.run(t.Context(), 2*time.Second, 0)
@@ -256,8 +256,8 @@ func TestNothingBurstsAfterWarmUp(t *testing.T) {
 				if first > 1130 || arrival == "constant" && first != 1000 {
 					t.Errorf("%s: %d requests in the first second, at 1000 a second", what, first)
 				}
-				if r.latency.Max() != 0 || r.slip.Max() != 0 {
-					t.Errorf("%s: a response of %v, and a slip of %v, of a server that answers at once", what, r.latency.Max(), r.slip.Max())
+				if r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
+					t.Errorf("%s: a response of %v, and a slip of %v, of a server that answers at once", what, r.ResponseTimes.Max(), r.Slips.Max())
 				}
 			})
 		}
@@ -282,9 +282,9 @@ func TestStallsForReal(t *testing.T) {
 	began = time.Now()
 	r := l.run(t.Context(), length, 0)
 	for q, want := range map[float64]time.Duration{0.95: 50 * time.Millisecond, 0.99: 90 * time.Millisecond} {
-		if got := r.latency.Quantile(q); got < want-want/20 {
+		if got := r.ResponseTimes.Quantile(q); got < want-want/20 {
 			t.Errorf("open loop: quantile %v is %v, want %v within 5 %%", q, got, want)
-		} else if free := r.latency.Quantile(0.85); got > want+want/20 && free > time.Millisecond {
+		} else if free := r.ResponseTimes.Quantile(0.85); got > want+want/20 && free > time.Millisecond {
 			t.Logf("open loop: quantile %v is %v; the machine is busy: beside the stalls a response takes %v", q, got, free)
 		} else if got > want+want/20 {
 			t.Errorf("open loop: quantile %v is %v, want %v within 5 %%", q, got, want)
@@ -292,7 +292,7 @@ func TestStallsForReal(t *testing.T) {
 	}
 	l.cfg.Workload.Rate = 0
 	r = l.run(t.Context(), length, 0)
-	if got := r.latency.Quantile(0.99); got > stall/2 {
+	if got := r.ResponseTimes.Quantile(0.99); got > stall/2 {
 		t.Errorf("closed loop: p99 is %v, and should miss the stalls", got)
 	}
 }

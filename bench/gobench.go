@@ -74,13 +74,13 @@ func (rep *Report) gobenchLine(b *bytes.Buffer, run Run) {
 	}{{"p50-ns", run.Latency.P50}, {"p99-ns", run.Latency.P99}, {"p99.9-ns", run.Latency.P999}} {
 		figure(float64(q.d), q.unit)
 	}
-	if run.ServerCPU > 0 {
-		figure(run.ServerCPU, "server-cpu-ns/req")
+	if run.ServerCPUPerRequest > 0 {
+		figure(run.ServerCPUPerRequest, "server-cpu-ns/req")
 	}
-	if run.ClientCPU > 0 {
-		figure(run.ClientCPU, "client-cpu-ns/req")
+	if run.ClientCPUPerRequest > 0 {
+		figure(run.ClientCPUPerRequest, "client-cpu-ns/req")
 	}
-	fmt.Fprintf(b, " %d failed\n", total(run.Errors))
+	fmt.Fprintf(b, " %d failed\n", run.Failed())
 }
 
 // part makes text fit to stand in a benchmark's name, whose parts end at a slash.

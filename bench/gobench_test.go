@@ -69,7 +69,7 @@ func TestGobenchHostile(t *testing.T) {
 	rep := newReport(cluster.Default(), []string{"a/b c\n=\x1b[2J", "idle"}, true)
 	rep.Env.CPUModel = "x\nBenchmarkForged 1 1 ns/op"
 	rep.add(rep.Stages[0], 1, testRound(100))
-	rep.add("idle", 1, &result{dur: time.Second})
+	rep.add("idle", 1, &Result{Dur: time.Second})
 	data, err := rep.gobench()
 	if err != nil {
 		t.Fatal(err)

@@ -13,8 +13,98 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/lincheck"
 	"lockstep/common/stagetest/faults"
+	"lockstep/common/text"
 	"lockstep/common/wire"
 )
+
+// What a check asks for. Few clients on few keys, over and over with new ones, find
+// more than many clients on many keys, or on one: the search stays small, and what
+// overlaps does so on the same keys.
+const (
+	checkGroups  = 4  // histories in the making at once
+	checkKeys    = 4  // of a group, all on one node
+	checkCalls   = 40 // of each client of a group
+	checkUnknown = 3  // outcomes, after which a group is retired: each doubles the search
+	checkStay    = 16 // calls at most on one connection
+	checkWork    = 10 * time.Microsecond
+	checkTime    = 10 * time.Second // for one history, to be decided
+	faultTime    = 250 * time.Millisecond
+)
+
+// A CheckPlan says how servers are checked.
+type CheckPlan struct {
+	Seed   uint64
+	Length time.Duration
+	Faults bool // cut and delay connections meanwhile
+	Shared bool // the servers ran before, and are not empty
+}
+
+// Found is what a check came to.
+type Found struct {
+	Verdict                   lincheck.Verdict
+	Counterexample            *lincheck.Counterexample // nil: none
+	Calls, Histories, Unknown int64
+}
+
+// String says it in a line, and below it shows the counterexample, if there is one.
+func (f *Found) String() string {
+	s := fmt.Sprintf("%v; %s calls in %s histories, %s unknown outcomes\n",
+		f.Verdict, text.Count(f.Calls), text.Count(f.Histories), text.Count(f.Unknown))
+	if f.Counterexample != nil {
+		s += "\n" + f.Counterexample.String() + "\n"
+	}
+	return s
+}
+
+// Undecided returns why the check says nothing; nil if it does.
+func (f *Found) Undecided() error {
+	switch {
+	case f.Verdict == lincheck.Violated:
+		return nil
+	case f.Verdict != lincheck.Linearizable:
+		return fmt.Errorf("a history was not decided in %v", checkTime)
+	case f.Calls < 2*f.Unknown || f.Calls == 0:
+		// What is unknown may have happened or not: of that, everything is linearizable.
+		return fmt.Errorf("%w to %s of %s calls: too many to say anything", ErrNoAnswer,
+			text.Count(f.Unknown), text.Count(f.Calls))
+	}
+	return nil
+}
+
+// Check puts requests to the servers of a cluster until the plan's time is over, or an
+// answer is wrong, and judges every answer. An error says why there is no verdict.
+func Check(ctx context.Context, cfg cluster.Config, plan CheckPlan) (*Found, error) {
+	c := &checker{cfg: cfg, seed: plan.Seed}
+	if plan.Shared {
+		c.prefix = fmt.Sprintf("check-%08x-", rand.Uint32())
+	}
+	if plan.Faults {
+		stop, err := c.breakNetwork()
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+	}
+	over, cancel := context.WithTimeout(ctx, plan.Length)
+	defer cancel()
+	var groups sync.WaitGroup // each ends with over, or at the first violation
+	for i := range checkGroups {
+		groups.Go(func() { c.histories(ctx, over, cancel, i) })
+	}
+	groups.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if c.err != nil {
+		return nil, fmt.Errorf("no verdict, for a call was not answered as it must be: %w", c.err)
+	}
+	found := &Found{Verdict: lincheck.Linearizable, Counterexample: c.counterexample,
+		Calls: c.calls.Load(), Histories: c.checked.Load(), Unknown: c.unknown.Load()}
+	if c.failed {
+		found.Verdict = c.verdict
+	}
+	return found, nil
+}
 
 // A checker puts requests to the servers of a cluster, and judges the answers.
 type checker struct {

@@ -17,7 +17,6 @@ type house struct {
 	programs []program
 	running  []*servers // in the order in which they were started
 
-	once     bool                          // see workload
 	addrs    func(n int) ([]string, error) // finds free ones
 	patience time.Duration                 // how long servers may take to serve, and to stop after drain_timeout
 }
@@ -39,7 +38,7 @@ func newHouse(ctx context.Context, sources []string, say func(string)) (*house, 
 // serves. It runs until stop or close.
 func (h *house) start(ctx context.Context, p program, cfg cluster.Config, nodes int) (*servers, error) {
 	return h.place(2*nodes, func(addrs []string) (*servers, error) {
-		s := newServers(p.name, target{cfg: cfg}, addrs, h.patience)
+		s := newServers(p.name, cfg, addrs, h.patience)
 		return s, s.startStage(ctx, p.path, addrs)
 	})
 }

@@ -54,8 +54,8 @@ type exhibit struct {
 	Table          *dataTable // the same in figures; or nil
 }
 
-// page is the content of the file that -html names.
-func (rep *Report) page() ([]byte, error) {
+// Page is the content of the file that -html names.
+func Page(rep *Report) ([]byte, error) {
 	p := &page{Report: rep, Sentence: "No round was measured."}
 	if rep.Verdict != "ok" {
 		p.Alarm = rep.Verdict
@@ -108,16 +108,6 @@ func commandLine(args []string) string {
 		quoted = append(quoted, arg)
 	}
 	return strings.Join(quoted, " ")
-}
-
-// of returns the rounds that s sums up.
-func (rep *Report) of(s Summary) (runs []Run) {
-	for _, run := range rep.Runs {
-		if run.Stage == s.Stage && run.Point == s.Point {
-			runs = append(runs, run)
-		}
-	}
-	return runs
 }
 
 // plain writes a tick: a round number without more digits than it has.
@@ -221,11 +211,9 @@ func percentileFigure(rep *Report) (exhibit, bool) {
 	for i, s := range rep.Summary {
 		var all, service metrics.Histogram
 		for _, run := range rep.of(s) {
-			if run.Histogram != nil {
-				all.Merge(run.Histogram)
-			}
-			if run.ServiceHistogram != nil {
-				service.Merge(run.ServiceHistogram)
+			all.Merge(&run.ResponseTimes)
+			if run.ServiceTimes != nil {
+				service.Merge(run.ServiceTimes)
 			}
 		}
 		add(s.Stage, i%styles, false, &all)

@@ -36,7 +36,7 @@ type sweptPoint struct {
 }
 
 // sweptPoints are those of a stage that were measured, by value.
-func (rep *Report) sweptPoints(stage string) (points []sweptPoint) {
+func sweptPoints(rep *Report, stage string) (points []sweptPoint) {
 	for _, point := range rep.Sweep.Points {
 		if s := rep.point(stage, point); s != nil {
 			points = append(points, sweptPoint{rep.Sweep.number(point), s})
@@ -55,7 +55,7 @@ func sweptFigure(rep *Report) exhibit {
 	due := series{name: "due", style: faint, dashed: true}
 	for i, stage := range rep.Stages {
 		s := series{name: stage, style: i % styles}
-		for _, p := range rep.sweptPoints(stage) {
+		for _, p := range sweptPoints(rep, stage) {
 			ops := p.OpsPerSecond
 			s.points = append(s.points, [2]float64{p.value, ops.Median})
 			s.bars = append(s.bars, [2]float64{ops.Low, ops.High})
@@ -100,7 +100,7 @@ func achievedFigure(rep *Report) exhibit {
 	most := 0.0
 	for i, stage := range rep.Stages {
 		p50, p99 := series{style: i % styles, dashed: true}, series{name: stage, style: i % styles}
-		for _, p := range rep.sweptPoints(stage) {
+		for _, p := range sweptPoints(rep, stage) {
 			ops, l := p.OpsPerSecond.Median, p.Latency
 			if l.P50 <= 0 { // nothing was answered
 				continue

@@ -31,15 +31,15 @@ func fullReport(stages ...string) *Report {
 		for i, stage := range stages {
 			n := int64(400 * (i + 1))
 			r := testRound(n)
-			r.dur = 4*time.Second + time.Millisecond
+			r.Dur = 4*time.Second + time.Millisecond
 			for second := range 5 {
 				r.answered(int(n/4)>>(second/4*3), time.Duration(second)*time.Second) // the last one is not whole
 			}
 			for range n {
-				record(&r.service, time.Duration(i+1)*100*time.Microsecond)
+				record(&r.ServiceTimes, time.Duration(i+1)*100*time.Microsecond)
 			}
 			busy := metrics.Timing{Count: n / 2, Total: time.Duration(n) * 10 * time.Microsecond}
-			r.nodes = []metrics.Snapshot{{Requests: n / 2, QueueWait: busy, Turn: busy, Table: busy}, {Requests: n - n/2, Turn: busy}}
+			r.Nodes = []metrics.Snapshot{{Requests: n / 2, QueueWait: busy, Turn: busy, Table: busy}, {Requests: n - n/2, Turn: busy}}
 			rep.add(stage, round, r)
 		}
 	}
@@ -50,7 +50,7 @@ func fullReport(stages ...string) *Report {
 // without a figure that is none.
 func pageOf(t *testing.T, rep *Report) string {
 	t.Helper()
-	data, err := rep.page()
+	data, err := Page(rep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,8 +182,8 @@ func TestPageOfLittle(t *testing.T) {
 		t.Error("the page does not say why there are no rounds")
 	}
 	idle := newReport(cfg, []string{"a", "b"}, true)
-	idle.add("a", 1, &result{dur: time.Second, connections: 8, starved: 8})
-	idle.add("b", 1, &result{})
+	idle.add("a", 1, &Result{Counts: Counts{Connections: 8, Starved: 8}, Dur: time.Second})
+	idle.add("b", 1, &Result{})
 	page := pageOf(t, idle)
 	for _, none := range []string{"<h2>Response time", "<h2>Where", "<h2>Second", "<h2>Balance"} {
 		if strings.Contains(page, none) {
@@ -253,7 +253,7 @@ func TestPageOfSweep(t *testing.T) {
 // Where nothing was answered, there is no response time to draw.
 func TestPageOfSweepIdle(t *testing.T) {
 	rep := testSweep(t, "keys=10,100", func(stage, point, round int) int64 { return int64(100 * (1 - stage) * (1 - point)) })
-	rep.addAt("100", "one", 1, &result{dur: time.Second})
+	rep.addAt("100", "one", 1, &Result{Dur: time.Second})
 	pageOf(t, rep)
 	if n := strings.Count(string(achievedFigure(rep).SVG), `class="mark`); n != 3 {
 		t.Errorf("%d marks, want 3: of p50, of p99, and beside the name", n)

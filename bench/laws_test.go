@@ -10,28 +10,28 @@ import (
 
 // closedLoop returns a round of 1 s, in which each of the connections had n requests,
 // all of this length.
-func closedLoop(connections int, n int64, length time.Duration) *result {
-	r := &result{connections: connections, dur: time.Second}
+func closedLoop(connections int, n int64, length time.Duration) *Result {
+	r := &Result{Counts: Counts{Connections: connections}, Dur: time.Second}
 	for range int64(connections) * n {
-		r.latency.Record(length)
-		r.requests++
-		r.ok++
+		r.ResponseTimes.Record(length)
+		r.Requests++
+		r.OK++
 	}
 	return r
 }
 
 func TestLittlesLaw(t *testing.T) {
-	if got := closedLoop(8, 100, 10*time.Millisecond).inFlight(); got != 8 {
+	if got := inFlight(closedLoop(8, 100, 10*time.Millisecond)); got != 8 {
 		t.Errorf("8 connections that are always busy: %v in flight, want 8", got)
 	}
 	starved := closedLoop(1, 100, 10*time.Millisecond)
-	starved.connections, starved.starved = 8, 7
+	starved.Connections, starved.Starved = 8, 7
 	failing := closedLoop(8, 50, 10*time.Millisecond)
-	failing.failed = 4 * time.Second
+	failing.FailedTime = 4 * time.Second
 	away := closedLoop(8, 50, 10*time.Millisecond)
 	away.fail(client.ErrDown.Error(), client.ErrDown)
 	for name, test := range map[string]struct {
-		r     *result
+		r     *Result
 		depth int
 		want  string // what the complaint says; "" if there is none
 	}{
@@ -45,10 +45,10 @@ func TestLittlesLaw(t *testing.T) {
 		"two in flight each":       {closedLoop(8, 200, 10*time.Millisecond), 2, ""},
 		"one of two in flight":     {closedLoop(8, 100, 10*time.Millisecond), 2, "only 8.00, with 16.0"},
 		"the last ones are cut":    {closedLoop(8, 1, 600*time.Millisecond), 1, ""},
-		"nothing was done":         {&result{connections: 8, starved: 8, dur: time.Second}, 1, ""},
-		"not even a round was run": {&result{}, 1, ""},
+		"nothing was done":         {&Result{Counts: Counts{Connections: 8, Starved: 8}, Dur: time.Second}, 1, ""},
+		"not even a round was run": {&Result{}, 1, ""},
 	} {
-		got := test.r.breaksLittle(test.depth)
+		got := breaksLittle(test.r, test.depth)
 		if (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
@@ -65,26 +65,26 @@ func TestUtilizationLaw(t *testing.T) {
 		{time.Second, 1200 * time.Millisecond, true},
 		{2500 * time.Millisecond, 0, true},
 	} {
-		r := &result{dur: time.Second, serverCPU: test.server, clientCPU: test.client}
-		if got := r.breaksUtilization(2); (got != "") != test.want {
+		r := &Result{Dur: time.Second, ServerCPU: test.server, ClientCPU: test.client}
+		if got := breaksUtilization(r, 2); (got != "") != test.want {
 			t.Errorf("CPU %v and %v in 1 s on 2 cores: %q, want a complaint: %v", test.server, test.client, got, test.want)
 		}
 	}
 }
 
 func TestInvalid(t *testing.T) {
-	openLoop := func(slip, response time.Duration) *result {
+	openLoop := func(slip, response time.Duration) *Result {
 		r := closedLoop(8, 100, response)
-		record(&r.slip, slip)
+		record(&r.Slips, slip)
 		return r
 	}
-	busy := func(server, client time.Duration) *result {
-		return &result{dur: time.Second, serverCPU: server, clientCPU: client}
+	busy := func(server, client time.Duration) *Result {
+		return &Result{Dur: time.Second, ServerCPU: server, ClientCPU: client}
 	}
 	const ms = time.Millisecond
 	for _, test := range []struct {
 		name string
-		r    *result
+		r    *Result
 		want string
 	}{
 		{"closed loop", closedLoop(8, 100, ms), ""},
@@ -96,7 +96,7 @@ func TestInvalid(t *testing.T) {
 		{"the servers have cores of their own", busy(1900*ms, 1900*ms), ""},
 		{"the servers' CPU is not known", busy(0, 1900*ms), ""},
 	} {
-		got := test.r.invalid(2)
+		got := invalid(test.r, 2)
 		if (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}

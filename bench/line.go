@@ -48,8 +48,8 @@ func (r refusal) Error() string { return "the server says: " + string(r) }
 const lineBuffer = 16 << 10 // bytes
 
 // dialLine returns how to connect to an address in a dialect.
-func dialLine(d dialect) func(ctx context.Context, addr string) (asker, error) {
-	return func(ctx context.Context, addr string) (asker, error) {
+func dialLine(d dialect) func(ctx context.Context, addr string) (Asker, error) {
+	return func(ctx context.Context, addr string) (Asker, error) {
 		start := metrics.Now()
 		nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		if err != nil {

@@ -111,7 +111,7 @@ func TestAnswers(t *testing.T) {
 
 // scripted is a line to a server that answers the next request with the next text of
 // the script, whatever it is, and at its end hangs up.
-func scripted(t *testing.T, d dialect, script ...string) asker {
+func scripted(t *testing.T, d dialect, script ...string) Asker {
 	t.Helper()
 	addr, _ := serveHere(t, func(nc net.Conn) {
 		request := make([]byte, 1<<10)

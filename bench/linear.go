@@ -5,14 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"strings"
-	"sync"
 	"time"
 
 	"lockstep/common/cluster"
 	"lockstep/common/lincheck"
-	"lockstep/common/text"
 )
 
 func checkFlags(o *options, fs *flag.FlagSet) {
@@ -25,20 +22,6 @@ func checkFlags(o *options, fs *flag.FlagSet) {
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
 	o.cfg.ServerFlags(fs)
 }
-
-// What a check asks for. Few clients on few keys, over and over with new ones, find
-// more than many clients on many keys, or on one: the search stays small, and what
-// overlaps does so on the same keys.
-const (
-	checkGroups  = 4  // histories in the making at once
-	checkKeys    = 4  // of a group, all on one node
-	checkCalls   = 40 // of each client of a group
-	checkUnknown = 3  // outcomes, after which a group is retired: each doubles the search
-	checkStay    = 16 // calls at most on one connection
-	checkWork    = 10 * time.Microsecond
-	checkTime    = 10 * time.Second // for one history, to be decided
-	faultTime    = 250 * time.Millisecond
-)
 
 // check asks whether every answer that the servers gave is linearizable.
 func check(ctx context.Context, o *options) error {
@@ -67,7 +50,7 @@ func check(ctx context.Context, o *options) error {
 }
 
 func (o *options) checkStages(ctx context.Context, dirs []string, line *progress) (err error) {
-	h, err := newHouse(ctx, dirs, line.say)
+	h, err := newHouse(ctx, dirs, line.Say)
 	if err != nil {
 		return err
 	}
@@ -101,53 +84,20 @@ func (o *options) checkStages(ctx context.Context, dirs []string, line *progress
 
 // checkServers checks the servers of one cluster, and prints what it found.
 func (o *options) checkServers(ctx context.Context, line *progress, name string, cfg cluster.Config) error {
-	line.say("checking " + name)
-	line.expect(o.length)
-	c := &checker{cfg: cfg, seed: o.cfg.Workload.Seed}
-	if o.running {
-		c.prefix = fmt.Sprintf("check-%08x-", rand.Uint32())
+	line.Say("checking " + name)
+	line.Expect(o.length)
+	found, err := Check(ctx, cfg, CheckPlan{Seed: o.cfg.Workload.Seed, Length: o.length, Faults: o.faults, Shared: o.running})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	if o.faults {
-		stop, err := c.breakNetwork()
-		if err != nil {
-			return err
-		}
-		defer stop()
-	}
-	over, cancel := context.WithTimeout(ctx, o.length)
-	defer cancel()
-	var groups sync.WaitGroup // each ends with over, or at the first violation
-	for i := range checkGroups {
-		groups.Go(func() { c.histories(ctx, over, cancel, i) })
-	}
-	groups.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	verdict := lincheck.Linearizable
-	if c.failed {
-		verdict = c.verdict
-	}
-	if c.err != nil {
-		return fmt.Errorf("%s: no verdict, for a call was not answered as it must be: %w", name, c.err)
-	}
-	found := fmt.Sprintf("%s: %v; %s calls in %s histories, %s unknown outcomes\n",
-		name, verdict, text.Count(c.calls.Load()), text.Count(c.checked.Load()), text.Count(c.unknown.Load()))
-	if c.counterexample != nil {
-		found += "\n" + c.counterexample.String() + "\n"
-	}
-	if err := line.print(o.stdout, found); err != nil {
+	if err := line.Print(o.stdout, name+": "+found.String()); err != nil {
 		return err
 	}
-	switch {
-	case verdict == lincheck.Violated:
+	if found.Verdict == lincheck.Violated {
 		return codeError{exitWrongData, fmt.Errorf("%s gave answers that are not linearizable", name)}
-	case verdict != lincheck.Linearizable:
-		return fmt.Errorf("%s: a history was not decided in %v", name, checkTime)
-	case c.calls.Load() < 2*c.unknown.Load() || c.calls.Load() == 0:
-		// What is unknown may have happened or not: of that, everything is linearizable.
-		return fmt.Errorf("%s: %w to %s of %s calls: too many to say anything", name, errNoAnswer,
-			text.Count(c.unknown.Load()), text.Count(c.calls.Load()))
+	}
+	if err := found.Undecided(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }

@@ -7,17 +7,18 @@ import (
 	"sync"
 	"time"
 
-	"lockstep/common/client"
+	"lockstep/common/cluster"
 	"lockstep/common/wire"
 )
 
 // A load is a round in the making: the connections of a workload, each of which is
 // a client of its own.
 type load struct {
-	target
-	once  bool          // a request that is answered Busy is not tried again
-	grace time.Duration // how long the requests under way at the end may still take
-	clock clock
+	target Target
+	cfg    cluster.Config
+	once   bool          // a request that is answered Busy is not tried again
+	grace  time.Duration // how long the requests under way at the end may still take
+	clock  clock
 
 	patience time.Duration // with servers that answer nobody, where only the number of operations ends a load
 
@@ -35,15 +36,7 @@ type connection struct {
 	load    *load
 	sources []*source     // as many as it has requests in flight
 	greeted chan struct{} // closed when client is set
-	client  asker
-}
-
-// An asker is a client as a load needs it: client.Client says what its methods do.
-type asker interface {
-	Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error)
-	Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error)
-	Counts() client.Counts // of what was dialled and refused
-	Close() error
+	client  Asker
 }
 
 const (
@@ -55,15 +48,20 @@ const (
 	patience   = 20 * time.Second // for one request, the work that was asked for aside: a server that is stuck says so before
 )
 
-var errNoAnswer = errors.New("no answer")
+var (
+	// ErrNoAnswer: servers that are there did not answer in time.
+	ErrNoAnswer = errors.New("no answer")
+	// ErrWrong: an answer that no correct server gives.
+	ErrWrong = errors.New("wrong data")
+)
 
 // newLoad connects, with connections that are numbered from first. It returns when
 // all are greeted, or when for a while none has been: on a server that takes one
 // client at a time the others wait, and may starve. That nobody is greeted is an
 // error.
-func newLoad(ctx context.Context, to target, work *workload, first int) (*load, error) {
-	cfg := to.cfg
-	l := &load{target: to, once: work.once, round: work.round, first: uint64(first), grace: defaultGrace, patience: patience, clock: realClock()}
+func newLoad(ctx context.Context, to Target, work *workload, first int) (*load, error) {
+	cfg := to.Config()
+	l := &load{target: to, cfg: cfg, once: work.once, round: work.round, first: uint64(first), grace: defaultGrace, patience: patience, clock: realClock()}
 	dialing, quit := context.WithCancel(ctx)
 	l.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)
@@ -79,7 +77,7 @@ func newLoad(ctx context.Context, to target, work *workload, first int) (*load, 
 			continue
 		}
 		l.dials.Go(func() { // ends when greeted, or at close
-			cl, err := to.dial(dialing)
+			cl, err := to.Dial(dialing)
 			if err == nil {
 				c.client = cl
 				close(c.greeted)
@@ -119,11 +117,11 @@ func (l *load) wait(ctx context.Context, dialed <-chan error) error {
 
 // open returns the connection's client; or else, a new one for one request, which is
 // to be closed.
-func (c *connection) open(ctx context.Context) (asker, error) {
+func (c *connection) open(ctx context.Context) (Asker, error) {
 	if c.client != nil {
 		return c.client, nil
 	}
-	return c.load.open(ctx)
+	return c.load.target.Open(ctx)
 }
 
 // refusals counts the Busy answers to all connections that are kept.
@@ -152,17 +150,17 @@ func (l *load) close() {
 }
 
 // preload stores a value under every key.
-func preload(ctx context.Context, to target, work *workload) error {
+func preload(ctx context.Context, to Target, work *workload) error {
 	dialing, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	cl, err := to.dial(dialing)
+	cl, err := to.Dial(dialing)
 	if err != nil {
 		return fmt.Errorf("storing the keys: %w", err)
 	}
 	defer cl.Close()
 	for ops := range work.preload {
-		limit := patience + time.Duration(len(ops))*to.cfg.Server.Work.Time
-		doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", errNoAnswer, limit))
+		limit := patience + time.Duration(len(ops))*to.Config().Server.Work.Time
+		doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", ErrNoAnswer, limit))
 		results, err := cl.Do(doing, ops...)
 		if err != nil && doing.Err() != nil {
 			err = context.Cause(doing)
@@ -173,7 +171,7 @@ func preload(ctx context.Context, to target, work *workload) error {
 		}
 		for i, r := range results {
 			if r.Status != wire.Created && r.Status != wire.Replaced {
-				return codeError{exitWrongData, fmt.Errorf("storing the keys: %s: %q answered to a put", ops[i].Key, r.Status)}
+				return fmt.Errorf("%w: storing the keys: %s: %q answered to a put", ErrWrong, ops[i].Key, r.Status)
 			}
 		}
 	}

@@ -27,7 +27,7 @@ func newTestLoad(t *testing.T, cfg cluster.Config) *load {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLoad(t.Context(), target{cfg: cfg}, work, 0)
+	l, err := newLoad(t.Context(), NewLockstep(cfg), work, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,10 +62,10 @@ func TestClosedLoopOps(t *testing.T) {
 			w := &cfg.Workload
 			w.Batch, w.Depth, w.Connections = test.batch, test.depth, 3
 			r := newTestLoad(t, cfg).run(t.Context(), 0, test.ops)
-			if served := nodes[0].Stats.Ops.Load(); r.ok != test.want || served != test.want || r.requests*int64(test.batch) != test.want {
-				t.Errorf("%d operations in %d requests, the server says %d, want %d", r.ok, r.requests, served, test.want)
+			if served := nodes[0].Stats.Ops.Load(); r.OK != test.want || served != test.want || r.Requests*int64(test.batch) != test.want {
+				t.Errorf("%d operations in %d requests, the server says %d, want %d", r.OK, r.Requests, served, test.want)
 			}
-			if r.connections != 3 || r.starved != 0 || r.unfinished != 0 || r.errors != nil || r.wrong != 0 || r.slip != nil || r.latency.Count() != r.requests {
+			if r.Connections != 3 || r.Starved != 0 || r.Unfinished != 0 || r.Errors != nil || r.Wrong != 0 || r.Slips != nil || r.ResponseTimes.Count() != r.Requests {
 				t.Errorf("the result is %+v", newRun(r))
 			}
 			if got := nodes[0].Stats.Connections.Load(); got != 3 {
@@ -79,8 +79,8 @@ func TestClosedLoopDuration(t *testing.T) {
 	cfg, nodes := here(t, 1, serveLocked)
 	l := newTestLoad(t, cfg)
 	r := l.run(t.Context(), 100*time.Millisecond, 1)
-	if r.dur < 100*time.Millisecond || r.ok < 100 || r.ok != nodes[0].Stats.Ops.Load() || r.unfinished != 0 || r.starved != 0 {
-		t.Errorf("in 100ms: %v long, %d ok, %d unfinished, %d starved", r.dur, r.ok, r.unfinished, r.starved)
+	if r.Dur < 100*time.Millisecond || r.OK < 100 || r.OK != nodes[0].Stats.Ops.Load() || r.Unfinished != 0 || r.Starved != 0 {
+		t.Errorf("in 100ms: %v long, %d ok, %d unfinished, %d starved", r.Dur, r.OK, r.Unfinished, r.Starved)
 	}
 }
 
@@ -117,11 +117,11 @@ func TestUnfinished(t *testing.T) {
 	l := newTestLoad(t, cfg)
 	l.grace = 50 * time.Millisecond
 	r := l.run(t.Context(), 50*time.Millisecond, 0)
-	if r.requests != 3 || r.unfinished != 5 || r.errors != nil || r.dur < 100*time.Millisecond || r.dur > 5*time.Second {
-		t.Errorf("%d answered, %d unfinished, errors %v, in %v, want 3, 5 and none", r.requests, r.unfinished, r.errors, r.dur)
+	if r.Requests != 3 || r.Unfinished != 5 || r.Errors != nil || r.Dur < 100*time.Millisecond || r.Dur > 5*time.Second {
+		t.Errorf("%d answered, %d unfinished, errors %v, in %v, want 3, 5 and none", r.Requests, r.Unfinished, r.Errors, r.Dur)
 	}
-	if r.starved < 2 || r.neverGreeted != 0 {
-		t.Errorf("%d starved, %d never greeted, want the 2 or more without an answer, and 0", r.starved, r.neverGreeted)
+	if r.Starved < 2 || r.NeverGreeted != 0 {
+		t.Errorf("%d starved, %d never greeted, want the 2 or more without an answer, and 0", r.Starved, r.NeverGreeted)
 	}
 }
 
@@ -131,13 +131,13 @@ func TestStarved(t *testing.T) {
 	l := newTestLoad(t, cfg)
 	for _, length := range []time.Duration{50 * time.Millisecond, 0} {
 		r := l.run(t.Context(), length, 100)
-		if r.connections != 3 || r.starved != 2 || r.neverGreeted != 2 || r.requests < 1 || length == 0 && r.requests != 100 {
-			t.Errorf("one client after the other, for %v: %d of %d starve, %d never greeted, %d answers", length, r.starved, r.connections, r.neverGreeted, r.requests)
+		if r.Connections != 3 || r.Starved != 2 || r.NeverGreeted != 2 || r.Requests < 1 || length == 0 && r.Requests != 100 {
+			t.Errorf("one client after the other, for %v: %d of %d starve, %d never greeted, %d answers", length, r.Starved, r.Connections, r.NeverGreeted, r.Requests)
 		}
 	}
 	l.cfg.Workload.Rate = 500
-	if r := l.run(t.Context(), 50*time.Millisecond, 0); r.starved != 2 || r.neverGreeted != 2 || r.requests != 25 {
-		t.Errorf("one client after the other, at a rate: %d starve, %d never greeted, %d answers", r.starved, r.neverGreeted, r.requests)
+	if r := l.run(t.Context(), 50*time.Millisecond, 0); r.Starved != 2 || r.NeverGreeted != 2 || r.Requests != 25 {
+		t.Errorf("one client after the other, at a rate: %d starve, %d never greeted, %d answers", r.Starved, r.NeverGreeted, r.Requests)
 	}
 }
 
@@ -153,8 +153,8 @@ func TestBusy(t *testing.T) {
 			l.once = true
 			before := nodes[0].Stats.Refusals.Load()
 			r := l.run(t.Context(), 0, 50)
-			if want := map[string]int64{"server busy": 50}; !maps.Equal(r.errors, want) || r.starved != 0 || r.requests != 0 || r.unfinished != 0 || r.failed <= 0 {
-				t.Errorf("errors %v, %d starved, %d answered, want %v", r.errors, r.starved, r.requests, want)
+			if want := map[string]int64{"server busy": 50}; !maps.Equal(r.Errors, want) || r.Starved != 0 || r.Requests != 0 || r.Unfinished != 0 || r.FailedTime <= 0 {
+				t.Errorf("errors %v, %d starved, %d answered, want %v", r.Errors, r.Starved, r.Requests, want)
 			}
 			if got := nodes[0].Stats.Refusals.Load() - before; got != 50 {
 				t.Errorf("the server refused %d, want 50, none of them again", got)
@@ -167,8 +167,8 @@ func TestPerRequest(t *testing.T) {
 	cfg, nodes := here(t, 1, serveLocked)
 	cfg.Workload.Conn, cfg.Workload.Connections = "per-request", 4
 	r := newTestLoad(t, cfg).run(t.Context(), 0, 100)
-	if got := nodes[0].Stats.Connections.Load(); got != 100 || r.requests != 100 || r.errors != nil || r.starved != 0 {
-		t.Errorf("100 requests: %d answered, %d connections, errors %v", r.requests, got, r.errors)
+	if got := nodes[0].Stats.Connections.Load(); got != 100 || r.Requests != 100 || r.Errors != nil || r.Starved != 0 {
+		t.Errorf("100 requests: %d answered, %d connections, errors %v", r.Requests, got, r.Errors)
 	}
 }
 
@@ -180,8 +180,8 @@ func TestPerRequestOverNodes(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	r := newTestLoad(t, cfg).run(ctx, 0, 400)
-	if r.requests != 50 || r.errors != nil {
-		t.Errorf("50 requests: %d answered, errors %v, %d unfinished", r.requests, r.errors, r.unfinished)
+	if r.Requests != 50 || r.Errors != nil {
+		t.Errorf("50 requests: %d answered, errors %v, %d unfinished", r.Requests, r.Errors, r.Unfinished)
 	}
 }
 
@@ -193,17 +193,17 @@ func TestPreloadThenNoMisses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := preload(t.Context(), target{cfg: cfg}, work); err != nil {
+		if err := preload(t.Context(), NewLockstep(cfg), work); err != nil {
 			t.Fatal(err)
 		}
-		l, err := newLoad(t.Context(), target{cfg: cfg}, work, 0)
+		l, err := newLoad(t.Context(), NewLockstep(cfg), work, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r := l.run(t.Context(), 0, 2000)
 		l.close()
-		if r.ok != 2000 || r.misses != 0 || r.wrong != 0 {
-			t.Errorf("%d nodes: %d ok, %d misses, %d wrong (%v), want 2000, 0, 0", nodes, r.ok, r.misses, r.wrong, r.firstWrong)
+		if r.OK != 2000 || r.Misses != 0 || r.Wrong != 0 {
+			t.Errorf("%d nodes: %d ok, %d misses, %d wrong (%v), want 2000, 0, 0", nodes, r.OK, r.Misses, r.Wrong, r.FirstWrong)
 		}
 	}
 }
@@ -227,11 +227,11 @@ func TestLoadCancelled(t *testing.T) {
 				defer cancel()
 				began := time.Now()
 				r := l.run(ctx, time.Hour, 0)
-				if took := time.Since(began); took > 3*time.Second || r.requests != 0 || r.unfinished == 0 {
-					t.Errorf("it took %v after 300ms, %d answered, %d unfinished", took, r.requests, r.unfinished)
+				if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished == 0 {
+					t.Errorf("it took %v after 300ms, %d answered, %d unfinished", took, r.Requests, r.Unfinished)
 				}
-				if inFlight := int64(8 * depth); rate == 0 && r.unfinished != inFlight {
-					t.Errorf("%d requests were in flight on 8 connections, want %d", r.unfinished, inFlight)
+				if inFlight := int64(8 * depth); rate == 0 && r.Unfinished != inFlight {
+					t.Errorf("%d requests were in flight on 8 connections, want %d", r.Unfinished, inFlight)
 				}
 			})
 		}
@@ -243,8 +243,8 @@ func TestOpenLoopLastsToItsEnd(t *testing.T) {
 	cfg, _ := here(t, 1, serveLocked)
 	cfg.Workload.Rate = 10
 	r := newTestLoad(t, cfg).run(t.Context(), 250*time.Millisecond, 0)
-	if r.requests != 3 || r.dur < 250*time.Millisecond {
-		t.Errorf("%d requests in %v, want those of 0, 100 and 200 ms in 250", r.requests, r.dur)
+	if r.Requests != 3 || r.Dur < 250*time.Millisecond {
+		t.Errorf("%d requests in %v, want those of 0, 100 and 200 ms in 250", r.Requests, r.Dur)
 	}
 }
 
@@ -265,8 +265,8 @@ func TestLoadStuck(t *testing.T) {
 	t.Cleanup(func() { close(g.open) })
 	l := newTestLoad(t, cfg)
 	l.patience = 50 * time.Millisecond
-	if r := l.run(t.Context(), 0, 1000); r.requests != 100 || r.unfinished != 8 {
-		t.Errorf("%d answered, %d unfinished, want 100 and 8", r.requests, r.unfinished)
+	if r := l.run(t.Context(), 0, 1000); r.Requests != 100 || r.Unfinished != 8 {
+		t.Errorf("%d answered, %d unfinished, want 100 and 8", r.Requests, r.Unfinished)
 	}
 }
 
@@ -284,7 +284,7 @@ func TestNobodyGreets(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := newLoad(ctx, target{cfg: cfg}, work, 0); err != context.DeadlineExceeded {
+	if _, err := newLoad(ctx, NewLockstep(cfg), work, 0); err != context.DeadlineExceeded {
 		t.Errorf("interrupted while nobody greets: error %v", err)
 	}
 	noneLeft(t)
@@ -292,7 +292,7 @@ func TestNobodyGreets(t *testing.T) {
 	ln.Close()
 	for _, depth := range []int{1, 2} {
 		cfg.Workload.Depth = depth
-		if _, err := newLoad(t.Context(), target{cfg: cfg}, work, 0); err == nil || !strings.Contains(err.Error(), "refused") {
+		if _, err := newLoad(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "refused") {
 			t.Errorf("depth %d: nobody listens: error %v", depth, err)
 		}
 	}
@@ -309,10 +309,10 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newLoad(t.Context(), target{cfg: cfg}, work, 0); err == nil || !strings.Contains(err.Error(), "no connection was greeted within 10s: the server serves others") {
+	if _, err := newLoad(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "no connection was greeted within 10s: the server serves others") {
 		t.Errorf("a silent server: error %v", err)
 	}
-	if err := preload(t.Context(), target{cfg: cfg}, work); err == nil || !strings.Contains(err.Error(), "the server serves others") {
+	if err := preload(t.Context(), NewLockstep(cfg), work); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("storing the keys on a silent server: error %v", err)
 	}
 }

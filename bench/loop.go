@@ -26,7 +26,7 @@ type phase struct {
 // A tally is what the requests of one connection came to.
 type tally struct {
 	mu sync.Mutex // guards what follows, where several are in flight
-	result
+	Result
 	asked bool
 }
 
@@ -34,7 +34,7 @@ type tally struct {
 // are done; at the workload's rate, or, if that is 0, as fast as answers come. The
 // result counts what was asked for in that time, however late it was answered,
 // within the grace. When ctx ends, it ends at once.
-func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
+func (l *load) run(ctx context.Context, length time.Duration, ops int) *Result {
 	start := l.clock.now() // before the clock that ends the phase
 	limit, giveUp := context.WithCancel(ctx)
 	defer giveUp()
@@ -70,24 +70,25 @@ func (l *load) run(ctx context.Context, length time.Duration, ops int) *result {
 	tallies := make([]tally, len(l.conns))
 	var workers sync.WaitGroup
 	for i, c := range l.conns {
-		tallies[i].connections = 1
+		tallies[i].Connections = 1
 		for _, s := range c.sources {
 			workers.Go(func() { c.work(p, s, &tallies[i]) }) // ends with the phase
 		}
 	}
 	workers.Wait()
-	sum := &result{dur: l.clock.now() - start, refusals: l.refusals() - refusals}
+	sum := &Result{Dur: l.clock.now() - start}
+	sum.Refusals = l.refusals() - refusals
 	for i := range tallies {
 		t := &tallies[i]
-		if t.asked && t.requests == 0 && t.errors[client.ErrBusy.Error()] == 0 {
-			t.starved = 1
+		if t.asked && t.Requests == 0 && t.Errors[client.ErrBusy.Error()] == 0 {
+			t.Starved = 1
 		}
-		sum.merge(&t.result)
+		sum.Merge(&t.Result)
 	}
 	if p.pace != nil {
-		sum.unfinished += p.pace.unsent()
+		sum.Unfinished += p.pace.unsent()
 		if ctx.Err() == nil {
-			sum.dur = max(sum.dur, length) // what was due last was due before the end
+			sum.Dur = max(sum.Dur, length) // what was due last was due before the end
 		}
 	}
 	return sum
@@ -112,7 +113,7 @@ func (c *connection) work(p *phase, s *source, t *tally) {
 		case <-c.greeted: // but others were faster
 		default:
 			t.mu.Lock()
-			t.neverGreeted, t.starved = 1, 1
+			t.NeverGreeted, t.Starved = 1, 1
 			t.mu.Unlock()
 		}
 		return
@@ -167,32 +168,32 @@ func (c *connection) request(p *phase, s *source, due, sent, slip time.Duration,
 	defer t.mu.Unlock()
 	t.asked = true
 	if p.pace != nil {
-		record(&t.slip, slip)
+		record(&t.Slips, slip)
 	}
 	if c.client == nil && cl != nil {
 		counts := cl.Counts()
-		t.refusals += counts.Refusals
+		t.Refusals += counts.Refusals
 		if err == nil {
-			record(&t.connect, counts.Dialing)
+			record(&t.ConnectTimes, counts.Dialing)
 		}
 	}
 	switch {
 	case err == nil:
-		t.requests++
-		t.latency.Record(done - due)
+		t.Requests++
+		t.ResponseTimes.Record(done - due)
 		if p.pace != nil {
-			record(&t.service, done-sent)
+			record(&t.ServiceTimes, done-sent)
 		}
 		t.answered(len(ops), done-p.start)
 	case p.limit.Err() != nil:
-		t.unfinished++
+		t.Unfinished++
 		return
 	default:
 		t.fail(errorKind(err), err)
-		t.failed += done - due
+		t.FailedTime += done - due
 	}
 	if answers != nil { // of a request that failed, the parts that were answered
-		s.check(answers, &t.result)
+		t.check(s.check(answers))
 	}
 }
 

@@ -75,7 +75,7 @@ type command struct {
 }
 
 var commands = []command{
-	{"", "", "the tour: what breaks each stage, and what cures it", tour, tourFlags},
+	{"", "", "the tour: what breaks each stage, and what cures it", showTour, tourFlags},
 	{"put", "KEY VALUE", "store a value", hand, handFlags},
 	{"get", "KEY", "print a value", hand, handFlags},
 	{"delete", "KEY", "remove a value", hand, handFlags},

@@ -61,7 +61,7 @@ type rpcAsker struct {
 	dialing time.Duration
 }
 
-func dialRPC(ctx context.Context, addr string) (asker, error) {
+func dialRPC(ctx context.Context, addr string) (Asker, error) {
 	start := metrics.Now()
 	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {

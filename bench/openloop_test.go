@@ -27,15 +27,15 @@ func TestOpenLoopCountsFromWhenDue(t *testing.T) {
 	cfg.Workload.Connections, cfg.Workload.Rate = 1, 1000
 	l := newTestLoad(t, cfg)
 	r := l.run(t.Context(), 400*time.Millisecond, 0)
-	if r.requests != 400 || r.unfinished != 0 || r.slip == nil || r.slip.Count() != 400 {
-		t.Fatalf("%d answered, %d unfinished, slip %v, want 400, 0 and 400", r.requests, r.unfinished, r.slip)
+	if r.Requests != 400 || r.Unfinished != 0 || r.Slips == nil || r.Slips.Count() != 400 {
+		t.Fatalf("%d answered, %d unfinished, slip %v, want 400, 0 and 400", r.Requests, r.Unfinished, r.Slips)
 	}
 	// 200 requests were due in the stall, evenly: a quarter of all waited for 100 ms and more.
-	if p75, p99 := r.latency.Quantile(0.75), r.latency.Quantile(0.99); p75 < stall/2-20*time.Millisecond || p99 < stall-20*time.Millisecond || r.latency.Max() > stall+2*time.Second {
-		t.Errorf("p75 %v, p99 %v, max %v after a stall of %v", p75, p99, r.latency.Max(), stall)
+	if p75, p99 := r.ResponseTimes.Quantile(0.75), r.ResponseTimes.Quantile(0.99); p75 < stall/2-20*time.Millisecond || p99 < stall-20*time.Millisecond || r.ResponseTimes.Max() > stall+2*time.Second {
+		t.Errorf("p75 %v, p99 %v, max %v after a stall of %v", p75, p99, r.ResponseTimes.Max(), stall)
 	}
 	// The connection was busy: that is not the client's fault.
-	if slip := r.slip.Quantile(0.9); slip > stall/4 {
+	if slip := r.Slips.Quantile(0.9); slip > stall/4 {
 		t.Errorf("the client says that it was late by %v at p90", slip)
 	}
 }
@@ -77,16 +77,16 @@ func TestOverload(t *testing.T) {
 			for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.due() < 200*time.Millisecond; s.advance() {
 				due++
 			}
-			if got := r.requests + total(r.errors) + r.unfinished; got != due || total(r.errors) != r.busy() {
-				t.Errorf("%d answered, errors %v, %d unfinished: %d in all, want %d that were due", r.requests, r.errors, r.unfinished, got, due)
+			if got := r.Requests + r.Failed() + r.Unfinished; got != due || r.Failed() != busy(r) {
+				t.Errorf("%d answered, errors %v, %d unfinished: %d in all, want %d that were due", r.Requests, r.Errors, r.Unfinished, got, due)
 			}
 			// Answers that were under way at the end are the server's alone.
-			if test.depth == 1 && (r.busy() > refused.Load() || r.requests > answered.Load() || r.unfinished < g.held.Load()) {
+			if test.depth == 1 && (busy(r) > refused.Load() || r.Requests > answered.Load() || r.Unfinished < g.held.Load()) {
 				t.Errorf("%d refused, %d answered, %d unfinished; the server says %d, %d, and %d held",
-					r.busy(), r.requests, r.unfinished, refused.Load(), answered.Load(), g.held.Load())
+					busy(r), r.Requests, r.Unfinished, refused.Load(), answered.Load(), g.held.Load())
 			}
-			if r.unfinished == 0 || r.busy() == 0 || r.requests == 0 {
-				t.Errorf("%d answered, %d refused, %d unfinished, want some of each", r.requests, r.busy(), r.unfinished)
+			if r.Unfinished == 0 || busy(r) == 0 || r.Requests == 0 {
+				t.Errorf("%d answered, %d refused, %d unfinished, want some of each", r.Requests, busy(r), r.Unfinished)
 			}
 		})
 	}
@@ -97,7 +97,7 @@ func TestOpenLoopOps(t *testing.T) {
 	cfg, _ := here(t, 1, serveLocked)
 	cfg.Workload.Rate, cfg.Workload.Batch = 1000, 2
 	r := newTestLoad(t, cfg).run(t.Context(), 0, 200)
-	if r.requests != 100 || r.ok != 200 || r.dur < 95*time.Millisecond {
-		t.Errorf("200 operations at 1000 requests a second: %d requests, %d operations, in %v", r.requests, r.ok, r.dur)
+	if r.Requests != 100 || r.OK != 200 || r.Dur < 95*time.Millisecond {
+		t.Errorf("200 operations at 1000 requests a second: %d requests, %d operations, in %v", r.Requests, r.OK, r.Dur)
 	}
 }

@@ -52,7 +52,7 @@ func (p *progress) start(w io.Writer) {
 			case <-tick.C:
 				p.draw()
 			case <-ctx.Done():
-				p.print(io.Discard, "")
+				p.Print(io.Discard, "")
 				return
 			}
 		}
@@ -60,14 +60,14 @@ func (p *progress) start(w io.Writer) {
 }
 
 // say sets what the line says. It is seen within a quarter of a second.
-func (p *progress) say(what string) {
+func (p *progress) Say(what string) {
 	p.mu.Lock()
 	p.now = what
 	p.mu.Unlock()
 }
 
 // expect sets the time that is left.
-func (p *progress) expect(left time.Duration) {
+func (p *progress) Expect(left time.Duration) {
 	p.mu.Lock()
 	p.end = time.Now().Add(left)
 	p.mu.Unlock()
@@ -88,7 +88,7 @@ func (p *progress) draw() {
 }
 
 // print writes text to w in place of the line, which comes back below it.
-func (p *progress) print(w io.Writer, text string) error {
+func (p *progress) Print(w io.Writer, text string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.w != nil {

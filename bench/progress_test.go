@@ -34,9 +34,9 @@ func TestProgress(t *testing.T) {
 		var terminal bytes.Buffer
 		p := &progress{}
 		p.start(&terminal)
-		p.expect(10 * time.Second)
+		p.Expect(10 * time.Second)
 		for range 1000 { // far more often than it may be drawn
-			p.say("round 1 of 6")
+			p.Say("round 1 of 6")
 			<-time.After(10*time.Millisecond - time.Nanosecond)
 		}
 		synctest.Wait()
@@ -48,21 +48,21 @@ func TestProgress(t *testing.T) {
 		}
 		checkWidth(t, strings.ReplaceAll(terminal.String(), "\r", "\n"), columns-1)
 
-		p.say("a shorter one")
-		p.expect(0)
+		p.Say("a shorter one")
+		p.Expect(0)
 		<-time.After(time.Second)
 		synctest.Wait()
 		if got := screen(terminal.String()); len(got) != 1 || got[0] != "a shorter one" {
 			t.Errorf("the screen shows %q, want only the last line", got)
 		}
-		p.say(strings.Repeat("µ", 200))
+		p.Say(strings.Repeat("µ", 200))
 		<-time.After(time.Second)
 		synctest.Wait()
 		if got := []rune(screen(terminal.String())[0]); len(got) != columns-1 {
 			t.Errorf("a long line takes %d columns, want %d", len(got), columns-1)
 		}
-		p.say("now")
-		if err := p.print(&terminal, "a row\n"); err != nil {
+		p.Say("now")
+		if err := p.Print(&terminal, "a row\n"); err != nil {
 			t.Error(err)
 		}
 		<-time.After(time.Second)
@@ -76,7 +76,7 @@ func TestProgress(t *testing.T) {
 			t.Errorf("at the end the screen shows %q, want the line gone", got)
 		}
 		written := terminal.Len()
-		p.say("more")
+		p.Say("more")
 		<-time.After(time.Second)
 		if terminal.Len() != written {
 			t.Error("it is drawn after stop")
@@ -96,9 +96,9 @@ func TestNoProgress(t *testing.T) {
 		if p.w != nil {
 			t.Error("there is a line where there is no terminal")
 		}
-		p.say("round 1 of 6")
-		p.expect(time.Second)
-		if err := p.print(&b, "text"); err != nil {
+		p.Say("round 1 of 6")
+		p.Expect(time.Second)
+		if err := p.Print(&b, "text"); err != nil {
 			t.Error(err)
 		}
 		p.stop()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -27,42 +28,27 @@ type Report struct {
 	AA     bool     `json:"aa,omitempty"` // the second stage is the first one again
 }
 
-// A Run is one round of one stage.
+// A Run is one round of one stage: what was counted, and what is derived from it.
 type Run struct {
-	Stage        string           `json:"stage"`
-	Point        string           `json:"point,omitempty"` // of the sweep
-	Round        int              `json:"round"`           // from 1; the rounds of one number stood next to each other
-	Dur          time.Duration    `json:"dur_ns"`
-	Requests     int64            `json:"requests"`   // answered
-	OK           int64            `json:"ok"`         // operations answered
-	Misses       int64            `json:"misses"`     // of ok: the key had no value
-	Mismatches   int64            `json:"mismatches"` // of ok: not done because of a failed compare
-	Errors       map[string]int64 `json:"errors"`     // requests that failed, by kind
-	Refusals     int64            `json:"refusals"`   // Busy answers, of requests that failed or were sent again
-	Unfinished   int64            `json:"unfinished"` // requests due or under way at the end
-	Wrong        int64            `json:"wrong"`      // answers that cannot be right
-	Connections  int              `json:"connections"`
-	Starved      int              `json:"starved"`       // connections that completed nothing
-	NeverGreeted int              `json:"never_greeted"` // of the starved
-	OpsPerSecond float64          `json:"ops_per_s"`
-	Latency      Latency          `json:"latency_ns"`                // of the requests answered
-	Service      *Latency         `json:"service_ns"`                // open loop: from when they were sent; null in a closed one: the same
-	Slip         *Latency         `json:"slip_ns"`                   // open loop: by how much the client was late; or null
-	Connect      *Latency         `json:"connect_ns"`                // a connection for each request: until it was greeted; or null
-	Where        *Where           `json:"where_ns"`                  // the time goes, in the mean; null: the servers did not say
-	ServerCPU    float64          `json:"server_cpu_ns_per_request"` // of the requests answered or failed; 0: not known
-	ClientCPU    float64          `json:"client_cpu_ns_per_request"`
-	InFlight     float64          `json:"in_flight"`    // throughput × mean response (Little's law)
-	ServerCores  float64          `json:"server_cores"` // throughput × CPU a request (utilization law)
-	ClientCores  float64          `json:"client_cores"`
-	Held         float64          `json:"lock_held"`          // the share of the round that a lock was held, 0 to 1
-	Invalid      string           `json:"invalid,omitempty"`  // why the client was measured instead
-	Warnings     []string         `json:"warnings,omitempty"` // the laws that it breaks, and the like
+	Stage string `json:"stage"`
+	Point string `json:"point,omitempty"` // of the sweep
+	Round int    `json:"round"`           // from 1; the rounds of one number stood next to each other
+	Result
 
-	Series           []int64            `json:"ok_each_second"`    // operations answered, by second of the round
-	Nodes            []metrics.Snapshot `json:"nodes"`             // what each server counted in the round; null: not known
-	Histogram        *metrics.Histogram `json:"histogram"`         // what Latency was read from
-	ServiceHistogram *metrics.Histogram `json:"service_histogram"` // what Service was read from; or null
+	OpsPerSecond        float64  `json:"ops_per_s"`
+	Latency             Latency  `json:"latency_ns"`                // of the requests answered
+	Service             *Latency `json:"service_ns"`                // open loop: from when they were sent; null in a closed one: the same
+	Slip                *Latency `json:"slip_ns"`                   // open loop: by how much the client was late; or null
+	Connect             *Latency `json:"connect_ns"`                // a connection for each request: until it was greeted; or null
+	Where               *Where   `json:"where_ns"`                  // the time goes, on average; null: the servers did not say
+	ServerCPUPerRequest float64  `json:"server_cpu_ns_per_request"` // of the requests answered or failed; 0: not known
+	ClientCPUPerRequest float64  `json:"client_cpu_ns_per_request"`
+	InFlight            float64  `json:"in_flight"`    // throughput × mean response (Little's law)
+	ServerCores         float64  `json:"server_cores"` // throughput × CPU a request (utilization law)
+	ClientCores         float64  `json:"client_cores"`
+	Held                float64  `json:"lock_held"`          // the share of the round that a lock was held, 0 to 1
+	Invalid             string   `json:"invalid,omitempty"`  // why the client was measured instead
+	Warnings            []string `json:"warnings,omitempty"` // the laws that it breaks, and the like
 }
 
 // Latency is what a histogram says of a kind of time.
@@ -99,39 +85,38 @@ func (rep *Report) workload(point string) cluster.Workload {
 
 // add adds a round of a stage, and brings Summary and Verdict up to date. The report
 // keeps r's histogram.
-func (rep *Report) add(stage string, round int, r *result) { rep.addAt("", stage, round, r) }
+func (rep *Report) add(stage string, round int, r *Result) { rep.addAt("", stage, round, r) }
 
 // addAt is add, at a point of a sweep. A sweep goes to where the client is measured
 // rather than the servers, and on: that is said of the point, and is no verdict.
-func (rep *Report) addAt(point, stage string, round int, r *result) {
+func (rep *Report) addAt(point, stage string, round int, r *Result) {
 	w := rep.workload(point)
 	run := newRun(r)
 	run.Stage, run.Point, run.Round = stage, point, round
-	run.Invalid = r.invalid(rep.Env.CPUs)
-	if r.misses > 0 && w.Mix.Delete == 0 {
+	run.Invalid = invalid(r, rep.Env.CPUs)
+	if r.Misses > 0 && w.Mix.Delete == 0 {
 		const lost = "keys were missing that had been stored, and nobody deletes any"
 		if _, yardstick := rep.Env.Yardsticks[stage]; rep.Nodes > 0 && !yardstick { // nor can anybody else have
-			r.foundWrong(errors.New(lost))
-			run.Wrong = r.wrong
+			run.foundWrong(errors.New(lost))
 		} else {
 			run.warn(lost)
 		}
 	}
-	if n := r.errors[client.ErrBusy.Error()]; r.firstError != nil && n < total(r.errors) {
-		run.warn(fmt.Sprintf("the first error: %v", r.firstError))
+	if n := r.Errors[client.ErrBusy.Error()]; r.FirstError != "" && n < r.Failed() {
+		run.warn(fmt.Sprintf("the first error: %v", r.FirstError))
 	}
 	where := stage
 	if rep.Sweep != nil {
 		where += fmt.Sprintf(" at %s=%s", rep.Sweep.Property, point)
 	}
 	if w.Rate == 0 {
-		run.warn(r.breaksLittle(w.Depth))
+		run.warn(breaksLittle(r, w.Depth))
 	}
 	if rep.Env.Shared {
-		run.warn(r.breaksUtilization(max(rep.Env.Cores, rep.Env.CPUs)))
+		run.warn(breaksUtilization(r, max(rep.Env.Cores, rep.Env.CPUs)))
 	}
-	if r.wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
-		rep.Verdict = fmt.Sprintf("wrong data: %s, round %d: %v", where, round, r.firstWrong)
+	if run.Wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
+		rep.Verdict = fmt.Sprintf("wrong data: %s, round %d: %v", where, round, run.FirstWrong)
 	} else if err := r.broken(); err != nil && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
 		rep.Verdict = fmt.Sprintf("failed: %s, round %d: %v", where, round, err)
 	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
@@ -141,19 +126,16 @@ func (rep *Report) addAt(point, stage string, round int, r *result) {
 	rep.Summary = rep.summarize()
 }
 
-func newRun(r *result) Run {
-	requests := r.requests + total(r.errors)
-	perRequest := func(cpu time.Duration) float64 { return float64(cpu) / float64(max(requests, 1)) }
+func newRun(r *Result) Run {
+	perRequest := func(cpu time.Duration) float64 { return float64(cpu) / float64(max(r.Requests+r.Failed(), 1)) }
 	run := Run{
-		Dur: r.dur, Requests: r.requests, OK: r.ok, Misses: r.misses, Mismatches: r.mismatches,
-		Errors: r.errors, Refusals: r.refusals, Unfinished: r.unfinished, Wrong: r.wrong,
-		Connections: r.connections, Starved: r.starved, NeverGreeted: r.neverGreeted,
-		OpsPerSecond: float64(r.ok) / max(r.dur, 1).Seconds(),
-		Latency:      newLatency(&r.latency), Histogram: &r.latency,
-		Service: latencyOf(r.service), ServiceHistogram: r.service, Slip: latencyOf(r.slip), Connect: latencyOf(r.connect),
-		Where: r.where(), Held: r.held(), Series: r.series, Nodes: r.nodes,
-		ServerCPU: perRequest(r.serverCPU), ClientCPU: perRequest(r.clientCPU),
-		InFlight: r.inFlight(), ServerCores: r.cores(r.serverCPU), ClientCores: r.cores(r.clientCPU),
+		Result:       *r,
+		OpsPerSecond: float64(r.OK) / max(r.Dur, 1).Seconds(),
+		Latency:      newLatency(&r.ResponseTimes),
+		Service:      latencyOf(r.ServiceTimes), Slip: latencyOf(r.Slips), Connect: latencyOf(r.ConnectTimes),
+		Where: where(r), Held: r.held(),
+		ServerCPUPerRequest: perRequest(r.ServerCPU), ClientCPUPerRequest: perRequest(r.ClientCPU),
+		InFlight: inFlight(r), ServerCores: coresBusy(r, r.ServerCPU), ClientCores: coresBusy(r, r.ClientCPU),
 	}
 	if run.Errors == nil {
 		run.Errors = map[string]int64{}
@@ -170,15 +152,14 @@ func latencyOf(h *metrics.Histogram) *Latency {
 	return &l
 }
 
-func total(errors map[string]int64) (sum int64) {
-	for _, n := range errors {
-		sum += n
-	}
-	return sum
-}
-
 func (run *Run) warn(warning string) {
 	if warning != "" {
 		run.Warnings = append(run.Warnings, warning)
 	}
+}
+
+// json is the content of the file that -o names.
+func (rep *Report) json() ([]byte, error) {
+	data, err := json.Marshal(rep)
+	return append(data, '\n'), err
 }

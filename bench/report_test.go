@@ -27,11 +27,11 @@ func testReport(change func(*cluster.Config)) *Report {
 		requests := int64(8000 + 10*round)
 		rep.add("mine", round, testRound(requests+int64(50*(round%2)-25)))
 		slow := testRound(requests * 3 / 4)
-		slow.latency = metrics.Histogram{}
-		for range slow.requests { // one connection has it all
-			slow.latency.Record(time.Second / time.Duration(slow.requests))
+		slow.ResponseTimes = metrics.Histogram{}
+		for range slow.Requests { // one connection has it all
+			slow.ResponseTimes.Record(time.Second / time.Duration(slow.Requests))
 		}
-		slow.starved, slow.neverGreeted, slow.unfinished = 7, 6, 7
+		slow.Starved, slow.NeverGreeted, slow.Unfinished = 7, 6, 7
 		slow.fail("other", errors.New("dial timeout"))
 		rep.add("stage1_singlethread", round, slow)
 		rep.add("stage2_coarselock", round, testRound(requests))
@@ -40,11 +40,10 @@ func testReport(change func(*cluster.Config)) *Report {
 }
 
 // testRound returns a round of 1 s with 8 connections, of which each is always busy.
-func testRound(requests int64) *result {
-	r := &result{connections: 8, dur: time.Second, requests: requests, ok: requests,
-		serverCPU: 700 * time.Millisecond, clientCPU: 800 * time.Millisecond}
+func testRound(requests int64) *Result {
+	r := &Result{Counts: Counts{Connections: 8, Requests: requests, OK: requests}, Dur: time.Second, ServerCPU: 700 * time.Millisecond, ClientCPU: 800 * time.Millisecond}
 	for range requests {
-		r.latency.Record(8 * time.Second / time.Duration(requests))
+		r.ResponseTimes.Record(8 * time.Second / time.Duration(requests))
 	}
 	return r
 }
@@ -52,7 +51,7 @@ func testRound(requests int64) *result {
 func TestReportJSON(t *testing.T) {
 	rep := testReport(func(*cluster.Config) {})
 	path := filepath.Join(t.TempDir(), "report.json")
-	if err := rep.write(output{path, (*Report).json}); err != nil {
+	if err := (output{path, (*Report).json}).write(rep); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(path)
@@ -84,7 +83,7 @@ func TestReportJSON(t *testing.T) {
 	if err := json.Unmarshal(data, &file); err != nil {
 		t.Fatal(err)
 	}
-	if file.Schema != 1 || file.Verdict != "ok" || len(file.Runs) != 18 || len(file.Summary) != 3 || len(file.Env) == 0 || len(file.Config) == 0 {
+	if file.Schema != 2 || file.Verdict != "ok" || len(file.Runs) != 18 || len(file.Summary) != 3 || len(file.Env) == 0 || len(file.Config) == 0 {
 		t.Errorf("schema %d, verdict %q, %d runs, %d in the summary; env %v, config %v",
 			file.Schema, file.Verdict, len(file.Runs), len(file.Summary), file.Env, file.Config)
 	}
@@ -110,7 +109,7 @@ func TestReportWrite(t *testing.T) {
 	path := filepath.Join(dir, "report.json")
 	rep := newReport(cluster.Default(), []string{"a"}, false)
 	for range 2 { // the second time over the first
-		if err := rep.write(output{path, (*Report).json}); err != nil {
+		if err := (output{path, (*Report).json}).write(rep); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -120,17 +119,17 @@ func TestReportWrite(t *testing.T) {
 	// A report that cannot be encoded, or stored, leaves the one before alone, and nothing beside it.
 	before, _ := os.ReadFile(path)
 	broken := *rep
-	broken.Summary = []Summary{{ServerCPU: 1 / zero()}}
-	if err := broken.write(output{path, (*Report).json}); err == nil {
+	broken.Summary = []Summary{{ServerCPUPerRequest: 1 / zero()}}
+	if err := (output{path, (*Report).json}).write(&broken); err == nil {
 		t.Error("no error for a report that cannot be encoded")
 	}
 	if after, _ := os.ReadFile(path); !bytes.Equal(after, before) {
 		t.Error("a write that failed changed the file")
 	}
-	if err := rep.write(output{filepath.Join(dir, "missing", "report.json"), (*Report).json}); err == nil {
+	if err := (output{filepath.Join(dir, "missing", "report.json"), (*Report).json}).write(rep); err == nil {
 		t.Error("no error for a folder that does not exist")
 	}
-	if err := rep.write(output{dir, (*Report).json}); err == nil {
+	if err := (output{dir, (*Report).json}).write(rep); err == nil {
 		t.Error("no error for a folder in place of a file")
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 1 {
@@ -147,7 +146,7 @@ func TestReportWriteDevice(t *testing.T) {
 	}
 	defer ln.Close()
 	rep := newReport(cluster.Default(), []string{"a"}, false)
-	if err := rep.write(output{path, (*Report).json}); err == nil {
+	if err := (output{path, (*Report).json}).write(rep); err == nil {
 		t.Error("no error for a socket, which cannot be opened")
 	}
 	if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() {
@@ -160,11 +159,11 @@ func zero() float64 { return 0 }
 func TestReportVerdict(t *testing.T) {
 	rep := newReport(cluster.Default(), []string{"a"}, true)
 	late := testRound(100)
-	record(&late.slip, time.Second)
+	record(&late.Slips, time.Second)
 	wrong := testRound(100)
 	wrong.foundWrong(errors.New("key-017: blue"))
 	for _, step := range []struct {
-		r    *result
+		r    *Result
 		want string
 	}{
 		{testRound(100), "ok"},
@@ -183,12 +182,12 @@ func TestReportVerdict(t *testing.T) {
 
 func TestReportWarnings(t *testing.T) {
 	idle := testRound(100)
-	idle.dur = 2 * time.Second
+	idle.Dur = 2 * time.Second
 	hot := testRound(100)
-	hot.serverCPU = 3 * time.Second
+	hot.ServerCPU = 3 * time.Second
 	missing := testRound(100)
-	missing.misses = 1
-	for want, r := range map[string]*result{"Little's law": idle, "utilization law": hot, "keys were missing": missing} {
+	missing.Misses = 1
+	for want, r := range map[string]*Result{"Little's law": idle, "utilization law": hot, "keys were missing": missing} {
 		rep := newReport(cluster.Default(), []string{"a"}, true)
 		rep.Env.Cores, rep.Env.CPUs = 2, 2
 		rep.add("a", 1, r)
@@ -196,13 +195,13 @@ func TestReportWarnings(t *testing.T) {
 			t.Errorf("warnings are %q, want one that says %q", got, want)
 		}
 	}
-	for want, change := range map[string]func(r *result){
-		"failed: a, round 1: no request was answered": func(r *result) { *r = result{connections: 8, unfinished: 8, dur: 1} },
-		"failed: a, round 1: 3 requests panicked inside the server, which logs where": func(r *result) {
-			r.nodes = []metrics.Snapshot{{Panics: 1}, {Panics: 2}}
+	for want, change := range map[string]func(r *Result){
+		"failed: a, round 1: no request was answered": func(r *Result) { *r = Result{Counts: Counts{Connections: 8, Unfinished: 8}, Dur: 1} },
+		"failed: a, round 1: 3 requests panicked inside the server, which logs where": func(r *Result) {
+			r.Nodes = []metrics.Snapshot{{Panics: 1}, {Panics: 2}}
 		},
-		"wrong data: a, round 1: nonsense": func(r *result) {
-			r.nodes = []metrics.Snapshot{{Panics: 1}}
+		"wrong data: a, round 1: nonsense": func(r *Result) {
+			r.Nodes = []metrics.Snapshot{{Panics: 1}}
 			r.foundWrong(errors.New("nonsense"))
 		},
 	} {
@@ -216,7 +215,7 @@ func TestReportWarnings(t *testing.T) {
 	cfg.Workload.Rate = 100                             // an open loop keeps nobody busy
 	cfg.Workload.Mix = cluster.Mix{Get: 50, Delete: 50} // and here keys go missing
 	rep := newReport(cfg, []string{"a"}, false)         // on servers with any number of cores
-	idle.misses, idle.serverCPU = 1, 1000*time.Second
+	idle.Misses, idle.ServerCPU = 1, 1000*time.Second
 	rep.add("a", 1, idle)
 	if got := rep.Runs[0].Warnings; got != nil {
 		t.Errorf("warnings are %q, want none", got)

@@ -1,19 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"os"
 
 	"lockstep/common/text"
 )
-
-const maxReport = 256 << 20 // bytes
 
 func rereadFlags(o *options, fs *flag.FlagSet) { o.renderFlags(fs) }
 
@@ -27,57 +20,10 @@ func reread(_ context.Context, o *options) error {
 		return err
 	}
 	for _, out := range o.outputs() {
-		if err := rep.write(out); err != nil {
+		if err := out.write(rep); err != nil {
 			return err
 		}
 	}
 	_, err = fmt.Fprint(o.stdout, text.Printable(rep.String()))
 	return err
-}
-
-// readReport reads a file that -o has written.
-func readReport(path string) (*Report, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxReport+1))
-	if err == nil && len(data) > maxReport {
-		err = fmt.Errorf("it is larger than %d MiB", maxReport>>20)
-	}
-	rep := new(Report)
-	if err == nil {
-		err = rep.parse(data)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s is not a report that bench -o has written: %w", path, err)
-	}
-	return rep, nil
-}
-
-// parse reads a report, and makes its summary anew from the rounds.
-func (rep *Report) parse(data []byte) error {
-	var version struct{ Schema int }
-	if err := json.Unmarshal(data, &version); err != nil {
-		return err
-	}
-	if version.Schema != schema {
-		return fmt.Errorf("its schema is %d, and this program knows %d", version.Schema, schema)
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(rep); err != nil {
-		return err
-	}
-	if rep.Sweep != nil {
-		if err := rep.Sweep.restore(rep.Config); err != nil {
-			return fmt.Errorf("sweep: %w", err)
-		}
-	}
-	rep.Summary = rep.summarize()
-	if len(rep.Runs) > 0 && len(rep.Summary) == 0 {
-		return errors.New("its rounds are of none of its stages")
-	}
-	return nil
 }

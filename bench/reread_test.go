@@ -15,7 +15,7 @@ import (
 func saveReport(t *testing.T, rep *Report, name string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), name)
-	if err := rep.write(output{path, (*Report).json}); err != nil {
+	if err := (output{path, (*Report).json}).write(rep); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -46,7 +46,7 @@ func TestRereadRoundTrip(t *testing.T) {
 		if got, want := again.String(), rep.String(); got != want {
 			t.Errorf("%s: read again, the report is\n%s\nwant\n%s", name, got, want)
 		}
-		for form, render := range map[string]func(*Report) ([]byte, error){"json": (*Report).json, "html": (*Report).page, "gobench": (*Report).gobench} {
+		for form, render := range map[string]func(*Report) ([]byte, error){"json": (*Report).json, "html": Page, "gobench": (*Report).gobench} {
 			got, err := render(again)
 			want, _ := render(rep)
 			if err != nil || !bytes.Equal(got, want) {

@@ -1,50 +1,123 @@
 package main
 
 import (
+	"cmp"
 	"time"
 
 	"lockstep/common/metrics"
 )
 
-// A result is what one round of one stage came to, or one worker's share of it. Each
-// worker fills in its own, and merge adds them up. The zero result is empty and ready.
-type result struct {
-	connections  int // each worker counts 1
-	starved      int // of them: those that completed no request
-	neverGreeted int // of the starved: those to which no server ever spoke
+// A Result is what one round of one stage came to, or one worker's share of it: each
+// worker fills in its own, and Merge adds those of workers and of client processes. It
+// is also what a file holds of a round. The zero Result is empty and ready.
+type Result struct {
+	Counts
+	Dur        time.Duration `json:"dur_ns"`
+	ServerCPU  time.Duration `json:"server_cpu_ns"` // in Dur; 0: not known
+	ClientCPU  time.Duration `json:"client_cpu_ns"`
+	FailedTime time.Duration `json:"failed_ns"` // closed loop: time spent in the requests that failed
+	FirstError string        `json:"first_error,omitempty"`
+	FirstWrong string        `json:"first_wrong,omitempty"`
 
-	requests   int64            // answered, each with a time in latency
-	ok         int64            // operations answered; misses and mismatches are answers
-	misses     int64            // of ok: a get or delete of a key that had no value
-	mismatches int64            // of ok: a compare that failed, and what its request did not do for that
-	errors     map[string]int64 // requests that failed, by kind: a word or two such as "busy"
-	firstError error            // of those
-	unfinished int64            // requests that were due or under way when the round ended
+	ResponseTimes metrics.Histogram  `json:"histogram"`         // of answered requests: from when one was due, or sent in a closed loop
+	ServiceTimes  *metrics.Histogram `json:"service_histogram"` // open loop: from when one was sent; nil in a closed one, where it is the same
+	Slips         *metrics.Histogram `json:"slip_histogram"`    // open loop: by how much the client itself was late; nil in a closed one
+	ConnectTimes  *metrics.Histogram `json:"connect_histogram"` // a connection for each request: until it was greeted, part of ResponseTimes; else nil
 
-	wrong      int64 // answers that cannot be right
-	firstWrong error
+	Series []int64            `json:"ok_each_second"` // operations answered, by second of the round
+	Nodes  []metrics.Snapshot `json:"nodes"`          // what each server counted in Dur; nil: not known
+}
 
-	refusals int64   // Busy answers, whether the request was sent again or failed
-	series   []int64 // operations answered in each second of the round, by when their requests were
+// Counts are the numbers of a Result that add up.
+type Counts struct {
+	Connections  int              `json:"connections"`   // each worker counts 1
+	Starved      int              `json:"starved"`       // of them: those that completed no request
+	NeverGreeted int              `json:"never_greeted"` // of the starved: those to which no server ever spoke
+	Requests     int64            `json:"requests"`      // answered, each with a time in ResponseTimes
+	OK           int64            `json:"ok"`            // operations answered; misses and mismatches are answers
+	Misses       int64            `json:"misses"`        // of OK: a get or delete of a key that had no value
+	Mismatches   int64            `json:"mismatches"`    // of OK: a compare that failed, and what its request did not do for that
+	Errors       map[string]int64 `json:"errors"`        // requests that failed, by kind: a word or two such as "server busy"
+	Refusals     int64            `json:"refusals"`      // Busy answers, whether the request was sent again or failed
+	Unfinished   int64            `json:"unfinished"`    // requests that were due or under way when the round ended
+	Wrong        int64            `json:"wrong"`         // answers that cannot be right
+}
 
-	latency metrics.Histogram  // answered requests: from when one was due, or sent in a closed loop
-	service *metrics.Histogram // open loop: from when one was sent; nil in a closed one, where it is the same
-	slip    *metrics.Histogram // open loop: by how much the client itself was late; nil in a closed one
-	connect *metrics.Histogram // a connection for each request: until it was greeted, part of latency; else nil
-	failed  time.Duration      // closed loop: time spent in the requests that failed
+// Add adds what others counted.
+func (c *Counts) Add(o Counts) {
+	c.Connections += o.Connections
+	c.Starved += o.Starved
+	c.NeverGreeted += o.NeverGreeted
+	c.Requests += o.Requests
+	c.OK += o.OK
+	c.Misses += o.Misses
+	c.Mismatches += o.Mismatches
+	c.Refusals += o.Refusals
+	c.Unfinished += o.Unfinished
+	c.Wrong += o.Wrong
+	for kind, n := range o.Errors {
+		c.failed(kind, n)
+	}
+}
 
-	// Of the round as a whole; merge leaves them alone.
-	dur                  time.Duration
-	serverCPU, clientCPU time.Duration      // in dur; 0: not known
-	nodes                []metrics.Snapshot // what each server counted in dur; nil: not known
+func (c *Counts) failed(kind string, n int64) {
+	if c.Errors == nil {
+		c.Errors = make(map[string]int64)
+	}
+	c.Errors[kind] += n
+}
+
+// Failed is the number of requests that failed, of all kinds.
+func (c *Counts) Failed() (sum int64) {
+	for _, n := range c.Errors {
+		sum += n
+	}
+	return sum
 }
 
 // fail counts a request that failed.
-func (r *result) fail(kind string, err error) {
-	if r.errors == nil {
-		r.errors, r.firstError = make(map[string]int64), err
+func (r *Result) fail(kind string, err error) {
+	r.failed(kind, 1)
+	r.FirstError = cmp.Or(r.FirstError, err.Error())
+}
+
+// foundWrong counts an answer that cannot be right.
+func (r *Result) foundWrong(err error) {
+	r.Wrong++
+	r.FirstWrong = cmp.Or(r.FirstWrong, err.Error())
+}
+
+// check counts what the answers to a request came to.
+func (r *Result) check(a Answers) {
+	r.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong})
+	if a.FirstWrong != nil {
+		r.FirstWrong = cmp.Or(r.FirstWrong, a.FirstWrong.Error())
 	}
-	r.errors[kind]++
+}
+
+// answered counts operations that were answered at this time of the round.
+func (r *Result) answered(ops int, at time.Duration) {
+	second := max(int(at/time.Second), 0)
+	for len(r.Series) <= second {
+		r.Series = append(r.Series, 0)
+	}
+	r.Series[second] += int64(ops)
+}
+
+// Merge adds what another worker counted at the same time. Dur, the CPU times and Nodes
+// are of the round as a whole, and it leaves them alone.
+func (r *Result) Merge(o *Result) {
+	r.Add(o.Counts)
+	r.FirstError = cmp.Or(r.FirstError, o.FirstError)
+	r.FirstWrong = cmp.Or(r.FirstWrong, o.FirstWrong)
+	r.FailedTime += o.FailedTime
+	for second, n := range o.Series {
+		r.answered(int(n), time.Duration(second)*time.Second)
+	}
+	r.ResponseTimes.Merge(&o.ResponseTimes)
+	merge(&r.ServiceTimes, o.ServiceTimes)
+	merge(&r.Slips, o.Slips)
+	merge(&r.ConnectTimes, o.ConnectTimes)
 }
 
 // record counts d in the histogram at h, which is made where there is none yet.
@@ -53,54 +126,6 @@ func record(h **metrics.Histogram, d time.Duration) {
 		*h = new(metrics.Histogram)
 	}
 	(*h).Record(d)
-}
-
-// answered counts operations that were answered at this time of the round.
-func (r *result) answered(ops int, at time.Duration) {
-	second := max(int(at/time.Second), 0)
-	for len(r.series) <= second {
-		r.series = append(r.series, 0)
-	}
-	r.series[second] += int64(ops)
-}
-
-// foundWrong counts an answer that cannot be right.
-func (r *result) foundWrong(err error) {
-	r.wrong++
-	if r.firstWrong == nil {
-		r.firstWrong = err
-	}
-}
-
-// merge adds what another worker counted.
-func (r *result) merge(o *result) {
-	r.connections += o.connections
-	r.starved += o.starved
-	r.neverGreeted += o.neverGreeted
-	r.requests += o.requests
-	r.ok += o.ok
-	r.misses += o.misses
-	r.mismatches += o.mismatches
-	r.unfinished += o.unfinished
-	r.wrong += o.wrong
-	if r.firstWrong == nil {
-		r.firstWrong = o.firstWrong
-	}
-	for kind, n := range o.errors {
-		if r.errors == nil {
-			r.errors, r.firstError = make(map[string]int64), o.firstError
-		}
-		r.errors[kind] += n
-	}
-	r.refusals += o.refusals
-	for second, n := range o.series {
-		r.answered(int(n), time.Duration(second)*time.Second)
-	}
-	r.latency.Merge(&o.latency)
-	merge(&r.service, o.service)
-	merge(&r.slip, o.slip)
-	merge(&r.connect, o.connect)
-	r.failed += o.failed
 }
 
 // merge adds o, if there is one, to the histogram at h.

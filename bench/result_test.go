@@ -10,55 +10,54 @@ import (
 
 func TestMerge(t *testing.T) {
 	first, second := errors.New("first"), errors.New("second")
-	worker := func(n int64, err error) *result {
-		r := &result{connections: 1, starved: 1, neverGreeted: 1, requests: n, ok: n, misses: n, mismatches: n,
-			unfinished: n, refusals: n, failed: time.Duration(n)}
+	worker := func(n int64, err error) *Result {
+		r := &Result{Counts: Counts{Connections: 1, Starved: 1, NeverGreeted: 1, Requests: n, OK: n, Misses: n, Mismatches: n, Unfinished: n, Refusals: n}, FailedTime: time.Duration(n)}
 		r.answered(int(n), time.Duration(n)*time.Second/10) // in second 1, and in second 2
 		r.fail("busy", err)
 		r.foundWrong(err)
-		r.latency.Record(time.Duration(n))
-		record(&r.slip, time.Duration(n))
-		record(&r.service, time.Duration(n))
+		r.ResponseTimes.Record(time.Duration(n))
+		record(&r.Slips, time.Duration(n))
+		record(&r.ServiceTimes, time.Duration(n))
 		return r
 	}
-	total := result{dur: time.Second, serverCPU: 2, clientCPU: 3}
-	total.merge(worker(10, first))
-	total.merge(worker(20, second))
-	total.merge(new(result))
+	total := Result{Dur: time.Second, ServerCPU: 2, ClientCPU: 3}
+	total.Merge(worker(10, first))
+	total.Merge(worker(20, second))
+	total.Merge(new(Result))
 
-	if total.connections != 2 || total.starved != 2 || total.neverGreeted != 2 {
-		t.Errorf("connections, starved, never greeted = %d, %d, %d, want 2 each", total.connections, total.starved, total.neverGreeted)
+	if total.Connections != 2 || total.Starved != 2 || total.NeverGreeted != 2 {
+		t.Errorf("connections, starved, never greeted = %d, %d, %d, want 2 each", total.Connections, total.Starved, total.NeverGreeted)
 	}
-	for name, got := range map[string]int64{"requests": total.requests, "ok": total.ok, "misses": total.misses,
-		"mismatches": total.mismatches, "unfinished": total.unfinished, "refusals": total.refusals, "failed": int64(total.failed)} {
+	for name, got := range map[string]int64{"requests": total.Requests, "ok": total.OK, "misses": total.Misses,
+		"mismatches": total.Mismatches, "unfinished": total.Unfinished, "refusals": total.Refusals, "failed": int64(total.FailedTime)} {
 		if got != 30 {
 			t.Errorf("%s = %d, want 30", name, got)
 		}
 	}
-	if want := map[string]int64{"busy": 2}; !maps.Equal(total.errors, want) {
-		t.Errorf("errors = %v, want %v", total.errors, want)
+	if want := map[string]int64{"busy": 2}; !maps.Equal(total.Errors, want) {
+		t.Errorf("errors = %v, want %v", total.Errors, want)
 	}
-	if total.wrong != 2 || total.firstWrong != first {
-		t.Errorf("%d wrong, the first is %v, want 2 and %v", total.wrong, total.firstWrong, first)
+	if total.Wrong != 2 || total.FirstWrong != "first" {
+		t.Errorf("%d wrong, the first is %v, want 2 and %v", total.Wrong, total.FirstWrong, first)
 	}
-	if total.latency.Count() != 2 || total.latency.Mean() != 15 {
-		t.Errorf("latency: %d with a mean of %v, want 2 and 15ns", total.latency.Count(), total.latency.Mean())
+	if total.ResponseTimes.Count() != 2 || total.ResponseTimes.Mean() != 15 {
+		t.Errorf("latency: %d with a mean of %v, want 2 and 15ns", total.ResponseTimes.Count(), total.ResponseTimes.Mean())
 	}
-	if want := []int64{0, 10, 20}; !slices.Equal(total.series, want) {
-		t.Errorf("answered in each second: %v, want %v", total.series, want)
+	if want := []int64{0, 10, 20}; !slices.Equal(total.Series, want) {
+		t.Errorf("answered in each second: %v, want %v", total.Series, want)
 	}
-	if total.service == nil || total.service.Count() != 2 || total.connect != nil {
-		t.Errorf("service = %+v, want 2; connect = %+v, want none", total.service, total.connect)
+	if total.ServiceTimes == nil || total.ServiceTimes.Count() != 2 || total.ConnectTimes != nil {
+		t.Errorf("service = %+v, want 2; connect = %+v, want none", total.ServiceTimes, total.ConnectTimes)
 	}
-	if total.slip == nil || total.slip.Count() != 2 || total.slip.Max() != 20 {
-		t.Errorf("slip = %+v, want 2 of up to 20ns", total.slip)
+	if total.Slips == nil || total.Slips.Count() != 2 || total.Slips.Max() != 20 {
+		t.Errorf("slip = %+v, want 2 of up to 20ns", total.Slips)
 	}
-	if total.dur != time.Second || total.serverCPU != 2 || total.clientCPU != 3 {
+	if total.Dur != time.Second || total.ServerCPU != 2 || total.ClientCPU != 3 {
 		t.Error("merge changed what belongs to the round")
 	}
-	closed := new(result)
-	closed.merge(new(result))
-	if closed.slip != nil {
+	closed := new(Result)
+	closed.Merge(new(Result))
+	if closed.Slips != nil {
 		t.Error("a closed loop has a slip")
 	}
 }

@@ -34,7 +34,7 @@ func runWorkload(ctx context.Context, o *options) error {
 		return usageErrorf("%w", err)
 	}
 	work.once = o.once
-	stats, err := statsOf(ctx, o.cfg)
+	stats, err := StatsOf(ctx, o.cfg)
 	if err != nil {
 		return o.advise(err)
 	}
@@ -57,8 +57,8 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 	}
 	defer leave()
 	if o.client == 0 {
-		line.say("storing the keys")
-		if err := preload(ctx, target{cfg: o.cfg}, work); err != nil {
+		line.Say("storing the keys")
+		if err := preload(ctx, NewLockstep(o.cfg), work); err != nil {
 			return o.advise(err)
 		}
 	}
@@ -72,14 +72,14 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 		if _, err := meet(ctx, nil); err != nil { // start together
 			return err
 		}
-		line.say(fmt.Sprintf("round %d of %d on %s", round, o.rounds, stage))
+		line.Say(fmt.Sprintf("round %d of %d on %s", round, o.rounds, stage))
 		if w.Duration > 0 {
-			line.expect(w.Duration + warmup(w.Duration))
+			line.Expect(w.Duration + warmup(w.Duration))
 		}
 		work.round = uint64(round - 1)
-		r, err := measure(ctx, target{cfg: mine}, work, o.client*w.Connections)
+		r, err := measure(ctx, NewLockstep(mine), work, o.client*w.Connections)
 		if err != nil {
-			if r != nil && r.requests > 0 {
+			if r != nil && r.Requests > 0 {
 				rep.add(stage, round, r) // cut short, but better than nothing
 			}
 			return err

@@ -105,7 +105,7 @@ func TestRunInterrupted(t *testing.T) {
 	go func() { // ends with ctx, at the latest
 		defer cancel()
 		for ctx.Err() == nil {
-			if stats, err := statsOf(ctx, cfg); err == nil && stats[0].Connections > 100 { // one stored the keys
+			if stats, err := StatsOf(ctx, cfg); err == nil && stats[0].Connections > 100 { // one stored the keys
 				return
 			}
 		}
@@ -123,14 +123,13 @@ func TestRunInterrupted(t *testing.T) {
 // A result travels whole: every field that is set here, and the field that somebody
 // adds and forgets.
 func TestPack(t *testing.T) {
-	r := &result{connections: 1, starved: 2, neverGreeted: 3, requests: 4, ok: 5, misses: 6, mismatches: 7, unfinished: 8,
-		refusals: 9, failed: 9, dur: 10, serverCPU: 11, clientCPU: 12, nodes: []metrics.Snapshot{{Requests: 13}}}
+	r := &Result{Counts: Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, OK: 5, Misses: 6, Mismatches: 7, Unfinished: 8, Refusals: 9}, FailedTime: 9, Dur: 10, ServerCPU: 11, ClientCPU: 12, Nodes: []metrics.Snapshot{{Requests: 13}}}
 	r.fail("other", errors.New("first"))
 	r.foundWrong(errors.New("wrong"))
-	r.latency.Record(time.Second)
-	record(&r.service, time.Minute)
-	record(&r.slip, time.Millisecond)
-	record(&r.connect, time.Second)
+	r.ResponseTimes.Record(time.Second)
+	record(&r.ServiceTimes, time.Minute)
+	record(&r.Slips, time.Millisecond)
+	record(&r.ConnectTimes, time.Second)
 	r.answered(5, 2*time.Second)
 	fields := reflect.ValueOf(r).Elem()
 	for i := range fields.NumField() {
@@ -146,11 +145,11 @@ func TestPack(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, r) {
 		t.Errorf("unpacked it is not what was packed, error %v", err)
 	}
-	var none *result
+	var none *Result
 	if payload, err = none.pack(); err != nil || len(payload) != 0 {
 		t.Errorf("nothing packs into %d bytes, %v", len(payload), err)
 	}
-	if got, err := unpack(payload); err != nil || got.requests != 0 {
+	if got, err := unpack(payload); err != nil || got.Requests != 0 {
 		t.Errorf("nothing unpacked is something, error %v", err)
 	}
 	if _, err := unpack([]byte("garbage")); err == nil {
@@ -160,12 +159,12 @@ func TestPack(t *testing.T) {
 
 // However wide the times are spread, a result fits what the barrier takes.
 func TestPackFits(t *testing.T) {
-	r := new(result)
+	r := new(Result)
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range 200_000 { // from 30 µs to a minute
-		r.latency.Record(30 * time.Microsecond << rng.IntN(21) * time.Duration(1000+rng.IntN(1000)) / 1000)
-		record(&r.service, 30*time.Microsecond<<rng.IntN(21)*time.Duration(1000+rng.IntN(1000))/1000)
-		record(&r.slip, time.Microsecond<<rng.IntN(21)*time.Duration(1000+rng.IntN(1000))/1000)
+		r.ResponseTimes.Record(30 * time.Microsecond << rng.IntN(21) * time.Duration(1000+rng.IntN(1000)) / 1000)
+		record(&r.ServiceTimes, 30*time.Microsecond<<rng.IntN(21)*time.Duration(1000+rng.IntN(1000))/1000)
+		record(&r.Slips, time.Microsecond<<rng.IntN(21)*time.Duration(1000+rng.IntN(1000))/1000)
 	}
 	payload, err := r.pack()
 	if err != nil || len(payload) > barrier.MaxPayload {
@@ -175,15 +174,15 @@ func TestPackFits(t *testing.T) {
 
 func TestTogether(t *testing.T) {
 	saw := []metrics.Snapshot{{Requests: 30}, {Requests: 31}} // the same servers, each at a moment of its own
-	all := func() []*result {
-		return []*result{
-			{connections: 2, requests: 10, dur: 3, serverCPU: 5, clientCPU: 7, nodes: saw[:1]},
-			{connections: 4, requests: 20, dur: 2, serverCPU: 6, clientCPU: 8, nodes: saw[1:]},
+	all := func() []*Result {
+		return []*Result{
+			{Counts: Counts{Connections: 2, Requests: 10}, Dur: 3, ServerCPU: 5, ClientCPU: 7, Nodes: saw[:1]},
+			{Counts: Counts{Connections: 4, Requests: 20}, Dur: 2, ServerCPU: 6, ClientCPU: 8, Nodes: saw[1:]},
 		}
 	}
 	for local, clientCPU := range map[bool]time.Duration{true: 15, false: 8} {
 		got := together(all(), local)
-		want := &result{connections: 6, requests: 30, dur: 3, serverCPU: 6, clientCPU: clientCPU, nodes: saw[:1]}
+		want := &Result{Counts: Counts{Connections: 6, Requests: 30}, Dur: 3, ServerCPU: 6, ClientCPU: clientCPU, Nodes: saw[:1]}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("local %v: together it is %+v, want %+v", local, newRun(got), newRun(want))
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -19,7 +18,7 @@ type output struct {
 
 // outputs are the files that the command line asks for.
 func (o *options) outputs() []output {
-	all := []output{{o.out, (*Report).json}, {o.html, (*Report).page}, {o.gobench, (*Report).gobench}}
+	all := []output{{o.out, (*Report).json}, {o.html, Page}, {o.gobench, (*Report).gobench}}
 	return slices.DeleteFunc(all, func(out output) bool { return out.path == "" })
 }
 
@@ -61,7 +60,7 @@ func (o *options) save(rep *Report) error {
 		if isDevice(out.path) { // a pipe takes one report, the last
 			continue
 		}
-		if err := soFar.write(out); err != nil {
+		if err := out.write(&soFar); err != nil {
 			return err
 		}
 	}
@@ -85,7 +84,7 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 		rep.Verdict = "failed: " + err.Error()
 	}
 	for _, out := range o.outputs() {
-		err = errors.Join(err, rep.write(out))
+		err = errors.Join(err, out.write(rep))
 	}
 	if len(rep.Runs) > 0 {
 		if _, e := fmt.Fprint(o.stdout, rep); e != nil {
@@ -105,15 +104,9 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 
 var errNotSaved = errors.New("the report was not saved")
 
-// json is the content of the file that -o names.
-func (rep *Report) json() ([]byte, error) {
-	data, err := json.Marshal(rep)
-	return append(data, '\n'), err
-}
-
 // write saves the report, so that the file is always a whole one: as it was before, or
 // as it is now.
-func (rep *Report) write(out output) (err error) {
+func (out output) write(rep *Report) (err error) {
 	path := out.path
 	defer func() {
 		if err != nil {

@@ -19,15 +19,15 @@ func TestFinish(t *testing.T) {
 	cancel()
 	right, wrong, late := testRound(100), testRound(100), testRound(100)
 	wrong.foundWrong(errors.New("key-017: blue"))
-	record(&late.slip, 1e9)
+	record(&late.Slips, 1e9)
 	slow, panicked := testRound(100), testRound(100)
-	slow.latency.Record(20 * time.Second) // the goal of all rounds is a maximum of 10s
-	panicked.nodes = []metrics.Snapshot{{Panics: 1}}
+	slow.ResponseTimes.Record(20 * time.Second) // the goal of all rounds is a maximum of 10s
+	panicked.Nodes = []metrics.Snapshot{{Panics: 1}}
 	died := errors.New("mine, node 0, died\nits last words:\n    panic: no")
 	for _, test := range []struct {
 		name    string
 		ctx     context.Context
-		round   *result // nil: none was measured
+		round   *Result // nil: none was measured
 		err     error
 		code    int
 		verdict string

@@ -31,7 +31,7 @@ const (
 // A tourRow is what one stage did.
 type tourRow struct {
 	name                           string
-	churn, kept, stall, over, work *result
+	churn, kept, stall, over, work *Result
 	crowded                        metrics.Snapshot // of the server, with all connections of over open; and its peak memory after it
 }
 
@@ -41,10 +41,10 @@ type tourist struct {
 	house   *house
 	program program
 	cfg     cluster.Config // the default workload
-	line    *progress
+	line    Progress
 }
 
-func (t *tourist) say(what string) { t.line.say(t.program.name + ": " + what) }
+func (t *tourist) say(what string) { t.line.Say(t.program.name + ": " + what) }
 
 func (t *tourist) row() (*tourRow, error) {
 	row := &tourRow{name: t.name()}
@@ -103,22 +103,22 @@ func (t *tourist) with(cfg cluster.Config, f func(context.Context, cluster.Confi
 	return t.house.with(t.ctx, t.program, cfg, 1, f)
 }
 
-func (t *tourist) measure(ctx context.Context, cfg cluster.Config) (*result, error) {
+func (t *tourist) measure(ctx context.Context, cfg cluster.Config) (*Result, error) {
 	work, err := newWorkload(cfg.Workload)
 	if err != nil {
 		return nil, err
 	}
-	r, err := measure(ctx, target{cfg: cfg}, work, 0)
+	r, err := measure(ctx, NewLockstep(cfg), work, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.program.name, err)
 	}
-	return r, r.mustBeRight(t.program.name)
+	return r, mustBeRight(r, t.program.name)
 }
 
 // mustBeRight makes a wrong answer an error: there is no use in how fast it came.
-func (r *result) mustBeRight(stage string) error {
-	if r.wrong > 0 {
-		return codeError{exitWrongData, fmt.Errorf("wrong data: %s: %w", stage, r.firstWrong)}
+func mustBeRight(r *Result, stage string) error {
+	if r.Wrong > 0 {
+		return fmt.Errorf("%w: %s: %s", ErrWrong, stage, r.FirstWrong)
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (t *tourist) overload(ctx context.Context, cfg cluster.Config, row *tourRow
 	if err != nil {
 		return err
 	}
-	l, err := newLoad(ctx, target{cfg: cfg}, work, 0)
+	l, err := newLoad(ctx, NewLockstep(cfg), work, 0)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.program.name, err)
 	}
@@ -146,7 +146,7 @@ func (t *tourist) overload(ctx context.Context, cfg cluster.Config, row *tourRow
 	after, err := client.Stats(ctx, cfg, 0)
 	row.crowded.PeakMemory = after.PeakMemory
 	if err == nil {
-		err = row.over.mustBeRight(t.program.name)
+		err = mustBeRight(row.over, t.program.name)
 	}
 	return err
 }

@@ -11,14 +11,14 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 )
 
 // servers are the processes of one stage, one a node, on ports of their own; or of a
 // yardstick.
 type servers struct {
-	stage string // or the yardstick's name
-	target
+	stage    string // or the yardstick's name
+	cfg      cluster.Config
+	target   Target
 	procs    []*proc // none of a yardstick that is not this program's
 	patience time.Duration
 }
@@ -29,12 +29,13 @@ var (
 )
 
 // newServers returns servers that are not started yet, one for each two of addrs.
-func newServers(stage string, t target, addrs []string, patience time.Duration) *servers {
-	s := &servers{stage: stage, target: t, patience: patience}
+func newServers(stage string, cfg cluster.Config, addrs []string, patience time.Duration) *servers {
+	s := &servers{stage: stage, cfg: cfg, patience: patience}
 	s.cfg.Nodes, s.cfg.Clients = nil, nil
 	for i := 0; i < len(addrs); i += 2 {
 		s.cfg.Nodes = append(s.cfg.Nodes, cluster.Node{Addr: addrs[i], Control: addrs[i+1]})
 	}
+	s.target = NewLockstep(s.cfg)
 	return s
 }
 
@@ -113,18 +114,6 @@ func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
 	}
 }
 
-// statsOf asks every node of a cluster what it has counted.
-func statsOf(ctx context.Context, cfg cluster.Config) (nodes []metrics.Snapshot, err error) {
-	for i := range cfg.Nodes {
-		snapshot, err := client.Stats(ctx, cfg, i)
-		if err != nil {
-			return nil, err
-		}
-		nodes = append(nodes, snapshot)
-	}
-	return nodes, nil
-}
-
 // watch returns a context that ends, with the cause, when one of the processes does.
 func watch(ctx context.Context, all ...*servers) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -165,7 +154,7 @@ func (s *servers) died(i int) error {
 
 // lastWords is what the servers said last, if err is that no answer came.
 func (s *servers) lastWords(err error) (text string) {
-	if errors.Is(err, errNoAnswer) {
+	if errors.Is(err, ErrNoAnswer) {
 		for i, p := range s.procs {
 			text += fmt.Sprintf("\nthe last words of node %d:\n%s", i, p.said)
 		}

@@ -4,32 +4,22 @@ import "time"
 
 // A Summary is what the rounds of one stage come to.
 type Summary struct {
-	Stage        string           `json:"stage"`
-	Point        string           `json:"point,omitempty"` // of the sweep
-	OpsPerSecond interval         `json:"ops_per_s"`
-	P99          interval         `json:"p99_ns"`
-	Latency      Latency          `json:"latency_ns"`                // each the median of the rounds', but max: the greatest
-	Service      *Latency         `json:"service_ns"`                // likewise; null in a closed loop
-	Slip         *Latency         `json:"slip_ns"`                   // likewise
-	Connect      *Latency         `json:"connect_ns"`                // null where connections are kept
-	Achieved     float64          `json:"requests_per_s"`            // answered; median
-	ServerCPU    float64          `json:"server_cpu_ns_per_request"` // medians; 0: not known
-	ClientCPU    float64          `json:"client_cpu_ns_per_request"`
-	Requests     int64            `json:"requests"` // answered; from here on: of all rounds
-	OK           int64            `json:"ok"`
-	Misses       int64            `json:"misses"`
-	Mismatches   int64            `json:"mismatches"`
-	Errors       map[string]int64 `json:"errors"`
-	Unfinished   int64            `json:"unfinished"`
-	Wrong        int64            `json:"wrong"`
-	Connections  int              `json:"connections"`   // of a round
-	Starved      int              `json:"starved"`       // in the worst round
-	NeverGreeted int              `json:"never_greeted"` // in the worst round
-	Refusals     int64            `json:"refusals"`      // of all rounds again
-	Where        *Where           `json:"where_ns"`      // the time of a request goes; means; null: not known
-	Held         float64          `json:"lock_held"`     // the share of the time that a lock was held, 0 to 1; median
-	Outliers     []int            `json:"outliers"`      // rounds whose throughput lies far from the others'
-	Ratio        *Ratio           `json:"ratio"`         // to the first stage, which has none
+	Stage               string   `json:"stage"`
+	Point               string   `json:"point,omitempty"` // of the sweep
+	OpsPerSecond        interval `json:"ops_per_s"`
+	P99                 interval `json:"p99_ns"`
+	Latency             Latency  `json:"latency_ns"`                // each the median of the rounds', but max: the greatest
+	Service             *Latency `json:"service_ns"`                // likewise; null in a closed loop
+	Slip                *Latency `json:"slip_ns"`                   // likewise
+	Connect             *Latency `json:"connect_ns"`                // null where connections are kept
+	Achieved            float64  `json:"requests_per_s"`            // answered; median
+	ServerCPUPerRequest float64  `json:"server_cpu_ns_per_request"` // medians; 0: not known
+	ClientCPUPerRequest float64  `json:"client_cpu_ns_per_request"`
+	Counts                       // of all rounds; but Connections are those of one, Starved and NeverGreeted those of the worst one
+	Where               *Where   `json:"where_ns"`  // the time of a request goes; means; null: not known
+	Held                float64  `json:"lock_held"` // the share of the time that a lock was held, 0 to 1; median
+	Outliers            []int    `json:"outliers"`  // rounds whose throughput lies far from the others'
+	Ratio               *Ratio   `json:"ratio"`     // to the first stage, which has none
 }
 
 // A Ratio compares a stage with the first one, round by round.
@@ -91,20 +81,20 @@ func summarize(stage string, runs []Run) Summary {
 	of := func(figure func(Run) float64) interval { return newInterval(samples(figure)) }
 	throughput := func(r Run) float64 { return r.OpsPerSecond }
 	s := Summary{
-		Stage:        stage,
-		OpsPerSecond: of(throughput),
-		P99:          of(func(r Run) float64 { return float64(r.Latency.P99) }),
-		Latency:      *middleLatency(runs, func(r Run) *Latency { return &r.Latency }),
-		Service:      middleLatency(runs, func(r Run) *Latency { return r.Service }),
-		Slip:         middleLatency(runs, func(r Run) *Latency { return r.Slip }),
-		Connect:      middleLatency(runs, func(r Run) *Latency { return r.Connect }),
-		Achieved:     of(func(r Run) float64 { return float64(r.Requests) / max(r.Dur, 1).Seconds() }).Median,
-		ServerCPU:    of(func(r Run) float64 { return r.ServerCPU }).Median,
-		ClientCPU:    of(func(r Run) float64 { return r.ClientCPU }).Median,
-		Held:         of(func(r Run) float64 { return r.Held }).Median,
-		Where:        meanWhere(runs),
-		Outliers:     []int{},
-		Errors:       make(map[string]int64),
+		Stage:               stage,
+		OpsPerSecond:        of(throughput),
+		P99:                 of(func(r Run) float64 { return float64(r.Latency.P99) }),
+		Latency:             *middleLatency(runs, func(r Run) *Latency { return &r.Latency }),
+		Service:             middleLatency(runs, func(r Run) *Latency { return r.Service }),
+		Slip:                middleLatency(runs, func(r Run) *Latency { return r.Slip }),
+		Connect:             middleLatency(runs, func(r Run) *Latency { return r.Connect }),
+		Achieved:            of(func(r Run) float64 { return float64(r.Requests) / max(r.Dur, 1).Seconds() }).Median,
+		ServerCPUPerRequest: of(func(r Run) float64 { return r.ServerCPUPerRequest }).Median,
+		ClientCPUPerRequest: of(func(r Run) float64 { return r.ClientCPUPerRequest }).Median,
+		Held:                of(func(r Run) float64 { return r.Held }).Median,
+		Where:               meanWhere(runs),
+		Outliers:            []int{},
+		Counts:              Counts{Errors: make(map[string]int64)},
 	}
 	for i, far := range outlying(samples(throughput)) {
 		if far {
@@ -112,16 +102,10 @@ func summarize(stage string, runs []Run) Summary {
 		}
 	}
 	for _, run := range runs {
-		s.Requests += run.Requests
-		s.OK += run.OK
-		s.Misses += run.Misses
-		s.Mismatches += run.Mismatches
-		s.Unfinished += run.Unfinished
-		s.Refusals += run.Refusals
-		s.Wrong += run.Wrong
-		for kind, n := range run.Errors {
-			s.Errors[kind] += n
-		}
+		s.Add(run.Counts)
+	}
+	s.Connections, s.Starved, s.NeverGreeted = 0, 0, 0
+	for _, run := range runs {
 		s.Connections = max(s.Connections, run.Connections)
 		s.Starved = max(s.Starved, run.Starved)
 		s.NeverGreeted = max(s.NeverGreeted, run.NeverGreeted)
@@ -170,4 +154,14 @@ func (rep *Report) ratio(point string, stage, first []Run, floor interval) *Rati
 	r.interval = newInterval(quotients)
 	r.NoDifference = r.noDifference(floor)
 	return r
+}
+
+// of returns the rounds that s sums up.
+func (rep *Report) of(s Summary) (runs []Run) {
+	for _, run := range rep.Runs {
+		if run.Stage == s.Stage && run.Point == s.Point {
+			runs = append(runs, run)
+		}
+	}
+	return runs
 }

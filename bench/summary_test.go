@@ -35,7 +35,7 @@ func TestSummary(t *testing.T) {
 	if got := first.Latency.P50; got < 990*time.Microsecond || got > 1010*time.Microsecond {
 		t.Errorf("p50 is %v, want about 1 ms", got)
 	}
-	if got := first.ServerCPU; math.Abs(got-7e8/8035) > 1 {
+	if got := first.ServerCPUPerRequest; math.Abs(got-7e8/8035) > 1 {
 		t.Errorf("server CPU is %v ns a request, want %v", got, 7e8/8035)
 	}
 }
@@ -46,7 +46,7 @@ func TestRatioPairsRounds(t *testing.T) {
 		cfg := cluster.Default()
 		cfg.Workload.Rate = rate
 		rep := newReport(cfg, []string{"a", "b", "idle"}, false)
-		rep.add("idle", 1, &result{dur: time.Second})
+		rep.add("idle", 1, &Result{Dur: time.Second})
 		rep.add("b", 2, testRound(400))
 		rep.add("a", 1, testRound(100))
 		rep.add("a", 2, testRound(200))
@@ -62,7 +62,7 @@ func TestRatioPairsRounds(t *testing.T) {
 		}
 		rep = newReport(cfg, []string{"idle", "a"}, false)
 		rep.add("a", 1, testRound(100))
-		rep.add("idle", 1, &result{dur: time.Second})
+		rep.add("idle", 1, &Result{Dur: time.Second})
 		if got := rep.Summary[1].Ratio; got.Rounds != 0 || got.String() != "not comparable" {
 			t.Errorf("rate %v: ratio to a stage that did nothing is %+v", rate, got)
 		}

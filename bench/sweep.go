@@ -118,25 +118,25 @@ func (sw *Sweep) label(point string) string {
 	return point
 }
 
-// sweep measures every stage at every point n times: in interleaved rounds, each of
+// Sweeps measures every stage at every point: in interleaved rounds, each of
 // which takes them all, in random order. For each measurement servers are started, and
 // stopped after it. So none finds what another has left, such as a queue, or keys; no
 // other process runs beside it; and one that happens to be faster than its like, because
 // of where its memory lies, is so in one round only. add takes in each result.
-func (h *house) sweep(ctx context.Context, sw *Sweep, nodes, n int, line *progress, add func(stage, point string, round int, r *result) error) error {
+func Sweeps(ctx context.Context, h *house, sw *Sweep, plan Plan, line Progress, add func(stage, point string, round int, r *Result) error) error {
 	rng := rand.New(rand.NewPCG(sw.cfgs[0].Workload.Seed, 0))
 	stages := len(h.programs)
-	for round := 1; round <= n; round++ {
+	for round := 1; round <= plan.Rounds; round++ {
 		for done, i := range rng.Perm(stages * len(sw.Points)) {
 			p, point, cfg := h.programs[i%stages], sw.Points[i/stages], sw.cfgs[i/stages]
-			line.say(fmt.Sprintf("round %d of %d: %s, %s %s", round, n, p.name, sw.Property, point))
+			line.Say(fmt.Sprintf("round %d of %d: %s, %s %s", round, plan.Rounds, p.name, sw.Property, point))
 			if d := cfg.Workload.Duration; d > 0 {
-				left := (n-round+1)*stages*len(sw.Points) - done
-				line.expect(time.Duration(left) * (d + warmup(d)))
+				left := (plan.Rounds-round+1)*stages*len(sw.Points) - done
+				line.Expect(time.Duration(left) * (d + warmup(d)))
 			}
-			var r *result
-			err := h.with(ctx, p, cfg, nodes, func(ctx context.Context, cfg cluster.Config) (err error) {
-				r, err = h.measureNew(ctx, cfg, round)
+			var r *Result
+			err := h.with(ctx, p, cfg, plan.Nodes, func(ctx context.Context, cfg cluster.Config) (err error) {
+				r, err = measureNew(ctx, cfg, plan.Once, round)
 				return err
 			})
 			if err != nil {
@@ -154,14 +154,14 @@ func (h *house) sweep(ctx context.Context, sw *Sweep, nodes, n int, line *progre
 }
 
 // measureNew is measure on servers that have no keys yet.
-func (h *house) measureNew(ctx context.Context, cfg cluster.Config, round int) (*result, error) {
+func measureNew(ctx context.Context, cfg cluster.Config, once bool, round int) (*Result, error) {
 	work, err := newWorkload(cfg.Workload)
 	if err != nil {
 		return nil, err
 	}
-	work.once, work.round = h.once, uint64(round-1)
-	if err := preload(ctx, target{cfg: cfg}, work); err != nil {
+	work.once, work.round = once, uint64(round-1)
+	if err := preload(ctx, NewLockstep(cfg), work); err != nil {
 		return nil, err
 	}
-	return measure(ctx, target{cfg: cfg}, work, 0)
+	return measure(ctx, NewLockstep(cfg), work, 0)
 }

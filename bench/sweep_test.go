@@ -231,7 +231,7 @@ func TestSweepOfRates(t *testing.T) {
 		return min([]int64{1000, 2000, 4000, 8000}[point], int64(3*(stage+1)*1000)) // 1 and 2 keep up with up to 3000, 6000
 	})
 	late := testRound(7500)
-	record(&late.slip, time.Second)
+	record(&late.Slips, time.Second)
 	rep.addAt("8000", "another", 4, late)
 	if rep.Verdict != "ok" {
 		t.Errorf("the verdict is %q", rep.Verdict)
@@ -293,12 +293,12 @@ func TestSweepNoRetry(t *testing.T) {
 	})
 	cfg.Workload.Duration = 50 * time.Millisecond
 	for _, once := range []bool{false, true} {
-		r, err := (&house{once: once}).measureNew(t.Context(), cfg, 1)
+		r, err := measureNew(t.Context(), cfg, once, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if (r.busy() > 0) != once || r.refusals == 0 || r.requests == 0 {
-			t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", once, r.busy(), r.refusals)
+		if (busy(r) > 0) != once || r.Refusals == 0 || r.Requests == 0 {
+			t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", once, busy(r), r.Refusals)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func (rep *Report) dueRate(s Summary) float64 {
 	if w.Rate == 0 || w.Duration == 0 {
 		return w.Rate
 	}
-	due := s.Requests + total(s.Errors) + s.Unfinished
+	due := s.Requests + s.Failed() + s.Unfinished
 	return float64(due) / w.Duration.Seconds() / float64(s.OpsPerSecond.Rounds)
 }
 
@@ -213,7 +213,7 @@ func (rep *Report) latency() [][]string {
 	for _, s := range rep.Summary {
 		l := s.Latency
 		rows = append(rows, []string{s.Stage, rep.atLeast(s, 0.5, l.P50), rep.atLeast(s, 0.99, l.P99), rep.atLeast(s, 0.999, l.P999),
-			rep.atLeast(s, 1, l.Max), cpu(s.ServerCPU), cpu(s.ClientCPU)})
+			rep.atLeast(s, 1, l.Max), cpu(s.ServerCPUPerRequest), cpu(s.ClientCPUPerRequest)})
 	}
 	return rows
 }

@@ -16,9 +16,9 @@ func TestReportText(t *testing.T) {
 times [0.750..0.750], no difference shown for mine.
 
 throughput           ops/s                                       ratio
-stage2_coarselock    8 040  [8 010..8 060]                              ████████
-stage1_singlethread  6 030  [6 010..6 050]  0.750 times [0.750..0.750]  ██████
-mine                 8 040  [8 000..8 080]         no difference shown  ████████
+stage2_coarselock    8 040  [8 010..8 060]
+stage1_singlethread  6 030  [6 010..6 050]  0.750 times [0.750..0.750]
+mine                 8 040  [8 000..8 080]         no difference shown
 median [97 % interval] of 6 rounds
 
 response time          p50    p99   p99.9     max  server CPU  client CPU
@@ -50,14 +50,14 @@ func TestReportTextTroubles(t *testing.T) {
 	rep := newReport(cfg, []string{"servers"}, false)
 	rep.Env = Environment{Go: "go1.25", OS: "darwin", Arch: "arm64", Cores: 8, CPUs: 8, ClockStep: time.Microsecond}
 	r := testRound(4000)
-	record(&r.slip, 300*time.Millisecond)
-	record(&r.service, time.Millisecond)
-	record(&r.connect, 999*time.Nanosecond)
-	r.refusals = 5
+	record(&r.Slips, 300*time.Millisecond)
+	record(&r.ServiceTimes, time.Millisecond)
+	record(&r.ConnectTimes, 999*time.Nanosecond)
+	r.Refusals = 5
 	const us = time.Microsecond
-	r.nodes = []metrics.Snapshot{{Requests: 1000, Uptime: time.Second, Watched: 1, Locks: metrics.Contention{Acquired: 25_000, Waited: 2000 * us},
+	r.Nodes = []metrics.Snapshot{{Requests: 1000, Uptime: time.Second, Watched: 1, Locks: metrics.Contention{Acquired: 25_000, Waited: 2000 * us},
 		QueueWait: metrics.Timing{Count: 1000, Total: 1000 * us}, Table: metrics.Timing{Count: 10, Total: 30 * us}, Turn: metrics.Timing{Count: 1000, Total: 9000 * us}}}
-	r.serverCPU, r.wrong, r.misses, r.mismatches = 0, 0, 12_345, 3
+	r.ServerCPU, r.Wrong, r.Misses, r.Mismatches = 0, 0, 12_345, 3
 	r.fail("busy", nil)
 	rep.add("servers", 1, r)
 	got := rep.String()

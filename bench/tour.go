@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
-	"flag"
+	"io"
 	"time"
 
 	"lockstep/common/cluster"
 )
 
-func tourFlags(o *options, fs *flag.FlagSet) {
-	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
+// A TourProgress is told what the tour is doing, and prints what it has found without disturbing
+// the line that says so.
+type TourProgress interface {
+	Progress
+	Print(w io.Writer, text string) error
 }
 
 const tourHeader = `
@@ -34,39 +37,25 @@ const (
 	lastRound  = 400 * time.Millisecond
 )
 
-// tour shows what breaks each stage, and what the next one cures.
-func tour(ctx context.Context, o *options) (err error) {
-	dirs, err := stageDirs(ctx, []string{"1", "2", "3", "4"})
-	if err != nil {
-		return err
-	}
-	line := newProgress(o.stderr, o.quiet)
-	defer line.stop()
-	h, err := newHouse(ctx, dirs, func(what string) { line.say(what + " (the first time takes longer)") })
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := h.close(); err == nil {
-			err = e
-		}
-	}()
-	if err := line.print(o.stdout, tourHeader+tourLine("stage", "A", "B", "C", "D", "E")); err != nil {
+// Tour shows on out what breaks each of the stages 1 to 4, whose programs a testbed has
+// built, and what the next one cures.
+func Tour(ctx context.Context, h *house, secret string, line TourProgress, out io.Writer) error {
+	if err := line.Print(out, tourHeader+tourLine("stage", "A", "B", "C", "D", "E")); err != nil {
 		return err
 	}
 	cfg := cluster.Default()
-	cfg.Secret = o.cfg.Secret // the servers read LOCKSTEP_SECRET, too
+	cfg.Secret = secret // the servers read LOCKSTEP_SECRET, too
 	left := time.Duration(len(h.programs))*rowTime + lastTime
 	var rows []*tourRow
 	for _, p := range h.programs {
-		line.expect(left)
+		line.Expect(left)
 		left -= rowTime
 		t := &tourist{ctx: ctx, house: h, program: p, cfg: cfg, line: line}
 		row, err := t.row()
 		if err != nil {
 			return err
 		}
-		if err := line.print(o.stdout, row.String()); err != nil {
+		if err := line.Print(out, row.String()); err != nil {
 			return err
 		}
 		rows = append(rows, row)
@@ -75,13 +64,12 @@ func tour(ctx context.Context, o *options) (err error) {
 	if err != nil {
 		return err
 	}
-	line.stop()
-	return conclude(ctx, o, rows, gain, held)
+	return line.Print(out, conclude(rows, gain, held))
 }
 
 // noWork compares stages 3 and 4 without work under the lock, and returns what stage
 // 4 gains, and how much of the time stage 3's lock was held.
-func noWork(ctx context.Context, h *house, cfg cluster.Config, line *progress) (gain *Ratio, held float64, err error) {
+func noWork(ctx context.Context, h *house, cfg cluster.Config, line Progress) (gain *Ratio, held float64, err error) {
 	cfg.Workload.Duration = lastRound
 	rep := newReport(cfg, nil, true)
 	for _, p := range h.programs[2:4] {
@@ -90,12 +78,12 @@ func noWork(ctx context.Context, h *house, cfg cluster.Config, line *progress) (
 		}
 		rep.Stages = append(rep.Stages, p.name)
 	}
-	err = h.rounds(ctx, lastRounds, line, func(stage string, round int, r *result) error {
+	err = Rounds(ctx, h, Plan{Rounds: lastRounds}, line, func(stage string, round int, r *Result) error {
 		if stage == rep.Stages[0] {
 			held = max(held, r.held())
 		}
 		rep.add(stage, round, r)
-		return r.mustBeRight(stage)
+		return mustBeRight(r, stage)
 	})
 	if err != nil {
 		return nil, 0, err

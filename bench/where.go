@@ -14,11 +14,11 @@ type Where struct {
 
 // where splits the time of the requests that the servers answered; nil where they
 // did not say. Of a request that went to several nodes, the time is that of a part.
-func (r *result) where() *Where {
+func where(r *Result) *Where {
 	var requests int64
 	var turn time.Duration
 	w := new(Where)
-	for _, n := range r.nodes {
+	for _, n := range r.Nodes {
 		requests += n.Requests
 		w.Queue += n.QueueWait.Total
 		w.Lock += n.Locks.Waited
@@ -29,9 +29,9 @@ func (r *result) where() *Where {
 		return nil
 	}
 	w.Codec = max(turn-w.Lock-w.Table, 0)
-	service := r.latency.Mean()
-	if r.service != nil {
-		service = r.service.Mean()
+	service := r.ResponseTimes.Mean()
+	if r.ServiceTimes != nil {
+		service = r.ServiceTimes.Mean()
 	}
 	parts := w.parts()
 	for _, part := range parts[:4] {
@@ -70,16 +70,16 @@ func meanWhere(runs []Run) *Where {
 
 // held is the share of the round, from 0 to 1, that a lock of the servers was held; of
 // the node with the most.
-func (r *result) held() (share float64) {
-	for _, n := range r.nodes {
+func (r *Result) held() (share float64) {
+	for _, n := range r.Nodes {
 		share = max(share, n.Held())
 	}
 	return share
 }
 
 // panics counts the requests that ended in a panic inside a server.
-func (r *result) panics() (n int64) {
-	for _, node := range r.nodes {
+func (r *Result) panics() (n int64) {
+	for _, node := range r.Nodes {
 		n += node.Panics
 	}
 	return n

@@ -207,31 +207,31 @@ func TestCompareAndSwap(t *testing.T) {
 		for ops := range w.preload {
 			server.do(ops)
 		}
-		var r result
+		var r Result
 		s := w.source(0)
 		for range 2000 {
-			s.check(server.do(s.next()), &r)
+			r.check(s.check(server.do(s.next())))
 		}
-		if r.wrong > 0 || r.mismatches > 0 || r.ok != int64(2000*batch) {
+		if r.Wrong > 0 || r.Mismatches > 0 || r.OK != int64(2000*batch) {
 			t.Errorf("batch %d, one worker: %d ok, %d mismatches, %d wrong (%v), want all ok",
-				batch, r.ok, r.mismatches, r.wrong, r.firstWrong)
+				batch, r.OK, r.Mismatches, r.Wrong, r.FirstWrong)
 		}
-		results := make([]result, 4)
+		results := make([]Result, 4)
 		var wg sync.WaitGroup
 		for worker := range results {
 			wg.Go(func() {
 				s := w.source(worker)
 				for range 1000 {
-					s.check(server.do(s.next()), &results[worker])
+					results[worker].check(s.check(server.do(s.next())))
 				}
 			})
 		}
 		wg.Wait()
 		for _, o := range results {
-			r.merge(&o)
+			r.Merge(&o)
 		}
-		if r.wrong > 0 || r.mismatches > r.ok/2 {
-			t.Errorf("batch %d, four workers: %d ok, %d mismatches, %d wrong (%v)", batch, r.ok, r.mismatches, r.wrong, r.firstWrong)
+		if r.Wrong > 0 || r.Mismatches > r.OK/2 {
+			t.Errorf("batch %d, four workers: %d ok, %d mismatches, %d wrong (%v)", batch, r.OK, r.Mismatches, r.Wrong, r.FirstWrong)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func beYardstick(ctx context.Context, args []string, stdin io.Reader) error {
 		cancel()
 	}()
 	if len(args) < 2 {
-		return usageErrorf("bench starts %s by itself", yardstickCommand)
+		return fmt.Errorf("bench starts %s by itself", yardstickCommand)
 	}
 	if args[0] == "keep" {
 		return keep(ctx, args[1:])

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // A yardstick is something that is no stage, measured beside the stages: by the same
@@ -20,21 +21,23 @@ type yardstick struct {
 	args    func(host, port, dir string) []string
 	noCAS   string // why there is no compare-and-swap; "": there is
 
-	dial func(ctx context.Context, addr string) (asker, error)
+	dial func(ctx context.Context, addr string) (Asker, error)
 	// version is what the one at addr calls itself; nil: it is part of this program.
 	version func(ctx context.Context, addr string) (string, error)
 }
 
-// startYardstick starts a yardstick, or makes sure that the one to be reached answers,
+// Start starts a yardstick, or makes sure that the one to be reached answers,
 // and returns its version. One that is not installed is an exec.ErrNotFound.
-func (h *house) startYardstick(ctx context.Context, y *yardstick, cfg cluster.Config) (version string, err error) {
+func (y *yardstick) Start(ctx context.Context, h *house, cfg cluster.Config) (version string, err error) {
 	if y.addr != "" {
 		ctx, cancel := context.WithTimeout(ctx, connectTime)
 		defer cancel()
 		if version, err = y.ask(ctx, y.addr); err != nil {
 			return "", fmt.Errorf("%s at %s: %w", y.name, y.addr, err)
 		}
-		h.running = append(h.running, newServers(y.name, target{cfg: cfg, yard: y}, []string{y.addr, ""}, h.patience))
+		s := newServers(y.name, cfg, []string{y.addr, ""}, h.patience)
+		s.target = &yardTarget{y, s.cfg, 0}
+		h.running = append(h.running, s)
 		return version + " at " + y.addr, nil
 	}
 	path, err := os.Executable()
@@ -47,7 +50,7 @@ func (h *house) startYardstick(ctx context.Context, y *yardstick, cfg cluster.Co
 		}
 	}
 	s, err := h.place(1, func(addrs []string) (*servers, error) {
-		s := newServers(y.name, target{cfg: cfg, yard: y}, []string{addrs[0], ""}, h.patience)
+		s := newServers(y.name, cfg, []string{addrs[0], ""}, h.patience)
 		wait := func(ctx context.Context, _ int) (err error) {
 			version, err = y.wait(ctx, addrs[0])
 			return err
@@ -55,7 +58,7 @@ func (h *house) startYardstick(ctx context.Context, y *yardstick, cfg cluster.Co
 		return s, s.start(ctx, addrs, []*exec.Cmd{y.command(path, addrs[0], h.dir)}, wait)
 	})
 	if err == nil {
-		s.pid = s.procs[0].cmd.Process.Pid
+		s.target = &yardTarget{y, s.cfg, s.procs[0].cmd.Process.Pid}
 	}
 	return version, err
 }
@@ -92,4 +95,28 @@ func (y *yardstick) wait(ctx context.Context, addr string) (version string, err 
 			return "", err
 		}
 	}
+}
+
+// A yardTarget is the Target of a yardstick that runs.
+type yardTarget struct {
+	*yardstick
+	cfg cluster.Config
+	pid int // of its process; 0: it is not this program's
+}
+
+func (t *yardTarget) Config() cluster.Config { return t.cfg }
+
+func (t *yardTarget) Dial(ctx context.Context) (Asker, error) {
+	return t.dial(ctx, t.cfg.Nodes[0].Addr)
+}
+
+func (t *yardTarget) Open(ctx context.Context) (Asker, error) { return t.Dial(ctx) }
+
+// Stats is what the yardstick's process has used.
+func (t *yardTarget) Stats(context.Context) ([]metrics.Snapshot, error) {
+	if t.pid == 0 {
+		return nil, nil
+	}
+	cpu, peak := usageOf(t.pid)
+	return []metrics.Snapshot{{Stage: t.name, Serving: true, CPU: cpu, PeakMemory: peak}}, nil
 }

@@ -460,19 +460,19 @@ func TestStartYardstick(t *testing.T) {
 	defer taken.Close()
 	y := newNetRPC()
 	dial := y.dial
-	y.dial = func(ctx context.Context, addr string) (asker, error) {
+	y.dial = func(ctx context.Context, addr string) (Asker, error) {
 		if addr == ln.Addr().String() {
 			return nil, errors.New("another program is there")
 		}
 		return dial(ctx, addr)
 	}
-	if _, err := h.startYardstick(t.Context(), y, cluster.Default()); err != nil || finds != 2 {
+	if _, err := y.Start(t.Context(), h, cluster.Default()); err != nil || finds != 2 {
 		t.Fatalf("a port that is taken: %d searches, error %v, want a second to help", finds, err)
 	}
 	h.patience = 300 * time.Millisecond
 	silent := newEcho(work)
-	silent.dial = func(context.Context, string) (asker, error) { return nil, errors.New("not yet") }
-	if _, err := h.startYardstick(t.Context(), silent, cluster.Default()); err == nil || !strings.Contains(err.Error(), "echo, node 0, does not serve after 300ms (not yet)") {
+	silent.dial = func(context.Context, string) (Asker, error) { return nil, errors.New("not yet") }
+	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "echo, node 0, does not serve after 300ms (not yet)") {
 		t.Errorf("a yardstick that never answers: error %v", err)
 	}
 	h.patience = 10 * time.Second
