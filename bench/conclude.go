@@ -19,7 +19,7 @@ func conclude(rows []*tourRow, gain *Ratio, held float64) string {
 	}
 	var b strings.Builder
 	for _, s := range sentences {
-		b.WriteString("\n" + text.Wrap(s, columns))
+		b.WriteString("\n" + text.Wrap(s, text.Columns))
 	}
 	return b.String()
 }

@@ -22,9 +22,9 @@ func readReport(path string) (*Report, error) {
 	if err == nil && len(data) > maxReport {
 		err = fmt.Errorf("it is larger than %d MiB", maxReport>>20)
 	}
-	rep := new(Report)
+	var rep *Report
 	if err == nil {
-		err = rep.parse(data)
+		rep, err = Parse(data)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a report that bench -o has written: %w", path, err)
@@ -32,28 +32,29 @@ func readReport(path string) (*Report, error) {
 	return rep, nil
 }
 
-// parse reads a report, and makes its summary anew from the rounds.
-func (rep *Report) parse(data []byte) error {
+// Parse reads a report, and makes its summary anew from the rounds.
+func Parse(data []byte) (*Report, error) {
 	var version struct{ Schema int }
 	if err := json.Unmarshal(data, &version); err != nil {
-		return err
+		return nil, err
 	}
 	if version.Schema != schema {
-		return fmt.Errorf("its schema is %d, and this program knows %d", version.Schema, schema)
+		return nil, fmt.Errorf("its schema is %d, and this program knows %d", version.Schema, schema)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
+	rep := new(Report)
 	if err := dec.Decode(rep); err != nil {
-		return err
+		return nil, err
 	}
 	if rep.Sweep != nil {
 		if err := rep.Sweep.restore(rep.Config); err != nil {
-			return fmt.Errorf("sweep: %w", err)
+			return nil, fmt.Errorf("sweep: %w", err)
 		}
 	}
 	rep.Summary = rep.summarize()
 	if len(rep.Runs) > 0 && len(rep.Summary) == 0 {
-		return errors.New("its rounds are of none of its stages")
+		return nil, errors.New("its rounds are of none of its stages")
 	}
-	return nil
+	return rep, nil
 }

@@ -202,15 +202,12 @@ func TestOverloadIsHonest(t *testing.T) {
 		if r.Requests != 150 || r.Unfinished != 850 {
 			t.Errorf("%d answered, %d unfinished, want 150 and 850 of the 1000 that were due", r.Requests, r.Unfinished)
 		}
-		if done := newRun(r).OpsPerSecond; done < 99 || done > 101 {
+		if done := float64(r.OK) / r.Dur.Seconds(); done < 99 || done > 101 {
 			t.Errorf("%v operations a second, want the 100 that the server can do", done)
 		}
 		// Request i was due at i ms, and answered at 10 (i + 1).
 		wantQuantile(t, "overload", r, 0.5, (9*74+10)*time.Millisecond)
 		wantQuantile(t, "overload", r, 1, (9*149+10)*time.Millisecond)
-		if why := invalid(r, 2); why != "" {
-			t.Errorf("the client is said to be what was measured: %s", why)
-		}
 	})
 }
 

@@ -84,7 +84,7 @@ func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
 			usage += " (default " + f.DefValue + ")"
 		}
 		const indent = "        "
-		text := strings.TrimSuffix(text.Wrap(usage, columns-len(indent)), "\n")
+		text := strings.TrimSuffix(text.Wrap(usage, text.Columns-len(indent)), "\n")
 		fmt.Fprintf(w, "%s%s\n", indent, strings.ReplaceAll(text, "\n", "\n"+indent))
 	})
 	if left > 0 {

@@ -4,13 +4,16 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/node"
 	"lockstep/common/wire"
@@ -108,10 +111,7 @@ func startCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 	t.Setenv("LOCKSTEP_SECRET", "")
 	path = filepath.Join(t.TempDir(), "cluster.json")
 	cfg = cluster.Default()
-	addrs, err := freeAddrs(2*nodes + clients)
-	if err != nil {
-		t.Fatal(err)
-	}
+	addrs := FreeAddrs(t, 2*nodes+clients)
 	cfg.Nodes, cfg.Clients = nil, nil
 	for i := range nodes {
 		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: addrs[2*i], Control: addrs[2*i+1]})
@@ -140,9 +140,30 @@ func startCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for i := range nodes {
-		if err := waitServing(ctx, cfg, i); err != nil {
-			t.Fatalf("node %d does not serve: %v", i, err)
+		for serving := false; !serving; {
+			s, err := client.Stats(ctx, cfg, i)
+			if ctx.Err() != nil {
+				t.Fatalf("node %d does not serve: %v", i, err)
+			}
+			serving = err == nil && s.Serving
 		}
 	}
 	return cfg, path
+}
+
+// FreeAddrs returns n different loopback addresses whose ports are free now, and below
+// the ephemeral range, from which a client's socket could take one before a server does.
+func FreeAddrs(t *testing.T, n int) (addrs []string) {
+	t.Helper()
+	for len(addrs) < n {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(10_000)))
+		ln, err := net.Listen("tcp", addr)
+		if err == nil && !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
+		if err == nil {
+			ln.Close()
+		}
+	}
+	return addrs
 }

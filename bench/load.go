@@ -52,7 +52,7 @@ var (
 	// ErrNoAnswer: servers that are there did not answer in time.
 	ErrNoAnswer = errors.New("no answer")
 	// ErrWrong: an answer that no correct server gives.
-	ErrWrong = errors.New("wrong data")
+	ErrWrong = errors.New("wrong answer")
 )
 
 // newLoad connects, with connections that are numbered from first. It returns when

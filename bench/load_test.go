@@ -66,7 +66,7 @@ func TestClosedLoopOps(t *testing.T) {
 				t.Errorf("%d operations in %d requests, the server says %d, want %d", r.OK, r.Requests, served, test.want)
 			}
 			if r.Connections != 3 || r.Starved != 0 || r.Unfinished != 0 || r.Errors != nil || r.Wrong != 0 || r.Slips != nil || r.ResponseTimes.Count() != r.Requests {
-				t.Errorf("the result is %+v", newRun(r))
+				t.Errorf("the result is %+v", r)
 			}
 			if got := nodes[0].Stats.Connections.Load(); got != 3 {
 				t.Errorf("%d connections, want 3", got)

@@ -99,6 +99,8 @@ func complain(ctx context.Context, err error, stderr io.Writer) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.As(err, &code):
+	case errors.Is(err, ErrWrong):
+		code.code = exitWrongData
 	case ctx.Err() != nil && errors.Is(err, errNotSaved):
 		fmt.Fprintln(stderr, "bench: interrupted:", err)
 		return exitInterrupted

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/common/client"
 	"lockstep/common/node"
 )
 
@@ -77,16 +78,16 @@ func TestOverload(t *testing.T) {
 			for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.due() < 200*time.Millisecond; s.advance() {
 				due++
 			}
-			if got := r.Requests + r.Failed() + r.Unfinished; got != due || r.Failed() != busy(r) {
+			if got := r.Requests + r.Failed() + r.Unfinished; got != due || r.Failed() != r.Errors[client.ErrBusy.Error()] {
 				t.Errorf("%d answered, errors %v, %d unfinished: %d in all, want %d that were due", r.Requests, r.Errors, r.Unfinished, got, due)
 			}
 			// Answers that were under way at the end are the server's alone.
-			if test.depth == 1 && (busy(r) > refused.Load() || r.Requests > answered.Load() || r.Unfinished < g.held.Load()) {
+			if test.depth == 1 && (r.Errors[client.ErrBusy.Error()] > refused.Load() || r.Requests > answered.Load() || r.Unfinished < g.held.Load()) {
 				t.Errorf("%d refused, %d answered, %d unfinished; the server says %d, %d, and %d held",
-					busy(r), r.Requests, r.Unfinished, refused.Load(), answered.Load(), g.held.Load())
+					r.Errors[client.ErrBusy.Error()], r.Requests, r.Unfinished, refused.Load(), answered.Load(), g.held.Load())
 			}
-			if r.Unfinished == 0 || busy(r) == 0 || r.Requests == 0 {
-				t.Errorf("%d answered, %d refused, %d unfinished, want some of each", r.Requests, busy(r), r.Unfinished)
+			if r.Unfinished == 0 || r.Errors[client.ErrBusy.Error()] == 0 || r.Requests == 0 {
+				t.Errorf("%d answered, %d refused, %d unfinished, want some of each", r.Requests, r.Errors[client.ErrBusy.Error()], r.Unfinished)
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"lockstep/common/text"
 	"os"
 	"strings"
 	"sync"
@@ -59,14 +60,14 @@ func (p *progress) start(w io.Writer) {
 	})
 }
 
-// say sets what the line says. It is seen within a quarter of a second.
+// Say sets what the line says. It is seen within a quarter of a second.
 func (p *progress) Say(what string) {
 	p.mu.Lock()
 	p.now = what
 	p.mu.Unlock()
 }
 
-// expect sets the time that is left.
+// Expect sets the time that is left.
 func (p *progress) Expect(left time.Duration) {
 	p.mu.Lock()
 	p.end = time.Now().Add(left)
@@ -80,21 +81,21 @@ func (p *progress) draw() {
 	if left := time.Until(p.end); left > 0 { // not if end is zero
 		line += fmt.Sprintf("  (about %.0f s left)", left.Seconds())
 	}
-	if runes := []rune(line); len(runes) >= columns {
-		line = string(runes[:columns-1])
+	if runes := []rune(line); len(runes) >= text.Columns {
+		line = string(runes[:text.Columns-1])
 	}
 	// Spaces erase what was there: not every terminal knows the code for that.
-	fmt.Fprint(p.w, "\r"+line+strings.Repeat(" ", columns-1-utf8.RuneCountInString(line)))
+	fmt.Fprint(p.w, "\r"+line+strings.Repeat(" ", text.Columns-1-utf8.RuneCountInString(line)))
 }
 
-// print writes text to w in place of the line, which comes back below it.
-func (p *progress) Print(w io.Writer, text string) error {
+// Print writes what to w in place of the line, which comes back below it.
+func (p *progress) Print(w io.Writer, what string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.w != nil {
-		fmt.Fprint(p.w, "\r"+strings.Repeat(" ", columns-1)+"\r")
+		fmt.Fprint(p.w, "\r"+strings.Repeat(" ", text.Columns-1)+"\r")
 	}
-	_, err := io.WriteString(w, text)
+	_, err := io.WriteString(w, what)
 	return err
 }
 

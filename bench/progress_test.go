@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"lockstep/common/text"
 	"os"
 	"strings"
 	"testing"
@@ -46,7 +47,7 @@ func TestProgress(t *testing.T) {
 		if text := terminal.String(); strings.Contains(text, "\n") || !strings.Contains(text, "\rround 1 of 6  (about 5 s left) ") {
 			t.Errorf("it draws %.200q", text)
 		}
-		checkWidth(t, strings.ReplaceAll(terminal.String(), "\r", "\n"), columns-1)
+		checkWidth(t, strings.ReplaceAll(terminal.String(), "\r", "\n"), text.Columns-1)
 
 		p.Say("a shorter one")
 		p.Expect(0)
@@ -58,8 +59,8 @@ func TestProgress(t *testing.T) {
 		p.Say(strings.Repeat("µ", 200))
 		<-time.After(time.Second)
 		synctest.Wait()
-		if got := []rune(screen(terminal.String())[0]); len(got) != columns-1 {
-			t.Errorf("a long line takes %d columns, want %d", len(got), columns-1)
+		if got := []rune(screen(terminal.String())[0]); len(got) != text.Columns-1 {
+			t.Errorf("a long line takes %d columns, want %d", len(got), text.Columns-1)
 		}
 		p.Say("now")
 		if err := p.Print(&terminal, "a row\n"); err != nil {

@@ -39,8 +39,8 @@ func TestRereadRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again := new(Report)
-		if err := again.parse(data); err != nil {
+		again, err := Parse(data)
+		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if got, want := again.String(), rep.String(); got != want {
@@ -152,8 +152,8 @@ func FuzzParseReport(f *testing.F) {
 	f.Add(data)
 	f.Add([]byte(fmt.Sprintf(`{"schema":2,"config":{},"stages":["a"],"runs":[{"stage":"a","ok":%d,"histogram":{"buckets":[[1,18446744073709551615],[3,7]],"max_ns":-1,"sum_ns":-1}}]}`, int64(1)<<62)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		rep := new(Report)
-		if rep.parse(data) != nil {
+		rep, err := Parse(data)
+		if err != nil {
 			return
 		}
 		_ = rep.String()

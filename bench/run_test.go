@@ -184,7 +184,7 @@ func TestTogether(t *testing.T) {
 		got := together(all(), local)
 		want := &Result{Counts: Counts{Connections: 6, Requests: 30}, Dur: 3, ServerCPU: 6, ClientCPU: clientCPU, Nodes: saw[:1]}
 		if !reflect.DeepEqual(got, want) {
-			t.Errorf("local %v: together it is %+v, want %+v", local, newRun(got), newRun(want))
+			t.Errorf("local %v: together it is %+v, want %+v", local, got, want)
 		}
 	}
 }

@@ -71,8 +71,7 @@ func (o *options) save(rep *Report) error {
 // ended; err is how the measurement did. A wrong answer is worse than whatever
 // happened after it.
 func (o *options) finish(ctx context.Context, rep *Report, err error) error {
-	var code codeError
-	if errors.As(err, &code) && code.code == exitWrongData {
+	if errors.Is(err, ErrWrong) {
 		rep.Verdict = "wrong data: " + err.Error()
 	}
 	wrong := strings.HasPrefix(rep.Verdict, "wrong data")
@@ -92,7 +91,7 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 		}
 	}
 	switch {
-	case wrong && code.code == 0:
+	case wrong && !errors.Is(err, ErrWrong):
 		return codeError{exitWrongData, errors.Join(errors.New(rep.Verdict), err)}
 	case err != nil || rep.Verdict == "ok":
 		return err

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/node"
 )
@@ -297,8 +298,8 @@ func TestSweepNoRetry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if (busy(r) > 0) != once || r.Refusals == 0 || r.Requests == 0 {
-			t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", once, busy(r), r.Refusals)
+		if (r.Errors[client.ErrBusy.Error()] > 0) != once || r.Refusals == 0 || r.Requests == 0 {
+			t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", once, r.Errors[client.ErrBusy.Error()], r.Refusals)
 		}
 	}
 }

@@ -13,14 +13,14 @@ import (
 func (rep *Report) sweepText() string {
 	var b strings.Builder
 	for _, stage := range rep.Stages {
-		b.WriteString(text.Wrap(rep.sweepSentence(stage), columns))
+		b.WriteString(text.Wrap(rep.sweepSentence(stage), text.Columns))
 	}
 	b.WriteString("\n" + text.Table(rep.sweepTable()))
-	b.WriteString(text.Wrap("Operations a second: "+rep.Summary[0].OpsPerSecond.rule()+".", columns) + "\n")
+	b.WriteString(text.Wrap("Operations a second: "+rep.Summary[0].OpsPerSecond.rule()+".", text.Columns) + "\n")
 	for _, stage := range rep.Stages {
-		b.WriteString(text.Wrap(rep.sweepTroubles(stage), columns))
+		b.WriteString(text.Wrap(rep.sweepTroubles(stage), text.Columns))
 	}
-	return b.String() + "\n" + text.Wrap(rep.swept()+rep.conditions(), columns)
+	return b.String() + "\n" + text.Wrap(rep.swept()+rep.conditions(), text.Columns)
 }
 
 // swept introduces the conditions, which hold but for what was swept.

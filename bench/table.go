@@ -13,10 +13,7 @@ import (
 	"lockstep/common/text"
 )
 
-const (
-	columns      = 80  // of the terminal, for text
-	tableColumns = 100 // for tables, at most
-)
+const tableColumns = 100 // of a table, at most
 
 // String is the report for a person: the verdict first, then the tables.
 func (rep *Report) String() string {
@@ -24,7 +21,7 @@ func (rep *Report) String() string {
 	if rep.Verdict != "ok" {
 		verdict, _, _ := strings.Cut(rep.Verdict, "\n")
 		kind, reason, _ := strings.Cut(verdict, ": ")
-		b.WriteString(text.Wrap(strings.TrimRight(strings.ToUpper(kind)+": "+reason, ": "), columns))
+		b.WriteString(text.Wrap(strings.TrimRight(strings.ToUpper(kind)+": "+reason, ": "), text.Columns))
 	}
 	if len(rep.Summary) == 0 {
 		return b.String() + "No round was measured.\n"
@@ -32,7 +29,7 @@ func (rep *Report) String() string {
 	if rep.Sweep != nil {
 		return b.String() + rep.sweepText()
 	}
-	b.WriteString(text.Wrap(rep.sentence(), columns) + "\n")
+	b.WriteString(text.Wrap(rep.sentence(), text.Columns) + "\n")
 	b.WriteString(text.Table(rep.throughput()))
 	b.WriteString(rep.Summary[0].OpsPerSecond.rule() + "\n\n")
 	b.WriteString(text.Table(rep.latency()) + "\n")
@@ -41,9 +38,9 @@ func (rep *Report) String() string {
 	b.WriteString(rep.times("time to connect", func(s Summary) *Latency { return s.Connect }))
 	b.WriteString(rep.where())
 	for _, line := range rep.notes() {
-		b.WriteString(text.Wrap(line, columns))
+		b.WriteString(text.Wrap(line, text.Columns))
 	}
-	return b.String() + "\n" + text.Wrap(rep.conditions(), columns)
+	return b.String() + "\n" + text.Wrap(rep.conditions(), text.Columns)
 }
 
 // notes say what went wrong, or that nothing did, and what else is to be known.

@@ -71,7 +71,7 @@ func TestTourLines(t *testing.T) {
 	if got != want {
 		t.Errorf("the table is\n%swant\n%s", got, want)
 	}
-	checkWidth(t, got+tourHeader, columns)
+	checkWidth(t, got+tourHeader, text.Columns)
 }
 
 func TestConclude(t *testing.T) {
@@ -116,9 +116,9 @@ func TestConclude(t *testing.T) {
 		{"crowd, other numbers", crowd(crowded(1000, 1006, 0), crowded(990, 1004, 17)), "Here the pool had fewer goroutines: with 1 000 connections stage 2 had 1 006, with 990 stage 3 1 004."},
 	} {
 		if !strings.HasSuffix(test.got, test.want) && !strings.Contains(test.got, test.want) {
-			t.Errorf("%s: it says\n%swant\n%s", test.name, text.Wrap(test.got, columns), text.Wrap(test.want, columns))
+			t.Errorf("%s: it says\n%swant\n%s", test.name, text.Wrap(test.got, text.Columns), text.Wrap(test.want, text.Columns))
 		}
-		checkWidth(t, text.Wrap(test.got, columns), columns)
+		checkWidth(t, text.Wrap(test.got, text.Columns), text.Columns)
 	}
 
 	conclusion := conclude([]*tourRow{one, fast, slow, fast}, gain(1, 1, 1), 0)
@@ -194,8 +194,7 @@ func TestMustBeRight(t *testing.T) {
 		t.Error(err)
 	}
 	r.foundWrong(errors.New("key-017: blue"))
-	var code codeError
-	if err := mustBeRight(r, "mine"); !errors.As(err, &code) || code.code != exitWrongData || err.Error() != "wrong data: mine: key-017: blue" {
+	if err := mustBeRight(r, "mine"); !errors.Is(err, ErrWrong) || err.Error() != "wrong answer: mine: key-017: blue" {
 		t.Errorf("a wrong answer: %v", err)
 	}
 }
@@ -224,7 +223,7 @@ func TestTour(t *testing.T) {
 	if code != exitOK || stderr != "" {
 		t.Fatalf("exit code %d, stderr %q", code, stderr)
 	}
-	checkWidth(t, stdout, columns)
+	checkWidth(t, stdout, text.Columns)
 	lines := strings.Split(stdout, "\n")
 	at := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "stage ") })
 	if at < 0 || len(lines) < at+6 {

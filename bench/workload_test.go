@@ -207,28 +207,36 @@ func TestCompareAndSwap(t *testing.T) {
 		for ops := range w.preload {
 			server.do(ops)
 		}
-		var r Result
+		var r Answers
+		add := func(a Answers) {
+			r.OK += a.OK
+			r.Mismatches += a.Mismatches
+			r.Wrong += a.Wrong
+		}
 		s := w.source(0)
 		for range 2000 {
-			r.check(s.check(server.do(s.next())))
+			add(s.check(server.do(s.next())))
 		}
 		if r.Wrong > 0 || r.Mismatches > 0 || r.OK != int64(2000*batch) {
 			t.Errorf("batch %d, one worker: %d ok, %d mismatches, %d wrong (%v), want all ok",
 				batch, r.OK, r.Mismatches, r.Wrong, r.FirstWrong)
 		}
-		results := make([]Result, 4)
+		results := make([]Answers, 4)
 		var wg sync.WaitGroup
 		for worker := range results {
 			wg.Go(func() {
 				s := w.source(worker)
 				for range 1000 {
-					results[worker].check(s.check(server.do(s.next())))
+					a := s.check(server.do(s.next()))
+					results[worker].OK += a.OK
+					results[worker].Mismatches += a.Mismatches
+					results[worker].Wrong += a.Wrong
 				}
 			})
 		}
 		wg.Wait()
 		for _, o := range results {
-			r.Merge(&o)
+			add(o)
 		}
 		if r.Wrong > 0 || r.Mismatches > r.OK/2 {
 			t.Errorf("batch %d, four workers: %d ok, %d mismatches, %d wrong (%v)", batch, r.OK, r.Mismatches, r.Wrong, r.FirstWrong)

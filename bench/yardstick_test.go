@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -82,20 +81,23 @@ func (f *fakeRedis) serveUnbuffered(nc net.Conn) {
 	}
 }
 
-func readWords(in *bufio.Reader) (words []string, err error) {
-	text, err := readLine(in)
-	if err != nil {
+// readWords reads a command in Redis' protocol, RESP.
+func readWords(in *bufio.Reader) ([]string, error) {
+	var n int
+	if _, err := fmt.Fscanf(in, "*%d\r\n", &n); err != nil {
 		return nil, err
 	}
-	for n, _ := strconv.Atoi(string(text[1:])); n > 0; n-- {
-		if text, err = readLine(in); err != nil {
+	words := make([]string, n)
+	for i := range words {
+		var size int
+		if _, err := fmt.Fscanf(in, "$%d\r\n", &size); err != nil {
 			return nil, err
 		}
-		word, err := readValue(in, text[1:], wire.MaxFrame)
-		if err != nil {
+		word := make([]byte, size+len("\r\n"))
+		if _, err := io.ReadFull(in, word); err != nil {
 			return nil, err
 		}
-		words = append(words, string(word))
+		words[i] = string(word[:size])
 	}
 	return words, nil
 }

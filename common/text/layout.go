@@ -6,6 +6,9 @@ import (
 	"unicode/utf8"
 )
 
+// Columns is the width of a terminal, for text that is wrapped.
+const Columns = 80
+
 // Table writes rows below each other, in columns two blanks apart: the first, which
 // holds names, aligned to the left, the others, which hold figures, to the right.
 func Table(rows [][]string) string {
