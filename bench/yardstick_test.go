@@ -157,11 +157,18 @@ func fakeRedisMain() int {
 		}
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort(flag("--bind"), flag("--port")))
-	if err == nil {
-		err = serveConns(context.Background(), ln, newFakeRedis(mistake).serve)
+	if err != nil {
+		fmt.Println(err)
+		return 1
 	}
-	fmt.Println(err)
-	return 1
+	for redis := newFakeRedis(mistake); ; {
+		nc, err := ln.Accept()
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		go redis.serve(nc) // ends with the process
+	}
 }
 
 // fakeRedisInPath makes the fake the only program in PATH.
