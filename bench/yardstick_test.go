@@ -425,14 +425,23 @@ func serveHere(t *testing.T, serve func(net.Conn)) (addr string, stop func()) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var served sync.WaitGroup // until cancel
+	var served sync.WaitGroup // until stop
 	served.Go(func() {
-		if err := serveConns(ctx, ln, serve); err != nil {
-			t.Errorf("serving: %v", err)
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() {
+				defer nc.Close()
+				defer context.AfterFunc(ctx, func() { nc.Close() })()
+				serve(nc)
+			})
 		}
 	})
 	stop = func() {
 		cancel()
+		ln.Close()
 		served.Wait()
 	}
 	t.Cleanup(stop)
