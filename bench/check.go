@@ -1,68 +1,104 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"flag"
 	"fmt"
-
-	"lockstep/common/wire"
+	"lockstep/bench/check"
+	"lockstep/bench/testbed"
+	"lockstep/common/cluster"
+	"lockstep/common/lincheck"
+	"strings"
+	"time"
 )
 
-// Answers are what the answers to one request came to.
-type Answers struct {
-	OK         int64 // operations that were answered rightly
-	Misses     int64 // of OK: a get or delete of a key that had no value
-	Mismatches int64 // of OK: a compare that failed, and what its request did not do for that
-	Wrong      int64 // answers that no correct server gives
-	FirstWrong error // of those
+func checkFlags(o *options, fs *flag.FlagSet) {
+	fs.StringVar(&o.stages, "stages", "1,2,3,4", "what to check: numbers, directory names or `paths`")
+	fs.IntVar(&o.nodes, "nodes", 1, "node processes of each stage; in 1..16")
+	fs.BoolVar(&o.running, "running", false, "check the servers that properties.json names, which run already")
+	fs.BoolVar(&o.faults, "faults", false, "cut and delay connections meanwhile")
+	fs.DurationVar(&o.length, "duration", 10*time.Second, "how long to check each stage, above 0")
+	fs.Uint64Var(&o.cfg.Workload.Seed, "seed", o.cfg.Workload.Seed, "the same seed draws the same requests")
+	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
+	o.cfg.ServerFlags(fs)
 }
 
-func (a *Answers) wrong(err error) {
-	if a.Wrong++; a.FirstWrong == nil {
-		a.FirstWrong = err
+// check asks whether every answer that the servers gave is linearizable.
+func runCheck(ctx context.Context, o *options) error {
+	if o.nodes < 1 || o.nodes > 16 {
+		return usageErrorf("-nodes: %d is not in 1..16", o.nodes)
 	}
+	if o.length <= 0 {
+		return usageErrorf("-duration: %v is not above 0", o.length)
+	}
+	line := newProgress(o.stderr, o.quiet)
+	defer line.stop()
+	if o.running {
+		return o.checkServers(ctx, line, "the running servers", o.cfg)
+	}
+	dirs, err := testbed.StageDirs(ctx, strings.Split(o.stages, ","))
+	if errors.Is(err, testbed.ErrNoStage) {
+		return usageErrorf("-stages: %w", err)
+	} else if err != nil {
+		return err
+	}
+	if o.cfg.Server.Work.Time == 0 {
+		// Without time between look-up and effect, a store without its lock passes.
+		o.cfg.Server.Work = cluster.Work{Spin: true, Time: check.CheckWork}
+	}
+	return o.checkStages(ctx, dirs, line)
 }
 
-// check verifies the answers to the source's last request, and remembers the values that
-// they tell of. Operations without an answer, Unknown and NotRun, are not counted.
-func (s *source) check(results []wire.Result) (a Answers) {
-	if len(results) != len(s.ops) {
-		a.wrong(fmt.Errorf("%d answers to %d operations", len(results), len(s.ops)))
-		return a
+func (o *options) checkStages(ctx context.Context, dirs []string, line *progress) (err error) {
+	h, err := testbed.New(ctx, dirs, line.Say)
+	if err != nil {
+		return err
 	}
-	for i, answer := range results {
-		if answer.Status != wire.Unknown && answer.Status != wire.NotRun {
-			s.checkOne(i, answer, &a)
+	defer func() {
+		if e := h.Close(); err == nil {
+			err = e
 		}
+	}()
+	var found []error
+	for _, p := range h.Programs {
+		s, err := h.Start(ctx, p, o.cfg, o.nodes)
+		if err != nil {
+			return err
+		}
+		watched, cancel := h.Watch(ctx)
+		err = o.checkServers(watched, line, p.Name, s.Cfg)
+		if cause := context.Cause(watched); cause != nil {
+			err = cause // a server that died, or Ctrl-C, rather than what came of that
+		}
+		cancel()
+		if stopped := h.Stop(s); err == nil {
+			err = stopped
+		}
+		if err != nil && !errors.As(err, new(codeError)) {
+			return fmt.Errorf("%w%s", err, s.LastWords(err))
+		}
+		found = append(found, err) // and the next stage is checked all the same
 	}
-	return a
+	return errors.Join(found...)
 }
 
-func (s *source) checkOne(i int, answer wire.Result, a *Answers) {
-	op := &s.ops[i]
-	left := s.stamps[i]
-	switch kind, status := op.Kind, answer.Status; {
-	case kind == wire.Get && status == wire.Found:
-		var err error
-		if left, s.scratch, err = verify(s.scratch, op.Key, answer.Value, s.Value); err != nil {
-			a.wrong(err)
-			return
-		}
-	case kind == wire.Get && status == wire.Missing,
-		kind == wire.Delete && status == wire.Missing:
-		a.Misses++
-	case kind == wire.CompareAndSwap && status == wire.Mismatch,
-		s.Mix.CAS > 0 && s.Batch > 1 && status == wire.Aborted:
-		a.OK++
-		a.Mismatches++
-		return // what the key holds is not known
-	case kind == wire.Put && (status == wire.Created || status == wire.Replaced),
-		kind == wire.Delete && status == wire.Deleted,
-		kind == wire.CompareAndSwap && status == wire.Swapped:
-	default:
-		a.wrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
-		return
+// checkServers checks the servers of one cluster, and prints what it found.
+func (o *options) checkServers(ctx context.Context, line *progress, name string, cfg cluster.Config) error {
+	line.Say("checking " + name)
+	line.Expect(o.length)
+	found, err := check.Run(ctx, cfg, check.Plan{Seed: o.cfg.Workload.Seed, Length: o.length, Faults: o.faults, Shared: o.running})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	a.OK++
-	if s.seen != nil {
-		s.seen[s.keys[i]].Store(uint64(left))
+	if err := line.Print(o.stdout, name+": "+found.String()); err != nil {
+		return err
 	}
+	if found.Verdict == lincheck.Violated {
+		return codeError{exitWrongData, fmt.Errorf("%s gave answers that are not linearizable", name)}
+	}
+	if err := found.Undecided(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }

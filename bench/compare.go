@@ -5,6 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"lockstep/bench/experiment"
+	"lockstep/bench/load"
+	"lockstep/bench/report"
+	"lockstep/bench/testbed"
+	"lockstep/bench/workload"
+	"lockstep/bench/yardstick"
 	"lockstep/common/cluster"
 	"os/exec"
 	"slices"
@@ -56,24 +62,24 @@ func compare(ctx context.Context, o *options) error {
 			o.cfg.Workload.Duration = quickRound
 		}
 	}
-	work, err := newWorkload(o.cfg.Workload)
+	work, err := workload.New(o.cfg.Workload)
 	if err != nil {
 		return usageErrorf("%w", err)
 	}
-	yards, err := ParseYardsticks(o.against, o.cfg, o.nodes, work)
+	yards, err := yardstick.Parse(o.against, o.cfg, o.nodes, work)
 	if err != nil {
 		return usageErrorf("-against: %w", err)
 	}
 	if sw != nil && yards != nil {
-		return usageErrorf("-sweep: it measures stages alone, and -against names %s", yards[0].name)
+		return usageErrorf("-sweep: it measures stages alone, and -against names %s", yards[0].Name)
 	}
 	var dirs []string
 	if o.stages != "none" {
-		dirs, err = stageDirs(ctx, strings.Split(o.stages, ","))
+		dirs, err = testbed.StageDirs(ctx, strings.Split(o.stages, ","))
 	} else if yards == nil {
 		return usageErrorf("-stages: there is nothing to compare, no stage and no yardstick (-against)")
 	}
-	if errors.Is(err, errNoStage) {
+	if errors.Is(err, testbed.ErrNoStage) {
 		return usageErrorf("-stages: %w", err)
 	} else if err != nil {
 		return err
@@ -84,7 +90,7 @@ func compare(ctx context.Context, o *options) error {
 	if o.aa {
 		dirs = slices.Insert(dirs, 1, dirs[0])
 	}
-	rep := newReport(o.cfg, nil, true)
+	rep := report.New(o.cfg, nil, true)
 	rep.Nodes, rep.AA, rep.Sweep = o.nodes, o.aa, sw
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
@@ -98,63 +104,63 @@ func compare(ctx context.Context, o *options) error {
 
 // contest is compare, from source to report. Afterwards nothing is left of the stages
 // and the yardsticks.
-func (o *options) contest(ctx context.Context, dirs []string, yards []*yardstick, rep *Report, line *progress) (err error) {
-	h, err := newHouse(ctx, dirs, line.Say)
+func (o *options) contest(ctx context.Context, dirs []string, yards []*yardstick.Yardstick, rep *report.Report, line *progress) (err error) {
+	h, err := testbed.New(ctx, dirs, line.Say)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if e := h.close(); err == nil {
+		if e := h.Close(); err == nil {
 			err = e
 		}
 	}()
-	for _, p := range h.programs {
-		rep.Stages = append(rep.Stages, p.name)
+	for _, p := range h.Programs {
+		rep.Stages = append(rep.Stages, p.Name)
 	}
 	if rep.Sweep != nil {
-		return Sweeps(ctx, h, rep.Sweep, o.plan(), line, func(stage, point string, round int, r *Result) error {
-			rep.addAt(point, stage, round, r)
+		return experiment.RunSweep(ctx, h, rep.Sweep, o.plan(), line, func(stage, point string, round int, r *load.Result) error {
+			rep.AddAt(point, stage, round, r)
 			return o.save(rep)
 		})
 	}
-	for _, p := range h.programs {
-		line.Say("starting " + p.name)
-		if _, err := h.start(ctx, p, o.cfg, o.nodes); err != nil {
+	for _, p := range h.Programs {
+		line.Say("starting " + p.Name)
+		if _, err := h.Start(ctx, p, o.cfg, o.nodes); err != nil {
 			return err
 		}
 	}
 	if err := addYardsticks(ctx, h, yards, o.cfg, rep, line); err != nil {
 		return err
 	}
-	return Rounds(ctx, h, o.plan(), line, func(stage string, round int, r *Result) error {
-		rep.add(stage, round, r)
+	return experiment.Rounds(ctx, h, o.plan(), line, func(stage string, round int, r *load.Result) error {
+		rep.Add(stage, round, r)
 		return o.save(rep)
 	})
 }
 
 // addYardsticks starts the yardsticks, and notes in the report what they are. Those
 // that are not installed are left out.
-func addYardsticks(ctx context.Context, h *house, all []*yardstick, cfg cluster.Config, rep *Report, line *progress) error {
+func addYardsticks(ctx context.Context, h *testbed.Bed, all []*yardstick.Yardstick, cfg cluster.Config, rep *report.Report, line *progress) error {
 	for _, y := range all {
-		if slices.Contains(rep.Stages, y.name) {
-			return usageErrorf("-against: a stage is called %s, too", y.name)
+		if slices.Contains(rep.Stages, y.Name) {
+			return usageErrorf("-against: a stage is called %s, too", y.Name)
 		}
-		line.Say("starting " + y.name)
+		line.Say("starting " + y.Name)
 		version, err := y.Start(ctx, h, cfg)
 		switch {
 		case errors.Is(err, exec.ErrNotFound):
-			version = fmt.Sprintf("%s; %s=HOST:PORT reaches one that runs", notFound, y.name)
+			version = fmt.Sprintf("%s; %s=HOST:PORT reaches one that runs", report.NotFound, y.Name)
 		case err != nil:
 			return err
 		default:
-			rep.Stages = append(rep.Stages, y.name)
+			rep.Stages = append(rep.Stages, y.Name)
 		}
 		if version != "" {
-			rep.Env.Yardsticks[y.name] = version
+			rep.Env.Yardsticks[y.Name] = version
 		}
 	}
-	if len(h.running) == 0 {
-		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.absent(), ", "))
+	if len(h.Running) == 0 {
+		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.Absent(), ", "))
 	}
 	return nil
 }
@@ -166,4 +172,37 @@ func (o *options) checkRounds() error {
 	return nil
 }
 
-func (o *options) plan() Plan { return Plan{Rounds: o.rounds, Nodes: o.nodes, Once: o.once} }
+func (o *options) plan() experiment.Plan {
+	return experiment.Plan{Rounds: o.rounds, Nodes: o.nodes, Once: o.once}
+}
+
+const sweepHelp = "measure at several values of one property, as in `c=1,2,4,8`, rate=5k,10k or work=0,1ms.\n" +
+	"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n" +
+	"3 rounds of 500ms a point, unless -rounds and -duration say otherwise"
+
+// What a sweep does, where the flags do not say it.
+const (
+	sweepRounds = 3
+	sweepRound  = 500 * time.Millisecond
+)
+
+func (o *options) sweepFlag(fs *flag.FlagSet) { fs.StringVar(&o.sweep, "sweep", "", sweepHelp) }
+
+// useSweep reads the sweep that is asked for, if one is, and sets the rounds that it
+// has unless others are asked for.
+func (o *options) useSweep() (*experiment.Sweep, error) {
+	if o.sweep == "" {
+		return nil, nil
+	}
+	if !o.given["rounds"] {
+		o.rounds = sweepRounds
+	}
+	if o.cfg.Workload.Duration == 0 && !o.given["ops"] {
+		o.cfg.Workload.Duration = sweepRound
+	}
+	sw, err := experiment.ParseSweep(o.sweep, o.cfg)
+	if err == nil && (o.given[sw.Property] || sw.Property == "c" && o.given["connections"]) {
+		err = fmt.Errorf("%s is swept, and a flag gives it one value: leave one of them out", sw.Property)
+	}
+	return sw, err
+}

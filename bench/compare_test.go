@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"lockstep/bench/benchtest"
 	"maps"
 	"os"
 	"path/filepath"
@@ -57,7 +58,7 @@ func readJSON(t *testing.T, path string, v any) {
 }
 
 func TestCompare(t *testing.T) {
-	emptyFolder(t)
+	benchtest.EmptyFolder(t)
 	path := filepath.Join(t.TempDir(), "out.json")
 	code, stdout, stderr := bench(t, "compare", "-rounds", "2", "-duration", "150ms", "-o", path)
 	if code != exitOK && code != exitInvalid || strings.Count(stderr, "\n") > 1 {
@@ -99,14 +100,14 @@ func TestCompare(t *testing.T) {
 	if want := "stage1_singlethread: 7 of 8 connections starved (7 never greeted)"; !strings.Contains(stdout, want) {
 		t.Errorf("there is no %q in\n%s", want, stdout)
 	}
-	checkWidth(t, stdout, 100)
+	benchtest.CheckWidth(t, stdout, 100)
 }
 
 // A learner's own directory, twice, as three nodes, with batches over all of them,
 // until operations are done.
 func TestCompareOwnStage(t *testing.T) {
-	emptyFolder(t)
-	m := mistake(t, "")
+	benchtest.EmptyFolder(t)
+	m := benchtest.Mistake(t, "")
 	path := filepath.Join(t.TempDir(), "out.json")
 	code, _, stderr := bench(t, "compare", "-stages", "./testdata/mistaken, testdata/mistaken", "-nodes", "3", "-rounds", "1",
 		"-ops", "600", "-batch", "4", "-c", "3", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10", "-o", path)
@@ -127,7 +128,7 @@ func TestCompareOwnStage(t *testing.T) {
 			t.Errorf("a round is %+v, want 600 operations in 150 requests on 3 connections", r)
 		}
 	}
-	m.gone(6)
+	m.Gone(6)
 }
 
 func TestCompareMistakes(t *testing.T) {
@@ -147,8 +148,8 @@ func TestCompareMistakes(t *testing.T) {
 		{"dead", exitFailure, []string{"mistaken, node ", "died (exit status 7)\nits last words:\n    not today"}, "", 1, 0, "failed: mistaken, node "},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
-			emptyFolder(t)
-			m := mistake(t, test.mistake)
+			benchtest.EmptyFolder(t)
+			m := benchtest.Mistake(t, test.mistake)
 			path := filepath.Join(t.TempDir(), "out.json")
 			nodes := []string{"", "1", "2"}[test.processes]
 			code, stdout, stderr := bench(t, "compare", "-stages", "testdata/mistaken", "-nodes", nodes, "-rounds", "1", "-duration", "150ms", "-o", path)
@@ -166,13 +167,13 @@ func TestCompareMistakes(t *testing.T) {
 			if s := readSaved(t, path); !strings.HasPrefix(s.Verdict, test.verdict) && code != exitInvalid || len(s.Runs) != test.runs {
 				t.Errorf("the report has %d rounds and the verdict %q, want %d and %q", len(s.Runs), s.Verdict, test.runs, test.verdict)
 			}
-			m.gone(test.processes)
+			m.Gone(test.processes)
 		})
 	}
 }
 
 func TestCompareBroken(t *testing.T) {
-	emptyFolder(t)
+	benchtest.EmptyFolder(t)
 	path := filepath.Join(t.TempDir(), "out.json")
 	for _, test := range []struct{ stages, want string }{
 		{"testdata/broken", "bench: broken does not build: exit status 1\n"},
@@ -193,8 +194,8 @@ func TestCompareBroken(t *testing.T) {
 func TestCompareInterrupted(t *testing.T) {
 	for _, moment := range []string{"starting", "storing the keys"} {
 		t.Run(moment, func(t *testing.T) {
-			emptyFolder(t)
-			m := mistake(t, "")
+			benchtest.EmptyFolder(t)
+			m := benchtest.Mistake(t, "")
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			path := filepath.Join(t.TempDir(), "out.json")
@@ -205,7 +206,7 @@ func TestCompareInterrupted(t *testing.T) {
 				code, _, stderr = benchUntil(ctx, "compare", "-stages", "testdata/mistaken", "-nodes", "3", "-o", path)
 				done <- code
 			}()
-			m.started(3, moment != "starting")
+			m.Started(3, moment != "starting")
 			cancel()
 			select {
 			case code := <-done:
@@ -215,15 +216,15 @@ func TestCompareInterrupted(t *testing.T) {
 			case <-time.After(5 * time.Second):
 				t.Error("it goes on 5s after it was interrupted")
 			}
-			m.gone(3)
+			m.Gone(3)
 		})
 	}
 }
 
 // Interrupted after any time: while it builds, starts, measures.
 func TestCompareInterruptedAnytime(t *testing.T) {
-	emptyFolder(t)
-	m := mistake(t, "")
+	benchtest.EmptyFolder(t)
+	m := benchtest.Mistake(t, "")
 	path := filepath.Join(t.TempDir(), "out.json")
 	rounds := 0
 	for after := 10 * time.Millisecond; after < 2*time.Second; after *= 4 {
@@ -242,9 +243,9 @@ func TestCompareInterruptedAnytime(t *testing.T) {
 		}
 	}
 	t.Logf("%d rounds were saved of the last one", rounds)
-	for len(m.heard) > 0 {
-		if <-m.heard == "started" {
-			m.gone(1)
+	for len(m.Heard) > 0 {
+		if <-m.Heard == "started" {
+			m.Gone(1)
 		}
 	}
 }

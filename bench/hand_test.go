@@ -3,17 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
+	"lockstep/bench/benchtest"
+	"lockstep/bench/testbed"
+	"lockstep/common/cluster"
 	"net"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
-
-	"lockstep/common/cluster"
 )
 
 func TestByHand(t *testing.T) {
-	cfg, path := startCluster(t, 3, 0, serveLocked)
+	cfg, path := benchtest.StartCluster(t, 3, 0, benchtest.ServeLocked)
 	node := func(key string) string {
 		return fmt.Sprintf("node %d (%s), ", cfg.Owner(key), cfg.Nodes[cfg.Owner(key)].Addr)
 	}
@@ -44,7 +45,7 @@ func TestByHand(t *testing.T) {
 // Where nobody listens, it says so soon, and what to do.
 func TestNoServer(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
-	addrs, err := freeAddrs(4)
+	addrs, err := testbed.FreeAddrs(4)
 	if err != nil {
 		t.Fatal(err)
 	}

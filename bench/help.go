@@ -4,11 +4,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
-
 	"lockstep/common/cluster"
 	"lockstep/common/text"
+	"slices"
+	"strings"
 )
 
 // help writes about a topic, or, without one, about all there is.

@@ -25,6 +25,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"lockstep/bench/load"
+	"lockstep/bench/yardstick"
 	"os"
 	"os/signal"
 	"strings"
@@ -82,7 +84,7 @@ var commands = []command{
 	{"run", "", "put load on the servers that properties.json names", runWorkload, runFlags},
 	{"compare", "", "build stages, start them, and compare them fairly", compare, compareFlags},
 	{"report", "FILE.json", "show again what -o saved", reread, rereadFlags},
-	{"check", "", "is every answer that the servers gave linearizable?", check, checkFlags},
+	{"check", "", "is every answer that the servers gave linearizable?", runCheck, checkFlags},
 	{"help", "[TOPIC]", "this text; or a command, all, config, or statistics", nil, nil},
 }
 
@@ -99,7 +101,7 @@ func complain(ctx context.Context, err error, stderr io.Writer) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.As(err, &code):
-	case errors.Is(err, ErrWrong):
+	case errors.Is(err, load.ErrWrong):
 		code.code = exitWrongData
 	case ctx.Err() != nil && errors.Is(err, errNotSaved):
 		fmt.Fprintln(stderr, "bench: interrupted:", err)
@@ -125,8 +127,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		}
 		_, err := io.WriteString(stdout, text.String())
 		return err
-	case yardstickCommand: // which nobody types
-		return beYardstick(ctx, args, os.Stdin)
+	case yardstick.Command: // which nobody types
+		return yardstick.Serve(ctx, args, os.Stdin)
 	}
 	for _, c := range commands {
 		if c.name == name {

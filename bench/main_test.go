@@ -1,45 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"net"
+	"lockstep/bench/benchtest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
-
-// Most of these tests run the whole program in this process, on stages that it builds.
-// LOCKSTEP_SLOW=1 runs those that take longer than seconds, too.
-func slow(t *testing.T) {
-	t.Helper()
-	if testing.Short() || os.Getenv("LOCKSTEP_SLOW") == "" {
-		t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
-	}
-}
-
-// A buffer is a bytes.Buffer that is safe for concurrent use.
-type buffer struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 // bench runs the program to its end, for a minute at most, and returns its exit code
 // and what it printed.
@@ -51,107 +21,9 @@ func bench(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 func benchUntil(ctx context.Context, args ...string) (code int, stdout, stderr string) {
-	var out, err buffer
+	var out, err benchtest.Buffer
 	code = run(ctx, args, &out, &err)
 	return code, out.String(), err.String()
-}
-
-// emptyFolder makes the folder for temporary files one of the test's own, and fails
-// the test if anything is in it at the end.
-func emptyFolder(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
-		t.Setenv(name, dir)
-	}
-	t.Cleanup(func() {
-		files, err := os.ReadDir(dir)
-		for _, f := range files {
-			t.Errorf("%s is left in the folder for temporary files", f.Name())
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// A mistaken is the learner's stage in testdata, whose processes say what they do.
-type mistaken struct {
-	t     *testing.T
-	ln    net.Listener
-	heard chan string // what they say
-	ended chan bool   // true for each process that has ended
-}
-
-// mistake has the learner's stage make this mistake, in processes that are started
-// from now on.
-func mistake(t *testing.T, name string) *mistaken {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &mistaken{t: t, ln: ln, heard: make(chan string, 100), ended: make(chan bool, 100)}
-	t.Setenv("LOCKSTEP_MISTAKE", name)
-	t.Setenv("LOCKSTEP_TELL", ln.Addr().String())
-	t.Setenv("LOCKSTEP_SECRET", "")
-	var readers sync.WaitGroup
-	readers.Go(func() { // ends with ln
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			readers.Go(func() { // ends with the process
-				defer nc.Close()
-				for {
-					var word string
-					if _, err := fmt.Fscanln(nc, &word); err != nil {
-						m.ended <- true
-						return
-					}
-					m.heard <- word
-				}
-			})
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		readers.Wait()
-	})
-	return m
-}
-
-// started waits until n processes have said that they are there, and one of them,
-// if so, that it is busy.
-func (m *mistaken) started(n int, busy bool) {
-	for n > 0 || busy {
-		select {
-		case word := <-m.heard:
-			if word == "started" {
-				n--
-			} else {
-				busy = false
-			}
-		case <-time.After(30 * time.Second):
-			m.t.Error("the stage is not started, or nobody asks it for anything")
-			return
-		}
-	}
-}
-
-// gone waits until n processes have ended, and fails the test if they do not.
-func (m *mistaken) gone(n int) {
-	m.t.Helper()
-	for range n {
-		select {
-		case <-m.ended:
-		case <-time.After(5 * time.Second):
-			m.t.Error("a process of the stage is left")
-			return
-		}
-	}
 }
 
 func TestUsage(t *testing.T) {
@@ -236,33 +108,11 @@ func TestHelp(t *testing.T) {
 	}
 	for _, topic := range []string{"", "compare", "all", "statistics"} {
 		_, text, _ := bench(t, strings.Fields("help "+topic)...)
-		checkWidth(t, text, 80)
+		benchtest.CheckWidth(t, text, 80)
 	}
 	for _, name := range usual {
 		if !slices.ContainsFunc(commands, func(c command) bool { return c.flags != nil && c.flagSet().Lookup(name) != nil }) {
 			t.Errorf("no command has the usual flag -%s", name)
 		}
-	}
-}
-
-func TestStageDirs(t *testing.T) {
-	root := filepath.Join(t.TempDir(), "a [b] *?") // a pattern, to a careless eye
-	for _, dir := range []string{"stage1_one", "stage12_twelve", "stage2_a", "stage2_b", "mine"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			t.Skip(err) // Windows
-		}
-	}
-	for stage, want := range map[string]string{
-		"1": "stage1_one", "12": "stage12_twelve", "stage1_one": "stage1_one", "mine": "mine", "./mine": "mine",
-		"2": "", "3": "", "-1": "", "": "", "yours": "",
-	} {
-		dir, err := stageDir(root, stage)
-		if want == "" && err == nil || want != "" && dir != filepath.Join(root, want) {
-			t.Errorf("stage %q is in %q, %v, want %q", stage, dir, err, want)
-		}
-	}
-	here, err := stageDir(root, "testdata/mistaken") // below the current directory
-	if err != nil || filepath.Base(here) != "mistaken" || !filepath.IsAbs(here) {
-		t.Errorf("a path from here is %q, %v", here, err)
 	}
 }

@@ -31,7 +31,7 @@ const progressEvery = 250 * time.Millisecond
 func newProgress(w io.Writer, quiet bool) *progress {
 	p := &progress{over: func() {}}
 	if f, ok := w.(*os.File); ok && !quiet && isTerminal(f) {
-		p.start(w)
+		p.Start(w)
 	}
 	return p
 }
@@ -41,7 +41,7 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
-func (p *progress) start(w io.Writer) {
+func (p *progress) Start(w io.Writer) {
 	p.w = w
 	ctx, cancel := context.WithCancel(context.Background())
 	p.over = cancel

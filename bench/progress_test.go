@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"lockstep/bench/benchtest"
 	"lockstep/common/text"
 	"os"
 	"strings"
@@ -34,7 +35,7 @@ func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var terminal bytes.Buffer
 		p := &progress{}
-		p.start(&terminal)
+		p.Start(&terminal)
 		p.Expect(10 * time.Second)
 		for range 1000 { // far more often than it may be drawn
 			p.Say("round 1 of 6")
@@ -47,7 +48,7 @@ func TestProgress(t *testing.T) {
 		if text := terminal.String(); strings.Contains(text, "\n") || !strings.Contains(text, "\rround 1 of 6  (about 5 s left) ") {
 			t.Errorf("it draws %.200q", text)
 		}
-		checkWidth(t, strings.ReplaceAll(terminal.String(), "\r", "\n"), text.Columns-1)
+		benchtest.CheckWidth(t, strings.ReplaceAll(terminal.String(), "\r", "\n"), text.Columns-1)
 
 		p.Say("a shorter one")
 		p.Expect(0)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
-
+	"lockstep/bench/report"
 	"lockstep/common/text"
 )
 
@@ -15,7 +15,7 @@ func reread(_ context.Context, o *options) error {
 	if err := o.distinct(o.args); err != nil {
 		return err
 	}
-	rep, err := readReport(o.args[0])
+	rep, err := report.ReadReport(o.args[0])
 	if err != nil {
 		return err
 	}

@@ -2,20 +2,20 @@ package main
 
 import (
 	"bytes"
-	"fmt"
+	"lockstep/bench/page"
+	"lockstep/bench/report"
+	"lockstep/common/cluster"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"lockstep/common/cluster"
 )
 
 // saveReport saves a report, as -o does, under a name in a folder of the test's own.
-func saveReport(t *testing.T, rep *Report, name string) (path string) {
+func saveReport(t *testing.T, rep *report.Report, name string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), name)
-	if err := (output{path, (*Report).json}).write(rep); err != nil {
+	if err := (output{path, (*report.Report).Json}).write(rep); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -23,30 +23,30 @@ func saveReport(t *testing.T, rep *Report, name string) (path string) {
 
 // What a saved report shows is what the run has shown, in each of its forms.
 func TestRereadRoundTrip(t *testing.T) {
-	interrupted := newReport(cluster.Default(), []string{"not measured", "b", "a"}, true)
-	interrupted.add("a", 1, testRound(100)) // in another order than in the table, and without the baseline
-	interrupted.add("b", 1, testRound(200))
+	interrupted := report.New(cluster.Default(), []string{"not measured", "b", "a"}, true)
+	interrupted.Add("a", 1, testRound(100)) // in another order than in the table, and without the baseline
+	interrupted.Add("b", 1, testRound(200))
 	interrupted.Verdict = "interrupted"
-	failed := newReport(cluster.Default(), []string{"a"}, false)
+	failed := report.New(cluster.Default(), []string{"a"}, false)
 	failed.Verdict = "failed: died\nits last words"
-	for name, rep := range map[string]*Report{
+	for name, rep := range map[string]*report.Report{
 		"compare": testReport(func(c *cluster.Config) { c.Workload.Seed = 1<<64 - 1 }),
 		"open":    fullReport("one", "another"), "interrupted": interrupted, "failed": failed,
 		"sweep": testSweep(t, "rate=5k,10k,60k", func(_, point, round int) int64 { return int64(100*point + round) }),
 		"spin":  testSweep(t, "work=spin 0s,spin 1ms", func(_, point, round int) int64 { return int64(100*point + round) }),
 	} {
-		data, err := rep.json()
+		data, err := rep.Json()
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := Parse(data)
+		again, err := report.Parse(data)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if got, want := again.String(), rep.String(); got != want {
 			t.Errorf("%s: read again, the report is\n%s\nwant\n%s", name, got, want)
 		}
-		for form, render := range map[string]func(*Report) ([]byte, error){"json": (*Report).json, "html": Page, "gobench": (*Report).gobench} {
+		for form, render := range map[string]func(*report.Report) ([]byte, error){"json": (*report.Report).Json, "html": page.Render, "gobench": (*report.Report).Gobench} {
 			got, err := render(again)
 			want, _ := render(rep)
 			if err != nil || !bytes.Equal(got, want) {
@@ -61,13 +61,13 @@ func TestRereadRoundTrip(t *testing.T) {
 }
 
 func TestRereadMistakes(t *testing.T) {
-	rep := newReport(cluster.Default(), []string{"mine"}, true)
-	rep.add("mine", 1, testRound(100))
-	data, err := rep.json()
+	rep := report.New(cluster.Default(), []string{"mine"}, true)
+	rep.Add("mine", 1, testRound(100))
+	data, err := rep.Json()
 	if err != nil {
 		t.Fatal(err)
 	}
-	swept, err := testSweep(t, "keys=100,1k", func(_, _, _ int) int64 { return 100 }).json()
+	swept, err := testSweep(t, "keys=100,1k", func(_, _, _ int) int64 { return 100 }).Json()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,10 +117,10 @@ func TestRereadMistakes(t *testing.T) {
 	if err := os.WriteFile(big, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(big, maxReport+1); err != nil {
+	if err := os.Truncate(big, report.MaxReport+1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readReport(big); err == nil || !strings.Contains(err.Error(), "larger than 256 MiB") {
+	if _, err := report.ReadReport(big); err == nil || !strings.Contains(err.Error(), "larger than 256 MiB") {
 		t.Errorf("a file that is too large: %v", err)
 	}
 }
@@ -139,27 +139,4 @@ func TestRereadHostileText(t *testing.T) {
 	if code != exitOK || strings.ContainsAny(stdout, clear[:1]+clear[4:]) || !strings.Contains(stdout, "\ufffd[2J\ufffd") {
 		t.Errorf("exit code %d, and it prints %q", code, stdout)
 	}
-}
-
-// Whatever is in a file, reading it and showing what could be read does not panic.
-func FuzzParseReport(f *testing.F) {
-	rep := newReport(cluster.Default(), []string{"a", "b"}, true)
-	rep.add("a", 1, testRound(20))
-	data, err := rep.json()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(data)
-	f.Add([]byte(fmt.Sprintf(`{"schema":2,"config":{},"stages":["a"],"runs":[{"stage":"a","ok":%d,"histogram":{"buckets":[[1,18446744073709551615],[3,7]],"max_ns":-1,"sum_ns":-1}}]}`, int64(1)<<62)))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		rep, err := Parse(data)
-		if err != nil {
-			return
-		}
-		_ = rep.String()
-		pageOf(t, rep)
-		if _, err := rep.gobench(); err != nil {
-			t.Error(err)
-		}
-	})
 }

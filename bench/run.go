@@ -4,6 +4,9 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"lockstep/bench/load"
+	"lockstep/bench/report"
+	"lockstep/bench/workload"
 	"net"
 )
 
@@ -29,16 +32,16 @@ func runWorkload(ctx context.Context, o *options) error {
 	if o.client < 0 || o.client >= clients {
 		return usageErrorf("-client: %s has clients 0 to %d: say which one this is", o.config, clients-1)
 	}
-	work, err := newWorkload(o.cfg.Workload)
+	work, err := workload.New(o.cfg.Workload)
 	if err != nil {
 		return usageErrorf("%w", err)
 	}
-	work.once = o.once
-	stats, err := StatsOf(ctx, o.cfg)
+	work.Once = o.once
+	stats, err := load.StatsOf(ctx, o.cfg)
 	if err != nil {
 		return o.advise(err)
 	}
-	rep := newReport(o.cfg, []string{stats[0].Stage}, o.local())
+	rep := report.New(o.cfg, []string{stats[0].Stage}, o.local())
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
@@ -50,7 +53,7 @@ func runWorkload(ctx context.Context, o *options) error {
 }
 
 // load is runWorkload, from the keys to the report.
-func (o *options) load(ctx context.Context, work *workload, rep *Report, line *progress) error {
+func (o *options) load(ctx context.Context, work *workload.Workload, rep *report.Report, line *progress) error {
 	meet, leave, err := o.company(line)
 	if err != nil {
 		return err
@@ -58,7 +61,7 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 	defer leave()
 	if o.client == 0 {
 		line.Say("storing the keys")
-		if err := preload(ctx, NewLockstep(o.cfg), work); err != nil {
+		if err := load.Preload(ctx, load.NewLockstep(o.cfg), work); err != nil {
 			return o.advise(err)
 		}
 	}
@@ -74,13 +77,13 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 		}
 		line.Say(fmt.Sprintf("round %d of %d on %s", round, o.rounds, stage))
 		if w.Duration > 0 {
-			line.Expect(w.Duration + warmup(w.Duration))
+			line.Expect(w.Duration + load.Warmup(w.Duration))
 		}
-		work.round = uint64(round - 1)
-		r, err := measure(ctx, NewLockstep(mine), work, o.client*w.Connections)
+		work.Round = uint64(round - 1)
+		r, err := load.Measure(ctx, load.NewLockstep(mine), work, o.client*w.Connections)
 		if err != nil {
 			if r != nil && r.Requests > 0 {
-				rep.add(stage, round, r) // cut short, but better than nothing
+				rep.Add(stage, round, r) // cut short, but better than nothing
 			}
 			return err
 		}
@@ -88,7 +91,7 @@ func (o *options) load(ctx context.Context, work *workload, rep *Report, line *p
 		if err != nil {
 			return err
 		}
-		rep.add(stage, round, together(all, o.local()))
+		rep.Add(stage, round, load.Together(all, o.local()))
 		if err := o.save(rep); err != nil {
 			return err
 		}

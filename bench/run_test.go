@@ -2,25 +2,21 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
-	"math/rand/v2"
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/common/cluster"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"lockstep/common/barrier"
-	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 )
 
 // The workload of properties.json, shorter, on servers that run already.
 func TestRun(t *testing.T) {
 	for nodes := 1; nodes <= 3; nodes += 2 {
-		_, path := startCluster(t, nodes, 1, serveLocked)
+		_, path := benchtest.StartCluster(t, nodes, 1, benchtest.ServeLocked)
 		out := filepath.Join(t.TempDir(), "out.json")
 		code, stdout, stderr := bench(t, "run", "-config", path, "-ops", "3000", "-rounds", "2", "-o", out)
 		if code != exitOK && code != exitInvalid {
@@ -43,7 +39,7 @@ func TestRun(t *testing.T) {
 
 // Two client processes start and stop together, and each has the results of both.
 func TestRunTogether(t *testing.T) {
-	_, path := startCluster(t, 1, 2, serveLocked)
+	_, path := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	var outs [2]string
 	var both sync.WaitGroup
 	for i := range outs {
@@ -72,7 +68,7 @@ func TestRunTogether(t *testing.T) {
 
 // A client whose company does not come waits, says so, and can be interrupted.
 func TestRunWaits(t *testing.T) {
-	cfg, path := startCluster(t, 1, 2, serveLocked)
+	cfg, path := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	stderr := make(lines, 100)
@@ -98,14 +94,14 @@ func (l lines) Write(p []byte) (int, error) {
 
 // Interrupted in its only round, it keeps what there is of it.
 func TestRunInterrupted(t *testing.T) {
-	cfg, path := startCluster(t, 1, 0, serveLocked)
+	cfg, path := benchtest.StartCluster(t, 1, 0, benchtest.ServeLocked)
 	out := filepath.Join(t.TempDir(), "out.json")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { // ends with ctx, at the latest
 		defer cancel()
 		for ctx.Err() == nil {
-			if stats, err := StatsOf(ctx, cfg); err == nil && stats[0].Connections > 100 { // one stored the keys
+			if stats, err := load.StatsOf(ctx, cfg); err == nil && stats[0].Connections > 100 { // one stored the keys
 				return
 			}
 		}
@@ -117,75 +113,6 @@ func TestRunInterrupted(t *testing.T) {
 	}
 	if !strings.HasPrefix(stdout, "INTERRUPTED\n") {
 		t.Errorf("the report is\n%s", stdout)
-	}
-}
-
-// A result travels whole: every field that is set here, and the field that somebody
-// adds and forgets.
-func TestPack(t *testing.T) {
-	r := &Result{Counts: Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, OK: 5, Misses: 6, Mismatches: 7, Unfinished: 8, Refusals: 9}, FailedTime: 9, Dur: 10, ServerCPU: 11, ClientCPU: 12, Nodes: []metrics.Snapshot{{Requests: 13}}}
-	r.fail("other", errors.New("first"))
-	r.foundWrong(errors.New("wrong"))
-	r.ResponseTimes.Record(time.Second)
-	record(&r.ServiceTimes, time.Minute)
-	record(&r.Slips, time.Millisecond)
-	record(&r.ConnectTimes, time.Second)
-	r.answered(5, 2*time.Second)
-	fields := reflect.ValueOf(r).Elem()
-	for i := range fields.NumField() {
-		if fields.Field(i).IsZero() {
-			t.Errorf("the test sets no %s", fields.Type().Field(i).Name)
-		}
-	}
-	payload, err := r.pack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := unpack(payload)
-	if err != nil || !reflect.DeepEqual(got, r) {
-		t.Errorf("unpacked it is not what was packed, error %v", err)
-	}
-	var none *Result
-	if payload, err = none.pack(); err != nil || len(payload) != 0 {
-		t.Errorf("nothing packs into %d bytes, %v", len(payload), err)
-	}
-	if got, err := unpack(payload); err != nil || got.Requests != 0 {
-		t.Errorf("nothing unpacked is something, error %v", err)
-	}
-	if _, err := unpack([]byte("garbage")); err == nil {
-		t.Error("garbage is unpacked without an error")
-	}
-}
-
-// However wide the times are spread, a result fits what the barrier takes.
-func TestPackFits(t *testing.T) {
-	r := new(Result)
-	rng := rand.New(rand.NewPCG(1, 1))
-	for range 200_000 { // from 30 µs to a minute
-		r.ResponseTimes.Record(30 * time.Microsecond << rng.IntN(21) * time.Duration(1000+rng.IntN(1000)) / 1000)
-		record(&r.ServiceTimes, 30*time.Microsecond<<rng.IntN(21)*time.Duration(1000+rng.IntN(1000))/1000)
-		record(&r.Slips, time.Microsecond<<rng.IntN(21)*time.Duration(1000+rng.IntN(1000))/1000)
-	}
-	payload, err := r.pack()
-	if err != nil || len(payload) > barrier.MaxPayload {
-		t.Errorf("%d bytes, error %v, want at most %d", len(payload), err, barrier.MaxPayload)
-	}
-}
-
-func TestTogether(t *testing.T) {
-	saw := []metrics.Snapshot{{Requests: 30}, {Requests: 31}} // the same servers, each at a moment of its own
-	all := func() []*Result {
-		return []*Result{
-			{Counts: Counts{Connections: 2, Requests: 10}, Dur: 3, ServerCPU: 5, ClientCPU: 7, Nodes: saw[:1]},
-			{Counts: Counts{Connections: 4, Requests: 20}, Dur: 2, ServerCPU: 6, ClientCPU: 8, Nodes: saw[1:]},
-		}
-	}
-	for local, clientCPU := range map[bool]time.Duration{true: 15, false: 8} {
-		got := together(all(), local)
-		want := &Result{Counts: Counts{Connections: 6, Requests: 30}, Dur: 3, ServerCPU: 6, ClientCPU: clientCPU, Nodes: saw[:1]}
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("local %v: together it is %+v, want %+v", local, got, want)
-		}
 	}
 }
 

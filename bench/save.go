@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"lockstep/bench/load"
+	"lockstep/bench/page"
+	"lockstep/bench/report"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,12 +16,12 @@ import (
 // An output is a file that a report is written to, in one of its forms.
 type output struct {
 	path   string
-	render func(*Report) ([]byte, error)
+	render func(*report.Report) ([]byte, error)
 }
 
 // outputs are the files that the command line asks for.
 func (o *options) outputs() []output {
-	all := []output{{o.out, (*Report).json}, {o.html, Page}, {o.gobench, (*Report).gobench}}
+	all := []output{{o.out, (*report.Report).Json}, {o.html, page.Render}, {o.gobench, (*report.Report).Gobench}}
 	return slices.DeleteFunc(all, func(out output) bool { return out.path == "" })
 }
 
@@ -48,7 +51,7 @@ func sameFile(a, b string) bool {
 
 // save writes the report of a run that goes on, wherever the command line asks for it.
 // What it writes calls itself interrupted: so it is, if nothing is written after it.
-func (o *options) save(rep *Report) error {
+func (o *options) save(rep *report.Report) error {
 	soFar := *rep
 	if soFar.Verdict == "ok" {
 		soFar.Verdict = "interrupted"
@@ -70,8 +73,8 @@ func (o *options) save(rep *Report) error {
 // finish prints the report, whole or not, and saves it, and says how the command
 // ended; err is how the measurement did. A wrong answer is worse than whatever
 // happened after it.
-func (o *options) finish(ctx context.Context, rep *Report, err error) error {
-	if errors.Is(err, ErrWrong) {
+func (o *options) finish(ctx context.Context, rep *report.Report, err error) error {
+	if errors.Is(err, load.ErrWrong) {
 		rep.Verdict = "wrong data: " + err.Error()
 	}
 	wrong := strings.HasPrefix(rep.Verdict, "wrong data")
@@ -91,7 +94,7 @@ func (o *options) finish(ctx context.Context, rep *Report, err error) error {
 		}
 	}
 	switch {
-	case wrong && !errors.Is(err, ErrWrong):
+	case wrong && !errors.Is(err, load.ErrWrong):
 		return codeError{exitWrongData, errors.Join(errors.New(rep.Verdict), err)}
 	case err != nil || rep.Verdict == "ok":
 		return err
@@ -105,7 +108,7 @@ var errNotSaved = errors.New("the report was not saved")
 
 // write saves the report, so that the file is always a whole one: as it was before, or
 // as it is now.
-func (out output) write(rep *Report) (err error) {
+func (out output) write(rep *report.Report) (err error) {
 	path := out.path
 	defer func() {
 		if err != nil {

@@ -4,43 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"lockstep/bench/benchtest"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"lockstep/common/client"
-	"lockstep/common/cluster"
-	"lockstep/common/node"
 )
-
-func TestParseSweep(t *testing.T) {
-	for list, want := range map[string]string{
-		"c=8": "8", "c= 8, 4": "8 4", "keys=1k,30k": "1000 30000", "rate=2.5k,5k": "2500 5000", "workers=1,8": "1 8",
-		"value=16,16..1024": "16 16..1024", "work=0s,100us,1ms,spin 1ms": "0s 100µs 1ms spin 1ms",
-	} {
-		sw, err := parseSweep(list, cluster.Default())
-		if err != nil {
-			t.Errorf("%s: %v", list, err)
-			continue
-		}
-		if got := strings.Join(sw.Points, " "); got != want || len(sw.cfgs) != len(sw.Points) {
-			t.Errorf("%s is %s with %d configurations, want %s", list, got, len(sw.cfgs), want)
-		}
-	}
-	sw, err := parseSweep("work=0s,spin 1ms", cluster.Default())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []cluster.Work{{}, {Spin: true, Time: time.Millisecond}} {
-		if got := sw.cfgs[i]; got.Server.Work != want || got.Server.Workers != 8 || got.Workload.Keys != 1000 {
-			t.Errorf("point %d has the configuration %+v, want work %v and nothing else", i, got, want)
-		}
-	}
-}
 
 func TestSweepUsage(t *testing.T) {
 	for args, want := range map[string]string{
@@ -81,8 +51,8 @@ func TestSweepDefaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range sw.cfgs {
-			if got := fmt.Sprintf("%d rounds of %v", o.rounds, sw.cfgs[i].Workload.Duration); got != want {
+		for i := range sw.Cfgs {
+			if got := fmt.Sprintf("%d rounds of %v", o.rounds, sw.Cfgs[i].Workload.Duration); got != want {
 				t.Errorf("%s, point %d: %s, want %s", args, i, got, want)
 			}
 		}
@@ -91,15 +61,15 @@ func TestSweepDefaults(t *testing.T) {
 
 // Each measurement is made on servers of its own, which have what the point says.
 func TestCompareSweep(t *testing.T) {
-	emptyFolder(t)
-	m := mistake(t, "")
+	benchtest.EmptyFolder(t)
+	m := benchtest.Mistake(t, "")
 	path := filepath.Join(t.TempDir(), "out.json")
 	code, stdout, stderr := bench(t, "compare", "-stages", "testdata/mistaken", "-sweep", "work=0s,20ms", "-rounds", "2",
 		"-duration", "100ms", "-keys", "5", "-o", path)
 	if code != exitOK {
 		t.Fatalf("exit code %d, stderr %q", code, stderr)
 	}
-	m.gone(4)
+	m.Gone(4)
 	var s struct {
 		Sweep struct {
 			Property string
@@ -137,8 +107,8 @@ func TestCompareSweep(t *testing.T) {
 
 // Interrupted after its first measurement, a sweep prints that one.
 func TestSweepInterrupted(t *testing.T) {
-	emptyFolder(t)
-	m := mistake(t, "")
+	benchtest.EmptyFolder(t)
+	m := benchtest.Mistake(t, "")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	path := filepath.Join(t.TempDir(), "out.json")
@@ -151,7 +121,7 @@ func TestSweepInterrupted(t *testing.T) {
 		code, stdout, stderr := benchUntil(ctx, "compare", "-stages", "testdata/mistaken", "-sweep", "value=30,16..64", "-duration", "100ms", "-keys", "20", "-o", path)
 		done <- outcome{code, stdout, stderr}
 	}()
-	m.started(2, false)
+	m.Started(2, false)
 	cancel()
 	select {
 	case o := <-done:
@@ -164,158 +134,16 @@ func TestSweepInterrupted(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("it goes on 10s after it was interrupted")
 	}
-	m.gone(2)
-}
-
-// testSweep is a sweep of two stages with made up rounds; ops says how many operations
-// a second a stage has at a point.
-func testSweep(t *testing.T, text string, ops func(stage, point, round int) int64) *Report {
-	t.Helper()
-	sw, err := parseSweep(text, cluster.Default())
-	if err != nil {
-		t.Fatal(err)
-	}
-	rep := newReport(cluster.Default(), []string{"one", "another"}, true)
-	rep.Sweep = sw
-	rep.Env = Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, Shared: true}
-	for round := 1; round <= 3; round++ {
-		for i, point := range sw.Points {
-			for j, stage := range rep.Stages {
-				if n := ops(j, i, round); n > 0 {
-					rep.addAt(point, stage, round, testRound(n))
-				}
-			}
-		}
-	}
-	return rep
-}
-
-func TestSweepText(t *testing.T) {
-	rep := testSweep(t, "keys=100,1k,10k", func(stage, point, round int) int64 {
-		if stage == 1 && point == 2 {
-			return 0 // not measured
-		}
-		return int64((stage + 1) * (point + 1) * (1000 + 10*(round-2)))
-	})
-	rep.Runs[1].Warnings = []string{"Little's law: look"}
-	got := rep.String()
-	const want = `one: the highest median, 3 000 operations a second, at keys=10 000.
-another: the highest median, 4 000 operations a second, at keys=1 000.
-
-keys      stage  ops/s                     p50     p99  not served                    ratio
-100         one  1 000    [990..1 010]  8.00ms  8.00ms
-100     another  2 000  [1 980..2 020]  4.00ms  4.00ms              2.00 times [2.00..2.00]
-1 000       one  2 000  [1 980..2 020]  4.00ms  4.00ms
-1 000   another  4 000  [3 960..4 040]  2.00ms  2.00ms              2.00 times [2.00..2.00]
-10 000      one  3 000  [2 970..3 030]  2.67ms  2.67ms
-Operations a second: median [range] of 3 rounds, a 75 % interval.
-
-one: no errors, no misses, nothing unfinished, nobody starved.
-another: no errors, no misses, nothing unfinished, nobody starved. Warning: 1 of
-6 rounds; keys=100, round 1: Little's law: look.
-
-Swept: keys, on new servers for each point of each round. Otherwise: 8
-connections, as fast as answers come; get=60,put=40 over 1 000 keys, uniform;
-values of 30 bytes; seed 1. go1.25, linux/amd64, 2 cores, all shared by servers
-and client. CPU is a request's.
-`
-	if got != want {
-		t.Errorf("the report is\n%s\nwant\n%s", got, want)
-	}
-	checkWidth(t, got, tableColumns)
-}
-
-// At given rates the table says what was due, what was done, and where the client was
-// measured; that is no verdict on the whole.
-func TestSweepOfRates(t *testing.T) {
-	rep := testSweep(t, "rate=1k,2k,4k,8k", func(stage, point, round int) int64 {
-		return min([]int64{1000, 2000, 4000, 8000}[point], int64(3*(stage+1)*1000)) // 1 and 2 keep up with up to 3000, 6000
-	})
-	late := testRound(7500)
-	record(&late.Slips, time.Second)
-	rep.addAt("8000", "another", 4, late)
-	if rep.Verdict != "ok" {
-		t.Errorf("the verdict is %q", rep.Verdict)
-	}
-	got := rep.String()
-	for _, want := range []string{
-		"one: keeps up with 2 000 requests a second, and is saturated at 4 000.\n",
-		"another: keeps up with 4 000 requests a second, and is saturated at 8 000.\n",
-		"\n1 000 one 1 000 [1 000..1 000] 8.00ms 8.00ms\n",
-		"\n4 000 one 3 000 [3 000..3 000] 2.67ms 2.67ms saturated\n",
-		"\n8 000 another 6 000 [6 000..7 500] 1.33ms 1.33ms INVALID",
-	} {
-		if !strings.Contains(strings.Join(strings.Fields(got), " "), strings.TrimSpace(want)) {
-			t.Errorf("there is no %q in\n%s", want, got)
-		}
-	}
-	checkWidth(t, got, 100)
-	for want, ops := range map[string]int64{"one: saturated from the first rate on, 1 000 requests": 900, "one: keeps up with every rate, 2 000 requests": 2000} {
-		rep := testSweep(t, "rate=1k,2k", func(_, point, _ int) int64 { return min(int64(1000*(point+1)), ops) })
-		if got := rep.String(); !strings.HasPrefix(got, want) {
-			t.Errorf("there is no %q in\n%s", want, got)
-		}
-	}
+	m.Gone(2)
 }
 
 // A wrong answer is a verdict, wherever it was given.
 func TestSweepWrongData(t *testing.T) {
 	rep := testSweep(t, "c=1,2", func(int, int, int) int64 { return 100 })
 	wrong := testRound(100)
-	wrong.foundWrong(errors.New("key-017: blue"))
-	rep.addAt("2", "one", 4, wrong)
+	wrong.FoundWrong(errors.New("key-017: blue"))
+	rep.AddAt("2", "one", 4, wrong)
 	if want := "wrong data: one at c=2, round 4: key-017: blue"; rep.Verdict != want || !strings.HasPrefix(rep.String(), "WRONG DATA: one at c=2, round 4") {
 		t.Errorf("the verdict is %q, want %q; the report is\n%s", rep.Verdict, want, rep)
-	}
-}
-
-// The laws are those of the point: 2 requests in flight on each connection there.
-func TestSweepLaws(t *testing.T) {
-	rep := testSweep(t, "depth=1,2", func(int, int, int) int64 { return 100 })
-	for _, run := range rep.Runs {
-		if broken := len(run.Warnings) > 0; broken != (run.Point == "2") {
-			t.Errorf("8 requests in flight on 8 connections, at depth=%s: warnings %q", run.Point, run.Warnings)
-		}
-	}
-}
-
-// With -noretry a point has the refusals that its servers had.
-func TestSweepNoRetry(t *testing.T) {
-	var turns atomic.Int64
-	cfg, _ := startCluster(t, 1, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		apply := locked(n)
-		return serveAll(ctx, ln, n, func(c *node.Conn) {
-			if turns.Add(1)%5 == 0 {
-				n.Refuse(c)
-			} else {
-				n.Answer(c, apply)
-			}
-		})
-	})
-	cfg.Workload.Duration = 50 * time.Millisecond
-	for _, once := range []bool{false, true} {
-		r, err := measureNew(t.Context(), cfg, once, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if (r.Errors[client.ErrBusy.Error()] > 0) != once || r.Refusals == 0 || r.Requests == 0 {
-			t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", once, r.Errors[client.ErrBusy.Error()], r.Refusals)
-		}
-	}
-}
-
-// A batch of a rate is so many operations.
-func TestSweepDue(t *testing.T) {
-	cfg := cluster.Default()
-	cfg.Workload.Rate = 200
-	sw, err := parseSweep("batch=1,8", cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rep := newReport(cfg, []string{"one"}, true)
-	rep.Sweep = sw
-	rep.addAt("8", "one", 1, testRound(100))
-	if got := rep.due("8"); got != 1600 || !rep.saturated(&rep.Summary[0]) {
-		t.Errorf("%v operations a second are due, want 1600, in 200 requests, of which 100 are too few", got)
 	}
 }

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"lockstep/bench/benchtest"
+	"lockstep/common/cluster"
 	"strings"
 	"testing"
-
-	"lockstep/common/cluster"
 )
 
 // parseCommand reads the flags of a command.
@@ -13,7 +13,7 @@ func parseCommand(t *testing.T, name string, args ...string) (*options, error) {
 	t.Setenv("LOCKSTEP_SECRET", "")
 	for _, c := range commands {
 		if c.name == name {
-			o := &options{stdout: new(buffer)}
+			o := &options{stdout: new(benchtest.Buffer)}
 			return o, o.parse(c, args)
 		}
 	}

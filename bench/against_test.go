@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"lockstep/bench/benchtest"
+	"lockstep/bench/testbed"
+	"lockstep/bench/yardstick"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// This program starts itself as a yardstick, and so do its tests; under another name
+// they are a program that a test has put into PATH.
+func TestMain(m *testing.M) {
+	switch {
+	case strings.HasPrefix(filepath.Base(os.Args[0]), "redis-server"):
+		os.Exit(benchtest.FakeRedisMain())
+	case len(os.Args) > 1 && os.Args[1] == yardstick.Command:
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// against compares yardsticks alone, in one short round.
+func against(t *testing.T, yardsticks string, args ...string) (code int, stdout, stderr string, s saved) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "out.json")
+	args = append([]string{"compare", "-stages", "none", "-against", yardsticks, "-rounds", "1", "-o", path}, args...)
+	code, stdout, stderr = bench(t, args...)
+	return code, stdout, stderr, readSaved(t, path)
+}
+
+func checkAgainst(t *testing.T, yardsticks string, args ...string) {
+	t.Helper()
+	benchtest.EmptyFolder(t)
+	code, stdout, stderr, s := against(t, yardsticks, append([]string{"-ops", "1600"}, args...)...)
+	if code != exitOK && code != exitInvalid {
+		t.Fatalf("exit code %d, stderr %q", code, stderr)
+	}
+	names := strings.Split(strings.ReplaceAll(yardsticks, "netrpc", "net/rpc"), ",")
+	for _, r := range s.Runs {
+		if !slices.Contains(names, r.Stage) || r.OK != 1600 || len(r.Errors) != 0 || r.Wrong != 0 || r.Starved != 0 || r.Unfinished != 0 {
+			t.Errorf("a round is %+v, want 1600 operations", r)
+		}
+		if !strings.Contains(stdout, r.Stage) {
+			t.Errorf("%s is not in\n%s", r.Stage, stdout)
+		}
+	}
+	if len(s.Runs) != len(names) || len(s.Summary) != len(names) {
+		t.Errorf("%d rounds, %d rows, want %d", len(s.Runs), len(s.Summary), len(names))
+	}
+	benchtest.CheckWidth(t, stdout, 100)
+}
+
+var batches = []string{"-batch", "16", "-depth", "3", "-mix", "get=50,put=30,delete=20"}
+
+func TestCompareAgainst(t *testing.T) { checkAgainst(t, "echo,netrpc", batches...) }
+
+// Other workloads that yardsticks can do.
+func TestCompareAgainstLoads(t *testing.T) {
+	benchtest.Slow(t)
+	for name, args := range map[string][]string{
+		"plain":       nil,
+		"per request": {"-conn", "per-request"},
+		"empty":       {"-value", "0", "-depth", "2"},
+		"open loop":   {"-rate", "8000", "-batch", "2"},
+	} {
+		for _, yardstick := range []string{"echo", "netrpc", "redis", "memcached"} {
+			t.Run(yardstick+"/"+name, func(t *testing.T) {
+				installed(t, yardstick)
+				checkAgainst(t, yardstick, args...)
+			})
+		}
+	}
+	t.Run("compare-and-swap", func(t *testing.T) {
+		checkAgainst(t, "netrpc", "-mix", "get=40,put=20,delete=20,cas=20", "-batch", "2")
+	})
+}
+
+// Redis and memcached themselves, where they are installed.
+func TestCompareAgainstInstalled(t *testing.T) {
+	for _, yardstick := range []string{"redis", "memcached"} {
+		t.Run(yardstick, func(t *testing.T) {
+			installed(t, yardstick)
+			checkAgainst(t, yardstick, batches...)
+		})
+	}
+}
+
+// installed skips the test if the yardstick cannot be started here.
+func installed(t *testing.T, yardstick string) {
+	t.Helper()
+	if program := map[string]string{"redis": "redis-server", "memcached": "memcached"}[yardstick]; program != "" {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is not in PATH", program)
+		}
+	}
+}
+
+// A stage and a yardstick, in one report.
+func TestCompareStageAgainst(t *testing.T) {
+	benchtest.Slow(t)
+	benchtest.EmptyFolder(t)
+	m := benchtest.Mistake(t, "")
+	path := filepath.Join(t.TempDir(), "out.json")
+	code, stdout, stderr := bench(t, "compare", "-stages", "testdata/mistaken", "-against", "echo", "-rounds", "2", "-duration", "100ms", "-o", path)
+	if code != exitOK && code != exitInvalid {
+		t.Fatalf("exit code %d, stderr %q", code, stderr)
+	}
+	s := readSaved(t, path)
+	if len(s.Runs) != 4 || s.Summary[0]["stage"] != "mistaken" || s.Summary[1]["stage"] != "echo" || s.Summary[1]["ratio"] == nil {
+		t.Errorf("%d rounds, and the summary is %v, want echo compared with mistaken", len(s.Runs), s.Summary)
+	}
+	if runtime.GOOS == "linux" && s.Summary[1]["server_cpu_ns_per_request"] == 0.0 {
+		t.Errorf("nothing is known of the CPU time of echo:\n%s", stdout)
+	}
+	m.Gone(1)
+}
+
+// What is not installed is left out, and said.
+func TestCompareAgainstAbsent(t *testing.T) {
+	benchtest.EmptyFolder(t)
+	t.Setenv("PATH", t.TempDir())
+	code, stdout, stderr, s := against(t, "redis,echo,memcached", "-ops", "100")
+	if code != exitOK && code != exitInvalid || len(s.Runs) != 1 {
+		t.Errorf("exit code %d, %d rounds, want one of echo; stderr %q", code, len(s.Runs), stderr)
+	}
+	for _, want := range []string{"\nredis: not found in PATH; redis=HOST:PORT reaches one that runs\n", "\nmemcached: not found in PATH; memcached=HOST:PORT reaches one that runs\n"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("there is no %q in\n%s", want, stdout)
+		}
+	}
+	code, _, stderr, _ = against(t, "redis", "-ops", "100")
+	if want := "there is nothing to measure: redis: not found in PATH; redis=HOST:PORT"; code != exitFailure || !strings.Contains(stderr, want) {
+		t.Errorf("redis alone: exit code %d, stderr %q, want 1 and %q", code, stderr, want)
+	}
+}
+
+// A process that is no right Redis is found out, and none is left.
+func TestCompareAgainstMistakes(t *testing.T) {
+	for _, test := range []struct {
+		mistake string
+		code    int
+		want    string // on stderr
+	}{
+		{"", exitOK, ""},
+		{"wrong", exitWrongData, "wrong data: redis, round 1: key-"},
+		{"dead", exitFailure, "redis, node 0, died (exit status 1)\nits last words:\n    Fatal config file error\n"},
+		{"mortal", exitFailure, "redis, node 0, died (exit status 1)\nits last words:\n    Out of memory allocating 1000 bytes\n"},
+	} {
+		t.Run(test.mistake, func(t *testing.T) {
+			benchtest.EmptyFolder(t)
+			benchtest.FakeRedisInPath(t)
+			m := benchtest.Mistake(t, test.mistake)
+			code, stdout, stderr, s := against(t, "redis", "-ops", "4000")
+			if code != test.code && !(test.code == exitOK && code == exitInvalid) || !strings.Contains(stderr, test.want) {
+				t.Errorf("exit code %d, stderr %q, want %d and %q", code, stderr, test.code, test.want)
+			}
+			if test.code == exitOK && (!strings.Contains(stdout, ", redis 7.7.7, ") || fmt.Sprint(s.Env["yardsticks"]) != "map[redis:7.7.7]") {
+				t.Errorf("the version is not in %v and\n%s", s.Env["yardsticks"], stdout)
+			}
+			m.Gone(1)
+		})
+	}
+}
+
+func TestCompareAgainstInterrupted(t *testing.T) {
+	for _, mistaken := range []string{"", "late"} {
+		t.Run(mistaken, func(t *testing.T) {
+			benchtest.EmptyFolder(t)
+			benchtest.FakeRedisInPath(t)
+			m := benchtest.Mistake(t, mistaken)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			done := make(chan string, 1)
+			go func() { // ends soon after cancel
+				code, _, stderr := benchUntil(ctx, "compare", "-stages", "none", "-against", "echo,redis", "-rounds", "1000", "-duration", "100ms")
+				done <- fmt.Sprint(code, " ", stderr)
+			}()
+			m.Started(1, false)
+			cancel()
+			if got := <-done; got != "130 bench: interrupted\n" {
+				t.Errorf("exit code and stderr are %q, want 130 and interrupted", got)
+			}
+			m.Gone(1)
+		})
+	}
+}
+
+// One that runs already is reached, and stays.
+func TestCompareAgainstReached(t *testing.T) {
+	for mistake, want := range map[string]string{
+		"":          "",
+		"wrong":     "wrong data: redis, round 1: key-",
+		"full":      "",
+		"secretive": "redis at ADDR: the server says: NOAUTH Authentication required.\n",
+	} {
+		t.Run(mistake, func(t *testing.T) {
+			addr, _ := benchtest.ServeHere(t, benchtest.NewFakeRedis(mistake).Serve)
+			code, stdout, stderr, s := against(t, "redis="+addr, "-ops", "200", "-mix", "get=100,put=0")
+			if want = strings.ReplaceAll(want, "ADDR", addr); (want == "") != (code == exitOK || code == exitInvalid) || !strings.Contains(stderr, want) {
+				t.Errorf("exit code %d, stderr %q, want %q", code, stderr, want)
+			}
+			switch mistake {
+			case "":
+				if !strings.Contains(stdout, "not known") || fmt.Sprint(s.Env["yardsticks"]) != "map[redis:7.7.7 at "+addr+"]" {
+					t.Errorf("yardsticks are %v, and the CPU time of a server of others is known in\n%s", s.Env["yardsticks"], stdout)
+				}
+			case "full":
+				if s.Runs[0].Errors["other"] != 100 || !strings.Contains(strings.Join(strings.Fields(stdout), " "), "the first error: the server says: OOM command not allowed") {
+					t.Errorf("errors are %v, want 100, and the first in\n%s", s.Runs[0].Errors, stdout)
+				}
+			}
+		})
+	}
+	t.Run("nobody", func(t *testing.T) {
+		addrs, err := testbed.FreeAddrs(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, word := range []string{"redis=", "memcached="} {
+			if code, _, stderr, _ := against(t, word+addrs[0]); code != exitFailure || !strings.Contains(stderr, "refused") {
+				t.Errorf("%s: exit code %d, stderr %q, want 1 and refused", word, code, stderr)
+			}
+		}
+	})
+}

@@ -1,0 +1,296 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"lockstep/bench/benchtest"
+	"lockstep/bench/workload"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/wire"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The proof that the generator measures right. Servers of which it is known what they
+// do, and a clock that stands still while anything is computed, leave no room for noise:
+// what the generator says has to be what arithmetic says, but for the 0.8 % by which a
+// histogram may be above.
+
+// A knownServer is the client of a server whose requests take as long as serve does, and
+// which then answers right.
+type knownServer struct {
+	benchtest.FakeServer
+	serve func(ctx context.Context) error
+}
+
+func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	if err := k.serve(ctx); err != nil {
+		return nil, err
+	}
+	return k.Execute(ops), nil
+}
+
+func (k *knownServer) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	return k.Do(ctx, ops...)
+}
+
+func (k *knownServer) Counts() (none client.Counts) { return none }
+
+func (k *knownServer) Close() error { return nil }
+
+// newKnownLoad returns a load on a known server, by the clock of a synctest bubble.
+func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change func(*cluster.Workload)) *Load {
+	t.Helper()
+	work := newTestWorkload(t, change)
+	k := &knownServer{FakeServer: benchtest.FakeServer{Values: make(map[string][]byte)}, serve: serve}
+	for ops := range work.Preload {
+		k.Execute(ops)
+	}
+	l := &Load{cfg: cluster.Config{Workload: work.Workload}, Grace: defaultGrace, patience: patience, clock: bubbleClock(0)}
+	for i := range work.Connections {
+		c := &connection{load: l, greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
+		close(c.greeted)
+		l.conns = append(l.conns, c)
+	}
+	return l
+}
+
+// wait takes a time of the bubble's.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	Pause(ctx, d)
+	return ctx.Err()
+}
+
+// stalls returns what a server does that stops for the first part of each second, from
+// now on, and else needs no more than service.
+func stalls(stall, service time.Duration) func(context.Context) error {
+	began := time.Now()
+	return func(ctx context.Context) error {
+		return wait(ctx, max(stall-time.Since(began)%time.Second, 0)+service)
+	}
+}
+
+// wantQuantile checks a quantile of what was measured.
+func wantQuantile(t *testing.T, what string, r *Result, q float64, want time.Duration) {
+	t.Helper()
+	if got := r.ResponseTimes.Quantile(q); got < want || got > want+want/128 {
+		t.Errorf("%s: quantile %v is %v, want %v", what, q, got, want)
+	}
+}
+
+// dueTimes are the offsets of a schedule.
+func dueTimes(w cluster.Workload, length time.Duration) (all []time.Duration) {
+	for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.Due() < length; s.advance() {
+		all = append(all, s.Due())
+	}
+	return all
+}
+
+// A server that stops for 100 ms each second is seen to do so by an open loop: those who
+// came meanwhile waited for the rest of it, which is each time from 0 to 100 ms alike.
+func TestOpenLoopSeesStalls(t *testing.T) {
+	const stall, length = 100 * time.Millisecond, 3 * time.Second
+	for _, arrival := range []string{"constant", "poisson"} {
+		for _, connections := range []int{1, 8, 150} {
+			what := fmt.Sprintf("%s arrivals on %d connections", arrival, connections)
+			synctest.Test(t, func(t *testing.T) {
+				l := newKnownLoad(t, stalls(stall, 0), func(w *cluster.Workload) {
+					w.Connections, w.Rate, w.Arrival = connections, 1000, arrival
+				})
+				due := dueTimes(l.cfg.Workload, length)
+				r := l.run(t.Context(), length, 0)
+				if r.Requests != int64(len(due)) || r.Unfinished != 0 || r.Wrong != 0 || r.Misses != 0 {
+					t.Errorf("%s: %d answered, %d unfinished, %d wrong (%v), want %d answered", what, r.Requests, r.Unfinished, r.Wrong, r.FirstWrong, len(due))
+				}
+				for i, at := range due { // becomes how long its answer took
+					due[i] = max(stall-at%time.Second, 0)
+				}
+				slices.Sort(due)
+				for _, q := range []float64{0.5, 0.9, 0.95, 0.99, 0.999, 1} {
+					wantQuantile(t, what, r, q, due[max(int(q*float64(len(due))+0.999999)-1, 0)])
+				}
+				if arrival == "constant" { // in numbers, that nobody has to take the above on trust
+					wantQuantile(t, what, r, 0.9, 0)
+					wantQuantile(t, what, r, 0.95, 50*time.Millisecond)
+					wantQuantile(t, what, r, 0.99, 90*time.Millisecond)
+				}
+				if late := r.Slips.Max(); late != 0 {
+					t.Errorf("%s: the client says that it was late by %v, and the server was", what, late)
+				}
+			})
+		}
+	}
+}
+
+// The same stalls as a closed loop sees them: one request a stall, and so next to none.
+// That is coordinated omission.
+func TestClosedLoopMissesStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newKnownLoad(t, stalls(100*time.Millisecond, time.Millisecond), func(w *cluster.Workload) { w.Connections = 1 })
+		r := l.run(t.Context(), 10*time.Second-time.Microsecond, 0) // when nothing else happens
+		if r.Requests != 9000 {                                     // in each second one for 101 ms, and 899 for 1 ms
+			t.Errorf("%d requests, want 9000", r.Requests)
+		}
+		wantQuantile(t, "closed loop", r, 0.99, time.Millisecond)
+		wantQuantile(t, "closed loop", r, 0.9988, time.Millisecond)
+		wantQuantile(t, "closed loop", r, 1, 101*time.Millisecond)
+	})
+}
+
+// known returns a server of which half of the requests take 1 ms, 40 % 2 ms, 9 % 5 ms and
+// 1 % 10 ms.
+func known() func(context.Context) error {
+	var mu sync.Mutex // guards n
+	n := 0
+	return func(ctx context.Context) error {
+		mu.Lock()
+		n++
+		i := n % 100
+		mu.Unlock()
+		switch {
+		case i < 50:
+			return wait(ctx, time.Millisecond)
+		case i < 90:
+			return wait(ctx, 2*time.Millisecond)
+		case i < 99:
+			return wait(ctx, 5*time.Millisecond)
+		}
+		return wait(ctx, 10*time.Millisecond)
+	}
+}
+
+func TestKnownServiceTimes(t *testing.T) {
+	for name, change := range map[string]func(*cluster.Workload){
+		"closed loop":                  func(w *cluster.Workload) { w.Connections = 8 },
+		"closed loop of one":           func(w *cluster.Workload) { w.Connections = 1 },
+		"open loop, constant arrivals": func(w *cluster.Workload) { w.Connections, w.Rate = 16, 1000 },
+		"open loop, poisson arrivals":  func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival = 64, 1000, "poisson" },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newKnownLoad(t, known(), change)
+			r := l.run(t.Context(), 0, 10_000)
+			want := map[float64]time.Duration{0.25: 1, 0.49: 1, 0.51: 2, 0.89: 2, 0.91: 5, 0.98: 5, 0.995: 10, 1: 10}
+			for q, ms := range want {
+				wantQuantile(t, name, r, q, ms*time.Millisecond)
+			}
+			if mean := r.ResponseTimes.Mean(); mean < 1840*time.Microsecond || mean > 1860*time.Microsecond {
+				t.Errorf("%s: the mean is %v, want 1.85ms", name, mean)
+			}
+			if connections := float64(len(l.conns)); l.cfg.Workload.Rate == 0 && (InFlight(r) < 0.99*connections || InFlight(r) > connections) {
+				t.Errorf("%s: by Little's law %v are in flight, want %v", name, InFlight(r), connections)
+			}
+		})
+	}
+}
+
+// More is due than the server can do: what it did is said to be what it can, all the
+// rest is unfinished, and those who were answered waited as long as they did.
+func TestOverloadIsHonest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, 10*time.Millisecond) },
+			func(w *cluster.Workload) { w.Connections, w.Rate = 1, 1000 })
+		l.Grace = 505 * time.Millisecond
+		r := l.run(t.Context(), time.Second, 0)
+		if r.Requests != 150 || r.Unfinished != 850 {
+			t.Errorf("%d answered, %d unfinished, want 150 and 850 of the 1000 that were due", r.Requests, r.Unfinished)
+		}
+		if done := float64(r.OK) / r.Dur.Seconds(); done < 99 || done > 101 {
+			t.Errorf("%v operations a second, want the 100 that the server can do", done)
+		}
+		// Request i was due at i ms, and answered at 10 (i + 1).
+		wantQuantile(t, "overload", r, 0.5, (9*74+10)*time.Millisecond)
+		wantQuantile(t, "overload", r, 1, (9*149+10)*time.Millisecond)
+	})
+}
+
+// What a warm-up could not do is not made up for after it: the schedule of the round
+// starts anew, and each of its requests is sent when it is due.
+func TestNothingBurstsAfterWarmUp(t *testing.T) {
+	for _, arrival := range []string{"constant", "poisson"} {
+		for name, stalled := range map[string]time.Duration{"ends in its grace": 3 * time.Second, "never ends": time.Hour} {
+			what := arrival + " arrivals, the stall " + name
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var mu sync.Mutex // guards sent and warm
+				var sent []time.Duration
+				warm := true
+				start := time.Now()
+				l := newKnownLoad(t, func(ctx context.Context) error {
+					mu.Lock()
+					sent = append(sent, time.Since(start))
+					stall := stalled - time.Since(began)
+					if !warm {
+						stall = 0
+					}
+					mu.Unlock()
+					return wait(ctx, stall)
+				}, func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival = 4, 1000, arrival })
+				if r := l.run(t.Context(), time.Second, 0); r.Requests+r.Unfinished != int64(len(dueTimes(l.cfg.Workload, time.Second))) {
+					t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)
+				}
+				warm, sent, start = false, nil, time.Now()
+				r := l.run(t.Context(), 2*time.Second, 0)
+				second := l.cfg.Workload
+				second.Seed += 1 << 32 // of its second phase
+				if due := dueTimes(second, 2*time.Second); !slices.Equal(sent, due) {
+					t.Errorf("%s: %d requests were sent in the round, not when the %d were due", what, len(sent), len(due))
+				}
+				first := 0
+				for _, at := range sent {
+					if at < time.Second {
+						first++
+					}
+				}
+				// Of 1000 that are expected, a Poisson process has 130 more once in 20 000 times.
+				if first > 1130 || arrival == "constant" && first != 1000 {
+					t.Errorf("%s: %d requests in the first second, at 1000 a second", what, first)
+				}
+				if r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
+					t.Errorf("%s: a response of %v, and a slip of %v, of a server that answers at once", what, r.ResponseTimes.Max(), r.Slips.Max())
+				}
+			})
+		}
+	}
+}
+
+// The stalls of TestOpenLoopSeesStalls once more, with a real clock, network and server.
+func TestStallsForReal(t *testing.T) {
+	benchtest.Slow(t)
+	const stall, length = 100 * time.Millisecond, 10 * time.Second
+	var began time.Time
+	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := benchtest.Locked(n)
+		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+			wait(ctx, stall-time.Since(began)%time.Second)
+			n.Answer(c, apply)
+		})
+	})
+	w := &cfg.Workload
+	w.Connections, w.Rate, w.Mix = 8, 1000, cluster.Mix{Put: 100}
+	l := newTestLoad(t, cfg)
+	began = time.Now()
+	r := l.run(t.Context(), length, 0)
+	for q, want := range map[float64]time.Duration{0.95: 50 * time.Millisecond, 0.99: 90 * time.Millisecond} {
+		if got := r.ResponseTimes.Quantile(q); got < want-want/20 {
+			t.Errorf("open loop: quantile %v is %v, want %v within 5 %%", q, got, want)
+		} else if free := r.ResponseTimes.Quantile(0.85); got > want+want/20 && free > time.Millisecond {
+			t.Logf("open loop: quantile %v is %v; the machine is busy: beside the stalls a response takes %v", q, got, free)
+		} else if got > want+want/20 {
+			t.Errorf("open loop: quantile %v is %v, want %v within 5 %%", q, got, want)
+		}
+	}
+	l.cfg.Workload.Rate = 0
+	r = l.run(t.Context(), length, 0)
+	if got := r.ResponseTimes.Quantile(0.99); got > stall/2 {
+		t.Errorf("closed loop: p99 is %v, and should miss the stalls", got)
+	}
+}

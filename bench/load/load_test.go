@@ -1,0 +1,343 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"lockstep/bench/benchtest"
+	"lockstep/bench/workload"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+	"lockstep/common/node"
+	"lockstep/common/wire"
+	"maps"
+	"net"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// newTestLoad connects to the servers of cfg. At the end of the test it closes the
+// connections, and nothing of them may be left.
+func newTestLoad(t *testing.T, cfg cluster.Config) *Load {
+	t.Helper()
+	work, err := workload.New(cfg.Workload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := New(t.Context(), NewLockstep(cfg), work, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		l.Close()
+		noneLeft(t)
+	})
+	return l
+}
+
+// noneLeft fails the test if a goroutine of a client runs on.
+func noneLeft(t *testing.T) {
+	t.Helper()
+	var left []string
+	for range 300 { // one that has told its WaitGroup may need a moment to be gone
+		left = metrics.Stacks("lockstep/common/client.", "bench.(*pipe).", "bench.(*connection).")
+		if left == nil {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Errorf("the load is closed, and left behind:\n%s", strings.Join(left, "\n\n"))
+}
+
+func TestClosedLoopOps(t *testing.T) {
+	for _, test := range []struct {
+		batch, depth, ops int
+		want              int64 // operations
+	}{{1, 1, 1000, 1000}, {4, 1, 1000, 1000}, {4, 1, 1001, 1004}, {1, 5, 1000, 1000}, {3, 2, 999, 999}, {1, 1, 1, 1}} {
+		t.Run(fmt.Sprintf("batch=%d/depth=%d/ops=%d", test.batch, test.depth, test.ops), func(t *testing.T) {
+			cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
+			w := &cfg.Workload
+			w.Batch, w.Depth, w.Connections = test.batch, test.depth, 3
+			r := newTestLoad(t, cfg).run(t.Context(), 0, test.ops)
+			if served := nodes[0].Stats.Ops.Load(); r.OK != test.want || served != test.want || r.Requests*int64(test.batch) != test.want {
+				t.Errorf("%d operations in %d requests, the server says %d, want %d", r.OK, r.Requests, served, test.want)
+			}
+			if r.Connections != 3 || r.Starved != 0 || r.Unfinished != 0 || r.Errors != nil || r.Wrong != 0 || r.Slips != nil || r.ResponseTimes.Count() != r.Requests {
+				t.Errorf("the result is %+v", r)
+			}
+			if got := nodes[0].Stats.Connections.Load(); got != 3 {
+				t.Errorf("%d connections, want 3", got)
+			}
+		})
+	}
+}
+
+func TestClosedLoopDuration(t *testing.T) {
+	cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
+	l := newTestLoad(t, cfg)
+	r := l.run(t.Context(), 100*time.Millisecond, 1)
+	if r.Dur < 100*time.Millisecond || r.OK < 100 || r.OK != nodes[0].Stats.Ops.Load() || r.Unfinished != 0 || r.Starved != 0 {
+		t.Errorf("in 100ms: %v long, %d ok, %d unfinished, %d starved", r.Dur, r.OK, r.Unfinished, r.Starved)
+	}
+}
+
+// A gate holds up requests until it is opened.
+type gate struct {
+	held atomic.Int64
+	open chan struct{}
+}
+
+func newGate() *gate { return &gate{open: make(chan struct{})} }
+
+func (g *gate) wait() {
+	g.held.Add(1)
+	<-g.open
+}
+
+// What is under way at the end is waited for, but not for ever, and counted; whoever
+// has no answer at all starves.
+func TestUnfinished(t *testing.T) {
+	g := newGate()
+	var turns atomic.Int64
+	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := benchtest.Locked(n)
+		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+			if turns.Add(1) > 3 {
+				g.wait()
+			}
+			n.Answer(c, apply)
+		})
+	})
+	t.Cleanup(func() { close(g.open) })
+	cfg.Workload.Connections = 5
+	cfg.Workload.Mix = cluster.Mix{Put: 100}
+	l := newTestLoad(t, cfg)
+	l.Grace = 50 * time.Millisecond
+	r := l.run(t.Context(), 50*time.Millisecond, 0)
+	if r.Requests != 3 || r.Unfinished != 5 || r.Errors != nil || r.Dur < 100*time.Millisecond || r.Dur > 5*time.Second {
+		t.Errorf("%d answered, %d unfinished, errors %v, in %v, want 3, 5 and none", r.Requests, r.Unfinished, r.Errors, r.Dur)
+	}
+	if r.Starved < 2 || r.NeverGreeted != 0 {
+		t.Errorf("%d starved, %d never greeted, want the 2 or more without an answer, and 0", r.Starved, r.NeverGreeted)
+	}
+}
+
+func TestStarved(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 1, benchtest.ServeOne)
+	cfg.Workload.Connections = 3
+	l := newTestLoad(t, cfg)
+	for _, length := range []time.Duration{50 * time.Millisecond, 0} {
+		r := l.run(t.Context(), length, 100)
+		if r.Connections != 3 || r.Starved != 2 || r.NeverGreeted != 2 || r.Requests < 1 || length == 0 && r.Requests != 100 {
+			t.Errorf("one client after the other, for %v: %d of %d starve, %d never greeted, %d answers", length, r.Starved, r.Connections, r.NeverGreeted, r.Requests)
+		}
+	}
+	l.cfg.Workload.Rate = 500
+	if r := l.run(t.Context(), 50*time.Millisecond, 0); r.Starved != 2 || r.NeverGreeted != 2 || r.Requests != 25 {
+		t.Errorf("one client after the other, at a rate: %d starve, %d never greeted, %d answers", r.Starved, r.NeverGreeted, r.Requests)
+	}
+}
+
+// Who is refused is not starved.
+func TestBusy(t *testing.T) {
+	cfg, nodes := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		return benchtest.ServeAll(ctx, ln, n, n.Refuse)
+	})
+	for _, depth := range []int{1, 3} {
+		t.Run(fmt.Sprintf("depth=%d", depth), func(t *testing.T) {
+			cfg.Workload.Connections, cfg.Workload.Depth = 2, depth
+			l := newTestLoad(t, cfg)
+			l.Once = true
+			before := nodes[0].Stats.Refusals.Load()
+			r := l.run(t.Context(), 0, 50)
+			if want := map[string]int64{"server busy": 50}; !maps.Equal(r.Errors, want) || r.Starved != 0 || r.Requests != 0 || r.Unfinished != 0 || r.FailedTime <= 0 {
+				t.Errorf("errors %v, %d starved, %d answered, want %v", r.Errors, r.Starved, r.Requests, want)
+			}
+			if got := nodes[0].Stats.Refusals.Load() - before; got != 50 {
+				t.Errorf("the server refused %d, want 50, none of them again", got)
+			}
+		})
+	}
+}
+
+func TestPerRequest(t *testing.T) {
+	cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
+	cfg.Workload.Conn, cfg.Workload.Connections = "per-request", 4
+	r := newTestLoad(t, cfg).run(t.Context(), 0, 100)
+	if got := nodes[0].Stats.Connections.Load(); got != 100 || r.Requests != 100 || r.Errors != nil || r.Starved != 0 {
+		t.Errorf("100 requests: %d answered, %d connections, errors %v", r.Requests, got, r.Errors)
+	}
+}
+
+// Requests over several nodes, each of which takes one client at a time, do not wait
+// for each other's connections.
+func TestPerRequestOverNodes(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 3, benchtest.ServeOne)
+	cfg.Workload.Conn, cfg.Workload.Connections, cfg.Workload.Batch = "per-request", 4, 8
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r := newTestLoad(t, cfg).run(ctx, 0, 400)
+	if r.Requests != 50 || r.Errors != nil {
+		t.Errorf("50 requests: %d answered, errors %v, %d unfinished", r.Requests, r.Errors, r.Unfinished)
+	}
+}
+
+func TestPreloadThenNoMisses(t *testing.T) {
+	for nodes, size := range map[int]cluster.Size{1: cluster.Bytes(30), 3: {Min: 16, Max: 1024}} {
+		cfg, _ := benchtest.Here(t, nodes, benchtest.ServeLocked)
+		cfg.Workload.Mix, cfg.Workload.Value = cluster.Mix{Get: 70, Put: 10, CAS: 20}, size
+		work, err := workload.New(cfg.Workload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Preload(t.Context(), NewLockstep(cfg), work); err != nil {
+			t.Fatal(err)
+		}
+		l, err := New(t.Context(), NewLockstep(cfg), work, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := l.run(t.Context(), 0, 2000)
+		l.Close()
+		if r.OK != 2000 || r.Misses != 0 || r.Wrong != 0 {
+			t.Errorf("%d nodes: %d ok, %d misses, %d wrong (%v), want 2000, 0, 0", nodes, r.OK, r.Misses, r.Wrong, r.FirstWrong)
+		}
+	}
+}
+
+// The end of ctx ends a load at once, whatever it waits for.
+func TestLoadCancelled(t *testing.T) {
+	for _, depth := range []int{1, 2} {
+		for _, rate := range []float64{0, 0.01, 100} {
+			t.Run(fmt.Sprintf("depth=%d/rate=%v", depth, rate), func(t *testing.T) {
+				g := newGate()
+				cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+					return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+						g.wait()
+						n.Refuse(c)
+					})
+				})
+				t.Cleanup(func() { close(g.open) })
+				cfg.Workload.Rate, cfg.Workload.Depth = rate, depth
+				l := newTestLoad(t, cfg)
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				defer cancel()
+				began := time.Now()
+				r := l.run(ctx, time.Hour, 0)
+				if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished == 0 {
+					t.Errorf("it took %v after 300ms, %d answered, %d unfinished", took, r.Requests, r.Unfinished)
+				}
+				if inFlight := int64(8 * depth); rate == 0 && r.Unfinished != inFlight {
+					t.Errorf("%d requests were in flight on 8 connections, want %d", r.Unfinished, inFlight)
+				}
+			})
+		}
+	}
+}
+
+// What was due last is due before the end, and the round lasts until the end.
+func TestOpenLoopLastsToItsEnd(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
+	cfg.Workload.Rate = 10
+	r := newTestLoad(t, cfg).run(t.Context(), 250*time.Millisecond, 0)
+	if r.Requests != 3 || r.Dur < 250*time.Millisecond {
+		t.Errorf("%d requests in %v, want those of 0, 100 and 200 ms in 250", r.Requests, r.Dur)
+	}
+}
+
+// Servers that answer nobody any more do not hold up a load that only the number of
+// its operations would end.
+func TestLoadStuck(t *testing.T) {
+	g := newGate()
+	var turns atomic.Int64
+	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := benchtest.Locked(n)
+		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+			if turns.Add(1) > 100 {
+				g.wait()
+			}
+			n.Answer(c, apply)
+		})
+	})
+	t.Cleanup(func() { close(g.open) })
+	l := newTestLoad(t, cfg)
+	l.patience = 50 * time.Millisecond
+	if r := l.run(t.Context(), 0, 1000); r.Requests != 100 || r.Unfinished != 8 {
+		t.Errorf("%d answered, %d unfinished, want 100 and 8", r.Requests, r.Unfinished)
+	}
+}
+
+func TestNobodyGreets(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	cfg := cluster.Default()
+	cfg.Nodes[0].Addr = ln.Addr().String()
+	work, err := workload.New(cfg.Workload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := New(ctx, NewLockstep(cfg), work, 0); err != context.DeadlineExceeded {
+		t.Errorf("interrupted while nobody greets: error %v", err)
+	}
+	noneLeft(t)
+
+	ln.Close()
+	for _, depth := range []int{1, 2} {
+		cfg.Workload.Depth = depth
+		if _, err := New(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("depth %d: nobody listens: error %v", depth, err)
+		}
+	}
+	noneLeft(t)
+}
+
+// A server that is silent is given up after a while, with what may be the reason.
+func TestNobodyGreetsForLong(t *testing.T) {
+	benchtest.Slow(t)
+	cfg, _ := benchtest.Here(t, 1, benchtest.ServeOne)
+	newTestLoad(t, cfg) // has it
+	cfg.Workload.Connections = 2
+	work, err := workload.New(cfg.Workload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "no connection was greeted within 10s: the server serves others") {
+		t.Errorf("a silent server: error %v", err)
+	}
+	if err := Preload(t.Context(), NewLockstep(cfg), work); err == nil || !strings.Contains(err.Error(), "the server serves others") {
+		t.Errorf("storing the keys on a silent server: error %v", err)
+	}
+}
+
+func TestErrorKind(t *testing.T) {
+	for want, err := range map[string]error{
+		"server busy": client.ErrBusy, "node down": client.ErrDown, "outcome unknown": client.ErrUnknown,
+		"wrong node": client.ErrWrongNode, "other": wire.ErrMismatch,
+	} {
+		if got := errorKind(err); got != want {
+			t.Errorf("%v is of the kind %q, want %q", err, got, want)
+		}
+	}
+}
+
+// The last operations of a load may be under way when the watch for stuck servers
+// begins: then they have as long as all others.
+func TestGiveUpStuckIsPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var none atomic.Int64
+		newKnownLoad(t, nil, func(*cluster.Workload) {}).giveUpStuck(t.Context(), &none, func() {})
+		if took := time.Since(began); took < patience {
+			t.Errorf("given up after %v, want %v", took, patience)
+		}
+	})
+}

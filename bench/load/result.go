@@ -1,0 +1,180 @@
+package load
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"lockstep/bench/workload"
+	"lockstep/common/metrics"
+	"lockstep/common/text"
+	"time"
+)
+
+// inFlight is the mean number of requests under way in the round, by Little's law:
+// requests a second × mean response time. In a closed loop it is the number of
+// connections that were served, each always with a request or more under way; a
+// generator for which it is not is broken, or spends its time on itself.
+func InFlight(r *Result) float64 {
+	busy := time.Duration(r.ResponseTimes.Count())*r.ResponseTimes.Mean() + r.FailedTime
+	return float64(busy) / float64(max(r.Dur, 1))
+}
+
+// A Result is what one round of one stage came to, or one worker's share of it: each
+// worker fills in its own, and Merge adds those of workers and of client processes. It
+// is also what a file holds of a round. The zero Result is empty and ready.
+type Result struct {
+	Counts
+	Dur        time.Duration `json:"dur_ns"`
+	ServerCPU  time.Duration `json:"server_cpu_ns"` // in Dur; 0: not known
+	ClientCPU  time.Duration `json:"client_cpu_ns"`
+	FailedTime time.Duration `json:"failed_ns"` // closed loop: time spent in the requests that failed
+	FirstError string        `json:"first_error,omitempty"`
+	FirstWrong string        `json:"first_wrong,omitempty"`
+
+	ResponseTimes metrics.Histogram  `json:"histogram"`         // of answered requests: from when one was due, or sent in a closed loop
+	ServiceTimes  *metrics.Histogram `json:"service_histogram"` // open loop: from when one was sent; nil in a closed one, where it is the same
+	Slips         *metrics.Histogram `json:"slip_histogram"`    // open loop: by how much the client itself was late; nil in a closed one
+	ConnectTimes  *metrics.Histogram `json:"connect_histogram"` // a connection for each request: until it was greeted, part of ResponseTimes; else nil
+
+	Series []int64            `json:"ok_each_second"` // operations answered, by second of the round
+	Nodes  []metrics.Snapshot `json:"nodes"`          // what each server counted in Dur; nil: not known
+}
+
+// Counts are the numbers of a Result that add up.
+type Counts struct {
+	Connections  int              `json:"connections"`   // each worker counts 1
+	Starved      int              `json:"starved"`       // of them: those that completed no request
+	NeverGreeted int              `json:"never_greeted"` // of the starved: those to which no server ever spoke
+	Requests     int64            `json:"requests"`      // answered, each with a time in ResponseTimes
+	OK           int64            `json:"ok"`            // operations answered; misses and mismatches are answers
+	Misses       int64            `json:"misses"`        // of OK: a get or delete of a key that had no value
+	Mismatches   int64            `json:"mismatches"`    // of OK: a compare that failed, and what its request did not do for that
+	Errors       map[string]int64 `json:"errors"`        // requests that failed, by kind: a word or two such as "server busy"
+	Refusals     int64            `json:"refusals"`      // Busy answers, whether the request was sent again or failed
+	Unfinished   int64            `json:"unfinished"`    // requests that were due or under way when the round ended
+	Wrong        int64            `json:"wrong"`         // answers that cannot be right
+}
+
+// Add adds what others counted.
+func (c *Counts) Add(o Counts) {
+	c.Connections += o.Connections
+	c.Starved += o.Starved
+	c.NeverGreeted += o.NeverGreeted
+	c.Requests += o.Requests
+	c.OK += o.OK
+	c.Misses += o.Misses
+	c.Mismatches += o.Mismatches
+	c.Refusals += o.Refusals
+	c.Unfinished += o.Unfinished
+	c.Wrong += o.Wrong
+	for kind, n := range o.Errors {
+		c.failed(kind, n)
+	}
+}
+
+func (c *Counts) failed(kind string, n int64) {
+	if c.Errors == nil {
+		c.Errors = make(map[string]int64)
+	}
+	c.Errors[kind] += n
+}
+
+// Failed is the number of requests that failed, of all kinds.
+func (c *Counts) Failed() (sum int64) {
+	for _, n := range c.Errors {
+		sum += n
+	}
+	return sum
+}
+
+// fail counts a request that failed.
+func (r *Result) Fail(kind string, err error) {
+	r.failed(kind, 1)
+	r.FirstError = cmp.Or(r.FirstError, err.Error())
+}
+
+// foundWrong counts an answer that cannot be right.
+func (r *Result) FoundWrong(err error) {
+	r.Wrong++
+	r.FirstWrong = cmp.Or(r.FirstWrong, err.Error())
+}
+
+// check counts what the answers to a request came to.
+func (r *Result) Check(a workload.Answers) {
+	r.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong})
+	if a.FirstWrong != nil {
+		r.FirstWrong = cmp.Or(r.FirstWrong, a.FirstWrong.Error())
+	}
+}
+
+// answered counts operations that were answered at this time of the round.
+func (r *Result) Answered(ops int, at time.Duration) {
+	second := max(int(at/time.Second), 0)
+	for len(r.Series) <= second {
+		r.Series = append(r.Series, 0)
+	}
+	r.Series[second] += int64(ops)
+}
+
+// Merge adds what another worker counted at the same time. Dur, the CPU times and Nodes
+// are of the round as a whole, and it leaves them alone.
+func (r *Result) Merge(o *Result) {
+	r.Add(o.Counts)
+	r.FirstError = cmp.Or(r.FirstError, o.FirstError)
+	r.FirstWrong = cmp.Or(r.FirstWrong, o.FirstWrong)
+	r.FailedTime += o.FailedTime
+	for second, n := range o.Series {
+		r.Answered(int(n), time.Duration(second)*time.Second)
+	}
+	r.ResponseTimes.Merge(&o.ResponseTimes)
+	merge(&r.ServiceTimes, o.ServiceTimes)
+	merge(&r.Slips, o.Slips)
+	merge(&r.ConnectTimes, o.ConnectTimes)
+}
+
+// record counts d in the histogram at h, which is made where there is none yet.
+func Record(h **metrics.Histogram, d time.Duration) {
+	if *h == nil {
+		*h = new(metrics.Histogram)
+	}
+	(*h).Record(d)
+}
+
+// merge adds o, if there is one, to the histogram at h.
+func merge(h **metrics.Histogram, o *metrics.Histogram) {
+	if o == nil {
+		return
+	}
+	if *h == nil {
+		*h = new(metrics.Histogram)
+	}
+	(*h).Merge(o)
+}
+
+// broken is why no more rounds of a stage are of use; nil if they are.
+func (r *Result) Broken() error {
+	switch n := r.Panics(); {
+	case n > 0:
+		return fmt.Errorf("%s panicked inside the server, which logs where", text.Plural(n, "request"))
+	case r.Requests == 0 && r.Unfinished > 0:
+		return errors.New("no request was answered")
+	}
+	return nil
+}
+
+// held is the share of the round, from 0 to 1, that a lock of the servers was held; of
+// the node with the most.
+func (r *Result) Held() (share float64) {
+	for _, n := range r.Nodes {
+		share = max(share, n.Held())
+	}
+	return share
+}
+
+// panics counts the requests that ended in a panic inside a server.
+func (r *Result) Panics() (n int64) {
+	for _, node := range r.Nodes {
+		n += node.Panics
+	}
+	return n
+}

@@ -1,0 +1,63 @@
+package load
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestMerge(t *testing.T) {
+	first, second := errors.New("first"), errors.New("second")
+	worker := func(n int64, err error) *Result {
+		r := &Result{Counts: Counts{Connections: 1, Starved: 1, NeverGreeted: 1, Requests: n, OK: n, Misses: n, Mismatches: n, Unfinished: n, Refusals: n}, FailedTime: time.Duration(n)}
+		r.Answered(int(n), time.Duration(n)*time.Second/10) // in second 1, and in second 2
+		r.Fail("busy", err)
+		r.FoundWrong(err)
+		r.ResponseTimes.Record(time.Duration(n))
+		Record(&r.Slips, time.Duration(n))
+		Record(&r.ServiceTimes, time.Duration(n))
+		return r
+	}
+	total := Result{Dur: time.Second, ServerCPU: 2, ClientCPU: 3}
+	total.Merge(worker(10, first))
+	total.Merge(worker(20, second))
+	total.Merge(new(Result))
+
+	if total.Connections != 2 || total.Starved != 2 || total.NeverGreeted != 2 {
+		t.Errorf("connections, starved, never greeted = %d, %d, %d, want 2 each", total.Connections, total.Starved, total.NeverGreeted)
+	}
+	for name, got := range map[string]int64{"requests": total.Requests, "ok": total.OK, "misses": total.Misses,
+		"mismatches": total.Mismatches, "unfinished": total.Unfinished, "refusals": total.Refusals, "failed": int64(total.FailedTime)} {
+		if got != 30 {
+			t.Errorf("%s = %d, want 30", name, got)
+		}
+	}
+	if want := map[string]int64{"busy": 2}; !maps.Equal(total.Errors, want) {
+		t.Errorf("errors = %v, want %v", total.Errors, want)
+	}
+	if total.Wrong != 2 || total.FirstWrong != "first" {
+		t.Errorf("%d wrong, the first is %v, want 2 and %v", total.Wrong, total.FirstWrong, first)
+	}
+	if total.ResponseTimes.Count() != 2 || total.ResponseTimes.Mean() != 15 {
+		t.Errorf("latency: %d with a mean of %v, want 2 and 15ns", total.ResponseTimes.Count(), total.ResponseTimes.Mean())
+	}
+	if want := []int64{0, 10, 20}; !slices.Equal(total.Series, want) {
+		t.Errorf("answered in each second: %v, want %v", total.Series, want)
+	}
+	if total.ServiceTimes == nil || total.ServiceTimes.Count() != 2 || total.ConnectTimes != nil {
+		t.Errorf("service = %+v, want 2; connect = %+v, want none", total.ServiceTimes, total.ConnectTimes)
+	}
+	if total.Slips == nil || total.Slips.Count() != 2 || total.Slips.Max() != 20 {
+		t.Errorf("slip = %+v, want 2 of up to 20ns", total.Slips)
+	}
+	if total.Dur != time.Second || total.ServerCPU != 2 || total.ClientCPU != 3 {
+		t.Error("merge changed what belongs to the round")
+	}
+	closed := new(Result)
+	closed.Merge(new(Result))
+	if closed.Slips != nil {
+		t.Error("a closed loop has a slip")
+	}
+}

@@ -1,0 +1,208 @@
+package load
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// chiSquare compares counts with the exact distribution. Ranks of which fewer than ten
+// are expected are taken together. The limit is passed by one right generator in 10 000
+// (Wilson and Hilferty's approximation).
+func chiSquare(counts []int, weight func(int) float64) (sum, limit float64) {
+	draws, total := 0.0, 0.0
+	for rank, n := range counts {
+		draws += float64(n)
+		total += weight(rank)
+	}
+	freedom := -1.0
+	observed, expected := 0.0, 0.0
+	for rank, n := range counts {
+		observed += float64(n)
+		expected += draws * weight(rank) / total
+		if expected >= 10 || rank == len(counts)-1 && expected > 0 {
+			sum += (observed - expected) * (observed - expected) / expected
+			freedom++
+			observed, expected = 0, 0
+		}
+	}
+	if observed > 0 {
+		return math.Inf(1), 0 // ranks that have no chance
+	}
+	if freedom == 0 {
+		return sum, 0
+	}
+	return sum, freedom * math.Pow(1-2/(9*freedom)+3.719*math.Sqrt(2/(9*freedom)), 3)
+}
+
+func TestConstantSchedule(t *testing.T) {
+	s := newSchedule(1000, "constant", 1)
+	for i := range 1_000_000 {
+		if want := time.Duration(i) * time.Millisecond; s.Due() != want {
+			t.Fatalf("request %d is due at %v, want %v", i, s.Due(), want)
+		}
+		s.advance()
+	}
+	s = newSchedule(30_000, "constant", 1) // a gap of no whole number of nanoseconds
+	for range 3_000_000 {
+		s.advance()
+	}
+	if off := s.Due() - 100*time.Second; off.Abs() > time.Microsecond {
+		t.Errorf("after 100 s the schedule is off by %v", off)
+	}
+}
+
+func TestPoissonSchedule(t *testing.T) {
+	offsets := func(seed uint64) (all []time.Duration) {
+		s := newSchedule(1000, "poisson", seed)
+		for range 50_000 {
+			all = append(all, s.Due())
+			s.advance()
+		}
+		return all
+	}
+	first := offsets(1)
+	if !slices.Equal(first, offsets(1)) {
+		t.Error("the same seed gives another schedule the second time")
+	}
+	if slices.Equal(first, offsets(2)) {
+		t.Error("another seed gives the same schedule")
+	}
+	// The gaps are exponential: each of ten classes of them is as likely as the next.
+	counts := make([]int, 10)
+	last := time.Duration(0)
+	for _, at := range first {
+		gap := at - last
+		last = at
+		counts[int(10*-math.Expm1(-float64(gap)/float64(time.Millisecond)))]++
+	}
+	if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
+		t.Errorf("chi-square of the gaps is %.1f, want at most %.1f; classes %v", sum, limit, counts)
+	}
+}
+
+// newTestPacer returns a pacer on the clock of a synctest bubble, whose sleeps end late
+// by this much.
+func newTestPacer(s *schedule, length, late time.Duration) *pacer {
+	return newPacer(s, length, bubbleClock(late))
+}
+
+// bubbleClock is the clock of a synctest bubble, whose sleeps end late by this much.
+func bubbleClock(late time.Duration) clock {
+	began := time.Now()
+	return clock{
+		now:   func() time.Duration { return time.Since(began) },
+		sleep: func(d time.Duration) { <-time.After(d + late) },
+	}
+}
+
+// A release is one request that a pacer let go, in ms since its start.
+type release struct{ due, sent, slip int }
+
+// drive has workers serve the pacer, each busy for service a request, until ctx or the
+// schedule ends.
+func drive(ctx context.Context, p *pacer, workers int, service time.Duration) []release {
+	var mu sync.Mutex // guards all
+	var all []release
+	var wg sync.WaitGroup
+	ms := func(d time.Duration) int { return int(d / time.Millisecond) }
+	for range workers {
+		wg.Go(func() {
+			for {
+				due, sent, slip, ok := p.Next(ctx)
+				if !ok {
+					return
+				}
+				mu.Lock()
+				all = append(all, release{ms(due - p.start), ms(sent - p.start), ms(slip)})
+				mu.Unlock()
+				if service > 0 {
+					<-time.After(service)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+func TestPacer(t *testing.T) {
+	const ms = time.Millisecond
+	for _, test := range []struct {
+		name                  string
+		workers               int
+		length, service, late time.Duration // of a schedule with a gap of 10 ms
+		want                  []release
+	}{
+		{"a free connection", 1, 40 * ms, 0, 0, []release{{0, 0, 0}, {10, 10, 0}, {20, 20, 0}, {30, 30, 0}}},
+		{"the connection is busy", 1, 40 * ms, 25 * ms, 0, []release{{0, 0, 0}, {10, 25, 0}, {20, 50, 0}, {30, 75, 0}}},
+		{"one of two is free", 2, 40 * ms, 15 * ms, 0, []release{{0, 0, 0}, {10, 10, 0}, {20, 20, 0}, {30, 30, 0}}},
+		{"the clock is late", 1, 40 * ms, 0, 3 * ms, []release{{0, 0, 0}, {10, 13, 3}, {20, 23, 3}, {30, 33, 3}}},
+		{"the clock is late for several", 3, 40 * ms, 0, 25 * ms,
+			[]release{{0, 0, 0}, {10, 35, 25}, {20, 35, 15}, {30, 35, 5}}},
+		// The second came back at 35, after 20 and 30 were due: only the first half is the clock's.
+		{"both", 1, 40 * ms, 5 * ms, 20 * ms, []release{{0, 0, 0}, {10, 30, 20}, {20, 35, 0}, {30, 40, 0}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newTestPacer(newSchedule(100, "constant", 1), test.length, test.late)
+				got := drive(t.Context(), p, test.workers, test.service)
+				slices.SortFunc(got, func(a, b release) int { return a.due - b.due })
+				if !slices.Equal(got, test.want) {
+					t.Errorf("releases (due, sent, slip) = %v, want %v", got, test.want)
+				}
+				if n := p.unsent(); n != 0 {
+					t.Errorf("%d unsent of a schedule that was served to its end", n)
+				}
+			})
+		})
+	}
+}
+
+// A round that ends before its requests are sent knows how many are left.
+func TestPacerUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 95*time.Millisecond)
+		defer cancel()
+		p := newTestPacer(newSchedule(100, "constant", 1), 200*time.Millisecond, 0)
+		sent := drive(ctx, p, 1, 40*time.Millisecond) // at 0, 40 and 80; back at 120
+		if len(sent) != 3 {
+			t.Errorf("%d requests sent, want 3: %v", len(sent), sent)
+		}
+		if got := p.unsent(); got != 9 { // 30 to 110
+			t.Errorf("%d unsent, want 9", got)
+		}
+	})
+}
+
+// Who waits for a request that is due much later goes home at once when ctx ends.
+func TestPacerCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		p := newTestPacer(newSchedule(0.01, "constant", 1), time.Hour, 0)
+		sent := drive(ctx, p, 3, 0)
+		if took := time.Since(began); len(sent) != 1 || took != time.Second {
+			t.Errorf("%d requests sent within %v, want 1 within 1s", len(sent), took)
+		}
+	})
+}
+
+// With the system's own clock: never early, and each due time once.
+func TestPacerRealTime(t *testing.T) {
+	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond, realClock())
+	for i := range 40 {
+		due, sent, slip, ok := p.Next(t.Context())
+		if want := p.start + time.Duration(i)*500*time.Microsecond; !ok || due != want || slip < 0 || sent < due || p.now() < sent {
+			t.Fatalf("request %d: due %v, slip %v, %v at %v, want due %v", i, due, slip, ok, p.now(), want)
+		}
+	}
+	if _, _, _, ok := p.Next(t.Context()); ok {
+		t.Error("a request after the schedule's end")
+	}
+}

@@ -1,0 +1,306 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+	"lockstep/common/wire"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// attacked builds stages, and starts each of them as a node of its own.
+func attacked(ctx context.Context, t *testing.T, cfg cluster.Config, stages ...string) *Bed {
+	t.Helper()
+	dirs, err := StageDirs(ctx, stages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := New(ctx, dirs, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, p := range h.Programs {
+		if _, err := h.Start(ctx, p, cfg, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+// stats is what the one server of s has counted.
+func stats(ctx context.Context, t *testing.T, s *Servers) metrics.Snapshot {
+	t.Helper()
+	snapshot, err := client.Stats(ctx, s.Cfg, 0)
+	if err != nil {
+		t.Fatalf("%v; its last words:\n%s", err, s.Procs[0].Said)
+	}
+	return snapshot
+}
+
+// greeted is a connection on which the server has said its greeting.
+func greeted(t *testing.T, s *Servers) net.Conn {
+	t.Helper()
+	nc, err := net.Dial("tcp", s.Cfg.Nodes[0].Addr)
+	if errors.Is(err, syscall.EMFILE) {
+		t.Skipf("%v: more file descriptors are needed (ulimit -n)", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	greeting := make([]byte, 64)
+	if _, err := io.ReadFull(nc, greeting); err != nil || !strings.HasPrefix(string(greeting), "lockstep\x00") {
+		t.Fatalf("greeted with %q (%v)", greeting, err)
+	}
+	return nc
+}
+
+// neverRead sends a stream, once or again and again, and reads nothing. It returns when
+// the server has not taken the rest for a while.
+func neverRead(nc net.Conn, stream []byte, once bool) {
+	nc.(*net.TCPConn).SetReadBuffer(4 << 10)
+	nc.(*net.TCPConn).SetLinger(0) // what is unsent at Close is not sent any more
+	nc.SetWriteDeadline(time.Now().Add(time.Second / 2))
+	for {
+		if _, err := nc.Write(stream); err != nil || once {
+			return
+		}
+	}
+}
+
+// requests is a stream of n requests with the same operations.
+func requests(t *testing.T, n int, ops ...wire.Op) (stream []byte) {
+	t.Helper()
+	for range n {
+		var err error
+		if stream, err = wire.AppendRequest(stream, &wire.Request{Ops: ops}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return stream
+}
+
+const attackers = 300 // connections, each of which holds as much memory as the limits let it
+
+// mostSwaps is a request of as many operations as there may be, in the largest frame.
+func mostSwaps() []wire.Op {
+	swaps := make([]wire.Op, wire.MaxOps)
+	for i := range swaps {
+		swaps[i] = wire.Op{Kind: wire.CompareAndSwap, Key: fmt.Sprintf("swap%012d", i), Value: make([]byte, 16), Old: make([]byte, 16)}
+	}
+	return swaps
+}
+
+// checkPeak makes sure that the most memory that a server ever had, in bytes, has not
+// gone up by more than limit MiB.
+func checkPeak(ctx context.Context, t *testing.T, s *Servers, before, limit int64) {
+	t.Helper()
+	if before == 0 {
+		t.Skip("the peak of a process's memory is not known on this system")
+	}
+	more := (stats(ctx, t, s).PeakMemory - before) >> 20
+	t.Logf("the peak of the memory went up by %d MiB", more)
+	if more > limit {
+		t.Errorf("the peak of the memory went up by %d MiB, want %d at most", more, limit)
+	}
+}
+
+// In stage 2 every connection decodes, and then all wait for one lock, which is held
+// for a second at a time: what is decoded must not wait with them.
+func TestMemoryOfThoseWhoWait(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cfg := cluster.Default()
+	cfg.Server.Work.Time = time.Millisecond
+	h := attacked(ctx, t, cfg, "2")
+	s := h.Running[0]
+	before := stats(ctx, t, s).PeakMemory
+	stream := requests(t, 2, mostSwaps()...)
+	for range attackers {
+		nc := greeted(t, s)
+		defer nc.Close()
+		nc.SetWriteDeadline(time.Now().Add(time.Minute))
+		if _, err := nc.Write(stream); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for stats(ctx, t, s).QueueWait.Count < attackers { // until all have begun to be answered
+		load.Pause(ctx, 10*time.Millisecond)
+	}
+	heap := int64(0)
+	for still, polls := 0, 0; still < 10 && polls < 50; still, polls = still+1, polls+1 { // and nobody decodes any more
+		load.Pause(ctx, 10*time.Millisecond)
+		if now := stats(ctx, t, s).Heap; now < heap || now > heap+1<<20 {
+			still, heap = 0, now
+		}
+	}
+	checkPeak(ctx, t, s, before, 50)
+	h.Running = nil // it would take minutes to answer them all
+	s.Kill()
+}
+
+// The attacks one after the other, on each stage where more than one can attack:
+//
+//	LOCKSTEP_SLOW=1 go test ./bench -run MemoryUnderAttack -v
+func TestMemoryUnderAttack(t *testing.T) {
+	benchtest.Slow(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	big := wire.Op{Kind: wire.Get, Key: "big"}
+	put := wire.Op{Kind: wire.Put, Key: "put", Value: make([]byte, wire.MaxValue)}
+	for _, s := range attacked(ctx, t, cluster.Default(), "2", "3", "4").Running {
+		cl, err := client.Dial(ctx, s.Cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		if _, err := cl.Put(ctx, "big", make([]byte, 16_000)); err != nil { // four of these fill an answer
+			t.Fatal(err)
+		}
+		before := stats(ctx, t, s).PeakMemory
+		for _, attack := range []struct {
+			name   string
+			once   bool
+			stream []byte // sent again and again, until the server takes no more, or once
+		}{
+			{"the most swaps", false, requests(t, 2, mostSwaps()...)},
+			{"the most gets", false, requests(t, 12, slices.Repeat([]wire.Op{{Kind: wire.Get, Key: "k"}}, wire.MaxOps)...)},
+			{"the largest answers", false, requests(t, 2000, big, big, big, big)},
+			{"the largest puts", false, requests(t, 2, put, put, put)},
+			{"a frame but its last byte", true, append([]byte{0, 1, 0, 0}, make([]byte, wire.MaxFrame-1)...)},
+		} {
+			t.Run(s.Stage+"/"+attack.name, func(t *testing.T) {
+				var conns []net.Conn
+				for range attackers {
+					conns = append(conns, greeted(t, s))
+				}
+				var sent sync.WaitGroup
+				for _, nc := range conns {
+					sent.Go(func() { neverRead(nc, attack.stream, attack.once) })
+				}
+				sent.Wait()
+				for _, nc := range conns { // all have held what they could, at the same time
+					nc.Close()
+				}
+				for stats(ctx, t, s).Open > 1 { // cl
+					load.Pause(ctx, 5*time.Millisecond)
+				}
+				checkPeak(ctx, t, s, before, 100)
+			})
+		}
+		if _, found, err := cl.Get(ctx, "big"); !found || err != nil {
+			t.Errorf("%s after the attacks: %v, %v", s.Stage, found, err)
+		}
+	}
+}
+
+// A client that does as it should, beside 1 000 that send a byte a second, 1 000 that
+// send nothing and 100 that never read: all its requests are answered, and no worker is
+// held. How much later, at its 99th percentile, is for the log:
+//
+//	LOCKSTEP_SLOW=1 go test ./bench -run LatencyUnderAttack -v
+func TestLatencyUnderAttack(t *testing.T) {
+	benchtest.Slow(t)
+	const rounds = 5
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cfg := cluster.Default()
+	cfg.Server.MaxConnections, cfg.Server.Workers = 4000, 2
+	cfg.Server.FrameTimeout, cfg.Server.WriteTimeout = time.Minute, time.Minute
+	for _, s := range attacked(ctx, t, cfg, "2", "3", "4").Running {
+		t.Run(s.Stage, func(t *testing.T) {
+			cl, err := client.Dial(ctx, s.Cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cl.Close()
+			var calm, troubled [rounds]time.Duration
+			var ratios []float64
+			for i := range rounds {
+				calm[i] = p99(ctx, t, cl)
+				before := stats(ctx, t, s)
+				end := attack(ctx, t, s)
+				troubled[i] = p99(ctx, t, cl)
+				if during := stats(ctx, t, s).Sub(before); during.QueueWait.Mean() > 100*time.Millisecond || during.Open < 2000 {
+					t.Errorf("turns waited %v for a worker in the mean, with %d connections open", during.QueueWait.Mean(), during.Open)
+				}
+				end()
+				ratios = append(ratios, float64(troubled[i])/float64(calm[i]))
+			}
+			slices.Sort(ratios)
+			t.Logf("p99 %v undisturbed, %v attacked; ratios %.2f, median %.2f", calm, troubled, ratios, ratios[rounds/2])
+		})
+	}
+}
+
+// p99 is the 99th percentile of the client's response times.
+func p99(ctx context.Context, t *testing.T, cl *client.Client) time.Duration {
+	t.Helper()
+	const calls = 5000
+	var times []time.Duration
+	for i := range calls {
+		began := time.Now()
+		if _, err := cl.Put(ctx, fmt.Sprint("key", i%1000), []byte("thirty bytes, more or less....")); err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, time.Since(began))
+	}
+	slices.Sort(times)
+	return times[calls*99/100]
+}
+
+// attack begins one, and returns when all attackers are there; end returns when they have
+// left.
+func attack(ctx context.Context, t *testing.T, s *Servers) (end func()) {
+	t.Helper()
+	const slow, idle, unread = 1000, 1000, 100
+	var conns []net.Conn
+	for range slow + idle + unread {
+		conns = append(conns, greeted(t, s))
+	}
+	big := make([]byte, wire.MaxValue)
+	get := wire.Op{Kind: wire.Get, Key: "big"}
+	conns[0].Write(requests(t, 1, wire.Op{Kind: wire.Put, Key: "big", Value: big}))
+	flood := requests(t, 2000, get, get, get)
+	var sending sync.WaitGroup
+	for _, nc := range conns[slow+idle:] {
+		sending.Go(func() { neverRead(nc, flood, false) })
+	}
+	sending.Wait()
+	frame := requests(t, 1, wire.Op{Kind: wire.Put, Key: "k", Value: big})
+	ctx, cancel := context.WithCancel(ctx)
+	sending.Go(func() { // ends with ctx
+		for i := 0; ctx.Err() == nil; i++ {
+			for _, nc := range conns[:slow] {
+				nc.Write(frame[i : i+1])
+				load.Pause(ctx, time.Second/slow)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		sending.Wait()
+		for _, nc := range conns {
+			nc.Close()
+		}
+		for stats(context.Background(), t, s).Open > 1 {
+			load.Pause(context.Background(), 5*time.Millisecond)
+		}
+	}
+}

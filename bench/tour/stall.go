@@ -1,0 +1,48 @@
+package tour
+
+import (
+	"context"
+	"lockstep/bench/load"
+	"lockstep/common/cluster"
+	"lockstep/common/wire"
+	"net"
+	"time"
+)
+
+// stall is a client that sends half a request, stops for a while, sends the rest,
+// reads the answer and leaves, again and again until ctx ends.
+func stall(ctx context.Context, cfg cluster.Config, length time.Duration) {
+	request, err := wire.AppendRequest(nil, &wire.Request{Ops: []wire.Op{{Kind: wire.Get, Key: "stall"}}})
+	if err != nil {
+		panic(err)
+	}
+	for ctx.Err() == nil {
+		if err := stallOnce(ctx, cfg, request, length); err != nil {
+			load.Pause(ctx, time.Millisecond)
+		}
+	}
+}
+
+func stallOnce(ctx context.Context, cfg cluster.Config, request []byte, length time.Duration) error {
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", cfg.Nodes[0].Addr)
+	if err != nil {
+		return err
+	}
+	c, err := wire.Open(ctx, nc, wire.Hello{Purpose: wire.Service, Group: "nodes",
+		Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret}, wire.Limits{})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, c.Stop)()
+	half := len(request) / 2
+	if _, err := nc.Write(request[:half]); err != nil {
+		return err
+	}
+	load.Pause(ctx, length)
+	if _, err := nc.Write(request[half:]); err != nil {
+		return err
+	}
+	c.ReadResponse(new(wire.Response))
+	return c.Err()
+}

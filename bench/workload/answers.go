@@ -1,0 +1,67 @@
+package workload
+
+import (
+	"fmt"
+	"lockstep/common/wire"
+)
+
+// Answers are what the answers to one request came to.
+type Answers struct {
+	OK         int64 // operations that were answered rightly
+	Misses     int64 // of OK: a get or delete of a key that had no value
+	Mismatches int64 // of OK: a compare that failed, and what its request did not do for that
+	Wrong      int64 // answers that no correct server gives
+	FirstWrong error // of those
+}
+
+func (a *Answers) wrong(err error) {
+	if a.Wrong++; a.FirstWrong == nil {
+		a.FirstWrong = err
+	}
+}
+
+// check verifies the answers to the source's last request, and remembers the values that
+// they tell of. Operations without an answer, Unknown and NotRun, are not counted.
+func (s *Source) Check(results []wire.Result) (a Answers) {
+	if len(results) != len(s.ops) {
+		a.wrong(fmt.Errorf("%d answers to %d operations", len(results), len(s.ops)))
+		return a
+	}
+	for i, answer := range results {
+		if answer.Status != wire.Unknown && answer.Status != wire.NotRun {
+			s.checkOne(i, answer, &a)
+		}
+	}
+	return a
+}
+
+func (s *Source) checkOne(i int, answer wire.Result, a *Answers) {
+	op := &s.ops[i]
+	left := s.stamps[i]
+	switch kind, status := op.Kind, answer.Status; {
+	case kind == wire.Get && status == wire.Found:
+		var err error
+		if left, s.scratch, err = verify(s.scratch, op.Key, answer.Value, s.Value); err != nil {
+			a.wrong(err)
+			return
+		}
+	case kind == wire.Get && status == wire.Missing,
+		kind == wire.Delete && status == wire.Missing:
+		a.Misses++
+	case kind == wire.CompareAndSwap && status == wire.Mismatch,
+		s.Mix.CAS > 0 && s.Batch > 1 && status == wire.Aborted:
+		a.OK++
+		a.Mismatches++
+		return // what the key holds is not known
+	case kind == wire.Put && (status == wire.Created || status == wire.Replaced),
+		kind == wire.Delete && status == wire.Deleted,
+		kind == wire.CompareAndSwap && status == wire.Swapped:
+	default:
+		a.wrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
+		return
+	}
+	a.OK++
+	if s.seen != nil {
+		s.seen[s.keys[i]].Store(uint64(left))
+	}
+}

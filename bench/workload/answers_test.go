@@ -1,0 +1,66 @@
+package workload
+
+import (
+	"lockstep/common/cluster"
+	"lockstep/common/wire"
+	"strings"
+	"testing"
+)
+
+func TestCheck(t *testing.T) {
+	good := appendValue(nil, "key-0", newStamp(9, 9), cluster.Bytes(30))
+	for _, test := range []struct {
+		mix    cluster.Mix
+		batch  int
+		answer wire.Result // to each operation
+		want   string      // what the operation is counted as
+	}{
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Found, Value: good}, "ok"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Found, Value: good[:29]}, "wrong"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Found}, "wrong"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Missing}, "miss"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Unknown}, ""},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.NotRun}, ""},
+		{cluster.Mix{Get: 100}, 1, wire.Result{}, "wrong"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.TooLarge}, "wrong"},
+		{cluster.Mix{Get: 100}, 2, wire.Result{Status: wire.Aborted}, "wrong"},
+		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Created}, "wrong"},
+		{cluster.Mix{Put: 100}, 1, wire.Result{Status: wire.Created}, "ok"},
+		{cluster.Mix{Put: 100}, 1, wire.Result{Status: wire.Replaced}, "ok"},
+		{cluster.Mix{Put: 100}, 1, wire.Result{Status: wire.Missing}, "wrong"},
+		{cluster.Mix{Delete: 100}, 1, wire.Result{Status: wire.Deleted}, "ok"},
+		{cluster.Mix{Delete: 100}, 1, wire.Result{Status: wire.Missing}, "miss"},
+		{cluster.Mix{Delete: 100}, 1, wire.Result{Status: wire.Found, Value: good}, "wrong"},
+		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Swapped}, "ok"},
+		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Mismatch}, "mismatch"},
+		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Aborted}, "wrong"},
+		{cluster.Mix{CAS: 100}, 2, wire.Result{Status: wire.Aborted}, "mismatch"},
+		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Missing}, "wrong"},
+	} {
+		s := newTestWorkload(t, func(w *cluster.Workload) { w.Mix, w.Batch, w.Keys = test.mix, test.batch, 1 }).Source(0)
+		s.Next()
+		answers := make([]wire.Result, test.batch)
+		for i := range answers {
+			answers[i] = test.answer
+		}
+		r := s.Check(answers)
+		n := int64(test.batch)
+		want := map[string][4]int64{"": {}, "ok": {n, 0, 0, 0}, "miss": {n, n, 0, 0}, "mismatch": {n, 0, n, 0}, "wrong": {0, 0, 0, n}}
+		if got := [4]int64{r.OK, r.Misses, r.Mismatches, r.Wrong}; got != want[test.want] {
+			t.Errorf("%v, batch %d, answered %v: ok, misses, mismatches, wrong = %v, want %q",
+				test.mix, test.batch, test.answer.Status, got, test.want)
+		}
+		if (r.Wrong > 0) != (r.FirstWrong != nil) {
+			t.Errorf("%v answered %v: %d wrong, and the error is %v", test.mix, test.answer.Status, r.Wrong, r.FirstWrong)
+		}
+	}
+}
+
+func TestCheckCountsAnswers(t *testing.T) {
+	s := newTestWorkload(t, func(w *cluster.Workload) { w.Batch = 2 }).Source(0)
+	s.Next()
+	r := s.Check(make([]wire.Result, 1))
+	if r.Wrong != 1 || !strings.Contains(r.FirstWrong.Error(), "1 answers to 2 operations") {
+		t.Errorf("one answer to two operations: %d wrong, %v", r.Wrong, r.FirstWrong)
+	}
+}

@@ -1,0 +1,138 @@
+package workload
+
+import (
+	"lockstep/common/cluster"
+	"lockstep/common/text"
+	"strings"
+	"testing"
+)
+
+func TestValueText(t *testing.T) {
+	const want = "key-017 by 3 #42 "
+	got := string(appendValue(nil, "key-017", newStamp(3, 42), cluster.Bytes(30)))
+	if len(got) != 30 || !strings.HasPrefix(got, want) {
+		t.Errorf("value is %q (%d bytes), want %q and filler up to 30 bytes", got, len(got), want)
+	}
+	if filler := got[len(want):]; strings.Trim(filler, "abcdefghijklmnop") != "" {
+		t.Errorf("filler is %q, want letters", filler)
+	}
+	if got := string(appendValue([]byte("before"), "key-017", newStamp(3, 42), cluster.Bytes(9))); got != "beforekey-017 b" {
+		t.Errorf("value of 9 bytes, appended, gives %q, want %q", got, "beforekey-017 b")
+	}
+}
+
+func TestVerify(t *testing.T) {
+	const key = "key-017"
+	stamps := []stamp{0, newStamp(1, 1), newStamp(3, 42), newStamp(90, 123456), newStamp(1<<27-1, 1<<numberBits-1)}
+	for n := range 70 {
+		size := cluster.Bytes(n)
+		for _, s := range stamps {
+			value := appendValue(nil, key, s, size)
+			got, _, err := verify(nil, key, value, size)
+			if err != nil {
+				t.Fatalf("verify of %q: %v", value, err)
+			}
+			// The stamp that was read writes the same value, also where it could not be read whole.
+			if again := appendValue(nil, key, got, size); string(again) != string(value) {
+				t.Fatalf("stamp %d of %q writes %q", got, value, again)
+			}
+			if n >= 40 && got != s {
+				t.Errorf("stamp of %q is %d, want %d", value, got, s)
+			}
+			for i := range value {
+				bad := []byte(string(value))
+				bad[i] ^= 1
+				// Where there is no filler to tell, one digit more or less is another value.
+				if _, _, err := verify(nil, key, bad, size); err == nil && n > 45 {
+					t.Fatalf("verify accepts %q", bad)
+				}
+			}
+		}
+	}
+}
+
+func TestVerifyErrors(t *testing.T) {
+	const key = "key-017"
+	size := cluster.Bytes(60)
+	value := appendValue(nil, key, newStamp(3, 42), size)
+	other := appendValue(nil, key, newStamp(4, 42), size)
+	for name, bad := range map[string][]byte{
+		"empty":             {},
+		"nil":               nil,
+		"cut":               value[:59],
+		"too long":          append(append([]byte{}, value...), 'a'),
+		"of another key":    appendValue(nil, "key-018", newStamp(3, 42), size),
+		"of another size":   appendValue(nil, key, newStamp(3, 42), cluster.Bytes(50)),
+		"half and half":     append(append([]byte{}, value[:40]...), other[40:]...),
+		"a leading zero":    []byte(strings.Replace(string(value), "#42 ", "#042", 1)),
+		"a number too long": []byte("key-017 by 3 #99999999999999999999999999999999999999999999999"),
+		"by hand":           []byte("blue"),
+		"zeros":             make([]byte, 60),
+	} {
+		if _, _, err := verify(nil, key, bad, size); err == nil {
+			t.Errorf("%s: verify accepts %q", name, bad)
+		} else if !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: the error %q does not name the key", name, err)
+		}
+	}
+}
+
+// The size of a value in a range can be told from its stamp, and all are equally likely.
+func TestValueRange(t *testing.T) {
+	const key = "key-017"
+	sizes := cluster.Size{Min: 101, Max: 200}
+	counts := make([]int, 100)
+	for writer := range uint64(20) {
+		for number := range uint64(1000) {
+			s := newStamp(writer, number)
+			value := appendValue([]byte("before"), key, s, sizes)[len("before"):]
+			counts[len(value)-sizes.Min]++
+			if got, _, err := verify(nil, key, value, sizes); err != nil || got != s {
+				t.Fatalf("verify of %q: stamp %d, error %v, want %d", value, got, err, s)
+			}
+		}
+	}
+	if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
+		t.Errorf("chi-square of the sizes is %.1f, want at most %.1f", sum, limit)
+	}
+	value := appendValue(nil, key, newStamp(3, 42), sizes)
+	for name, bad := range map[string][]byte{
+		"cut":               value[:len(value)-1],
+		"cut to the stamp":  value[:17],
+		"cut in the stamp":  value[:14],
+		"empty":             {},
+		"too long":          append(append([]byte{}, value...), 'a'),
+		"of another size":   appendValue(nil, key, newStamp(3, 42), cluster.Bytes(len(value)-2)),
+		"of another writer": append([]byte("key-017 by 4"), value[12:]...),
+	} {
+		if _, _, err := verify(nil, key, bad, sizes); err == nil {
+			t.Errorf("%s: verify accepts %q, where %q was stored", name, bad, value)
+		}
+	}
+}
+
+// A range that begins below what key and stamp take, as 16..1024 does, keeps them whole.
+func TestValueRangeKeepsTheStamp(t *testing.T) {
+	const key = "key-017"
+	longest := newStamp(1<<27-1, 1<<numberBits-1)
+	sizes := cluster.Size{Min: 0, Max: len(key) + longestStamp}
+	for _, s := range []stamp{0, newStamp(3, 42), longest} {
+		value := appendValue(nil, key, s, sizes)
+		if got, _, err := verify(nil, key, value, sizes); err != nil || got != s || len(value) > sizes.Max {
+			t.Errorf("verify of %q: stamp %d, error %v, want %d", value, got, err, s)
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	for _, n := range []int{30, 16 << 10} {
+		b.Run("size="+text.Count(int64(n)), func(b *testing.B) {
+			size := cluster.Bytes(n)
+			value := appendValue(nil, "key-017", newStamp(3, 42), size)
+			var scratch []byte
+			for b.Loop() {
+				_, scratch, _ = verify(scratch, "key-017", value, size)
+			}
+		})
+	}
+}

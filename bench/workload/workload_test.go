@@ -1,0 +1,257 @@
+package workload
+
+import (
+	"bytes"
+	"fmt"
+	"lockstep/bench/benchtest"
+	"lockstep/common/cluster"
+	"lockstep/common/text"
+	"lockstep/common/wire"
+	"math"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// newTestWorkload returns the default workload, changed by change.
+func newTestWorkload(t testing.TB, change func(*cluster.Workload)) *Workload {
+	t.Helper()
+	cfg := cluster.Default().Workload
+	change(&cfg)
+	w, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func TestKeys(t *testing.T) {
+	for _, test := range []struct {
+		keys, number int
+		want         string
+	}{
+		{1, 0, "key-0"},
+		{10, 9, "key-9"},
+		{11, 9, "key-09"},
+		{1000, 17, "key-017"},
+		{1_000_000, 17, "key-000017"},
+		{1_000_000, 999_999, "key-999999"},
+	} {
+		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys = test.keys })
+		if got := w.Key(test.number); got != test.want {
+			t.Errorf("key %d of %d is %q, want %q", test.number, test.keys, got, test.want)
+		}
+	}
+}
+
+func TestPreload(t *testing.T) {
+	for size, keys := range map[cluster.Size]int{{}: 2000, cluster.Bytes(30): 2000, {Min: 16, Max: 1024}: 2000, cluster.Bytes(16 << 10): 50} {
+		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Value = keys, size })
+		stored := make(map[string]bool)
+		requests := 0
+		for ops := range w.Preload {
+			requests++
+			bytes := 0
+			for _, op := range ops {
+				stored[op.Key] = true
+				bytes += len(op.Value)
+				if op.Kind != wire.Put {
+					t.Fatalf("preload asks for a %v", op.Kind)
+				}
+				if s, _, err := verify(nil, op.Key, op.Value, size); err != nil || s != 0 {
+					t.Fatalf("preload stores %q: stamp %d, error %v", op.Value, s, err)
+				}
+			}
+			if len(ops) == 0 || bytes > wire.MaxFrame/2 {
+				t.Errorf("a request of %d operations, %d bytes of values", len(ops), bytes)
+			}
+		}
+		if len(stored) != w.Keys {
+			t.Errorf("values of %v bytes: %d keys preloaded, want %d", size, len(stored), w.Keys)
+		}
+		if size.Max == 30 && requests != 32 {
+			t.Errorf("2000 keys were stored by %d requests, want 32, of up to 64", requests)
+		}
+		for range w.Preload {
+			break // must not go on
+		}
+	}
+}
+
+// Worker for worker, the same seed asks for the same; another seed or worker does not.
+func TestSourceReproduces(t *testing.T) {
+	for _, dist := range []string{"uniform", "zipf:0.99", "hotspot:20,80"} {
+		for _, size := range []cluster.Size{cluster.Bytes(30), {Min: 16, Max: 1024}} {
+			t.Run(fmt.Sprintf("%s/value=%v", dist, size), func(t *testing.T) { testReproduces(t, dist, size) })
+		}
+	}
+}
+
+func testReproduces(t *testing.T, dist string, size cluster.Size) {
+	stream := func(seed uint64, worker int) (ops []wire.Op) {
+		s := newTestWorkload(t, func(w *cluster.Workload) {
+			w.Seed, w.Batch, w.Dist, w.Value = seed, 3, dist, size
+			w.Mix = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}
+		}).Source(worker)
+		for range 500 {
+			for _, op := range s.Next() {
+				op.Value, op.Old = bytes.Clone(op.Value), bytes.Clone(op.Old)
+				ops = append(ops, op)
+			}
+		}
+		return ops
+	}
+	first := stream(7, 2)
+	if again := stream(7, 2); !reflect.DeepEqual(again, first) {
+		t.Error("the same seed and worker ask for something else the second time")
+	}
+	if len(first) != 1500 {
+		t.Errorf("500 requests of 3 operations have %d", len(first))
+	}
+	for _, other := range [][]wire.Op{stream(8, 2), stream(7, 3)} {
+		same := 0
+		for i, op := range other {
+			if op.Kind == first[i].Kind && op.Key == first[i].Key {
+				same++
+			}
+		}
+		if same > 300 { // by chance about 40; many of the zipf keys are the same few
+			t.Errorf("another seed or worker asks for the same in %d of 1500 operations", same)
+		}
+	}
+}
+
+func TestSourceMix(t *testing.T) {
+	w := newTestWorkload(t, func(w *cluster.Workload) {
+		w.Mix = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}
+		w.Batch = 10
+	})
+	s := w.Source(0)
+	kinds := make(map[wire.OpKind]int)
+	last := uint64(0)
+	const draws = 100_000
+	for range draws / w.Batch {
+		ops := s.Next()
+		for i, op := range ops {
+			kinds[op.Kind]++
+			if op.Kind == wire.Put || op.Kind == wire.CompareAndSwap {
+				// After the whole request was drawn, so that values do not share memory.
+				got, _, err := verify(nil, op.Key, op.Value, w.Value)
+				if err != nil || got != s.stamps[i] {
+					t.Fatalf("a %v of %q with stamp %d, want %d; error %v", op.Kind, op.Value, got, s.stamps[i], err)
+				}
+				if last++; got != newStamp(1, last) { // writer 0 is the preload
+					t.Fatalf("value %d is %q", last, op.Value)
+				}
+			} else if op.Value != nil || op.Old != nil {
+				t.Fatalf("a %v carries a value", op.Kind)
+			}
+			if cap(op.Value) > len(op.Value) {
+				t.Fatal("an append to one value would change the next")
+			}
+		}
+	}
+	for kind, percent := range map[wire.OpKind]float64{wire.Get: 40, wire.Put: 30, wire.Delete: 20, wire.CompareAndSwap: 10} {
+		if got := 100 * float64(kinds[kind]) / draws; math.Abs(got-percent) > 0.8 {
+			t.Errorf("%.1f %% of the operations are a %v, want %v", got, kind, percent)
+		}
+	}
+}
+
+// The first draws of many workers are as random as many draws of one.
+func TestSourcesDiffer(t *testing.T) {
+	w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Seed = 100, 1 })
+	counts := make([]int, 100)
+	for worker := range 20_000 {
+		s := w.Source(worker)
+		s.Next()
+		counts[s.keys[0]]++
+	}
+	if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
+		t.Errorf("chi-square of the first keys is %.1f, want at most %.1f", sum, limit)
+	}
+}
+
+func TestWorkloadErrors(t *testing.T) {
+	for want, change := range map[string]func(*cluster.Workload){
+		"workload.value": func(w *cluster.Workload) { w.Value.Max = 34 }, // of key-017, at least 35
+		"workload.dist":  func(w *cluster.Workload) { w.Dist = "zipf:-1" },
+		"workload.batch": func(w *cluster.Workload) { w.Batch, w.Value = 1024, cluster.Bytes(100) },
+	} {
+		cfg := cluster.Default().Workload
+		change(&cfg)
+		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("newWorkload: error %v, want one that names %s", err, want)
+		}
+	}
+	newTestWorkload(t, func(w *cluster.Workload) { w.Batch = 1024 })
+	newTestWorkload(t, func(w *cluster.Workload) { w.Value.Max = 35 })
+	// The upper end of a range must fit into a frame.
+	_, err := New(cluster.Workload{Keys: 10, Dist: "uniform", Batch: 64, Value: cluster.Size{Min: 16, Max: 1024}, Mix: cluster.Mix{Put: 100}})
+	if want := "64 operations with values of 16..1024 bytes make"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("64 values of up to 1024 bytes: error %v, want %q", err, want)
+	}
+	newTestWorkload(t, func(w *cluster.Workload) { w.Value, w.Mix = cluster.Bytes(wire.MaxValue), cluster.Mix{CAS: 100} })
+}
+
+// Only a broken generator or server fails a swap when nobody else writes; among
+// several workers, hardly any do.
+func TestCompareAndSwap(t *testing.T) {
+	for _, batch := range []int{1, 5} {
+		w := newTestWorkload(t, func(w *cluster.Workload) {
+			w.Keys, w.Batch, w.Value.Max = 50, batch, 30*batch // a range, of the batch of 5
+			w.Mix = cluster.Mix{Get: 20, Put: 20, Delete: 20, CAS: 40}
+		})
+		server := benchtest.FakeServer{Values: make(map[string][]byte)}
+		for ops := range w.Preload {
+			server.Execute(ops)
+		}
+		var r Answers
+		add := func(a Answers) {
+			r.OK += a.OK
+			r.Mismatches += a.Mismatches
+			r.Wrong += a.Wrong
+		}
+		s := w.Source(0)
+		for range 2000 {
+			add(s.Check(server.Execute(s.Next())))
+		}
+		if r.Wrong > 0 || r.Mismatches > 0 || r.OK != int64(2000*batch) {
+			t.Errorf("batch %d, one worker: %d ok, %d mismatches, %d wrong (%v), want all ok",
+				batch, r.OK, r.Mismatches, r.Wrong, r.FirstWrong)
+		}
+		results := make([]Answers, 4)
+		var wg sync.WaitGroup
+		for worker := range results {
+			wg.Go(func() {
+				s := w.Source(worker)
+				for range 1000 {
+					a := s.Check(server.Execute(s.Next()))
+					results[worker].OK += a.OK
+					results[worker].Mismatches += a.Mismatches
+					results[worker].Wrong += a.Wrong
+				}
+			})
+		}
+		wg.Wait()
+		for _, o := range results {
+			add(o)
+		}
+		if r.Wrong > 0 || r.Mismatches > r.OK/2 {
+			t.Errorf("batch %d, four workers: %d ok, %d mismatches, %d wrong (%v)", batch, r.OK, r.Mismatches, r.Wrong, r.FirstWrong)
+		}
+	}
+}
+
+func BenchmarkSource(b *testing.B) {
+	for _, batch := range []int{1, 64} {
+		b.Run("batch="+text.Count(int64(batch)), func(b *testing.B) {
+			s := newTestWorkload(b, func(w *cluster.Workload) { w.Batch = batch }).Source(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Next()
+			}
+		})
+	}
+}

@@ -1,0 +1,60 @@
+package yardstick
+
+import (
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/bench/testbed"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func TestProcessCPU(t *testing.T) {
+	dir := "/proc/" + strconv.Itoa(os.Getpid())
+	for start := load.ClientCPU(); load.ClientCPU() < start+50*time.Millisecond; {
+	}
+	before := load.ClientCPU()
+	cpu, _ := processCPU(dir)
+	after := load.ClientCPU()
+	if steps := 20 * time.Millisecond; cpu < before-steps || cpu > after+steps {
+		t.Errorf("the CPU time is %v, want %v to %v", cpu, before, after)
+	}
+	if peak := processPeak(dir); peak < 1<<20 || peak > 1<<40 {
+		t.Errorf("the peak of the memory is %d bytes", peak)
+	}
+	if cpu, group := processCPU("/proc/0"); cpu != 0 || group != 0 {
+		t.Errorf("a process that is not there has used %v, in group %d", cpu, group)
+	}
+}
+
+// What a keeper has used itself does not count.
+func TestUsageOf(t *testing.T) {
+	benchtest.FakeRedisInPath(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := benchtest.Mistake(t, "busy")
+	p, err := testbed.StartProc(exec.Command(self, Command, "keep", "redis-server"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Started(1, false)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if cpu, peak := usageOf(p.Cmd.Process.Pid); cpu > 200*time.Millisecond && peak > 1<<20 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Error("nothing is known of what a busy process has used")
+			break
+		}
+	}
+	p.Stdin.Close()
+	m.Gone(1)
+	<-p.Dead
+	if cpu, peak := usageOf(p.Cmd.Process.Pid); cpu != 0 || peak != 0 {
+		t.Errorf("when it has ended, it has used %v and %d bytes", cpu, peak)
+	}
+}
