@@ -1,6 +1,7 @@
 package report
 
 import (
+	"errors"
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/bench/stats"
@@ -59,7 +60,7 @@ func TestReportTextTroubles(t *testing.T) {
 	r.Nodes = []metrics.Snapshot{{Requests: 1000, Uptime: time.Second, Watched: 1, Locks: metrics.Contention{Acquired: 25_000, Waited: 2000 * us},
 		QueueWait: metrics.Timing{Count: 1000, Total: 1000 * us}, Table: metrics.Timing{Count: 10, Total: 30 * us}, Turn: metrics.Timing{Count: 1000, Total: 9000 * us}}}
 	r.ServerCPU, r.Wrong, r.Misses, r.Mismatches = 0, 0, 12_345, 3
-	r.Fail("busy", nil)
+	r.Fail("busy", errors.New("why"))
 	rep.Add("servers", 1, r)
 	got := rep.String()
 	const want = `INVALID: servers, round 1: the client was late although a connection was free:

@@ -22,7 +22,7 @@ func TestStageDirs(t *testing.T) {
 			t.Errorf("stage %q is in %q, %v, want %q", stage, dir, err, want)
 		}
 	}
-	here, err := stageDir(root, "testdata/mistaken") // below the current directory
+	here, err := stageDir(root, "../testdata/mistaken") // below the current directory
 	if err != nil || filepath.Base(here) != "mistaken" || !filepath.IsAbs(here) {
 		t.Errorf("a path from here is %q, %v", here, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"lockstep/common/cluster"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 // One house, built once, for several tests.
 func TestHouse(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	dirs, err := StageDirs(t.Context(), []string{"testdata/mistaken"})
+	dirs, err := StageDirs(t.Context(), []string{filepath.Join("..", "testdata", "mistaken")})
 	if err != nil {
 		t.Fatal(err)
 	}
