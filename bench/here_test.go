@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -89,7 +90,7 @@ func here(t *testing.T, nodes int, serve node.Serve) (cluster.Config, []*node.No
 		n := node.New(cfg, i, slog.New(slog.DiscardHandler))
 		all = append(all, n)
 		served.Go(func() {
-			if err := serve(ctx, ln, n); err != nil {
+			if err := serve(ctx, ln, n); !errors.Is(err, node.ErrStopped) {
 				t.Errorf("serve: %v", err)
 			}
 		})

@@ -14,7 +14,6 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
@@ -43,7 +42,7 @@ func noneLeft(t *testing.T) {
 	t.Helper()
 	var left []string
 	for range 300 { // one that has told its WaitGroup may need a moment to be gone
-		left = metrics.Stacks("lockstep/common/client.", "bench.(*pipe).", "bench.(*connection).")
+		left = node.Stacks("lockstep/common/client.", "bench.(*pipe).", "bench.(*connection).")
 		if left == nil {
 			return
 		}

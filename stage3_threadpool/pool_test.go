@@ -163,8 +163,8 @@ func thirdClient(t *testing.T, serve node.Serve) time.Duration {
 	defer all.Wait()
 	defer cancel()
 	all.Go(func() { // ends when ctx does
-		if err := serve(ctx, ln, n); err != nil {
-			t.Errorf("serve: %v", err)
+		if err := serve(ctx, ln, n); err != node.ErrStopped {
+			t.Errorf("serve: %v, want %v", err, node.ErrStopped)
 		}
 	})
 	var waited time.Duration

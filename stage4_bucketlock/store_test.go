@@ -31,7 +31,7 @@ func apart(s *store, n int) []string {
 	keys := make([]string, len(s.buckets))
 	for i, found := 0, 0; found < n; i++ {
 		key := fmt.Sprint("key", i)
-		if at := &keys[s.bucket(key)]; *at == "" {
+		if at := &keys[s.bucketOf(key)]; *at == "" {
 			*at = key
 			found++
 		}
@@ -116,7 +116,7 @@ func TestSameBucketTwice(t *testing.T) {
 	inTime(t, "after it", func() { s.apply(gets(twice)) })
 	for i := range s.buckets {
 		want := int64(0)
-		if i == s.bucket(keys[0]) || i == s.bucket(keys[1]) {
+		if i == s.bucketOf(keys[0]) || i == s.bucketOf(keys[1]) {
 			want = 2
 		}
 		if got := s.buckets[i].mu.Counts().Acquired; got != want {

@@ -22,9 +22,10 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/wire"
 )
 
-// The test binary is also the server that TestSignals starts and sends signals to.
+// The test binary is also the servers that tests start as processes.
 func TestMain(m *testing.M) {
 	switch os.Getenv("LOCKSTEP_TEST_SERVER") {
 	case "":
@@ -43,51 +44,57 @@ func serveOne(ctx context.Context, ln net.Listener, n *Node) error {
 	table := n.NewTable()
 	for {
 		c, err := n.Accept(ctx, ln)
-		if c == nil {
+		if err != nil {
 			return err
 		}
-		for c.Ready() {
-			n.Answer(c, table.Apply)
-			c.Flush()
-		}
-		c.Close()
+		serveConn(n, c, table.Apply)
 	}
 }
 
-// serveMany is serveOne with a goroutine for each connection, and no requests to guard.
+// serveMany has a goroutine for each connection, and a lock around the table.
 func serveMany(ctx context.Context, ln net.Listener, n *Node) error {
+	table := n.NewTable()
+	var mu sync.Mutex // guards table
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	for {
 		c, err := n.Accept(ctx, ln)
-		if c == nil {
+		if err != nil {
 			return err
 		}
-		conns.Go(func() { // ends when its client leaves, or ctx does
-			defer c.Close()
-			for c.Ready() {
-				n.Answer(c, missing)
-				c.Flush()
-			}
+		conns.Go(func() { // ends when its client leaves or ctx ends
+			serveConn(n, c, func(ops []wire.Op) []wire.Result {
+				mu.Lock()
+				defer mu.Unlock()
+				return table.Apply(ops)
+			})
 		})
 	}
 }
 
-// child is a server of TestMain's in a process of its own, not yet started.
+func serveConn(n *Node, c *Conn, apply func([]wire.Op) []wire.Result) {
+	defer c.Close()
+	for c.Ready() {
+		n.Answer(c, apply)
+		c.Flush()
+	}
+}
+
+// child returns a server of TestMain as a process that is not started yet.
 func child(t *testing.T, server, file string) *exec.Cmd {
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-config", file) // not -child: stdin is at its end
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-config", file) // without -child: standard input is at its end
 	cmd.Env = append(os.Environ(), "LOCKSTEP_TEST_SERVER="+server, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
 // addrs returns loopback addresses where nobody listens. They are outside the
-// ephemeral range: there, any client's socket could take one meanwhile.
+// ephemeral range, where any client's socket could take one before it is used.
 func addrs(t *testing.T, n int) (addrs []string) {
 	t.Helper()
 	for range 1000 {
 		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000)))
 		if err == nil {
-			defer ln.Close() // not before all are found: each is another one
+			defer ln.Close() // after all are found, so that they differ
 			if addrs = append(addrs, ln.Addr().String()); len(addrs) == n {
 				return addrs
 			}
@@ -123,7 +130,10 @@ type process struct {
 	code   chan int
 }
 
-// lines are what a process has said, one at a time.
+// unwrap undoes the line breaks of the log.
+func unwrap(log string) string { return strings.Join(strings.Fields(log), " ") }
+
+// lines receives what a process logs, a message at a time.
 type lines chan string
 
 func (l lines) Write(b []byte) (int, error) { l <- string(b); return len(b), nil }
@@ -131,7 +141,7 @@ func (l lines) Write(b []byte) (int, error) { l <- string(b); return len(b), nil
 func run(t *testing.T, serve Serve, args ...string) *process {
 	stdin, w := io.Pipe()
 	p := &process{t: t, stdin: w, stderr: make(lines, 1000), code: make(chan int, 1)}
-	go func() { // ends when the test closes stdin, or makes serve return
+	go func() { // ends when the test closes stdin or serve returns
 		p.code <- Run(append([]string{"/somewhere/stage0.exe", "-child"}, args...), stdin, &p.stdout, p.stderr, serve)
 		close(p.stderr)
 	}()
@@ -139,35 +149,35 @@ func run(t *testing.T, serve Serve, args ...string) *process {
 	return p
 }
 
-// wait reads on until a line has all words in it, and returns it.
+// wait reads on until a message has all words in it, and returns it.
 func (p *process) wait(words ...string) string {
 	p.t.Helper()
 	for late := time.After(10 * time.Second); ; {
 		select {
 		case line, ok := <-p.stderr:
 			if !ok {
-				p.t.Fatalf("ended without saying %q", words)
+				p.t.Fatalf("ended without logging %q", words)
 			}
 			missing := false
 			for _, word := range words {
-				missing = missing || !strings.Contains(line, word)
+				missing = missing || !strings.Contains(unwrap(line), word)
 			}
 			if !missing {
 				return line
 			}
 		case <-late:
-			p.t.Fatalf("waited in vain for %q", words)
+			p.t.Fatalf("did not log %q within 10 s", words)
 		}
 	}
 }
 
-// end waits for the end, and returns the exit code and the rest of what was said.
+// end waits for the end and returns the exit code and the rest of the log.
 func (p *process) end() (code int, stderr string) {
 	p.t.Helper()
 	select {
 	case code = <-p.code:
 	case <-time.After(10 * time.Second):
-		p.t.Fatal("does not end")
+		p.t.Fatal("did not end within 10 s")
 	}
 	for line := range p.stderr {
 		stderr += line
@@ -175,8 +185,8 @@ func (p *process) end() (code int, stderr string) {
 	return code, stderr
 }
 
-// What is wrong from the start: one line that says it, nothing on stdout, and the
-// exit code.
+// A mistake in flags or configuration: one line about it, nothing on stdout, and the exit
+// code.
 func TestRunRefuses(t *testing.T) {
 	_, one := config(t, 1)
 	_, two := config(t, 2)
@@ -254,8 +264,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// Without a file at the default path the defaults hold, and one that is named must
-// be there. A flag overrides the file.
+// Without a file at the default path the defaults hold; a file that is named must exist.
+// A flag overrides the file.
 func TestParse(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
 	t.Chdir(t.TempDir())
@@ -325,7 +335,7 @@ func TestServeAndDrain(t *testing.T) {
 	for _, verbose := range []bool{false, true} {
 		cfg, file := config(t, 1)
 		p := run(t, serveOne, "-config", file, fmt.Sprint("-v=", verbose))
-		p.wait("serving on "+cfg.Nodes[0].Addr, "control on "+cfg.Nodes[0].Control, "Ctrl-C")
+		p.wait("serving on "+cfg.Nodes[0].Addr, "Ctrl-C")
 		cl, err := client.Dial(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -340,15 +350,15 @@ func TestServeAndDrain(t *testing.T) {
 		if verbose {
 			cl.Close()
 		}
-		p.stdin.Close() // with or without a client that is still there
-		p.wait("end of standard input", "answering what has arrived")
+		p.stdin.Close() // with a client that is still there, or without
+		p.wait("end of input", "answering what has arrived")
 		code, stderr := p.end()
 		cl.Close()
 		if code != 0 || stderr != "" {
-			t.Errorf("exit code %d, %q, want 0 and nothing more", code, stderr)
+			t.Errorf("exit code %d, %q, want 0 and no further line", code, stderr)
 		}
 		stats := strings.Split(strings.TrimSuffix(p.stdout.String(), "\n"), "\n")
-		if !strings.Contains(stats[0], " 1 in ") || !strings.Contains(stats[1], "1 accepted, 0 open") || verbose != (len(stats) > 6) || len(stats) < 6 {
+		if !strings.Contains(stats[0], " 1 in ") || !strings.Contains(stats[1], "accepted 1, open 0") || verbose != (len(stats) > 6) || len(stats) < 6 {
 			t.Errorf("statistics, verbose %v:\n%s", verbose, &p.stdout)
 		}
 		for _, line := range stats {
@@ -359,7 +369,7 @@ func TestServeAndDrain(t *testing.T) {
 	}
 }
 
-// A stage that fails: its error, its statistics, 1.
+// A stage that fails: its error, its statistics, exit code 1.
 func TestServeFails(t *testing.T) {
 	_, file := config(t, 1)
 	p := run(t, func(context.Context, net.Listener, *Node) error { return errors.New("out of order") }, "-config", file)
@@ -369,7 +379,7 @@ func TestServeFails(t *testing.T) {
 	}
 }
 
-// stuck is a stage that does not stop when it should.
+// stuck returns a stage that does not stop when its context ends.
 func stuck(t *testing.T) Serve {
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
@@ -392,8 +402,8 @@ func TestDrainTimeout(t *testing.T) {
 	}
 }
 
-// Only a second signal cuts a drain short. The end of standard input is none: it
-// comes before or after the Ctrl-C that the parent has heard, too.
+// Only a second signal cuts a drain short. The end of input does not count as one: after
+// Ctrl-C in a parent's terminal it comes too, before or after the signal.
 func TestDrainCutShort(t *testing.T) {
 	const timeout = 100 * time.Millisecond
 	for events, early := range map[string]bool{
@@ -409,7 +419,7 @@ func TestDrainCutShort(t *testing.T) {
 			t.Fatal(err)
 		}
 		signals, eof := make(chan os.Signal), make(chan struct{})
-		go func() { // one after the other: each is heard before the next
+		go func() { // each event is received before the next is sent
 			for event := range strings.FieldsSeq(events) {
 				switch event {
 				case "signal":
@@ -425,14 +435,14 @@ func TestDrainCutShort(t *testing.T) {
 			t.Errorf("%s: %v after %v, want the drain cut short before its timeout: %v", events, err, took, early)
 		}
 		if got := strings.Join(log.lines(), ""); strings.Count(got, "answering what has arrived") != 1 {
-			t.Errorf("%s: logged %q, want the drain said once", events, got)
+			t.Errorf("%s: logged %q, want one line about the drain", events, got)
 		}
 		service.Close()
 	}
 }
 
-// Two nodes, started one after the other: nobody serves before both are there. One
-// that is stopped while it waits has nothing to drain, and nothing to tell.
+// Two nodes, started one after the other: neither serves before both have started. A node
+// that is stopped while it waits has nothing to drain and no statistics.
 func TestNodesWaitForEachOther(t *testing.T) {
 	cfg, file := config(t, 2)
 	var both atomic.Bool
@@ -492,7 +502,7 @@ func TestProfile(t *testing.T) {
 	}
 }
 
-// A server in a process of its own, and the signals of a terminal.
+// A server as a process of its own, and the signals of a terminal.
 func TestSignals(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no signal can be sent to another process")
@@ -509,7 +519,7 @@ func TestSignals(t *testing.T) {
 		{"stuck", []os.Signal{os.Interrupt, syscall.SIGTERM}, 1, "stopped before every client had its answer"},
 	} {
 		if test.signals[0] == syscall.SIGHUP && signal.Ignored(syscall.SIGHUP) {
-			continue // these tests run under nohup, and so would the server
+			continue // under nohup, which the server would inherit
 		}
 		_, file := config(t, 1)
 		var stdout bytes.Buffer

@@ -10,9 +10,9 @@ import (
 	"runtime/trace"
 )
 
-// startProfile starts to profile the process into dir, unless dir is empty. The
-// function that it returns writes the files: cpu, heap, block and mutex for
-// go tool pprof, trace for go tool trace.
+// startProfile starts profiling the process into dir, unless dir is empty. The function
+// that it returns writes the files: cpu, heap, block and mutex for go tool pprof, trace
+// for go tool trace.
 func startProfile(dir string) (stop func() error, err error) {
 	if dir == "" {
 		return func() error { return nil }, nil
@@ -35,12 +35,12 @@ func startProfile(dir string) (stop func() error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("profiling into %s: %w", dir, err)
 	}
-	runtime.SetBlockProfileRate(10_000) // one event in 10 µs of blocking
-	runtime.SetMutexProfileFraction(10) // one in 10 contentions
+	runtime.SetBlockProfileRate(10_000) // one sample for each 10 µs of blocking
+	runtime.SetMutexProfileFraction(10) // one of 10 contentions
 	return func() error {
 		pprof.StopCPUProfile()
 		trace.Stop()
-		runtime.GC() // so that heap shows what is in use
+		runtime.GC() // so that the heap profile shows what is in use now
 		var err error
 		for _, name := range []string{"heap", "block", "mutex"} {
 			err = errors.Join(err, pprof.Lookup(name).WriteTo(files[name], 0))

@@ -1,0 +1,125 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"lockstep/common/barrier"
+)
+
+// errCutShort ends a drain at a second signal or at the drain timeout.
+var errCutShort = errors.New("stopped before every client had its answer")
+
+// run waits for the other nodes, serves until a signal or the end of eof, and drains
+// until serve returns. A second signal or the drain timeout cuts the drain short; a
+// second signal also ends the lingering of the barrier.
+func (n *Node) run(stage string, service, control net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
+	b := n.newBarrier(stage, control)
+	over, end := context.WithCancel(context.Background())
+	defer end()
+	stop, hurry := watchStops(over, signals, eof)
+	defer b.Close() // lingers for the nodes that still need an answer
+	context.AfterFunc(hurry, b.Hurry)
+
+	ctx, cancel := context.WithCancel(over)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- n.serve(ctx, b, service, serve) }() // ends with ctx, unless the stage is stuck
+	select {
+	case err := <-served:
+		return err
+	case why := <-stop:
+		n.Log.Info(why + ": answering what has arrived, then stopping")
+		n.Stats.Serving.Store(false)
+		cancel()
+	}
+	select {
+	case err := <-served:
+		return err
+	case <-hurry.Done():
+	case <-time.After(n.Config.Server.DrainTimeout):
+		b.Hurry()
+	}
+	return fmt.Errorf("%w (%d connections open)", errCutShort, n.Stats.Open.Load())
+}
+
+// serve passes the barrier and runs the stage until ctx ends.
+func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listener, serve Serve) error {
+	if _, err := b.Wait(ctx, nil); ctx.Err() != nil {
+		return nil // stopped while it waited: there is nothing to drain
+	} else if err != nil {
+		return err
+	}
+	n.served.Store(true)
+	n.Stats.Serving.Store(true)
+	defer n.Stats.Serving.Store(false)
+	watched, end := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer end()
+	watch.Go(func() { n.watchStuck(watched) })
+	n.Log.Info(fmt.Sprintf("serving on %s until Ctrl-C", service.Addr()))
+	if err := serve(ctx, service, n); !errors.Is(err, ErrStopped) {
+		return err
+	}
+	return nil
+}
+
+func (n *Node) newBarrier(stage string, control net.Listener) *barrier.Barrier {
+	var peers []string
+	for _, node := range n.Config.Nodes {
+		peers = append(peers, node.Control)
+	}
+	return barrier.New(control, barrier.Config{
+		Group: "nodes", Self: n.Self, Peers: peers,
+		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log,
+		Stats: func() []byte {
+			snapshot := n.Stats.Snapshot()
+			snapshot.Stage = stage
+			answer, _ := json.Marshal(snapshot) // a Snapshot has no field that can fail
+			return answer
+		},
+	})
+}
+
+// watchStops turns what asks a server to stop into a reason, sent to stop, and into the
+// end of hurry at the second signal. The end of input does not count as a signal: after
+// Ctrl-C in a parent's terminal both come, in either order.
+func watchStops(ctx context.Context, signals <-chan os.Signal, eof <-chan struct{}) (stop <-chan string, hurry context.Context) {
+	reasons := make(chan string, 3) // all that there can be: only the first is read
+	hurry, cancel := context.WithCancel(ctx)
+	go func() { // ends with ctx or at the second signal
+		defer cancel()
+		for heard := 0; heard < 2; {
+			select {
+			case s := <-signals:
+				heard++
+				reasons <- s.String()
+			case <-eof:
+				eof = nil
+				reasons <- "end of input"
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return reasons, hurry
+}
+
+// stopSignals returns the signals that ask a server to stop: Ctrl-C, a kill, and the end
+// of the terminal unless the server was started to outlive it (nohup).
+func stopSignals() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
+}
