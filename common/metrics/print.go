@@ -23,7 +23,7 @@ func (s Snapshot) String() string {
 	}
 	rate := float64(s.Requests) / max(s.Uptime.Seconds(), 1e-9)
 	p.line("requests", "%s in %s (%s/s); operations %s; refused %s",
-		count(s.Requests), text.Duration(s.Uptime), text.Sig3(rate), count(s.Ops), count(s.Refusals))
+		count(s.Requests), text.Duration(s.Uptime), count(int64(rate)), count(s.Ops), count(s.Refusals))
 	p.line("connections", "accepted %s, open %s; errors %s; panics %s",
 		count(s.Connections), count(s.Open), count(errors), count(s.Panics))
 	p.line("queue", "turns %s; mean wait for a worker %s", count(s.QueueWait.Count), text.Duration(s.QueueWait.Mean()))

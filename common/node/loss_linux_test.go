@@ -97,14 +97,7 @@ func TestLogThatIsLost(t *testing.T) {
 		io.WriteString(nc, "garbage, which is worth a line in the log")
 		io.Copy(io.Discard, nc)
 		nc.Close()
-		cl, err := client.Dial(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
-			t.Errorf("%s: Put: %v, %v", test.name, created, err)
-		}
-		cl.Close()
+		putKey(t, cfg)
 		stop := test.stop
 		if signal.Ignored(stop) { // under nohup, which the server has inherited
 			stop = syscall.SIGTERM
@@ -132,14 +125,7 @@ func TestNohup(t *testing.T) {
 	}
 	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
 	cmd.Process.Signal(syscall.SIGHUP)
-	cl, err := client.Dial(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := cl.Get(t.Context(), "k"); err != nil {
-		t.Errorf("after its terminal was closed: %v", err)
-	}
-	cl.Close()
+	putKey(t, cfg)
 	cmd.Process.Signal(syscall.SIGTERM)
 	if code := end(cmd); code != 0 || strings.Contains(said.String(), "hangup") {
 		t.Errorf("exit code %d, and it said %q, want 0, and only the other signal in the log", code, &said)

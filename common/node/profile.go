@@ -20,14 +20,10 @@ func startProfile(dir string) (stop func() error, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	create := func(name string) *os.File {
-		f, e := os.Create(filepath.Join(dir, name))
-		err = errors.Join(err, e)
-		return f
-	}
 	files := make(map[string]*os.File)
 	for _, name := range []string{"cpu", "trace", "heap", "block", "mutex"} {
-		files[name] = create(name + ".out")
+		f, failed := os.Create(filepath.Join(dir, name+".out"))
+		files[name], err = f, errors.Join(err, failed)
 	}
 	if err == nil {
 		err = errors.Join(pprof.StartCPUProfile(files["cpu"]), trace.Start(files["trace"]))

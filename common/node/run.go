@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"lockstep/common/barrier"
+	"lockstep/common/cluster"
 )
 
 // errCutShort ends a drain at a second signal or at the drain timeout.
@@ -53,9 +54,10 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 
 // serve passes the barrier and runs the stage until ctx ends.
 func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listener, serve Serve) error {
-	if _, err := b.Wait(ctx, nil); ctx.Err() != nil {
-		return nil // stopped while it waited: there is nothing to drain
-	} else if err != nil {
+	if _, err := b.Wait(ctx, nil); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped while it waited: there is nothing to drain
+		}
 		return err
 	}
 	n.served.Store(true)
@@ -122,4 +124,32 @@ func stopSignals() []os.Signal {
 		signals = append(signals, syscall.SIGHUP)
 	}
 	return signals
+}
+
+// listen opens the two ports of a node.
+func listen(self cluster.Node) (service, control net.Listener, err error) {
+	if service, err = net.Listen("tcp", self.Addr); err != nil {
+		return nil, nil, err
+	}
+	if control, err = net.Listen("tcp", self.Control); err != nil {
+		service.Close()
+		return nil, nil, err
+	}
+	return service, control, nil
+}
+
+// hint says what can be done about an error of listen, or "". Windows has numbers of
+// its own for these errors.
+func hint(err error) string {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	switch errno {
+	case syscall.EADDRINUSE, 10048:
+		return ": is another server running there? stop it, or choose another port"
+	case syscall.EADDRNOTAVAIL, 10049:
+		return ": this machine does not have that address: correct it, or pass the -node that this machine is"
+	case syscall.EACCES, 10013:
+		return ": ports below 1024 may need more rights: choose one from 1024 to 32767"
+	}
+	return ""
 }
