@@ -34,8 +34,8 @@ func statsOf(t *testing.T, cfg cluster.Config, until func(metrics.Snapshot) bool
 	}
 }
 
-// end waits for a child and returns its exit code, or -1 if a signal killed it.
-func end(cmd *exec.Cmd) int {
+// exitCode waits for a child and returns its exit code, or -1 if a signal killed it.
+func exitCode(cmd *exec.Cmd) int {
 	cmd.Wait()
 	return cmd.ProcessState.ExitCode()
 }
@@ -103,7 +103,7 @@ func TestLogThatIsLost(t *testing.T) {
 			stop = syscall.SIGTERM
 		}
 		cmd.Process.Signal(stop)
-		if code := end(cmd); code != test.code {
+		if code := exitCode(cmd); code != test.code {
 			t.Errorf("%s: exit code %d (%v), want %d", test.name, code, cmd.ProcessState, test.code)
 		}
 		if !strings.Contains(said.String(), test.says) || strings.Contains(said.String(), "panic") {
@@ -127,7 +127,7 @@ func TestNohup(t *testing.T) {
 	cmd.Process.Signal(syscall.SIGHUP)
 	putKey(t, cfg)
 	cmd.Process.Signal(syscall.SIGTERM)
-	if code := end(cmd); code != 0 || strings.Contains(said.String(), "hangup") {
+	if code := exitCode(cmd); code != 0 || strings.Contains(said.String(), "hangup") {
 		t.Errorf("exit code %d, and it said %q, want 0, and only the other signal in the log", code, &said)
 	}
 }
@@ -185,7 +185,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	}
 	last.Close()
 	cmd.Process.Signal(syscall.SIGTERM)
-	if code := end(cmd); code != 0 {
+	if code := exitCode(cmd); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	lines := strings.Count(said.String(), "cannot accept connections")

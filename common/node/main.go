@@ -96,6 +96,16 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	return 0
 }
 
+// stopSignals returns the signals that ask a server to stop: Ctrl-C, a kill, and the end
+// of the terminal unless the server was started to outlive it (nohup).
+func stopSignals() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
+}
+
 // A usageError is a mistake in the command line.
 type usageError struct{ error }
 

@@ -88,9 +88,9 @@ func child(t *testing.T, server, file string) *exec.Cmd {
 	return cmd
 }
 
-// addrs returns loopback addresses where nobody listens. They are outside the
+// freeAddrs returns loopback addresses where nobody listens. They are outside the
 // ephemeral range, where any client's socket could take one before it is used.
-func addrs(t *testing.T, n int) (addrs []string) {
+func freeAddrs(t *testing.T, n int) (addrs []string) {
 	t.Helper()
 	for range 1000 {
 		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000)))
@@ -111,7 +111,7 @@ func config(t *testing.T, n int) (cfg cluster.Config, file string) {
 	t.Setenv("LOCKSTEP_SECRET", "")
 	cfg = cluster.Default()
 	cfg.Nodes = nil
-	free := addrs(t, 2*n)
+	free := freeAddrs(t, 2*n)
 	for i := range n {
 		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: free[2*i], Control: free[2*i+1]})
 	}
@@ -127,7 +127,7 @@ type process struct {
 	t      *testing.T
 	stdin  *io.PipeWriter
 	stdout bytes.Buffer
-	stderr lines
+	stderr logged
 	code   chan int
 }
 
@@ -138,14 +138,14 @@ func containsAll(s string, words ...string) bool {
 	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(s, word) })
 }
 
-// lines receives what a process logs, a message at a time.
-type lines chan string
+// logged receives what a process logs, a message at a time.
+type logged chan string
 
-func (l lines) Write(b []byte) (int, error) { l <- string(b); return len(b), nil }
+func (l logged) Write(b []byte) (int, error) { l <- string(b); return len(b), nil }
 
 func run(t *testing.T, serve Serve, args ...string) *process {
 	stdin, w := io.Pipe()
-	p := &process{t: t, stdin: w, stderr: make(lines, 1000), code: make(chan int, 1)}
+	p := &process{t: t, stdin: w, stderr: make(logged, 1000), code: make(chan int, 1)}
 	go func() { // ends when the test closes stdin or serve returns
 		p.code <- Run(append([]string{"/somewhere/stage0.exe", "-child"}, args...), stdin, &p.stdout, p.stderr, serve)
 		close(p.stderr)
@@ -212,7 +212,7 @@ func TestRunRefuses(t *testing.T) {
 		}
 		return name
 	}
-	missing := filepath.Join(dir, "missing.json")
+	absent := filepath.Join(dir, "missing.json")
 	broken := write("broken.json", "{\n\"server\": {\n")
 	field := write("field.json", `{"server": {"wrokers": 8}}`)
 	value := write("value.json", `{"server": {"workers": 0}}`)
@@ -231,7 +231,7 @@ func TestRunRefuses(t *testing.T) {
 		{[]string{"-config", one, "-node", "first"}, 2, []string{"first", "-node"}},
 		{[]string{"-config", one, "-node", "1"}, 2, []string{"-node 1", one, "nodes 0 to 0"}},
 		{[]string{"-config", two}, 1, []string{"pass -node N"}},
-		{[]string{"-config", missing}, 1, []string{missing, "a file that holds {} keeps every default"}},
+		{[]string{"-config", absent}, 1, []string{absent, "a file that holds {} keeps every default"}},
 		{[]string{"-config", dir}, 1, []string{dir}},
 		{[]string{"-config", broken}, 1, []string{broken + ":2: "}},
 		{[]string{"-config", field}, 1, []string{field, "server.wrokers: unknown field"}},
@@ -497,7 +497,7 @@ func TestSignals(t *testing.T) {
 		}
 		_, file := config(t, 1)
 		var stdout bytes.Buffer
-		stderr := make(lines, 100)
+		stderr := make(logged, 100)
 		cmd := child(t, test.server, file)
 		cmd.Stdout, cmd.Stderr = &stdout, stderr
 		if err := cmd.Start(); err != nil {

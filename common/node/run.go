@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -24,8 +23,8 @@ var errCutShort = errors.New("stopped before every client had its answer")
 // second signal also ends the lingering of the barrier.
 func (n *Node) run(stage string, service, control net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
 	b := n.newBarrier(stage, control)
-	over, end := context.WithCancel(context.Background())
-	defer end()
+	over, finish := context.WithCancel(context.Background())
+	defer finish()
 	stop, hurry := watchStops(over, signals, eof)
 	defer b.Close() // lingers for the nodes that still need an answer
 	context.AfterFunc(hurry, b.Hurry)
@@ -63,10 +62,10 @@ func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listen
 	n.served.Store(true)
 	n.Stats.Serving.Store(true)
 	defer n.Stats.Serving.Store(false)
-	watched, end := context.WithCancel(ctx)
+	watched, unwatch := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	defer watch.Wait()
-	defer end()
+	defer unwatch()
 	watch.Go(func() { n.watchStuck(watched) })
 	n.Log.Info(fmt.Sprintf("serving on %s until Ctrl-C", service.Addr()))
 	if err := serve(ctx, service, n); !errors.Is(err, ErrStopped) {
@@ -114,16 +113,6 @@ func watchStops(ctx context.Context, signals <-chan os.Signal, eof <-chan struct
 		}
 	}()
 	return reasons, hurry
-}
-
-// stopSignals returns the signals that ask a server to stop: Ctrl-C, a kill, and the end
-// of the terminal unless the server was started to outlive it (nohup).
-func stopSignals() []os.Signal {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
-		signals = append(signals, syscall.SIGHUP)
-	}
-	return signals
 }
 
 // listen opens the two ports of a node.
