@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -70,10 +71,7 @@ func TestQuantileEdges(t *testing.T) {
 		overflow int64
 	}{
 		{nil, 0.5, 0, 0},
-		{[]time.Duration{0}, 1, 0, 0},
 		{[]time.Duration{-5}, 1, 0, 0},
-		{[]time.Duration{1}, 0, 1, 0},
-		{[]time.Duration{0, 1}, 0.5, 0, 0},
 		{[]time.Duration{255, 256, 257, 258}, 0.25, 255, 0}, // the longest exact one
 		{[]time.Duration{255, 256, 257, 258}, 0.50, 257, 0}, // 256 and 257 share a cell
 		{[]time.Duration{Longest}, 0.5, Longest, 0},
@@ -153,24 +151,16 @@ func TestHistogramJSON(t *testing.T) {
 		t.Helper()
 		// In a struct without an address, as results are marshalled.
 		data, err := json.Marshal(struct{ Latency Histogram }{h})
-		if err != nil {
-			t.Fatal(err)
-		}
 		var back struct{ Latency Histogram }
 		back.Latency.Record(7) // must be replaced
-		if err := json.Unmarshal(data, &back); err != nil {
-			t.Fatalf("%s: %v", data, err)
-		}
-		if back.Latency != h {
-			t.Errorf("%s reads back as a different histogram", data)
+		if err = errors.Join(err, json.Unmarshal(data, &back)); err != nil || back.Latency != h {
+			t.Errorf("%s reads back as a different histogram (%v)", data, err)
 		}
 	}
 	check()
-	h.Record(1)
-	h.Record(300)
-	h.Record(300)
-	h.Record(Longest)
-	h.Record(time.Hour)
+	for _, d := range []time.Duration{1, 300, 300, Longest, time.Hour} {
+		h.Record(d)
+	}
 	check()
 	got, _ := json.Marshal(h)
 	want := `{"sum_ns":3660000000601,"min_ns":1,"max_ns":3600000000000,"overflow":1,` +
@@ -188,14 +178,5 @@ func TestHistogramJSON(t *testing.T) {
 		if err := json.Unmarshal([]byte(bad), &h); err == nil {
 			t.Errorf("%s was accepted", bad)
 		}
-	}
-}
-
-func BenchmarkRecord(b *testing.B) {
-	var h Histogram
-	d := time.Duration(1)
-	for b.Loop() {
-		h.Record(d)
-		d = d*5%Longest + 1
 	}
 }

@@ -15,7 +15,7 @@ const (
 
 // A budget bounds the memory that requests use together. Memory is taken before a
 // request is decoded and before any lock, and given back before anything is sent, so a
-// holder never waits for another and there is no deadlock.
+// holder never waits for another and deadlock is impossible.
 type budget struct {
 	turn chan struct{} // held while waiting for memory, so that a large request is not overtaken
 	mu   sync.Mutex    // guards free

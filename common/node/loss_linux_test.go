@@ -52,11 +52,11 @@ func unwritable(t *testing.T, kind string) io.Writer {
 		t.Cleanup(func() { f.Close() })
 		return f
 	case "closed":
-		nobody, pipe, err := os.Pipe()
+		far, pipe, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		nobody.Close()
+		far.Close()
 		t.Cleanup(func() { pipe.Close() })
 		return pipe
 	}
@@ -75,8 +75,8 @@ func TestLogThatIsLost(t *testing.T) {
 	}{
 		{"the terminal is closed", "closed", "closed", syscall.SIGHUP, 1, ""},
 		{"the disk is full", "full", "full", syscall.SIGTERM, 1, ""},
-		{"nobody reads the log", "", "closed", syscall.SIGTERM, 0, ""},
-		{"nobody reads the statistics", "closed", "", syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: broken pipe"},
+		{"the log is closed", "", "closed", syscall.SIGTERM, 0, ""},
+		{"the statistics have no reader", "closed", "", syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: broken pipe"},
 		{"no space for the statistics", "full", "", syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: no space left on device"},
 	} {
 		cfg, file := config(t, 1)

@@ -75,7 +75,7 @@ func (n *Node) NewTable() *table.Table {
 type Conn struct {
 	*wire.Conn
 	node    *Node
-	unbind  func() // no end of a context stops the connection any more
+	unbind  func() // unties the connection from the contexts that stop it
 	closed  bool
 	readyAt time.Duration // when Ready last returned
 }
@@ -168,7 +168,7 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// connectionEnded counts and logs why a connection ended, unless that is nobody's fault.
+// connectionEnded counts and logs why a connection ended, unless it ended as it should.
 func (n *Node) connectionEnded(client net.Addr, why error) {
 	kind := "lost"
 	switch {
