@@ -126,7 +126,7 @@ func TestRereadMistakes(t *testing.T) {
 		{edit(`"never_greeted":0,"ops_per_s"`, `"never_greeted":-7,"ops_per_s"`), "runs[0]: -7 is not 0 or in"},
 		{edit(`"never_greeted":0,"ops_per_s":100`, `"never_greeted":0,"ops_per_s":8e32`), "runs[0]: 8e+32 is not 0 or in"},
 		{edit(`"never_greeted":0,"ops_per_s":100`, `"never_greeted":0,"ops_per_s":5e-324`), "runs[0]: 5e-324 is not 0 or in"},
-		{edit(`"buckets":[[`, `"buckets":[[1000,1],[`), "1000 ns is the upper edge of no bucket"},
+		{edit(`"buckets":[[`, `"buckets":[[1000,1],[`), "1000 ns is not the upper edge"},
 		{edit(`"point":"100","round"`, `"point":"7","round"`), `runs[0]: "7" is no point of the sweep`},
 		{edit(`"points":["100","1000"]`, `"points":["100","1k"]`), "sweep: the points"},
 		{edit(`"points":["100","1000"]`, `"points":["100","x"]`), `sweep: keys: "x" is no number`},
