@@ -3,9 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"lockstep/bench/benchtest"
-	"lockstep/bench/testbed"
-	"lockstep/bench/yardstick"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/testbed"
+	"lockstep/bench/yardstick"
 )
 
 // This program starts itself as a yardstick, and so do its tests; under another name

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
+	"time"
+
 	"lockstep/bench/check"
 	"lockstep/bench/testbed"
 	"lockstep/common/cluster"
 	"lockstep/common/lincheck"
-	"strings"
-	"time"
 )
 
 func checkFlags(o *options, fs *flag.FlagSet) {

@@ -5,6 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/report"
@@ -12,10 +17,6 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/bench/yardstick"
 	"lockstep/common/cluster"
-	"os/exec"
-	"slices"
-	"strings"
-	"time"
 )
 
 func compareFlags(o *options, fs *flag.FlagSet) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"lockstep/bench/benchtest"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
 )
 
 // A saved is a file of -o as others read it.

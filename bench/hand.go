@@ -5,12 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
+	"time"
+
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/text"
 	"lockstep/common/wire"
-	"net"
-	"time"
 )
 
 // handTimeout is how long a request by hand is tried.

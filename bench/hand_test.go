@@ -3,14 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
-	"lockstep/bench/benchtest"
-	"lockstep/bench/testbed"
-	"lockstep/common/cluster"
 	"net"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/testbed"
+	"lockstep/common/cluster"
 )
 
 func TestByHand(t *testing.T) {

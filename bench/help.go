@@ -4,10 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"lockstep/common/cluster"
-	"lockstep/common/text"
 	"slices"
 	"strings"
+
+	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 // help writes about a topic, or, without one, about all there is.

@@ -25,12 +25,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"lockstep/bench/load"
-	"lockstep/bench/yardstick"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"lockstep/bench/load"
+	"lockstep/bench/yardstick"
 )
 
 func main() {

@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"lockstep/bench/benchtest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
 )
 
 // bench runs the program to its end, for a minute at most, and returns its exit code

@@ -4,10 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"lockstep/bench/load"
-	"lockstep/common/barrier"
 	"log/slog"
 	"net"
+
+	"lockstep/bench/load"
+	"lockstep/common/barrier"
 )
 
 // A meeting is where the client processes of a run start and stop together: meet

@@ -5,11 +5,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"lockstep/common/cluster"
 	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"lockstep/common/cluster"
 )
 
 // options are what the command line and the configuration come to.

@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"lockstep/common/text"
 	"os"
 	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"lockstep/common/text"
 )
 
 // A progress is the line at the bottom of a terminal that says what is being done.

@@ -2,13 +2,14 @@ package main
 
 import (
 	"bytes"
-	"lockstep/bench/benchtest"
-	"lockstep/common/text"
 	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/common/text"
 )
 
 // A screen shows what a terminal would: its lines, the last one as it stands.

@@ -2,13 +2,14 @@ package main
 
 import (
 	"errors"
+	"testing"
+	"time"
+
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
-	"testing"
-	"time"
 )
 
 // fullReport has everything that there is a figure for: an open loop, on two nodes, in

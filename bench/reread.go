@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+
 	"lockstep/bench/report"
 	"lockstep/common/text"
 )

@@ -2,13 +2,14 @@ package main
 
 import (
 	"bytes"
-	"lockstep/bench/page"
-	"lockstep/bench/report"
-	"lockstep/common/cluster"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"lockstep/bench/page"
+	"lockstep/bench/report"
+	"lockstep/common/cluster"
 )
 
 // saveReport saves a report, as -o does, under a name in a folder of the test's own.
@@ -89,7 +90,7 @@ func TestRereadMistakes(t *testing.T) {
 		{edit(data, `"runs":[`, `"more":7,"runs":[`), `unknown field "more"`},
 		{edit(data, `"runs":[`, `"runs":[7,`), "cannot unmarshal number"},
 		{edit(data, `"stages":["mine"`, `"stages":["yours"`), "of none of its stages"},
-		{edit(data, `"buckets":[[`, `"buckets":[[1000,1],[`), "1000 ns is the upper edge of no bucket"},
+		{edit(data, `"buckets":[[`, `"buckets":[[1000,1],[`), "1000 ns is not the upper edge"},
 		{edit(swept, `"points":["100","1000"]`, `"points":["100","x"]`), "sweep: workload.keys: x is not in"},
 		{edit(swept, `"property":"keys"`, `"property":"seed"`), `sweep: "seed" is not PROPERTY=VALUES`},
 	} {

@@ -4,10 +4,11 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net"
+
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/bench/workload"
-	"net"
 )
 
 func runFlags(o *options, fs *flag.FlagSet) {

@@ -3,14 +3,15 @@ package main
 import (
 	"context"
 	"io"
-	"lockstep/bench/benchtest"
-	"lockstep/bench/load"
-	"lockstep/common/cluster"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/common/cluster"
 )
 
 // The workload of properties.json, shorter, on servers that run already.

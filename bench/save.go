@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"lockstep/bench/load"
-	"lockstep/bench/page"
-	"lockstep/bench/report"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"lockstep/bench/load"
+	"lockstep/bench/page"
+	"lockstep/bench/report"
 )
 
 // An output is a file that a report is written to, in one of its forms.

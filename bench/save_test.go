@@ -5,17 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"lockstep/bench/benchtest"
-	"lockstep/bench/load"
-	"lockstep/bench/report"
-	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/bench/report"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // Every form of the report is written before the first round, at the end, and to a file

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"lockstep/bench/benchtest"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
 )
 
 func TestSweepUsage(t *testing.T) {

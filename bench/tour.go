@@ -4,10 +4,11 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"time"
+
 	"lockstep/bench/load"
 	"lockstep/bench/testbed"
 	"lockstep/bench/tour"
-	"time"
 )
 
 func tourFlags(o *options, fs *flag.FlagSet) {

@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
-	"lockstep/bench/benchtest"
-	"lockstep/common/text"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/common/text"
 )
 
 // What the tour cannot do without is named; and it is no matter of usage.

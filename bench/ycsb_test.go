@@ -1,10 +1,11 @@
 package main
 
 import (
-	"lockstep/bench/benchtest"
-	"lockstep/common/cluster"
 	"strings"
 	"testing"
+
+	"lockstep/bench/benchtest"
+	"lockstep/common/cluster"
 )
 
 // parseCommand reads the flags of a command.

@@ -3,11 +3,11 @@
 //
 // Runs at the same time: nothing.
 //
-// Serialized: everything, and so nothing needs a lock and nothing can race.
+// Serialized: everything, so nothing needs a lock and nothing can race.
 //
-// It costs: whoever waits for anything makes everybody wait. A client that
-// thinks between two requests, or sends half of one, stops the server for all
-// others until it goes on, leaves, or runs into a deadline.
+// Cost: when one client waits, all clients wait. A client that thinks between two
+// requests, or sends half of one, stops the server for all others until it goes
+// on, leaves, or runs into a deadline.
 //
 // Still wrong: one client at a time. Stage 2 serves them all.
 package main

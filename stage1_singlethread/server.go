@@ -9,21 +9,22 @@ import (
 
 // serve accepts a client, answers it until it leaves, and accepts the next.
 func serve(ctx context.Context, ln net.Listener, n *node.Node) error {
-	store := newStore(n)
+	s := newStore(n)
 	for {
 		c, err := n.Accept(ctx, ln)
-		if c == nil {
-			return err // nil at the end of ctx
+		if err != nil {
+			return err // node.ErrStopped at the end of ctx
 		}
-		serveConn(n, c, store)
+		serveConn(n, c, s)
 	}
 }
 
-// serveConn answers the requests of one client, in order, until it leaves.
-func serveConn(n *node.Node, c *node.Conn, store *store) {
+// serveConn answers the requests of one client, in order, until it leaves or ctx
+// ends: Accept has tied c to ctx, which makes Ready return false.
+func serveConn(n *node.Node, c *node.Conn, s *store) {
 	defer c.Close()
 	for c.Ready() {
-		n.Answer(c, store.apply)
+		n.Answer(c, s.apply)
 		c.Flush()
 	}
 }

@@ -8,25 +8,26 @@ import (
 	"lockstep/common/node"
 )
 
-// serve accepts clients, and answers each in a goroutine of its own.
+// serve accepts clients and answers each in a goroutine of its own.
 func serve(ctx context.Context, ln net.Listener, n *node.Node) error {
-	store := newStore(n)
-	var conns sync.WaitGroup // each ends when its client leaves, or ctx does
+	s := newStore(n)
+	var conns sync.WaitGroup // each ends when its client leaves or ctx ends
 	defer conns.Wait()
 	for {
 		c, err := n.Accept(ctx, ln)
-		if c == nil {
-			return err // nil at the end of ctx
+		if err != nil {
+			return err // node.ErrStopped at the end of ctx
 		}
-		conns.Go(func() { serveConn(n, c, store) })
+		conns.Go(func() { serveConn(n, c, s) })
 	}
 }
 
-// serveConn answers the requests of one client, in order, until it leaves.
-func serveConn(n *node.Node, c *node.Conn, store *store) {
+// serveConn answers the requests of one client, in order, until it leaves or ctx
+// ends: Accept has tied c to ctx, which makes Ready return false.
+func serveConn(n *node.Node, c *node.Conn, s *store) {
 	defer c.Close()
 	for c.Ready() {
-		n.Answer(c, store.apply)
+		n.Answer(c, s.apply)
 		c.Flush()
 	}
 }

@@ -7,9 +7,9 @@ import (
 	"testing/synctest"
 )
 
-// A guard is what stands around the table: nothing, or a lock. This lock is a
-// channel with room for one: who has put something in holds it, the next one
-// waits. It does what a Mutex does, and the test's bubble sees who waits.
+// A guard protects the table: it is nothing, or a lock. The lock is a channel with room
+// for one value: the goroutine that has sent a value holds it, and the next one waits. It
+// does what a Mutex does, and the bubble of the test sees which goroutine waits.
 type guard interface {
 	Lock()
 	Unlock()
@@ -25,8 +25,8 @@ type channel chan struct{}
 func (c channel) Lock()   { c <- struct{}{} }
 func (c channel) Unlock() { <-c }
 
-// A cell is a table with one key, and its compareAndSwap what table.Apply does:
-// look-up, work, effect. While it works, something else may happen.
+// A cell is a table with one key. Its compareAndSwap does what table.Apply does: look-up,
+// work, effect. Other goroutines may run while it works.
 type cell struct {
 	mu    guard // guards value, and trace
 	value int
@@ -48,12 +48,12 @@ func (c *cell) compareAndSwap(who string, old, new int, work func()) bool {
 	return true
 }
 
-// Two clients count from 7 to 8 with a CompareAndSwap, and the second comes in the
-// middle of the first. One of them must be told that it did not count.
+// Two clients count from 7 to 8 with a CompareAndSwap, and the second begins while the
+// first is in progress. One of them must be told that it did not count.
 //
-// Without the lock both are told that they did. The race detector has nothing to
-// report: here only one goroutine runs at a time. What is missing is not order
-// between two steps, it is that the steps of one request are one.
+// Without the lock both are told that they did. The race detector does not report
+// anything, because only one goroutine runs at a time. The two steps of a request are
+// ordered, but they are not atomic.
 //
 //	go test ./stage2_coarselock -run Specimen -v
 func TestSpecimenUnlockedTable(t *testing.T) {
@@ -73,7 +73,7 @@ func TestSpecimenUnlockedTable(t *testing.T) {
 				var second bool
 				first := table.compareAndSwap("the first", 7, 8, func() {
 					go func() { second = table.compareAndSwap("the second", 7, 8, func() {}) }()
-					synctest.Wait() // until that is done, or waits for the lock
+					synctest.Wait() // until it is done or waits for the lock
 				})
 				synctest.Wait()
 				got := fmt.Sprintf("swapped: %v and %v; the value is %d", first, second, table.value)

@@ -2,14 +2,14 @@ package main
 
 import "sync"
 
-// A pool runs jobs on a fixed number of workers. At most one job a worker is in
-// progress, and at most a queue of them waits.
+// A pool runs jobs on a fixed number of workers. Each worker runs one job at a time;
+// further jobs wait in a queue of bounded length.
 type pool struct {
 	jobs    chan func() // its buffer is the queue
 	workers sync.WaitGroup
 }
 
-// newPool starts the workers. Each ends at close.
+// newPool starts the workers. They end at close.
 func newPool(workers, queue int) *pool {
 	p := &pool{jobs: make(chan func(), queue)}
 	for range workers {
@@ -22,12 +22,12 @@ func newPool(workers, queue int) *pool {
 	return p
 }
 
-// run has a worker do job, and returns true when it is done; or false, at once,
+// run has a worker do job and returns true when it is done. It returns false at once
 // if all workers are busy and the queue is full.
 func (p *pool) run(job func()) bool {
 	done := make(chan struct{})
 	select {
-	case p.jobs <- func() { defer close(done); job() }:
+	case p.jobs <- func() { job(); close(done) }:
 		<-done
 		return true
 	default:
@@ -35,7 +35,7 @@ func (p *pool) run(job func()) bool {
 	}
 }
 
-// close ends the workers, once all jobs are done. Nothing may run afterwards.
+// close ends the workers once all jobs are done. After it, run must not be called.
 func (p *pool) close() {
 	close(p.jobs)
 	p.workers.Wait()

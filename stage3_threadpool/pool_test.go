@@ -17,14 +17,14 @@ import (
 	"lockstep/common/wire"
 )
 
-// The tests run in bubbles of package synctest: Wait returns when nothing can go
-// on, and the clock moves only then. So "it waits" needs no patience to be seen.
+// The tests run in bubbles of package synctest: Wait returns when no goroutine can go on,
+// and the clock moves only then. So a test can see at once that a goroutine waits.
 
-// A crowd calls run with jobs that are not done before the gate is open.
+// A crowd calls run with jobs that wait for the gate.
 type crowd struct {
 	pool                       *pool
 	gate                       chan struct{}
-	running, refused, returned atomic.Int32 // jobs; calls that said false, true
+	running, refused, returned atomic.Int32 // jobs in progress; calls that returned false, true
 }
 
 func (c *crowd) call(n int) {
@@ -54,7 +54,7 @@ func TestPool(t *testing.T) {
 			workers, queue := size.workers, size.queue
 			t.Logf("%d workers, a queue of %d", workers, queue)
 			c := &crowd{pool: newPool(int(workers), int(queue)), gate: make(chan struct{})}
-			synctest.Wait() // a worker that does not wait for a job yet has no place for one
+			synctest.Wait() // a worker takes a job only once it waits for one
 			c.call(int(workers))
 			c.want(t, "a job for each worker", workers, 0, 0, 0)
 			c.call(int(queue))
@@ -77,10 +77,10 @@ func TestPool(t *testing.T) {
 	}
 }
 
-// Who is slow, idle or does not read holds no worker.
+// A client that is slow or idle or does not read does not hold a worker.
 func TestAttackersHoldNoWorker(t *testing.T) { stagetest.Attackers(t, serve) }
 
-// A job is done once if run says true, and never if it says false.
+// A job is done once if run returns true, and never if it returns false.
 func TestPoolDoesEachJobOnce(t *testing.T) {
 	p := newPool(4, 2)
 	var done [2000]int
@@ -97,28 +97,28 @@ func TestPoolDoesEachJobOnce(t *testing.T) {
 	p.close()
 	for i := range done {
 		if (done[i] == 1) != told[i] || done[i] > 1 {
-			t.Errorf("job %d was done %d times, and run said %v", i, done[i], told[i])
+			t.Errorf("job %d was done %d times, and run returned %v", i, done[i], told[i])
 		}
 	}
 }
 
 // serveWhole is the pool as it is usually taught: a job is a whole connection.
 func serveWhole(ctx context.Context, ln net.Listener, n *node.Node) error {
-	store := newStore(n)
-	pool := newPool(n.Config.Server.Workers, n.Config.Server.Queue)
-	defer pool.close()
+	s := newStore(n)
+	p := newPool(n.Config.Server.Workers, n.Config.Server.Queue)
+	defer p.close()
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	for {
 		c, err := n.Accept(ctx, ln)
-		if c == nil {
+		if err != nil {
 			return err
 		}
 		conns.Go(func() {
-			pool.run(func() {
+			p.run(func() {
 				defer c.Close()
 				for c.Ready() {
-					n.Answer(c, store.apply)
+					n.Answer(c, s.apply)
 					c.Flush()
 				}
 			})
@@ -126,8 +126,8 @@ func serveWhole(ctx context.Context, ln net.Listener, n *node.Node) error {
 	}
 }
 
-// Two clients have an answer each, and keep their connections, as clients do. How
-// long does the third wait, where there are two workers?
+// Two clients have had an answer each and keep their connections, as clients do. With two
+// workers, how long does the third client wait?
 //
 //	go test ./stage3_threadpool -run Specimen -v
 func TestSpecimenConnectionAsJob(t *testing.T) {
@@ -136,8 +136,8 @@ func TestSpecimenConnectionAsJob(t *testing.T) {
 		serve            node.Serve
 		want             time.Duration
 	}{
-		{"a job is a connection", "until somebody is thrown out for being idle, after 1m0s", serveWhole, cluster.Default().Server.IdleTimeout},
-		{"a job is a turn", "not at all: a client that asks for nothing holds no worker", serve, 0},
+		{"a job is a connection", "until a client is disconnected for being idle, after 1m0s", serveWhole, cluster.Default().Server.IdleTimeout},
+		{"a job is a turn", "not at all: a client without a request does not hold a worker", serve, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -153,7 +153,7 @@ func TestSpecimenConnectionAsJob(t *testing.T) {
 
 // thirdClient returns how long, by the clock of its bubble, the third client of a
 // server with two workers waits for an answer.
-func thirdClient(t *testing.T, serve node.Serve) time.Duration {
+func thirdClient(t *testing.T, stage node.Serve) time.Duration {
 	cfg := cluster.Default()
 	cfg.Server.Workers = 2
 	n := node.New(cfg, 0, slog.New(slog.DiscardHandler))
@@ -163,8 +163,8 @@ func thirdClient(t *testing.T, serve node.Serve) time.Duration {
 	defer all.Wait()
 	defer cancel()
 	all.Go(func() { // ends when ctx does
-		if err := serve(ctx, ln, n); err != nil {
-			t.Errorf("serve: %v", err)
+		if err := stage(ctx, ln, n); err != node.ErrStopped {
+			t.Errorf("serve: %v, want %v", err, node.ErrStopped)
 		}
 	})
 	var waited time.Duration

@@ -1,17 +1,18 @@
 // Stage 4 is stage 3 with the table split into buckets, each behind a lock of
 // its own (lock striping).
 //
-// Runs at the same time: what stage 3 does, and requests inside the table too,
-// as long as they touch different buckets.
+// Runs at the same time: what stage 3 runs, and execution inside the table too, for
+// requests that touch different buckets.
 //
-// Serialized: requests that share a bucket. One that touches several takes all
-// their locks before it begins, in ascending order, so that no two requests can
-// each wait for the other, and holds them to the end: it is one atomic step.
+// Serialized: requests that share a bucket. A request that touches several buckets
+// takes all their locks before it begins and holds them to the end, so it is one
+// atomic step. It takes them in ascending order, so no two requests can each wait
+// for the other.
 //
-// It costs: a hash, a sort and more locks for each request. It gains where time
-// is spent under a lock: with nothing to do there, one lock was never the
-// bottleneck, and many cannot help.
+// Cost: a hash, a sort and more locks for each request. It gains where requests
+// spend time under a lock: where they spend almost none, one lock was never the
+// bottleneck, and many do not help.
 //
-// Still wrong: a bucket whose keys everybody wants is one lock again. There is
+// Still wrong: a bucket whose keys all clients want is one lock again. There is
 // no stage 5 here: it is yours to write.
 package main

@@ -9,29 +9,30 @@ import (
 )
 
 // serve accepts clients, and reads and writes for each in a goroutine of its own.
-// What they ask for is done by a pool.
+// A pool executes their requests.
 func serve(ctx context.Context, ln net.Listener, n *node.Node) error {
-	store := newStore(n)
-	pool := newPool(n.Config.Server.Workers, n.Config.Server.Queue)
-	defer pool.close()
-	var conns sync.WaitGroup // each ends when its client leaves, or ctx does
+	s := newStore(n)
+	p := newPool(n.Config.Server.Workers, n.Config.Server.Queue)
+	defer p.close()
+	var conns sync.WaitGroup // each ends when its client leaves or ctx ends
 	defer conns.Wait()
 	for {
 		c, err := n.Accept(ctx, ln)
-		if c == nil {
-			return err // nil at the end of ctx
+		if err != nil {
+			return err // node.ErrStopped at the end of ctx
 		}
-		conns.Go(func() { serveConn(n, c, store, pool) })
+		conns.Go(func() { serveConn(n, c, s, p) })
 	}
 }
 
-// serveConn answers the requests of one client, in order, until it leaves. The
-// connection is a worker's while its turn runs, and this goroutine's again after
-// that: one at a time, so it needs no lock.
-func serveConn(n *node.Node, c *node.Conn, store *store, pool *pool) {
+// serveConn answers the requests of one client, in order, until it leaves or ctx
+// ends: Accept has tied c to ctx, which makes Ready return false. While run executes
+// the job, c belongs to a worker, before and after that to this goroutine: one at a
+// time, so c needs no lock.
+func serveConn(n *node.Node, c *node.Conn, s *store, p *pool) {
 	defer c.Close()
 	for c.Ready() {
-		if !pool.run(func() { n.Answer(c, store.apply) }) {
+		if !p.run(func() { n.Answer(c, s.apply) }) {
 			n.Refuse(c)
 		}
 		c.Flush()

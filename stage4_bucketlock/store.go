@@ -10,8 +10,8 @@ import (
 	"lockstep/common/wire"
 )
 
-// A store is the node's table in many buckets. Safe for concurrent use. Who
-// needs several locks takes them in ascending order of their buckets.
+// A store is the node's table in many buckets. Safe for concurrent use. A caller
+// that needs several locks takes them in ascending order of their buckets.
 type store struct {
 	seed    maphash.Seed
 	buckets []bucket
@@ -35,10 +35,10 @@ func newStore(n *node.Node) *store {
 func (s *store) apply(ops []wire.Op) []wire.Result {
 	held := make([]int, len(ops))
 	for i, op := range ops {
-		held[i] = s.bucket(op.Key)
+		held[i] = s.bucketOf(op.Key)
 	}
 	slices.Sort(held)
-	held = slices.Compact(held) // each once: a Mutex cannot be taken twice
+	held = slices.Compact(held) // each lock once: taking it twice would deadlock
 	for _, i := range held {
 		s.buckets[i].mu.Lock()
 	}
@@ -47,12 +47,12 @@ func (s *store) apply(ops []wire.Op) []wire.Result {
 			s.buckets[i].mu.Unlock()
 		}
 	}()
-	return table.Apply(ops, func(key string) *table.Table { return s.buckets[s.bucket(key)].table })
+	return table.Apply(ops, func(key string) *table.Table { return s.buckets[s.bucketOf(key)].table })
 }
 
-// bucket is the number of the key's bucket. Its hash is not the one that chose
-// the node (the keys of one node fill all its buckets), and its seed is this
-// process's own (nobody can choose keys that share a bucket).
-func (s *store) bucket(key string) int {
+// bucketOf returns the index of the key's bucket. The hash differs from the one that
+// chose the node, so that the keys of one node fill all its buckets. The seed belongs
+// to this process, so that a client cannot choose keys that share a bucket.
+func (s *store) bucketOf(key string) int {
 	return int(maphash.String(s.seed, key) % uint64(len(s.buckets)))
 }

@@ -16,7 +16,8 @@ import (
 	"lockstep/common/wire"
 )
 
-// newTestStore returns a store of the node 0 of so many, with so many buckets.
+// newTestStore returns a store of node 0 in a cluster of that many nodes, with that many
+// buckets.
 func newTestStore(nodes, buckets int, work cluster.Work) (*store, *node.Node) {
 	cfg := cluster.Default()
 	cfg.Nodes = make([]cluster.Node, nodes)
@@ -26,12 +27,12 @@ func newTestStore(nodes, buckets int, work cluster.Work) (*store, *node.Node) {
 	return newStore(n), n
 }
 
-// apart returns so many keys, each in another bucket, in ascending order of these.
+// apart returns n keys in different buckets, in ascending order of their buckets.
 func apart(s *store, n int) []string {
 	keys := make([]string, len(s.buckets))
 	for i, found := 0, 0; found < n; i++ {
 		key := fmt.Sprint("key", i)
-		if at := &keys[s.bucket(key)]; *at == "" {
+		if at := &keys[s.bucketOf(key)]; *at == "" {
 			*at = key
 			found++
 		}
@@ -53,7 +54,7 @@ func gets(keys []string) (ops []wire.Op) {
 	return ops
 }
 
-// values of the results, one after the other.
+// values returns the values of the results, separated by blanks.
 func values(results []wire.Result) string {
 	var words []string
 	for _, r := range results {
@@ -62,8 +63,8 @@ func values(results []wire.Result) string {
 	return strings.Join(words, " ")
 }
 
-// inTime fails the test if f does not return: a deadlock is no reason to wait for
-// go test to lose its patience.
+// inTime fails the test if f does not return, long before go test would notice a
+// deadlock.
 func inTime(t *testing.T, what string, f func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -77,8 +78,8 @@ func inTime(t *testing.T, what string, f func()) {
 	}
 }
 
-// The hash of the bucket must not be that of the node: of the keys that FNV gives
-// to node 0 of 2, all have an even hash, and half of the buckets would stay empty.
+// The hash for the bucket must differ from the hash for the node: all keys that FNV gives
+// to node 0 of 2 have an even hash, and half of the buckets would stay empty.
 func TestKeysOfOneNodeFillAllBuckets(t *testing.T) {
 	const buckets, each = 8, 250
 	s, n := newTestStore(2, buckets, cluster.Work{})
@@ -107,16 +108,16 @@ func TestOneBucket(t *testing.T) {
 	}
 }
 
-// Each lock once, all that are needed, and no other.
+// A request takes each lock that it needs once, and no other.
 func TestSameBucketTwice(t *testing.T) {
 	s, _ := newTestStore(1, 4, cluster.Work{})
 	keys := apart(s, 2)
 	twice := []string{keys[1], keys[0], keys[1], keys[0], keys[0]}
-	inTime(t, "a batch that has two buckets several times", func() { s.apply(puts(twice, "x")) })
-	inTime(t, "after it", func() { s.apply(gets(twice)) })
+	inTime(t, "a batch that names two buckets several times", func() { s.apply(puts(twice, "x")) })
+	inTime(t, "the next batch", func() { s.apply(gets(twice)) })
 	for i := range s.buckets {
 		want := int64(0)
-		if i == s.bucket(keys[0]) || i == s.bucket(keys[1]) {
+		if i == s.bucketOf(keys[0]) || i == s.bucketOf(keys[1]) {
 			want = 2
 		}
 		if got := s.buckets[i].mu.Counts().Acquired; got != want {
@@ -125,8 +126,8 @@ func TestSameBucketTwice(t *testing.T) {
 	}
 }
 
-// Batches over many buckets, in opposite orders: no order of the operations may
-// make an order of the locks.
+// Batches over many buckets in opposite orders: the order of the operations must not
+// become the order of the locks.
 func TestOppositeBatches(t *testing.T) {
 	s, _ := newTestStore(1, 64, cluster.Work{})
 	up := apart(s, 32)
@@ -145,7 +146,7 @@ func TestOppositeBatches(t *testing.T) {
 	})
 }
 
-// Whoever reads several keys in one batch sees all of another's batch, or nothing.
+// A batch that reads several keys sees all of another batch or nothing of it.
 func TestBatchIsAtomicOverBuckets(t *testing.T) {
 	s, _ := newTestStore(1, 16, cluster.Work{Spin: true, Time: 20 * time.Microsecond})
 	keys := apart(s, 4)
@@ -160,19 +161,19 @@ func TestBatchIsAtomicOverBuckets(t *testing.T) {
 	}
 	wg.Go(func() {
 		for i := range 100 {
-			got := s.apply(gets(keys[i%3:])) // whose lowest bucket is not always the writers'
+			got := s.apply(gets(keys[i%3:])) // the lowest bucket differs from the writers' in two of three batches
 			if first := string(got[0].Value); values(got) != strings.Repeat(first+" ", len(got)-1)+first {
-				t.Errorf("one batch read %q, which no batch has written", values(got))
+				t.Errorf("one batch read %q, a mixture of batches", values(got))
 			}
 		}
 	})
 	wg.Wait()
 }
 
-// Two batches want the same two buckets, in opposite orders. They take turns: a
-// lock each, and another one each. The locks are channels with room for one: who
-// has put something in holds the lock, and the next one waits. Unlike a Mutex they
-// can be given up in the end, and the bubble sees who waits.
+// Two batches want the same two buckets in opposite orders. They take turns: one lock
+// each, then another one each. A lock is a channel with room for one value: the goroutine
+// that has sent a value holds it, and the next one waits. Unlike for a Mutex, a goroutine
+// can stop waiting in the end, and the bubble sees that it waits.
 //
 //	go test ./stage4_bucketlock -run Specimen -v
 func TestSpecimenUnsortedLocks(t *testing.T) {
@@ -181,8 +182,8 @@ func TestSpecimenUnsortedLocks(t *testing.T) {
 		batches          [2][2]int // the buckets of each, in the order in which it locks them
 		want             int       // batches done
 	}{
-		{"in the order of the operations", "each has what the other one needs: a deadlock", [2][2]int{{0, 1}, {1, 0}}, 0},
-		{"in ascending order", "who has the lowest has nobody to wait for: both get done", [2][2]int{{0, 1}, {0, 1}}, 2},
+		{"in the order of the operations", "each has what the other needs: a deadlock", [2][2]int{{0, 1}, {1, 0}}, 0},
+		{"in ascending order", "the batch with the lowest bucket need not wait: both get done", [2][2]int{{0, 1}, {0, 1}}, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -196,8 +197,8 @@ func TestSpecimenUnsortedLocks(t *testing.T) {
 	}
 }
 
-// takeTurns has two batches lock their two buckets in turns, until both are done
-// or nothing can go on.
+// takeTurns has two batches lock their two buckets in turns, until both are done or
+// neither can go on.
 func takeTurns(t *testing.T, batches [2][2]int) (done int, trace []string) {
 	ctx, giveUp := context.WithCancel(t.Context())
 	defer synctest.Wait()
@@ -206,7 +207,7 @@ func takeTurns(t *testing.T, batches [2][2]int) (done int, trace []string) {
 	turns := [2]chan int{make(chan int), make(chan int)}
 	say := func(format string, args ...any) { trace = append(trace, fmt.Sprintf(format, args...)) }
 	for i, buckets := range batches {
-		go func() { // ends when it is done, or ctx
+		go func() { // ends when it is done or ctx ends
 			for _, n := range buckets {
 				<-turns[i]
 				select {

@@ -2,11 +2,8 @@ package benchtest
 
 import (
 	"context"
+	"errors"
 	"io"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
-	"lockstep/common/node"
-	"lockstep/common/wire"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -16,6 +13,11 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/wire"
 )
 
 // serveAll serves as a stage does that takes all that come: each in a goroutine of
@@ -91,7 +93,7 @@ func Here(t *testing.T, nodes int, serve node.Serve) (cluster.Config, []*node.No
 		n := node.New(cfg, i, slog.New(slog.DiscardHandler))
 		all = append(all, n)
 		served.Go(func() {
-			if err := serve(ctx, ln, n); err != nil {
+			if err := serve(ctx, ln, n); !errors.Is(err, node.ErrStopped) {
 				t.Errorf("serve: %v", err)
 			}
 		})

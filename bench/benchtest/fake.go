@@ -2,8 +2,9 @@ package benchtest
 
 import (
 	"bytes"
-	"lockstep/common/wire"
 	"sync"
+
+	"lockstep/common/wire"
 )
 
 // A fakeServer answers as DESIGN's table does.

@@ -5,9 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"lockstep/common/cluster"
-	"lockstep/common/table"
-	"lockstep/common/wire"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +13,10 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+
+	"lockstep/common/cluster"
+	"lockstep/common/table"
+	"lockstep/common/wire"
 )
 
 // A fakeRedis answers like Redis, but for its mistake.

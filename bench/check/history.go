@@ -3,6 +3,12 @@ package check
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
 	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
@@ -10,11 +16,6 @@ import (
 	"lockstep/common/stagetest/faults"
 	"lockstep/common/text"
 	"lockstep/common/wire"
-	"math/rand/v2"
-	"net"
-	"sync"
-	"sync/atomic"
-	"time"
 )
 
 // What a check asks for. Few clients on few keys, over and over with new ones, find

@@ -3,11 +3,12 @@ package experiment
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"time"
+
 	"lockstep/bench/load"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
-	"math/rand/v2"
-	"time"
 )
 
 // A Plan says how often stages are measured, and how.

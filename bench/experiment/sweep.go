@@ -4,16 +4,17 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"lockstep/bench/load"
-	"lockstep/bench/testbed"
-	"lockstep/bench/workload"
-	"lockstep/common/cluster"
-	"lockstep/common/text"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"lockstep/bench/load"
+	"lockstep/bench/testbed"
+	"lockstep/bench/workload"
+	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 // A Sweep is a property of the workload or of the servers, and the values at which

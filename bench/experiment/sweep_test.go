@@ -2,15 +2,16 @@ package experiment
 
 import (
 	"context"
-	"lockstep/bench/benchtest"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
-	"lockstep/common/node"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/node"
 )
 
 func TestParseSweep(t *testing.T) {

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"html"
 	"html/template"
-	"lockstep/common/text"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"lockstep/common/text"
 )
 
 // A figure is an SVG in the making. A narrow phone shows it at two thirds of its size,

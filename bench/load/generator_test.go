@@ -3,18 +3,19 @@ package load
 import (
 	"context"
 	"fmt"
-	"lockstep/bench/benchtest"
-	"lockstep/bench/workload"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
-	"lockstep/common/node"
-	"lockstep/common/wire"
 	"net"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/workload"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/wire"
 )
 
 // The proof that the generator measures right. Servers of which it is known what they

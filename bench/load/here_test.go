@@ -1,9 +1,10 @@
 package load
 
 import (
+	"testing"
+
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
-	"testing"
 )
 
 // newTestWorkload returns the default workload, changed by change.

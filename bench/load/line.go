@@ -5,12 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"lockstep/common/client"
-	"lockstep/common/metrics"
-	"lockstep/common/wire"
 	"net"
 	"sync"
 	"time"
+
+	"lockstep/common/client"
+	"lockstep/common/metrics"
+	"lockstep/common/wire"
 )
 
 // A line is a connection to a yardstick whose answers come in the order of the

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
+
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/wire"
-	"sync"
-	"time"
 )
 
 // A load is a round in the making: the connections of a workload, each of which is

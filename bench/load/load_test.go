@@ -3,13 +3,6 @@ package load
 import (
 	"context"
 	"fmt"
-	"lockstep/bench/benchtest"
-	"lockstep/bench/workload"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
-	"lockstep/common/metrics"
-	"lockstep/common/node"
-	"lockstep/common/wire"
 	"maps"
 	"net"
 	"runtime"
@@ -18,6 +11,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/workload"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/wire"
 )
 
 // newTestLoad connects to the servers of cfg. At the end of the test it closes the
@@ -44,7 +44,7 @@ func noneLeft(t *testing.T) {
 	t.Helper()
 	var left []string
 	for range 300 { // one that has told its WaitGroup may need a moment to be gone
-		left = metrics.Stacks("lockstep/common/client.", "bench.(*pipe).", "bench.(*connection).")
+		left = node.Stacks("lockstep/common/client.", "bench.(*pipe).", "bench.(*connection).")
 		if left == nil {
 			return
 		}

@@ -3,13 +3,14 @@ package load
 import (
 	"context"
 	"errors"
-	"lockstep/bench/workload"
-	"lockstep/common/client"
-	"lockstep/common/wire"
 	"math"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"lockstep/bench/workload"
+	"lockstep/common/client"
+	"lockstep/common/wire"
 )
 
 // A phase is a stretch of load, with all connections: the warm-up, or a round.

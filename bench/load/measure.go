@@ -3,9 +3,10 @@ package load
 import (
 	"context"
 	"fmt"
+	"time"
+
 	"lockstep/bench/workload"
 	"lockstep/common/metrics"
-	"time"
 )
 
 // measure is one round: new connections, a warm-up of those that are kept, and the

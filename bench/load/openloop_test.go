@@ -3,14 +3,15 @@ package load
 import (
 	"context"
 	"fmt"
-	"lockstep/bench/benchtest"
-	"lockstep/common/client"
-	"lockstep/common/node"
 	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/common/client"
+	"lockstep/common/node"
 )
 
 // A response counts from when the request was due, although the connection could not

@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
-	"lockstep/common/metrics"
-	"lockstep/common/wire"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+	"lockstep/common/wire"
 )
 
 // A pipeline is a client with one connection to each node, and as many requests in

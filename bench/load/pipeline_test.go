@@ -3,11 +3,6 @@ package load
 import (
 	"context"
 	"errors"
-	"lockstep/bench/benchtest"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
-	"lockstep/common/node"
-	"lockstep/common/wire"
 	"net"
 	"strconv"
 	"strings"
@@ -15,6 +10,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/wire"
 )
 
 func newTestPipeline(t *testing.T, cfg cluster.Config) *pipeline {

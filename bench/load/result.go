@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"time"
+
 	"lockstep/bench/workload"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
-	"time"
 )
 
 // inFlight is the mean number of requests under way in the round, by Little's law:

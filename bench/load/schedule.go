@@ -2,9 +2,10 @@ package load
 
 import (
 	"context"
-	"lockstep/common/metrics"
 	"math/rand/v2"
 	"time"
+
+	"lockstep/common/metrics"
 )
 
 // A schedule is when the requests of an open loop are due: offsets from its start,

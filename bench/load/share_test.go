@@ -2,12 +2,13 @@ package load
 
 import (
 	"errors"
-	"lockstep/common/barrier"
-	"lockstep/common/metrics"
 	"math/rand/v2"
 	"reflect"
 	"testing"
 	"time"
+
+	"lockstep/common/barrier"
+	"lockstep/common/metrics"
 )
 
 // A result travels whole: every field that is set here, and the field that somebody

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"

@@ -6,15 +6,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
-	"lockstep/bench/figure"
-	"lockstep/bench/report"
-	"lockstep/common/metrics"
-	"lockstep/common/text"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"lockstep/bench/figure"
+	"lockstep/bench/report"
+	"lockstep/common/metrics"
+	"lockstep/common/text"
 )
 
 // The page of -html is one file that asks for nothing else: no scripts, no fonts, no

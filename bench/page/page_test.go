@@ -7,12 +7,6 @@ import (
 	"fmt"
 	"html"
 	"io"
-	"lockstep/bench/figure"
-	"lockstep/bench/load"
-	"lockstep/bench/report"
-	"lockstep/bench/stats"
-	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"math"
 	"regexp"
 	"strconv"
@@ -20,6 +14,13 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"lockstep/bench/figure"
+	"lockstep/bench/load"
+	"lockstep/bench/report"
+	"lockstep/bench/stats"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // The names of lines that end close to each other, or at the same height, or outside of

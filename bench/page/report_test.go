@@ -2,13 +2,14 @@ package page
 
 import (
 	"errors"
+	"testing"
+	"time"
+
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
-	"testing"
-	"time"
 )
 
 // testReport compares three stages in six rounds: the second does three quarters of

@@ -3,11 +3,12 @@ package page
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
+
 	"lockstep/bench/figure"
 	"lockstep/bench/report"
 	"lockstep/common/text"
-	"slices"
-	"strings"
 )
 
 // fillSweep is fill, for a sweep.

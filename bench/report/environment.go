@@ -1,13 +1,14 @@
 package report
 
 import (
-	"lockstep/common/metrics"
 	"maps"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"lockstep/common/metrics"
 )
 
 const NotFound = "not found in PATH"

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"lockstep/common/text"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"lockstep/common/text"
 )
 
 // gobench is the report in the format of Go's benchmarks, one line a round

@@ -2,12 +2,13 @@ package report
 
 import (
 	"bytes"
-	"lockstep/bench/load"
-	"lockstep/common/cluster"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/load"
+	"lockstep/common/cluster"
 )
 
 func TestGobench(t *testing.T) {

@@ -2,10 +2,11 @@ package report
 
 import (
 	"fmt"
+	"time"
+
 	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/text"
-	"time"
 )
 
 // coresBusy is how many cores the CPU time kept busy in the round: by the utilization law,

@@ -1,11 +1,12 @@
 package report
 
 import (
-	"lockstep/bench/load"
-	"lockstep/common/client"
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/load"
+	"lockstep/common/client"
 )
 
 // closedLoop returns a round of 1 s, in which each of the connections had n requests,

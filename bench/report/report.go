@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
+
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
-	"strings"
-	"time"
 )
 
 // A Report is what a run of bench measured, and the content of the file that -o

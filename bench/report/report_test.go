@@ -2,14 +2,15 @@ package report
 
 import (
 	"errors"
-	"lockstep/bench/load"
-	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/load"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // testReport compares three stages in six rounds: the second does three quarters of

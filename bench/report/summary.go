@@ -1,9 +1,10 @@
 package report
 
 import (
+	"time"
+
 	"lockstep/bench/load"
 	"lockstep/bench/stats"
-	"time"
 )
 
 // A Summary is what the rounds of one stage come to.

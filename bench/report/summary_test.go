@@ -1,12 +1,13 @@
 package report
 
 import (
-	"lockstep/bench/load"
-	"lockstep/bench/stats"
-	"lockstep/common/cluster"
 	"math"
 	"testing"
 	"time"
+
+	"lockstep/bench/load"
+	"lockstep/bench/stats"
+	"lockstep/common/cluster"
 )
 
 func TestSummary(t *testing.T) {

@@ -3,10 +3,11 @@ package report
 import (
 	"cmp"
 	"fmt"
-	"lockstep/common/client"
-	"lockstep/common/text"
 	"slices"
 	"strings"
+
+	"lockstep/common/client"
+	"lockstep/common/text"
 )
 
 // sweepText is the report of a sweep: what came out, the table, and what went wrong.

@@ -1,13 +1,14 @@
 package report
 
 import (
+	"strings"
+	"testing"
+	"time"
+
 	"lockstep/bench/benchtest"
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/common/cluster"
-	"strings"
-	"testing"
-	"time"
 )
 
 // testSweep is a sweep of two stages with made up rounds; ops says how many operations

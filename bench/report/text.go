@@ -3,14 +3,15 @@ package report
 import (
 	"cmp"
 	"fmt"
-	"lockstep/bench/stats"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
-	"lockstep/common/text"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"lockstep/bench/stats"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 const tableColumns = 100 // of a table, at most

@@ -2,14 +2,15 @@ package report
 
 import (
 	"errors"
+	"strings"
+	"testing"
+	"time"
+
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/bench/stats"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
-	"strings"
-	"testing"
-	"time"
 )
 
 func TestReportText(t *testing.T) {

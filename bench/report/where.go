@@ -1,8 +1,9 @@
 package report
 
 import (
-	"lockstep/bench/load"
 	"time"
+
+	"lockstep/bench/load"
 )
 
 // Where says where the time of a request goes, in the mean: what the servers say of

@@ -1,10 +1,11 @@
 package report
 
 import (
-	"lockstep/bench/load"
-	"lockstep/common/metrics"
 	"testing"
 	"time"
+
+	"lockstep/bench/load"
+	"lockstep/common/metrics"
 )
 
 func TestWhere(t *testing.T) {

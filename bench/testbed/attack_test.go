@@ -5,12 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"lockstep/bench/benchtest"
-	"lockstep/bench/load"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
-	"lockstep/common/metrics"
-	"lockstep/common/wire"
 	"net"
 	"slices"
 	"strings"
@@ -18,6 +12,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
+	"lockstep/common/wire"
 )
 
 // attacked builds stages, and starts each of them as a node of its own.

@@ -3,10 +3,11 @@ package testbed
 import (
 	"context"
 	"errors"
-	"lockstep/common/cluster"
 	"os"
 	"slices"
 	"time"
+
+	"lockstep/common/cluster"
 )
 
 // A house is the stages that a command has built, and those that run, in a folder of

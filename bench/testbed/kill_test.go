@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"lockstep/bench/load"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
 	"math/rand/v2"
 	"os/exec"
 	"strconv"
@@ -14,6 +11,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"lockstep/bench/load"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
 )
 
 // Three processes of each stage, started in random order, meet at the barrier. One is

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"lockstep/bench/load"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
 	"net"
 	"os/exec"
 	"strconv"
 	"time"
+
+	"lockstep/bench/load"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
 )
 
 // servers are the processes of one stage, one a node, on ports of their own; or of a

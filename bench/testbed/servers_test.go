@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"lockstep/bench/benchtest"
-	"lockstep/common/cluster"
 	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/common/cluster"
 )
 
 // One house, built once, for several tests.

@@ -3,12 +3,13 @@ package tour
 import (
 	"cmp"
 	"fmt"
-	"lockstep/bench/load"
-	"lockstep/common/client"
-	"lockstep/common/text"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"lockstep/bench/load"
+	"lockstep/common/client"
+	"lockstep/common/text"
 )
 
 // The columns of the tour's table, two apart: the name of the stage, and a scenario

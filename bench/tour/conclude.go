@@ -2,10 +2,11 @@ package tour
 
 import (
 	"fmt"
+	"strings"
+
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/common/text"
-	"strings"
 )
 
 // conclude says in plain words what the tour has measured: a sentence a step, each

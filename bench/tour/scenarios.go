@@ -4,6 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
+	"sync"
+	"time"
+
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/testbed"
@@ -11,9 +15,6 @@ import (
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
-	"strings"
-	"sync"
-	"time"
 )
 
 // The scenarios of the tour.

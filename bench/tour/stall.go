@@ -2,11 +2,12 @@ package tour
 
 import (
 	"context"
+	"net"
+	"time"
+
 	"lockstep/bench/load"
 	"lockstep/common/cluster"
 	"lockstep/common/wire"
-	"net"
-	"time"
 )
 
 // stall is a client that sends half a request, stops for a while, sends the rest,

@@ -3,12 +3,13 @@ package tour
 import (
 	"context"
 	"io"
+	"time"
+
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/bench/testbed"
 	"lockstep/common/cluster"
-	"time"
 )
 
 // A TourProgress is told what the tour is doing, and prints what it has found without disturbing

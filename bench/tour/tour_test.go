@@ -3,6 +3,11 @@ package tour
 import (
 	"context"
 	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/bench/report"
@@ -11,10 +16,6 @@ import (
 	"lockstep/common/metrics"
 	"lockstep/common/node"
 	"lockstep/common/text"
-	"net"
-	"strings"
-	"testing"
-	"time"
 )
 
 // answered is a round of a second, with this many requests of this length.

@@ -1,10 +1,11 @@
 package workload
 
 import (
-	"lockstep/common/cluster"
-	"lockstep/common/wire"
 	"strings"
 	"testing"
+
+	"lockstep/common/cluster"
+	"lockstep/common/wire"
 )
 
 func TestCheck(t *testing.T) {

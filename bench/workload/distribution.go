@@ -2,9 +2,10 @@ package workload
 
 import (
 	"fmt"
-	"lockstep/common/cluster"
 	"math"
 	"math/rand/v2"
+
+	"lockstep/common/cluster"
 )
 
 // A distribution draws the number of a key, from 0 to the number of keys less one.

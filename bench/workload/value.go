@@ -5,8 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"lockstep/common/cluster"
 	"strconv"
+
+	"lockstep/common/cluster"
 )
 
 // A stamp says which writer stored a value, and the number it has among that writer's

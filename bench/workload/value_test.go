@@ -1,10 +1,11 @@
 package workload
 
 import (
-	"lockstep/common/cluster"
-	"lockstep/common/text"
 	"strings"
 	"testing"
+
+	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 func TestValueText(t *testing.T) {

@@ -2,11 +2,12 @@ package workload
 
 import (
 	"fmt"
-	"lockstep/common/cluster"
-	"lockstep/common/wire"
 	"math/rand/v2"
 	"strconv"
 	"sync/atomic"
+
+	"lockstep/common/cluster"
+	"lockstep/common/wire"
 )
 
 // A workload is what the connections ask for: which operations, on which keys, with

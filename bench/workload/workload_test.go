@@ -3,15 +3,16 @@ package workload
 import (
 	"bytes"
 	"fmt"
-	"lockstep/bench/benchtest"
-	"lockstep/common/cluster"
-	"lockstep/common/text"
-	"lockstep/common/wire"
 	"math"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
+
+	"lockstep/bench/benchtest"
+	"lockstep/common/cluster"
+	"lockstep/common/text"
+	"lockstep/common/wire"
 )
 
 // newTestWorkload returns the default workload, changed by change.

@@ -4,11 +4,12 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
+	"net"
+	"sync"
+
 	"lockstep/bench/load"
 	"lockstep/bench/workload"
 	"lockstep/common/wire"
-	"net"
-	"sync"
 )
 
 // An echo is the limit of what a stage can reach on this machine: what is left of a

@@ -5,16 +5,17 @@ import (
 	"context"
 	"errors"
 	"io"
-	"lockstep/bench/benchtest"
-	"lockstep/bench/load"
-	"lockstep/common/client"
-	"lockstep/common/wire"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/common/client"
+	"lockstep/common/wire"
 )
 
 var (

@@ -5,12 +5,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"lockstep/bench/load"
-	"lockstep/common/cluster"
-	"lockstep/common/wire"
 	"os"
 	"strconv"
 	"strings"
+
+	"lockstep/bench/load"
+	"lockstep/common/cluster"
+	"lockstep/common/wire"
 )
 
 // newMemcached is memcached, with as much memory as it takes to forget nothing. A

@@ -4,16 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/rpc"
+	"sync"
+	"time"
+
 	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 	"lockstep/common/table"
 	"lockstep/common/wire"
-	"net"
-	"net/rpc"
-	"sync"
-	"time"
 )
 
 // newNetRPC is what the standard library has for it: package net/rpc, which speaks gob

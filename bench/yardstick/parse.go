@@ -2,11 +2,12 @@ package yardstick
 
 import (
 	"fmt"
-	"lockstep/bench/workload"
-	"lockstep/common/cluster"
 	"net"
 	"slices"
 	"strings"
+
+	"lockstep/bench/workload"
+	"lockstep/common/cluster"
 )
 
 // ParseYardsticks returns those that a list names, such as echo,redis=HOST:PORT, for servers of

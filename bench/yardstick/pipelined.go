@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"lockstep/bench/load"
-	"lockstep/common/wire"
 	"net"
 	"strconv"
+
+	"lockstep/bench/load"
+	"lockstep/common/wire"
 )
 
 // pipelined is a dialect in which each operation is a command with an answer of its

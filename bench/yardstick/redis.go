@@ -4,11 +4,12 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"strconv"
+	"strings"
+
 	"lockstep/bench/load"
 	"lockstep/common/cluster"
 	"lockstep/common/wire"
-	"strconv"
-	"strings"
 )
 
 // newRedis is Redis, without persistence. A batch is a pipeline of GET, SET and DEL: no

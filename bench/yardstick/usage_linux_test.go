@@ -1,14 +1,15 @@
 package yardstick
 
 import (
-	"lockstep/bench/benchtest"
-	"lockstep/bench/load"
-	"lockstep/bench/testbed"
 	"os"
 	"os/exec"
 	"strconv"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/bench/testbed"
 )
 
 func TestProcessCPU(t *testing.T) {

@@ -3,14 +3,15 @@ package yardstick
 import (
 	"context"
 	"fmt"
-	"lockstep/bench/load"
-	"lockstep/bench/testbed"
-	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"net"
 	"os"
 	"os/exec"
 	"time"
+
+	"lockstep/bench/load"
+	"lockstep/bench/testbed"
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // A yardstick is something that is no stage, measured beside the stages: by the same

@@ -4,6 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/bench/testbed"
@@ -12,13 +20,6 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/table"
 	"lockstep/common/wire"
-	"net"
-	"os"
-	"os/exec"
-	"slices"
-	"strings"
-	"testing"
-	"time"
 )
 
 // What is started ends with its keeper, however that ends.

@@ -57,7 +57,7 @@ func Example() {
 	// color: blue true <nil>
 	// red to green: false <nil>
 	// shape and color: created found <nil>
-	// served: <nil>
+	// served: node: stopped
 }
 
 func serve(ctx context.Context, ln net.Listener, n *node.Node) error {

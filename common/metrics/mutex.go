@@ -6,33 +6,33 @@ import (
 	"time"
 )
 
-// A Mutex is a sync.Mutex that counts how often it was taken, how often somebody
-// else held it then, and how long was waited for it. The zero Mutex is unlocked.
+// A Mutex is a sync.Mutex that counts how often it was taken, how often it was not free
+// then, and how long callers waited for it. The zero Mutex is unlocked.
 type Mutex struct {
 	mu sync.Mutex
 
-	// Written by the holder of mu alone, so that Load and Store do in place of a
-	// dearer Add; atomically, so that Counts reads them without the lock.
+	// Written only by the holder of mu, so that Load and Store can replace the more
+	// expensive Add; atomic, so that Counts can read them without the lock.
 	acquired, contended, waited atomic.Int64
 }
 
-// Contention is what a Mutex counted, or several together.
+// Contention is what one Mutex counted, or several together.
 type Contention struct {
 	Acquired  int64         `json:"acquired"`  // how often the lock was taken
 	Contended int64         `json:"contended"` // how often it was not free then
-	Waited    time.Duration `json:"waited_ns"` // in all
+	Waited    time.Duration `json:"waited_ns"` // by all callers together
 }
 
-// A Step is what comes after a Yield.
+// A Step is what a goroutine does after a Yield.
 type Step int
 
 const (
-	Locking   Step = iota // the goroutine takes a Mutex, once that is free
+	Locking   Step = iota // it takes a Mutex once that is free
 	Unlocking             // it frees a Mutex
-	Working               // it has looked something up, and goes on to act on it
+	Working               // it acts on what it has looked up
 )
 
-// Lock takes the lock, and waits until it is free. Only a wait reads the clock.
+// Lock waits until the lock is free and takes it. It reads the clock only if it waits.
 func (m *Mutex) Lock() {
 	Yield(Locking, m)
 	if m.mu.TryLock() {
@@ -46,14 +46,14 @@ func (m *Mutex) Lock() {
 	m.waited.Store(m.waited.Load() + int64(Now()-start))
 }
 
-// Unlock frees the lock. As with a sync.Mutex, it is a fatal error if nobody holds it.
+// Unlock frees the lock. As with a sync.Mutex, it is a fatal error if m is not locked.
 func (m *Mutex) Unlock() {
 	Yield(Unlocking, m)
 	m.mu.Unlock()
 }
 
-// Counts returns what was counted up to now, without waiting for the lock. Whoever
-// waits still is not counted yet. Contended is never above Acquired.
+// Counts returns the counts up to now, without waiting for the lock. A caller that is
+// still waiting is not counted yet. Contended is never above Acquired.
 func (m *Mutex) Counts() Contention {
 	// Lock counts Contended last, so it is read first.
 	c := Contention{Contended: m.contended.Load(), Waited: time.Duration(m.waited.Load())}
@@ -61,7 +61,7 @@ func (m *Mutex) Counts() Contention {
 	return c
 }
 
-// Mean is the mean wait of those who had to wait; 0 if nobody had to.
+// Mean returns the mean wait of the callers that had to wait, or 0 if none had to.
 func (c Contention) Mean() time.Duration { return mean(c.Waited, c.Contended) }
 
 func (c Contention) add(o Contention) Contention {

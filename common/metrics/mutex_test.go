@@ -9,21 +9,16 @@ import (
 )
 
 // awaitWaiters returns when n goroutines wait inside Mutex.Lock, after their TryLock
-// failed. The runtime says so: whoever waits for a lock runs no code that could.
+// failed. Only the runtime can tell: a goroutine that waits for a lock runs no code.
 func awaitWaiters(n int) {
 	stacks := make([]byte, 1<<20)
-	waiting := func() (found int) {
-		all := string(stacks[:runtime.Stack(stacks, true)])
-		for _, goroutine := range strings.Split(all, "\n\n") {
-			if strings.Contains(goroutine, "\nsync.(*Mutex).Lock(") &&
-				strings.Contains(goroutine, "metrics.(*Mutex).Lock(") {
-				found++
+	for waiting := 0; waiting < n; runtime.Gosched() {
+		waiting = 0
+		for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(stack, "\nsync.(*Mutex).Lock(") && strings.Contains(stack, "metrics.(*Mutex).Lock(") {
+				waiting++
 			}
 		}
-		return found
-	}
-	for waiting() < n {
-		runtime.Gosched()
 	}
 }
 
@@ -51,7 +46,7 @@ func TestMutexCounts(t *testing.T) {
 	atLeast := Now()
 	for Now() < atLeast+time.Millisecond { // all three wait for this long
 	}
-	// Counts waits for nobody: the lock is held, and three want it.
+	// Counts does not wait, although the lock is held and three goroutines want it.
 	if got, want := mu.Counts(), (Contention{Acquired: 11}); got != want {
 		t.Errorf("while they wait: %+v, want %+v", got, want)
 	}
@@ -71,7 +66,7 @@ func TestMutexCounts(t *testing.T) {
 	}
 }
 
-// It excludes, it counts each acquisition, and Counts may look on all the while.
+// A Mutex excludes and counts each acquisition, and Counts may be called meanwhile.
 func TestMutexConcurrent(t *testing.T) {
 	const goroutines, rounds = 8, 5000
 	var mu Mutex

@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// Sleep sleeps for d, and about 0.1 ms more. time.Sleep alone turns 50 µs into more than
-// a millisecond: an idle runtime on Linux waits in whole milliseconds (golang/go#53824).
-// So it sleeps those, and the system call, which holds a thread, what is left.
+// Sleep sleeps for d and about 0.1 ms more. time.Sleep alone turns 50 µs into more than
+// a millisecond, because an idle runtime on Linux waits in whole milliseconds
+// (golang/go#53824). So time.Sleep sleeps the whole milliseconds, and the system call,
+// which blocks a thread, sleeps the rest.
 func Sleep(d time.Duration) {
 	end := Now() + d
 	time.Sleep(d.Truncate(time.Millisecond))
 	if rest := end - Now(); rest > 0 {
 		ts := syscall.NsecToTimespec(int64(rest))
-		for syscall.Nanosleep(&ts, &ts) == syscall.EINTR { // a signal of the runtime's; ts is what is left
+		for syscall.Nanosleep(&ts, &ts) == syscall.EINTR { // a signal of the runtime; ts is the rest
 		}
 	}
 }

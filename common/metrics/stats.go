@@ -1,5 +1,5 @@
 // Package metrics measures: a clock, a histogram of times, a lock that counts how
-// often it was fought for, and the Stats that every server keeps.
+// contended it is, and the Stats that every server keeps.
 package metrics
 
 import (
@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// Stats are the live counters of one server. They are safe for concurrent use; the
-// zero Stats are ready.
+// Stats are the live counters of one server. They are safe for concurrent use; the zero
+// Stats are ready to use.
 type Stats struct {
-	Serving atomic.Bool // past the barrier, and not yet told to stop
+	Serving atomic.Bool // has passed the barrier, and was not told to stop yet
 
 	Connections atomic.Int64 // accepted since the start
 	Open        atomic.Int64 // open now
 	Requests    atomic.Int64 // applied and answered
 	Ops         atomic.Int64 // operations in them
 	Refusals    atomic.Int64 // requests answered Busy
-	Panics      atomic.Int64 // recovered from, each inside a request
+	Panics      atomic.Int64 // recovered from, each in a request
 
-	QueueWait Timer // from a turn's arrival in the queue until a worker takes it
-	Turn      Timer // from then until its answers are encoded: decoding, locks and table included
+	QueueWait Timer // from the moment a turn is ready until a worker takes it
+	Turn      Timer // from then until its answers are encoded, locks and table included
 	Table     Timer // in the table, from look-up to effect; a sample of the requests
 
 	mu     sync.Mutex // guards what follows
@@ -34,8 +34,8 @@ type Stats struct {
 	locks  []*Mutex
 }
 
-// Error counts an error of this kind, a word or two such as "frame too large". The
-// kinds are few and the program's own: nothing that a peer sent.
+// Error counts an error of a kind: a word or two such as "frame too large". Kinds are
+// few and chosen by the program; nothing that a peer has sent is one.
 func (s *Stats) Error(kind string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,16 +45,16 @@ func (s *Stats) Error(kind string) {
 	s.errors[kind]++
 }
 
-// Watch makes the locks part of every Snapshot from now on, numbered from 0 in the
-// order in which they came.
+// Watch adds the locks to every Snapshot from now on. Locks are numbered from 0 in the
+// order in which they are added.
 func (s *Stats) Watch(locks ...*Mutex) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.locks = append(s.locks, locks...)
 }
 
-// Snapshot reads all counters, each at a slightly different moment. It takes no
-// watched lock, and so can be taken of a server that is stuck.
+// Snapshot reads all counters, each at a slightly different moment. It does not take a
+// watched lock, so it works on a server that is stuck.
 func (s *Stats) Snapshot() Snapshot {
 	s.mu.Lock()
 	errors := maps.Clone(s.errors)
@@ -62,7 +62,7 @@ func (s *Stats) Snapshot() Snapshot {
 	s.mu.Unlock()
 
 	heap := []rt.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-	rt.Read(heap) // unlike runtime.ReadMemStats, stops nobody
+	rt.Read(heap) // unlike runtime.ReadMemStats, does not stop the program
 	cpu, peak := usage()
 	snap := Snapshot{
 		Serving:     s.Serving.Load(),
@@ -98,10 +98,10 @@ func (s *Stats) Snapshot() Snapshot {
 	return snap
 }
 
-// A Snapshot is what Stats said at one moment, and what the process used up to then;
-// or, made by Sub, what came between two moments.
+// A Snapshot holds the Stats of one moment and the resources that the process had used
+// by then; or, made by Sub, the difference between two moments.
 type Snapshot struct {
-	Stage       string           `json:"stage,omitempty"` // the program; set by who knows it
+	Stage       string           `json:"stage,omitempty"` // the program, filled in by the caller of Stats.Snapshot
 	Serving     bool             `json:"serving"`
 	Uptime      time.Duration    `json:"uptime_ns"` // since the process started
 	Connections int64            `json:"connections"`
@@ -115,23 +115,23 @@ type Snapshot struct {
 	Table       Timing           `json:"table"`             // a sample of the requests
 	Turn        Timing           `json:"turn"`              // lock waits and table included
 	Watched     int              `json:"watched"`           // the number of locks
-	Locks       Contention       `json:"locks"`             // of all of them
+	Locks       Contention       `json:"locks"`             // of all watched locks together
 	Hottest     []Hot            `json:"hottest,omitempty"` // the most contended, at most 5
 	Goroutines  int              `json:"goroutines"`
-	Heap        int64            `json:"heap_bytes"`        // objects, dead ones not yet collected included
-	PeakMemory  int64            `json:"peak_memory_bytes"` // resident, ever; 0: not known on this system
+	Heap        int64            `json:"heap_bytes"`        // objects, including dead ones that are not collected yet
+	PeakMemory  int64            `json:"peak_memory_bytes"` // resident; 0: not known on this system
 	CPU         time.Duration    `json:"cpu_ns"`            // user and system; 0: not known on this system
 }
 
-// A Hot is a lock that was fought for.
+// A Hot is a contended lock.
 type Hot struct {
 	Bucket int `json:"bucket"` // its number by Stats.Watch
 	Contention
 }
 
-// Sub returns what came since an earlier Snapshot of the same process: counters,
-// times and Uptime are the differences. Serving, Open, Watched, Goroutines, Heap,
-// PeakMemory and Hottest stay as they are in s.
+// Sub returns what was counted since an earlier Snapshot of the same process: counters,
+// times and Uptime are differences. Serving, Open, Watched, Goroutines, Heap, PeakMemory
+// and Hottest are those of s.
 func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	s.Uptime -= earlier.Uptime
 	s.Connections -= earlier.Connections
@@ -153,13 +153,13 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	return s
 }
 
-// Held estimates the share of the time, from 0 to 1, that a watched lock was held, in
-// the mean over all of them: acquisitions a second × mean time in the table, which is
-// what the lock is held for. Near 0, no lock can matter; near 1, nothing else does.
+// Held estimates the share of the time, from 0 to 1, that a watched lock was held, as a
+// mean over all of them: acquisitions a second × mean time in the table, since a lock is
+// held for what happens there. Near 0, no lock matters; near 1, only the lock does.
 func (s Snapshot) Held() float64 {
 	if s.Uptime <= 0 || s.Watched == 0 {
 		return 0
 	}
 	held := float64(s.Locks.Acquired) * float64(s.Table.Mean()) / float64(s.Uptime) / float64(s.Watched)
-	return min(held, 1) // what is sampled can come out too long
+	return min(held, 1) // the sampled mean can be too long
 }

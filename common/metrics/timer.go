@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// A Timer adds up how long something took, and how often it was done. It is safe for
-// concurrent use; the zero Timer is ready.
+// A Timer adds up how long something took, and counts how often. It is safe for
+// concurrent use; the zero Timer is ready to use.
 type Timer struct {
 	count, total atomic.Int64
 }
 
-// Add counts one time more, which took d.
+// Add counts one occurrence, which took d.
 func (t *Timer) Add(d time.Duration) {
 	t.count.Add(1)
 	t.total.Add(int64(d))
 }
 
-// Load returns what was added up to now. An Add that runs at the same time may be in
-// one of the two figures and not yet in the other.
+// Load returns the sums up to now. An Add at the same time may be in one of the two
+// figures and not yet in the other.
 func (t *Timer) Load() Timing {
 	return Timing{Count: t.count.Load(), Total: time.Duration(t.total.Load())}
 }
@@ -29,7 +29,7 @@ type Timing struct {
 	Total time.Duration `json:"total_ns"`
 }
 
-// Mean is the mean time; 0 if there is none.
+// Mean returns the mean time, or 0 if there is none.
 func (t Timing) Mean() time.Duration { return mean(t.Total, t.Count) }
 
 func (t Timing) sub(o Timing) Timing { return Timing{t.Count - o.Count, t.Total - o.Total} }

@@ -4,6 +4,6 @@ package metrics
 
 import "time"
 
-// usage returns the CPU time of the process and the peak of its memory in bytes,
-// neither of which is known on this system.
+// usage would return the CPU time and the peak memory of the process, which are not
+// known on this system.
 func usage() (cpu time.Duration, peak int64) { return 0, 0 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// usage returns the CPU time of the process, user and system, and the most memory
-// that it ever had resident, in bytes; 0 for what is not known.
+// usage returns the CPU time of the process, user and system, and its peak resident
+// memory in bytes. What is not known is 0.
 func usage() (cpu time.Duration, peak int64) {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
@@ -22,8 +22,8 @@ func usage() (cpu time.Duration, peak int64) {
 	if runtime.GOOS == "darwin" {
 		return cpu, int64(u.Maxrss) // in bytes there
 	}
-	// On Linux a process inherits Maxrss from its parent across exec: a server that
-	// bench starts would show the peak of bench. VmHWM, in KiB, is its own.
+	// On Linux a process inherits Maxrss from its parent across exec: a server started
+	// by bench would show the peak of bench. VmHWM, in KiB, is the server's own.
 	status, _ := os.ReadFile("/proc/self/status")
 	_, hwm, _ := strings.Cut(string(status), "VmHWM:")
 	fmt.Sscan(hwm, &peak)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// usage returns the CPU time of the process, user and system. The peak of its memory,
-// in bytes, is not known: package syscall has no call for it.
+// usage returns the CPU time of the process, user and system. Its peak memory is not
+// known: package syscall does not have the call for it.
 func usage() (cpu time.Duration, peak int64) {
 	self, err := syscall.GetCurrentProcess()
 	if err != nil {
@@ -16,7 +16,7 @@ func usage() (cpu time.Duration, peak int64) {
 	if syscall.GetProcessTimes(self, &created, &exited, &kernel, &user) != nil {
 		return 0, 0
 	}
-	// Not Filetime.Nanoseconds, which takes them for dates.
+	// Not Filetime.Nanoseconds, which takes a Filetime for a date.
 	for _, t := range []syscall.Filetime{kernel, user} {
 		cpu += 100 * time.Duration(int64(t.HighDateTime)<<32|int64(t.LowDateTime))
 	}

@@ -2,11 +2,11 @@
 
 package metrics
 
-// Schedule decides which goroutine goes on. It is set while nothing else runs, and
-// called by Yield; nil decides nothing.
+// Schedule decides which goroutine continues. Yield calls it, unless it is nil. It must
+// be set while no other goroutine runs.
 var Schedule func(step Step, m *Mutex)
 
-// Yield tells Schedule that the next step of this goroutine is about to come.
+// Yield tells Schedule which step this goroutine takes next.
 func Yield(step Step, m *Mutex) {
 	if Schedule != nil {
 		Schedule(step, m)

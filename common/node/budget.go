@@ -3,25 +3,24 @@ package node
 import "sync"
 
 const (
-	// decodedMemory is how much memory, in bytes, large requests may take together
-	// while they are decoded, applied and their answers encoded. The largest takes
-	// 288 KiB, so that a pool of 14 workers never waits for memory. A stage whose
-	// connections all decode, and then wait for one lock, would hold them all.
+	// decodedMemory is how many bytes large requests may use together while they are
+	// decoded and executed and their answers encoded. The largest request uses 288 KiB,
+	// so a pool of 14 workers never waits for memory. In a stage where every connection
+	// decodes and then waits for one lock, all of them would hold a decoded request.
 	decodedMemory = 4 << 20
 
-	// smallRequest is what a request may take, in bytes, that need not ask. Nearly
-	// all need not.
+	// Requests of up to smallRequest bytes bypass the budget; nearly all do.
 	smallRequest = 4 << 10
 )
 
-// A budget is memory that many share. Whoever holds some of it asks for no more,
-// and waits for nobody who waits for some: it is taken before a request is decoded
-// and any lock taken, and given back before anything is sent.
+// A budget bounds the memory that requests use together. Memory is taken before a
+// request is decoded and before any lock, and given back before anything is sent, so a
+// holder never waits for another and deadlock is impossible.
 type budget struct {
-	turn chan struct{} // holds one: who waits for memory. Nobody overtakes a large request
+	turn chan struct{} // held while waiting for memory, so that a large request is not overtaken
 	mu   sync.Mutex    // guards free
 	more sync.Cond     // free has grown
-	free int
+	free int           // bytes
 }
 
 func newBudget(bytes int) *budget {
@@ -30,7 +29,7 @@ func newBudget(bytes int) *budget {
 	return b
 }
 
-// take waits until there are so many bytes. Small requests take none.
+// take waits until the bytes are free and takes them. Small requests take none.
 func (b *budget) take(bytes int) {
 	if bytes <= smallRequest {
 		return
@@ -45,7 +44,7 @@ func (b *budget) take(bytes int) {
 	b.free -= bytes
 }
 
-// give gives back what was taken.
+// give returns bytes that take took.
 func (b *budget) give(bytes int) {
 	if bytes <= smallRequest {
 		return
@@ -53,5 +52,5 @@ func (b *budget) give(bytes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.free += bytes
-	b.more.Signal() // only the one whose turn it is waits
+	b.more.Signal() // at most one waits: the holder of turn
 }

@@ -9,7 +9,7 @@ import (
 	"lockstep/common/wire"
 )
 
-// Large requests wait for memory, in the order in which they came; small ones do not.
+// Large requests wait for memory in the order in which they came; small ones do not wait.
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const large = 4 * smallRequest
@@ -28,8 +28,8 @@ func TestBudget(t *testing.T) {
 			synctest.Wait()
 		}
 		ask(large)
-		ask(2 * large) // waits for all of it, and is not overtaken
-		ask(large)
+		ask(2 * large) // waits for all of the memory
+		ask(large)     // does not overtake it
 		if n := holding.Load(); n != 1 {
 			t.Errorf("%d hold memory, want only the first", n)
 		}
@@ -37,7 +37,7 @@ func TestBudget(t *testing.T) {
 			ask(smallRequest)
 		}
 		if n := holding.Load(); n != 11 {
-			t.Errorf("%d hold memory, want the small requests, too", n)
+			t.Errorf("%d hold memory, want the small requests too", n)
 		}
 		close(gate)
 		wg.Wait()
@@ -47,8 +47,8 @@ func TestBudget(t *testing.T) {
 	})
 }
 
-// Whatever becomes of a request, its memory is given back; and the largest that there
-// may be fits, so that nobody waits forever.
+// The memory of a request is given back, even after a panic; and the largest possible
+// request fits the budget, so that no request waits forever.
 func TestBudgetIsGivenBack(t *testing.T) {
 	n, _ := newNode(nil)
 	c, client := connect(t, n, t.Context())
@@ -67,7 +67,7 @@ func TestBudgetIsGivenBack(t *testing.T) {
 					t.Error("a large request holds no memory")
 				}
 				if ops[0].Absent {
-					panic("on the way")
+					panic("in the middle")
 				}
 				return missing(ops)
 			})

@@ -5,26 +5,51 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strconv"
+	"maps"
 	"strings"
 	"sync"
+	"time"
+
+	"lockstep/common/text"
 )
 
-// A handler writes log lines for a person at a terminal: the program, the node,
-// what happened, and then the attributes as key=value.
+const (
+	logWidth  = 92 // columns of a line in the log
+	logIndent = len("15:04:05 ")
+)
+
+// A handler writes log lines for people:
+//
+//	15:04:05 stage4_bucketlock node 0: ended the connection from 10.0.0.7:4711: idle
+//
+// An attribute follows the message as " key value", and an error as ": value". Values
+// may hold what a stranger has sent, so they are quoted where they cannot be printed and
+// cut where they are long. A longer line is continued below its text, so that it cannot
+// be taken for two.
+//
+// A hostile network must not fill the disk, so of each message at most one line a second
+// is written. The next line with that message tells how many were left out.
 type handler struct {
-	mu  *sync.Mutex // guards w
-	w   io.Writer
-	who string
+	who string // what each line begins with
+	*logState
+}
+
+// logState is shared by a handler and the handlers derived from it.
+type logState struct {
+	mu    sync.Mutex // guards what follows
+	w     io.Writer
+	lines map[string]*logLine // by message
+}
+
+// A logLine is when a message was last written, and how often it was left out since.
+type logLine struct {
+	at      time.Time
+	skipped int64
 }
 
 // newHandler returns a handler whose lines begin with the program's name.
-// Verbose lines are slog's own, with time and level.
-func newHandler(w io.Writer, program string, verbose bool) slog.Handler {
-	if verbose {
-		return slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})
-	}
-	return handler{mu: new(sync.Mutex), w: w, who: program}
+func newHandler(w io.Writer, program string) slog.Handler {
+	return handler{program, &logState{w: w, lines: make(map[string]*logLine)}}
 }
 
 func (h handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
@@ -40,19 +65,31 @@ func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 func (h handler) Handle(_ context.Context, r slog.Record) error {
-	var line strings.Builder
-	fmt.Fprintf(&line, "%s: %s", h.who, r.Message)
-	r.Attrs(func(a slog.Attr) bool {
-		text := a.Value.String()
-		if quoted := strconv.Quote(text); strings.Contains(text, " ") || quoted != `"`+text+`"` {
-			text = quoted // what a stranger sent must not write to the terminal
-		}
-		fmt.Fprintf(&line, " %s=%s", a.Key, text)
-		return true
-	})
-	line.WriteByte('\n')
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := io.WriteString(h.w, line.String())
+	recent := func(l *logLine) bool { return r.Time.Sub(l.at) < time.Second }
+	last := h.lines[r.Message]
+	if last != nil && recent(last) {
+		last.skipped++
+		return nil
+	}
+	line := h.who + ": " + text.Printable(r.Message)
+	r.Attrs(func(a slog.Attr) bool {
+		separator := " " + a.Key + " "
+		if a.Key == "err" {
+			separator = ": "
+		}
+		line += separator + text.Quote(a.Value.String(), logWidth-logIndent)
+		return true
+	})
+	if last != nil && last.skipped > 0 {
+		line += fmt.Sprintf(" (and %s more like it)", text.Count(last.skipped))
+	}
+	// Messages that do not come again must not fill the memory.
+	maps.DeleteFunc(h.lines, func(_ string, l *logLine) bool { return l.skipped == 0 && !recent(l) })
+	h.lines[r.Message] = &logLine{at: r.Time}
+	line = strings.TrimSuffix(text.Wrap(line, logWidth-logIndent), "\n")
+	line = strings.ReplaceAll(line, "\n", "\n"+strings.Repeat(" ", logIndent))
+	_, err := fmt.Fprintf(h.w, "%s %s\n", r.Time.Format(time.TimeOnly), line)
 	return err
 }

@@ -1,24 +1,23 @@
-// Package node is one server process, all of it but its concurrency: flags,
-// configuration, the barrier, accepting and greeting, answering, the drain, the
-// statistics. What is left for a stage is how many goroutines do this, and what
-// guards the table:
+// Package node is one server process without its concurrency: flags, configuration,
+// the barrier, accepting and greeting, answering, the drain, the statistics. A stage
+// adds how many goroutines do this, and what guards the table:
 //
 //	func serve(ctx context.Context, ln net.Listener, n *node.Node) error {
-//		store := newStore(n)
+//		s := newStore(n)
 //		for {
 //			c, err := n.Accept(ctx, ln)
-//			if c == nil {
+//			if err != nil {
 //				return err
 //			}
 //			for c.Ready() {
-//				n.Answer(c, store.apply)
+//				n.Answer(c, s.apply)
 //				c.Flush()
 //			}
 //			c.Close()
 //		}
 //	}
 //
-// Errors stick to the connection: after one, Ready says false.
+// Errors stick to the connection: after one, Ready returns false.
 package node
 
 import (
@@ -28,8 +27,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,37 +36,37 @@ import (
 	"lockstep/common/wire"
 )
 
-// Serve is what a stage is: it accepts connections from ln and answers their
-// requests until ctx ends, and returns when all its goroutines have.
+// ErrStopped is what Accept returns at the end of its context. Main takes it for success.
+var ErrStopped = errors.New("node: stopped")
+
+// A Serve function is a stage: it accepts connections from ln and answers their requests
+// until Accept fails, and returns that error when all its goroutines have ended.
 type Serve func(ctx context.Context, ln net.Listener, n *Node) error
 
 // A Node is one server process of the cluster, as its stage sees it. Its methods
 // are safe for concurrent use.
 type Node struct {
 	Config cluster.Config
-	Self   int // its number: its place in Config.Nodes
+	Self   int // the node's number: its index in Config.Nodes
 	Log    *slog.Logger
 	Stats  *metrics.Stats
 
-	served atomic.Bool // past the barrier, ever
-	memory *budget     // for requests that are decoded
+	served atomic.Bool // the barrier was passed
+	memory *budget     // for requests that are being executed
 
-	mu      sync.Mutex         // guards what follows
-	open    map[*Conn]struct{} // accepted and not closed
-	network limiter            // of lines about connections
-	panics  limiter            // of lines about panics
+	broken context.Context // ends when Accept fails, and every connection with it
+	fail   context.CancelFunc
 }
 
 // New returns node number self of the cluster.
 func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
-	return &Node{
-		Config: cfg, Self: self, Log: log.With("node", self), Stats: new(metrics.Stats),
-		memory: newBudget(decodedMemory), open: make(map[*Conn]struct{}),
-	}
+	n := &Node{Config: cfg, Self: self, Log: log.With("node", self), Stats: new(metrics.Stats), memory: newBudget(decodedMemory)}
+	n.broken, n.fail = context.WithCancel(context.Background())
+	return n
 }
 
-// NewTable returns an empty table that does this server's work and whose time is
-// counted in its statistics. It is not safe for concurrent use.
+// NewTable returns an empty table that does the work this server was configured with
+// and counts its time in the node's statistics. It is not safe for concurrent use.
 func (n *Node) NewTable() *table.Table {
 	return table.New(n.Config.Server.Work, &n.Stats.Table)
 }
@@ -78,14 +75,16 @@ func (n *Node) NewTable() *table.Table {
 type Conn struct {
 	*wire.Conn
 	node    *Node
-	unbind  func() bool
-	readyAt time.Duration // when Ready last said true
+	unbind  func() // unties the connection from the contexts that stop it
+	closed  bool
+	readyAt time.Duration // when Ready last returned
 }
 
-// Accept waits for a client and greets it. It returns nil and no error when ctx
-// ends, and then ends the connections it has returned too: each answers what has
-// arrived by then, and its Ready says false. Where there are too many open files
-// it waits, as net/http does; past max_connections it turns clients away.
+// Accept waits for a client and greets it. When ctx ends it closes ln and returns
+// ErrStopped. The end of ctx also ends the connections that Accept has returned: each
+// answers the requests that have arrived, then its Ready returns false. Any other error
+// ends them in the same way. When there are too many open files Accept waits and tries
+// again, as net/http does; past max_connections it refuses clients.
 func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	pause := 0 * time.Millisecond
@@ -103,42 +102,37 @@ func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
 		}
 		var temporary interface{ Temporary() bool }
 		if !errors.As(err, &temporary) || !temporary.Temporary() {
-			n.stopAll()
+			n.fail()
 			return nil, fmt.Errorf("accepting on %v: %w", ln.Addr(), err)
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		n.trouble("accept", "cannot accept; trying again", "err", err, "pause", pause)
+		n.trouble("accept", "cannot accept connections, trying again", "err", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 		}
 	}
-	return nil, nil
+	return nil, ErrStopped
 }
 
-// greet makes nc a Conn, or nil where there is no place for it or it is gone.
+// greet makes nc a Conn, or returns nil where the node is full or the client is gone.
 func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 	n.Stats.Connections.Add(1)
-	limit := n.Config.Server.MaxConnections
-	n.mu.Lock()
-	full := len(n.open) >= limit
-	n.mu.Unlock()
-	if full {
-		n.trouble("max_connections", "turned a client away", "client", nc.RemoteAddr(), "max_connections", limit)
-		wire.Refuse(nc, fmt.Sprintf("all %d places are taken (max_connections)", limit))
+	if limit := n.Config.Server.MaxConnections; n.Stats.Open.Load() >= int64(limit) {
+		full := fmt.Sprintf("all %d places are taken (max_connections)", limit)
+		n.trouble("max_connections", "refused a connection", "from", nc.RemoteAddr(), "err", full)
+		wire.Refuse(nc, full)
 		return nil
 	}
 	wc, err := wire.Greet(nc, n.hello(), n.limits())
 	if err != nil {
-		n.trouble("lost", "a connection ended", "client", nc.RemoteAddr(), "err", err)
+		n.connectionEnded(nc.RemoteAddr(), err)
 		return nil
 	}
-	c := &Conn{Conn: wc, node: n}
-	n.mu.Lock()
-	n.open[c] = struct{}{}
-	n.mu.Unlock()
 	n.Stats.Open.Add(1)
-	c.unbind = context.AfterFunc(ctx, c.Stop)
+	c := &Conn{Conn: wc, node: n}
+	stopped, failed := context.AfterFunc(ctx, c.Stop), context.AfterFunc(n.broken, c.Stop)
+	c.unbind = func() { stopped(); failed() }
 	return c
 }
 
@@ -152,17 +146,9 @@ func (n *Node) limits() wire.Limits {
 	return wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
 }
 
-// stopAll ends every connection, as the end of Accept's ctx would.
-func (n *Node) stopAll() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for c := range n.open {
-		c.Stop()
-	}
-}
-
-// Ready waits until the client has sent a whole request. It says false at the
-// end of the connection, whatever ended it.
+// Ready waits until the client has sent a whole request. It returns false at the end
+// of the connection: the client has left, broken the protocol or missed a deadline, or
+// the context of Accept has ended and all that had arrived is answered.
 func (c *Conn) Ready() bool {
 	ready := c.Conn.Ready()
 	c.readyAt = metrics.Now()
@@ -171,70 +157,44 @@ func (c *Conn) Ready() bool {
 
 // Close ends the connection, with a Goodbye if the client is still there.
 func (c *Conn) Close() error {
-	n := c.node
-	c.unbind()
-	err := c.Conn.Close()
-	n.mu.Lock()
-	_, open := n.open[c]
-	delete(n.open, c)
-	n.mu.Unlock()
-	if !open {
+	if c.closed {
 		return net.ErrClosed
 	}
-	n.Stats.Open.Add(-1)
-	switch ended := c.Err(); {
-	case ended == nil, ended == io.EOF, ended == wire.ErrStopped, ended == wire.ErrIdle:
-	case errors.Is(ended, wire.ErrSecret):
-		n.trouble("secret", "a connection ended", "client", c.RemoteAddr(), "err", ended)
-	case errors.Is(ended, wire.ErrSlow):
-		n.trouble("slow", "a connection ended", "client", c.RemoteAddr(), "err", ended)
-	case errors.Is(ended, wire.ErrMalformed):
-		n.trouble("malformed", "a connection ended", "client", c.RemoteAddr(), "err", ended)
-	default:
-		n.trouble("lost", "a connection ended", "client", c.RemoteAddr(), "err", ended)
-	}
+	c.closed = true
+	c.unbind()
+	err := c.Conn.Close()
+	c.node.Stats.Open.Add(-1)
+	c.node.connectionEnded(c.RemoteAddr(), c.Err())
 	return err
 }
 
-// trouble counts an error by its kind, and logs it unless another was logged
-// less than a second ago: a hostile network must not fill the disk. Panics have a
-// clock of their own, so that it cannot hide them either.
+// connectionEnded counts and logs why a connection ended, unless it ended as it should.
+func (n *Node) connectionEnded(client net.Addr, why error) {
+	kind := "lost"
+	switch {
+	case why == nil, why == io.EOF, why == wire.ErrStopped, why == wire.ErrIdle:
+		return
+	case errors.Is(why, wire.ErrSecret):
+		kind = "secret"
+	case errors.Is(why, wire.ErrSlow):
+		kind = "slow"
+	case errors.Is(why, wire.ErrMalformed):
+		kind = "malformed"
+	}
+	n.trouble(kind, "ended the connection", "from", client, "err", why)
+}
+
+// trouble counts an error by its kind and logs it.
 func (n *Node) trouble(kind, msg string, args ...any) {
 	n.Stats.Error(kind)
-	n.mu.Lock()
-	log := &n.network
-	if kind == "panic" {
-		log = &n.panics
-	}
-	muted := log.muted
-	now := time.Now()
-	quiet := now.Sub(log.last) < time.Second
-	if quiet {
-		log.muted++
-	} else {
-		*log = limiter{last: now}
-	}
-	n.mu.Unlock()
-	if quiet {
-		return
-	}
-	if muted > 0 {
-		args = append(args, "unlogged_before", muted)
-	}
 	n.Log.Warn(msg, args...)
 }
 
-// A limiter remembers when a line was last logged, and how many were not since.
-type limiter struct {
-	last  time.Time
-	muted int
-}
-
-// Answer answers the requests that c has ready, in order, until MaxUnsent bytes
-// of answers wait for c.Flush: it decodes and validates each, makes sure that
-// this node owns its keys, has apply execute it, and encodes the results. A large
-// request waits, before it is decoded, until there is memory for it (see budget). A
-// panic inside apply is answered Failed, and goes no further.
+// Answer answers the requests that c has ready, in order, until MaxUnsent bytes of
+// answers wait for c.Flush. It decodes and validates each request, checks that this node
+// owns its keys, has apply execute it, and encodes the results. A large request waits
+// for memory before it is decoded (see budget). A panic inside apply is answered Failed
+// and goes no further.
 func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	begun := metrics.Now()
 	n.Stats.QueueWait.Add(begun - c.readyAt)
@@ -262,7 +222,7 @@ func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wir
 	defer func() {
 		if p := recover(); p != nil {
 			n.Stats.Panics.Add(1)
-			n.trouble("panic", "a request panicked", "panic", p, "stack", string(debug.Stack()))
+			n.trouble("panic", "a request panicked", append(panicSite(), "err", p)...)
 			r = wire.Response{Code: wire.Failed}
 		}
 	}()
@@ -275,7 +235,7 @@ func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wir
 	return wire.Response{Code: wire.OK, Results: results}
 }
 
-// Refuse answers Busy to the requests that c has ready, unread.
+// Refuse answers Busy to the requests that c has ready, without decoding them.
 func (n *Node) Refuse(c *Conn) {
 	for c.Unsent() < wire.MaxUnsent && c.SkipRequest() {
 		n.Stats.Refusals.Add(1)

@@ -10,9 +10,9 @@ import (
 	"runtime/trace"
 )
 
-// startProfile starts to profile the process into dir, unless dir is empty. The
-// function that it returns writes the files: cpu, heap, block and mutex for
-// go tool pprof, trace for go tool trace.
+// startProfile starts profiling the process into dir, unless dir is empty. The function
+// that it returns writes the files: cpu, heap, block and mutex for go tool pprof, trace
+// for go tool trace.
 func startProfile(dir string) (stop func() error, err error) {
 	if dir == "" {
 		return func() error { return nil }, nil
@@ -20,14 +20,10 @@ func startProfile(dir string) (stop func() error, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	create := func(name string) *os.File {
-		f, e := os.Create(filepath.Join(dir, name))
-		err = errors.Join(err, e)
-		return f
-	}
 	files := make(map[string]*os.File)
 	for _, name := range []string{"cpu", "trace", "heap", "block", "mutex"} {
-		files[name] = create(name + ".out")
+		f, failed := os.Create(filepath.Join(dir, name+".out"))
+		files[name], err = f, errors.Join(err, failed)
 	}
 	if err == nil {
 		err = errors.Join(pprof.StartCPUProfile(files["cpu"]), trace.Start(files["trace"]))
@@ -35,12 +31,12 @@ func startProfile(dir string) (stop func() error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("profiling into %s: %w", dir, err)
 	}
-	runtime.SetBlockProfileRate(10_000) // one event in 10 µs of blocking
-	runtime.SetMutexProfileFraction(10) // one in 10 contentions
+	runtime.SetBlockProfileRate(10_000) // one sample for each 10 µs of blocking
+	runtime.SetMutexProfileFraction(10) // one of 10 contentions
 	return func() error {
 		pprof.StopCPUProfile()
 		trace.Stop()
-		runtime.GC() // so that heap shows what is in use
+		runtime.GC() // so that the heap profile shows what is in use now
 		var err error
 		for _, name := range []string{"heap", "block", "mutex"} {
 			err = errors.Join(err, pprof.Lookup(name).WriteTo(files[name], 0))

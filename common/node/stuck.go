@@ -5,27 +5,28 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
-	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
-// stuckAfter is how long no request may be done while some are under way, the work that
-// was asked for aside.
+// stuckAfter is how long a node may have requests in progress and finish none, not
+// counting the work that it was configured with.
 const stuckAfter = 10 * time.Second
 
-// watchStuck says, once each time, that requests are under way and none has been done for a long
-// time, and where the goroutines of the stage are: what its author has to know of a lock
-// that nobody frees. It ends with ctx.
+// watchStuck logs, once each time, that requests are in progress and none was finished
+// for a long time, and where the goroutines of the stage are: what its author has to
+// know of a lock that is never freed. It returns at the end of ctx.
 func (n *Node) watchStuck(ctx context.Context) {
 	limit := stuckAfter + wire.MaxOps*n.Config.Server.Work.Time
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
-	before, looks := int64(-1), time.Duration(0) // looks without progress: a clock would count a process that was suspended
+	before, looks := int64(-1), time.Duration(0) // looks without progress: a clock would count the time in which the process was suspended
 	for {
 		select {
 		case <-look.C:
@@ -38,14 +39,27 @@ func (n *Node) watchStuck(ctx context.Context) {
 			before, looks = done, 0
 		} else if looks == limit/time.Second {
 			n.Stats.Error("stuck")
-			n.Log.Error(fmt.Sprintf("requests are under way, and none was done for %v; a deadlock? Goroutines are at: %s",
-				limit, whereabouts(metrics.Stacks("main."))))
+			n.Log.Error(fmt.Sprintf("no request was finished for %v, and some are in progress: a deadlock? Goroutines are at: %s",
+				limit, whereabouts(Stacks("main."))))
 		}
 	}
 }
 
-// whereabouts names the places in the program's own code at which goroutines are, and
-// how many, the most first.
+// Stacks returns the stacks of the goroutines in which one of the words occurs, such as
+// the name of a package with a dot after it.
+func Stacks(words ...string) (found []string) {
+	all := make([]byte, 1<<20)
+	all = all[:runtime.Stack(all, true)]
+	for stack := range strings.SplitSeq(string(all), "\n\n") {
+		if slices.ContainsFunc(words, func(word string) bool { return strings.Contains(stack, word) }) {
+			found = append(found, strings.TrimSpace(stack))
+		}
+	}
+	return found
+}
+
+// whereabouts lists the places in the program's own code at which goroutines are, and
+// how many are there, the most crowded place first.
 func whereabouts(stacks []string) string {
 	counts := make(map[string]int)
 	for _, stack := range stacks {
@@ -62,8 +76,8 @@ func whereabouts(stacks []string) string {
 	return strings.Join(places, "; ")
 }
 
-// place is where a goroutine is, by its stack: "(*store).apply store.go:26, in
-// sync.Mutex.Lock"; "" if it is in main alone.
+// place returns where in the stage a goroutine is, by its stack, such as
+// "(*store).apply store.go:26, in sync.Mutex.Lock"; or "" if it is only in main.
 func place(stack string) string {
 	lines := strings.Split(stack, "\n")
 	_, state, _ := strings.Cut(lines[0], "[")
@@ -74,10 +88,26 @@ func place(stack string) string {
 			continue
 		}
 		if end := strings.LastIndex(name, "("); end > 0 {
-			name = name[:end] // its arguments
+			name = name[:end] // without the arguments
 		}
 		at, _, _ := strings.Cut(strings.TrimSpace(lines[i+1]), " ")
 		return fmt.Sprintf("%s %s, in %s", name, filepath.Base(at), state)
 	}
 	return ""
+}
+
+// panicSite returns the calls from a panic up to answer, innermost first, as attributes
+// for the log. The deferred function that recovers calls it.
+func panicSite() (args []any) {
+	pcs := make([]uintptr, 50)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
+	for {
+		f, more := frames.Next()
+		if !more || strings.HasSuffix(f.Function, "(*Node).answer") {
+			return args
+		}
+		if !strings.HasPrefix(f.Function, "runtime.") {
+			args = append(args, "at", fmt.Sprintf("%s %s:%d", path.Base(f.Function), filepath.Base(f.File), f.Line))
+		}
+	}
 }

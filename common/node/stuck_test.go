@@ -32,7 +32,7 @@ func TestStuck(t *testing.T) {
 				var log bytes.Buffer
 				cfg := cluster.Default()
 				cfg.Server.Work.Time = test.work
-				n := New(cfg, 0, slog.New(newHandler(&log, "mine", false)))
+				n := New(cfg, 0, slog.New(newHandler(&log, "mine")))
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan struct{})
 				go func() { // ends with ctx
@@ -56,7 +56,7 @@ func TestStuck(t *testing.T) {
 				}
 				cancel()
 				<-ended
-				if got := strings.Count(log.String(), "requests are under way, and none was done for 10s; a deadlock?"); got > 1 || got == 1 != test.want {
+				if got := strings.Count(log.String(), "a deadlock?"); got > 1 || got == 1 != test.want {
 					t.Errorf("the log is %q, want a line: %v", log.String(), test.want)
 				}
 			})
@@ -89,5 +89,14 @@ main.main()
 	got := whereabouts([]string{first, reading, blocked, blocked})
 	if want := "2 × (*store).apply store.go:26, in sync.Mutex.Lock; 1 × serve.func1 server.go:21, in IO wait"; got != want {
 		t.Errorf("goroutines are at %q, want %q", got, want)
+	}
+}
+
+func TestStacks(t *testing.T) {
+	if got := Stacks("no such word", "node.TestStacks("); len(got) != 1 || !strings.HasPrefix(got[0], "goroutine ") {
+		t.Errorf("the stacks are %q, want one", got)
+	}
+	if got := Stacks(); got != nil {
+		t.Errorf("without a word: %q", got)
 	}
 }

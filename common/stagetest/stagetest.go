@@ -11,6 +11,7 @@ package stagetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -25,7 +26,6 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
@@ -80,7 +80,7 @@ const stuckAfter = 90 * time.Second
 func watchdog(t *testing.T, serve node.Serve) *time.Timer {
 	return time.AfterFunc(stuckAfter, func() {
 		fmt.Fprintf(os.Stderr, "--- FAIL: %s: stuck for %v. The goroutines of the stage:\n\n%s\n",
-			t.Name(), stuckAfter, strings.Join(metrics.Stacks(packageOf(serve)), "\n\n"))
+			t.Name(), stuckAfter, strings.Join(node.Stacks(packageOf(serve)), "\n\n"))
 		os.Exit(1)
 	})
 }
@@ -131,8 +131,8 @@ func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), fro
 		n := node.New(s.cfg, i, slog.New(slog.NewTextHandler(t.Output(), nil)))
 		s.nodes = append(s.nodes, n)
 		s.served.Go(func() { // ends after stop
-			if err := serve(ctx, ln, n); err != nil {
-				t.Errorf("serve returned %v, want nil at the end of its context", err)
+			if err := serve(ctx, ln, n); err != nil && !errors.Is(err, node.ErrStopped) {
+				t.Errorf("serve returned %v, want node.ErrStopped at the end of its context", err)
 			}
 		})
 	}
@@ -159,7 +159,7 @@ func noneLeft(t *testing.T, serve node.Serve) {
 	t.Helper()
 	var left []string
 	for range 1000 { // a goroutine that has told its WaitGroup may need a moment to be gone
-		left = slices.DeleteFunc(metrics.Stacks(packageOf(serve)), func(stack string) bool {
+		left = slices.DeleteFunc(node.Stacks(packageOf(serve)), func(stack string) bool {
 			return strings.Contains(stack, "testing.tRunner")
 		})
 		if len(left) == 0 {

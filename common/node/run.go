@@ -1,0 +1,144 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"lockstep/common/barrier"
+	"lockstep/common/cluster"
+)
+
+// errCutShort ends a drain at a second signal or at the drain timeout.
+var errCutShort = errors.New("stopped before every client had its answer")
+
+// run waits for the other nodes, serves until a signal or the end of eof, and drains
+// until serve returns. A second signal or the drain timeout cuts the drain short; a
+// second signal also ends the lingering of the barrier.
+func (n *Node) run(stage string, service, control net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
+	b := n.newBarrier(stage, control)
+	over, finish := context.WithCancel(context.Background())
+	defer finish()
+	stop, hurry := watchStops(over, signals, eof)
+	defer b.Close() // lingers for the nodes that still need an answer
+	context.AfterFunc(hurry, b.Hurry)
+
+	ctx, cancel := context.WithCancel(over)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- n.serve(ctx, b, service, serve) }() // ends with ctx, unless the stage is stuck
+	select {
+	case err := <-served:
+		return err
+	case why := <-stop:
+		n.Log.Info(why + ": answering what has arrived, then stopping")
+		n.Stats.Serving.Store(false)
+		cancel()
+	}
+	select {
+	case err := <-served:
+		return err
+	case <-hurry.Done():
+	case <-time.After(n.Config.Server.DrainTimeout):
+		b.Hurry()
+	}
+	return fmt.Errorf("%w (%d connections open)", errCutShort, n.Stats.Open.Load())
+}
+
+// serve passes the barrier and runs the stage until ctx ends.
+func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listener, serve Serve) error {
+	if _, err := b.Wait(ctx, nil); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped while it waited: there is nothing to drain
+		}
+		return err
+	}
+	n.served.Store(true)
+	n.Stats.Serving.Store(true)
+	defer n.Stats.Serving.Store(false)
+	watched, unwatch := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer unwatch()
+	watch.Go(func() { n.watchStuck(watched) })
+	n.Log.Info(fmt.Sprintf("serving on %s until Ctrl-C", service.Addr()))
+	if err := serve(ctx, service, n); !errors.Is(err, ErrStopped) {
+		return err
+	}
+	return nil
+}
+
+func (n *Node) newBarrier(stage string, control net.Listener) *barrier.Barrier {
+	var peers []string
+	for _, node := range n.Config.Nodes {
+		peers = append(peers, node.Control)
+	}
+	return barrier.New(control, barrier.Config{
+		Group: "nodes", Self: n.Self, Peers: peers,
+		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log,
+		Stats: func() []byte {
+			snapshot := n.Stats.Snapshot()
+			snapshot.Stage = stage
+			answer, _ := json.Marshal(snapshot) // a Snapshot has no field that can fail
+			return answer
+		},
+	})
+}
+
+// watchStops turns what asks a server to stop into a reason, sent to stop, and into the
+// end of hurry at the second signal. The end of input does not count as a signal: after
+// Ctrl-C in a parent's terminal both come, in either order.
+func watchStops(ctx context.Context, signals <-chan os.Signal, eof <-chan struct{}) (stop <-chan string, hurry context.Context) {
+	reasons := make(chan string, 3) // all that there can be: only the first is read
+	hurry, cancel := context.WithCancel(ctx)
+	go func() { // ends with ctx or at the second signal
+		defer cancel()
+		for heard := 0; heard < 2; {
+			select {
+			case s := <-signals:
+				heard++
+				reasons <- s.String()
+			case <-eof:
+				eof = nil
+				reasons <- "end of input"
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return reasons, hurry
+}
+
+// listen opens the two ports of a node.
+func listen(self cluster.Node) (service, control net.Listener, err error) {
+	if service, err = net.Listen("tcp", self.Addr); err != nil {
+		return nil, nil, err
+	}
+	if control, err = net.Listen("tcp", self.Control); err != nil {
+		service.Close()
+		return nil, nil, err
+	}
+	return service, control, nil
+}
+
+// hint says what can be done about an error of listen, or "". Windows has numbers of
+// its own for these errors.
+func hint(err error) string {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	switch errno {
+	case syscall.EADDRINUSE, 10048:
+		return ": is another server running there? stop it, or choose another port"
+	case syscall.EADDRNOTAVAIL, 10049:
+		return ": this machine does not have that address: correct it, or pass the -node that this machine is"
+	case syscall.EACCES, 10013:
+		return ": ports below 1024 may need more rights: choose one from 1024 to 32767"
+	}
+	return ""
+}
