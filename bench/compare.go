@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	properties "lockstep/bench/workload"
 )
 
 func compareFlags(o *options, fs *flag.FlagSet) {
@@ -20,8 +22,8 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 	fs.BoolVar(&o.once, "noretry", false, "a request that is answered Busy has failed, and is not sent again")
 	o.outFlags(fs)
 	o.ycsbFlag(fs)
-	o.cfg.WorkloadFlags(fs)
-	o.cfg.ServerFlags(fs)
+	properties.Flags(&o.cfg, fs)
+	o.cfg.Flags(fs, "server")
 }
 
 // compareRound is the length of a round where neither a duration nor a number of

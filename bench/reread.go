@@ -14,6 +14,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	properties "lockstep/bench/workload"
 	"lockstep/common/cluster"
 )
 
@@ -150,7 +151,7 @@ func parseReport(data []byte) (*Report, error) {
 // check returns an error if the report holds what this program does not write, and
 // could not show.
 func (rep *Report) check() error {
-	if err := rep.Config.Validate(); err != nil {
+	if err := rep.Config.Validate(properties.Rules()); err != nil {
 		return fmt.Errorf("config: %w", err)
 	}
 	if err := rep.Sweep.check(rep.Config); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	properties "lockstep/bench/workload"
 	"lockstep/common/cluster"
 )
 
@@ -91,8 +92,8 @@ func parseSweep(text string, cfg cluster.Config) (*Sweep, error) {
 		}
 		at := cfg
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
-		at.WorkloadFlags(fs)
-		at.ServerFlags(fs)
+		properties.Flags(&at, fs)
+		at.Flags(fs, "server")
 		if err := fs.Set(property, point); err != nil {
 			return nil, err
 		}
