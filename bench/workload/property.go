@@ -57,14 +57,14 @@ func isDist(spec string) bool {
 	return ok
 }
 
-// ParseDist takes a distribution of keys apart. It is one of
+// ParseDist splits a distribution of keys into its name and its numbers, a and b. It is one of
 //
 //	uniform           every key alike
 //	zipf:THETA        key k in proportion to 1/k^THETA; 0 < THETA <= 10
 //	hotspot:KEYS,OPS  KEYS % of the keys get OPS % of the operations; 0 < KEYS <= 100,
 //	                  0 <= OPS <= 100
 //
-// Otherwise ok is false. The numbers of the distribution are a and b.
+// Otherwise ok is false.
 func ParseDist(spec string) (name string, a, b float64, ok bool) {
 	name, numbers, _ := strings.Cut(spec, ":")
 	first, second, two := strings.Cut(numbers, ",")

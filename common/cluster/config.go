@@ -179,7 +179,7 @@ func (c Config) Validate(more ...Rules) error {
 		if err := p.check(); err != nil {
 			return err
 		}
-		if p.isAddress() {
+		if strings.Contains(p.path, "].") {
 			addr := strings.ToLower(p.String())
 			if ip, err := netip.ParseAddrPort(addr); err == nil {
 				addr = ip.String() // [::1]:80 and [0:0::1]:80 are the same address
@@ -200,7 +200,7 @@ func (c Config) Validate(more ...Rules) error {
 func (c Config) CheckExposure(insecure bool) error {
 	for _, p := range c.root().all() {
 		host, _, _ := net.SplitHostPort(p.String())
-		if p.isAddress() && !loopback(host) && len(c.Secret) < minSecret && !insecure {
+		if strings.Contains(p.path, "].") && !loopback(host) && len(c.Secret) < minSecret && !insecure {
 			return fmt.Errorf("%s: %s is not on loopback, and without a secret anyone who can reach it could read and change every key; "+
 				"set the same secret of at least %d bytes everywhere (in properties.json, or LOCKSTEP_SECRET), or pass -insecure", p.path, p, minSecret)
 		}

@@ -75,7 +75,7 @@ func isSecret(s string) bool { return s == "" || len(s) >= minSecret && utf8.Val
 // A property is a part of a Config that has a path in properties.json: a value, or a
 // list or an object of further properties. It is a flag.Value.
 type property struct {
-	path  string        // "nodes[1].addr"; "" for the whole Config
+	path  string        // "nodes[1].addr", with "]." for every address; "" for the whole Config
 	value reflect.Value // addressable
 	rules Rules
 }
@@ -119,8 +119,6 @@ func (p property) join(name string) string { return strings.TrimPrefix(p.path+".
 // name returns the last part of the path.
 func (p property) name() string { return p.path[strings.LastIndex(p.path, ".")+1:] }
 
-func (p property) isAddress() bool { return strings.Contains(p.path, "].") }
-
 var indexPattern = regexp.MustCompile(`\[\d+\]`)
 
 // rulePath returns the path of the rule for p.
@@ -162,8 +160,10 @@ func convert(given string, place any) (err error) {
 	switch p := place.(type) {
 	case *string:
 		*p = given
-	case *int, *uint64, *float64:
-		_, err = fmt.Sscanf(given+"\n", "%v\n", p) // the newline stands for the end of given
+	case *int, *uint64:
+		_, err = fmt.Sscanf(given+"\n", "%d\n", p) // the newline stands for the end of given
+	case *float64:
+		_, err = fmt.Sscanf(given+"\n", "%g\n", p)
 	case *time.Duration:
 		*p, err = time.ParseDuration(given)
 	case *Work:
