@@ -22,7 +22,7 @@ func checkFlags(o *options, fs *flag.FlagSet) {
 	fs.DurationVar(&o.length, "duration", 10*time.Second, "how long to check each stage, above 0")
 	fs.Uint64Var(&o.cfg.Workload.Seed, "seed", o.cfg.Workload.Seed, "the same seed draws the same requests")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
-	o.cfg.ServerFlags(fs)
+	o.cfg.Flags(fs, "server")
 }
 
 // check asks whether every answer that the servers gave is linearizable.

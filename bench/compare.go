@@ -30,8 +30,8 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 	fs.BoolVar(&o.once, "noretry", false, "a request that is answered Busy has failed, and is not sent again")
 	o.outFlags(fs)
 	o.ycsbFlag(fs)
-	o.cfg.WorkloadFlags(fs)
-	o.cfg.ServerFlags(fs)
+	workload.Flags(&o.cfg, fs)
+	o.cfg.Flags(fs, "server")
 }
 
 // compareRound is the length of a round where neither a duration nor a number of

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/text"
 )
@@ -29,7 +30,10 @@ func help(args []string, w io.Writer) error {
 		}
 		return nil
 	case "config":
-		cluster.WriteHelp(w)
+		fmt.Fprint(w, "The properties of ", cluster.DefaultPath, ": default, allowed values, meaning. A property\n",
+			"that the file leaves out keeps its default. The flag for a property of the server\n",
+			"or the workload is named as the last part of its path, and overrides the file.\n\n")
+		cluster.WriteHelp(w, workload.Rules())
 		return nil
 	case "statistics":
 		io.WriteString(w, statistics)

@@ -5,11 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"slices"
 	"strings"
 	"time"
 
+	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 )
 
@@ -43,46 +42,29 @@ type options struct {
 	length   time.Duration // check
 }
 
-// parse reads the flags of a command, and the configuration below them. A flag
-// overrides the property that it is named after, so the flags are read twice: for
-// the file's name, and over the file.
+// parse reads the flags of a command, its arguments and the configuration.
 func (o *options) parse(c command, args []string) error {
-	name := strings.TrimSpace("bench " + c.name)
 	o.cfg = cluster.Default()
 	fs := o.flagSet(c)
-	err := fs.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
+	err := o.cfg.ParseFlags(fs, args, &o.config, c.args, workload.Rules())
+	var usage cluster.UsageError
+	switch {
+	case errors.Is(err, flag.ErrHelp):
 		if c.name == "" {
 			help(nil, o.stdout)
 			fmt.Fprintln(o.stdout)
 		}
 		helpCommand(o.stdout, c, fs, false)
 		return err
-	}
-	if err != nil {
-		return usageErrorf("%w (%s -h lists the flags)", err, name)
-	}
-	o.args = fs.Args()
-	want := len(strings.Fields(c.args))
-	more := strings.HasSuffix(c.args, "...") && len(o.args) > want
-	if more && slices.ContainsFunc(o.args, func(arg string) bool { return strings.HasPrefix(arg, "-") }) {
-		want = -1 // a flag that is taken for a file
-	}
-	if len(o.args) != want && (!more || want < 0) {
-		return usageErrorf("usage: %s (behind the flags there are %d arguments; flags go before them)",
-			strings.TrimSpace(name+" [flags] "+c.args), len(o.args))
-	}
-	if o.cfg, err = cluster.Load(o.config); err != nil && !(errors.Is(err, os.ErrNotExist) && o.config == cluster.DefaultPath) {
+	case errors.As(err, &usage):
+		return usageErrorf("%w", err)
+	case err != nil:
 		return err
 	}
-	fs = o.flagSet(c)
-	fs.Parse(args) // the same flags as above, and so no error
+	o.args = fs.Args()
 	o.given = make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { o.given[f.Name] = true })
 	if err := o.useYCSB(); err != nil {
-		return usageErrorf("%w", err)
-	}
-	if err := o.cfg.Validate(); err != nil {
 		return usageErrorf("%w", err)
 	}
 	return nil

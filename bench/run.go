@@ -18,7 +18,7 @@ func runFlags(o *options, fs *flag.FlagSet) {
 	fs.BoolVar(&o.once, "noretry", false, "a request that is answered Busy has failed, and is not sent again")
 	o.outFlags(fs)
 	o.ycsbFlag(fs)
-	o.cfg.WorkloadFlags(fs)
+	workload.Flags(&o.cfg, fs)
 }
 
 // runWorkload puts the workload on servers that run already.

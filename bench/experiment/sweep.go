@@ -44,8 +44,8 @@ func (sw *Sweep) Restore(cfg cluster.Config) error {
 	for i, point := range sw.Points {
 		at := cfg
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
-		at.WorkloadFlags(fs)
-		at.ServerFlags(fs)
+		workload.Flags(&at, fs)
+		at.Flags(fs, "server")
 		point = strings.TrimSpace(point)
 		if n, err := strconv.ParseFloat(strings.TrimSuffix(point, "k"), 64); err == nil && strings.HasSuffix(point, "k") {
 			point = strconv.FormatFloat(1000*n, 'f', -1, 64)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"lockstep/bench/workload"
 )
 
 const MaxReport = 256 << 20 // bytes
@@ -46,6 +48,9 @@ func Parse(data []byte) (*Report, error) {
 	rep := new(Report)
 	if err := dec.Decode(rep); err != nil {
 		return nil, err
+	}
+	if err := rep.Config.Validate(workload.Rules()); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
 	}
 	if rep.Sweep != nil {
 		if err := rep.Sweep.Restore(rep.Config); err != nil {

@@ -4,21 +4,19 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-
-	"lockstep/common/cluster"
 )
 
 // A distribution draws the number of a key, from 0 to the number of keys less one.
 type distribution func(*rand.Rand) int
 
-// newDistribution returns the distribution that spec names, as cluster.ParseDist says
+// newDistribution returns the distribution that spec names, as ParseDist says
 // it: uniform, zipf:THETA, or hotspot:KEYS,OPS. Of a hotspot's keys there is at least
 // one, and inside and outside of it each key is as likely as the next.
 //
 // Which keys are the popular ones depends on the number of keys alone, so that all
 // the clients of a run agree about them.
 func newDistribution(spec string, keys int) (distribution, error) {
-	name, a, b, ok := cluster.ParseDist(spec)
+	name, a, b, ok := ParseDist(spec)
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("workload.dist: %q is not uniform, zipf:THETA or hotspot:KEYS,OPS", spec)

@@ -1,39 +1,40 @@
 // Package cluster holds what every process of a Lockstep cluster must agree on:
-// who the nodes are, how a server is built, which load is put on it, and which
-// node owns a key.
+// the nodes and which of them owns a key, how a server works, and the workload that
+// clients ask for.
 //
-// All of it is read from one file, properties.json. One table (properties.go)
-// names each property once, with its range and its meaning; the file, the flags,
-// the checks and the help text are four readings of that table.
+// All of it is read from one file, properties.json. The JSON tags of Config name the
+// properties. A Rule says which values a property may have and what it means; the
+// file, the flags, the checks and the help text all follow from tags and rules.
 package cluster
 
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"lockstep/common/wire"
 )
 
-// DefaultPath is the file that is read where no other is named.
+// DefaultPath is the file that is read if -config names no other.
 const DefaultPath = "properties.json"
 
-const (
-	minSecret    = 16  // bytes
-	maxProcesses = 100 // in a group: everybody dials everybody at a barrier
-)
+const minSecret = 16 // bytes
 
-// A Config is the content of properties.json. WriteHelp lists the range and the
-// default of each property; a Config that comes from Load is within them.
+// maxProcesses bounds nodes and clients: at a barrier, each process dials all the others.
+const maxProcesses = 100
+
+// A Config is the content of properties.json. Load checks it against the rules of this
+// package, which cover everything but Workload: package bench/workload has the rules
+// for that, because a server has no use for its values.
 type Config struct {
-	Nodes    []Node   // 1 to 100 servers; each key belongs to one of them
-	Clients  []Client // 0 to 100 client processes of a distributed run
-	Server   Server
-	Workload Workload
-	Secret   string // proves membership; empty, or at least 16 bytes
+	Nodes    []Node   `json:"nodes"`   // 1 to 100 servers; each key belongs to one of them
+	Clients  []Client `json:"clients"` // 0 to 100 client processes of a distributed run
+	Server   Server   `json:"server"`
+	Workload Workload `json:"workload"`
+	Secret   string   `json:"secret"` // proves membership; empty, or at least 16 bytes
 }
 
 // A Node is one server process.
@@ -47,41 +48,41 @@ type Client struct {
 	Control string `json:"control"` // HOST:PORT where it answers barrier questions
 }
 
-// A Server says how a server works, whichever its stage.
+// A Server says how a server works, whatever its stage.
 type Server struct {
-	Workers        int           // goroutines that execute requests (stages 3 and 4)
-	Queue          int           // requests that may wait for a worker; 0: none waits
-	Buckets        int           // tables, each behind its own lock (stage 4)
-	Work           Work          // what each operation does inside the table
-	MaxConnections int           // open at the same time
-	IdleTimeout    time.Duration // until a frame's first byte
-	FrameTimeout   time.Duration // from a frame's first byte to its last
-	WriteTimeout   time.Duration // for what is flushed at once
-	DrainTimeout   time.Duration // from the signal to stop to the exit
+	Workers        int           `json:"workers"`         // goroutines that execute requests (stages 3 and 4)
+	Queue          int           `json:"queue"`           // requests that may wait for a worker
+	Buckets        int           `json:"buckets"`         // tables, each behind its own lock (stage 4)
+	Work           Work          `json:"work"`            // what each operation does inside the table
+	MaxConnections int           `json:"max_connections"` // open at the same time
+	IdleTimeout    time.Duration `json:"idle_timeout"`    // until a frame's first byte
+	FrameTimeout   time.Duration `json:"frame_timeout"`   // from a frame's first byte to its last
+	WriteTimeout   time.Duration `json:"write_timeout"`   // for one flush
+	DrainTimeout   time.Duration `json:"drain_timeout"`   // from the signal to stop to the exit
 }
 
 // A Workload says what a client process asks for.
 type Workload struct {
-	Connections int           // each with its own stream of requests
-	Ops         int           // operations in all, unless Duration is above 0
-	Keys        int           // different keys
-	Value       Size          // bytes in a value
-	Mix         Mix           // of operations
-	Duration    time.Duration // of the run; 0: until Ops are done
-	Dist        string        // which keys are asked for how often; see ParseDist
-	Batch       int           // operations in a request
-	Depth       int           // requests in flight on a connection
-	Rate        float64       // requests due a second, in all; 0: a closed loop
-	Arrival     string        // "constant" or "poisson": the gaps between requests at a Rate
-	Conn        string        // "persistent" or "per-request"
-	Seed        uint64        // the same seed draws the same requests
+	Connections int           `json:"connections"` // each with its own stream of requests
+	Ops         int           `json:"ops"`         // operations in all, if Duration is 0
+	Keys        int           `json:"keys"`        // different keys
+	Value       Size          `json:"value"`       // bytes in a value
+	Mix         Mix           `json:"mix"`         // of operations
+	Duration    time.Duration `json:"duration"`    // of the run; 0: until Ops are done
+	Dist        string        `json:"dist"`        // how often each key is asked for
+	Batch       int           `json:"batch"`       // operations in a request
+	Depth       int           `json:"depth"`       // requests in flight on a connection
+	Rate        float64       `json:"rate"`        // requests due each second, in all; 0: a closed loop
+	Arrival     string        `json:"arrival"`     // "constant" or "poisson": the gaps between requests at a Rate
+	Conn        string        `json:"conn"`        // "persistent" or "per-request"
+	Seed        uint64        `json:"seed"`        // the same seed draws the same requests
 }
 
-// Work is what an operation does inside the table, between look-up and effect, as
-// if its value came from a disk or had to be computed. The zero Work is none.
+// Work is what an operation does inside the table between look-up and effect, as if
+// its value came from a disk or had to be computed. The zero Work is none.
 type Work struct {
 	Spin bool          // compute rather than sleep
-	Time time.Duration // per operation
+	Time time.Duration // for each operation
 }
 
 // String returns the form that properties.json holds: "1ms", or "spin 1ms".
@@ -92,23 +93,28 @@ func (w Work) String() string {
 	return w.Time.String()
 }
 
-// A Size is how many bytes are in a value: Min, or, where Max is above it, as many in
-// Min..Max as are drawn for each value, all equally likely.
+// A Size is the number of bytes in a value. If Max is above Min, each value draws its
+// own number from Min..Max, all equally likely.
 type Size struct{ Min, Max int }
 
-// Bytes is the Size of values of n bytes.
+// Bytes is the Size of values of exactly n bytes.
 func Bytes(n int) Size { return Size{n, n} }
 
-// String returns the form that the flag takes: "30", or "16..1024".
+// String returns the form that properties.json holds: "30", or "16..1024".
 func (s Size) String() string {
 	if s.Min == s.Max {
-		return strconv.Itoa(s.Min)
+		return fmt.Sprint(s.Min)
 	}
 	return fmt.Sprintf("%d..%d", s.Min, s.Max)
 }
 
-// A Mix is how many percent of the operations are of which kind; 100 in all.
-type Mix struct{ Get, Put, Delete, CAS int }
+// A Mix is the percentage of each kind of operation. They add up to 100.
+type Mix struct {
+	Get    int `json:"get"`
+	Put    int `json:"put"`
+	Delete int `json:"delete"`
+	CAS    int `json:"cas"`
+}
 
 // String returns the form that the flag takes: "get=60,put=40".
 func (m Mix) String() string {
@@ -116,8 +122,8 @@ func (m Mix) String() string {
 	return strings.NewReplacer(",put=0", "", ",delete=0", "", ",cas=0", "").Replace(s)
 }
 
-// Default returns what the shipped properties.json says: one node on loopback,
-// and a short run of 60 % get, 40 % put over uniform keys.
+// Default returns the content of the shipped properties.json: one node on loopback,
+// and a short run of 60 % get and 40 % put over uniform keys.
 func Default() Config {
 	return Config{
 		Nodes:   []Node{{Addr: "127.0.0.1:7001", Control: "127.0.0.1:7101"}},
@@ -134,22 +140,18 @@ func Default() Config {
 	}
 }
 
-// Owner returns the number of the node that owns key: its 64-bit FNV-1a hash mod
-// the number of nodes, the same in every process. There must be a node.
-func (c Config) Owner(key string) int {
-	return int(fnv1a(key) % uint64(len(c.Nodes)))
-}
+// Owner returns the number of the node that owns key: the key's 64-bit FNV-1a hash
+// modulo the number of nodes, which is the same in every process. There must be a node.
+func (c Config) Owner(key string) int { return int(fnv1a(key) % uint64(len(c.Nodes))) }
 
-// Fingerprint is a hash of the version and of the nodes' addresses, in order. Two
-// processes with different ones would disagree about who owns a key. It leaves the
-// stage out: a client need not know it.
-func (c Config) Fingerprint() uint64 {
-	return fnv1a(c.Describe(""))
-}
+// Fingerprint returns a hash of the version and of the nodes' addresses, in order. Two
+// processes with different fingerprints would disagree about who owns a key. The stage
+// is not part of it: a client need not know the stage.
+func (c Config) Fingerprint() uint64 { return fnv1a(c.Describe("")) }
 
-// Describe says what the processes that meet at a barrier must agree on: the
-// version, the stage, the nodes. Each line is a name and a value, so that the first
-// line that differs says what is wrong.
+// Describe returns what the processes that meet at a barrier must agree on: the
+// version, the stage and the nodes. Each line is a name and a value, so the first line
+// that differs says what is wrong.
 func (c Config) Describe(stage string) string {
 	var all strings.Builder
 	fmt.Fprintf(&all, "version %d\nstage %s\nnodes %d\n", wire.Version, stage, len(c.Nodes))
@@ -159,7 +161,7 @@ func (c Config) Describe(stage string) string {
 	return all.String()
 }
 
-// fnv1a is hash/fnv's New64a, without its allocation: it runs for each operation.
+// fnv1a is hash/fnv's New64a without its allocation, since it runs for each operation.
 func fnv1a(s string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(s) {
@@ -168,50 +170,39 @@ func fnv1a(s string) uint64 {
 	return h
 }
 
-// Validate returns an error that names the first property whose value is not
-// allowed, the value, and what is allowed: "server.workers: 0 is not in 1..4096".
-func (c Config) Validate() error {
-	if n := len(c.Nodes); n < 1 || n > maxProcesses {
-		return fmt.Errorf("nodes: their number, %d, is not in 1..%d", n, maxProcesses)
-	}
-	if n := len(c.Clients); n > maxProcesses {
-		return fmt.Errorf("clients: their number, %d, is not in 0..%d", n, maxProcesses)
-	}
-	// A value is allowed if its own text is. Set stores it again: in copies.
-	c.Nodes, c.Clients = slices.Clone(c.Nodes), slices.Clone(c.Clients)
-	for _, p := range append(c.properties(), c.mix()) {
-		if err := p.Set(p.String()); err != nil {
+// Validate checks c against the rules of this package and more of them. Its error names
+// the first property whose value is not allowed, the value, and what is allowed:
+// "server.workers: 0 is not in 1..4096".
+func (c Config) Validate(more ...Rules) error {
+	paths := make(map[string]string) // by address
+	for _, p := range c.root(more...).all() {
+		if err := p.check(); err != nil {
 			return err
 		}
-	}
-	paths := make(map[string]string)
-	for _, p := range c.addresses() {
-		host, port, _ := net.SplitHostPort(strings.ToLower(p.String()))
-		if ip := net.ParseIP(host); ip != nil {
-			host = ip.String() // ::1 and 0:0::1 are one address
+		if strings.Contains(p.path, "].") {
+			addr := strings.ToLower(p.String())
+			if ip, err := netip.ParseAddrPort(addr); err == nil {
+				addr = ip.String() // [::1]:80 and [0:0::1]:80 are the same address
+			}
+			if first, taken := paths[addr]; taken {
+				return fmt.Errorf("%s: %s is taken by %s", p.path, p, first)
+			}
+			paths[addr] = p.path
 		}
-		addr := net.JoinHostPort(host, port)
-		if first, taken := paths[addr]; taken {
-			return fmt.Errorf("%s: %s is taken by %s", p.path, p, first)
-		}
-		paths[addr] = p.path
 	}
 	return nil
 }
 
-// CheckExposure returns an error if a process of the cluster can be reached from
-// other machines although there is no secret of at least 16 bytes, unless insecure
-// says that this is meant. Only loopback addresses and "localhost" are safe; an
-// empty or unspecified host stands for every interface, and a name for anything.
+// CheckExposure returns an error if other machines can reach a process of the cluster
+// although there is no secret of at least 16 bytes. With insecure, everything is
+// allowed. Only loopback addresses and "localhost" are safe: an empty or unspecified
+// host listens on every interface, and any other name may resolve to anything.
 func (c Config) CheckExposure(insecure bool) error {
-	if insecure || len(c.Secret) >= minSecret {
-		return nil
-	}
-	for _, p := range c.addresses() {
-		if host, _, err := net.SplitHostPort(p.String()); err != nil || !loopback(host) {
-			return fmt.Errorf("%s: %s is not on loopback, and there is no secret: anybody who reaches it could read "+
-				"and change every key; give all processes the same secret of at least %d bytes "+
-				"(secret in %s, or LOCKSTEP_SECRET), or pass -insecure", p.path, p, minSecret, DefaultPath)
+	for _, p := range c.root().all() {
+		host, _, _ := net.SplitHostPort(p.String())
+		if strings.Contains(p.path, "].") && !loopback(host) && len(c.Secret) < minSecret && !insecure {
+			return fmt.Errorf("%s: %s is not on loopback, and without a secret anyone who can reach it could read and change every key; "+
+				"set the same secret of at least %d bytes everywhere (in properties.json, or LOCKSTEP_SECRET), or pass -insecure", p.path, p, minSecret)
 		}
 	}
 	return nil
@@ -221,28 +212,22 @@ func loopback(host string) bool {
 	return net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
-// Self returns the number of the node that this process is to be: the only node
-// there is, or the only one whose Addr is an address of this machine. Names are not
-// looked up. Otherwise the error says to pass -node, and lists the nodes.
+// Self returns the number of the node that this process is: the only node, or the only
+// one whose Addr is an address of this machine. Host names are not looked up. If no
+// node or several nodes qualify, the error says to pass -node, and lists the nodes.
 func (c Config) Self() (int, error) {
-	local, _ := net.InterfaceAddrs() // without them the error below says what to do
+	local, _ := net.InterfaceAddrs() // without them, the error below says what to do
 	return c.self(local)
 }
 
 func (c Config) self(local []net.Addr) (int, error) {
-	if len(c.Nodes) == 1 {
-		return 0, nil
-	}
 	var mine []int
 	var all []string
 	for i, n := range c.Nodes {
 		host, _, _ := net.SplitHostPort(n.Addr)
 		ip := net.ParseIP(host) // nil for a name
-		isIP := func(a net.Addr) bool {
-			n, ok := a.(*net.IPNet)
-			return ok && n.IP.Equal(ip)
-		}
-		if host == "" || ip.IsUnspecified() || loopback(host) || slices.ContainsFunc(local, isIP) {
+		isIP := func(a net.Addr) bool { return strings.HasPrefix(a.String(), ip.String()+"/") }
+		if len(c.Nodes) == 1 || host == "" || ip.IsUnspecified() || loopback(host) || slices.ContainsFunc(local, isIP) {
 			mine = append(mine, i)
 		}
 		all = append(all, fmt.Sprintf("%d is %s", i, n.Addr))
@@ -250,6 +235,6 @@ func (c Config) self(local []net.Addr) (int, error) {
 	if len(mine) == 1 {
 		return mine[0], nil
 	}
-	return 0, fmt.Errorf("which node is this? %d of %d have an address of this machine; pass -node N, where %s",
+	return 0, fmt.Errorf("cannot tell which node this is: %d of %d nodes have an address of this machine; pass -node N, where %s",
 		len(mine), len(all), strings.Join(all, ", "))
 }

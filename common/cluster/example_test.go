@@ -1,15 +1,13 @@
 package cluster_test
 
 import (
-	"errors"
 	"flag"
 	"fmt"
-	"os"
 
 	"lockstep/common/cluster"
 )
 
-// Every process computes the same owner, without asking anybody.
+// Every process computes the same owner, without asking another one.
 func ExampleConfig_Owner() {
 	cfg := cluster.Default()
 	cfg.Nodes = []cluster.Node{
@@ -26,27 +24,15 @@ func ExampleConfig_Owner() {
 	// size belongs to node 1
 }
 
-// A file that is not there at the default path is no error, and a flag overrides
-// the file: so the flags are parsed before it is read, to find it, and again after.
-func ExampleLoad() {
-	args := []string{"-config", "no-such-file.json", "-workers", "4"}
-
-	cfg := cluster.Default()
-	fs := flag.NewFlagSet("server", flag.ExitOnError)
-	path := fs.String("config", cluster.DefaultPath, "the properties file")
-	cfg.ServerFlags(fs)
-	fs.Parse(args)
-
-	var err error
-	if cfg, err = cluster.Load(*path); errors.Is(err, os.ErrNotExist) {
-		fmt.Println("going on with the defaults")
-	} else if err != nil {
-		fmt.Println(err) // properties.json:3: server.workers: 0 is not in 1..4096
-		return
+// Flags override the file, and without a file at the default path, the defaults.
+func ExampleConfig_ParseFlags() {
+	cfg, path := cluster.Default(), ""
+	fs := flag.NewFlagSet("server", flag.ContinueOnError)
+	fs.StringVar(&path, "config", cluster.DefaultPath, "the configuration `file`")
+	cfg.Flags(fs, "server")
+	if err := cfg.ParseFlags(fs, []string{"-workers", "4"}, &path, ""); err != nil {
+		fmt.Println(err)
 	}
-	fs.Parse(args)
 	fmt.Println(cfg.Server.Workers, "workers for a queue of", cfg.Server.Queue)
-	// Output:
-	// going on with the defaults
-	// 4 workers for a queue of 64
+	// Output: 4 workers for a queue of 64
 }

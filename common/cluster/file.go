@@ -5,208 +5,200 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
+
+	"lockstep/common/text"
 )
 
-// maxFile is the size in bytes above which a file is refused.
+// maxFile is the size in bytes beyond which a file is not read.
 const maxFile = 1 << 20
 
-// Load reads the properties file at path. What the file leaves out keeps its
-// default; nodes, clients and mix replace theirs whole. The environment's
-// LOCKSTEP_SECRET, unless empty, overrides the secret.
+// Load reads the properties file at path, and checks it against the rules of this
+// package and more. A property that the file leaves out keeps its default; nodes,
+// clients and mix are replaced as a whole. The environment variable LOCKSTEP_SECRET,
+// unless empty, overrides the secret.
 //
 // An error names the file, the property, its value and what is allowed, and never
-// shows a secret. If there is no such file, it wraps os.ErrNotExist, and the Config
-// is Default with LOCKSTEP_SECRET, for a caller that goes on without a file.
-func Load(path string) (Config, error) {
-	c, err := load(path)
+// shows a secret. If the file does not exist, the error wraps os.ErrNotExist, and the
+// Config is Default with LOCKSTEP_SECRET, for callers that can do without the file.
+func Load(path string, more ...Rules) (Config, error) {
+	c := Default()
+	f, err := os.Open(path)
+	if err == nil {
+		defer f.Close()
+		var data []byte
+		if data, err = io.ReadAll(io.LimitReader(f, maxFile)); err == nil {
+			c, err = parse(path, data, more...) // what is cut off by the limit has wrong syntax
+		}
+	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return Config{}, err
+	} else if err != nil {
+		err = fmt.Errorf("%w; a file that holds {} keeps every default, and so does leaving out -config", err)
 	}
-	if secret := os.Getenv("LOCKSTEP_SECRET"); secret != "" {
-		c.Secret = secret
-		if err := c.Validate(); err != nil {
-			return Config{}, fmt.Errorf("LOCKSTEP_SECRET: %w", err)
-		}
+	if c.Secret = cmp.Or(os.Getenv("LOCKSTEP_SECRET"), c.Secret); !isSecret(c.Secret) {
+		return Config{}, fmt.Errorf("LOCKSTEP_SECRET: its value is not %s", ownRules["secret"].Allowed)
 	}
 	return c, err
 }
 
-func load(path string) (Config, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return Default(), fmt.Errorf("%w; a file that holds {} keeps every default, and so does no -config", err)
-	}
-	if err != nil {
-		return Config{}, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return Config{}, err
-	}
-	if len(data) > maxFile {
-		return Config{}, fmt.Errorf("%s: the file is larger than %d bytes", path, maxFile)
-	}
-	return parse(path, data)
-}
-
-// parse reads data, which came from the file at path.
-func parse(path string, data []byte) (Config, error) {
-	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors begin a file with it
-	if len(bytes.TrimSpace(data)) == 0 {
-		return Config{}, fmt.Errorf("%s: the file is empty; {} would keep every default", path)
-	}
-	at := func(offset int64, err error) error {
-		line := 1 + bytes.Count(data[:max(offset, 1)-1], []byte("\n")) // of the last byte read
-		return fmt.Errorf("%s:%d: %w", path, line, err)
-	}
-	var syntax *json.SyntaxError
-	if err := json.Unmarshal(data, new(json.RawMessage)); errors.As(err, &syntax) {
-		return Config{}, at(syntax.Offset, err)
-	}
+// parse reads data, the content of the file at path.
+func parse(path string, data []byte, more ...Rules) (Config, error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // the byte order mark that some editors write
 	c, dec := Default(), json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber() // a seed has more digits than a float64
-	if err := c.read(dec, ""); err != nil {
-		return Config{}, at(dec.InputOffset(), err)
+	var syntax *json.SyntaxError
+	err := json.Unmarshal(data, new(json.RawMessage))
+	if !errors.As(err, &syntax) {
+		err = c.root(more...).read(dec)
+		syntax = &json.SyntaxError{Offset: dec.InputOffset()}
 	}
-	if err := c.Validate(); err != nil {
+	if err != nil {
+		before := data[:max(syntax.Offset, 1)-1] // the last byte read
+		return Config{}, fmt.Errorf("%s:%d: %w", path, 1+bytes.Count(before, []byte("\n")), err)
+	}
+	if err := c.Validate(more...); err != nil {
 		return Config{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
 }
 
-// read reads what stands at path; its syntax is known to be right. (Decoding into a
-// struct would ignore the case and the repetition of keys, merge lists with their
-// defaults, and speak of Go's types.)
-func (c *Config) read(dec *json.Decoder, path string) error {
+// read reads the next JSON value, whose syntax is known to be right, into p. (Decoding
+// into the struct would ignore the case of keys and accept repeated ones, merge lists
+// with their defaults, and report errors in terms of Go's types.)
+func (p property) read(dec *json.Decoder) error {
+	parts, isList := p.parts(), p.value.Kind() == reflect.Slice
+	if parts == nil && !isList {
+		return p.readValue(dec)
+	}
+	if isList || p.value.Type() == reflect.TypeFor[Mix]() {
+		p.value.SetZero()
+	}
 	token, _ := dec.Token()
-	if err := c.accept(path, token); err != nil {
-		return err
-	}
-	if token != json.Delim('{') && token != json.Delim('[') {
-		return nil
-	}
-	seen := make(map[string]bool)
-	for i := 0; dec.More(); i++ {
-		child := fmt.Sprintf("%s[%d]", path, i)
-		if token == json.Delim('{') {
-			token, _ := dec.Token()
-			key := fmt.Sprint(token)
-			if key == "" || strings.ContainsAny(key, ".[") { // a path is no key
-				return fmt.Errorf("%s: unknown field", show(key))
+	switch {
+	case token == json.Delim('[') && isList:
+		for i := 0; dec.More() && i <= maxProcesses; i++ { // check refuses more
+			p.value.Set(reflect.Append(p.value, reflect.Zero(p.value.Type().Elem())))
+			if err := p.parts()[i].read(dec); err != nil {
+				return err
 			}
-			child = strings.TrimPrefix(path+"."+key, ".")
 		}
-		if seen[child] {
-			return fmt.Errorf("%s: given twice", child)
+	case token == json.Delim('{') && !isList:
+		for dec.More() {
+			key, _ := dec.Token()
+			path := p.join(key.(string))
+			i := slices.IndexFunc(parts, func(part property) bool { return part.path == path })
+			if i < 0 {
+				return fmt.Errorf("%s: unknown or repeated field", text.Quote(path, 60))
+			}
+			if err := parts[i].read(dec); err != nil {
+				return err
+			}
+			parts = slices.Delete(parts, i, i+1)
 		}
-		seen[child] = true
-		if err := c.read(dec, child); err != nil {
-			return err
-		}
+	default:
+		return p.refuse(strings.Replace(fmt.Sprint(token), "<nil>", "null", 1))
 	}
 	dec.Token() // the closing bracket
-	return nil
+	return p.check()
 }
 
-// accept stores the value at path. In place of a list or an object, token is the
-// bracket that opens it, and accept makes room for what follows.
-func (c *Config) accept(path string, token json.Token) error {
-	switch {
-	case path == "nodes" && token == json.Delim('['):
-		c.Nodes = nil
-		return nil
-	case path == "clients" && token == json.Delim('['):
-		c.Clients = nil
-		return nil
-	case path == fmt.Sprintf("nodes[%d]", len(c.Nodes)):
-		c.Nodes = append(c.Nodes, Node{})
-	case path == fmt.Sprintf("clients[%d]", len(c.Clients)):
-		c.Clients = append(c.Clients, Client{})
-	case path == "workload.mix":
-		c.Workload.Mix = Mix{}
+// readValue reads a value that is neither a list nor an object.
+func (p property) readValue(dec *json.Decoder) error {
+	var raw json.RawMessage
+	dec.Decode(&raw)
+	given, isString := string(raw), raw[0] == '"'
+	if isString == p.isNumber() && p.value.Type() != reflect.TypeFor[Size]() {
+		return p.refuse(given)
 	}
-	if max(len(c.Nodes), len(c.Clients)) > maxProcesses {
-		return c.Validate() // now, before the table grows any more
-	}
-	_, isNumber := token.(json.Number)
-	_, isString := token.(string)
-	want := ""
-	for _, p := range c.properties() {
-		switch {
-		case p.path == path && (isNumber && p.number || isString && (!p.number || p.either)):
-			return p.Set(fmt.Sprint(token))
-		case p.path == path && p.either:
-			want = "a number or a string, " + p.allowed
-		case p.path == path && p.number:
-			want = "a number, " + p.allowed
-		case p.path == path:
-			want = "a string, " + p.allowed
-		case strings.HasPrefix(p.path, path+"["):
-			want = "a list"
-		case path == "" || strings.HasPrefix(p.path, path+"."):
-			want = "an object"
-		}
-	}
-	found := show(fmt.Sprint(token))
-	switch {
-	case want == "":
-		return fmt.Errorf("%s: unknown field", show(path))
-	case want == "an object" && token == json.Delim('{'):
-		return nil
-	case path == "secret":
-		found = "its value"
-	case token == nil:
-		found = "null"
-	case isString:
-		found = fmt.Sprintf("%.60q", token)
-	}
-	return fmt.Errorf("%s: %s is not %s", cmp.Or(path, "the file"), found, want)
+	json.Unmarshal(raw, &given) // a number stays as it is
+	return p.Set(given)
 }
 
-// Save writes c, its secret included, to a file that Load reads back to an equal
-// Config. If the file is new, only its owner may read it.
+// isNumber reports whether the value is a number in JSON.
+func (p property) isNumber() bool {
+	return p.value.Kind() != reflect.String && json.Valid([]byte(p.String()))
+}
+
+// Save writes c, including its secret, to a file from which Load reads an equal Config.
+// If the file is new, only its owner may read it.
 func (c Config) Save(path string) error {
-	if err := c.Validate(); err != nil {
-		return err
-	}
 	data, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return err
+	if err == nil {
+		err = os.WriteFile(path, append(data, '\n'), 0o600)
 	}
-	return os.WriteFile(path, append(data, '\n'), 0o600)
+	return err
 }
 
-// MarshalJSON writes every property, in the format of properties.json. That
-// includes the secret: empty it in what others are going to see.
-func (c Config) MarshalJSON() ([]byte, error) {
-	file := map[string]any{
-		"nodes":   append([]Node{}, c.Nodes...), // [] rather than null
-		"clients": append([]Client{}, c.Clients...),
+// MarshalJSON writes every property, in the format of properties.json. That includes
+// the secret: clear it in what other people are going to see.
+func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.root().plain()) }
+
+// plain returns what package json writes for p.
+func (p property) plain() any {
+	object := make(map[string]any)
+	for _, part := range p.parts() {
+		object[part.name()] = part.plain()
 	}
-	for _, p := range c.properties()[len(c.addresses()):] {
-		object, path := file, strings.Split(p.path, ".")
-		for ; len(path) > 1; path = path[1:] {
-			if object[path[0]] == nil {
-				object[path[0]] = make(map[string]any)
-			}
-			object = object[path[0]].(map[string]any)
-		}
-		object[path[0]] = p.String()
-		if p.number && !(p.either && strings.Contains(p.String(), "..")) {
-			object[path[0]] = json.Number(p.String())
-		}
+	switch {
+	case p.value.Kind() == reflect.Slice: // with [] rather than null for nil
+		return reflect.AppendSlice(reflect.MakeSlice(p.value.Type(), 0, 0), p.value).Interface()
+	case len(object) > 0:
+		return object
+	case p.isNumber():
+		return json.Number(p.String())
 	}
-	return json.Marshal(file)
+	return p.String()
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote, as Load reads a file, but for the
+// UnmarshalJSON reads what MarshalJSON wrote, as Load reads a file but without the
 // environment's secret.
 func (c *Config) UnmarshalJSON(data []byte) (err error) {
 	*c, err = parse("config", data)
 	return err
+}
+
+// A UsageError is a mistake in the command line.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Flags defines a flag for each value in a section of c, named as the last part of its
+// path. The rules are those of this package and more; errors are as for a file.
+func (c *Config) Flags(fs *flag.FlagSet, section string, more ...Rules) {
+	for _, p := range c.root(more...).all() {
+		if p.path == section+"."+p.name() && p.parts() == nil {
+			fs.Var(p, p.name(), p.rule().Doc+"; "+p.rule().Allowed)
+		}
+	}
+}
+
+// ParseFlags reads the command line args and the configuration into c. The flags of fs
+// override the file, and one of them, -config, sets *path. So the flags are parsed
+// twice: first to find the file, and again after it is loaded. There need not be a file
+// at DefaultPath. The rules are those of this package and more.
+//
+// One argument for each word of arguments, such as "KEY VALUE", must follow the flags.
+// The error is flag.ErrHelp after -h, a UsageError, or that of Load. The caller prints
+// it, so fs should use flag.ContinueOnError and discard its output.
+func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, arguments string, more ...Rules) error {
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	if err == nil && fs.NArg() != len(strings.Fields(arguments)) {
+		err = fmt.Errorf("found %q after the flags, want %s", strings.Join(fs.Args(), " "), cmp.Or(arguments, "nothing"))
+	}
+	if err != nil {
+		return UsageError{fmt.Errorf("%w (%s -h lists the flags)", err, fs.Name())}
+	}
+	if *c, err = Load(*path, more...); err != nil && !(errors.Is(err, os.ErrNotExist) && *path == DefaultPath) {
+		return err
+	}
+	return fs.Parse(args)
 }

@@ -44,7 +44,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
-	var usage usageError
+	var usage cluster.UsageError
 	if errors.As(err, &usage) {
 		complain(err)
 		return 2
@@ -106,43 +106,24 @@ func stopSignals() []os.Signal {
 	return signals
 }
 
-// A usageError is a mistake in the command line.
-type usageError struct{ error }
-
-// parse reads flags and configuration. A flag overrides the property that it is named
-// after, so the flags are read twice: once for the file's name, and again over the file.
+// parse reads flags and configuration. After -h it writes the flags to stdout.
 func parse(stage string, args []string, stdout io.Writer) (opt options, cfg cluster.Config, err error) {
-	flags := func(cfg *cluster.Config) *flag.FlagSet {
-		fs := flag.NewFlagSet(stage, flag.ContinueOnError)
-		fs.SetOutput(io.Discard)
-		fs.StringVar(&opt.config, "config", cluster.DefaultPath, "the configuration `file`")
-		fs.IntVar(&opt.node, "node", -1, "this process's `number` in nodes, from 0; by default it finds itself by its addresses")
-		fs.BoolVar(&opt.verbose, "v", false, "print all statistics at the end")
-		fs.BoolVar(&opt.child, "child", false, "stop at the end of standard input, too")
-		fs.BoolVar(&opt.insecure, "insecure", false, "serve off loopback without a secret")
-		fs.StringVar(&opt.profile, "profile", "", "write profiles and an execution trace to this `directory`")
-		cfg.ServerFlags(fs)
-		return fs
-	}
-	scratch := cluster.Default()
-	fs := flags(&scratch)
-	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+	cfg = cluster.Default()
+	fs := flag.NewFlagSet(stage, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&opt.config, "config", cluster.DefaultPath, "the configuration `file`")
+	fs.IntVar(&opt.node, "node", -1, "this process's `number` in nodes, from 0; by default it finds itself by its addresses")
+	fs.BoolVar(&opt.verbose, "v", false, "print all statistics at the end")
+	fs.BoolVar(&opt.child, "child", false, "stop at the end of standard input, too")
+	fs.BoolVar(&opt.insecure, "insecure", false, "serve off loopback without a secret")
+	fs.StringVar(&opt.profile, "profile", "", "write profiles and an execution trace to this `directory`")
+	cfg.Flags(fs, "server")
+	if err := cfg.ParseFlags(fs, args, &opt.config, ""); errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(stdout, "%s serves one node of the hash table until Ctrl-C.\n\nFlags:\n", stage)
 		fs.SetOutput(stdout)
 		fs.PrintDefaults()
 		return opt, cfg, err
 	} else if err != nil {
-		return opt, cfg, usageError{fmt.Errorf("%w (-h lists the flags)", err)}
-	}
-	if fs.NArg() > 0 {
-		return opt, cfg, usageError{fmt.Errorf("unexpected argument %q (-h lists the flags)", fs.Arg(0))}
-	}
-	cfg, err = cluster.Load(opt.config)
-	if err != nil && !(errors.Is(err, os.ErrNotExist) && opt.config == cluster.DefaultPath) {
-		return opt, cfg, err
-	}
-	flags(&cfg).Parse(args) // the same flags as above, so there is no error
-	if err := cfg.Validate(); err != nil {
 		return opt, cfg, err
 	}
 	if err := cfg.CheckExposure(opt.insecure); err != nil {
@@ -151,7 +132,7 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 	if opt.node == -1 {
 		opt.node, err = cfg.Self()
 	} else if opt.node < 0 || opt.node >= len(cfg.Nodes) {
-		err = usageError{fmt.Errorf("-node %d: %s has nodes 0 to %d", opt.node, opt.config, len(cfg.Nodes)-1)}
+		err = cluster.UsageError{Err: fmt.Errorf("-node %d: %s has nodes 0 to %d", opt.node, opt.config, len(cfg.Nodes)-1)}
 	}
 	return opt, cfg, err
 }

@@ -234,7 +234,7 @@ func TestRunRefuses(t *testing.T) {
 		{[]string{"-config", absent}, 1, []string{absent, "a file that holds {} keeps every default"}},
 		{[]string{"-config", dir}, 1, []string{dir}},
 		{[]string{"-config", broken}, 1, []string{broken + ":2: "}},
-		{[]string{"-config", field}, 1, []string{field, "server.wrokers: unknown field"}},
+		{[]string{"-config", field}, 1, []string{field, "server.wrokers: unknown"}},
 		{[]string{"-config", value}, 1, []string{value, "server.workers: 0 is not in 1..4096"}},
 		{[]string{"-config", exposed}, 1, []string{"nodes[0].addr: 0.0.0.0:7001", "secret", "LOCKSTEP_SECRET", "-insecure"}},
 		{[]string{"-config", one, "-profile", one}, 1, []string{one}},

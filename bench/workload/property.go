@@ -1,0 +1,116 @@
+// Package workload says what the clients of a run ask for. This file holds the rules
+// for the properties of cluster.Workload, and their flags.
+package workload
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"lockstep/common/cluster"
+	"lockstep/common/text"
+	"lockstep/common/wire"
+)
+
+const mixForm = "get=N,put=N,delete=N,cas=N with sum 100"
+
+// Rules returns the rules for the workload, for cluster's functions to use together
+// with their own.
+func Rules() cluster.Rules {
+	return cluster.Rules{
+		"workload.connections": cluster.In(1, 100_000, "connections of a client process"),
+		"workload.ops":         cluster.In(1, 1_000_000_000, "operations in all, shared by the connections"),
+		"workload.keys":        cluster.In(1, 100_000_000, "different keys"),
+		"workload.value":       cluster.Where(fmt.Sprintf("in 0..%d, or a range such as 16..1024", wire.MaxValue), "bytes in a value; with a range, each value draws its own size", isSize),
+		"workload.mix":         cluster.Where(mixForm, "percent of each operation; in the file, an object; what it leaves out is 0", addsUp),
+		"workload.mix.get":     cluster.In(0, 100, "percent of gets"),
+		"workload.mix.put":     cluster.In(0, 100, "percent of puts"),
+		"workload.mix.delete":  cluster.In(0, 100, "percent of deletes"),
+		"workload.mix.cas":     cluster.In(0, 100, "percent of compare-and-swaps"),
+		"workload.duration":    cluster.In(0, 24*time.Hour, "length of the run; 0s: until ops are done"),
+		"workload.dist":        cluster.Where("uniform, zipf:THETA or hotspot:KEYS,OPS", "keys: all alike; key k as 1/k^THETA; KEYS % of them in OPS % of the ops", isDist),
+		"workload.batch":       cluster.In(1, wire.MaxOps, "operations in a request"),
+		"workload.depth":       cluster.In(1, 1024, "requests in flight on a connection"),
+		"workload.rate":        cluster.Where("0, or in 0.001..1e6", "requests due each second, in all (open loop); 0: as fast as answers come", isRate),
+		"workload.arrival":     oneOf("constant", "poisson", "gaps between requests that come at a rate"),
+		"workload.conn":        oneOf("persistent", "per-request", "connections are kept, or each request has a new one"),
+		"workload.seed":        cluster.In[uint64](0, math.MaxUint64, "the same seed draws the same requests"),
+	}
+}
+
+func oneOf(a, b, doc string) cluster.Rule {
+	return cluster.Where(a+" or "+b, doc, func(word string) bool { return word == a || word == b })
+}
+
+func isSize(s cluster.Size) bool { return 0 <= s.Min && s.Min <= s.Max && s.Max <= wire.MaxValue }
+
+func addsUp(m cluster.Mix) bool { return m.Get+m.Put+m.Delete+m.CAS == 100 }
+
+// isRate has a lower bound so that the gap between two requests fits a time.Duration.
+func isRate(r float64) bool { return r == 0 || 0.001 <= r && r <= 1e6 }
+
+func isDist(spec string) bool {
+	_, _, _, ok := ParseDist(spec)
+	return ok
+}
+
+// ParseDist splits a distribution of keys into its name and its numbers, a and b. It is one of
+//
+//	uniform           every key alike
+//	zipf:THETA        key k in proportion to 1/k^THETA; 0 < THETA <= 10
+//	hotspot:KEYS,OPS  KEYS % of the keys get OPS % of the operations; 0 < KEYS <= 100,
+//	                  0 <= OPS <= 100
+//
+// Otherwise ok is false.
+func ParseDist(spec string) (name string, a, b float64, ok bool) {
+	name, numbers, _ := strings.Cut(spec, ":")
+	first, second, two := strings.Cut(numbers, ",")
+	a, errA := strconv.ParseFloat(first, 64)
+	b, errB := strconv.ParseFloat(second, 64)
+	switch name {
+	case "uniform":
+		ok = spec == name
+	case "zipf":
+		ok = errA == nil && 0 < a && a <= 10 && !two
+	case "hotspot":
+		ok = errA == nil && errB == nil && 0 < a && a <= 100 && 0 <= b && b <= 100
+	}
+	return name, a, b, ok
+}
+
+// Flags defines a flag for each property of c.Workload. -c is -connections, and -mix
+// takes all four percentages: "get=60,put=40".
+func Flags(c *cluster.Config, fs *flag.FlagSet) {
+	rules := Rules()
+	c.Flags(fs, "workload", rules)
+	connections := fs.Lookup("connections")
+	fs.Var(connections.Value, "c", connections.Usage)
+	connections.Usage = "the same as -c"
+	fs.Func("mix", "percent of each operation: "+mixForm, func(given string) error {
+		m, ok := parseMix(given)
+		if ok {
+			c.Workload.Mix = m
+			return nil
+		}
+		return fmt.Errorf("workload.mix: %s is not %s", text.Quote(given, 60), mixForm)
+	})
+	fs.Lookup("mix").DefValue = c.Workload.Mix.String()
+}
+
+func parseMix(given string) (cluster.Mix, bool) {
+	var m cluster.Mix
+	places := map[string]*int{"get": &m.Get, "put": &m.Put, "delete": &m.Delete, "cas": &m.CAS}
+	for part := range strings.SplitSeq(strings.ReplaceAll(given, ":", "="), ",") {
+		name, percent, _ := strings.Cut(part, "=")
+		n, err := strconv.Atoi(percent)
+		if places[name] == nil || err != nil || n < 0 || n > 100 {
+			return m, false
+		}
+		*places[name] = n
+		delete(places, name) // a second one is an error
+	}
+	return m, addsUp(m)
+}
