@@ -11,8 +11,8 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/faults"
 	"lockstep/common/lincheck"
-	"lockstep/common/stagetest/faults"
 	"lockstep/common/wire"
 )
 

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"lockstep/common/client"
+	"lockstep/common/faults"
 	"lockstep/common/node"
-	"lockstep/common/stagetest/faults"
 	"lockstep/common/wire"
 )
 
