@@ -12,8 +12,8 @@ import (
 	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/faults"
 	"lockstep/common/lincheck"
-	"lockstep/common/stagetest/faults"
 	"lockstep/common/text"
 	"lockstep/common/wire"
 )

@@ -8,8 +8,8 @@ import (
 	"lockstep/common/wire"
 )
 
-// A server locks one key at a time, so that a batch takes effect in steps, and another
-// comes in between. Who asks later sees what neither order of the two leaves.
+// A server locks one key at a time, so another batch can take effect in the middle of a
+// batch. Client 3 sees a state that neither order of the two batches leaves.
 func ExampleCheck() {
 	put := func(key, value string) wire.Op {
 		return wire.Op{Kind: wire.Put, Key: key, Value: []byte(value)}
@@ -37,7 +37,7 @@ func ExampleCheck() {
 	fmt.Println(why)
 	// Output:
 	// violated
-	// Nothing explains this call, whether or not those drawn |..| took effect:
+	// No order explains 1 call |--|, whether or not the others |..| took effect:
 	//
 	// client 1  |........|        { put alice "20" -> replaced
 	//                               put bob "20" -> replaced }
@@ -46,8 +46,5 @@ func ExampleCheck() {
 	// client 3              |--|  { get alice -> "30"
 	//                               get bob -> "20" }
 	//
-	// Other calls on these keys, not shown and no help either: 1.
-	//
-	// client 3 saw what a request of client 2 wrote to alice, but not what the same
-	// request wrote to bob.
+	// Not shown: 1 call on these keys.
 }

@@ -1,127 +1,145 @@
 package lincheck
 
 import (
-	"cmp"
 	"context"
 	"slices"
+
+	"lockstep/common/wire"
 )
 
-// A Counterexample is why a history is Violated.
+// A Counterexample shows why a history is Violated.
 type Counterexample struct {
-	// Calls are those that no order explains, in order of Start. To leave out one is no
-	// longer to know whether it took effect, between its Start and End; and if any one
-	// of them is left out, there is an order.
+	// Calls are the calls, in order of Start, whose answers no order explains, whichever
+	// of the other calls of the history took effect. No answer can be spared: without
+	// any one of them, an order explains the rest.
 	//
-	// Just taking calls out of a history would prove nothing: a Get without the Put
-	// before it is a violation, whatever history it comes from. These prove that the
-	// whole history is violated, whichever of its other calls took effect.
+	// That is more than a history of Calls alone would show: a Get without the Put
+	// before it is a violation, whatever history it was taken from.
 	//
-	// If the context ends while they are sought, or a history is too entangled, there
-	// may be more of them than it takes.
+	// Calls may hold more than is needed if the context ends during the search, or if
+	// the history is too entangled.
 	Calls []Call
 
-	// Context are other calls, that wrote what Calls read, or wrote to the same keys at
-	// the same time. Whether they took effect makes no difference.
+	// Context are other calls, in order of Start, that help to read the counterexample:
+	// those that wrote what Calls read, and those that wrote to the same keys at the
+	// same time. Whether they took effect makes no difference.
 	Context []Call
 
-	others int    // calls that are neither, and can have written to the keys of Calls
-	why    string // a sentence about what can be seen here, or ""
+	others int // calls in neither that may have written to the same keys
 }
 
-// explain makes a counterexample of a group of calls that is violated, whose search did
-// not get past the end of a call at a certain time.
+// explain makes a counterexample of a violated group of calls. furthest is the latest
+// end that the search of the group reached.
 func explain(ctx context.Context, calls []Call, furthest int64) *Counterexample {
-	e := &explanation{ctx: ctx, calls: calls, full: make([]bool, len(calls))}
-	near := e.near(furthest)
-
-	// There are mostly several, and some say more than others.
-	var best *Counterexample
-	for range 2 {
-		x := new(Counterexample)
-		need := e.minimal(slices.Clone(near))
-		slices.Sort(need)
-		for _, i := range need {
-			x.Calls = append(x.Calls, calls[i])
-		}
-		x.addContext(calls, need)
-		x.why = x.sentence(calls, need)
-		if best == nil || x.why != "" && best.why == "" {
-			best = x
-		}
-		slices.Reverse(near)
-	}
-	return best
+	e := &explanation{ctx, calls, slices.Clone(calls)}
+	e.minimize(e.near(furthest))
+	x := &Counterexample{Calls: slices.DeleteFunc(slices.Clone(e.some), func(c Call) bool { return !answered(c) })}
+	x.addContext(calls, e.some)
+	return x
 }
 
+// An explanation is a counterexample in the making.
 type explanation struct {
 	ctx   context.Context
 	calls []Call
-	full  []bool // by call: its answer counts
+	some  []Call // calls, without the Results that do not count
 }
 
-// violated reports whether it can be shown that the calls whose answers count are
-// violated.
+// violated reports whether the answers that count are shown to be a violation.
 func (e *explanation) violated(cut bool) bool {
-	if e.ctx.Err() != nil || !slices.Contains(e.full, true) {
+	if e.ctx.Err() != nil || !slices.ContainsFunc(e.some, answered) {
 		return false
 	}
-	s := newSearch(e.ctx, e.calls, e.full, cut)
+	s := newSearch(e.ctx, e.some, cut)
 	s.room = roomToExplain
 	return s.run() == Violated
 }
 
-// near returns calls that are violated by themselves. What is wrong mostly shows by the
-// last ones that had started by then, so it takes twice as many of them until it does.
+// near returns calls whose answers are a violation, if possible few. The search got stuck
+// at furthest, so all that started before are enough; mostly the last few of them are, so
+// near tries one, and then twice as many each time.
 func (e *explanation) near(furthest int64) []int {
-	var order []int
-	for i, known := range answered(e.calls) {
-		if known {
-			order = append(order, i)
+	var latest []int
+	for i, c := range slices.Backward(e.calls) {
+		if answered(c) && c.Start <= furthest {
+			latest = append(latest, i)
+		}
+		e.some[i].Results = nil
+	}
+	for n := 1; ; n *= 2 {
+		need := latest[:min(n, len(latest))]
+		e.count(need)
+		if n >= len(latest) || e.violated(true) {
+			return need
 		}
 	}
-	slices.SortStableFunc(order, func(i, j int) int {
-		a, b := e.calls[i].Start, e.calls[j].Start
-		if a <= furthest && b <= furthest {
-			return cmp.Compare(b, a) // backwards from there
-		}
-		return cmp.Compare(a, b)
-	})
-	for n := 1; n < len(order); n *= 2 {
-		clear(e.full)
-		e.count(order[:n], true)
-		if e.violated(true) {
-			return order[:n]
-		}
-	}
-	return order
 }
 
-func (e *explanation) count(which []int, full bool) {
+// count lets the answers of some calls count.
+func (e *explanation) count(which []int) {
 	for _, i := range which {
-		e.full[i] = full
+		e.some[i].Results = e.calls[i].Results
 	}
 }
 
-// minimal leaves out all that can be left out, from the last to the first: by halves,
-// quarters, down to single calls. Once is enough: what was needed when there was more is
-// needed when there is less.
-func (e *explanation) minimal(need []int) []int {
-	clear(e.full)
-	e.count(need, true)
+// minimize leaves out all answers that can be spared, the last in need first: halves,
+// then quarters, and so on down to single calls. One pass of each size is enough: an
+// answer that was needed among many is needed among few.
+func (e *explanation) minimize(need []int) {
 	leaveOut := func(size int, cut bool) {
 		for to := len(need); to > 0; to -= size {
 			from := max(to-size, 0)
-			e.count(need[from:to], false)
+			for _, i := range need[from:to] {
+				e.some[i].Results = nil
+			}
 			if e.violated(cut) {
 				need = slices.Delete(need, from, to)
 			} else {
-				e.count(need[from:to], true)
+				e.count(need[from:to])
 			}
 		}
 	}
 	for size := len(need) / 2; size > 0; size /= 2 {
 		leaveOut(size, true)
 	}
-	leaveOut(1, false) // without the shortcuts, now that there are few
-	return need
+	leaveOut(1, false) // exact, now that few calls are left
+}
+
+// addContext chooses the other calls to show.
+func (x *Counterexample) addContext(calls, some []Call) {
+	const rows = 8 // in all, not counting calls that wrote what Calls read
+	type cell struct{ key, value string }
+	read, keys, end := make(map[cell]bool), make(map[string]bool), int64(0)
+	for _, c := range x.Calls {
+		end = max(end, c.End)
+		for i, op := range c.Ops {
+			keys[op.Key] = true
+			if i < len(c.Results) && c.Results[i].Status == wire.Found {
+				read[cell{op.Key, string(c.Results[i].Value)}] = true
+			} else if op.Kind == wire.CompareAndSwap && !op.Absent {
+				read[cell{op.Key, string(op.Old)}] = true
+			}
+		}
+	}
+	for i, c := range slices.Backward(calls) {
+		if c.Start > end {
+			continue
+		}
+		wrote, wasRead := false, false
+		for _, op := range c.Ops {
+			wrote = wrote || op.Kind.Writes() && keys[op.Key]
+			if at := (cell{op.Key, string(op.Value)}); op.Kind.Writes() && op.Kind != wire.Delete && read[at] {
+				wasRead = true
+				delete(read, at) // earlier calls that wrote the same are less likely
+			}
+		}
+		switch {
+		case answered(some[i]) || !wrote:
+		case wasRead || c.End > x.Calls[0].Start && len(x.Calls)+len(x.Context) < rows:
+			x.Context = append(x.Context, c)
+		default:
+			x.others++
+		}
+	}
+	slices.Reverse(x.Context)
 }

@@ -3,6 +3,7 @@ package lincheck
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,12 +17,12 @@ import (
 //	2       |--|     get a -> "1"; delete b -> missing
 //	1            |>  put a 2 -> ?
 //
-// A call starts and ends at the columns where its bar does.
+// A call starts and ends at the columns where its bar does. Lines marked + or - are left out.
 func history(t *testing.T, text string) (calls []Call) {
 	t.Helper()
 	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\n")
-		if strings.TrimSpace(line) == "" {
+		line = strings.TrimSuffix(line, "\n")
+		if first := strings.TrimSpace(line); first == "" || first[0] == '+' || first[0] == '-' {
 			continue
 		}
 		from := strings.IndexByte(line, '|')
@@ -84,440 +85,177 @@ func resultOf(t *testing.T, word string) wire.Result {
 	return wire.Result{}
 }
 
-// Each pair is the same but for one line.
-var planted = []struct{ name, right, wrong string }{
+// Histories that are linearizable with the lines marked + and violated with those marked -.
+var planted = []struct{ name, text string }{
 	// Every kind of operation, and every answer.
 	{"get", `
-		1 |--|       put a 1 -> created
-		1      |--|  get a -> "1"`, `
-		1 |--|       put a 1 -> created
-		1      |--|  get a -> "2"`},
-	{"get nothing", `
-		1 |--|  get a -> missing`, `
-		1 |--|  get a -> "1"`},
-	{"get what is there", `
-		1 |--|       put a 1 -> created
-		1      |--|  get a -> "1"`, `
-		1 |--|       put a 1 -> created
-		1      |--|  get a -> missing`},
+		  1 |--|       put a 1 -> created
+		+ 1      |--|  get a -> "1"
+		- 1      |--|  get a -> "2"`},
 	{"get an empty value", `
-		1 |--|       put a "" -> created
-		1      |--|  get a -> ""`, `
-		1 |--|       put a "" -> created
-		1      |--|  get a -> missing`},
-	{"get a value that is too large", `
-		1 |--|       put a 1 -> created
-		1      |--|  get a -> too large`, `
-		1 |--|       put b 1 -> created
-		1      |--|  get a -> too large`},
-	{"put the first", `
-		1 |--|  put a 1 -> created`, `
-		1 |--|  put a 1 -> replaced`},
-	{"put the second", `
-		1 |--|       put a 1 -> created
-		1      |--|  put a 2 -> replaced`, `
-		1 |--|       put a 1 -> created
-		1      |--|  put a 2 -> created`},
+		  1 |--|       put a "" -> created
+		+ 1      |--|  get a -> ""
+		- 1      |--|  get a -> missing`},
 	{"delete", `
-		1 |--|       put a 1 -> created
-		1      |--|  delete a -> deleted`, `
-		1 |--|       put a 1 -> created
-		1      |--|  delete a -> missing`},
-	{"delete nothing", `
-		1 |--|  delete a -> missing`, `
-		1 |--|  delete a -> deleted`},
-	{"delete and get", `
-		1 |--|            put a 1 -> created
-		1      |--|       delete a -> deleted
-		1           |--|  get a -> missing`, `
-		1 |--|            put a 1 -> created
-		1      |--|       delete a -> deleted
-		1           |--|  get a -> "1"`},
+		  1 |--|       put a 1 -> created
+		+ 1      |--|  delete a -> deleted
+		- 1      |--|  delete a -> missing`},
 	{"swap", `
-		1 |--|       put a 1 -> created
-		1      |--|  cas a 1 2 -> swapped`, `
-		1 |--|       put a 1 -> created
-		1      |--|  cas a 2 1 -> swapped`},
-	{"no swap", `
-		1 |--|       put a 1 -> created
-		1      |--|  cas a 2 3 -> mismatch`, `
-		1 |--|       put a 1 -> created
-		1      |--|  cas a 1 3 -> mismatch`},
-	{"a swap stores", `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 1 2 -> swapped
-		1           |--|  get a -> "2"`, `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 1 2 -> swapped
-		1           |--|  get a -> "1"`},
-	{"a mismatch does not", `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 3 2 -> mismatch
-		1           |--|  get a -> "1"`, `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 3 2 -> mismatch
-		1           |--|  get a -> "2"`},
-	{"insert", `
-		1 |--|       cas a none 1 -> swapped
-		1      |--|  get a -> "1"`, `
-		1 |--|       cas a 0 1 -> swapped
-		1      |--|  get a -> "1"`},
-	{"insert once", `
-		1 |--|       cas a none 1 -> swapped
-		1      |--|  cas a none 2 -> mismatch`, `
-		1 |--|       cas a none 1 -> swapped
-		1      |--|  cas a none 2 -> swapped`},
-	{"an empty value is one", `
-		1 |--|       put a "" -> created
-		1      |--|  cas a "" 1 -> swapped`, `
-		1 |--|       put a "" -> created
-		1      |--|  cas a none 1 -> swapped`},
-	{"nothing is no empty value", `
-		1 |--|  cas a "" 1 -> mismatch`, `
-		1 |--|  cas a "" 1 -> swapped`},
-
+		  1 |--|       put a 1 -> created
+		+ 1      |--|  cas a 1 2 -> swapped
+		- 1      |--|  cas a 2 1 -> swapped`},
+	{"an absent key is not empty", `
+		+ 1 |--|  cas a "" 1 -> mismatch
+		- 1 |--|  cas a "" 1 -> swapped`},
 	// Batches.
-	{"operations of a batch see their predecessors", `
-		1 |--|  get a -> missing; put a 1 -> created; get a -> "1"; delete a -> deleted; get a -> missing`, `
-		1 |--|  get a -> missing; put a 1 -> created; get a -> missing; delete a -> deleted; get a -> missing`},
-	{"half a batch", `
-		1 |--------|   put a 1 -> created; put b 1 -> created
-		2   |--|       get a -> "1"; get b -> "1"`, `
-		1 |--------|   put a 1 -> created; put b 1 -> created
-		2   |--|       get a -> "1"; get b -> missing`},
-	{"half a batch, in two gets", `
-		1 |------------|   put a 1 -> created; put b 1 -> created
-		2   |--|           get a -> "1"
-		2        |--|      get b -> "1"`, `
-		1 |------------|   put a 1 -> created; put b 1 -> created
-		2   |--|           get a -> "1"
-		2        |--|      get b -> missing`},
+	{"operations of a batch see the ones before", `
+		+ 1 |--|  get a -> missing; put a 1 -> created; get a -> "1"; delete a -> deleted; get a -> missing
+		- 1 |--|  get a -> missing; put a 1 -> created; get a -> missing; delete a -> deleted; get a -> missing`},
+	{"half of a batch", `
+		  1 |--------|   put a 1 -> created; put b 1 -> created
+		+ 2   |--|       get a -> "1"; get b -> "1"
+		- 2   |--|       get a -> "1"; get b -> missing`},
 	{"two batches in opposite order", `
-		1 |--------|        put a 1 -> created; put b 1 -> created
-		2   |------|        put b 2 -> replaced; put a 2 -> replaced
-		3            |--|   get a -> "2"; get b -> "2"`, `
-		1 |--------|        put a 1 -> created; put b 1 -> created
-		2   |------|        put b 2 -> replaced; put a 2 -> replaced
-		3            |--|   get a -> "1"; get b -> "2"`},
-	{"two swaps of a batch, both of what was before", `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 1 2 -> swapped; cas a 1 3 -> swapped
-		1           |--|  get a -> "3"`, `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 1 2 -> swapped; cas a 2 3 -> swapped
-		1           |--|  get a -> "3"`},
-	{"a chain of swaps fails", `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 1 2 -> aborted; cas a 2 3 -> mismatch`, `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 1 2 -> swapped; cas a 2 3 -> mismatch`},
-	{"a put before a swap", `
-		1 |--|            put a 1 -> created
-		1      |--|       put a 5 -> replaced; cas a 1 2 -> swapped`, `
-		1 |--|            put a 1 -> created
-		1      |--|       put a 5 -> replaced; cas a 5 2 -> swapped`},
-	{"an aborted put", `
-		1 |--|            put a 1 -> created
-		1      |--|       put b 1 -> aborted; cas a 2 3 -> mismatch
-		1           |--|  get b -> missing`, `
-		1 |--|            put a 1 -> created
-		1      |--|       put b 1 -> aborted; cas a 2 3 -> mismatch
-		1           |--|  get b -> "1"`},
-	{"aborted for a reason", `
-		1 |--|            put a 1 -> created
-		1      |--|       get a -> aborted; cas a 2 3 -> mismatch`, `
-		1 |--|            put a 1 -> created
-		1      |--|       get a -> aborted; cas a 1 3 -> aborted`},
-	{"aborted alone", `
-		1 |--|  get a -> missing`, `
-		1 |--|  get a -> aborted`},
-	{"all is aborted", `
-		1 |--|            put a 1 -> created
-		1      |--|       get a -> aborted; cas a 2 3 -> mismatch`, `
-		1 |--|            put a 1 -> created
-		1      |--|       get a -> "1"; cas a 2 3 -> mismatch`},
-	{"who mismatched", `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 1 2 -> aborted; cas b 1 2 -> mismatch`, `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 1 2 -> mismatch; cas b 1 2 -> mismatch`},
-	{"who did not", `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 0 2 -> mismatch; cas b 1 2 -> mismatch`, `
-		1 |--|            put a 1 -> created
-		1      |--|       cas a 0 2 -> aborted; cas b 1 2 -> mismatch`},
+		  1 |--------|        put a 1 -> created; put b 1 -> created
+		  2   |------|        put b 2 -> replaced; put a 2 -> replaced
+		+ 3            |--|   get a -> "2"; get b -> "2"
+		- 3            |--|   get a -> "1"; get b -> "2"`},
+	{"swaps of a batch compare with the state before it", `
+		  1 |--|            put a 1 -> created
+		+ 1      |--|       cas a 1 2 -> swapped; cas a 1 3 -> swapped
+		- 1      |--|       cas a 1 2 -> swapped; cas a 2 3 -> swapped
+		  1           |--|  get a -> "3"`},
+	{"the key that mismatched", `
+		  1 |--|            put a 1 -> created
+		+ 1      |--|       cas a 1 2 -> aborted; cas b 1 2 -> mismatch
+		- 1      |--|       cas a 1 2 -> mismatch; cas b 1 2 -> mismatch`},
 	{"keys tied by a chain of batches", `
-		1 |-------------|  put a 1 -> created
-		2 |-------------|  put b 1 -> created
-		3     |--|         get a -> "1"; get b -> missing
-		4      |---|       get b -> "1"; get a -> "1"`, `
-		1 |-------------|  put a 1 -> created
-		2 |-------------|  put b 1 -> created
-		3     |--|         get a -> "1"; get b -> missing
-		4      |---|       get b -> "1"; get a -> missing`},
-
+		  1 |-------------|  put a 1 -> created
+		  2 |-------------|  put b 1 -> created
+		  3     |--|         get a -> "1"; get b -> missing
+		+ 4      |---|       get b -> "1"; get a -> "1"
+		- 4      |---|       get b -> "1"; get a -> missing`},
 	// Time.
 	{"stale read", `
-		1 |--|            put a 1 -> created
-		1      |--|       put a 2 -> replaced
-		2           |--|  get a -> "2"`, `
-		1 |--|            put a 1 -> created
-		1      |--|       put a 2 -> replaced
-		2           |--|  get a -> "1"`},
-	{"a read meets a write", `
-		1 |--|            put a 1 -> created
-		1      |------|   put a 2 -> replaced
-		2           |--|  get a -> "1"`, `
-		1 |--|            put a 1 -> created
-		1      |--|       put a 2 -> replaced
-		2           |--|  get a -> "1"`},
-	{"two ends at one time are no order", `
-		1 |--|            put a 1 -> created
-		1      |----|     put a 2 -> replaced
-		2           |--|  get a -> "1"`, `
-		1 |--|            put a 1 -> created
-		1      |---|      put a 2 -> replaced
-		2           |--|  get a -> "1"`},
-	{"new, then old", `
-		1 |--|                put a 1 -> created
-		1      |-----------|  put a 2 -> replaced
-		2        |--|         get a -> "2"
-		2             |--|    get a -> "2"`, `
-		1 |--|                put a 1 -> created
-		1      |-----------|  put a 2 -> replaced
-		2        |--|         get a -> "2"
-		2             |--|    get a -> "1"`},
+		  1 |--|            put a 1 -> created
+		  1      |--|       put a 2 -> replaced
+		+ 2           |--|  get a -> "2"
+		- 2           |--|  get a -> "1"`},
+	{"an end and a start at one time overlap", `
+		  1 |--|            put a 1 -> created
+		+ 1      |----|     put a 2 -> replaced
+		- 1      |---|      put a 2 -> replaced
+		  2           |--|  get a -> "1"`},
+	{"a new value, then the old one", `
+		  1 |--|                put a 1 -> created
+		  1      |-----------|  put a 2 -> replaced
+		  2        |--|         get a -> "2"
+		+ 2             |--|    get a -> "2"
+		- 2             |--|    get a -> "1"`},
 	{"lost update", `
-		1 |--|                put a 0 -> created
-		1      |----|         cas a 0 1 -> swapped
-		2        |----|       cas a 0 2 -> mismatch
-		2              |--|   get a -> "1"`, `
-		1 |--|                put a 0 -> created
-		1      |----|         cas a 0 1 -> swapped
-		2        |----|       cas a 0 2 -> swapped
-		2              |--|   get a -> "1"`},
-	{"lost put", `
-		1 |--|                put a 0 -> created
-		1      |----|         put a 1 -> replaced
-		2        |----|       put a 2 -> replaced
-		2              |--|   get a -> "1"`, `
-		1 |--|                put a 0 -> created
-		1      |----|         put a 1 -> replaced
-		2        |----|       put a 2 -> replaced
-		2              |--|   get a -> "0"`},
-	{"a write after its end", `
-		1 |--|                 put a 1 -> created
-		2      |--|            get a -> "1"
-		2           |--|       get a -> "1"`, `
-		1 |--|                 put a 1 -> created
-		2      |--|            get a -> missing
-		2           |--|       get a -> "1"`},
-	{"a write before its start", `
-		1      |--|            put a 1 -> created
-		2 |-----|              get a -> "1"`, `
-		1      |--|            put a 1 -> created
-		2 |--|                 get a -> "1"`},
+		  1 |--|                put a 0 -> created
+		  1      |----|         cas a 0 1 -> swapped
+		+ 2        |----|       cas a 0 2 -> mismatch
+		- 2        |----|       cas a 0 2 -> swapped
+		  2              |--|   get a -> "1"`},
+	{"a write takes effect after its start", `
+		  1      |--|            put a 1 -> created
+		+ 2 |-----|              get a -> "1"
+		- 2 |--|                 get a -> "1"`},
 	// A put that was sent again, after another client's: why a client may not.
 	{"a put applied twice", `
-		1 |--|                      put a 1 -> created
-		2      |--|                 put a 2 -> replaced
-		3           |--|            get a -> "2"
-		3                |--|       get a -> "2"`, `
-		1 |--|                      put a 1 -> created
-		2      |--|                 put a 2 -> replaced
-		3           |--|            get a -> "2"
-		3                |--|       get a -> "1"`},
-	{"at the same time, in one order", `
-		1 |-----|              put a 1 -> created
-		2   |------|           put a 2 -> replaced
-		3             |--|     get a -> "2"`, `
-		1 |-----|              put a 1 -> created
-		2   |------|           put a 2 -> replaced
-		3             |--|     get a -> missing`},
-	{"at the same time, in the other", `
-		1 |-----|              put a 1 -> replaced
-		2   |------|           put a 2 -> created
-		3             |--|     get a -> "1"`, `
-		1 |-----|              put a 1 -> replaced
-		2   |------|           put a 2 -> created
-		3             |--|     get a -> "2"`},
-	{"two readers agree", `
-		1 |--------------------|  put a 1 -> created
-		2 |--------------------|  put a 2 -> replaced
-		3     |--|                get a -> "1"
-		4          |--|           get a -> "2"
-		3               |--|      get a -> "2"`, `
-		1 |--------------------|  put a 1 -> created
-		2 |--------------------|  put a 2 -> replaced
-		3     |--|                get a -> "1"
-		4          |--|           get a -> "2"
-		3               |--|      get a -> "1"`},
-
+		  1 |--|                      put a 1 -> created
+		  2      |--|                 put a 2 -> replaced
+		  3           |--|            get a -> "2"
+		+ 3                |--|       get a -> "2"
+		- 3                |--|       get a -> "1"`},
 	// Unknown outcomes.
-	{"an unknown write, never", `
-		1 |>                    put a 1 -> ?
-		2      |--|             get a -> missing
-		2           |--|        put a 2 -> created
-		2                |--|   get a -> "2"`, `
-		1 |>                    put a 1 -> ?
-		2      |--|             get a -> missing
-		2           |--|        put a 2 -> created
-		2                |--|   get a -> missing`},
-	{"an unknown write, late", `
-		1 |>               put a 1 -> ?
-		2      |--|        get a -> missing
-		2           |--|   get a -> "1"`, `
-		1 |>               put a 1 -> ?
-		2      |--|        get a -> missing
-		2           |--|   get a -> "2"`},
-	{"an unknown write, then not", `
-		1 |>               put a 1 -> ?
-		2      |--|        get a -> "1"
-		2           |--|   get a -> "1"`, `
-		1 |>               put a 1 -> ?
-		2      |--|        get a -> "1"
-		2           |--|   get a -> missing`},
-	{"an unknown write, before its start", `
-		1    |>            put a 1 -> ?
-		2  |--|            get a -> "1"`, `
-		1        |>        put a 1 -> ?
-		2  |--|            get a -> "1"`},
-	{"an unknown write, twice", `
-		1 |>                      put a 1 -> ?
-		2      |--|               get a -> "1"
-		2           |--|          put a 2 -> replaced
-		2                |--|     get a -> "2"`, `
-		1 |>                      put a 1 -> ?
-		2      |--|               get a -> "1"
-		2           |--|          put a 2 -> replaced
-		2                |--|     get a -> "1"`},
-	{"two unknown writes", `
-		1 |>                      put a 1 -> ?
-		1     |>                  put a 2 -> ?
-		2      |--|               get a -> "2"
-		2           |--|          get a -> "1"`, `
-		1 |>                      put a 1 -> ?
-		1     |>                  put b 2 -> ?
-		2      |--|               get a -> "2"
-		2           |--|          get a -> "1"`},
-	{"an unknown swap", `
-		1 |--|             put a 1 -> created
-		1     |>           cas a 1 2 -> ?
-		2      |--|        get a -> "2"`, `
-		1 |--|             put a 1 -> created
-		1     |>           cas a 3 2 -> ?
-		2      |--|        get a -> "2"`},
-	{"an unknown insert", `
-		1 |--|             put b 1 -> created
-		1     |>           cas a none 2 -> ?
-		2      |--|        get a -> "2"`, `
-		1 |--|             put a 1 -> created
-		1     |>           cas a none 2 -> ?
-		2      |--|        get a -> "2"`},
-	{"an unknown delete", `
-		1 |--|             put a 1 -> created
-		1     |>           delete a -> ?
-		2      |--|        get a -> "1"
-		2           |--|   get a -> missing`, `
-		1 |--|             put a 1 -> created
-		1     |>           delete b -> ?
-		2      |--|        get a -> "1"
-		2           |--|   get a -> missing`},
-	{"half an unknown batch", `
-		1 |>               put a 1 -> ?; put b 1 -> ?
-		2      |--|        get a -> "1"
-		2           |--|   get b -> "1"`, `
-		1 |>               put a 1 -> ?; put b 1 -> ?
-		2      |--|        get a -> "1"
-		2           |--|   get b -> missing`},
-	{"an unknown batch that a key of its own prevents", `
-		1 |--|             put a 0 -> created
-		1     |>           cas b none 1 -> ?; put a 1 -> ?
-		2      |--|        get a -> "1"`, `
-		1 |--|             put a 0 -> created
-		1     |>           cas b 0 1 -> ?; put a 1 -> ?
-		2      |--|        get a -> "1"`},
-
+	{"an unknown write that never takes effect", `
+		  1 |>                    put a 1 -> ?
+		  2      |--|             get a -> missing
+		  2           |--|        put a 2 -> created
+		+ 2                |--|   get a -> "2"
+		- 2                |--|   get a -> missing`},
+	{"an unknown write, seen before its start", `
+		+ 1    |>            put a 1 -> ?
+		- 1        |>        put a 1 -> ?
+		  2  |--|            get a -> "1"`},
+	{"an unknown write takes effect once", `
+		  1 |>                      put a 1 -> ?
+		  2      |--|               get a -> "1"
+		  2           |--|          put a 2 -> replaced
+		+ 2                |--|     get a -> "2"
+		- 2                |--|     get a -> "1"`},
+	{"half of an unknown batch", `
+		  1 |>               put a 1 -> ?; put b 1 -> ?
+		  2      |--|        get a -> "1"
+		+ 2           |--|   get b -> "1"
+		- 2           |--|   get b -> missing`},
+	{"an unknown batch whose compare fails", `
+		  1 |--|             put a 0 -> created
+		+ 1     |>           cas b none 1 -> ?; put a 1 -> ?
+		- 1     |>           cas b 0 1 -> ?; put a 1 -> ?
+		  2      |--|        get a -> "1"`},
 	// Answers that no table gives.
-	{"as many results as operations", `
-		1 |--|  get a -> missing; get b -> missing`, `
-		1 |--|  get a -> missing; get b -> ?`},
+	{"too few results", `
+		+ 1 |--|  get a -> missing; get b -> missing
+		- 1 |--|  get a -> missing; get b -> ?`},
 	{"the answer to another kind", `
-		1 |--|  get a -> missing`, `
-		1 |--|  get a -> created`},
-	{"an answer in parts", `
-		1 |--|  put a 1 -> created; put b 1 -> created`, `
-		1 |--|  put a 1 -> created; put b 1 -> unknown`},
-	{"an answer not run in part", `
-		1 |--|  put a 1 -> created; put b 1 -> created`, `
-		1 |--|  put a 1 -> created; put b 1 -> not run`},
+		+ 1 |--|  get a -> missing
+		- 1 |--|  get a -> created`},
+	{"an unknown outcome in part", `
+		+ 1 |--|  put a 1 -> created; put b 1 -> created
+		- 1 |--|  put a 1 -> created; put b 1 -> unknown`},
 }
 
 func TestPlanted(t *testing.T) {
 	for _, test := range planted {
 		t.Run(test.name, func(t *testing.T) {
-			if got := judge(t, history(t, test.right)); got != Linearizable {
-				t.Errorf("%v, want linearizable:%s", got, test.right)
-			}
-			if got := judge(t, history(t, test.wrong)); got != Violated {
-				t.Errorf("%v, want violated:%s", got, test.wrong)
-			}
-			right, wrong := strings.Split(test.right, "\n"), strings.Split(test.wrong, "\n")
-			differ := 0
-			for i := range max(len(right), len(wrong)) {
-				if i >= len(right) || i >= len(wrong) || right[i] != wrong[i] {
-					differ++
+			for mark, want := range map[string]Verdict{"+": Linearizable, "-": Violated} {
+				calls := history(t, regexp.MustCompile(`\t[`+mark+`] `).ReplaceAllString(test.text, "\t  "))
+				if got := judge(t, calls); got != want {
+					t.Errorf("%v with the lines marked %s, want %v:%s", got, mark, want, test.text)
 				}
-			}
-			if differ != 1 {
-				t.Errorf("right and wrong differ in %d lines, want 1", differ)
 			}
 		})
 	}
 }
 
-// Outcomes as the client reports them.
+// Outcomes as the client reports them, before two gets that find a.
 func TestOutcomes(t *testing.T) {
 	const after = `
 		2      |--|        get a -> "1"
 		2           |--|   get a -> "1"`
-	for _, test := range []struct {
-		name, text string
-		want       Verdict
-	}{
-		{"put, unknown", "1 |--|  put a 1 -> unknown" + after, Linearizable},
-		{"put, unknown, that was given up", "1 |--|  put a 1 -> unknown" + strings.Replace(after, `"1"`, "missing", 1), Linearizable},
-		{"put, no answer, that was given up", "1 |--|  put a 1 -> ?" + strings.Replace(after, `"1"`, "missing", 1), Linearizable},
-		{"put, not run", "1 |--|  put a 1 -> not run" + after, Violated},
-		{"batch, unknown", "1 |--|  put a 1 -> unknown; put b 1 -> unknown" + after, Linearizable},
-		{"batch, not run", "1 |--|  put a 1 -> not run; put b 1 -> not run" + after, Violated},
-		{"not run, and never answered", "1 |>  put a 1 -> not run" + after, Violated},
-		{"get, unknown", "1 |--|  get a -> unknown", Linearizable},
-		{"get, not run", "1 |--|  get a -> not run", Linearizable},
-		{"get, no answer", "1 |>  get a -> ?; get b -> ?", Linearizable},
-		{"no calls", "", Linearizable},
+	for text, want := range map[string]Verdict{
+		"1 |--|  put a 1 -> unknown" + after:                         Linearizable,
+		"1 |--|  put a 1 -> not run" + after:                         Violated,
+		"1 |--|  put a 1 -> unknown; put b 1 -> unknown" + after:     Linearizable,
+		"1 |--|  put a 1 -> not run; put b 1 -> not run" + after:     Violated,
+		"1 |>  put a 1 -> not run" + after:                           Violated,
+		"1 |--|  put a 1 -> unknown\n1       |--|  get a -> missing": Linearizable,
+		"1 |--|  put a 1 -> ?\n1       |--|  get a -> missing":       Linearizable,
+		"1 |--|  get a -> unknown":                                   Linearizable,
+		"1 |--|  get a -> not run":                                   Linearizable,
+		"1 |>  get a -> ?; get b -> ?":                               Linearizable,
+		"":                                                           Linearizable,
 	} {
-		if got, x := Check(t.Context(), history(t, test.text)); got != test.want {
-			t.Errorf("%s: %v, want %v\n%v", test.name, got, test.want, x)
+		if got, x := Check(t.Context(), history(t, text)); got != want {
+			t.Errorf("%v, want %v:\n%s\n%v", got, want, text, x)
 		}
 	}
 }
 
-// Reads that nobody answered must not tie keys together, nor calls that did not run.
+// Gets that were not answered and calls that did not run tie no keys together.
 func TestGroups(t *testing.T) {
-	for _, test := range []struct {
-		text string
-		want int
-	}{
-		{"1 |--|  get a -> missing\n1 |--|  get b -> missing", 2},
-		{"1 |--|  get a -> missing; get b -> missing\n1 |--|  get b -> missing; get c -> missing\n1 |--| get d -> missing", 2},
-		{"1 |--|  get a -> missing; get b -> missing\n1 |--|  get c -> missing; get d -> missing\n1 |--| get d -> missing; get a -> missing", 1},
-		{"1 |--|  get a -> missing\n1 |--|  get b -> missing\n1 |>  get a -> ?; get b -> ?", 2},
-		{"1 |--|  get a -> missing\n1 |--|  get b -> missing\n1 |--|  put a 1 -> not run; get b -> not run", 2},
-		{"1 |--|  get a -> missing\n1 |--|  get b -> missing\n1 |>  put a 1 -> ?; get b -> ?", 1},
+	for text, want := range map[string]int{
+		"1 |--|  get a -> missing\n1 |--|  get b -> missing":                                                              2,
+		"1 |--|  get a -> missing; get b -> missing\n1 |--|  get c -> missing; get b -> missing\n1 |--| get d -> missing": 2,
+		"1 |--|  get a -> missing\n1 |--|  get b -> missing\n1 |>  get a -> ?; get b -> ?":                                2,
+		"1 |--|  get a -> missing\n1 |--|  get b -> missing\n1 |--|  put a 1 -> not run; get b -> not run":                2,
+		"1 |--|  get a -> missing\n1 |--|  get b -> missing\n1 |>  put a 1 -> ?; get b -> ?":                              1,
 	} {
-		if got := len(split(history(t, test.text))); got != test.want {
-			t.Errorf("%d groups, want %d:\n%s", got, test.want, test.text)
+		if got := len(split(history(t, text))); got != want {
+			t.Errorf("%d groups, want %d:\n%s", got, want, text)
 		}
 	}
 }
@@ -528,7 +266,6 @@ func TestPanics(t *testing.T) {
 	for name, call := range map[string]Call{
 		"no operations":     {Start: 1, End: 2},
 		"ends as it starts": {Ops: get, Results: missing, Start: 1, End: 1},
-		"ends before":       {Ops: get, Results: missing, Start: 2, End: 1},
 		"answered at Never": {Ops: get, Results: missing, Start: 1, End: Never},
 		"no kind":           {Ops: []wire.Op{{Key: "a"}}, Results: missing, Start: 1, End: 2},
 		"unknown kind":      {Ops: []wire.Op{{Kind: wire.CompareAndSwap + 1, Key: "a"}}, Start: 1, End: Never},
@@ -544,24 +281,27 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-// Check leaves its argument alone, and does not need it in order.
+const staleRead = `
+	1 |--|                 put a 1 -> created
+	1      |--|            put a 2 -> replaced
+	2           |--|       get a -> "2"
+	2                |--|  get a -> "1"`
+
+// Check accepts calls in any order, does not change them, and returns them in order.
 func TestOrderOfCalls(t *testing.T) {
-	calls := history(t, planted[len(planted)/2].wrong)
+	calls := history(t, staleRead)
 	slices.Reverse(calls)
 	before := fmt.Sprint(calls)
 	got, x := Check(t.Context(), calls)
-	if got != Violated {
-		t.Errorf("%v in reverse, want violated", got)
-	}
-	if after := fmt.Sprint(calls); after != before {
-		t.Errorf("calls are now %s, want %s", after, before)
+	if after := fmt.Sprint(calls); got != Violated || after != before {
+		t.Errorf("%v, want violated; calls are %s, were %s", got, after, before)
 	}
 	if !slices.IsSortedFunc(x.Calls, func(a, b Call) int { return int(a.Start - b.Start) }) {
 		t.Errorf("calls of the counterexample out of order: %v", x.Calls)
 	}
 }
 
-// A context that ends after it was asked a number of times.
+// A countdown is a context that ends after Err was called left times.
 type countdown struct {
 	context.Context
 	left *int
@@ -577,51 +317,36 @@ func (c countdown) Err() error {
 func TestUndecided(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got, x := Check(ended, history(t, "1 |--|  get a -> \"1\"")); got != Undecided || x != nil {
-		t.Errorf("with a context that has ended: %v, %v, want undecided, nil", got, x)
+	if got, x := Check(ended, history(t, staleRead)); got != Undecided || x != nil {
+		t.Errorf("after the end of the context: %v, %v, want undecided, nil", got, x)
 	}
 
-	// 14 puts at one time, and a get that none of them explains.
-	text := strings.Repeat("1 |--|       put a 1 -> replaced\n", 13) + "1 |--|  put a 2 -> created\n"
-	for i := range 14 {
-		text = strings.Replace(text, "put a 1", fmt.Sprintf("put a x%d", i), 1)
+	// 14 concurrent puts, and a get that none of them explains.
+	text := "1 |--|  put a 2 -> created\n2        |--|  get a -> missing\n"
+	for i := range 13 {
+		text += fmt.Sprintf("1 |--|  put a x%d -> replaced\n2 |--|  get a -> \"x%d\"\n", i, i)
 	}
-	for i := range 14 {
-		text += fmt.Sprintf("2 |--|  get a -> \"x%d\"\n", i)
-	}
-	hard := history(t, text+"2        |--|  get a -> missing")
+	hard := history(t, text)
 	left := 10
-	if got, _ := Check(countdown{t.Context(), &left}, hard); got != Undecided {
-		t.Errorf("with a context that ends in the middle: %v, want undecided", got)
-	}
-	if left != -1 {
-		t.Errorf("asked the context %d times more after it had ended", -1-left)
+	if got, _ := Check(countdown{t.Context(), &left}, hard); got != Undecided || left != -1 {
+		t.Errorf("with a context that ends during the search: %v, %d calls of Err after it, want undecided, 0", got, -1-left)
 	}
 
-	calls := split(hard)[0]
-	s := newSearch(t.Context(), calls, answered(calls), false)
+	s := newSearch(t.Context(), split(hard)[0], false)
 	s.room = 10000
-	if got := s.run(); got != Undecided {
-		t.Errorf("without memory: %v, want undecided", got)
-	}
-	if s.room < -1000 || len(s.visited) > 100 {
-		t.Errorf("used up memory and %d bytes, for %d visits", -s.room, len(s.visited))
+	if got := s.run(); got != Undecided || s.room < -1000 || len(s.visited) > 100 {
+		t.Errorf("with 10 kB of memory: %v after %d bytes in %d visits, want undecided", got, 10000-s.room, len(s.visited))
 	}
 }
 
-// When the context ends after the verdict, the counterexample is larger, and right.
+// When the context ends after the verdict, the counterexample is larger but right.
 func TestHasty(t *testing.T) {
-	calls := history(t, `
-		1 |--|                 put a 1 -> created
-		1      |--|            put a 2 -> replaced
-		2           |--|       get a -> "2"
-		2                |--|  get a -> "1"`)
 	left := 1
-	got, x := Check(countdown{t.Context(), &left}, calls)
+	got, x := Check(countdown{t.Context(), &left}, history(t, staleRead))
 	if got != Violated || len(x.Calls) != 4 {
-		t.Fatalf("%v, %v, want violated, all 4 calls", got, x)
+		t.Fatalf("%v, %v, want violated and all 4 calls", got, x)
 	}
-	got, x = Check(t.Context(), calls)
+	got, x = Check(t.Context(), history(t, staleRead))
 	if got != Violated || len(x.Calls) != 2 || len(x.Context) != 2 {
 		t.Errorf("%v, %v, want violated, two calls, and the two that wrote what they read", got, x)
 	}

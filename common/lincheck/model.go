@@ -2,11 +2,11 @@ package lincheck
 
 import "lockstep/common/wire"
 
-// The table that answers are held against. It does not compute answers: a step says what
-// it answered, and here it is decided whether the state allows that.
+// The model of the table. It does not compute answers; it decides whether the state allows
+// the answers that a step had.
 
-// apply has a step take effect, and reports whether it could: whether what a full one
-// answered fits the state, or an optional one changes it. If not, nothing is changed.
+// apply executes a step, and reports whether it could: whether the answers fit the state
+// or, for an optional step, whether it changes the state. If not, the state is unchanged.
 func (s *search) apply(st *step) bool {
 	mark := len(s.undo)
 	if s.check(st) && (st.failed || s.execute(st)) && (!st.optional || len(s.undo) > mark) {
@@ -16,9 +16,9 @@ func (s *search) apply(st *step) bool {
 	return false
 }
 
-// check looks at what a step expects of the state before it. Every CompareAndSwap must
-// match; or else one answered Mismatch, each matched or not as it says, and nothing was
-// done.
+// check compares the state with what the step expects before it starts. Either every
+// CompareAndSwap matches; or the step failed, and each one that answered Mismatch does not
+// match, and each one that was Aborted does.
 func (s *search) check(st *step) bool {
 	for _, o := range st.ops {
 		fits := true
@@ -39,7 +39,7 @@ func (s *search) check(st *step) bool {
 	return true
 }
 
-// execute does the operations in order, if each can have answered what it did.
+// execute executes the operations in order, unless the state rules out an answer.
 func (s *search) execute(st *step) bool {
 	type answer struct {
 		kind   wire.OpKind
@@ -55,7 +55,7 @@ func (s *search) execute(st *step) bool {
 		case answer{wire.Get, wire.TooLarge}, answer{wire.Put, wire.Replaced}, answer{wire.Delete, wire.Deleted}:
 			fits = s.state[o.key] != absent // anything can be there
 		case answer{wire.CompareAndSwap, wire.Swapped}:
-			fits = true // as check saw
+			fits = true // check has compared it
 		}
 		if !fits && !st.optional {
 			return false
@@ -67,7 +67,7 @@ func (s *search) execute(st *step) bool {
 	return true
 }
 
-// narrow reports whether a key can hold a value, and if so settles that it does.
+// narrow reports whether a key can hold a value. If so, from now on it does.
 func (s *search) narrow(key, value int32) bool {
 	if s.state[key] == anything && s.before[key][value] {
 		s.set(key, value)
@@ -82,7 +82,7 @@ func (s *search) set(key, value int32) {
 	}
 }
 
-// takeBack undoes all changes but the first mark.
+// takeBack undoes all changes except the first mark.
 func (s *search) takeBack(mark int) {
 	for ; len(s.undo) > mark; s.undo = s.undo[:len(s.undo)-1] {
 		last := s.undo[len(s.undo)-1]

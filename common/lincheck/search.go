@@ -9,23 +9,23 @@ import (
 	"lockstep/common/wire"
 )
 
-// What a key holds. Values are compared with what calls saw or expected, and with
-// nothing else, so all that nobody saw are one.
+// What a key holds. Values are only compared with what calls saw or expected, so all
+// values that no call saw or expected are the same.
 const (
 	anything int32 = iota - 1 // absent or a value, of those in search.before
 	absent
 	other // a value that no call names
-	named // and above: the values that calls name
+	named // this and above: the values that calls name
 )
 
-// A step is a call as the search takes it.
+// A step is a call in the form that the search needs.
 type step struct {
-	id         int32 // its place among the calls
+	id         int32 // its index in the history
 	start, end int64
 	ops        []operation
 	failed     bool // a CompareAndSwap in it answered Mismatch
 	reads      bool // by its answer, it changed nothing
-	optional   bool // it took effect or not, and what it answered does not matter
+	optional   bool // it took effect or not, and its answer does not matter
 	prev, next *step
 }
 
@@ -41,18 +41,15 @@ type operation struct {
 type search struct {
 	ctx      context.Context
 	keys     map[string]int32
-	values   map[string]int32     // those that are named
-	todo     step                 // the ring of steps that have no place in the order yet, by start
-	left     int                  // how many of them are not optional
+	values   map[string]int32     // the named ones
+	todo     step                 // the ring of steps that are not in the order yet, by start
 	state    []int32              // what each key holds
 	before   []map[int32]bool     // what a key that holds anything may hold
-	undo     []change             // what the order did to state, to take it back
-	open     []*step              // the steps that can be next, of all moves in progress
+	undo     []change             // how to take back what the order did to state
 	visited  map[string][][]int32 // where the search has been, see seen
-	buffer   []byte
-	room     int   // bytes that visited may still grow by
-	moves    int   // so far
-	furthest int64 // the latest end that the search got up to
+	room     int                  // bytes that visited may still grow by
+	moves    int                  // so far
+	furthest int64                // the latest end that the search reached
 }
 
 type change struct{ key, from int32 }
@@ -62,94 +59,71 @@ const (
 	roomToExplain = 8 << 20
 )
 
-// newSearch prepares a search that takes calls, in order of Start, by their answers where
-// full says so. The others are optional: for ever if their outcome is unknown, or else
-// between their Start and End.
+// newSearch prepares a search of calls, which are in order of Start. A call without
+// Results is optional: it may take effect between its Start and End, or not at all.
 //
-// With cut it reduces those that are optional between Start and End to what the full ones
-// can notice: their keys, the values they name, and in place of what began before the
-// first of them, keys that hold anything. That lets more histories pass, never fewer.
-func newSearch(ctx context.Context, calls []Call, full []bool, cut bool) *search {
+// With cut, optional calls that end are reduced to what the others can notice: their keys
+// and the values they name. Calls that began before the first one with Results are
+// replaced by keys that hold anything. This accepts more histories, never fewer.
+func newSearch(ctx context.Context, calls []Call, cut bool) *search {
 	s := &search{
 		ctx: ctx, keys: make(map[string]int32), values: make(map[string]int32),
 		visited: make(map[string][][]int32), room: roomToSearch,
 	}
 	for i, c := range calls {
-		if !cut || full[i] || c.End == Never {
-			s.name(c, full[i])
+		if !cut || c.Results != nil || c.End == Never {
+			s.step(i, c, true)
 		}
 	}
 	s.state = make([]int32, len(s.keys))
 	s.before = make([]map[int32]bool, len(s.keys))
 	first := int64(math.MinInt64)
 	if cut {
-		first = calls[slices.Index(full, true)].Start
+		first = calls[slices.IndexFunc(calls, answered)].Start
 	}
 	s.todo.next, s.todo.prev = &s.todo, &s.todo
 	for i, c := range calls {
-		st := s.step(i, c, full[i])
-		if len(st.ops) == 0 {
-			continue
-		}
+		st := s.step(i, c, false)
 		if st.start < first {
 			s.mayHavePreceded(st)
 		}
-		if st.end >= first {
+		if st.end >= first && len(st.ops) > 0 {
 			st.prev, st.next = s.todo.prev, &s.todo
 			st.prev.next, st.next.prev = st, st
-			if !st.optional {
-				s.left++
-			}
 		}
 	}
 	return s
 }
 
-// name makes known the keys of a call, and the values that it saw or expected.
-func (s *search) name(c Call, full bool) {
-	value := func(v []byte) {
-		if _, known := s.values[string(v)]; !known {
-			s.values[string(v)] = named + int32(len(s.values))
+// step makes a step of a call. When it learns, unknown keys, and the values that the call
+// saw or expected, become known; otherwise operations on unknown keys are left out.
+func (s *search) step(i int, c Call, learn bool) *step {
+	id := func(ids map[string]int32, name string, next, unknown int32) int32 {
+		if known, ok := ids[name]; ok {
+			return known
+		} else if !learn {
+			return unknown
 		}
+		ids[name] = next
+		return next
 	}
-	for i, op := range c.Ops {
-		if _, known := s.keys[op.Key]; !known {
-			s.keys[op.Key] = int32(len(s.keys))
-		}
-		if op.Kind == wire.CompareAndSwap && !op.Absent {
-			value(op.Old)
-		}
-		if full && i < len(c.Results) && c.Results[i].Status == wire.Found {
-			value(c.Results[i].Value)
-		}
-	}
-}
-
-func (s *search) step(i int, c Call, full bool) *step {
-	value := func(v []byte) int32 {
-		if id, known := s.values[string(v)]; known {
-			return id
-		}
-		return other
-	}
-	st := &step{id: int32(i), start: c.Start, end: c.End, optional: !full, reads: full}
+	value := func(v []byte) int32 { return id(s.values, string(v), named+int32(len(s.values)), other) }
+	st := &step{id: int32(i), start: c.Start, end: c.End, optional: !answered(c), reads: answered(c)}
 	for j, op := range c.Ops {
-		key, known := s.keys[op.Key]
-		if !known || !full && op.Kind == wire.Get {
+		o := operation{kind: op.Kind, key: id(s.keys, op.Key, int32(len(s.keys)), -1)}
+		if o.key < 0 || st.optional && op.Kind == wire.Get {
 			continue
-		}
-		o := operation{kind: op.Kind, key: key}
-		if op.Kind == wire.Put || op.Kind == wire.CompareAndSwap {
-			o.value = value(op.Value)
 		}
 		if op.Kind == wire.CompareAndSwap && !op.Absent {
 			o.seen = value(op.Old)
 		}
-		if full && len(c.Results) == len(c.Ops) { // or else its status fits nothing
-			o.status = c.Results[j].Status
-			if o.status == wire.Found {
+		if len(c.Results) == len(c.Ops) { // otherwise its status fits nothing
+			if o.status = c.Results[j].Status; o.status == wire.Found {
 				o.seen = value(c.Results[j].Value)
 			}
+		}
+		if !learn && (op.Kind == wire.Put || op.Kind == wire.CompareAndSwap) {
+			o.value = value(op.Value)
 		}
 		st.failed = st.failed || o.status == wire.Mismatch
 		st.reads = st.reads && (op.Kind == wire.Get || op.Kind == wire.Delete && o.status == wire.Missing)
@@ -174,29 +148,27 @@ func (s *search) mayHavePreceded(st *step) {
 
 // run looks for an order of the steps that are still to do.
 func (s *search) run() Verdict {
-	if s.left == 0 {
-		return Linearizable
-	}
 	if s.room < 0 || s.moves%1024 == 0 && s.ctx.Err() != nil {
 		return Undecided
 	}
 	s.moves++
 
-	// Next can be what began before the first end of the others.
-	base := len(s.open)
-	defer func() { s.open = s.open[:base] }()
+	// The next step can be any that began before the first end of the others.
+	var open []*step
 	end, soonest := int64(Never), 0
 	for st := s.todo.next; st != &s.todo && st.start <= end; st = st.next {
 		if st.end < end {
-			end, soonest = st.end, len(s.open)-base
+			end, soonest = st.end, len(open)
 		}
-		s.open = append(s.open, st)
+		open = append(open, st)
 	}
-	open := s.open[base:]
+	if end == Never { // what is left need not have happened
+		return Linearizable
+	}
 	s.furthest = max(s.furthest, end)
 
-	// If a step that only reads fits, and settles nothing, it does no harm as the next:
-	// whoever could go on without it can go on with it. So no other needs to be tried.
+	// A step that only reads, fits, and settles nothing is safe to take next: an order
+	// without it here remains possible with it here. So no other step need be tried.
 	mark := len(s.undo)
 	for _, st := range open {
 		if st.reads && s.apply(st) {
@@ -209,7 +181,8 @@ func (s *search) run() Verdict {
 	if s.seen(open) {
 		return Violated
 	}
-	// What ends soonest goes first: then the order follows time for as long as it can.
+	// The step that ends soonest goes first, so that the order follows time as long as it
+	// can.
 	open[0], open[soonest] = open[soonest], open[0]
 	for _, st := range open {
 		if s.apply(st) {
@@ -219,34 +192,28 @@ func (s *search) run() Verdict {
 			s.takeBack(mark)
 		}
 	}
-	if open[0].optional && open[0].end != Never {
+	if open[0].optional {
 		return s.with(open[0]) // it did nothing, and its time is over
 	}
 	return Violated
 }
 
-// with runs the search on without a step, whose place is found.
+// with continues the search without a step whose place is found.
 func (s *search) with(st *step) Verdict {
 	st.prev.next, st.next.prev = st.next, st.prev
-	if !st.optional {
-		s.left--
-	}
 	v := s.run()
 	st.prev.next, st.next.prev = st, st
-	if !st.optional {
-		s.left++
-	}
 	return v
 }
 
-// seen reports whether the search has been here before, or where more was possible, in
-// vain; and if not, remembers that it has been.
+// seen reports whether the search has already failed from here, or from a place where more
+// was possible. If not, it remembers this place.
 //
-// Which steps are done need not be remembered: all that cannot be next are still to do.
-// Steps that never end are kept apart, in ascending order. To have more of them left is
-// more than to have fewer, since none of them has to be done.
+// A place is the state and the open steps: all steps that are not open yet are still to
+// do. Steps that never end are listed apart, in ascending order, because having more of
+// them left only makes more possible: none of them has to be done.
 func (s *search) seen(open []*step) bool {
-	key := s.buffer[:0]
+	var key []byte
 	var spare []int32
 	for _, value := range s.state {
 		key = binary.NativeEndian.AppendUint32(key, uint32(value))
@@ -258,25 +225,13 @@ func (s *search) seen(open []*step) bool {
 			key = binary.NativeEndian.AppendUint32(key, uint32(st.id))
 		}
 	}
-	s.buffer = key
 	for _, had := range s.visited[string(key)] {
-		if contains(had, spare) {
+		isMissing := func(id int32) bool { _, found := slices.BinarySearch(had, id); return !found }
+		if !slices.ContainsFunc(spare, isMissing) {
 			return true
 		}
 	}
 	s.visited[string(key)] = append(s.visited[string(key)], spare)
 	s.room -= len(key) + 4*len(spare) + 100
 	return false
-}
-
-// contains reports whether all of some are among all; both ascend.
-func contains(all, some []int32) bool {
-	for _, id := range some {
-		i, found := slices.BinarySearch(all, id)
-		if !found {
-			return false
-		}
-		all = all[i+1:]
-	}
-	return true
 }

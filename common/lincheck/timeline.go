@@ -7,189 +7,130 @@ import (
 	"strconv"
 	"strings"
 
+	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
 const (
 	lineWidth = 80
 	barsWidth = 30
-	maxRows   = 12 // calls that are drawn; of a counterexample that is not small, the last
-	maxOps    = 16 // operations of a batch that are
-	maxText   = 24 // bytes of a key or value, in quotes
+	maxRows   = 12 // calls drawn; the last ones, if a counterexample has more
+	maxOps    = 16 // operations of a batch drawn
+	maxText   = 24 // bytes of a key or a value drawn
+	minText   = 6  // where a line is short of room
 )
 
-// String draws a counterexample as a timeline: a row for each call, and from left to
-// right the order in which calls started and ended, not how long that took. No line has
-// more than 80 columns.
+// String draws the counterexample as a timeline with a row for each call. From left to
+// right it shows the order in which calls started and ended, not how long they took. No
+// line has more than 80 columns.
 func (x *Counterexample) String() string {
-	var b strings.Builder
-	if len(x.Calls) == 1 {
-		b.WriteString("Nothing explains this call")
-	} else {
-		fmt.Fprintf(&b, "No order explains these %d calls", len(x.Calls))
-	}
+	head := "No order explains " + text.Plural(int64(len(x.Calls)), "call")
 	if len(x.Context) > 0 {
-		b.WriteString(", whether or not those drawn |..| took effect")
+		head += " |--|, whether or not the others |..| took effect"
 	}
-	b.WriteString(":\n\n")
-	calls := x.Calls
-	if hidden := len(calls) - maxRows; hidden > 0 {
-		fmt.Fprintf(&b, "(%d of them before these)\n", hidden)
-		calls = calls[hidden:]
-	}
-	context := x.Context[:min(len(x.Context), maxRows-len(calls))]
 	var rows []row
-	for i, c := range slices.Concat(calls, context) {
-		rows = append(rows, row{c, i >= len(calls)})
+	for _, c := range x.Calls[max(0, len(x.Calls)-maxRows):] {
+		rows = append(rows, row{c, "-"})
+	}
+	for _, c := range x.Context[:min(len(x.Context), maxRows-len(rows))] {
+		rows = append(rows, row{c, "."})
 	}
 	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(a.Start, b.Start) })
 
-	column := columns(rows)
-	names, bars := 0, 0
+	column, bars := columns(rows)
+	names := 0
 	for _, r := range rows {
-		names, bars = max(names, len(client(r.Call))), max(bars, column[r.End]+1)
+		names = max(names, len(r.client()))
 	}
+	var b strings.Builder
+	b.WriteString(text.Wrap(head+":", lineWidth) + "\n")
 	for _, r := range rows {
-		head := fmt.Sprintf("%-*s  %-*s  ", names, client(r.Call), bars, r.bar(column))
-		for _, text := range operations(r.Call, lineWidth-len(head)) {
-			line := head + text
-			if len(line) > lineWidth {
-				line = line[:lineWidth-3] + "..."
-			}
-			b.WriteString(line + "\n")
-			head = strings.Repeat(" ", len(head))
+		label := fmt.Sprintf("%-*s  %-*s  ", names, r.client(), bars, r.bar(column))
+		for _, line := range r.operations(lineWidth - len(label)) {
+			b.WriteString(text.Quote(label+line, lineWidth) + "\n")
+			label = strings.Repeat(" ", len(label))
 		}
 	}
-	if x.others > 0 {
-		fmt.Fprintf(&b, "\nOther calls on these keys, not shown and no help either: %d.\n", x.others)
-	}
-	if x.why != "" {
-		b.WriteString("\n" + wrap(x.why))
+	if hidden := len(x.Calls) + len(x.Context) + x.others - len(rows); hidden > 0 {
+		fmt.Fprintf(&b, "\nNot shown: %s on these keys.\n", text.Plural(int64(hidden), "call"))
 	}
 	return b.String()
 }
 
+// A row is a call as it is drawn, its bar made of line.
 type row struct {
 	Call
-	context bool
+	line string
 }
 
-// columns gives each start and end a column.
-func columns(rows []row) map[int64]int {
+// columns gives each start and end a column, of so many.
+func columns(rows []row) (column func(time int64) int, width int) {
 	var times []int64
 	for _, r := range rows {
 		times = append(times, r.Start, r.End)
 	}
 	slices.Sort(times)
 	times = slices.Compact(times)
-	column := make(map[int64]int)
-	for i, time := range times {
-		column[time] = i * min(3, max(1, barsWidth/len(times)))
-	}
-	return column
+	step := min(3, max(1, barsWidth/len(times)))
+	return func(time int64) int { i, _ := slices.BinarySearch(times, time); return i * step }, (len(times)-1)*step + 1
 }
 
-func (r row) bar(column map[int64]int) string {
-	from, to := column[r.Start], column[r.End]
-	line, end := "-", "|"
-	if r.context {
-		line = "."
-	}
+func (r row) client() string { return fmt.Sprintf("client %d", r.Client) }
+
+func (r row) bar(column func(time int64) int) string {
+	from, to := column(r.Start), column(r.End)
+	end := "|"
 	if r.End == Never {
 		end = ">"
 	}
-	return strings.Repeat(" ", from) + "|" + strings.Repeat(line, to-from-1) + end
+	return strings.Repeat(" ", from) + "|" + strings.Repeat(r.line, to-from-1) + end
 }
 
-func client(c Call) string { return fmt.Sprintf("client %d", c.Client) }
-
-// operations describes a call, an operation a line. Keys and values give up their
-// middles as far as it takes to fit in width.
-func operations(c Call, width int) (lines []string) {
-	for i, op := range c.Ops[:min(len(c.Ops), maxOps)] {
+// operations describes a call, one operation a line, a batch in braces. Keys and values
+// are shortened as far as needed to fit a line into width.
+func (r row) operations(width int) (lines []string) {
+	for i := range r.Ops[:min(len(r.Ops), maxOps)] {
 		line := ""
-		for limit := maxText; limit >= 6; limit -= 3 {
-			line = describe(op, limit) + " -> " + outcome(c, i, limit)
-			if len(line) <= width-4 {
+		for limit := maxText; limit >= minText; limit -= 3 {
+			if line = r.operation(i, limit); len(line) <= width-len("{  }") {
 				break
 			}
 		}
-		if len(c.Ops) > 1 {
-			line = "  " + line
-		}
 		lines = append(lines, line)
 	}
-	if hidden := len(c.Ops) - maxOps; hidden > 0 {
-		lines = append(lines, fmt.Sprintf("  and %d more", hidden))
+	if hidden := len(r.Ops) - maxOps; hidden > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", hidden))
 	}
-	if len(c.Ops) > 1 { // in braces
+	if r.Results != nil && len(r.Results) != len(r.Ops) {
+		lines = append(lines, fmt.Sprintf("(%d answered of %d)", len(r.Results), len(r.Ops)))
+	}
+	if len(lines) > 1 {
+		for i := range lines {
+			lines[i] = "  " + lines[i]
+		}
 		lines[0] = "{" + lines[0][1:]
 		lines[len(lines)-1] += " }"
-	}
-	if c.Results != nil && len(c.Results) != len(c.Ops) {
-		lines = append(lines, fmt.Sprintf("results: %d, operations: %d", len(c.Results), len(c.Ops)))
 	}
 	return lines
 }
 
-func describe(op wire.Op, limit int) string {
-	words := op.Kind.String() + " " + name(op.Key, limit)
+func (r row) operation(i, limit int) string {
+	quote := func(value []byte) string { return text.Quote(strconv.QuoteToASCII(string(value)), limit) }
+	op := r.Ops[i]
+	words := op.Kind.String() + " " + text.Quote(op.Key, limit) + " "
 	switch {
 	case op.Kind == wire.Put:
-		words += " " + quote(op.Value, limit)
+		words += quote(op.Value) + " "
 	case op.Kind == wire.CompareAndSwap && op.Absent:
-		words += " none to " + quote(op.Value, limit)
+		words += "none to " + quote(op.Value) + " "
 	case op.Kind == wire.CompareAndSwap:
-		words += " " + quote(op.Old, limit) + " to " + quote(op.Value, limit)
+		words += quote(op.Old) + " to " + quote(op.Value) + " "
 	}
-	return words
-}
-
-func outcome(c Call, i, limit int) string {
 	switch {
-	case len(c.Results) != len(c.Ops):
-		return "?"
-	case c.Results[i].Status == wire.Found:
-		return quote(c.Results[i].Value, limit)
-	default:
-		return c.Results[i].Status.String()
+	case len(r.Results) != len(r.Ops):
+		return words + "-> ?"
+	case r.Results[i].Status == wire.Found:
+		return words + "-> " + quote(r.Results[i].Value)
 	}
-}
-
-// name is a key, in quotes if it could be mistaken for something else.
-func name(key string, limit int) string {
-	quoted := quote([]byte(key), limit)
-	if quoted == `"`+key+`"` && !strings.ContainsAny(key, " ,.>{}?") {
-		return key
-	}
-	return quoted
-}
-
-// quote is a value in quotes, of at most limit bytes. What makes values unique mostly
-// stands at one of their ends.
-func quote(value []byte, limit int) string {
-	q := strconv.QuoteToASCII(string(value))
-	if len(q) <= limit {
-		return q
-	}
-	return q[:limit/3] + ".." + q[len(q)-(limit-limit/3-2):]
-}
-
-// wrap breaks a text into lines.
-func wrap(text string) string {
-	var b strings.Builder
-	column := 0
-	for word := range strings.SplitSeq(text, " ") {
-		if column > 0 && column+1+len(word) > lineWidth {
-			b.WriteByte('\n')
-			column = 0
-		} else if column > 0 {
-			b.WriteByte(' ')
-			column++
-		}
-		b.WriteString(word)
-		column += len(word)
-	}
-	b.WriteByte('\n')
-	return b.String()
+	return words + "-> " + r.Results[i].Status.String()
 }

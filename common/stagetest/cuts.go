@@ -4,27 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
 	"lockstep/common/client"
+	"lockstep/common/faults"
 	"lockstep/common/node"
-	"lockstep/common/stagetest/faults"
 	"lockstep/common/wire"
 )
 
-// startProxied is start behind a proxy, and set says what goes wrong with the next
-// connection; those after it are sound.
-func startProxied(t *testing.T, serve node.Serve) (s *stage, set func(faults.Fault)) {
+// startProxied is like start, but behind a proxy. A fault that is sent to faulty befalls
+// the next connection; other connections have none.
+func startProxied(t *testing.T, serve node.Serve) (s *stage, faulty chan<- faults.Fault) {
 	t.Helper()
-	var mu sync.Mutex // guards next
-	var next faults.Fault
+	next := make(chan faults.Fault, 1)
 	s = startBehind(t, serve, nil, func(addr string) string {
 		proxy, err := faults.NewProxy(addr, func(int) (f faults.Fault) {
-			mu.Lock()
-			defer mu.Unlock()
-			f, next = next, f
+			select {
+			case f = <-next:
+			default:
+			}
 			return f
 		})
 		if err != nil {
@@ -33,28 +32,24 @@ func startProxied(t *testing.T, serve node.Serve) (s *stage, set func(faults.Fau
 		t.Cleanup(func() { proxy.Close() })
 		return proxy.Addr()
 	})
-	return s, func(f faults.Fault) {
-		mu.Lock()
-		defer mu.Unlock()
-		next = f
-	}
+	return s, next
 }
 
-// A request and its answer are cut at every byte. A write that was acknowledged is
-// there, one that the client says was not run is not, none is applied twice, and the
-// client can be used again at once.
+// A request and its answer are cut at every byte. An acknowledged write was applied, a
+// write that was NotRun was not, no write is applied twice, and the client can be used
+// again at once.
 func testCuts(t *testing.T, serve node.Serve) {
-	s, set := startProxied(t, serve)
+	s, faulty := startProxied(t, serve)
 	request, err := wire.AppendRequest(nil, &wire.Request{Ops: []wire.Op{insert("key0000", "value")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	const greeting, answer = 64, 16 // bytes: the answer has fewer
+	const greeting, answer = 64, 16 // bytes; the answer has fewer
 	fates := make(map[wire.Status]int)
 	for n, f := range cuts(len(request), greeting+answer) {
 		cl := client.New(s.cfg)
 		key := fmt.Sprintf("key%04d", n)
-		set(f)
+		faulty <- f
 		results, err := cl.Do(t.Context(), insert(key, "value"))
 		status := results[0].Status
 		fates[status]++
@@ -63,50 +58,49 @@ func testCuts(t *testing.T, serve node.Serve) {
 		}
 		value, found, err := cl.Get(t.Context(), key)
 		if err != nil || found && string(value) != "value" || status == wire.Swapped && !found || status == wire.NotRun && found {
-			t.Errorf("%+v: the insert was %v, and then get says %q, %v, %v", f, status, value, found, err)
+			t.Errorf("%+v: the insert was %v, get returns %q, %v, %v", f, status, value, found, err)
 		}
 		cl.Close()
 
-		set(f)
+		faulty <- f
 		cl = client.New(s.cfg)
 		if _, again, err := cl.Get(t.Context(), key); err != nil || again != found {
-			t.Errorf("%+v: a get that is cut says %v (%v), want %v: reads are repeated", f, again, err, found)
+			t.Errorf("%+v: a get that is cut returns %v (%v), want %v: reads are repeated", f, again, err, found)
 		}
 		cl.Close()
 	}
-	// Until the greeting is whole nothing has been sent, and it is safe to try again.
-	// From there on a client cannot tell a request that was lost from an answer.
+	// Until the greeting is complete nothing has been sent, and it is safe to retry. After
+	// that, a client cannot tell a lost request from a lost answer.
 	if fates[wire.Swapped] < greeting || fates[wire.Unknown] < len(request)-1 || len(fates) != 2 {
-		t.Errorf("the cut inserts were %v, want those swapped whose greeting was cut, and the rest unknown", fates)
+		t.Errorf("the cut inserts were %v, want %d or more swapped, whose greeting was cut, and the others unknown", fates, greeting)
 	}
 }
 
-// cuts is every cut of so many bytes of requests and of answers.
+// cuts returns a cut at each of the first bytes of requests and of answers.
 func cuts(requests, answers int) (all []faults.Fault) {
-	for after := range requests {
-		all = append(all, faults.Fault{Kind: faults.Cut, Way: faults.Requests, After: after})
-	}
-	for after := range answers {
-		all = append(all, faults.Fault{Kind: faults.Cut, Way: faults.Answers, After: after})
+	for way, n := range map[faults.Way]int{faults.Requests: requests, faults.Answers: answers} {
+		for after := range n {
+			all = append(all, faults.Fault{Kind: faults.Cut, Way: way, After: after})
+		}
 	}
 	return all
 }
 
-// An answer that disappears leaves a write unknown when its context ends, and not
-// before; the write itself may have been applied, and is not applied later.
+// A write whose answer is lost is Unknown when its context ends, and not before. It may
+// have been applied, and is not applied later.
 func testHole(t *testing.T, serve node.Serve) {
-	s, set := startProxied(t, serve)
-	set(faults.Fault{Kind: faults.Hole, Way: faults.Answers, After: 64})
+	s, faulty := startProxied(t, serve)
+	faulty <- faults.Fault{Kind: faults.Hole, Way: faults.Answers, After: 64}
 	cl := client.New(s.cfg)
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	results, err := cl.Do(ctx, put("k", "v"))
 	if results[0].Status != wire.Unknown || !errors.Is(err, client.ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a put whose answer disappears is %v, with the error %v, want unknown and the deadline", results[0].Status, err)
+		t.Errorf("a put whose answer is lost is %v, with the error %v, want unknown and the deadline", results[0].Status, err)
 	}
 	if value, found, err := cl.Get(t.Context(), "k"); !found || string(value) != "v" || err != nil {
-		t.Errorf("the put was applied, and get says %q, %v, %v", value, found, err)
+		t.Errorf("the put was applied, but get returns %q, %v, %v", value, found, err)
 	}
 	if n := cl.Counts().Unknown; n != 1 {
 		t.Errorf("%d unknown outcomes counted, want 1", n)

@@ -5,7 +5,10 @@ package stagetest
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,27 +19,27 @@ import (
 	"lockstep/common/wire"
 )
 
-// A Store is what executes a stage's requests: its apply.
+// A Store is the function of a stage that executes requests: its apply.
 type Store func(ops []wire.Op) []wire.Result
 
-// Interleave runs small requests against a stage's store, in every order of their
-// steps: of taking a lock, of freeing it, and of what lies between the look-up and the
-// effect of an operation. It fails t if in one of them the answers are not
-// linearizable, or nobody can go on.
+// Interleave runs small requests against a stage's store, in every order of their steps. A
+// step ends before a lock is taken, before it is freed, and between the look-up and the
+// effect of an operation. The test fails if an order deadlocks, or if its answers are not
+// linearizable.
 func Interleave(t *testing.T, newStore func(*node.Node) Store) {
 	for _, test := range interleavings {
 		t.Run(test.name, func(t *testing.T) {
 			began := time.Now()
 			bad, runs := findInterleaving(t, newStore, test.before, test.requests)
 			if bad != "" {
-				t.Errorf("%s", bad)
+				t.Error(bad)
 			}
 			t.Logf("%d schedules in %v", runs, time.Since(began).Round(time.Millisecond))
 		})
 	}
 }
 
-// The requests that run at the same time, and what is stored before.
+// interleavings are the requests that run concurrently, and the request before them.
 var interleavings = []struct {
 	name     string
 	before   []wire.Op
@@ -51,18 +54,18 @@ var interleavings = []struct {
 	{"ThreeOnOneKey", nil, [][]wire.Op{{insert("a", "1")}, {del("a")}, {put("a", "2")}}},
 }
 
-// findInterleaving returns the schedule with the fewest preemptions that is not
-// linearizable, or in which nobody can go on, as text; or "", and how many schedules
-// there are.
+// findInterleaving returns, as text, the schedule with the fewest preemptions that
+// deadlocks or is not linearizable, or "" if there is none; and the number of schedules
+// that it ran.
 func findInterleaving(t *testing.T, newStore func(*node.Node) Store, before []wire.Op, requests [][]wire.Op) (bad string, runs int) {
 	const all = 1 << 20
 	cfg := cluster.Default()
-	cfg.Server.Buckets = 1024 // so many that the keys lie in different ones
-	// One store for all: in another one the keys would lie in other buckets.
+	cfg.Server.Buckets = 1024 // enough to put the keys into different buckets
+	// One store serves all schedules, because another store would use other buckets.
 	store := newStore(node.New(cfg, 0, slog.New(slog.DiscardHandler)))
 	for _, preemptions := range []int{0, 1, 2, all} {
 		runs = 0
-		for schedule := []choice(nil); ; {
+		for schedule, last := []choice(nil), false; !last; {
 			s := newScheduler(store, before, requests)
 			s.run(schedule, preemptions)
 			runs++
@@ -70,23 +73,22 @@ func findInterleaving(t *testing.T, newStore func(*node.Node) Store, before []wi
 				return bad, runs
 			}
 			store([]wire.Op{del("a"), del("b"), del("n")})
-			if schedule = following(s.made); schedule == nil {
-				break
-			}
+			schedule = following(s.made)
+			last = schedule == nil
 		}
 	}
 	return "", runs
 }
 
-// A choice is which of the requests that could go on did.
+// A choice is which of the requests that could take a step took it.
 type choice struct{ took, of int }
 
-// following is the schedule after this one, in depth-first order, up to where it
-// differs; nil after the last one.
+// following returns the next schedule in depth-first order, up to the choice that differs,
+// or nil after the last schedule.
 func following(made []choice) []choice {
 	for i := len(made) - 1; i >= 0; i-- {
 		if made[i].took+1 < made[i].of {
-			next := append([]choice(nil), made[:i+1]...)
+			next := slices.Clone(made[:i+1])
 			next[i].took++
 			return next
 		}
@@ -94,16 +96,16 @@ func following(made []choice) []choice {
 	return nil
 }
 
-// A scheduler runs requests, one step of one of them at a time.
+// A scheduler runs requests concurrently, one step of one request at a time.
 type scheduler struct {
 	store    Store
 	calls    []lincheck.Call
 	now      int64 // the number of steps so far
 	threads  []*thread
 	current  *thread
-	stopped  chan struct{} // by the current thread, when its next step is known, or it is done
+	stopped  chan struct{} // the current thread is done, or its next step is known
 	owner    map[*metrics.Mutex]*thread
-	number   map[*metrics.Mutex]int // of a lock, as it came up
+	locks    []*metrics.Mutex // in order of appearance
 	made     []choice
 	table    []string // the schedule, a line for each step
 	deadlock bool
@@ -112,19 +114,16 @@ type scheduler struct {
 // A thread is the goroutine of one request.
 type thread struct {
 	number  int
-	call    int       // its place in calls
+	call    int       // its index in calls
 	resume  chan bool // false: give up
 	started bool
 	done    bool
-	step    metrics.Step // the next, if started
+	step    metrics.Step // the next step, if started
 	lock    *metrics.Mutex
 }
 
 func newScheduler(store Store, before []wire.Op, requests [][]wire.Op) *scheduler {
-	s := &scheduler{
-		store:   store,
-		stopped: make(chan struct{}), owner: make(map[*metrics.Mutex]*thread), number: make(map[*metrics.Mutex]int),
-	}
+	s := &scheduler{store: store, stopped: make(chan struct{}), owner: make(map[*metrics.Mutex]*thread)}
 	if before != nil {
 		s.alone(before)
 	}
@@ -135,29 +134,20 @@ func newScheduler(store Store, before []wire.Op, requests [][]wire.Op) *schedule
 	return s
 }
 
-// alone executes a request while no other runs, as client 0.
+// alone executes a request of client 0 while no other request runs.
 func (s *scheduler) alone(ops []wire.Op) {
 	s.now += 2
 	s.calls = append(s.calls, lincheck.Call{Ops: ops, Results: s.store(ops), Start: s.now - 1, End: s.now})
 }
 
-// gaveUp unwinds a goroutine whose schedule ends in a deadlock.
-type gaveUp struct{}
-
-// run takes the choices of a schedule, and the first possible ones after them, with at
-// most so many preemptions: steps of another request though this one could go on.
+// run follows a schedule and, after its end, takes the first choice each time. It makes at
+// most this many preemptions: steps of another request although the current one can go on.
 func (s *scheduler) run(schedule []choice, preemptions int) {
 	metrics.Schedule = s.yield
 	defer func() { metrics.Schedule = nil }()
-	finished := make(chan struct{})
+	var running sync.WaitGroup
 	for _, t := range s.threads {
-		go func() { // ends when its request does, or is given up
-			defer func() { finished <- struct{}{} }()
-			defer func() {
-				if p := recover(); p != nil && p != (gaveUp{}) {
-					panic(p)
-				}
-			}()
+		running.Go(func() { // ends when its request does, or when it gives up
 			if !<-t.resume {
 				return
 			}
@@ -168,7 +158,7 @@ func (s *scheduler) run(schedule []choice, preemptions int) {
 			t.done = true
 			s.note(t, words(call.Results))
 			s.stopped <- struct{}{}
-		}()
+		})
 	}
 	for {
 		able := s.able(preemptions)
@@ -181,7 +171,7 @@ func (s *scheduler) run(schedule []choice, preemptions int) {
 		}
 		s.made = append(s.made, c)
 		next := able[c.took]
-		if s.current != nil && next != s.current && s.canGoOn(s.current) {
+		if next != s.current && s.canGoOn(s.current) {
 			preemptions--
 		}
 		s.step(next)
@@ -189,39 +179,36 @@ func (s *scheduler) run(schedule []choice, preemptions int) {
 	for _, t := range s.threads {
 		if !t.done {
 			s.deadlock = true
-			s.note(t, "waits for "+s.lockName(t.lock)+", for ever")
+			s.note(t, "waits for "+s.lockName(t.lock)+", forever")
 		}
 	}
-	metrics.Schedule = func(metrics.Step, *metrics.Mutex) {} // what is unwound frees its locks
+	metrics.Schedule = func(metrics.Step, *metrics.Mutex) {} // threads that give up free their locks
 	for _, t := range s.threads {
 		if !t.done {
 			t.resume <- false
 		}
-		<-finished
 	}
+	running.Wait()
 }
 
-// able is which threads may take the next step, the current one first.
+// able returns the threads that may take the next step, the current one first.
 func (s *scheduler) able(preemptions int) (able []*thread) {
-	if s.current != nil && s.canGoOn(s.current) {
-		able = append(able, s.current)
-		if preemptions <= 0 {
-			return able
-		}
-	}
-	for _, t := range s.threads {
-		if t != s.current && s.canGoOn(t) {
+	for _, t := range append([]*thread{s.current}, s.threads...) {
+		if s.canGoOn(t) && !slices.Contains(able, t) {
 			able = append(able, t)
 		}
+	}
+	if preemptions <= 0 && s.canGoOn(s.current) {
+		return able[:1]
 	}
 	return able
 }
 
 func (s *scheduler) canGoOn(t *thread) bool {
-	return !t.done && (!t.started || t.step != metrics.Locking || s.owner[t.lock] == nil)
+	return t != nil && !t.done && (!t.started || t.step != metrics.Locking || s.owner[t.lock] == nil)
 }
 
-// step lets a thread take its next step, and waits until the one after is known.
+// step lets a thread take its next step and waits until the step after that is known.
 func (s *scheduler) step(t *thread) {
 	s.current = t
 	s.now++
@@ -242,7 +229,7 @@ func (s *scheduler) step(t *thread) {
 	<-s.stopped
 }
 
-// yield is called by the current thread, when its next step is about to come.
+// yield is called by the current thread before its next step.
 func (s *scheduler) yield(step metrics.Step, lock *metrics.Mutex) {
 	t := s.current
 	t.step, t.lock = step, lock
@@ -251,60 +238,56 @@ func (s *scheduler) yield(step metrics.Step, lock *metrics.Mutex) {
 	}
 	s.stopped <- struct{}{}
 	if !<-t.resume {
-		panic(gaveUp{})
+		runtime.Goexit()
 	}
 }
 
 func (s *scheduler) lockName(lock *metrics.Mutex) string {
-	if s.number[lock] == 0 {
-		s.number[lock] = len(s.number) + 1
+	if !slices.Contains(s.locks, lock) {
+		s.locks = append(s.locks, lock)
 	}
-	return fmt.Sprintf("lock %d", s.number[lock])
+	return fmt.Sprintf("lock %d", slices.Index(s.locks, lock)+1)
 }
 
-// note writes a line of the table, in the thread's column.
+// note adds a line to the table, in the thread's column.
 func (s *scheduler) note(t *thread, what string) {
 	s.table = append(s.table, fmt.Sprintf("%3d  %s%s", len(s.table)+1, strings.Repeat(" ", t.number*columnWidth), what))
 }
 
 const columnWidth = 28
 
-// judge returns what is wrong with a schedule, or "".
+// judge returns the schedule and what is wrong with it, or "" if nothing is.
 func (s *scheduler) judge(t *testing.T) string {
 	wrong := ""
 	if s.deadlock {
-		wrong = "a deadlock: each waits for a lock that the other holds"
+		wrong = "a deadlock: each waits for a lock that another holds"
 	} else {
-		s.alone([]wire.Op{get("a"), get("b"), get("n")}) // what it has come to
+		s.alone([]wire.Op{get("a"), get("b"), get("n")}) // the final state
 		verdict, counterexample := lincheck.Check(t.Context(), s.calls)
 		if verdict == lincheck.Linearizable {
 			return ""
 		}
 		wrong = fmt.Sprintf("the answers are %v:\n%v", verdict, counterexample)
 	}
-	var b strings.Builder
+	requests := ""
 	for _, th := range s.threads {
-		fmt.Fprintf(&b, "\nrequest %d: %s", th.number+1, opWords(s.calls[th.call].Ops))
+		requests += fmt.Sprintf("%-*s", columnWidth, opWords(s.calls[th.call].Ops))
 	}
-	b.WriteString("\n\n    ")
-	for _, th := range s.threads {
-		fmt.Fprintf(&b, " %-*s", columnWidth-1, fmt.Sprintf("request %d", th.number+1))
-	}
-	return fmt.Sprintf("%s\n%s\n\n%s", b.String(), strings.Join(s.table, "\n"), wrong)
+	return fmt.Sprintf("\n     %s\n%s\n\n%s", strings.TrimSpace(requests), strings.Join(s.table, "\n"), wrong)
 }
 
-// opWords writes operations like "put a=1, get b".
+// opWords formats operations like "put a=1, get b".
 func opWords(ops []wire.Op) string {
-	var words []string
+	var list []string
 	for _, op := range ops {
-		switch word := op.Kind.String() + " " + op.Key; {
+		word := op.Kind.String() + " " + op.Key
+		switch {
 		case op.Kind == wire.Put, op.Absent:
-			words = append(words, word+"="+string(op.Value))
+			word += "=" + string(op.Value)
 		case op.Kind == wire.CompareAndSwap:
-			words = append(words, fmt.Sprintf("%s %s to %s", word, op.Old, op.Value))
-		default:
-			words = append(words, word)
+			word += fmt.Sprintf(" %s to %s", op.Old, op.Value)
 		}
+		list = append(list, word)
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(list, ", ")
 }

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,12 +18,12 @@ import (
 	"lockstep/common/wire"
 )
 
-// frame is the frame of a request that package wire would refuse to send.
+// frame returns the frame of any request, even of one that package wire refuses to send.
 func frame(t *testing.T, r *wire.Request) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	enc := gob.NewEncoder(&b)
-	err := enc.Encode(&wire.Request{}) // the descriptions, which do not travel
+	err := enc.Encode(&wire.Request{}) // the type descriptions, which are not sent
 	b.Reset()
 	if err := errors.Join(err, enc.Encode(r)); err != nil {
 		t.Fatal(err)
@@ -32,10 +32,9 @@ func frame(t *testing.T, r *wire.Request) []byte {
 }
 
 func testAnswersInOrder(t *testing.T, serve node.Serve) {
-	c := start(t, serve, nil).dial(0)
-	defer c.Close()
+	c, _ := start(t, serve, nil).dial(0)
 	const n = 300
-	for i := range n { // all in one write: many turns' worth
+	for i := range n { // all in one write, enough for many turns
 		if err := c.WriteRequest(&wire.Request{Ops: []wire.Op{put("k", fmt.Sprint(i)), get("k")}}); err != nil {
 			t.Fatal(err)
 		}
@@ -47,29 +46,25 @@ func testAnswersInOrder(t *testing.T, serve node.Serve) {
 			t.Fatalf("answer %d of %d: %v", i, n, c.Err())
 		}
 		if r.Code != wire.OK || string(r.Results[1].Value) != fmt.Sprint(i) {
-			t.Fatalf("answer %d of %d is %v %v", i, n, r.Code, r.Results)
+			t.Fatalf("answer %d of %d: %v %v, want the value %d", i, n, r.Code, r.Results, i)
 		}
 	}
 }
 
 func testLimits(t *testing.T, serve node.Serve) {
 	cl := start(t, serve, nil).client()
-	defer cl.Close()
-	for _, test := range []struct {
-		name string
-		ops  []wire.Op
-	}{
-		{"key of 0 bytes", []wire.Op{get("")}},
-		{"key of 251 bytes", []wire.Op{get(strings.Repeat("k", wire.MaxKey+1))}},
-		{"value of 16 KiB + 1", []wire.Op{put("k", strings.Repeat("v", wire.MaxValue+1))}},
-		{"1025 operations", make([]wire.Op, wire.MaxOps+1)},
-		{"operation of no kind", []wire.Op{{Key: "k"}}},
-		{"more than a frame", []wire.Op{put("a", strings.Repeat("v", wire.MaxValue)), put("b", strings.Repeat("v", wire.MaxValue)),
-			put("c", strings.Repeat("v", wire.MaxValue)), put("d", strings.Repeat("v", wire.MaxValue))}},
+	large := put("k", strings.Repeat("v", wire.MaxValue))
+	for name, ops := range map[string][]wire.Op{
+		"a key of 0 bytes":          {get("")},
+		"a key of 251 bytes":        {get(strings.Repeat("k", wire.MaxKey+1))},
+		"a value of 16 KiB + 1":     {put("k", strings.Repeat("v", wire.MaxValue+1))},
+		"1025 operations":           make([]wire.Op, wire.MaxOps+1),
+		"an operation without kind": {{Key: "k"}},
+		"more than a frame":         {large, large, large, large},
 	} {
-		results, err := cl.Do(t.Context(), test.ops...)
-		if err == nil || len(results) != len(test.ops) || results[0].Status != wire.NotRun {
-			t.Errorf("%s: %d results, %v, want an error and nothing run", test.name, len(results), err)
+		results, err := cl.Do(t.Context(), ops...)
+		if err == nil || len(results) != len(ops) || results[0].Status != wire.NotRun {
+			t.Errorf("%s: %d results, %v, want an error and nothing run", name, len(results), err)
 		}
 	}
 	if got := do(t, cl, put("k", "v"), get("k")); got != "created found:v" {
@@ -77,95 +72,79 @@ func testLimits(t *testing.T, serve node.Serve) {
 	}
 }
 
-// What a client would not send is refused by the server: answered Invalid, or not at
-// all where it is no request, and the connection ends.
+// The server answers Invalid to requests that a client does not send, and ends the
+// connection.
 func testLimitsAtServer(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
 	for _, test := range []struct {
-		name   string
-		key    int // bytes
-		value  int
-		copies int
-		want   wire.Code
+		name string
+		ops  []wire.Op
+		want wire.Code
 	}{
-		{"the longest key", wire.MaxKey, 1, 1, wire.OK},
-		{"a key of one byte more", wire.MaxKey + 1, 1, 1, wire.Invalid},
-		{"the longest value", 1, wire.MaxValue, 1, wire.OK},
-		{"a value of one byte more", 1, wire.MaxValue + 1, 1, wire.Invalid},
-		{"no key", 0, 1, 1, wire.Invalid},
-		{"the most operations", 1, 1, wire.MaxOps, wire.OK},
-		{"one operation more", 1, 1, wire.MaxOps + 1, wire.Invalid},
-		{"no operation", 1, 1, 0, wire.Invalid},
+		{"the longest key", []wire.Op{get(strings.Repeat("k", wire.MaxKey))}, wire.OK},
+		{"a key that is a byte too long", []wire.Op{get(strings.Repeat("k", wire.MaxKey+1))}, wire.Invalid},
+		{"the longest value", []wire.Op{put("k", strings.Repeat("v", wire.MaxValue))}, wire.OK},
+		{"a value that is a byte too long", []wire.Op{put("k", strings.Repeat("v", wire.MaxValue+1))}, wire.Invalid},
+		{"no key", []wire.Op{get("")}, wire.Invalid},
+		{"the most operations", slices.Repeat([]wire.Op{get("k")}, wire.MaxOps), wire.OK},
+		{"one operation too many", slices.Repeat([]wire.Op{get("k")}, wire.MaxOps+1), wire.Invalid},
+		{"no operation", nil, wire.Invalid},
 	} {
-		ops := make([]wire.Op, test.copies)
-		for i := range ops {
-			ops[i] = put(strings.Repeat("k", test.key), strings.Repeat("v", test.value))
-		}
-		nc, c := s.dialBoth(0)
-		nc.Write(frame(t, &wire.Request{Ops: ops}))
+		c, nc := s.dial(0)
+		nc.Write(frame(t, &wire.Request{Ops: test.ops}))
 		var r wire.Response
 		if !c.ReadResponse(&r) || r.Code != test.want {
 			t.Errorf("%s: answer %v (%v), want %v", test.name, r.Code, c.Err(), test.want)
 		}
 		if test.want == wire.Invalid {
-			if !c.ReadResponse(&r) || r.Code != wire.Goodbye || c.ReadResponse(&r) || c.Err() != io.EOF {
-				t.Errorf("%s: after that %v (%v), want a goodbye and the end", test.name, r.Code, c.Err())
-			}
+			checkGoodbye(t, c, "after "+test.name)
 		}
 		c.Close()
 	}
 }
 
-// Two ends that disagree find out before the first request.
+// A client that disagrees with the server learns it before its first request.
 func testGreeting(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
-	for _, test := range []struct {
-		name string
-		edit func(*wire.Hello)
-	}{
-		{"number", func(h *wire.Hello) { h.Number++ }},
-		{"nodes", func(h *wire.Hello) { h.Fingerprint++ }},
-		{"purpose", func(h *wire.Hello) { h.Purpose = wire.ControlPort }},
-		{"secret", func(h *wire.Hello) { h.Secret = "a secret of many bytes" }},
+	for name, edit := range map[string]func(*wire.Hello){
+		"number":  func(h *wire.Hello) { h.Number++ },
+		"nodes":   func(h *wire.Hello) { h.Fingerprint++ },
+		"purpose": func(h *wire.Hello) { h.Purpose = wire.ControlPort },
+		"secret":  func(h *wire.Hello) { h.Secret = "a secret of many bytes" },
 	} {
-		nc, err := net.Dial("tcp", s.cfg.Nodes[0].Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
 		hello := wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: s.cfg.Fingerprint()}
-		test.edit(&hello)
-		if _, err := wire.Open(t.Context(), nc, hello, wire.Limits{}); !errors.Is(err, wire.ErrMismatch) {
-			t.Errorf("another %s: %v, want a mismatch", test.name, err)
+		edit(&hello)
+		if _, err := wire.Open(t.Context(), connect(t, s.cfg.Nodes[0].Addr), hello, wire.Limits{}); !errors.Is(err, wire.ErrMismatch) {
+			t.Errorf("another %s: %v, want a mismatch", name, err)
 		}
 	}
 }
 
 func testWrongNode(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) { c.Nodes = make([]cluster.Node, 2) })
-	var keys [2]string // one of each node
+	var keys [2]string // one key of each node
 	for i := 0; keys[0] == "" || keys[1] == ""; i++ {
 		key := fmt.Sprint("key", i)
 		keys[s.cfg.Owner(key)] = key
 	}
 	for i := range s.nodes {
-		c := s.dial(i)
+		c, _ := s.dial(i)
 		for _, ops := range [][]wire.Op{{put(keys[1-i], "x")}, {put(keys[i], "x"), put(keys[1-i], "x")}} {
 			var r wire.Response
 			c.WriteRequest(&wire.Request{Ops: ops})
 			if c.Flush(); !c.ReadResponse(&r) || r.Code != wire.WrongNode {
-				t.Errorf("node %d answers %v (%v) for a key of the other, want wrong node", i, r.Code, c.Err())
+				t.Errorf("node %d answers %v (%v) to a key of the other node, want wrong node", i, r.Code, c.Err())
 			}
 		}
 		c.Close()
 	}
 	cl := s.client()
-	defer cl.Close()
 	if got := do(t, cl, get(keys[0]), put(keys[1], "1"), put(keys[0], "0"), get(keys[1])); got != "missing created created found:1" {
-		t.Errorf("a batch over both nodes: %s, want missing created created found:1", got)
+		t.Errorf("a batch for both nodes: %s, want missing created created found:1", got)
 	}
 }
 
-// A server may say Busy, and then it has not done what it was asked.
+// A request that is answered Busy was not applied.
 func testBusy(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) {
 		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, 2*time.Millisecond
@@ -179,17 +158,16 @@ func testBusy(t *testing.T, serve node.Serve) {
 			results, err := cl.Once(t.Context(), insert(fmt.Sprint(i, "-", n), "x"))
 			refused[i][n] = errors.Is(err, client.ErrBusy)
 			if err != nil && (!refused[i][n] || results[0].Status != wire.NotRun) {
-				t.Errorf("Once: %v %v, want an answer, or NotRun and ErrBusy", results, err)
+				t.Errorf("Once: %v, %v, want an answer, or NotRun and ErrBusy", results, err)
 			}
 		}
 	})
 	cl := s.client()
-	defer cl.Close()
 	for i := range clients {
 		for n := range each {
 			_, found, err := cl.Get(t.Context(), fmt.Sprint(i, "-", n))
 			if found == refused[i][n] || err != nil {
-				t.Errorf("request %d of client %d: refused %v, and then found %v (%v)", n, i, refused[i][n], found, err)
+				t.Errorf("insert %d of client %d: refused %v, found %v (%v)", n, i, refused[i][n], found, err)
 			}
 		}
 	}
@@ -197,7 +175,7 @@ func testBusy(t *testing.T, serve node.Serve) {
 
 func testGarbage(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
-	for _, garbage := range []string{
+	streams := []string{
 		"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 		"\x00\x00\x00\x00",
@@ -205,80 +183,43 @@ func testGarbage(t *testing.T, serve node.Serve) {
 		"\x00\x00\x00\x05\x04\xff\x82\x01\x00",
 		"\xff\xff\xff\xff\xff\xff\xff\xff",
 		strings.Repeat("\x00\x00\x00\x01\x00", 100),
-	} {
-		nc, err := net.Dial("tcp", s.cfg.Nodes[0].Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(nc, garbage)
-		nc.(*net.TCPConn).CloseWrite()
-		if _, err := io.Copy(io.Discard, nc); err != nil {
+	}
+	for _, garbage := range streams {
+		if err := feed(t, s.cfg.Nodes[0].Addr, garbage); err != nil {
 			t.Errorf("%.20q: %v, want the connection closed in order", garbage, err)
 		}
-		nc.Close()
-		cl := s.client()
-		if got := do(t, cl, put("k", "v"), del("k")); got != "created deleted" {
-			t.Errorf("after %.20q another client's put is %s", garbage, got)
-		}
-		cl.Close()
+		s.checkServed(fmt.Sprintf("%.20q", garbage))
 	}
-	s.stop()
-	if got := s.nodes[0].Stats.Snapshot().Errors["malformed"]; got != 7 {
-		t.Errorf("%d malformed connections counted, want 7", got)
-	}
+	s.checkCounted("malformed", int64(len(streams)))
 }
 
 func testSlowSender(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) { c.Server.FrameTimeout = 30 * time.Millisecond })
-	nc, err := net.Dial("tcp", s.cfg.Nodes[0].Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	io.WriteString(nc, "\x00\x00\x00\x10half") // and no more
-	cl := s.client()                           // which may have to wait until the server gives up
-	if got := do(t, cl, put("k", "v")); got != "created" {
-		t.Errorf("beside a slow sender: %s, want created", got)
-	}
-	cl.Close()
+	nc := connect(t, s.cfg.Nodes[0].Addr)
+	io.WriteString(nc, "\x00\x00\x00\x10half") // the rest never comes
+	s.checkServed("half of a frame")           // perhaps only when the server has given up
 	if _, err := io.Copy(io.Discard, nc); err != nil {
 		t.Errorf("the slow sender reads %v, want its connection closed in order", err)
 	}
-	nc.Close()
-	s.stop()
-	if got := s.nodes[0].Stats.Snapshot().Errors["slow"]; got != 1 {
-		t.Errorf("%d slow connections counted, want 1", got)
-	}
+	s.checkCounted("slow", 1)
 }
 
 func testIdle(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) { c.Server.IdleTimeout = 30 * time.Millisecond })
-	c := s.dial(0)
-	defer c.Close()
-	var r wire.Response
-	if !c.ReadResponse(&r) || r.Code != wire.Goodbye || c.ReadResponse(&r) || c.Err() != io.EOF {
-		t.Errorf("an idle client is told %v (%v), want goodbye and the end", r.Code, c.Err())
-	}
+	c, _ := s.dial(0)
+	checkGoodbye(t, c, "an idle client")
 }
 
 func testMaxConnections(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) { c.Server.MaxConnections = 1 })
 	cl := s.client()
-	second, err := net.Dial("tcp", s.cfg.Nodes[0].Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer second.Close()
+	second := connect(t, s.cfg.Nodes[0].Addr)
 	do(t, cl, put("k", "v"))
-	cl.Close() // a stage that serves one client at a time takes the second only now
+	cl.Close() // a stage that serves one client at a time accepts the second only now
 	greeting, err := io.ReadAll(io.LimitReader(second, 40))
 	if !strings.HasPrefix(string(greeting), "lockstep: all 1 places") && !strings.HasPrefix(string(greeting), "lockstep\x00\x01") {
-		t.Errorf("a client too many is told %q (%v), want why it is refused, or a greeting", greeting, err)
+		t.Errorf("a client too many reads %q (%v), want the reason of the refusal, or a greeting", greeting, err)
 	}
 	second.Close()
-	cl = s.client() // tries again until the place is free
-	defer cl.Close()
-	if got := do(t, cl, get("k")); got != "found:v" {
-		t.Errorf("in the freed place: %s, want found:v", got)
-	}
+	s.checkServed("a client too many") // the client retries until the place is free
 }

@@ -1,11 +1,11 @@
-// Package stagetest is the conformance suite of the stages: what every server of
-// this table promises, whatever goes on inside it. A stage's own test hands it
-// its serve function:
+// Package stagetest is the conformance suite of the stages: it tests what every server of
+// this table promises, whatever its concurrency. A stage's own test hands it the
+// stage's serve function:
 //
-//	func TestMain(m *testing.M)    { stagetest.Main(m, serve) }
+//	func TestMain(m *testing.M)  { stagetest.Main(m, serve) }
 //	func TestStage(t *testing.T) { stagetest.Run(t, serve) }
 //
-// Clients of the suite take turns where they must, so that a stage that serves
+// The clients of the suite leave when others may be waiting, so that a stage that serves
 // one client at a time passes too.
 package stagetest
 
@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -30,7 +31,7 @@ import (
 	"lockstep/common/wire"
 )
 
-// Run holds a stage to the promises that all stages make, one subtest each.
+// Run tests the promises that all stages make, in one subtest each.
 func Run(t *testing.T, serve node.Serve) {
 	for _, test := range []struct {
 		name string
@@ -49,8 +50,8 @@ func Run(t *testing.T, serve node.Serve) {
 		{"GreetingMismatch", testGreeting},
 		{"NodeDown", testDown},
 		{"BusyMeansNotApplied", testBusy},
-		{"GarbageHarmsNobodyElse", testGarbage},
-		{"MutatedStreamsHarmNobodyElse", testMutatedStreams},
+		{"GarbageHarmsNoOtherClient", testGarbage},
+		{"MutatedStreamsHarmNoOtherClient", testMutatedStreams},
 		{"SlowSenderIsEnded", testSlowSender},
 		{"ClientThatNeverReadsIsEnded", testNeverReads},
 		{"IdleClientIsToldGoodbye", testIdle},
@@ -71,12 +72,12 @@ func Run(t *testing.T, serve node.Serve) {
 	}
 }
 
-// stuckAfter is how long a subtest may take; the longest takes a few seconds.
+// stuckAfter is how long a subtest may take. The longest takes a few seconds.
 const stuckAfter = 90 * time.Second
 
-// watchdog ends the program when a subtest takes too long, as one with a stage that
-// deadlocks does, and says where the stage's goroutines are. (At the timeout of go test,
-// ten minutes later, they would be lost among hundreds.)
+// watchdog ends the program when a subtest takes too long, as it does when a stage
+// deadlocks, and prints the stacks of the stage's goroutines. The timeout of go test would
+// end it too, ten minutes later and with hundreds of other stacks.
 func watchdog(t *testing.T, serve node.Serve) *time.Timer {
 	return time.AfterFunc(stuckAfter, func() {
 		fmt.Fprintf(os.Stderr, "--- FAIL: %s: stuck for %v. The goroutines of the stage:\n\n%s\n",
@@ -85,14 +86,14 @@ func watchdog(t *testing.T, serve node.Serve) *time.Timer {
 	})
 }
 
-// packageOf is the name of the stage's package, with a dot behind it.
+// packageOf returns the name of the stage's package, followed by a dot.
 func packageOf(serve node.Serve) string {
 	name := runtime.FuncForPC(reflect.ValueOf(serve).Pointer()).Name()
 	path := name[:strings.LastIndex(name, "/")+1]
 	return path + strings.SplitAfter(strings.TrimPrefix(name, path), ".")[0]
 }
 
-// A stage is one that serves, inside the test, a cluster of its own.
+// A stage is the stage under test, serving a cluster in the process of the test.
 type stage struct {
 	t      *testing.T
 	cfg    cluster.Config
@@ -101,15 +102,15 @@ type stage struct {
 	served sync.WaitGroup
 }
 
-// start runs serve as every node of a cluster, configured by edit, until the end
-// of the test.
+// start runs serve as every node of a cluster until the end of the test. edit, unless nil,
+// changes the default configuration.
 func start(t *testing.T, serve node.Serve, edit func(*cluster.Config)) *stage {
 	t.Helper()
 	return startBehind(t, serve, edit, func(addr string) string { return addr })
 }
 
-// startBehind is start, where clients connect to a node at the address that front
-// returns for its real one.
+// startBehind is like start, but clients connect to a node at the address that front
+// returns for the node's own address.
 func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), front func(addr string) string) *stage {
 	t.Helper()
 	s := &stage{t: t, cfg: cluster.Default()}
@@ -143,7 +144,7 @@ func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), fro
 	return s
 }
 
-// stop ends the stage, and waits until serve has returned on every node.
+// stop ends the stage and waits until serve has returned on every node.
 func (s *stage) stop() {
 	s.cancel()
 	s.served.Wait()
@@ -154,11 +155,11 @@ func (s *stage) stop() {
 	}
 }
 
-// noneLeft fails the test if a goroutine of the stage's package runs on.
+// noneLeft fails the test if a goroutine of the stage's package is still running.
 func noneLeft(t *testing.T, serve node.Serve) {
 	t.Helper()
 	var left []string
-	for range 1000 { // a goroutine that has told its WaitGroup may need a moment to be gone
+	for range 1000 { // after Done of a WaitGroup a goroutine may need a moment to end
 		left = slices.DeleteFunc(node.Stacks(packageOf(serve)), func(stack string) bool {
 			return strings.Contains(stack, "testing.tRunner")
 		})
@@ -167,41 +168,86 @@ func noneLeft(t *testing.T, serve node.Serve) {
 		}
 		runtime.Gosched()
 	}
-	t.Errorf("serve has returned, and left behind:\n%s", strings.Join(left, "\n\n"))
+	t.Errorf("serve has returned, but goroutines are left:\n%s", strings.Join(left, "\n\n"))
 }
 
-// client returns a new client of the stage. Whoever is done with it closes it:
-// others may be waiting.
+// client returns a new client of the stage. The test closes it early where another client
+// may be waiting.
 func (s *stage) client() *client.Client {
 	s.t.Helper()
 	cl, err := client.Dial(s.t.Context(), s.cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.t.Cleanup(func() { cl.Close() })
 	return cl
 }
 
-// dial returns a connection to node i for a test that speaks the protocol itself.
-func (s *stage) dial(i int) *wire.Conn {
-	_, c := s.dialBoth(i)
-	return c
+// checkServed checks that the stage serves a new client after something went wrong.
+func (s *stage) checkServed(after string) {
+	s.t.Helper()
+	cl := s.client()
+	defer cl.Close()
+	if got := do(s.t, cl, put("served", "v"), del("served")); got != "created deleted" {
+		s.t.Errorf("after %s, another client's put and delete: %s, want created deleted", after, got)
+	}
 }
 
-// dialBoth is dial, with the network's end for what is not the protocol.
-func (s *stage) dialBoth(i int) (net.Conn, *wire.Conn) {
+// checkCounted stops the stage and checks how often node 0 has counted a kind of error.
+func (s *stage) checkCounted(kind string, want int64) {
 	s.t.Helper()
-	nc, err := net.Dial("tcp", s.cfg.Nodes[i].Addr)
-	if err != nil {
-		s.t.Fatal(err)
+	s.stop()
+	if got := s.nodes[0].Stats.Snapshot().Errors[kind]; got != want {
+		s.t.Errorf("%d %s connections counted, want %d", got, kind, want)
 	}
+}
+
+// connect returns a connection without a greeting.
+func connect(t *testing.T, addr string) *net.TCPConn {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	return nc.(*net.TCPConn)
+}
+
+// feed sends data on a connection of its own and waits until the server closes it. The
+// error is nil if the server closes the connection in order.
+func feed(t *testing.T, addr, data string) error {
+	t.Helper()
+	nc := connect(t, addr)
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(nc, data)
+	nc.CloseWrite()
+	_, err := io.Copy(io.Discard, nc)
+	return err
+}
+
+// dial returns a connection to node i for a test that speaks the protocol itself, and the
+// network connection below it.
+func (s *stage) dial(i int) (*wire.Conn, net.Conn) {
+	s.t.Helper()
+	nc := connect(s.t, s.cfg.Nodes[i].Addr)
 	c, err := wire.Open(s.t.Context(), nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Number: i, Fingerprint: s.cfg.Fingerprint()}, wire.Limits{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return nc, c
+	return c, nc
 }
 
-// crowd runs f n times at once, and returns when all have.
+// checkGoodbye checks that the server says Goodbye on c and then closes it.
+func checkGoodbye(t *testing.T, c *wire.Conn, when string) {
+	t.Helper()
+	var r wire.Response
+	if !c.ReadResponse(&r) || r.Code != wire.Goodbye || c.ReadResponse(&r) || c.Err() != io.EOF {
+		t.Errorf("%s: %v (%v), want goodbye and the end of the connection", when, r.Code, c.Err())
+	}
+}
+
+// crowd runs f n times at once and waits for all of them.
 func crowd(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	for i := range n {

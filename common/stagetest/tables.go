@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func insert(key, value string) wire.Op {
 	return wire.Op{Kind: wire.CompareAndSwap, Key: key, Absent: true, Value: []byte(value)}
 }
 
-// do executes ops, and writes the results as words does.
+// do executes ops and returns the words of the results.
 func do(t *testing.T, cl *client.Client, ops ...wire.Op) string {
 	t.Helper()
 	results, err := cl.Do(t.Context(), ops...)
@@ -34,7 +35,7 @@ func do(t *testing.T, cl *client.Client, ops ...wire.Op) string {
 	return words(results)
 }
 
-// words writes results like "found:blue missing".
+// words formats results like "found:blue missing".
 func words(results []wire.Result) string {
 	var list []string
 	for _, r := range results {
@@ -49,54 +50,40 @@ func words(results []wire.Result) string {
 
 func testOperations(t *testing.T, serve node.Serve) {
 	cl := start(t, serve, nil).client()
-	defer cl.Close()
 	large := strings.Repeat("v", wire.MaxValue)
-	for _, step := range []struct {
-		op   wire.Op
+	for _, test := range []struct {
+		ops  []wire.Op // a request each
 		want string
 	}{
-		{get("k"), "missing"},
-		{del("k"), "missing"},
-		{put("k", "1"), "created"},
-		{get("k"), "found:1"},
-		{put("k", "2"), "replaced"},
-		{get("k"), "found:2"},
-		{cas("k", "1", "3"), "mismatch"},
-		{get("k"), "found:2"},
-		{cas("k", "2", "3"), "swapped"},
-		{get("k"), "found:3"},
-		{insert("k", "4"), "mismatch"},
-		{del("k"), "deleted"},
-		{get("k"), "missing"},
-		{cas("k", "3", "5"), "mismatch"},
-		{insert("k", "6"), "swapped"},
-		{get("k"), "found:6"},
-		{put("empty", ""), "created"},
-		{get("empty"), "found:"},
-		{cas("empty", "", "full"), "swapped"},
-		{put("large", large), "created"},
-		{get("large"), "found:" + large},
-		{put(strings.Repeat("k", wire.MaxKey), "v"), "created"},
-		{get(strings.Repeat("k", wire.MaxKey)), "found:v"},
-		{put("\x00\xff", "bytes"), "created"},
-		{get("\x00\xff"), "found:bytes"},
+		{[]wire.Op{get("k"), del("k")}, "missing missing"},
+		{[]wire.Op{put("k", "1"), get("k"), put("k", "2"), get("k")}, "created found:1 replaced found:2"},
+		{[]wire.Op{cas("k", "1", "3"), get("k"), cas("k", "2", "3"), get("k")}, "mismatch found:2 swapped found:3"},
+		{[]wire.Op{insert("k", "4"), get("k"), del("k"), get("k")}, "mismatch found:3 deleted missing"},
+		{[]wire.Op{cas("k", "3", "5"), insert("k", "6"), get("k")}, "mismatch swapped found:6"},
+		{[]wire.Op{put("empty", ""), get("empty"), cas("empty", "", "full"), get("empty")}, "created found: swapped found:full"},
+		{[]wire.Op{put("large", large), get("large")}, "created found:" + large},
+		{[]wire.Op{put(strings.Repeat("k", wire.MaxKey), "v"), get(strings.Repeat("k", wire.MaxKey))}, "created found:v"},
+		{[]wire.Op{put("\x00\xff", "bytes"), get("\x00\xff")}, "created found:bytes"},
 	} {
-		if got := do(t, cl, step.op); got != step.want {
-			t.Errorf("%v %.20q: %.60s, want %.60s", step.op.Kind, step.op.Key, got, step.want)
+		var got []string
+		for _, op := range test.ops {
+			got = append(got, do(t, cl, op))
+		}
+		if got := strings.Join(got, " "); got != test.want {
+			t.Errorf("%.80v: %.60s, want %.60s", test.ops, got, test.want)
 		}
 	}
 	cl.Put(t.Context(), "empty", nil)
 	if value, ok, err := cl.Get(t.Context(), "empty"); value == nil || len(value) != 0 || !ok || err != nil {
-		t.Errorf("Get of an empty value = %v, %v, %v, want an empty slice that is not nil, true, nil", value, ok, err)
+		t.Errorf("Get of an empty value = %#v, %v, %v, want []byte{}, true, nil", value, ok, err)
 	}
 	if swapped, err := cl.CompareAndSwap(t.Context(), "new", nil, []byte("x")); !swapped || err != nil {
-		t.Errorf("CompareAndSwap(nil) of a key that is absent = %v, %v, want true, nil", swapped, err)
+		t.Errorf("CompareAndSwap(nil) of an absent key = %v, %v, want true, nil", swapped, err)
 	}
 }
 
 func testBatches(t *testing.T, serve node.Serve) {
 	cl := start(t, serve, nil).client()
-	defer cl.Close()
 	for _, step := range []struct {
 		ops  []wire.Op
 		want string
@@ -108,7 +95,7 @@ func testBatches(t *testing.T, serve node.Serve) {
 		{[]wire.Op{cas("a", "4", "5"), cas("b", "wrong", "x")}, "aborted mismatch"},
 		{[]wire.Op{cas("a", "wrong", "5"), cas("b", "wrong", "x")}, "mismatch mismatch"},
 		{[]wire.Op{cas("a", "4", "5"), cas("b", "2", "6"), get("a"), get("b")}, "swapped swapped found:5 found:6"},
-		// Checked before anything runs: the put does not make the comparison true, or false.
+		// Comparisons come before anything runs, so a put of the same batch has no influence.
 		{[]wire.Op{put("a", "7"), cas("a", "7", "8")}, "aborted mismatch"},
 		{[]wire.Op{put("a", "7"), cas("a", "5", "8"), get("a")}, "replaced swapped found:8"},
 		{[]wire.Op{insert("c", "1"), insert("c", "2"), get("c")}, "swapped swapped found:2"},
@@ -126,10 +113,10 @@ func testBatches(t *testing.T, serve node.Serve) {
 	}
 }
 
-// busyTable is work that makes a store without its lock lose updates.
+// busyTable configures work, so that a store without its lock loses updates.
 func busyTable(c *cluster.Config) { c.Server.Work = cluster.Work{Time: 20 * time.Microsecond} }
 
-// Writers store the same value under all keys of a batch; readers must never see two.
+// Writers store the same value under all keys of a batch. Readers never see two values.
 func testBatchesAreAtomic(t *testing.T, serve node.Serve) {
 	s := start(t, serve, busyTable)
 	keys := []string{"a", "b", "c", "d"}
@@ -139,7 +126,7 @@ func testBatchesAreAtomic(t *testing.T, serve node.Serve) {
 		rng := rand.New(rand.NewPCG(1, uint64(i)))
 		for n := range 25 {
 			ops := make([]wire.Op, len(keys))
-			for j, k := range rng.Perm(len(keys)) { // in any order: locks taken in that order would deadlock
+			for j, k := range rng.Perm(len(keys)) { // locks taken in the order of the request would deadlock
 				ops[j] = put(keys[k], fmt.Sprint(i, n))
 			}
 			do(t, cl, ops...)
@@ -149,7 +136,7 @@ func testBatchesAreAtomic(t *testing.T, serve node.Serve) {
 			results, err := cl.Do(t.Context(), ops...)
 			for _, r := range results {
 				if err != nil || !bytes.Equal(r.Value, results[0].Value) {
-					t.Errorf("half of a batch was seen: %q and %q (%v)", results[0].Value, r.Value, err)
+					t.Errorf("get sees half of a batch: %q and %q (%v)", results[0].Value, r.Value, err)
 				}
 			}
 		}
@@ -167,34 +154,32 @@ func testCounters(t *testing.T, serve node.Serve) {
 		}
 	})
 	cl := s.client()
-	defer cl.Close()
 	for c := range counters {
-		key := fmt.Sprint("counter", c)
-		if value, _, err := cl.Get(t.Context(), key); string(value) != fmt.Sprint(clients) || err != nil {
-			t.Errorf("%s is %q (%v) after %d increments", key, value, err, clients)
+		if got, want := do(t, cl, get(fmt.Sprint("counter", c))), fmt.Sprint("found:", clients); got != want {
+			t.Errorf("counter %d: %s after %d increments, want %s", c, got, clients, want)
 		}
 	}
 }
 
-// increment adds one to a counter, by comparing and swapping until nobody was faster.
+// increment adds one to a counter. It repeats the CompareAndSwap until no other client
+// comes in between.
 func increment(t *testing.T, cl *client.Client, key string) {
-	for {
+	for swapped := false; !swapped; {
 		old, _, err := cl.Get(t.Context(), key)
-		if err != nil {
-			t.Errorf("Get: %v", err)
-			return
+		if err == nil {
+			swapped, err = cl.CompareAndSwap(t.Context(), key, old, fmt.Append(nil, number(old)+1))
 		}
-		n := 0
-		fmt.Sscan(string(old), &n)
-		swapped, err := cl.CompareAndSwap(t.Context(), key, old, fmt.Append(nil, n+1))
 		if err != nil {
-			t.Errorf("CompareAndSwap: %v", err)
-			return
-		}
-		if swapped {
+			t.Errorf("incrementing %s: %v", key, err)
 			return
 		}
 	}
+}
+
+// number returns the number that is stored as value, or 0.
+func number(value []byte) int {
+	n, _ := strconv.Atoi(string(value))
+	return n
 }
 
 func testMoney(t *testing.T, serve node.Serve) {
@@ -211,57 +196,44 @@ func testMoney(t *testing.T, serve node.Serve) {
 		defer cl.Close()
 		rng := rand.New(rand.NewPCG(2, uint64(i)))
 		for range transfers {
-			from, to := rng.IntN(accounts), rng.IntN(accounts-1)
-			if to >= from {
-				to++
-			}
-			transfer(t, cl, account(from), account(to), 1+rng.IntN(20))
+			pair := rng.Perm(accounts)
+			transfer(t, cl, account(pair[0]), account(pair[1]), 1+rng.IntN(20))
 		}
 	})
 	cl = s.client()
-	defer cl.Close()
 	total := 0
 	for i := range accounts {
 		value, _, err := cl.Get(t.Context(), account(i))
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := 0
-		fmt.Sscan(string(value), &n)
-		total += n
+		total += number(value)
 	}
 	if total != accounts*each {
-		t.Errorf("the accounts hold %d in all, want %d", total, accounts*each)
+		t.Errorf("the accounts hold %d in total, want %d", total, accounts*each)
 	}
 }
 
-// transfer moves an amount by a batch of two CompareAndSwaps: both, or neither.
+// transfer moves an amount with a batch of two CompareAndSwaps: both swap, or neither does.
 func transfer(t *testing.T, cl *client.Client, from, to string, amount int) {
-	for {
-		balances, err := cl.Do(t.Context(), get(from), get(to))
-		if err != nil {
-			t.Errorf("reading balances: %v", err)
-			return
+	for moved := false; !moved; {
+		results, err := cl.Do(t.Context(), get(from), get(to))
+		if err == nil {
+			a, b := results[0].Value, results[1].Value
+			results, err = cl.Do(t.Context(),
+				cas(from, string(a), fmt.Sprint(number(a)-amount)), cas(to, string(b), fmt.Sprint(number(b)+amount)))
 		}
-		a, b := 0, 0
-		fmt.Sscan(string(balances[0].Value), &a)
-		fmt.Sscan(string(balances[1].Value), &b)
-		moved, err := cl.Do(t.Context(),
-			cas(from, string(balances[0].Value), fmt.Sprint(a-amount)), cas(to, string(balances[1].Value), fmt.Sprint(b+amount)))
 		if err != nil {
 			t.Errorf("moving money: %v", err)
 			return
 		}
-		if moved[0].Status == wire.Swapped {
-			return
-		}
+		moved = results[0].Status == wire.Swapped
 	}
 }
 
-// Values that together do not fit a frame are left out of the answer, not cut.
+// Values that do not fit into one frame are left out of the answer, not cut.
 func testTooLarge(t *testing.T, serve node.Serve) {
 	cl := start(t, serve, nil).client()
-	defer cl.Close()
 	value := strings.Repeat("v", wire.MaxValue)
 	var gets []wire.Op
 	for i := range 5 {
@@ -272,6 +244,6 @@ func testTooLarge(t *testing.T, serve node.Serve) {
 	do(t, cl, put("small", "v"))
 	if got, want := do(t, cl, append(gets, get("small"), get("none"))...),
 		strings.Repeat("found:"+value+" ", 3)+"too large too large found:v missing"; got != want {
-		t.Errorf("5 gets of %d bytes, and one of 1: %d bytes of answers, want %d", wire.MaxValue, len(got), len(want))
+		t.Errorf("5 gets of %d bytes, one of 1 byte, one of an absent key: %d bytes of answers, want %d", wire.MaxValue, len(got), len(want))
 	}
 }

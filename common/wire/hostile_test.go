@@ -154,7 +154,6 @@ func TestHostileAnswers(t *testing.T) {
 
 // Good streams in which something was changed at random: what comes before the change
 // is taken, what is taken is valid, the end is an error, and none of it costs much.
-// LOCKSTEP_SLOW=1 tries a million.
 func TestMutatedStreams(t *testing.T) {
 	tries := 20_000
 	if os.Getenv("LOCKSTEP_SLOW") != "" {

@@ -1,6 +1,6 @@
-// Package faults is a network that fails on demand: a proxy between clients and a
-// server that cuts connections after so many bytes, holds bytes up, or lets them
-// disappear in one direction. It invents nothing: what arrives was sent, in order.
+// Package faults is a proxy that cuts, delays and stalls connections. It stands between
+// clients and a server, and chooses a fault for each connection. It adds and reorders
+// nothing: every byte that arrives was sent, in that order.
 package faults
 
 import (
@@ -16,9 +16,9 @@ type Kind int
 
 const (
 	None  Kind = iota
-	Cut        // both ends find the connection closed after After bytes
-	Hole       // bytes after the first After disappear; the connection stays open
-	Delay      // bytes after the first After arrive late, by Late
+	Cut        // the connection is closed, at both ends, after After bytes
+	Hole       // bytes beyond the first After are dropped; the connection stays open
+	Delay      // bytes beyond the first After arrive late, by Late
 )
 
 // A Way is a direction.
@@ -26,18 +26,18 @@ type Way int
 
 const (
 	Requests Way = iota // from client to server
-	Answers             // from server to client; the greeting, too
+	Answers             // from server to client, including the greeting
 )
 
-// A Fault is what goes wrong with one connection. The zero Fault is none.
+// A Fault says what goes wrong with one connection. The zero Fault is no fault.
 type Fault struct {
 	Kind  Kind
 	Way   Way
-	After int           // bytes of this way that get through first
-	Late  time.Duration // Delay: how late each later piece arrives
+	After int           // bytes that get through unharmed in this direction
+	Late  time.Duration // for Delay
 }
 
-// A Proxy passes connections on to a server. Its own address is Addr.
+// A Proxy forwards connections to a server.
 type Proxy struct {
 	ln     net.Listener
 	target string
@@ -47,8 +47,8 @@ type Proxy struct {
 	work   sync.WaitGroup
 }
 
-// NewProxy returns a proxy on a loopback port to the server at target. fault is asked
-// for each connection what goes wrong with it; n counts them from 0.
+// NewProxy starts a proxy on a loopback port for the server at target. It calls fault
+// for each connection; n counts connections from 0.
 func NewProxy(target string, fault func(n int) Fault) (*Proxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -60,10 +60,10 @@ func NewProxy(target string, fault func(n int) Fault) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr is the address to which clients connect.
+// Addr returns the address that clients connect to.
 func (p *Proxy) Addr() string { return p.ln.Addr().String() }
 
-// Close ends all connections, and waits for the proxy's goroutines.
+// Close ends all connections and waits for the proxy's goroutines.
 func (p *Proxy) Close() error {
 	p.cancel()
 	err := p.ln.Close()
@@ -81,7 +81,7 @@ func (p *Proxy) accept() {
 	}
 }
 
-// serve passes on one connection, until both directions have ended, or it is cut.
+// serve forwards one connection until both directions have ended or it is cut.
 func (p *Proxy) serve(client net.Conn, f Fault) {
 	ctx, cut := context.WithCancel(p.ctx)
 	defer cut()
@@ -96,15 +96,16 @@ func (p *Proxy) serve(client net.Conn, f Fault) {
 		client.SetDeadline(past)
 		server.SetDeadline(past)
 	})()
-	both := [2]Fault{f, f}
-	both[1-f.Way] = Fault{}
+	var both [2]Fault
+	both[f.Way] = f
 	var ways sync.WaitGroup
 	ways.Go(func() { pass(ctx, cut, server, client, both[Requests]) })
 	ways.Go(func() { pass(ctx, cut, client, server, both[Answers]) })
 	ways.Wait()
 }
 
-// pass copies one direction, with its fault.
+// pass copies one direction, with its fault, and calls cut unless the direction ends
+// with EOF.
 func pass(ctx context.Context, cut func(), dst, src net.Conn, f Fault) {
 	if f.Kind == Cut && f.After == 0 {
 		cut()
@@ -118,31 +119,20 @@ func pass(ctx context.Context, cut func(), dst, src net.Conn, f Fault) {
 			now, later = buf[:left], buf[left:n]
 		}
 		passed += n
-		if _, err := dst.Write(now); err != nil {
-			cut()
-			return
-		}
-		switch {
-		case f.Kind == Cut && passed >= f.After:
-			cut()
-			return
-		case f.Kind == Delay && len(later) > 0:
+		_, lost := dst.Write(now)
+		if f.Kind == Delay && len(later) > 0 && lost == nil {
 			select {
 			case <-time.After(f.Late):
+				_, lost = dst.Write(later)
 			case <-ctx.Done():
-				return
-			}
-			if _, err := dst.Write(later); err != nil {
-				cut()
-				return
 			}
 		}
-		if err == io.EOF {
-			dst.(*net.TCPConn).CloseWrite()
-			return
-		}
-		if err != nil {
+		switch {
+		case lost != nil, f.Kind == Cut && passed >= f.After, err != nil && err != io.EOF:
 			cut()
+			return
+		case err == io.EOF:
+			dst.(*net.TCPConn).CloseWrite()
 			return
 		}
 	}

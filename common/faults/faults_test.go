@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// echo answers what it reads, and a greeting before.
+// echo starts a server that sends a greeting and then what it reads.
 func echo(t *testing.T) net.Listener {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,12 +42,12 @@ func TestProxy(t *testing.T) {
 		{"cut at once", Fault{Kind: Cut, Way: Answers}, "", 0},
 		{"cut the greeting", Fault{Kind: Cut, Way: Answers, After: 3}, "hel", 0},
 		{"cut the answer", Fault{Kind: Cut, Way: Answers, After: 8}, "hello wo", 0},
-		{"lose what is asked", Fault{Kind: Hole, Way: Requests, After: 2}, "hello wo", 0},
-		{"lose what is answered", Fault{Kind: Hole, Way: Answers, After: 7}, "hello w", 0},
+		{"lose a request", Fault{Kind: Hole, Way: Requests, After: 2}, "hello wo", 0},
+		{"lose an answer", Fault{Kind: Hole, Way: Answers, After: 7}, "hello w", 0},
 		{"delay", Fault{Kind: Delay, Way: Answers, After: 6, Late: late}, "hello world", late},
 	} {
-		var asked []int
-		p, err := NewProxy(echo(t).Addr().String(), func(n int) Fault { asked = append(asked, n); return test.fault })
+		var called []int
+		p, err := NewProxy(echo(t).Addr().String(), func(n int) Fault { called = append(called, n); return test.fault })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,17 +60,17 @@ func TestProxy(t *testing.T) {
 		nc.(*net.TCPConn).CloseWrite()
 		got, _ := io.ReadAll(nc) // a cut may be a reset
 		if took := time.Since(start); string(got) != test.want || took < test.atLeast {
-			t.Errorf("%s: read %q after %v, want %q after %v at least", test.name, got, took, test.want, test.atLeast)
+			t.Errorf("%s: read %q after %v, want %q after at least %v", test.name, got, took, test.want, test.atLeast)
 		}
 		nc.Close()
 		p.Close()
-		if len(asked) != 1 || asked[0] != 0 {
-			t.Errorf("%s: asked for the faults of connections %v, want [0]", test.name, asked)
+		if len(called) != 1 || called[0] != 0 {
+			t.Errorf("%s: fault was called for connections %v, want [0]", test.name, called)
 		}
 	}
 }
 
-// A request that is cut reaches the server only in part, and the client learns of it.
+// The server reads only a part of a request that is cut, and the client sees the end.
 func TestProxyCutsRequests(t *testing.T) {
 	p, err := NewProxy(echo(t).Addr().String(), func(int) Fault { return Fault{Kind: Cut, Way: Requests, After: 3} })
 	if err != nil {
@@ -85,6 +85,6 @@ func TestProxyCutsRequests(t *testing.T) {
 	io.WriteString(nc, "world")
 	got, _ := io.ReadAll(nc)
 	if s := string(got); len(s) > len("hello wor") || s != "hello wor"[:len(s)] {
-		t.Errorf("read %q, want some of %q", s, "hello wor")
+		t.Errorf("read %q, want a prefix of %q", s, "hello wor")
 	}
 }
