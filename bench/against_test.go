@@ -132,7 +132,7 @@ func TestCompareAgainstAbsent(t *testing.T) {
 	if code != exitOK && code != exitInvalid || len(s.Runs) != 1 {
 		t.Errorf("exit code %d, %d rounds, want one of echo; stderr %q", code, len(s.Runs), stderr)
 	}
-	for _, want := range []string{"\nredis: not found in PATH; redis=HOST:PORT reaches one that runs\n", "\nmemcached: not found in PATH; memcached=HOST:PORT reaches one that runs\n"} {
+	for _, want := range []string{"\nredis: not found in PATH; redis=HOST:PORT uses one that runs already\n", "\nmemcached: not found in PATH; memcached=HOST:PORT uses one that runs already\n"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("there is no %q in\n%s", want, stdout)
 		}

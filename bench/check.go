@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"strings"
 	"time"
 
 	"lockstep/bench/check"
@@ -15,65 +14,51 @@ import (
 )
 
 func checkFlags(o *options, fs *flag.FlagSet) {
-	fs.StringVar(&o.stages, "stages", "1,2,3,4", "what to check: numbers, directory names or `paths`")
-	fs.IntVar(&o.nodes, "nodes", 1, "node processes of each stage; in 1..16")
-	fs.BoolVar(&o.running, "running", false, "check the servers that properties.json names, which run already")
+	o.stageFlags(fs, "what to check")
+	fs.BoolVar(&o.running, "running", false, "check the running servers that properties.json names")
 	fs.BoolVar(&o.faults, "faults", false, "cut and delay connections meanwhile")
 	fs.DurationVar(&o.length, "duration", 10*time.Second, "how long to check each stage, above 0")
 	fs.Uint64Var(&o.cfg.Workload.Seed, "seed", o.cfg.Workload.Seed, "the same seed draws the same requests")
-	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
-	o.cfg.Flags(fs, "server")
+	o.quietFlag(fs)
 }
 
-// check asks whether every answer that the servers gave is linearizable.
+// runCheck finds out whether every answer that the servers gave is linearizable.
 func runCheck(ctx context.Context, o *options) error {
-	if o.nodes < 1 || o.nodes > 16 {
-		return usageErrorf("-nodes: %d is not in 1..16", o.nodes)
-	}
 	if o.length <= 0 {
 		return usageErrorf("-duration: %v is not above 0", o.length)
 	}
-	line := newProgress(o.stderr, o.quiet)
-	defer line.stop()
 	if o.running {
+		line := newProgress(o.stderr, o.quiet)
+		defer line.stop()
 		return o.checkServers(ctx, line, "the running servers", o.cfg)
 	}
-	dirs, err := testbed.StageDirs(ctx, strings.Split(o.stages, ","))
-	if errors.Is(err, testbed.ErrNoStage) {
-		return usageErrorf("-stages: %w", err)
-	} else if err != nil {
+	dirs, err := stageDirs(ctx, o.stages)
+	if err != nil {
 		return err
 	}
 	if o.cfg.Server.Work.Time == 0 {
 		// Without time between look-up and effect, a store without its lock passes.
 		o.cfg.Server.Work = cluster.Work{Spin: true, Time: check.CheckWork}
 	}
-	return o.checkStages(ctx, dirs, line)
+	return o.withStages(ctx, dirs, func(bed *testbed.Bed, line *progress) error {
+		return o.checkStages(ctx, bed, line)
+	})
 }
 
-func (o *options) checkStages(ctx context.Context, dirs []string, line *progress) (err error) {
-	h, err := testbed.New(ctx, dirs, line.Say)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := h.Close(); err == nil {
-			err = e
-		}
-	}()
+func (o *options) checkStages(ctx context.Context, bed *testbed.Bed, line *progress) error {
 	var found []error
-	for _, p := range h.Programs {
-		s, err := h.Start(ctx, p, o.cfg, o.nodes)
+	for _, p := range bed.Programs {
+		s, err := bed.Start(ctx, p, o.cfg, o.nodes)
 		if err != nil {
 			return err
 		}
-		watched, cancel := h.Watch(ctx)
+		watched, cancel := bed.Watch(ctx)
 		err = o.checkServers(watched, line, p.Name, s.Cfg)
 		if cause := context.Cause(watched); cause != nil {
-			err = cause // a server that died, or Ctrl-C, rather than what came of that
+			err = cause // a server that died, or Ctrl-C, rather than its consequences
 		}
 		cancel()
-		if stopped := h.Stop(s); err == nil {
+		if stopped := bed.Stop(s); err == nil {
 			err = stopped
 		}
 		if err != nil && !errors.As(err, new(codeError)) {

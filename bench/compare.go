@@ -20,48 +20,41 @@ import (
 )
 
 func compareFlags(o *options, fs *flag.FlagSet) {
-	fs.StringVar(&o.stages, "stages", "1,2,3,4", "what to compare, the others with the first: numbers, directory names or `paths`; or none")
-	fs.StringVar(&o.against, "against", "", "`yardsticks` beside the stages, out of echo,netrpc,redis,memcached; redis=HOST:PORT reaches\none that runs, whose keys key-... are overwritten, and so does memcached=HOST:PORT")
-	fs.IntVar(&o.nodes, "nodes", 1, "node processes of each stage; in 1..16")
-	o.sweepFlag(fs)
-	fs.IntVar(&o.rounds, "rounds", 6, "rounds of each stage, interleaved in random order; in 1..1000")
-	fs.BoolVar(&o.quick, "quick", false, "3 rounds of 0.5 s: a range in place of an interval, and no verdict")
+	o.stageFlags(fs, "what to compare, with the first of them, or none")
+	fs.StringVar(&o.against, "against", "", "`yardsticks` beside the stages, out of echo,netrpc,redis,memcached; redis=HOST:PORT uses one\n"+
+		"that runs already, and overwrites its keys key-...; so does memcached=HOST:PORT")
+	fs.StringVar(&o.sweep, "sweep", "", sweepHelp)
+	intFlag(fs, &o.rounds, "rounds", 6, 1, 1000, "rounds of each stage, interleaved in random order")
+	fs.BoolVar(&o.quick, "quick", false, "3 rounds of 0.5 s: a range instead of an interval, and no verdict")
 	fs.BoolVar(&o.aa, "aa", false, "run the first stage twice, under two names: what differs between them is the noise floor")
-	fs.BoolVar(&o.once, "noretry", false, "a request that is answered Busy has failed, and is not sent again")
-	o.outFlags(fs)
-	o.ycsbFlag(fs)
-	workload.Flags(&o.cfg, fs)
-	o.cfg.Flags(fs, "server")
+	o.measureFlags(fs)
 }
 
-// compareRound is the length of a round where neither a duration nor a number of
-// operations is asked for.
+// The rounds that compare makes where the flags do not say.
 const (
 	compareRound = 2 * time.Second
 	quickRound   = 500 * time.Millisecond
-	quickRounds  = 3
+	quickRounds  = 3 // with -quick, and of a sweep
 )
+
+const sweepHelp = "measure at several values of one property, as in `c=1,2,4,8`, rate=5k,10k or work=0s,1ms.\n" +
+	"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n" +
+	"3 rounds of 500ms at each value, unless -rounds and -duration say otherwise"
 
 // compare builds and starts stages, and measures them in interleaved rounds.
 func compare(ctx context.Context, o *options) error {
-	if o.nodes < 1 || o.nodes > 16 {
-		return usageErrorf("-nodes: %d is not in 1..16", o.nodes)
-	}
-	if err := o.checkRounds(); err != nil {
-		return err
-	}
-	sw, err := o.useSweep()
-	if err != nil {
-		return usageErrorf("-sweep: %w", err)
-	}
-	if o.quick && !o.given["rounds"] {
+	if quick := o.quick || o.sweep != ""; quick && !o.given["rounds"] {
 		o.rounds = quickRounds
 	}
-	if o.cfg.Workload.Duration == 0 && !o.given["ops"] {
-		o.cfg.Workload.Duration = compareRound
-		if o.quick {
-			o.cfg.Workload.Duration = quickRound
+	if w := &o.cfg.Workload; w.Duration == 0 && !o.given["ops"] {
+		w.Duration = compareRound
+		if o.quick || o.sweep != "" {
+			w.Duration = quickRound
 		}
+	}
+	sweep, err := o.parseSweep()
+	if err != nil {
+		return usageErrorf("-sweep: %w", err)
 	}
 	work, err := workload.New(o.cfg.Workload)
 	if err != nil {
@@ -71,86 +64,72 @@ func compare(ctx context.Context, o *options) error {
 	if err != nil {
 		return usageErrorf("-against: %w", err)
 	}
-	if sw != nil && yards != nil {
-		return usageErrorf("-sweep: it measures stages alone, and -against names %s", yards[0].Name)
-	}
 	var dirs []string
 	if o.stages != "none" {
-		dirs, err = testbed.StageDirs(ctx, strings.Split(o.stages, ","))
-	} else if yards == nil {
-		return usageErrorf("-stages: there is nothing to compare, no stage and no yardstick (-against)")
+		if dirs, err = stageDirs(ctx, o.stages); err != nil {
+			return err
+		}
 	}
-	if errors.Is(err, testbed.ErrNoStage) {
-		return usageErrorf("-stages: %w", err)
-	} else if err != nil {
-		return err
-	}
-	if o.aa && dirs == nil {
+	switch {
+	case sweep != nil && yards != nil:
+		return usageErrorf("-sweep measures stages only, and -against names %s", yards[0].Name)
+	case dirs == nil && yards == nil:
+		return usageErrorf("-stages none: there is nothing to compare without -against")
+	case dirs == nil && o.aa:
 		return usageErrorf("-aa: there is no stage to compare with itself")
-	}
-	if o.aa {
+	case o.aa:
 		dirs = slices.Insert(dirs, 1, dirs[0])
 	}
 	rep := report.New(o.cfg, nil, true)
-	rep.Nodes, rep.AA, rep.Sweep = o.nodes, o.aa, sw
+	rep.Nodes, rep.AA, rep.Sweep = o.nodes, o.aa, sweep
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
-	line := newProgress(o.stderr, o.quiet)
-	defer line.stop()
-	err = o.contest(ctx, dirs, yards, rep, line)
-	line.stop()
+	err = o.withStages(ctx, dirs, func(bed *testbed.Bed, line *progress) error {
+		return o.measure(ctx, bed, yards, rep, line)
+	})
 	return o.finish(ctx, rep, err)
 }
 
-// contest is compare, from source to report. Afterwards nothing is left of the stages
-// and the yardsticks.
-func (o *options) contest(ctx context.Context, dirs []string, yards []*yardstick.Yardstick, rep *report.Report, line *progress) (err error) {
-	h, err := testbed.New(ctx, dirs, line.Say)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := h.Close(); err == nil {
-			err = e
-		}
-	}()
-	for _, p := range h.Programs {
+// measure makes the rounds of a comparison and adds them to the report.
+func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardstick.Yardstick, rep *report.Report, line *progress) error {
+	for _, p := range bed.Programs {
 		rep.Stages = append(rep.Stages, p.Name)
 	}
+	plan := experiment.Plan{Rounds: o.rounds, Nodes: o.nodes, Once: o.once}
 	if rep.Sweep != nil {
-		return experiment.RunSweep(ctx, h, rep.Sweep, o.plan(), line, func(stage, point string, round int, r *load.Result) error {
+		return experiment.RunSweep(ctx, bed, rep.Sweep, plan, line, func(stage, point string, round int, r *load.Result) error {
 			rep.AddAt(point, stage, round, r)
 			return o.save(rep)
 		})
 	}
-	for _, p := range h.Programs {
+	for _, p := range bed.Programs {
 		line.Say("starting " + p.Name)
-		if _, err := h.Start(ctx, p, o.cfg, o.nodes); err != nil {
+		if _, err := bed.Start(ctx, p, o.cfg, o.nodes); err != nil {
 			return err
 		}
 	}
-	if err := addYardsticks(ctx, h, yards, o.cfg, rep, line); err != nil {
+	if err := startYardsticks(ctx, bed, yards, o.cfg, rep, line); err != nil {
 		return err
 	}
-	return experiment.Rounds(ctx, h, o.plan(), line, func(stage string, round int, r *load.Result) error {
+	return experiment.Rounds(ctx, bed, plan, line, func(stage string, round int, r *load.Result) error {
 		rep.Add(stage, round, r)
 		return o.save(rep)
 	})
 }
 
-// addYardsticks starts the yardsticks, and notes in the report what they are. Those
-// that are not installed are left out.
-func addYardsticks(ctx context.Context, h *testbed.Bed, all []*yardstick.Yardstick, cfg cluster.Config, rep *report.Report, line *progress) error {
+// startYardsticks starts the yardsticks, and notes in the report what they are. It
+// leaves out those that are not installed.
+func startYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yardstick, cfg cluster.Config, rep *report.Report, line *progress) error {
 	for _, y := range all {
 		if slices.Contains(rep.Stages, y.Name) {
-			return usageErrorf("-against: a stage is called %s, too", y.Name)
+			return usageErrorf("-against: a stage is called %s as well", y.Name)
 		}
 		line.Say("starting " + y.Name)
-		version, err := y.Start(ctx, h, cfg)
+		version, err := y.Start(ctx, bed, cfg)
 		switch {
 		case errors.Is(err, exec.ErrNotFound):
-			version = fmt.Sprintf("%s; %s=HOST:PORT reaches one that runs", report.NotFound, y.Name)
+			version = fmt.Sprintf("%s; %s=HOST:PORT uses one that runs already", report.NotFound, y.Name)
 		case err != nil:
 			return err
 		default:
@@ -160,50 +139,20 @@ func addYardsticks(ctx context.Context, h *testbed.Bed, all []*yardstick.Yardsti
 			rep.Env.Yardsticks[y.Name] = version
 		}
 	}
-	if len(h.Running) == 0 {
+	if len(bed.Running) == 0 {
 		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.Absent(), ", "))
 	}
 	return nil
 }
 
-func (o *options) checkRounds() error {
-	if o.rounds < 1 || o.rounds > 1000 {
-		return usageErrorf("-rounds: %d is not in 1..1000", o.rounds)
-	}
-	return nil
-}
-
-func (o *options) plan() experiment.Plan {
-	return experiment.Plan{Rounds: o.rounds, Nodes: o.nodes, Once: o.once}
-}
-
-const sweepHelp = "measure at several values of one property, as in `c=1,2,4,8`, rate=5k,10k or work=0,1ms.\n" +
-	"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n" +
-	"3 rounds of 500ms a point, unless -rounds and -duration say otherwise"
-
-// What a sweep does, where the flags do not say it.
-const (
-	sweepRounds = 3
-	sweepRound  = 500 * time.Millisecond
-)
-
-func (o *options) sweepFlag(fs *flag.FlagSet) { fs.StringVar(&o.sweep, "sweep", "", sweepHelp) }
-
-// useSweep reads the sweep that is asked for, if one is, and sets the rounds that it
-// has unless others are asked for.
-func (o *options) useSweep() (*experiment.Sweep, error) {
+// parseSweep returns the sweep that -sweep describes, or nil.
+func (o *options) parseSweep() (*experiment.Sweep, error) {
 	if o.sweep == "" {
 		return nil, nil
 	}
-	if !o.given["rounds"] {
-		o.rounds = sweepRounds
+	sweep, err := experiment.ParseSweep(o.sweep, o.cfg)
+	if err == nil && (o.given[sweep.Property] || sweep.Property == "c" && o.given["connections"]) {
+		err = fmt.Errorf("%s has a flag of its own, too: give one of the two", sweep.Property)
 	}
-	if o.cfg.Workload.Duration == 0 && !o.given["ops"] {
-		o.cfg.Workload.Duration = sweepRound
-	}
-	sw, err := experiment.ParseSweep(o.sweep, o.cfg)
-	if err == nil && (o.given[sw.Property] || sw.Property == "c" && o.given["connections"]) {
-		err = fmt.Errorf("%s is swept, and a flag gives it one value: leave one of them out", sw.Property)
-	}
-	return sw, err
+	return sweep, err
 }

@@ -14,12 +14,12 @@ import (
 	"lockstep/common/wire"
 )
 
-// handTimeout is how long a request by hand is tried.
+// handTimeout limits the time of a request by hand.
 const handTimeout = 5 * time.Second
 
 func handFlags(*options, *flag.FlagSet) {}
 
-// hand does one request: put, get or delete.
+// hand sends one request: put, get or delete.
 func hand(ctx context.Context, o *options) error {
 	ctx, cancel := context.WithTimeout(ctx, handTimeout)
 	defer cancel()
@@ -52,7 +52,7 @@ func hand(ctx context.Context, o *options) error {
 	return err
 }
 
-// advise adds to an error what to do, if it is that nobody listens.
+// advise adds to an error what to do, if the servers do not listen.
 func (o *options) advise(err error) error {
 	var dial *net.OpError
 	if !errors.As(err, &dial) || dial.Op != "dial" {

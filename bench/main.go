@@ -1,22 +1,20 @@
-// Bench is the client program of the project: it puts load on the servers of any
-// stage, compares stages, and speaks to a server by hand. See bench help.
+// Bench is the command line of Lockstep's benchmark client: it compares stages, puts
+// load on running servers, checks their answers, and sends single requests by hand. This
+// package holds the commands, their flags and the exit codes, one file a command; what
+// they do is in the packages below:
 //
-// Where is what?
-//
-//	the command line   main.go options.go help.go hand.go progress.go
-//	the tour           tour.go scenarios.go cells.go stall.go conclude.go
-//	a comparison       compare.go sweep.go round.go; of servers that run: run.go meeting.go
-//	the request loop   loop.go load.go target.go pipeline.go ceiling.go result.go
-//	the schedule       schedule.go
-//	what is asked for  workload.go ycsb.go distribution.go value.go; is the answer right? check.go
-//	the statistics     stats.go summary.go laws.go where.go goals.go
-//	the report         report.go environment.go save.go; as text: table.go sweeptext.go format.go;
-//	                   as a page: html.go html_sweep.go figure.go; for benchstat: gobench.go;
-//	                   of files: reread.go sidebyside.go
-//	linearizable?      linear.go history.go
-//	servers            house.go build.go servers.go proc.go ports.go apart_unix.go apart_windows.go
-//	yardsticks         against.go yardstick.go yardprocess.go usage_linux.go usage_other.go;
-//	                   line.go pipelined.go redis.go memcached.go netrpc.go echo.go
+//	tour        five scenarios that show what breaks each stage, in one table
+//	workload    what is asked for: keys, values, the mix; is an answer right?
+//	load        who asks, and when: connections, the request loop, the Result
+//	testbed     builds, starts, watches and stops the processes of stages
+//	yardstick   echo, net/rpc, Redis and memcached, to compare stages with
+//	experiment  interleaved rounds and sweeps
+//	report      rounds become summaries, ratios and a verdict; text, JSON, benchstat
+//	page        a report as an HTML page
+//	figure      the charts on it
+//	check       histories of running servers, judged by lincheck
+//	stats       medians and their intervals
+//	benchtest   what the tests of several of these packages share
 package main
 
 import (
@@ -32,29 +30,30 @@ import (
 
 	"lockstep/bench/load"
 	"lockstep/bench/yardstick"
+	"lockstep/common/cluster"
 )
 
 func main() {
-	// A second signal changes nothing: what the first one ends takes seconds at most,
-	// and then neither a process nor a file is left.
+	// A second signal changes nothing: after the first one, cleaning up takes seconds at
+	// most, and leaves neither a process nor a file behind.
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
 		signals = append(signals, syscall.SIGHUP)
 	}
-	// A closed pipe is an error of the write, after which the servers are stopped.
+	// With SIGPIPE caught, writing to a closed pipe fails, and the servers are stopped.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// The exit codes of bench. go run turns each but 0 into 1.
+// The exit codes of bench. go run turns each of them but 0 into 1.
 const (
 	exitOK          = 0
 	exitFailure     = 1
 	exitUsage       = 2
 	exitWrongData   = 3 // an answer that no correct server gives
-	exitInvalid     = 5 // the client was measured, not the servers
+	exitInvalid     = 5 // the client was measured instead of the servers
 	exitInterrupted = 130
 )
 
@@ -86,33 +85,47 @@ var commands = []command{
 	{"compare", "", "build stages, start them, and compare them fairly", compare, compareFlags},
 	{"report", "FILE.json", "show again what -o saved", reread, rereadFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", runCheck, checkFlags},
-	{"help", "[TOPIC]", "this text; or a command, all, config, or statistics", nil, nil},
+	{"help", "[TOPIC]", "this text; or a command, all, config, statistics", nil, nil},
 }
 
-// run is main with its surroundings as arguments; args does not hold the program's
+// run is main with its surroundings as arguments; args does not include the program's
 // name.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return complain(ctx, dispatch(ctx, args, stdout, stderr), stderr)
+	return conclude(ctx, dispatch(ctx, args, stdout, stderr), stderr)
 }
 
-// complain says what went wrong, if anything did, and returns the exit code.
-func complain(ctx context.Context, err error, stderr io.Writer) int {
-	code := codeError{code: exitFailure}
+// conclude prints err, if there is one, and returns the exit code.
+func conclude(ctx context.Context, err error, stderr io.Writer) int {
+	code := exitCode(ctx, err)
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+	case code != exitInterrupted:
+		fmt.Fprintln(stderr, "bench:", err)
+	case errors.Is(err, errNotSaved):
+		fmt.Fprintln(stderr, "bench: interrupted:", err)
+	default: // the interruption caused whatever else went wrong
+		fmt.Fprintln(stderr, "bench: interrupted")
+	}
+	return code
+}
+
+// exitCode returns the exit code of a command that ended with err.
+func exitCode(ctx context.Context, err error) int {
+	var code codeError
+	var usage cluster.UsageError
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.As(err, &code):
+		return code.code
+	case errors.As(err, &usage):
+		return exitUsage
 	case errors.Is(err, load.ErrWrong):
-		code.code = exitWrongData
-	case ctx.Err() != nil && errors.Is(err, errNotSaved):
-		fmt.Fprintln(stderr, "bench: interrupted:", err)
-		return exitInterrupted
-	case ctx.Err() != nil: // whatever else went wrong came of it
-		fmt.Fprintln(stderr, "bench: interrupted")
+		return exitWrongData
+	case ctx.Err() != nil:
 		return exitInterrupted
 	}
-	fmt.Fprintln(stderr, "bench:", err)
-	return code.code
+	return exitFailure
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -122,13 +135,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	}
 	switch name {
 	case "help":
-		text := new(strings.Builder)
-		if err := help(args, text); err != nil {
-			return err
-		}
-		_, err := io.WriteString(stdout, text.String())
-		return err
-	case yardstick.Command: // which nobody types
+		return help(args, stdout)
+	case yardstick.Command: // by which bench starts itself
 		return yardstick.Serve(ctx, args, os.Stdin)
 	}
 	for _, c := range commands {
@@ -140,5 +148,5 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 			return c.run(ctx, o)
 		}
 	}
-	return usageErrorf("there is no command %q (bench help lists them)", name)
+	return usageErrorf("unknown command %q (bench help lists the commands)", name)
 }

@@ -1,45 +1,48 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
+	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 )
 
-// options are what the command line and the configuration come to.
+// options are the values of the flags, arguments and configuration.
 type options struct {
 	command string
-	args    []string // those that are no flags
+	args    []string // what follows the flags
 	stdout  io.Writer
 	stderr  io.Writer
-	given   map[string]bool // flags that were given
+	given   map[string]bool // the flags on the command line
 
 	cfg      cluster.Config
 	config   string
 	stages   string
-	against  string // compare
+	against  string
 	nodes    int
 	rounds   int
-	sweep    string // "": none
-	letter   string // of a YCSB workload; "": the mix and the distribution of cfg
+	sweep    string
+	letter   string // of a YCSB workload
 	client   int
 	insecure bool
 	out      string
 	html     string
 	gobench  string
 	quiet    bool
-	once     bool          // compare, run: Busy is not retried
-	quick    bool          // compare
-	aa       bool          // compare
-	running  bool          // check
-	faults   bool          // check
-	length   time.Duration // check
+	once     bool // Busy is not retried
+	quick    bool
+	aa       bool
+	running  bool
+	faults   bool
+	length   time.Duration // of a check
 }
 
 // parse reads the flags of a command, its arguments and the configuration.
@@ -47,27 +50,20 @@ func (o *options) parse(c command, args []string) error {
 	o.cfg = cluster.Default()
 	fs := o.flagSet(c)
 	err := o.cfg.ParseFlags(fs, args, &o.config, c.args, workload.Rules())
-	var usage cluster.UsageError
-	switch {
-	case errors.Is(err, flag.ErrHelp):
+	if errors.Is(err, flag.ErrHelp) {
 		if c.name == "" {
 			help(nil, o.stdout)
 			fmt.Fprintln(o.stdout)
 		}
 		helpCommand(o.stdout, c, fs, false)
-		return err
-	case errors.As(err, &usage):
-		return usageErrorf("%w", err)
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
 	o.args = fs.Args()
 	o.given = make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { o.given[f.Name] = true })
-	if err := o.useYCSB(); err != nil {
-		return usageErrorf("%w", err)
-	}
-	return nil
+	return o.useYCSB()
 }
 
 // flagSet defines the flags of a command, which set o.
@@ -79,15 +75,103 @@ func (o *options) flagSet(c command) *flag.FlagSet {
 	return fs
 }
 
-// outFlags are the flags of every command that makes a report.
-func (o *options) outFlags(fs *flag.FlagSet) {
+// measureFlags defines the flags of the commands that measure.
+func (o *options) measureFlags(fs *flag.FlagSet) {
+	fs.BoolVar(&o.once, "noretry", false, "count a request that is answered Busy as failed, and do not send it again")
 	fs.StringVar(&o.out, "o", "", "write what was measured to this `file`, as JSON")
 	o.renderFlags(fs)
-	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
+	o.quietFlag(fs)
+	fs.StringVar(&o.letter, "workload", "", "the mix of YCSB's workload of this `letter`: a (get=50,put=50), b (get=95,put=5), c (get=100)\n"+
+		"or f (get=50,cas=50), with keys as in zipf:0.99 unless -dist is given; excludes -mix")
+	workload.Flags(&o.cfg, fs)
 }
 
-// renderFlags are the flags that show a report in another form.
+// renderFlags defines the flags that show a report in another form.
 func (o *options) renderFlags(fs *flag.FlagSet) {
 	fs.StringVar(&o.html, "html", "", "write a page with figures to this `file`, for a browser")
 	fs.StringVar(&o.gobench, "gobench", "", "write a line for each round to this `file`, for benchstat")
+}
+
+func (o *options) quietFlag(fs *flag.FlagSet) {
+	fs.BoolVar(&o.quiet, "quiet", false, "show no progress line")
+}
+
+// stageFlags defines the flags of the commands that start stages.
+func (o *options) stageFlags(fs *flag.FlagSet, doc string) {
+	fs.StringVar(&o.stages, "stages", "1,2,3,4", doc+": numbers, directory names or `paths`")
+	intFlag(fs, &o.nodes, "nodes", 1, 1, 16, "node processes of each stage")
+	o.cfg.Flags(fs, "server")
+}
+
+// intFlag defines a flag for a number from lo to hi.
+func intFlag(fs *flag.FlagSet, p *int, name string, value, lo, hi int, doc string) {
+	fs.Var(intValue{p, lo, hi}, name, fmt.Sprintf("%s; in %d..%d", doc, lo, hi))
+	*p = value
+	fs.Lookup(name).DefValue = strconv.Itoa(value)
+}
+
+// An intValue is a flag.Value.
+type intValue struct {
+	p      *int
+	lo, hi int
+}
+
+func (v intValue) String() string {
+	if v.p == nil {
+		return ""
+	}
+	return strconv.Itoa(*v.p)
+}
+
+func (v intValue) Set(given string) error {
+	n, err := strconv.Atoi(given)
+	if err != nil || n < v.lo || n > v.hi {
+		return fmt.Errorf("not in %d..%d", v.lo, v.hi)
+	}
+	*v.p = n
+	return nil
+}
+
+// useYCSB replaces the mix and the distribution by those of -workload, if it is given.
+func (o *options) useYCSB() error {
+	if o.letter == "" {
+		return nil
+	}
+	w, ok := workload.YCSB[o.letter]
+	switch {
+	case !ok:
+		return usageErrorf("-workload: %q is not a, b, c or f", o.letter)
+	case o.given["mix"]:
+		return usageErrorf("-workload %s is a mix, %v: give it or -mix, but not both", o.letter, w.Mix)
+	}
+	o.cfg.Workload.Mix = w.Mix
+	if !o.given["dist"] {
+		o.cfg.Workload.Dist = w.Dist
+	}
+	return nil
+}
+
+// stageDirs finds the directories of stages.
+func stageDirs(ctx context.Context, stages string) ([]string, error) {
+	dirs, err := testbed.StageDirs(ctx, strings.Split(stages, ","))
+	if errors.Is(err, testbed.ErrNoStage) {
+		err = usageErrorf("-stages: %w", err)
+	}
+	return dirs, err
+}
+
+// withStages builds the stages in these directories and runs f with them. Afterwards
+// their processes have stopped, and their files are gone.
+func (o *options) withStages(ctx context.Context, dirs []string, f func(bed *testbed.Bed, line *progress) error) error {
+	line := newProgress(o.stderr, o.quiet)
+	defer line.stop()
+	bed, err := testbed.New(ctx, dirs, func(what string) { line.Say(what + " (the first time takes longer)") })
+	if err != nil {
+		return err
+	}
+	err = f(bed, line)
+	if closed := bed.Close(); err == nil {
+		err = closed
+	}
+	return err
 }

@@ -13,8 +13,8 @@ import (
 	"lockstep/common/text"
 )
 
-// A progress is the line at the bottom of a terminal that says what is being done.
-// Where there is no terminal there is none.
+// A progress is the line at the bottom of a terminal that says what is being done. It
+// shows nothing where there is no terminal.
 type progress struct {
 	w    io.Writer // nil: there is no line
 	over func()
@@ -22,17 +22,16 @@ type progress struct {
 
 	mu  sync.Mutex // guards what follows, and what is written
 	now string
-	end time.Time // when it is expected to be over; zero: nobody knows
+	end time.Time // when everything is expected to be done; zero if unknown
 }
 
 const progressEvery = 250 * time.Millisecond
 
-// newProgress begins the line, on w if that is a terminal, unless quiet. It goes on
-// until stop.
+// newProgress starts the line, if w is a terminal and quiet is false. The caller stops it.
 func newProgress(w io.Writer, quiet bool) *progress {
 	p := &progress{over: func() {}}
 	if f, ok := w.(*os.File); ok && !quiet && isTerminal(f) {
-		p.Start(w)
+		p.start(w)
 	}
 	return p
 }
@@ -42,7 +41,7 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
-func (p *progress) Start(w io.Writer) {
+func (p *progress) start(w io.Writer) {
 	p.w = w
 	ctx, cancel := context.WithCancel(context.Background())
 	p.over = cancel
@@ -61,14 +60,14 @@ func (p *progress) Start(w io.Writer) {
 	})
 }
 
-// Say sets what the line says. It is seen within a quarter of a second.
+// Say sets what the line says. It appears within a quarter of a second.
 func (p *progress) Say(what string) {
 	p.mu.Lock()
 	p.now = what
 	p.mu.Unlock()
 }
 
-// Expect sets the time that is left.
+// Expect sets how long everything will still take.
 func (p *progress) Expect(left time.Duration) {
 	p.mu.Lock()
 	p.end = time.Now().Add(left)
@@ -85,11 +84,11 @@ func (p *progress) draw() {
 	if runes := []rune(line); len(runes) >= text.Columns {
 		line = string(runes[:text.Columns-1])
 	}
-	// Spaces erase what was there: not every terminal knows the code for that.
+	// Spaces erase what was there, since not every terminal has an escape code for that.
 	fmt.Fprint(p.w, "\r"+line+strings.Repeat(" ", text.Columns-1-utf8.RuneCountInString(line)))
 }
 
-// Print writes what to w in place of the line, which comes back below it.
+// Print writes what to w in place of the line, which appears again below it.
 func (p *progress) Print(w io.Writer, what string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +99,7 @@ func (p *progress) Print(w io.Writer, what string) error {
 	return err
 }
 
-// stop ends the line and erases it. A second stop does nothing.
+// stop erases the line and ends it. Calling it again does nothing.
 func (p *progress) stop() {
 	p.over()
 	p.done.Wait()

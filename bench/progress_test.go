@@ -36,7 +36,7 @@ func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var terminal bytes.Buffer
 		p := &progress{}
-		p.Start(&terminal)
+		p.start(&terminal)
 		p.Expect(10 * time.Second)
 		for range 1000 { // far more often than it may be drawn
 			p.Say("round 1 of 6")

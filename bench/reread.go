@@ -11,7 +11,7 @@ import (
 
 func rereadFlags(o *options, fs *flag.FlagSet) { o.renderFlags(fs) }
 
-// reread shows a report that -o has saved.
+// reread shows a report that -o saved.
 func reread(_ context.Context, o *options) error {
 	if err := o.distinct(o.args); err != nil {
 		return err

@@ -4,28 +4,25 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/bench/workload"
+	"lockstep/common/barrier"
 )
 
 func runFlags(o *options, fs *flag.FlagSet) {
-	fs.IntVar(&o.rounds, "rounds", 1, "rounds of the workload; in 1..1000")
-	fs.IntVar(&o.client, "client", -1, "this process's `number` in clients, from 0, where properties.json has several: they start together")
+	intFlag(fs, &o.rounds, "rounds", 1, 1, 1000, "rounds of the workload")
+	fs.IntVar(&o.client, "client", -1, "this process's `number` in clients, from 0, if properties.json has several: they start together")
 	fs.BoolVar(&o.insecure, "insecure", false, "meet the other clients off loopback without a secret")
-	fs.BoolVar(&o.once, "noretry", false, "a request that is answered Busy has failed, and is not sent again")
-	o.outFlags(fs)
-	o.ycsbFlag(fs)
-	workload.Flags(&o.cfg, fs)
+	o.measureFlags(fs)
 }
 
 // runWorkload puts the workload on servers that run already.
 func runWorkload(ctx context.Context, o *options) error {
-	if err := o.checkRounds(); err != nil {
-		return err
-	}
 	clients := max(len(o.cfg.Clients), 1)
 	if o.client < 0 && clients == 1 {
 		o.client = 0
@@ -42,20 +39,19 @@ func runWorkload(ctx context.Context, o *options) error {
 	if err != nil {
 		return o.advise(err)
 	}
-	rep := report.New(o.cfg, []string{stats[0].Stage}, o.local())
+	rep := report.New(o.cfg, []string{stats[0].Stage}, o.isLocal())
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
 	line := newProgress(o.stderr, o.quiet)
-	defer line.stop()
-	err = o.load(ctx, work, rep, line)
+	err = o.runRounds(ctx, work, rep, line)
 	line.stop()
 	return o.finish(ctx, rep, err)
 }
 
-// load is runWorkload, from the keys to the report.
-func (o *options) load(ctx context.Context, work *workload.Workload, rep *report.Report, line *progress) error {
-	meet, leave, err := o.company(line)
+// runRounds stores the keys and adds the rounds to the report.
+func (o *options) runRounds(ctx context.Context, work *workload.Workload, rep *report.Report, line *progress) error {
+	meet, leave, err := o.joinClients(line)
 	if err != nil {
 		return err
 	}
@@ -66,7 +62,7 @@ func (o *options) load(ctx context.Context, work *workload.Workload, rep *report
 			return o.advise(err)
 		}
 	}
-	// Each client process has its share of what is asked for in all.
+	// Each client process has its share of the rate and of the operations.
 	mine, clients := o.cfg, max(len(o.cfg.Clients), 1)
 	w := &mine.Workload
 	w.Rate /= float64(clients)
@@ -92,7 +88,7 @@ func (o *options) load(ctx context.Context, work *workload.Workload, rep *report
 		if err != nil {
 			return err
 		}
-		rep.Add(stage, round, load.Together(all, o.local()))
+		rep.Add(stage, round, load.Together(all, rep.Env.Shared))
 		if err := o.save(rep); err != nil {
 			return err
 		}
@@ -100,8 +96,69 @@ func (o *options) load(ctx context.Context, work *workload.Workload, rep *report
 	return nil
 }
 
-// local reports whether servers and client share this machine.
-func (o *options) local() bool {
+// A meeting is where the client processes of a run start and stop together. It returns
+// when all of them have arrived, with the results that they brought.
+type meeting func(ctx context.Context, mine *load.Result) ([]*load.Result, error)
+
+// joinClients joins the other client processes that properties.json names. If there are
+// none, meet returns at once.
+func (o *options) joinClients(line *progress) (meet meeting, leave func() error, err error) {
+	if len(o.cfg.Clients) <= 1 {
+		alone := func(_ context.Context, mine *load.Result) ([]*load.Result, error) { return []*load.Result{mine}, nil }
+		return alone, func() error { return nil }, nil
+	}
+	if err := o.cfg.CheckExposure(o.insecure); err != nil {
+		return nil, nil, err
+	}
+	ln, err := net.Listen("tcp", o.cfg.Clients[o.client].Control)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: is client %d running here already?", err, o.client)
+	}
+	var peers []string
+	for _, c := range o.cfg.Clients {
+		peers = append(peers, c.Control)
+	}
+	b := barrier.New(ln, barrier.Config{
+		Group: "clients", Self: o.client, Peers: peers, Fingerprint: o.cfg.Describe("bench run"), Secret: o.cfg.Secret,
+		Log: slog.New(printer{slog.DiscardHandler, line, o.stderr}),
+	})
+	meet = func(ctx context.Context, mine *load.Result) (all []*load.Result, err error) {
+		line.Say("waiting for the other clients")
+		payload, err := mine.Pack()
+		if err != nil {
+			return nil, err
+		}
+		payloads, err := b.Wait(ctx, payload)
+		if err != nil {
+			return nil, err
+		}
+		for i, payload := range payloads {
+			r, err := load.Unpack(payload)
+			if err != nil {
+				return nil, fmt.Errorf("the result of client %d: %w", i, err)
+			}
+			all = append(all, r)
+		}
+		return all, nil
+	}
+	return meet, b.Close, nil
+}
+
+// A printer prints what is logged, in place of the progress line.
+type printer struct {
+	slog.Handler
+	line *progress
+	w    io.Writer
+}
+
+func (p printer) Enabled(context.Context, slog.Level) bool { return true }
+
+func (p printer) Handle(_ context.Context, r slog.Record) error {
+	return p.line.Print(p.w, "bench: "+r.Message+"\n")
+}
+
+// isLocal reports whether servers and client share this machine.
+func (o *options) isLocal() bool {
 	for _, n := range o.cfg.Nodes {
 		host, _, _ := net.SplitHostPort(n.Addr)
 		if host != "localhost" && !net.ParseIP(host).IsLoopback() {

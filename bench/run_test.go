@@ -120,7 +120,7 @@ func TestRunInterrupted(t *testing.T) {
 func TestLocal(t *testing.T) {
 	for addr, want := range map[string]bool{"127.0.0.1:7001": true, "localhost:7001": true, "[::1]:7001": true, "10.0.0.7:7001": false, "server:7001": false} {
 		o := &options{cfg: cluster.Config{Nodes: []cluster.Node{{Addr: "127.0.0.2:1"}, {Addr: addr}}}}
-		if got := o.local(); got != want {
+		if got := o.isLocal(); got != want {
 			t.Errorf("a node at %s is on this machine: %v, want %v", addr, got, want)
 		}
 	}
@@ -132,7 +132,7 @@ func TestRunExposed(t *testing.T) {
 	cfg := cluster.Default()
 	cfg.Clients = []cluster.Client{{Control: "127.0.0.1:7201"}, {Control: "0.0.0.0:7202"}}
 	o := &options{cfg: cfg, client: 1}
-	if _, _, err := o.company(newProgress(nil, true)); err == nil || !strings.Contains(err.Error(), "-insecure") {
+	if _, _, err := o.joinClients(newProgress(nil, true)); err == nil || !strings.Contains(err.Error(), "-insecure") {
 		t.Errorf("off loopback without a secret: error %v, want one that says what to do", err)
 	}
 }

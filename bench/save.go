@@ -20,7 +20,7 @@ type output struct {
 	render func(*report.Report) ([]byte, error)
 }
 
-// outputs are the files that the command line asks for.
+// outputs returns the files that the flags name.
 func (o *options) outputs() []output {
 	all := []output{{o.out, (*report.Report).Json}, {o.html, page.Render}, {o.gobench, (*report.Report).Gobench}}
 	return slices.DeleteFunc(all, func(out output) bool { return out.path == "" })
@@ -31,14 +31,14 @@ func (o *options) distinct(inputs []string) error {
 	taken := slices.Clone(inputs)
 	for _, out := range o.outputs() {
 		if slices.ContainsFunc(taken, func(other string) bool { return sameFile(other, out.path) }) && !isDevice(out.path) {
-			return usageErrorf("-o, -html and -gobench need a file each, which nothing else is read from or written to: not %s", out.path)
+			return usageErrorf("%s cannot be used twice: -o, -html, -gobench and the report that is read need a file each", out.path)
 		}
 		taken = append(taken, out.path)
 	}
 	return nil
 }
 
-// sameFile reports whether two paths are of one file, which need not exist yet.
+// sameFile reports whether two paths name the same file, which need not exist yet.
 func sameFile(a, b string) bool {
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
@@ -50,8 +50,8 @@ func sameFile(a, b string) bool {
 	return a == b && errA == nil && errB == nil
 }
 
-// save writes the report of a run that goes on, wherever the command line asks for it.
-// What it writes calls itself interrupted: so it is, if nothing is written after it.
+// save writes the report of an unfinished run to all outputs. The verdict in them is
+// "interrupted", which is true if nothing is written after it.
 func (o *options) save(rep *report.Report) error {
 	soFar := *rep
 	if soFar.Verdict == "ok" {
@@ -61,7 +61,7 @@ func (o *options) save(rep *report.Report) error {
 		return err
 	}
 	for _, out := range o.outputs() {
-		if isDevice(out.path) { // a pipe takes one report, the last
+		if isDevice(out.path) { // which gets only the final report
 			continue
 		}
 		if err := out.write(&soFar); err != nil {
@@ -71,9 +71,8 @@ func (o *options) save(rep *report.Report) error {
 	return nil
 }
 
-// finish prints the report, whole or not, and saves it, and says how the command
-// ended; err is how the measurement did. A wrong answer is worse than whatever
-// happened after it.
+// finish prints and saves the report of a measurement that ended with err, and returns
+// how the command ended. A wrong answer outweighs everything that happened after it.
 func (o *options) finish(ctx context.Context, rep *report.Report, err error) error {
 	if errors.Is(err, load.ErrWrong) {
 		rep.Verdict = "wrong data: " + err.Error()
@@ -107,10 +106,8 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 
 var errNotSaved = errors.New("the report was not saved")
 
-// write saves the report, so that the file is always a whole one: as it was before, or
-// as it is now.
+// write saves the report. The file is replaced as a whole, or stays as it was.
 func (out output) write(rep *report.Report) (err error) {
-	path := out.path
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%w: %w", errNotSaved, err)
@@ -120,10 +117,10 @@ func (out output) write(rep *report.Report) (err error) {
 	if err != nil {
 		return err
 	}
-	if isDevice(path) {
-		return os.WriteFile(path, data, 0o666)
+	if isDevice(out.path) {
+		return os.WriteFile(out.path, data, 0o666)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	f, err := os.CreateTemp(filepath.Dir(out.path), filepath.Base(out.path)+".*.tmp")
 	if err != nil {
 		return err
 	}
@@ -135,7 +132,7 @@ func (out output) write(rep *report.Report) (err error) {
 		err = os.Chmod(f.Name(), 0o644)
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = os.Rename(f.Name(), out.path)
 	}
 	if err != nil {
 		os.Remove(f.Name())
@@ -143,8 +140,8 @@ func (out output) write(rep *report.Report) (err error) {
 	return err
 }
 
-// isDevice reports whether path is a terminal or a pipe, or whatever else can be
-// written to and must not be replaced by a file, such as a link: /dev/stdout is one.
+// isDevice reports whether path is something that can be written to but must not be
+// replaced by a file: a terminal, a pipe, or a link such as /dev/stdout.
 func isDevice(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && !info.Mode().IsRegular() && !info.IsDir()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ func TestOutputs(t *testing.T) {
 		{"-html " + at("no/such.html"), "the report was not saved: "},
 		{"-gobench " + at("no/such.txt"), "the report was not saved: "},
 		{"-html " + dir, "the report was not saved: "},
-		{"-o " + at("o.html") + " -html " + dir + "/./o.html", "need a file each, which nothing else is read from or written to: not "},
+		{"-o " + at("o.html") + " -html " + dir + "/./o.html", "o.html cannot be used twice"},
 	} {
 		code, stdout, stderr := bench(t, append([]string{"run", "-config", path, "-duration", "1h"}, strings.Fields(test.flags)...)...)
 		if code == exitOK || stdout != "" || !strings.Contains(stderr, test.want) {
@@ -190,7 +191,7 @@ func TestFinish(t *testing.T) {
 		{"a wrong answer", t.Context(), wrong, nil, exitWrongData, "wrong data: a, round 1: key-017: blue", "WRONG DATA: a, round 1: key-017: blue\na: "},
 		{"and a server died", t.Context(), wrong, died, exitWrongData, "wrong data: a, ", "WRONG DATA: a, "},
 		{"and interrupted", over, wrong, over.Err(), exitWrongData, "wrong data: a, ", "WRONG DATA: a, "},
-		{"a wrong answer at the start", t.Context(), nil, codeError{exitWrongData, errors.New("key-017: missing")}, exitWrongData, "wrong data: key-017: missing", ""},
+		{"a wrong answer at the start", t.Context(), nil, fmt.Errorf("%w: key-017", load.ErrWrong), exitWrongData, "wrong data: ", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out benchtest.Buffer
@@ -207,7 +208,7 @@ func TestFinish(t *testing.T) {
 				rep.Add("a", 1, test.round)
 			}
 			err := o.finish(test.ctx, rep, test.err)
-			if code := complain(test.ctx, err, &out); code != test.code {
+			if code := conclude(test.ctx, err, &out); code != test.code {
 				t.Errorf("exit code %d, want %d: %v", code, test.code, err)
 			}
 			if s := readSaved(t, o.out); !strings.HasPrefix(s.Verdict, test.verdict) || len(s.Runs) != len(rep.Runs) {
@@ -231,7 +232,7 @@ func TestFinishNotSaved(t *testing.T) {
 	o := &options{out: filepath.Join(dir, "gone", "out.json")}
 	var said benchtest.Buffer
 	err := o.finish(over, report.New(cluster.Default(), nil, true), over.Err())
-	if code := complain(over, err, &said); code != exitInterrupted || !strings.HasPrefix(said.String(), "bench: interrupted: ") || !strings.Contains(said.String(), "the report was not saved: ") {
+	if code := conclude(over, err, &said); code != exitInterrupted || !strings.HasPrefix(said.String(), "bench: interrupted: ") || !strings.Contains(said.String(), "the report was not saved: ") {
 		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, said.String())
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 0 {

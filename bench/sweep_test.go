@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,40 +21,16 @@ func TestSweepUsage(t *testing.T) {
 		"-sweep c=1,2,1":                "c: 1 is given twice",
 		"-sweep keys=1000,1k":           "keys: 1000 is given twice",
 		"-sweep c=1.5":                  "workload.connections: 1.5 is not in",
-		"-sweep c=1,2 -c 3":             "c is swept, and a flag gives it one value",
-		"-sweep c=1,2 -connections 3":   "c is swept, and a flag gives it one value",
-		"-sweep work=0s,1ms -work 1ms":  "work is swept, and a flag gives it one value",
+		"-sweep c=1,2 -c 3":             "c has a flag of its own",
+		"-sweep c=1,2 -connections 3":   "c has a flag of its own",
+		"-sweep work=0s,1ms -work 1ms":  "work has a flag of its own",
 		"-sweep work=1":                 "server.work: 1 is not in",
 		"-sweep batch=1,1024 -value 99": "-sweep: batch=1024: workload.batch: 1024 operations",
-		"-sweep c=1,2 -rounds 0":        "-rounds: 0 is not in 1..1000",
+		"-sweep c=1,2 -rounds 0":        "-rounds: not in 1..1000",
 	} {
 		code, stdout, stderr := bench(t, append([]string{"compare"}, strings.Fields(args)...)...)
 		if code != exitUsage || stdout != "" || !strings.Contains(stderr, want) {
 			t.Errorf("compare %s: exit code %d, stderr %q, want 2 and %q", args, code, stderr, want)
-		}
-	}
-}
-
-// What is not asked for is short, and what is asked for is not changed.
-func TestSweepDefaults(t *testing.T) {
-	for args, want := range map[string]string{
-		"-sweep c=1,2":                           "3 rounds of 500ms",
-		"-sweep c=1,2 -rounds 5 -duration 100ms": "5 rounds of 100ms",
-		"-sweep c=1,2 -ops 10":                   "3 rounds of 0s",
-		"-sweep rate=1k,2k -rounds 6 -value 100": "6 rounds of 500ms",
-	} {
-		o, err := parseCommand(t, "compare", strings.Fields(args)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sw, err := o.useSweep()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range sw.Cfgs {
-			if got := fmt.Sprintf("%d rounds of %v", o.rounds, sw.Cfgs[i].Workload.Duration); got != want {
-				t.Errorf("%s, point %d: %s, want %s", args, i, got, want)
-			}
 		}
 	}
 }

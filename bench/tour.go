@@ -11,36 +11,24 @@ import (
 	"lockstep/bench/tour"
 )
 
-func tourFlags(o *options, fs *flag.FlagSet) {
-	fs.BoolVar(&o.quiet, "quiet", false, "no progress line")
-}
+func tourFlags(o *options, fs *flag.FlagSet) { o.quietFlag(fs) }
 
 // showTour shows what breaks each stage, and what the next one cures.
-func showTour(ctx context.Context, o *options) (err error) {
+func showTour(ctx context.Context, o *options) error {
 	dirs, err := testbed.StageDirs(ctx, []string{"1", "2", "3", "4"})
+	if err == nil {
+		err = o.withStages(ctx, dirs, func(bed *testbed.Bed, line *progress) error {
+			return tour.Run(ctx, bed, o.cfg.Secret, line, o.stdout) // the servers read LOCKSTEP_SECRET, too
+		})
+	}
 	if err != nil {
 		return err
 	}
-	line := newProgress(o.stderr, o.quiet)
-	defer line.stop()
-	h, err := testbed.New(ctx, dirs, func(what string) { line.Say(what + " (the first time takes longer)") })
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := h.Close(); err == nil {
-			err = e
-		}
-	}()
-	if err := tour.Run(ctx, h, o.cfg.Secret, line, o.stdout); err != nil { // the servers read LOCKSTEP_SECRET, too
-		return err
-	}
-	line.stop()
 	next := "\nNext: read the four stages in order (NOTES.md is the guide), or\n" +
 		"go run ./bench compare -stages 3,4 -work 1ms\n"
-	asking, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
-	if _, err := load.StatsOf(asking, o.cfg); err == nil {
+	if _, err := load.StatsOf(ctx, o.cfg); err == nil {
 		next += "Your servers are up: go run ./bench run\n"
 	}
 	_, err = fmt.Fprint(o.stdout, next)

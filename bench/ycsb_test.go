@@ -46,7 +46,7 @@ func TestYCSB(t *testing.T) {
 	for args, want := range map[string]string{
 		"-workload e":                     `-workload: "e" is not a, b, c or f`,
 		"-workload g":                     `-workload: "g" is not a, b, c or f`,
-		"-workload a -mix get=50,put=50":  "-workload a is a mix, get=50,put=50: give it or -mix, not both",
+		"-workload a -mix get=50,put=50":  "-workload a is a mix, get=50,put=50: give it or -mix, but not both",
 		"-mix get=50,put=50 -workload=aa": `"aa" is not a, b, c or f`,
 	} {
 		code, _, stderr := bench(t, append([]string{"compare"}, strings.Fields(args)...)...)

@@ -23,7 +23,7 @@ type Sweep struct {
 	Property string   `json:"property"` // as its flag is called
 	Points   []string `json:"points"`   // in the order of the table
 
-	Cfgs []cluster.Config // one a point
+	cfgs []cluster.Config // one a point
 }
 
 // parseSweep returns the sweep that text describes, with cfg for everything but its property.
@@ -61,7 +61,7 @@ func (sw *Sweep) Restore(cfg cluster.Config) error {
 			return fmt.Errorf("%s=%s: %w", sw.Property, point, err)
 		}
 		sw.Points[i] = point
-		sw.Cfgs = append(sw.Cfgs, at)
+		sw.cfgs = append(sw.cfgs, at)
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (sw *Sweep) Number(point string) float64 {
 
 // at is the workload of a point.
 func (sw *Sweep) At(point string) cluster.Workload {
-	return sw.Cfgs[slices.Index(sw.Points, point)].Workload
+	return sw.cfgs[slices.Index(sw.Points, point)].Workload
 }
 
 // label is a point as a person reads it.
@@ -96,11 +96,11 @@ func (sw *Sweep) Label(point string) string {
 // other process runs beside it; and one that happens to be faster than its like, because
 // of where its memory lies, is so in one round only. add takes in each result.
 func RunSweep(ctx context.Context, h *testbed.Bed, sw *Sweep, plan Plan, line Progress, add func(stage, point string, round int, r *load.Result) error) error {
-	rng := rand.New(rand.NewPCG(sw.Cfgs[0].Workload.Seed, 0))
+	rng := rand.New(rand.NewPCG(sw.cfgs[0].Workload.Seed, 0))
 	stages := len(h.Programs)
 	for round := 1; round <= plan.Rounds; round++ {
 		for done, i := range rng.Perm(stages * len(sw.Points)) {
-			p, point, cfg := h.Programs[i%stages], sw.Points[i/stages], sw.Cfgs[i/stages]
+			p, point, cfg := h.Programs[i%stages], sw.Points[i/stages], sw.cfgs[i/stages]
 			line.Say(fmt.Sprintf("round %d of %d: %s, %s %s", round, plan.Rounds, p.Name, sw.Property, point))
 			if d := cfg.Workload.Duration; d > 0 {
 				left := (plan.Rounds-round+1)*stages*len(sw.Points) - done

@@ -24,8 +24,8 @@ func TestParseSweep(t *testing.T) {
 			t.Errorf("%s: %v", list, err)
 			continue
 		}
-		if got := strings.Join(sw.Points, " "); got != want || len(sw.Cfgs) != len(sw.Points) {
-			t.Errorf("%s is %s with %d configurations, want %s", list, got, len(sw.Cfgs), want)
+		if got := strings.Join(sw.Points, " "); got != want || len(sw.cfgs) != len(sw.Points) {
+			t.Errorf("%s is %s with %d configurations, want %s", list, got, len(sw.cfgs), want)
 		}
 	}
 	sw, err := ParseSweep("work=0s,spin 1ms", cluster.Default())
@@ -33,7 +33,7 @@ func TestParseSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []cluster.Work{{}, {Spin: true, Time: time.Millisecond}} {
-		if got := sw.Cfgs[i]; got.Server.Work != want || got.Server.Workers != 8 || got.Workload.Keys != 1000 {
+		if got := sw.cfgs[i]; got.Server.Work != want || got.Server.Workers != 8 || got.Workload.Keys != 1000 {
 			t.Errorf("point %d has the configuration %+v, want work %v and nothing else", i, got, want)
 		}
 	}

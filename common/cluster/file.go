@@ -191,8 +191,12 @@ func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, argum
 	if errors.Is(err, flag.ErrHelp) {
 		return err
 	}
-	if err == nil && fs.NArg() != len(strings.Fields(arguments)) {
-		err = fmt.Errorf("found %q after the flags, want %s", strings.Join(fs.Args(), " "), cmp.Or(arguments, "nothing"))
+	switch {
+	case err != nil:
+	case fs.NArg() > 0 && arguments == "":
+		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	case fs.NArg() != len(strings.Fields(arguments)):
+		err = fmt.Errorf("%s needs %s after the flags, got %s", fs.Name(), strings.ReplaceAll(arguments, " ", " and "), text.Plural(int64(fs.NArg()), "argument"))
 	}
 	if err != nil {
 		return UsageError{fmt.Errorf("%w (%s -h lists the flags)", err, fs.Name())}
