@@ -221,8 +221,8 @@ func judge(t *testing.T, calls []Call) Verdict {
 	}
 	clear(full)
 	for _, c := range x.Calls {
-		full[slices.IndexFunc(calls, func(other Call) bool {
-			return other.Client == c.Client && other.Start == c.Start
+		full[slices.IndexFunc(calls, func(also Call) bool {
+			return also.Client == c.Client && also.Start == c.Start
 		})] = true
 	}
 	if explained(calls, full) {

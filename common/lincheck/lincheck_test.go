@@ -162,7 +162,7 @@ var planted = []struct{ name, text string }{
 		  1      |--|            put a 1 -> created
 		+ 2 |-----|              get a -> "1"
 		- 2 |--|                 get a -> "1"`},
-	// A put that was sent again, after another client's: why a client may not.
+	// This is why a client may not repeat a put.
 	{"a put applied twice", `
 		  1 |--|                      put a 1 -> created
 		  2      |--|                 put a 2 -> replaced

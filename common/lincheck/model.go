@@ -39,7 +39,7 @@ func (s *search) check(st *step) bool {
 	return true
 }
 
-// execute executes the operations in order, unless the state rules out an answer.
+// execute carries out the operations in order, unless the state rules out an answer.
 func (s *search) execute(st *step) bool {
 	type answer struct {
 		kind   wire.OpKind

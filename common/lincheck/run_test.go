@@ -156,8 +156,8 @@ func TestRuns(t *testing.T) {
 	}
 }
 
-// A search with cut never finds a violation that is none, also in histories that are too
-// large for brute force.
+// A violation that a search finds with cut is also one without, even in histories that are
+// too large for brute force.
 func TestCutIsSound(t *testing.T) {
 	violated := 0
 	for seed := range uint64(3000) {

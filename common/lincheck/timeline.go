@@ -17,7 +17,7 @@ const (
 	maxRows   = 12 // calls drawn; the last ones, if a counterexample has more
 	maxOps    = 16 // operations of a batch drawn
 	maxText   = 24 // bytes of a key or a value drawn
-	minText   = 6  // where a line is short of room
+	minText   = 6  // likewise, on a line that is too long
 )
 
 // String draws the counterexample as a timeline with a row for each call. From left to
@@ -63,7 +63,7 @@ type row struct {
 	line string
 }
 
-// columns gives each start and end a column, of so many.
+// columns gives each start and end of a row a column, and returns the width of all.
 func columns(rows []row) (column func(time int64) int, width int) {
 	var times []int64
 	for _, r := range rows {
@@ -71,8 +71,8 @@ func columns(rows []row) (column func(time int64) int, width int) {
 	}
 	slices.Sort(times)
 	times = slices.Compact(times)
-	step := min(3, max(1, barsWidth/len(times)))
-	return func(time int64) int { i, _ := slices.BinarySearch(times, time); return i * step }, (len(times)-1)*step + 1
+	wide := min(3, max(1, barsWidth/len(times)))
+	return func(time int64) int { i, _ := slices.BinarySearch(times, time); return i * wide }, (len(times)-1)*wide + 1
 }
 
 func (r row) client() string { return fmt.Sprintf("client %d", r.Client) }

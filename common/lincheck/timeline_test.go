@@ -14,7 +14,7 @@ import (
 func TestTimeline(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
-		want       []string // lines, apart from blanks
+		want       []string // lines, up to blanks and the lengths of bars
 	}{
 		{"an unknown outcome, and gets that agree", `
 			1 |--|               put a 1 -> created
@@ -47,17 +47,17 @@ func TestTimeline(t *testing.T) {
 			`client 1 |--| cas a "" to "1" -> swapped`, `client 2 |--| get a -> ""`}},
 	} {
 		_, x := Check(t.Context(), history(t, test.text))
-		got := bars(x.String())
+		got := squeeze(x.String())
 		for _, want := range test.want {
-			if !strings.Contains(got, bars(want)) {
+			if !strings.Contains(got, squeeze(want)) {
 				t.Errorf("%s: the timeline lacks %q:\n%v", test.name, want, x)
 			}
 		}
 	}
 }
 
-// bars brings all blanks and all bars of a timeline to the same length.
-func bars(text string) string {
+// squeeze brings all blanks and all bars of a timeline to the same length.
+func squeeze(text string) string {
 	for _, long := range []string{"  ", "--", ".."} {
 		for strings.Contains(text, long) {
 			text = strings.ReplaceAll(text, long, long[1:])

@@ -36,10 +36,10 @@ var steps = []struct {
 }
 
 func TestStagesFitAPage(t *testing.T) {
-	for _, stage := range stages {
+	for _, name := range stages {
 		for _, file := range []string{"server.go", "pool.go", "store.go"} {
-			if n := len(code(t, filepath.Join(root, stage, file))); n > page {
-				t.Errorf("%s/%s has %d lines of code, more than a page of %d", stage, file, n, page)
+			if n := len(codeLines(t, filepath.Join(root, name, file))); n > page {
+				t.Errorf("%s/%s has %d lines of code, more than a page of %d", name, file, n, page)
 			}
 		}
 	}
@@ -52,7 +52,7 @@ func TestStagesDifferByTheirLesson(t *testing.T) {
 		changed := 0
 		for _, file := range step.lesson {
 			lesson[file] = true
-			changed += diff(code(t, filepath.Join(from, file)), code(t, filepath.Join(to, file)))
+			changed += diff(codeLines(t, filepath.Join(from, file)), codeLines(t, filepath.Join(to, file)))
 		}
 		t.Logf("%s to %s: %d changed lines of code, of %d", stages[i], stages[i+1], changed, step.budget)
 		if changed == 0 || changed > step.budget {
@@ -79,9 +79,9 @@ func TestStagesDifferByTheirLesson(t *testing.T) {
 	}
 }
 
-// code returns the lines of a Go file without comments and blank lines, or nil if there is
+// codeLines returns the lines of a Go file without comments and blank lines, or nil if there is
 // no such file.
-func code(t *testing.T, path string) []string {
+func codeLines(t *testing.T, path string) []string {
 	t.Helper()
 	src, err := os.ReadFile(path)
 	if os.IsNotExist(err) {
@@ -132,14 +132,14 @@ func diff(a, b []string) int {
 }
 
 func TestDiff(t *testing.T) {
-	words := strings.Fields
+	fields := strings.Fields
 	for _, test := range []struct {
 		a, b string
 		want int
 	}{
 		{"", "", 0}, {"a b c", "a b c", 0}, {"a b c", "a x c", 2}, {"a b", "b a", 2}, {"", "a b", 2}, {"a b a b", "b a b a", 2},
 	} {
-		if got := diff(words(test.a), words(test.b)); got != test.want {
+		if got := diff(fields(test.a), fields(test.b)); got != test.want {
 			t.Errorf("diff(%s, %s) = %d, want %d", test.a, test.b, got, test.want)
 		}
 	}
@@ -213,7 +213,7 @@ func TestImports(t *testing.T) {
 	for _, bad := range badImports(t, root) {
 		t.Error(bad)
 	}
-	// An import upward, and whatever else is forbidden, is found.
+	// These trees prove that the rules catch an import upward, and the other violations.
 	for _, test := range []struct {
 		file, imports string
 		bad           bool
@@ -263,7 +263,7 @@ func TestSizes(t *testing.T) {
 		if slices.Contains(unfinished, pkg) {
 			return
 		}
-		n := len(code(t, path))
+		n := len(codeLines(t, path))
 		lines[pkg] += n
 		files[pkg]++
 		if n > fileLines {

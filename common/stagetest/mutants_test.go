@@ -176,12 +176,12 @@ func TestMutants(t *testing.T) {
 	}
 	for _, m := range run {
 		t.Run(m.name, func(t *testing.T) {
-			start := time.Now()
+			began := time.Now()
 			out := m.run(t)
 			if !regexp.MustCompile(m.shows).MatchString(out) {
 				t.Errorf("go test %s does not show %q:\n%s", m.check, m.shows, out)
 			}
-			t.Logf("caught by go test %s in %.1fs", m.check, time.Since(start).Seconds())
+			t.Logf("caught by go test %s in %.1fs", m.check, time.Since(began).Seconds())
 		})
 	}
 }
