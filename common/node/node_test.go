@@ -239,6 +239,8 @@ func TestMaxConnections(t *testing.T) {
 			t.Errorf("logged %q, want one line that names max_connections", got)
 		}
 		client.Close()
+		for first.Ready() {
+		}
 		first.Close()
 		near, far = net.Pipe()
 		ln.next <- far
@@ -247,7 +249,10 @@ func TestMaxConnections(t *testing.T) {
 		} else {
 			client.Close()
 		}
-		(<-accepted).Close()
+		second := <-accepted
+		for second.Ready() {
+		}
+		second.Close()
 		if s := n.Stats.Snapshot(); s.Connections != 3 || s.Open != 0 || !maps.Equal(s.Errors, map[string]int64{"max_connections": 1}) {
 			t.Errorf("%d connections, %d open, errors %v, want 3, 0 and one of max_connections", s.Connections, s.Open, s.Errors)
 		}
