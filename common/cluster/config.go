@@ -128,15 +128,10 @@ func Default() Config {
 	return Config{
 		Nodes:   []Node{{Addr: "127.0.0.1:7001", Control: "127.0.0.1:7101"}},
 		Clients: []Client{{Control: "127.0.0.1:7201"}},
-		Server: Server{
-			Workers: 8, Queue: 64, Buckets: 1024, MaxConnections: 10_000,
-			IdleTimeout: time.Minute, FrameTimeout: 10 * time.Second,
-			WriteTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second,
-		},
-		Workload: Workload{
-			Connections: 8, Ops: 100_000, Keys: 1000, Value: Bytes(30), Mix: Mix{Get: 60, Put: 40},
-			Dist: "uniform", Batch: 1, Depth: 1, Arrival: "constant", Conn: "persistent", Seed: 1,
-		},
+		Server: Server{Workers: 8, Queue: 64, Buckets: 1024, MaxConnections: 10_000, IdleTimeout: time.Minute,
+			FrameTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second},
+		Workload: Workload{Connections: 8, Ops: 100_000, Keys: 1000, Value: Bytes(30), Mix: Mix{Get: 60, Put: 40},
+			Dist: "uniform", Batch: 1, Depth: 1, Arrival: "constant", Conn: "persistent", Seed: 1},
 	}
 }
 

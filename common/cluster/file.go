@@ -128,11 +128,8 @@ func (p property) isNumber() bool {
 // Save writes c, including its secret, to a file from which Load reads an equal Config.
 // If the file is new, only its owner may read it.
 func (c Config) Save(path string) error {
-	data, err := json.MarshalIndent(c, "", "  ")
-	if err == nil {
-		err = os.WriteFile(path, append(data, '\n'), 0o600)
-	}
-	return err
+	data, _ := json.MarshalIndent(c, "", "  ") // of plain values, so there is no error
+	return os.WriteFile(path, append(data, '\n'), 0o600)
 }
 
 // MarshalJSON writes every property, in the format of properties.json. That includes
