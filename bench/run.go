@@ -12,6 +12,7 @@ import (
 	"lockstep/bench/report"
 	"lockstep/bench/workload"
 	"lockstep/common/barrier"
+	"lockstep/common/cluster"
 )
 
 func runFlags(o *options, fs *flag.FlagSet) {
@@ -160,8 +161,7 @@ func (p printer) Handle(_ context.Context, r slog.Record) error {
 // isLocal reports whether servers and client share this machine.
 func (o *options) isLocal() bool {
 	for _, n := range o.cfg.Nodes {
-		host, _, _ := net.SplitHostPort(n.Addr)
-		if host != "localhost" && !net.ParseIP(host).IsLoopback() {
+		if host, _, _ := net.SplitHostPort(n.Addr); !cluster.IsLoopback(host) {
 			return false
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -195,7 +194,7 @@ func (c Config) Validate(more ...Rules) error {
 func (c Config) CheckExposure(insecure bool) error {
 	for _, p := range c.root().all() {
 		host, _, _ := net.SplitHostPort(p.String())
-		if strings.Contains(p.path, "].") && !loopback(host) && len(c.Secret) < minSecret && !insecure {
+		if strings.Contains(p.path, "].") && !IsLoopback(host) && len(c.Secret) < minSecret && !insecure {
 			return fmt.Errorf("%s: %s is not on loopback, and without a secret anyone who can reach it could read and change every key; "+
 				"set the same secret of at least %d bytes everywhere (in properties.json, or LOCKSTEP_SECRET), or pass -insecure", p.path, p, minSecret)
 		}
@@ -203,33 +202,8 @@ func (c Config) CheckExposure(insecure bool) error {
 	return nil
 }
 
-func loopback(host string) bool {
+// IsLoopback reports whether host is an address of this machine that no other machine
+// can reach.
+func IsLoopback(host string) bool {
 	return net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
-}
-
-// Self returns the number of the node that this process is: the only node, or the only
-// one whose Addr is an address of this machine. Host names are not looked up. If no
-// node or several nodes qualify, the error says to pass -node, and lists the nodes.
-func (c Config) Self() (int, error) {
-	local, _ := net.InterfaceAddrs() // without them, the error below says what to do
-	return c.self(local)
-}
-
-func (c Config) self(local []net.Addr) (int, error) {
-	var mine []int
-	var all []string
-	for i, n := range c.Nodes {
-		host, _, _ := net.SplitHostPort(n.Addr)
-		ip := net.ParseIP(host) // nil for a name
-		isIP := func(a net.Addr) bool { return strings.HasPrefix(a.String(), ip.String()+"/") }
-		if len(c.Nodes) == 1 || host == "" || ip.IsUnspecified() || loopback(host) || slices.ContainsFunc(local, isIP) {
-			mine = append(mine, i)
-		}
-		all = append(all, fmt.Sprintf("%d is %s", i, n.Addr))
-	}
-	if len(mine) == 1 {
-		return mine[0], nil
-	}
-	return 0, fmt.Errorf("cannot tell which node this is: %d of %d nodes have an address of this machine; pass -node N, where %s",
-		len(mine), len(all), strings.Join(all, ", "))
 }

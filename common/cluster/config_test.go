@@ -3,7 +3,6 @@ package cluster
 import (
 	"fmt"
 	"hash/fnv"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -143,39 +142,5 @@ func TestCheckExposure(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-func TestSelf(t *testing.T) {
-	var local []net.Addr
-	for _, cidr := range []string{"127.0.0.1/8", "10.0.0.7/24", "fd00::7/64"} {
-		ip, network, err := net.ParseCIDR(cidr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		local = append(local, &net.IPNet{IP: ip, Mask: network.Mask})
-	}
-	for nodes, want := range map[string]int{ // -1: an error
-		"192.0.2.1:1":                         0, // the only node
-		"10.0.0.6:1 10.0.0.7:1 10.0.0.8:1":    1,
-		"10.0.0.6:1 [fd00:0::7]:1":            1,
-		"10.0.0.6:1 127.0.0.1:1":              1,
-		"10.0.0.6:1 localhost:1":              1,
-		"10.0.0.6:1 :1":                       1,
-		"127.0.0.1:1 127.0.0.1:2 127.0.0.1:3": -1,
-		"10.0.0.7:1 0.0.0.0:2":                -1,
-		"10.0.0.6:1 10.0.0.8:1":               -1, // 10.0.0.8 is in the network, but not this machine
-		"here.example:1 there.example:1":      -1,
-	} {
-		got, err := withNodes(strings.Fields(nodes)...).self(local)
-		if want >= 0 && (err != nil || got != want) {
-			t.Errorf("self of %s = %d, %v, want %d", nodes, got, err, want)
-		}
-		if want < 0 && (err == nil || !strings.Contains(err.Error(), "pass -node")) {
-			t.Errorf("self of %s = %d, %v, want an error that says -node", nodes, got, err)
-		}
-	}
-	if got, err := withNodes("192.0.2.1:1", "127.0.0.1:1").Self(); got != 1 || err != nil {
-		t.Errorf("Self of the node on loopback = %d, %v", got, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -130,7 +131,8 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 		return opt, cfg, err
 	}
 	if opt.node == -1 {
-		opt.node, err = cfg.Self()
+		local, _ := net.InterfaceAddrs() // without them, the error says what to do
+		opt.node, err = findSelf(cfg.Nodes, local)
 	} else if opt.node < 0 || opt.node >= len(cfg.Nodes) {
 		err = cluster.UsageError{Err: fmt.Errorf("-node %d: %s has nodes 0 to %d", opt.node, opt.config, len(cfg.Nodes)-1)}
 	}
