@@ -1,35 +1,36 @@
-// Package barrier makes the processes of a group wait for each other: Wait
-// returns in each of them once it has been called in all of them, and hands
-// everybody what everybody brought. Servers meet there before they serve, the
-// client processes of one benchmark before they start and when they stop.
+// Package barrier makes the processes of a group wait for each other: Wait returns
+// in each of them once it has been called in all of them, and gives each process
+// the payloads of all. Servers meet there before they serve; the client processes of
+// a benchmark meet before they start and when they stop.
 //
-// It has no leader. In each process one goroutine listens and answers, and while
-// the process waits one more for each peer dials it and asks, again and again:
-// are you ready, and whom have you seen ready?
+// The barrier has no leader. In each process one goroutine listens and answers, and
+// while the process waits, one goroutine for each peer dials it again and again and
+// asks: have you arrived, and whom have you seen ready?
 //
-//	ready       I have arrived. A peer is in this set, by its number, when it has
-//	            said so in answer to my own dial.
-//	all ready   I have seen everybody ready, and these are they. A peer is in this
-//	            set when it names exactly those that I have seen. When all are, I go on.
+//	ready       I have arrived. A peer joins this set, by its number, when it says
+//	            so in answer to my own dial.
+//	all ready   I have seen everyone ready, namely these incarnations. A peer joins
+//	            this set when it names exactly those that I have seen. Once all
+//	            peers are in it, I go on.
 //
 // What it promises:
 //
-//   - Nobody goes on before all have arrived, and before everybody, this very
-//     incarnation of everybody, has seen everybody: who goes on knows that all can
-//     reach all.
-//   - Nobody is stuck for longer than what is broken stays broken. Answers may be
-//     lost, come late or twice; a link may work one way; a process may crash and
-//     be started again, as another incarnation, and takes its place anew.
-//   - A node that is started again when the others have gone on joins them. Among
-//     clients that would spoil a measurement, so it voids the run: see ErrVoid.
-//   - What others send unasked counts for nothing, and costs little.
+//   - No process goes on before all have arrived and each of them, in its present
+//     incarnation, has seen all the others. So a process that goes on knows that
+//     all can reach each other.
+//   - No process is stuck for longer than a fault lasts. Answers may be lost,
+//     delayed or duplicated; a link may work in one direction only; a process may
+//     crash and restart, as another incarnation.
+//   - A node that restarts after the others have gone on joins them. A client that
+//     restarts would spoil the measurement, so it voids the run: see ErrVoid.
+//   - Unsolicited messages change nothing and cost little.
 //
-// Why not count? A barrier that counts messages, each process writing "ready" to
-// the others and waiting for as many as there are others, is the obvious first
-// one. Two messages that arrive twice make it start without a process; one write
-// that nobody reads, or one restart, makes it wait for ever. And one goroutine
-// that first asks and then answers never gets an answer. The tests search every
-// order of events for that, in this barrier and in those:
+// Why not count messages? The obvious barrier has each process write "ready" to the
+// others and wait for as many "ready" messages as it has peers. Two duplicated
+// messages make it start without a process; one write that is never read, or one
+// restart, makes it wait forever. And a barrier of one goroutine that first asks
+// and then answers deadlocks. The tests search all orders of events for such
+// faults, in this barrier and in those two:
 //
 //	go test ./common/barrier -v -run 'Search|Fields|Specimen'
 package barrier
@@ -49,10 +50,11 @@ import (
 	"syscall"
 	"time"
 
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
-// MaxPayload is the most that a process can bring to a round, in bytes.
+// MaxPayload is the maximum size in bytes of a process's payload for a round.
 const MaxPayload = 48 << 10
 
 const (
@@ -61,71 +63,88 @@ const (
 	firstReport = time.Second
 	reportEvery = 3 * time.Second
 	lingerTime  = 2 * time.Second
-	maxReasons  = 8 // logged of each peer: one that makes them up fills no memory, and drowns no other's
+	maxReasons  = 8 // distinct mismatches logged for a peer: a peer that makes them up fills neither memory nor the log
 )
 
 // A Config says which process this is, and of which group.
 type Config struct {
-	Group       string                                                   // "nodes" or "clients"
-	Self        int                                                      // this process's number in the group, from 0
-	Peers       []string                                                 // the control addresses of the whole group, by number
-	Fingerprint string                                                   // what all must agree on, a name and a value on each line: a mismatch shows the first that differs
-	Secret      string                                                   // as in wire.Hello
-	Log         *slog.Logger                                             // nil: nothing is logged
-	Stats       func() []byte                                            // answers AskStats, at most 60 KiB, at any time; nil: an empty answer
-	Dial        func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
+	Group       string           // "nodes" or "clients"
+	Self        int              // this process's number in the group, from 0
+	Peers       []string         // the control addresses of the whole group, by number
+	Fingerprint string           // what all must agree on, one "name value" per line; a mismatch shows the first that differs
+	Secret      string           // as in wire.Hello
+	Log         *slog.Logger     // nil: nothing is logged
+	Stats       func() []byte    // answers control.AskStats with at most 60 KiB, at any time; nil: an empty answer
+	Dial        control.DialFunc // nil: control.DialTCP
 }
 
-// A Barrier is one process's place in its group. It has one lock, and does
-// nothing under it that can wait.
+// A Barrier is one process's part in the barrier of its group. It has one lock, and
+// never blocks while holding it.
 type Barrier struct {
-	cfg        Config
-	ln         net.Listener
-	ctx        context.Context // ends in Close
-	stop       context.CancelFunc
-	goroutines sync.WaitGroup // the listener and its connections
+	cfg    Config
+	ctx    context.Context // ends in Close, or at Hurry
+	stop   context.CancelFunc
+	server sync.WaitGroup // the control port; ends when ctx does
 
 	mu     sync.Mutex // guards what follows
 	core   core
-	why    []error    // by peer: why the last question to it came to nothing
-	logged [][]string // by peer: reasons for a mismatch, at most maxReasons
+	why    []error    // by peer: why the last question to it failed
+	logged [][]string // by peer: the mismatches logged, at most maxReasons
 }
 
-// New begins to answer on ln, the control port, and does so until Close, which
-// also closes ln.
+// New serves the control port ln, which it closes in Close.
 func New(ln net.Listener, cfg Config) *Barrier {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = dialTCP
+		cfg.Dial = control.DialTCP
+	}
+	if cfg.Stats == nil {
+		cfg.Stats = func() []byte { return nil }
 	}
 	b := &Barrier{
-		cfg: cfg, ln: ln, why: make([]error, len(cfg.Peers)), logged: make([][]string, len(cfg.Peers)),
+		cfg: cfg, why: make([]error, len(cfg.Peers)), logged: make([][]string, len(cfg.Peers)),
 		core: core{group: cfg.Group, self: cfg.Self, incarnation: max(1, rand.Uint64()), fingerprint: cfg.Fingerprint,
 			oneRun: cfg.Group == "clients", heard: make([]wire.Control, len(cfg.Peers))},
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
-	b.goroutines.Go(b.listen) // until Close, which waits for it
+	b.server.Go(func() { control.Serve(b.ctx, ln, b.hello(cfg.Self), b.answer) }) // until Close, which waits for it
 	return b
 }
 
-// Wait arrives at the next round with a payload of at most MaxPayload bytes, and
-// returns everybody's, by number, once everybody has arrived. Meanwhile it logs
-// for whom it waits and why, first after one second and then every three. Where
-// ctx ends first, the error says that, too. The process has arrived all the same,
-// and the others may go on; its next Wait is for the same round, with the payload
-// that it brought first. ErrVoid says that these clients cannot go on together.
-// One Wait at a time.
+func (b *Barrier) hello(number int) wire.Hello {
+	return control.Hello(b.cfg.Group, number, b.cfg.Secret)
+}
+
+func (b *Barrier) answer(question wire.Control) (answer wire.Control, ok bool) {
+	switch question.Kind {
+	case wire.Barrier:
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.core.answer(question), true
+	case wire.Stats:
+		return wire.Control{Kind: wire.Stats, Group: b.cfg.Group, From: b.cfg.Self, Payload: b.cfg.Stats()}, true
+	}
+	return answer, false
+}
+
+// Wait arrives at the next round with a payload of at most MaxPayload bytes. Once
+// all processes have arrived it returns their payloads, by number. While it waits it
+// logs for whom and why, after one second and then every three seconds. The error at
+// the end of ctx says the same. The process has then arrived nevertheless, and the
+// others may go on; its next Wait is for the same round, with the payload of the
+// first. With ErrVoid, these clients cannot go on together. Only one Wait may run at
+// a time.
 func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 	if len(payload) > MaxPayload {
-		return nil, fmt.Errorf("barrier: a payload of %d bytes is not in 0..%d", len(payload), MaxPayload)
+		return nil, fmt.Errorf("barrier: the payload has %d bytes, the limit is %d", len(payload), MaxPayload)
 	}
 	b.mu.Lock()
 	if b.core.round == 0 || b.core.passed {
 		b.core.arrive(bytes.Clone(payload))
 	}
-	passed := b.core.passed // at once, where there is nobody else
+	passed := b.core.passed // immediately, in a group of one
 	b.mu.Unlock()
 
 	since := time.Now()
@@ -134,9 +153,9 @@ func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 		ctx, end = context.WithCancelCause(ctx)
 		defer end(nil)
 		defer context.AfterFunc(b.ctx, func() { end(net.ErrClosed) })()
-		// All of them end with ctx, and it ends when the round is passed, when the
-		// run is void, or at Close. Who has said all that is needed is asked on: it
-		// may restart, and what it has said is void then.
+		// These goroutines end with ctx, which ends when the round is passed, when
+		// the run is void, or at Close. A peer that has said all that is needed is
+		// still asked: it may restart, which voids what it has said.
 		var waiting sync.WaitGroup
 		waiting.Go(func() { b.report(ctx, since) })
 		b.pursue(ctx, &waiting, func(peer int, err error) (enough bool) {
@@ -162,35 +181,34 @@ func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 	}
 	payloads := make([][]byte, len(b.core.heard))
 	for i, m := range b.core.heard {
-		payloads[i] = bytes.Clone(m.Payload) // the core goes on answering with its own
+		payloads[i] = bytes.Clone(m.Payload) // the core still answers with its own
 	}
 	return payloads, nil
 }
 
-// Close ends the process's part in the barrier and closes the control port. A
-// peer that has not passed the last round yet may still need an answer, so Close
-// first lingers until each has said that it has passed or cannot be dialled, for
-// 2 seconds at most, or until Hurry. A Wait in progress ends with net.ErrClosed.
+// Close leaves the barrier and closes the control port. A peer that has not passed
+// the last round may still need an answer, so Close first lingers until each peer
+// has said that it has passed or cannot be dialled, for 2 seconds at most, or until
+// Hurry. A Wait in progress ends with net.ErrClosed. The error is always nil.
 func (b *Barrier) Close() error {
 	if b.passed() {
 		ctx, cancel := context.WithTimeout(b.ctx, lingerTime)
-		var lingering sync.WaitGroup // each ends when its peer has gone on, or ctx ends
+		var lingering sync.WaitGroup // each ends when its peer has passed, or ctx ends
 		b.pursue(ctx, &lingering, func(peer int, err error) (enough bool) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			return b.core.heard[peer].Passed ||
-				errors.As(err, new(dialError)) || errors.Is(err, wire.ErrMismatch) || errors.Is(err, ErrVoid)
+				errors.As(err, new(control.DialError)) || errors.Is(err, wire.ErrMismatch) || errors.Is(err, ErrVoid)
 		})
 		lingering.Wait()
 		cancel()
 	}
 	b.stop()
-	err := b.ln.Close()
-	b.goroutines.Wait()
-	return err
+	b.server.Wait()
+	return nil
 }
 
-// Hurry cuts short the lingering of a Close, in progress or to come.
+// Hurry cuts short the lingering of Close, which may be in progress or still to come.
 func (b *Barrier) Hurry() { b.stop() }
 
 func (b *Barrier) passed() bool {
@@ -199,8 +217,8 @@ func (b *Barrier) passed() bool {
 	return b.core.passed
 }
 
-// pursue starts a goroutine for each peer, which asks it over and over until
-// then, told what came of it, says that it was enough, or ctx ends.
+// pursue starts a goroutine for each peer that asks it again and again, and passes
+// each outcome to then. The goroutine ends when then returns true, or when ctx ends.
 func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer int, err error) (enough bool)) {
 	for peer := range b.cfg.Peers {
 		if peer == b.cfg.Self {
@@ -211,7 +229,7 @@ func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer
 				b.mu.Lock()
 				question := b.core.question(peer)
 				b.mu.Unlock()
-				answer, err := ask(ctx, b.cfg.Dial, b.cfg.Peers[peer], b.hello(peer), question)
+				answer, err := control.Ask(ctx, b.cfg.Dial, b.cfg.Peers[peer], b.hello(peer), question)
 				if ctx.Err() != nil || then(peer, b.learn(peer, answer, err)) {
 					return
 				}
@@ -224,8 +242,8 @@ func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer
 	}
 }
 
-// learn takes in the answer to a question, or the error that came instead, and
-// returns why it counts for nothing.
+// learn hands the answer of a peer, or the error in place of one, to the core. It
+// returns why the answer is ignored, or nil.
 func (b *Barrier) learn(peer int, answer wire.Control, err error) error {
 	b.mu.Lock()
 	if err == nil {
@@ -233,18 +251,18 @@ func (b *Barrier) learn(peer int, answer wire.Control, err error) error {
 	}
 	b.why[peer] = err
 	logged := b.logged[peer]
-	tell := errors.Is(err, wire.ErrMismatch) && len(logged) < maxReasons && !slices.Contains(logged, err.Error())
-	if tell {
+	isNew := errors.Is(err, wire.ErrMismatch) && len(logged) < maxReasons && !slices.Contains(logged, err.Error())
+	if isNew {
 		b.logged[peer] = append(logged, err.Error())
 	}
 	b.mu.Unlock()
-	if tell {
+	if isNew {
 		b.cfg.Log.Warn(fmt.Sprintf("%s: %v", b.name(peer), err))
 	}
 	return err
 }
 
-// report says every few seconds for whom this process waits, until ctx ends.
+// report logs the status every few seconds until ctx ends.
 func (b *Barrier) report(ctx context.Context, since time.Time) {
 	for pause := firstReport; ; pause = reportEvery {
 		select {
@@ -259,7 +277,8 @@ func (b *Barrier) report(ctx context.Context, since time.Time) {
 	}
 }
 
-// status is how far the round is. The caller holds b.mu.
+// status says how many processes are ready, and for whom this one waits and why.
+// The caller holds b.mu.
 func (b *Barrier) status(since time.Time) string {
 	ready := 0
 	for _, m := range b.core.heard {
@@ -288,7 +307,7 @@ func (b *Barrier) name(peer int) string {
 
 func singular(group string) string { return strings.TrimSuffix(group, "s") }
 
-// lacks says why a peer is missing that has answered.
+// lacks says why a peer that has answered is still missing.
 func (c *core) lacks(peer int) string {
 	m := c.heard[peer]
 	if !m.Ready {
@@ -309,7 +328,7 @@ func (c *core) lacks(peer int) string {
 	return "it has not seen all ready"
 }
 
-// reason is the part of a network error that tells a reader something new.
+// reason is the part of a network error that is news to a reader of the status.
 func reason(err error) string {
 	var errno syscall.Errno
 	switch {

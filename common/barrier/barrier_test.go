@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -37,13 +38,12 @@ type listener struct {
 	network  *network
 	addr     string
 	accepted chan net.Conn
-	errors   chan error // to be returned by Accept
 	closed   chan struct{}
 	once     sync.Once
 }
 
 func (n *network) listen(addr string) *listener {
-	l := &listener{network: n, addr: addr, accepted: make(chan net.Conn), errors: make(chan error, 1000), closed: make(chan struct{})}
+	l := &listener{network: n, addr: addr, accepted: make(chan net.Conn), closed: make(chan struct{})}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.listeners[addr] = l
@@ -51,11 +51,6 @@ func (n *network) listen(addr string) *listener {
 }
 
 func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case err := <-l.errors:
-		return nil, err
-	default:
-	}
 	select {
 	case nc := <-l.accepted:
 		return nc, nil
@@ -190,48 +185,94 @@ func closeAll(t *testing.T, barriers ...*Barrier) {
 	wg.Wait()
 }
 
-// TestTCP: real sockets, the processes started in any order, two rounds, a
-// secret, and garbage on the ports meanwhile.
+// lies are questions that say what only an answer may say.
+func lies() (all []wire.Control) {
+	for _, from := range []int{0, 1, 2, -1, 99, 1 << 40} {
+		for _, m := range []wire.Control{
+			{Fingerprint: "ours", Round: 1, Incarnation: 1},
+			{Fingerprint: "ours", Round: 1, Incarnation: 1, Ready: true, Passed: true, Seen: []uint64{1, 1, 1}, Payload: []byte("forged")},
+			{Fingerprint: "theirs", Round: 1, Incarnation: 1, Ready: true},
+			{Fingerprint: "ours", Round: -1 << 62, Incarnation: 1, Ready: true},
+			{Fingerprint: "ours", Round: 1 << 62, Incarnation: 1, Ready: true},
+			{},
+		} {
+			m.Kind, m.Group, m.From = wire.Barrier, "nodes", from
+			all = append(all, m)
+		}
+	}
+	return append(all, wire.Control{Kind: wire.Barrier, Group: "clients", Round: 1, Ready: true}, wire.Control{Kind: 77})
+}
+
+// tell sends each lie to the control port at addr.
+func tell(ctx context.Context, dial control.DialFunc, addr, secret string) error {
+	for _, lie := range lies() {
+		answer, err := control.Ask(ctx, dial, addr, control.Hello("nodes", 0, secret), lie)
+		if lie.Kind == wire.Barrier && (err != nil || answer.Passed || answer.Round != lie.Round) {
+			return fmt.Errorf("%+v is answered %+v, %v", lie, answer, err)
+		}
+	}
+	return nil
+}
+
+// Real sockets, with and without a secret. While the first three of four processes wait,
+// strangers write garbage and tell lies. Nobody starts without the fourth.
 func TestTCP(t *testing.T) {
 	for _, secret := range []string{"", "a secret of 24 characters"} {
 		t.Run(fmt.Sprintf("secret=%v", secret != ""), func(t *testing.T) {
-			const n = 4
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			var listeners []net.Listener
 			var addrs []string
-			for range n {
+			for range 4 {
 				ln, err := net.Listen("tcp", "127.0.0.1:0")
 				if err != nil {
 					t.Fatal(err)
 				}
-				listeners = append(listeners, ln)
-				addrs = append(addrs, ln.Addr().String())
+				listeners, addrs = append(listeners, ln), append(addrs, ln.Addr().String())
 			}
-			barriers := make([]*Barrier, n)
+			barriers := make([]*Barrier, 4)
 			var waits []<-chan result
-			for _, i := range []int{2, 0, 3, 1} {
-				barriers[i] = New(listeners[i], Config{Group: "clients", Self: i, Peers: addrs, Secret: secret,
+			start := func(i int) {
+				barriers[i] = New(listeners[i], Config{Group: "nodes", Self: i, Peers: addrs, Fingerprint: "ours", Secret: secret,
 					Stats: func() []byte { return []byte("counted by " + addrs[i]) }})
 				waits = append(waits, wait(ctx, barriers[i]))
-				garbage(t, addrs[i])
 			}
-			for _, w := range waits {
-				(<-w).check(t, "abcd")
+			for _, i := range []int{2, 0, 3} {
+				start(i)
+				nc, err := net.Dial("tcp", addrs[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				nc.Write(bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 100))
+				io.Copy(io.Discard, nc)
+				nc.Close()
 			}
-			waits = nil
-			for i := range n {
-				waits = append(waits, wait(ctx, barriers[i]))
+			if err := tell(ctx, control.DialTCP, addrs[0], secret); err != nil {
+				t.Error(err)
 			}
-			for _, w := range waits {
-				(<-w).check(t, "abcd")
+			for i, w := range waits {
+				select {
+				case r := <-w:
+					t.Errorf("wait %d ended without process 1: %v", i, r.err)
+				default:
+				}
 			}
-			got, err := AskStats(ctx, addrs[1], "clients", 1, secret)
+			start(1)
+			for range 2 { // rounds
+				for _, w := range waits {
+					(<-w).check(t, "abcd")
+				}
+				waits = nil
+				for i := range barriers {
+					waits = append(waits, wait(ctx, barriers[i]))
+				}
+			}
+			got, err := control.AskStats(ctx, addrs[1], "nodes", 1, secret)
 			if want := "counted by " + addrs[1]; string(got) != want || err != nil {
 				t.Errorf("AskStats: %q, %v; want %q", got, err, want)
 			}
-			if _, err := AskStats(ctx, addrs[1], "clients", 2, secret); !errors.Is(err, wire.ErrMismatch) {
-				t.Errorf("AskStats of number 2 at number 1's address: %v, want %v", err, wire.ErrMismatch)
+			for _, w := range waits {
+				(<-w).check(t, "abcd")
 			}
 			closeAll(t, barriers...)
 			if nc, err := net.Dial("tcp", addrs[0]); err == nil {
@@ -242,41 +283,55 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// garbage writes what is no message to a port, until the other end hangs up.
-func garbage(t *testing.T, addr string) {
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	nc.Write(bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 100))
-	io.Copy(io.Discard, nc)
+// Lies change nothing: the process starts with its peers, and not before them.
+func TestLies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		var said log
+		b0 := n.join("nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
+		w0 := wait(t.Context(), b0)
+		stranger := func(ctx context.Context, addr string) (net.Conn, error) { return n.dial(ctx, "stranger", addr) }
+		if err := tell(t.Context(), stranger, "0", ""); err != nil {
+			t.Error(err)
+		}
+		<-time.After(10 * time.Second) // the clock is synctest's
+		select {
+		case r := <-w0:
+			t.Fatalf("it started alone: %q, %v", r.payloads, r.err)
+		default:
+		}
+		if got := said.String(); !strings.Contains(got, "1/3 ready") || strings.Contains(got, "2/3") || strings.Contains(got, "WARN") {
+			t.Errorf("it said\n%s\nwant 1/3 ready, and nothing about strangers", got)
+		}
+		b1, b2 := n.join("nodes", 1, 3), n.join("nodes", 2, 3)
+		for _, w := range []<-chan result{w0, wait(t.Context(), b1), wait(t.Context(), b2)} {
+			(<-w).check(t, "abc")
+		}
+		closeAll(t, b0, b1, b2)
+	})
 }
 
-// TestStray: an answer counts only if every field is as it must be.
-func TestStray(t *testing.T) {
-	good := wire.Control{Kind: wire.Barrier, Group: "nodes", Fingerprint: "ours", Round: 1, From: 1, To: 0,
-		Incarnation: 20, Ready: true, Seen: []uint64{10, 20}, Passed: true}
-	for name, spoil := range map[string]func(*wire.Control){
-		"Kind":        func(m *wire.Control) { m.Kind = wire.Stats },
-		"Group":       func(m *wire.Control) { m.Group = "clients" },
-		"Fingerprint": func(m *wire.Control) { m.Fingerprint = "theirs" },
-		"Round":       func(m *wire.Control) { m.Round = 2 },
-		"From":        func(m *wire.Control) { m.From = 0 },
-		"To":          func(m *wire.Control) { m.To = 2 },
-		"Ready":       func(m *wire.Control) { m.Ready = false },
-	} {
-		c := core{group: "nodes", fingerprint: "ours", incarnation: 10, heard: make([]wire.Control, 2)}
-		c.arrive(nil)
-		stray := good
-		spoil(&stray)
-		if err := c.learn(1, stray); err == nil && name != "Ready" || c.passed {
-			t.Errorf("with another %s: error %v, passed %v; want it to count for nothing", name, err, c.passed)
+// A peer that accepts and does not answer holds up the others, and the status says so.
+func TestMutePeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		var said log
+		b0 := n.join("nodes", 0, 2, func(c *Config) { c.Log = said.logger() })
+		mute := n.listen("1")
+		w0 := wait(t.Context(), b0)
+		for range 3 { // dials, 2 s each
+			<-mute.accepted
 		}
-		if err := c.learn(1, good); err != nil || !c.passed {
-			t.Errorf("then a good one: error %v, passed %v; want it to pass", err, c.passed)
+		if want := "waiting for node 1 (1): no answer"; !strings.Contains(said.String(), want) {
+			t.Errorf("it says\n%s\nwant %q", &said, want)
 		}
-	}
+		b1 := n.join("nodes", 1, 2)
+		w1 := wait(t.Context(), b1)
+		mute.Close()
+		(<-w0).check(t, "ab")
+		(<-w1).check(t, "ab")
+		closeAll(t, b0, b1)
+	})
 }
 
 func TestAlone(t *testing.T) {
@@ -394,7 +449,7 @@ func TestMixedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for want, other := range map[string]func(*Config){
 			"this is number 2, not 1": func(c *Config) { c.Self = 2 },
-			`this is number 1 of "clients", and answers number 0 about round 1`: func(c *Config) { c.Group = "clients" },
+			`this is number 1 of clients, and answers number 0 about round 1`: func(c *Config) { c.Group = "clients" },
 		} {
 			n := newNetwork()
 			b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 3, other)
@@ -581,74 +636,119 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestHostile: silent connections, as many as there are places and then some, an
-// Accept that fails again and again, and a peer that answers nothing.
-func TestHostile(t *testing.T) {
+// A peer that makes up a new fingerprint for every answer: what is logged of it is
+// bounded, short and fit for a terminal, and does not drown another peer's mismatch.
+func TestMadeUpFingerprints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
 		var said log
 		b0 := n.join("nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
-		b1 := n.join("nodes", 1, 3)
-		for range 20 {
-			n.listeners["0"].errors <- syscall.EMFILE
-		}
-		start := time.Now()
-		var silent []net.Conn
-		for range 2 * maxConns {
-			nc, err := n.dial(t.Context(), "stranger", "0")
-			if err != nil {
-				t.Fatal(err)
+		liar := n.listen("1")
+		lied := make(chan int)
+		go func() { // ends when the listener is closed
+			told := 0
+			for ; ; told++ {
+				nc, err := liar.Accept()
+				if err != nil {
+					break
+				}
+				c, err := wire.Greet(nc, control.Hello("nodes", 1, ""), wire.Limits{Idle: time.Second})
+				if err != nil {
+					continue
+				}
+				var q wire.Control
+				if c.Ready() && c.ReadControl(&q) {
+					q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true
+					q.Fingerprint = fmt.Sprintf("ours %d\x1b[2J\n%s", told, strings.Repeat("\x07", 2000))
+					c.WriteControl(&q)
+					c.Flush()
+				}
+				c.Close()
 			}
-			silent = append(silent, nc)
+			lied <- told
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		w0 := wait(ctx, b0)
+		<-time.After(10 * time.Second) // the clock is synctest's
+		b2 := n.join("nodes", 2, 3, func(c *Config) { c.Fingerprint = "ours too" })
+		w2 := wait(ctx, b2)
+		r0 := <-w0
+		<-w2
+		closeAll(t, b0, b2)
+		liar.Close()
+		if told := <-lied; told < 50 {
+			t.Fatalf("the liar was asked %d times only", told)
 		}
-		if got := time.Since(start); got < 10*time.Second || got > 20*time.Second {
-			t.Errorf("20 failures to accept held up the next connection by %v, want 5 ms, doubling to 1 s, each", got)
+		if got := strings.Count(said.String(), "WARN"); got != maxReasons+1 {
+			t.Errorf("%d mismatches were logged, want %d of the liar, and the other's", got, maxReasons)
 		}
-		if _, err := silent[0].Read(make([]byte, 1)); err != io.EOF || time.Since(start) > 20*time.Second {
-			t.Errorf("the oldest of %d silent connections: %v, want it ended by the newest", len(silent), err)
+		if !strings.Contains(said.String(), `node 2 (2): the two ends disagree about ours: here \"\", there too: `) {
+			t.Errorf("the mismatch of node 2 is not in\n%s", &said)
 		}
-		n.listeners["0"].errors <- syscall.EMFILE
-		start = time.Now()
-		for range 2 { // the second has to wait for the error
-			nc, err := n.dial(t.Context(), "stranger", "0")
-			if err != nil {
-				t.Fatal(err)
+		for _, line := range append(said.lines, r0.err.Error()) {
+			if len(line) > 500 || strings.ContainsAny(line, "\x1b\x07\n") {
+				t.Errorf("%d bytes, or unfit for a terminal: %q", len(line), line)
 			}
-			silent = append(silent, nc)
-		}
-		if got, want := time.Since(start), 5*time.Millisecond; got != want {
-			t.Errorf("one more failure, after all was well, held up a connection by %v, want %v", got, want)
-		}
-		last := silent[len(silent)-1]
-		if n, err := io.Copy(io.Discard, last); err != nil || time.Since(start) > 5*time.Second {
-			t.Errorf("a silent connection got %d bytes and %v after %v, want it ended after %v", n, err, time.Since(start), answerTime)
-		}
-
-		mute := n.listen("2")
-		w0, w1 := wait(t.Context(), b0), wait(t.Context(), b1)
-		for timeout := time.After(10 * time.Second); mute != nil; {
-			select {
-			case nc := <-mute.accepted:
-				silent = append(silent, nc)
-			case <-timeout:
-				mute = nil
-			}
-		}
-		if want := "waiting for node 2 (2): no answer"; !strings.Contains(said.String(), want) {
-			t.Errorf("while 2 answers nothing, 0 says\n%s\nwant %q", &said, want)
-		}
-		b2 := n.join("nodes", 2, 3)
-		w2 := wait(t.Context(), b2)
-		for _, w := range []<-chan result{w0, w1, w2} {
-			(<-w).check(t, "abc")
-		}
-		if _, err := n.dial(t.Context(), "stranger", "0"); err != nil {
-			t.Error(err)
-		}
-		start = time.Now()
-		closeAll(t, b0, b1, b2)
-		if got := time.Since(start); got > time.Second {
-			t.Errorf("Close took %v where a stranger is silent", got)
 		}
 	})
+}
+
+// Clients that do not count the same clients never agree on who is there: each is
+// told so.
+func TestAnotherNumberOfClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		b0, b1 := n.join("clients", 0, 2), n.join("clients", 1, 3)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		w0, w1 := wait(ctx, b0), wait(ctx, b1)
+		if r, want := <-w0, "client 1 (1): it counts 3 clients, and this process 2: give both the same properties.json"; r.err == nil || !strings.Contains(r.err.Error(), want) {
+			t.Errorf("Wait says %v, want %q", r.err, want)
+		}
+		<-w1
+		closeAll(t, b0, b1)
+	})
+}
+
+// Hurry ends a Close that lingers for a peer that has not passed.
+func TestHurry(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNetwork()
+			b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 2)
+			n.links(errDropped, "1>0")
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			w0, w1 := wait(t.Context(), b0), wait(ctx, b1)
+			<-w1 // in vain: but it has arrived, and 0 may go on when it has seen 0
+			select {
+			case <-w0:
+				t.Fatal("0 passes although 1 has never heard it")
+			default:
+			}
+			n.links(nil, "1>0")
+			w1 = wait(t.Context(), b1)
+			(<-w0).check(t, "ab")
+			(<-w1).check(t, "ab")
+			b1.mu.Lock()
+			b1.core.passed = false // as one that is about to hear it
+			b1.mu.Unlock()
+			start := time.Now()
+			closed := make(chan error)
+			if before {
+				b0.Hurry()
+			}
+			go func() { closed <- b0.Close() }()
+			if !before {
+				<-time.After(time.Second) // the clock is synctest's
+				b0.Hurry()
+			}
+			if err := <-closed; err != nil || !before && time.Since(start) != time.Second || before && time.Since(start) > 0 {
+				t.Errorf("Hurry before Close %v: Close took %v, %v, want no longer than until Hurry", before, time.Since(start), err)
+			}
+			b1.Hurry()
+			closeAll(t, b1)
+		})
+	}
 }

@@ -5,38 +5,38 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
+	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
-// ErrVoid is in the error of Wait where a run has lost one of those it started
-// with. The error names it.
+// ErrVoid is returned by Wait if a process of the run has restarted. The error names
+// the process.
 var ErrVoid = errors.New("the run is void")
 
-// A core is the part of one process in the barrier, as a machine without clock,
-// network or goroutines: what it hears goes in through learn, what it says comes
-// out of answer. So the search in the tests can take it through every order of
-// events, and the process runs the very code that was searched.
+// A core is one process's part in the barrier as a state machine without clock,
+// network or goroutines: answers of others go in through learn, its own come out of
+// answer. So the search in the tests can drive the code that runs in production
+// through every order of events.
 //
-// What makes it safe: everything a message says is a fact about the incarnation
-// that says it, and stays one however late or often it arrives: "I arrived",
-// "these are the incarnations that I saw ready". A process passes when each that
-// it saw has seen exactly the same, so nothing said about a process before its
-// restart is taken for the process after it.
+// It is safe because a message states only facts about the incarnation that sends
+// it, such as "I have arrived" and "I have seen these incarnations ready". They stay
+// true however late or often the message arrives. A process passes when each of the
+// incarnations that it has seen has seen exactly the same ones. So what was said
+// before a restart never counts for the restarted process.
 type core struct {
 	group       string
 	self        int
 	incarnation uint64 // never 0
 	fingerprint string
-	oneRun      bool // who restarts after round 1 voids the run (clients), or joins again (nodes)
+	oneRun      bool // a process that restarts after round 1 voids the run (clients) or rejoins (nodes)
 
-	round   int            // arrived at; 0: at none yet
-	passed  bool           // and passed
-	brought [][]byte       // this process's payload, by round
-	heard   []wire.Control // by number: the last word of each about round; its own, too
-	members []uint64       // whom this process went on with from the last round that it passed
+	round   int            // the last round arrived at; 0: none yet
+	passed  bool           // that round is passed
+	brought [][]byte       // this process's payloads, by round
+	heard   []wire.Control // by number: the last message of each process about round, its own included
+	members []uint64       // the incarnations with which the last round was passed
 }
 
 // arrive begins the next round.
@@ -49,15 +49,15 @@ func (c *core) arrive(payload []byte) {
 	c.look()
 }
 
-// question is what to ask a peer. The question itself says nothing that counts:
-// anybody could have sent it.
+// question returns what to ask a peer. A question has no effect on its receiver:
+// anyone could have sent it.
 func (c *core) question(peer int) wire.Control {
 	return wire.Control{Kind: wire.Barrier, Group: c.group, Round: c.round, From: c.self, To: peer,
 		Incarnation: c.incarnation, Fingerprint: c.fingerprint}
 }
 
-// answer answers question q, about this round or an earlier one. It changes
-// nothing, and so whoever asks, asks in vain for harm.
+// answer answers question q, about this round or an earlier one. It changes nothing,
+// so a question can do no harm.
 func (c *core) answer(q wire.Control) wire.Control {
 	a := c.question(q.From)
 	a.Round = q.Round
@@ -72,25 +72,25 @@ func (c *core) answer(q wire.Control) wire.Control {
 	return a
 }
 
-// learn takes in what came back when this process dialled peer and asked, or
-// says why it counts for nothing.
+// learn takes in what came back when this process dialled peer and asked. It returns
+// an error if the answer is to be ignored.
 func (c *core) learn(peer int, m wire.Control) error {
 	switch {
 	case m.Kind != wire.Barrier, m.Group != c.group, m.From != peer, m.To != c.self, m.Round != c.round:
-		return fmt.Errorf("%w: this is number %d of %.20q, and answers number %d about round %d",
-			wire.ErrMismatch, m.From, m.Group, m.To, m.Round)
+		return fmt.Errorf("%w: this is number %d of %s, and answers number %d about round %d",
+			wire.ErrMismatch, m.From, text.Quote(m.Group, 20), m.To, m.Round)
 	case m.Fingerprint != c.fingerprint:
 		return fmt.Errorf("%w about %s", wire.ErrMismatch, difference(c.fingerprint, m.Fingerprint))
 	case c.oneRun && c.members != nil && c.members[peer] != m.Incarnation:
 		return fmt.Errorf("%w: it restarted after the run began", ErrVoid)
 	}
-	c.heard[peer] = m // in place of what it said before: a new incarnation leaves both sets
+	c.heard[peer] = m // replaces what it said before: a new incarnation leaves both sets
 	c.look()
 	return nil
 }
 
-// difference names the first line in which two fingerprints differ, and what to do
-// about it. What comes from the other end is shown quoted and short.
+// difference names the first line in which two fingerprints differ, and says what to
+// do about it.
 func difference(here, there string) string {
 	ours, theirs := strings.Split(here, "\n"), strings.Split(there, "\n")
 	i := 0
@@ -109,22 +109,11 @@ func difference(here, there string) string {
 	case "stage":
 		todo = "start the same stage on both"
 	}
-	return fmt.Sprintf("%s: here %s, there %s: %s", cmp.Or(name, "the configuration"), short(our), short(their), todo)
+	return fmt.Sprintf("%s: here %s, there %s: %s", cmp.Or(name, "the configuration"), text.Quote(our, 50), text.Quote(their, 50), todo)
 }
 
-// short makes text of any origin fit for a line of a log.
-func short(text string) string {
-	quoted := strconv.Quote(text)
-	switch {
-	case len(quoted) > 50:
-		return quoted[:50] + `..."`
-	case len(quoted) == len(text)+2 && text != "" && !strings.Contains(text, " "):
-		return text
-	}
-	return quoted
-}
-
-// seen is whom this process has seen ready, itself included.
+// seen lists the incarnations that this process has seen ready, by number, its own
+// included; 0: not yet.
 func (c *core) seen() []uint64 {
 	seen := make([]uint64, len(c.heard))
 	for i, m := range c.heard {
@@ -135,21 +124,22 @@ func (c *core) seen() []uint64 {
 	return seen
 }
 
-// missing lists whom this process waits for: whoever is not ready, or has not
-// seen exactly those that this process has seen. Nodes join one that has passed
-// whomever it saw: it left with an agreement, and they have restarted since.
-func (c *core) missing() (who []int) {
+// missing lists the processes that this one waits for: those that are not ready, and
+// those that have not seen exactly the incarnations that this one has seen. A node
+// that has passed agrees with all incarnations: it passed with all others, and those
+// it does not know have restarted since.
+func (c *core) missing() (numbers []int) {
 	seen := c.seen()
 	for i, m := range c.heard {
 		agrees := i == c.self || m.Passed && !c.oneRun || slices.Equal(m.Seen, seen)
 		if seen[i] == 0 || !agrees {
-			who = append(who, i)
+			numbers = append(numbers, i)
 		}
 	}
-	return who
+	return numbers
 }
 
-// look passes the round if nobody is missing.
+// look passes the round if no process is missing.
 func (c *core) look() {
 	if c.missing() == nil {
 		c.passed, c.members = true, c.seen()

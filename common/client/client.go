@@ -1,16 +1,16 @@
-// Package client is the client of a cluster: it knows which node owns a key,
-// keeps connections, tries again where that is safe, and says of every operation
-// what became of it.
+// Package client is the client of a cluster. It sends each operation to the node that
+// owns the key, keeps connections, retries where that is safe, and reports the outcome
+// of every operation.
 //
-// What is safe to repeat: an operation that was certainly not applied (the
-// connection was never greeted; the request was not sent whole; the server said
-// Busy; it said Goodbye before it answered), and a read. It is repeated, with
-// jittered exponential backoff, until the context ends. A write that was sent and
-// never answered is not: another client's write may stand between its two
-// applications. It returns ErrUnknown, and the caller decides.
+// It is safe to retry a read, and an operation that was certainly not applied: the
+// connection was never greeted, the request was not sent whole, or the server answered
+// Busy or Goodbye. The client retries with jittered exponential backoff until the
+// context ends. It never repeats a write that was sent and not answered, since another
+// client's write may come between the two applications: it returns ErrUnknown, and the
+// caller decides.
 //
-// A node that has refused connections for a second is down: its calls return
-// ErrDown at once, while a probe looks for its return every 250 ms.
+// A node that has refused connections for a second is down: calls to it return ErrDown
+// at once, while a probe checks every 250 ms whether it is back.
 package client
 
 import (
@@ -24,21 +24,21 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lockstep/common/barrier"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
 var (
-	// ErrUnknown: a write was sent and not answered. It may have been applied,
-	// may still be, or never will.
+	// ErrUnknown: a write was sent and not answered. It may have been applied, may
+	// be applied later, or may never be.
 	ErrUnknown = errors.New("outcome unknown")
-	// ErrBusy: the server had too much to do, and did not apply the request.
+	// ErrBusy: the server was overloaded, and did not apply the request.
 	ErrBusy = errors.New("server busy")
 	// ErrDown: the node refuses connections. Nothing was applied.
 	ErrDown = errors.New("node down")
-	// ErrWrongNode: the server says that a key is not its own. Nothing was applied.
+	// ErrWrongNode: the server does not own a key of the request. Nothing was applied.
 	ErrWrongNode = errors.New("wrong node")
 	// ErrClosed: the Client is closed.
 	ErrClosed = errors.New("client closed")
@@ -47,8 +47,8 @@ var (
 // Counts is what a Client has counted since Dial.
 type Counts struct {
 	Dials    int64         // connections that were greeted
-	Dialing  time.Duration // that took, in all, refused tries aside
-	Retries  int64         // requests sent again
+	Dialing  time.Duration // total time that these took, without failed tries
+	Retries  int64         // tries after the first of each request
 	Refusals int64         // Busy answers
 	Unknown  int64         // requests whose outcome is unknown
 }
@@ -56,35 +56,35 @@ type Counts struct {
 // A Client talks to all nodes of a cluster. Safe for concurrent use: calls share
 // its connections, one call at a time on each.
 type Client struct {
-	// DialContext connects to a node; by default over TCP. Whoever sets it does so
-	// after New, before the first call.
+	// DialContext connects to a node, by default over TCP. It may be set after New
+	// and before the first call.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	peers  []*peer
 	cfg    cluster.Config
-	ctx    context.Context // ends at Close
-	cancel context.CancelFunc
+	ctx    context.Context // ends at Close, because of ErrClosed
+	cancel context.CancelCauseFunc
 	work   sync.WaitGroup // dials and probes; they end when ctx does
 
 	dials, dialing, retries, refusals, unknown atomic.Int64
 }
 
-// New returns a Client that connects to a node when it first needs to. cfg must be
-// valid, as cluster.Load returns it.
+// New returns a Client that connects to a node on the first call that needs it. cfg
+// must be valid, as cluster.Load returns it.
 func New(cfg cluster.Config) *Client {
 	cl := &Client{cfg: cfg, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext}
-	cl.ctx, cl.cancel = context.WithCancel(context.Background())
+	cl.ctx, cl.cancel = context.WithCancelCause(context.Background())
 	for i := range cfg.Nodes {
-		cl.peers = append(cl.peers, newPeer(cl, i))
+		cl.peers = append(cl.peers, &peer{cl: cl, number: i, addr: cfg.Nodes[i].Addr})
 	}
 	return cl
 }
 
-// Dial returns a Client that is connected to the nodes of cfg: it dials them in
-// ascending order, and waits to be greeted by each until ctx ends. Two clients of
-// servers that take one client at a time then cannot each hold the node that the
-// other waits for. A node that is down does not keep Dial from succeeding, unless
-// all are; one that disagrees about the cluster, the program or the secret does.
+// Dial returns a Client that is connected to the nodes of cfg. It dials them in
+// ascending order and waits for each greeting until ctx ends. So two clients of servers
+// that take one client at a time cannot each hold the node that the other waits for.
+// Dial fails if all nodes are down, or if one disagrees about the cluster, the program
+// or the secret.
 func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -95,19 +95,19 @@ func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 		c, err := p.get(ctx, true)
 		switch {
 		case err == nil:
-			p.put(c)
+			p.put(c, true)
 		case errors.Is(err, ErrDown) && down+1 < len(cfg.Nodes):
 			down++
 		default:
 			cl.Close()
-			return nil, p.errorf("%w", err)
+			return nil, p.error(err)
 		}
 	}
 	return cl, nil
 }
 
-// Get returns the value stored under key, and whether there is one. A stored
-// empty value is not nil.
+// Get returns the value stored under key, and reports whether there is one. An empty
+// value that is stored is not nil.
 func (cl *Client) Get(ctx context.Context, key string) (value []byte, ok bool, err error) {
 	r, err := cl.one(ctx, wire.Op{Kind: wire.Get, Key: key})
 	if r.Status != wire.Found {
@@ -128,8 +128,8 @@ func (cl *Client) Delete(ctx context.Context, key string) (existed bool, err err
 	return r.Status == wire.Deleted, err
 }
 
-// CompareAndSwap stores new under key if old is stored there, or, where old is
-// nil, if nothing is; and reports whether it did.
+// CompareAndSwap stores new under key if the stored value is old, or, if old is nil,
+// if there is none. It reports whether it stored new.
 func (cl *Client) CompareAndSwap(ctx context.Context, key string, old, new []byte) (swapped bool, err error) {
 	r, err := cl.one(ctx, wire.Op{Kind: wire.CompareAndSwap, Key: key, Value: new, Old: old, Absent: old == nil})
 	return r.Status == wire.Swapped, err
@@ -140,16 +140,16 @@ func (cl *Client) one(ctx context.Context, op wire.Op) (wire.Result, error) {
 	return results[0], err
 }
 
-// Do executes ops, the part of each node as one atomic step there, and the parts
-// independently of each other. It always returns one result for each operation,
-// in order: what the node answered, or Unknown, or NotRun. err joins the parts'
-// errors, and is nil only if every operation was answered.
+// Do splits ops by node. Each node executes its part as one atomic step; the parts are
+// independent of each other. Do always returns one result for each operation, in
+// order: the node's answer, Unknown, or NotRun. The error joins the errors of the
+// parts, and is nil only if every operation was answered.
 func (cl *Client) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
 	return cl.do(ctx, ops, true)
 }
 
-// Once is Do, but a part that is answered Busy is not tried again: it is NotRun,
-// with ErrBusy.
+// Once is like Do, but does not retry a part that was answered Busy: its operations
+// are NotRun, and the error is ErrBusy.
 func (cl *Client) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
 	return cl.do(ctx, ops, false)
 }
@@ -162,7 +162,7 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	if !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != first }) {
 		return cl.peers[first].do(ctx, ops, insist)
 	}
-	parts := make(map[int][]int) // node: its operations, by their place in ops
+	parts := make(map[int][]int) // by node: the indices of its operations
 	for i := range ops {
 		owner := cl.cfg.Owner(ops[i].Key)
 		parts[owner] = append(parts[owner], i)
@@ -170,14 +170,14 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	results := make([]wire.Result, len(ops))
 	errs := make([]error, len(cl.peers))
 	var wg sync.WaitGroup
-	for owner, which := range parts {
+	for owner, indices := range parts {
 		wg.Go(func() {
-			part := make([]wire.Op, len(which))
-			for j, i := range which {
+			part := make([]wire.Op, len(indices))
+			for j, i := range indices {
 				part[j] = ops[i]
 			}
 			answers, err := cl.peers[owner].do(ctx, part, insist)
-			for j, i := range which {
+			for j, i := range indices {
 				results[i] = answers[j]
 			}
 			errs[owner] = err
@@ -187,29 +187,20 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	return results, errors.Join(errs...)
 }
 
-// mark returns the same status for each operation.
-func mark(ops []wire.Op, status wire.Status) []wire.Result {
-	results := make([]wire.Result, len(ops))
-	for i := range results {
-		results[i].Status = status
-	}
-	return results
-}
-
-// Stats asks a node what it has counted. The answer comes from its control port:
-// a server that is stalled still gives it.
+// Stats asks a node for its statistics. The answer comes from its control port, so a
+// stalled server gives it, too.
 func (cl *Client) Stats(ctx context.Context, node int) (metrics.Snapshot, error) {
 	return Stats(ctx, cl.cfg, node)
 }
 
-// Stats is Client.Stats without a Client, and so without a connection to any
-// service port.
+// Stats is Client.Stats without a Client, that is, without a connection to a service
+// port.
 func Stats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
 	if node < 0 || node >= len(cfg.Nodes) {
-		return s, fmt.Errorf("there is no node %d: nodes are 0 to %d", node, len(cfg.Nodes)-1)
+		return s, fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
 	}
 	addr := cfg.Nodes[node].Control
-	answer, err := barrier.AskStats(ctx, addr, "nodes", node, cfg.Secret)
+	answer, err := control.AskStats(ctx, addr, "nodes", node, cfg.Secret)
 	if err == nil {
 		err = json.Unmarshal(answer, &s)
 	}
@@ -224,10 +215,11 @@ func (cl *Client) Counts() Counts {
 	return Counts{cl.dials.Load(), time.Duration(cl.dialing.Load()), cl.retries.Load(), cl.refusals.Load(), cl.unknown.Load()}
 }
 
-// Close ends all connections, and calls in progress with ErrClosed: what is not
-// answered by then is Unknown. It waits for the Client's goroutines.
+// Close closes all connections and waits for the Client's goroutines. Calls in
+// progress fail with ErrClosed, and their unanswered writes are Unknown. The error is
+// always nil.
 func (cl *Client) Close() error {
-	cl.cancel()
+	cl.cancel(ErrClosed)
 	for _, p := range cl.peers {
 		p.close()
 	}

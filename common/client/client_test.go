@@ -21,8 +21,8 @@ import (
 	"lockstep/common/wire"
 )
 
-// A server is what a Client talks to here. Each connection follows a script, and
-// the table behind them tells what was applied.
+// A server is a node whose connections follow a script. Its table tells what was
+// applied.
 type server struct {
 	hello wire.Hello
 	ln    net.Listener
@@ -44,7 +44,7 @@ type link struct {
 }
 
 // start runs a server as node number of cfg until the end of the test.
-func start(t *testing.T, cfg *house, number int, script func(*link)) *server {
+func start(t *testing.T, cfg *testbed, number int, script func(*link)) *server {
 	t.Helper()
 	ln := cfg.lns[number]
 	if ln == nil {
@@ -76,7 +76,7 @@ func start(t *testing.T, cfg *house, number int, script func(*link)) *server {
 	return s
 }
 
-// stop ends the server and its connections without a word.
+// stop ends the server and its connections, without a Goodbye.
 func (s *server) stop() {
 	s.ln.Close()
 	s.mu.Lock()
@@ -134,16 +134,16 @@ func (l *link) reset() {
 	l.Conn.Close()
 }
 
-// A house is a cluster whose servers are to be started: where lns has a listener,
-// clients can dial already.
-type house struct {
+// A testbed is a cluster whose servers are to be started. Where lns has a listener,
+// clients can already dial.
+type testbed struct {
 	cluster.Config
 	lns []net.Listener
 }
 
-func config(t *testing.T, n int) *house {
+func config(t *testing.T, n int) *testbed {
 	t.Helper()
-	cfg := &house{cluster.Default(), make([]net.Listener, n)}
+	cfg := &testbed{cluster.Default(), make([]net.Listener, n)}
 	cfg.Nodes = make([]cluster.Node, n)
 	for i := range n {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -157,9 +157,9 @@ func config(t *testing.T, n int) *house {
 	return cfg
 }
 
-// refuse moves node i to an address where nobody listens. It is outside the
-// ephemeral range: there, a client that dials again and again can meet itself.
-func (cfg *house) refuse(t *testing.T, i int) {
+// refuse moves node i to an address that refuses connections. It is outside the
+// ephemeral range, where a client that keeps dialling can connect to itself.
+func (cfg *testbed) refuse(t *testing.T, i int) {
 	t.Helper()
 	cfg.lns[i].Close()
 	for range 100 {
@@ -173,15 +173,15 @@ func (cfg *house) refuse(t *testing.T, i int) {
 	t.Fatal("no free port")
 }
 
-// client returns a Client of cfg that is closed at the end of the test, and must
-// leave nothing behind.
-func client(t *testing.T, cfg *house) *Client {
+// client returns a Client of cfg, which is closed at the end of the test and must leave
+// no goroutines.
+func client(t *testing.T, cfg *testbed) *Client {
 	cl := New(cfg.Config)
 	t.Cleanup(func() { cl.Close(); noneLeft(t) })
 	return cl
 }
 
-func dial(t *testing.T, cfg *house) *Client {
+func dial(t *testing.T, cfg *testbed) *Client {
 	t.Helper()
 	cl, err := Dial(t.Context(), cfg.Config)
 	if err != nil {
@@ -191,7 +191,7 @@ func dial(t *testing.T, cfg *house) *Client {
 	return cl
 }
 
-// noneLeft fails the test if a goroutine of a Client runs on.
+// noneLeft fails the test if goroutines of a Client do not end.
 func noneLeft(t *testing.T) {
 	t.Helper()
 	stacks := ""
@@ -204,12 +204,12 @@ func noneLeft(t *testing.T) {
 	}
 }
 
-// until waits for what another goroutine is about to do.
+// until waits for something that another goroutine is about to do.
 func until(t *testing.T, what string, done func() bool) bool {
 	t.Helper()
 	for late := time.Now().Add(10 * time.Second); !done(); runtime.Gosched() {
 		if time.Now().After(late) {
-			t.Errorf("waited in vain for %s", what)
+			t.Errorf("timed out waiting for %s", what)
 			return false
 		}
 	}
@@ -219,13 +219,13 @@ func until(t *testing.T, what string, done func() bool) bool {
 func put(key string) wire.Op { return wire.Op{Kind: wire.Put, Key: key, Value: []byte("v")} }
 func get(key string) wire.Op { return wire.Op{Kind: wire.Get, Key: key} }
 
-// insert is a write that tells whether it is applied twice: Mismatch.
+// insert is a write that answers Mismatch if it is applied a second time.
 func insert(key string) wire.Op {
 	return wire.Op{Kind: wire.CompareAndSwap, Key: key, Absent: true, Value: []byte("v")}
 }
 
-// keyOf returns a key that node i owns.
-func keyOf(cfg *house, i int) string {
+// keyOf returns a key of node i.
+func keyOf(cfg *testbed, i int) string {
 	for n := 0; ; n++ {
 		if key := fmt.Sprint("key", n); cfg.Owner(key) == i {
 			return key
@@ -241,15 +241,14 @@ func statuses(results []wire.Result) string {
 	return strings.Join(words, ", ")
 }
 
-// counted is what a client has counted, but for the time that dialling took.
+// counted is what a client has counted, without the time spent on dialling.
 func counted(cl *Client) Counts {
 	c := cl.Counts()
 	c.Dialing = 0
 	return c
 }
 
-// The first request meets what a script does to it; whatever comes after that is
-// served well. The table says what the caller of Do must be told.
+// A script treats the first request badly, and all others well.
 func TestOutcomes(t *testing.T) {
 	raw := func(bytes string) func(*link, []wire.Op) {
 		return func(l *link, ops []wire.Op) { l.apply(ops); io.WriteString(l.Conn, bytes); l.Conn.Close() }
@@ -257,58 +256,55 @@ func TestOutcomes(t *testing.T) {
 	code := func(code wire.Code) func(*link, []wire.Op) {
 		return func(l *link, ops []wire.Op) { l.say(code) }
 	}
-	const again = "again" // the second try is answered
+	status := func(all ...wire.Status) func(*link, []wire.Op) {
+		var results []wire.Result
+		for _, s := range all {
+			results = append(results, wire.Result{Status: s})
+		}
+		return func(l *link, ops []wire.Op) { l.say(wire.OK, results...) }
+	}
+	half := string(frame(t, wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.Missing}}})[:9])
+	question, _ := wire.AppendRequest(nil, &wire.Request{Ops: []wire.Op{get("k")}})
+	const (
+		again   = "again" // the second try is answered
+		unknown = "unknown"
+	)
 	for _, test := range []struct {
-		name   string
-		first  func(l *link, ops []wire.Op)
-		write  string // what becomes of a write
-		read   string // and of a read
-		err    error  // one that the error must be, where there is one
-		says   string // and that it must say
-		counts Counts // of one write; a read, and a write that is done again, count no Unknown
+		name  string
+		first func(l *link, ops []wire.Op)
+		write string // the outcome of a write; a read is tried again where this is unknown
+		err   error  // the error is this one, if not nil
+		says  string // and says this
+		kept  bool   // the connection is used again
 	}{
-		{"ok", func(l *link, ops []wire.Op) { l.say(wire.OK, l.apply(ops)...) }, "ok", "ok", nil, "",
-			Counts{Dials: 1}},
-		{"busy", code(wire.Busy), again, again, nil, "",
-			Counts{Dials: 1, Retries: 1, Refusals: 1}},
-		{"goodbye", func(l *link, ops []wire.Op) { l.say(wire.Goodbye); l.Conn.Close() }, again, again, nil, "",
-			Counts{Dials: 2, Retries: 1}},
-		{"goodbye, and the connection stays", code(wire.Goodbye), again, again, nil, "",
-			Counts{Dials: 2, Retries: 1}},
-		{"wrong node", code(wire.WrongNode), "not run", "not run", ErrWrongNode, "wrong node",
-			Counts{Dials: 1}},
-		{"invalid", func(l *link, ops []wire.Op) { l.say(wire.Invalid); l.Conn.Close() }, "not run", "not run", nil, "invalid",
-			Counts{Dials: 1}},
-		{"failed", code(wire.Failed), "unknown", again, ErrUnknown, "the server failed inside the request",
-			Counts{Dials: 1, Unknown: 1}},
-		{"no code", code(0), "unknown", again, ErrUnknown, "no code",
-			Counts{Dials: 1, Unknown: 1}},
-		{"a code from the future", code(99), "unknown", again, ErrUnknown, "Code(99)",
-			Counts{Dials: 1, Unknown: 1}},
-		{"too few results", code(wire.OK), "unknown", again, ErrUnknown, "0 results for 1 operations",
-			Counts{Dials: 1, Unknown: 1}},
-		{"too many results", func(l *link, ops []wire.Op) { l.say(wire.OK, append(l.apply(ops), wire.Result{Status: wire.Found})...) },
-			"unknown", again, ErrUnknown, "2 results for 1 operations",
-			Counts{Dials: 1, Unknown: 1}},
-		{"the client's own words", func(l *link, ops []wire.Op) { l.apply(ops); l.say(wire.OK, wire.Result{Status: wire.NotRun}) },
-			"unknown", again, ErrUnknown, "not run answered to",
-			Counts{Dials: 1, Unknown: 1}},
-		{"answer lost", raw(""), "unknown", again, ErrUnknown, "unexpected EOF",
-			Counts{Dials: 1, Unknown: 1}},
-		{"connection reset", func(l *link, ops []wire.Op) { l.apply(ops); l.reset() }, "unknown", again, ErrUnknown, "reset",
-			Counts{Dials: 1, Unknown: 1}},
-		{"answer cut in its length", raw("\x00\x00"), "unknown", again, ErrUnknown, "unexpected EOF",
-			Counts{Dials: 1, Unknown: 1}},
-		{"answer cut in its frame", raw("\x00\x00\x00\x09\x08"), "unknown", again, ErrUnknown, "unexpected EOF",
-			Counts{Dials: 1, Unknown: 1}},
-		{"answer of no length", raw("\x00\x00\x00\x00"), "unknown", again, ErrUnknown, "malformed",
-			Counts{Dials: 1, Unknown: 1}},
-		{"answer of 4 GB", raw("\xff\xff\xff\xff"), "unknown", again, ErrUnknown, "malformed",
-			Counts{Dials: 1, Unknown: 1}},
-		{"garbage", raw("\x00\x00\x00\x04\x03\xff\x82\x00"), "unknown", again, ErrUnknown, "malformed",
-			Counts{Dials: 1, Unknown: 1}},
-		{"another program", raw("HTTP/1.1 400 Bad Request\r\n\r\n"), "unknown", again, ErrUnknown, "malformed",
-			Counts{Dials: 1, Unknown: 1}},
+		{"ok", func(l *link, ops []wire.Op) { l.say(wire.OK, l.apply(ops)...) }, "ok", nil, "", true},
+		{"busy", code(wire.Busy), again, nil, "", true},
+		{"goodbye", func(l *link, ops []wire.Op) { l.say(wire.Goodbye); l.Conn.Close() }, again, nil, "", false},
+		{"goodbye, and the connection stays", code(wire.Goodbye), again, nil, "", false},
+		{"wrong node", code(wire.WrongNode), "not run", ErrWrongNode, "wrong node", true},
+		{"invalid", func(l *link, ops []wire.Op) { l.say(wire.Invalid); l.Conn.Close() }, "not run", nil, "invalid", false},
+		{"failed", code(wire.Failed), unknown, nil, "the server failed", true},
+		{"no code", code(0), unknown, nil, "no code", false},
+		{"a code from the future", code(99), unknown, nil, "Code(99)", false},
+		{"too few results", code(wire.OK), unknown, wire.ErrMalformed, "0 results for 1 operation", false},
+		{"too many results", status(wire.Found, wire.Found), unknown, wire.ErrMalformed, "2 results", false},
+		{"a thousand results", status(slices.Repeat([]wire.Status{wire.Created}, wire.MaxOps)...), unknown, wire.ErrMalformed, "1 024 results", false},
+		{"two billion results", raw(string(claim(t))), unknown, wire.ErrMalformed, "more than 1024", false},
+		{"status unknown", status(wire.Unknown), unknown, wire.ErrMalformed, "unknown answered to", false},
+		{"status not run", status(wire.NotRun), unknown, wire.ErrMalformed, "not run answered to", false},
+		{"status 0", status(0), unknown, wire.ErrMalformed, "invalid answered to", false},
+		{"status 200", status(200), unknown, wire.ErrMalformed, "Status(200)", false},
+		{"answer lost", raw(""), unknown, io.ErrUnexpectedEOF, "", false},
+		{"connection reset", func(l *link, ops []wire.Op) { l.apply(ops); l.reset() }, unknown, nil, "reset", false},
+		{"answer cut in its length", raw("\x00\x00"), unknown, io.ErrUnexpectedEOF, "", false},
+		{"answer cut in its frame", raw(half), unknown, io.ErrUnexpectedEOF, "", false},
+		{"half an answer, and a goodbye", raw(half + string(frame(t, wire.Response{Code: wire.Goodbye}))), unknown, wire.ErrMalformed, "", false},
+		{"answer of no length", raw("\x00\x00\x00\x00"), unknown, wire.ErrMalformed, "", false},
+		{"answer of 4 GB", raw("\xff\xff\xff\xff"), unknown, wire.ErrMalformed, "", false},
+		{"endless answer", func(l *link, _ []wire.Op) { babble(l.Conn, []byte{0, 1, 0, 0}) }, unknown, wire.ErrMalformed, "", false},
+		{"garbage", raw("\x00\x00\x00\x04\x03\xff\x82\x00"), unknown, wire.ErrMalformed, "", false},
+		{"a question", raw(string(question)), unknown, wire.ErrMalformed, "", false},
+		{"another program", raw("HTTP/1.1 400 Bad Request\r\n\r\n"), unknown, wire.ErrMalformed, "", false},
 	} {
 		for _, op := range []wire.Op{insert("k"), get("k")} {
 			t.Run(test.name+"/"+op.Kind.String(), func(t *testing.T) {
@@ -329,28 +325,30 @@ func TestOutcomes(t *testing.T) {
 				ctx := &countedContext{done: make(chan struct{})}
 				results, err := cl.Do(ctx, op)
 
-				want, counts := test.write, test.counts
-				if !op.Kind.Writes() {
-					want = test.read
+				want, counts := test.write, Counts{Dials: 1}
+				if want == unknown && op.Kind.Writes() {
+					counts.Unknown = 1
+				} else if want == unknown || want == again {
+					want, counts.Retries = again, 1
+					if !test.kept {
+						counts.Dials = 2
+					}
 				}
-				good := map[string]string{"cas": "swapped", "get": "missing"}[op.Kind.String()]
-				switch want {
-				case "ok", again:
+				if test.name == "busy" {
+					counts.Refusals = 1
+				}
+				if want == "ok" || want == again {
+					good := map[wire.OpKind]string{wire.CompareAndSwap: "swapped", wire.Get: "missing"}[op.Kind]
 					if got := statuses(results); got != good || err != nil {
 						t.Errorf("%s (%v), want %s", got, err, good)
 					}
-				default:
-					if got := statuses(results); got != want || err == nil || test.err != nil && !errors.Is(err, test.err) {
-						t.Errorf("%s (%v), want %s (%v)", got, err, want, test.err)
+				} else {
+					got := fmt.Sprint(err)
+					if statuses(results) != want || !errors.Is(err, test.err) && test.err != nil || errors.Is(err, ErrUnknown) != (want == unknown) {
+						t.Errorf("%s (%v), want %s (%v)", statuses(results), err, want, test.err)
 					}
-					if got := fmt.Sprint(err); strings.Count(got, "node 0 (") != 1 || !strings.Contains(got, test.says) {
-						t.Errorf("the error is %q, want it to name the node once, and %q", got, test.says)
-					}
-				}
-				if want == again && counts.Unknown > 0 { // the read is done again
-					counts.Unknown, counts.Retries = 0, 1
-					if !strings.HasPrefix(test.name, "failed") {
-						counts.Dials = 2
+					if strings.Count(got, "node 0 (") != 1 || !strings.Contains(got, test.says) || len(got) > 300 {
+						t.Errorf("the error is %q, want it short, with the node once, and %q", got, test.says)
 					}
 				}
 				if got := counted(cl); got != counts {
@@ -360,25 +358,23 @@ func TestOutcomes(t *testing.T) {
 					t.Errorf("a write was applied %d times", applied)
 				}
 				if n := ctx.waiting.Load(); n != 0 {
-					t.Errorf("%d functions wait for the end of the call's context after it", n)
+					t.Errorf("after the call %d functions wait for the end of its context", n)
 				}
 
-				// Whatever happened, the next call is served: on a new connection if
-				// the old one is not to be trusted.
+				// The next call is served, on a new connection if the old one is not to be trusted.
 				if results, err := cl.Do(t.Context(), put("after")); err != nil || results[0].Status != wire.Created {
 					t.Errorf("the next call: %s, %v", statuses(results), err)
 				}
-				kept := slices.Contains([]string{"ok", "busy", "wrong node", "failed"}, test.name)
-				if _, accepted := s.count(); kept != (accepted == 1) {
-					t.Errorf("after two calls %d connections, kept %v, want %v", accepted, accepted == 1, kept)
+				if _, accepted := s.count(); test.kept != (accepted == 1) {
+					t.Errorf("after two calls %d connections, kept %v, want %v", accepted, accepted == 1, test.kept)
 				}
 			})
 		}
 	}
 }
 
-// A countedContext never ends, and counts the functions that wait for its end:
-// one that stays behind a call is a leak as long as the caller's context lives.
+// A countedContext never ends, and counts the functions that wait for its end. One that
+// remains after a call is a leak for as long as the caller's context lives.
 type countedContext struct {
 	done    chan struct{}
 	waiting atomic.Int64
@@ -395,7 +391,7 @@ func (c *countedContext) AfterFunc(func()) (stop func() bool) {
 	return sync.OnceValue(func() bool { c.waiting.Add(-1); return true })
 }
 
-func TestOnceTakesBusyForAnAnswer(t *testing.T) {
+func TestOnceReturnsBusy(t *testing.T) {
 	cfg := config(t, 1)
 	s := start(t, cfg, 0, func(l *link) {
 		l.greet().next()
@@ -420,7 +416,7 @@ func TestOnceTakesBusyForAnAnswer(t *testing.T) {
 	}
 }
 
-// Busy for as long as the caller has time: then the error says both.
+// A server is Busy until the context ends: the error says both.
 func TestBusyUntilTheContextEnds(t *testing.T) {
 	cfg := config(t, 1)
 	start(t, cfg, 0, func(l *link) {
@@ -429,7 +425,7 @@ func TestBusyUntilTheContextEnds(t *testing.T) {
 		}
 	})
 	cl := dial(t, cfg)
-	for range 10 { // unless ctx ends between two pauses
+	for range 10 { // unless ctx ends outside a pause
 		ctx, cancel := context.WithCancel(t.Context())
 		enough := cl.Counts().Refusals + 5
 		go func() {
@@ -447,8 +443,8 @@ func TestBusyUntilTheContextEnds(t *testing.T) {
 	t.Error("the error never says that the server was busy")
 }
 
-// A request that is not sent whole was not applied: here its connection is reset
-// while it is idle.
+// A request that is not sent whole was not applied: its connection was reset while
+// idle.
 func TestRequestNotSentIsSentAgain(t *testing.T) {
 	cfg := config(t, 1)
 	cut := make(chan struct{})
@@ -531,32 +527,7 @@ func TestNothingToDo(t *testing.T) {
 	}
 }
 
-// What breaks a rule is not sent, and the connection is as good as before.
-func TestInvalidOperations(t *testing.T) {
-	cfg := config(t, 1)
-	s := start(t, cfg, 0, honest)
-	cl := dial(t, cfg)
-	for name, ops := range map[string][]wire.Op{
-		"no key":     {put("a"), put("")},
-		"no kind":    {{Key: "a"}},
-		"long value": {put("a"), {Kind: wire.Put, Key: "b", Value: make([]byte, wire.MaxValue+1)}},
-		"a thousand": slices.Repeat([]wire.Op{put("a")}, wire.MaxOps+1),
-		"a frame":    slices.Repeat([]wire.Op{{Kind: wire.Put, Key: "a", Value: make([]byte, wire.MaxValue)}}, 5),
-	} {
-		results, err := cl.Do(t.Context(), ops...)
-		if err == nil || len(results) != len(ops) || slices.ContainsFunc(results, func(r wire.Result) bool { return r.Status != wire.NotRun }) {
-			t.Errorf("%s: %s, %v, want not run", name, statuses(results), err)
-		}
-	}
-	if _, ok, err := cl.Get(t.Context(), "a"); ok || err != nil {
-		t.Errorf("something was stored, or not asked: %v, %v", ok, err)
-	}
-	if applied, accepted := s.count(); applied != 1 || accepted != 1 {
-		t.Errorf("%d requests on %d connections, want the last one alone", applied, accepted)
-	}
-}
-
-// Each part of a batch has a fate of its own.
+// Each part of a batch has an outcome of its own.
 func TestBatchOverTwoNodes(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -599,7 +570,7 @@ func TestBatchOverTwoNodesThatBothFail(t *testing.T) {
 	}
 }
 
-// A late answer must never be taken for that of the next request.
+// A late answer must never be taken for the answer to the next request.
 func TestContextEndsDuringAWrite(t *testing.T) {
 	cfg := config(t, 1)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -641,14 +612,14 @@ func TestContextEndsDuringARead(t *testing.T) {
 	cl := dial(t, cfg)
 	_, ok, err := cl.Get(ctx, "k")
 	if ok || !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknown) || strings.Count(err.Error(), "canceled") != 1 {
-		t.Errorf("Get: %v, %v, want canceled, said once: a read leaves nobody in doubt", ok, err)
+		t.Errorf("Get: %v, %v, want canceled, once: the outcome of a read is never unknown", ok, err)
 	}
 	if got, want := counted(cl), (Counts{Dials: 1}); got != want {
 		t.Errorf("counted %+v, want %+v", got, want)
 	}
 }
 
-// An answer too many is nobody's: the next request has a connection of its own.
+// A surplus answer belongs to no request: the next request gets a new connection.
 func TestTwoAnswersToOneRequest(t *testing.T) {
 	cfg := config(t, 1)
 	start(t, cfg, 0, func(l *link) {

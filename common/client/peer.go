@@ -1,10 +1,10 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -18,231 +18,205 @@ const (
 	dialTimeout = 3 * time.Second
 	downAfter   = time.Second            // of refused connections
 	probeEvery  = 250 * time.Millisecond // while a node is down
-	firstPause  = time.Millisecond       // before a retry; doubles up to
-	lastPause   = 100 * time.Millisecond // this
-	listenAfter = time.Second            // of idleness: is the other end still there?
+	firstPause  = time.Millisecond       // before a retry, doubling
+	lastPause   = 100 * time.Millisecond // up to this
+	checkAfter  = time.Second            // of idleness: is the other end still there?
 )
 
-// A peer is one node, as a Client sees it.
+var errNotGreeted = errors.New("not greeted: the server serves others, waits for its peers, or cannot be reached")
+
+// A peer holds the connections to one node.
+//
+// A call takes an idle connection. If there is none it waits, and makes sure that there
+// are as many dials as waiting calls. A dial belongs to no call: a new connection, like
+// one that a call has finished with, goes to the call that has waited longest.
 type peer struct {
 	cl     *Client
 	number int
 	addr   string
 
-	mu      sync.Mutex  // guards what follows
-	idle    []*conn     // the one used last is last
-	waiting []*waiter   // calls that need a connection, the oldest first
-	dialing int         // goroutines that are getting one
-	orphans bool        // whoever waited for them has given up
-	refused time.Time   // since when every dial has failed; zero if the last one did not
-	down    bool        // and a probe runs
-	lastErr error       // why there is no connection
-	sweep   *time.Timer // drops idle connections; nil while there are none
+	mu        sync.Mutex    // guards what follows
+	idle      []*conn       // the one used last is last
+	waiting   []chan gotten // calls that need a connection, the oldest first
+	dials     int           // goroutines that dial
+	abandoned bool          // all calls that waited for the dials have given up
+	strict    bool          // the waiting call is Dial's: a mismatch fails it
+	refused   time.Time     // when the first of an unbroken series of dials was refused; zero: none was
+	down      error         // ErrDown and why, while a probe is running
+	lastErr   error         // why there is no connection
 }
 
-type conn struct {
-	*wire.Conn
-	unbind func() bool
-	since  time.Time // idle since
-}
-
-func (c *conn) close() {
-	c.unbind()
-	c.Conn.Close()
-}
-
-// A waiter is a call that needs a connection: one that is greeted or one that is
-// freed, whichever comes first.
-type waiter struct {
-	got    chan gotten // of size 1: whoever takes the waiter off the list may send
-	strict bool        // a mismatch is an answer
-}
-
+// gotten is what a waiting call is sent, once, when it is taken off the list. The
+// channel has room for it.
 type gotten struct {
 	c   *conn
 	err error
 }
 
-func newPeer(cl *Client, number int) *peer {
-	return &peer{cl: cl, number: number, addr: cl.cfg.Nodes[number].Addr}
+// A conn is a connection that ends with its Client.
+type conn struct {
+	*wire.Conn
+	unbind func() bool // from the Client's context
+	used   time.Time   // when a call last finished with it
+	stale  *time.Timer // drops it when it has been idle for too long
 }
 
-func (p *peer) errorf(format string, args ...any) error {
-	return fmt.Errorf("node %d (%s): %w", p.number, p.addr, fmt.Errorf(format, args...))
+func (c *conn) close() {
+	c.stale.Stop()
+	c.unbind()
+	c.Conn.Close()
 }
 
-// get takes a connection: an idle one, or the first to be freed or greeted. A
-// strict call fails if the other end disagrees; others wait for that to mend.
+// get takes a connection: an idle one, or else the first to be greeted or freed. If
+// the other end disagrees about who it is, a strict call fails; any other call waits
+// until that is corrected.
 func (p *peer) get(ctx context.Context, strict bool) (*conn, error) {
 	for {
-		c, w, err := p.reserve(strict)
-		if err != nil {
-			return nil, err
+		c, wait, err := p.reserve(strict)
+		if wait != nil {
+			select {
+			case g := <-wait:
+				return g.c, g.err
+			case <-ctx.Done():
+				return nil, p.giveUp(ctx, wait)
+			}
 		}
-		if w != nil {
-			return p.wait(ctx, w)
-		}
-		if time.Since(c.since) < listenAfter || c.Quiet() {
-			return c, nil
+		if err != nil || time.Since(c.used) < checkAfter || c.Quiet() {
+			return c, err
 		}
 		c.close()
 	}
 }
 
-// reserve takes an idle connection, or else becomes a waiter.
-func (p *peer) reserve(strict bool) (*conn, *waiter, error) {
+// reserve takes an idle connection, or else joins the waiting calls.
+func (p *peer) reserve(strict bool) (*conn, chan gotten, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cl.ctx.Err() != nil {
-		return nil, nil, ErrClosed
+	if err := cmp.Or(context.Cause(p.cl.ctx), p.down); err != nil { // a node that is down has no idle connections
+		return nil, nil, err
 	}
 	if n := len(p.idle); n > 0 {
 		c := p.idle[n-1]
 		p.idle = p.idle[:n-1]
 		return c, nil, nil
 	}
-	if p.down {
-		return nil, nil, fmt.Errorf("%w: %w", ErrDown, p.lastErr)
+	wait := make(chan gotten, 1)
+	p.waiting, p.abandoned, p.strict = append(p.waiting, wait), false, strict
+	if p.dials < len(p.waiting) {
+		p.dials++
+		p.cl.work.Go(p.dial) // until there is a connection, no call waits, or the Client is closed
 	}
-	w := &waiter{got: make(chan gotten, 1), strict: strict}
-	p.waiting, p.orphans = append(p.waiting, w), false
-	if p.dialing < len(p.waiting) {
-		p.dialing++
-		p.cl.work.Go(p.dial)
-	}
-	return nil, w, nil
+	return nil, wait, nil
 }
 
-// dropStale closes connections that have been idle for half as long as the
-// server allows; the oldest are first. It runs for as long as there are any.
-func (p *peer) dropStale() {
+// giveUp leaves the waiting calls at the end of ctx, and says why there was no connection.
+func (p *peer) giveUp(ctx context.Context, wait chan gotten) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	half := p.cl.cfg.Server.IdleTimeout / 2
-	for len(p.idle) > 0 && time.Since(p.idle[0].since) >= half {
-		p.idle[0].close()
-		p.idle = p.idle[1:]
-	}
-	p.sweep = nil
-	if len(p.idle) > 0 {
-		p.sweep = time.AfterFunc(half-time.Since(p.idle[0].since), p.dropStale)
-	}
-}
-
-func (p *peer) wait(ctx context.Context, w *waiter) (*conn, error) {
-	select {
-	case g := <-w.got:
-		return g.c, g.err
-	case <-ctx.Done():
-	}
-	p.mu.Lock()
-	i := slices.Index(p.waiting, w)
-	if i >= 0 {
-		p.waiting = slices.Delete(p.waiting, i, i+1)
-		p.orphans = len(p.waiting) == 0
-	}
-	lastErr := p.lastErr
+	p.waiting = slices.DeleteFunc(p.waiting, func(w chan gotten) bool { return w == wait })
+	p.abandoned = len(p.waiting) == 0
+	lastErr := cmp.Or(p.lastErr, errNotGreeted)
 	p.mu.Unlock()
-	if i < 0 { // too late: something has been sent
-		if g := <-w.got; g.c != nil {
-			p.put(g.c)
+	if len(wait) > 0 { // something was sent at the last moment
+		if g := <-wait; g.c != nil {
+			p.put(g.c, true)
 		}
 	}
-	if lastErr == nil {
-		lastErr = errors.New("not greeted: the server serves others, waits for its peers, or cannot be reached")
-	}
-	return nil, fmt.Errorf("no connection: %w: %w", ctx.Err(), lastErr)
+	return fmt.Errorf("no connection: %w: %w", ctx.Err(), lastErr)
 }
 
-// put gives a connection to the call that has waited longest, or keeps it.
-func (p *peer) put(c *conn) {
+// put gives a good connection to the call that has waited longest, or keeps it as
+// idle. It closes any other.
+func (p *peer) put(c *conn, good bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.since = time.Now()
-	p.refused, p.down, p.lastErr = time.Time{}, false, nil
-	switch {
-	case p.cl.ctx.Err() != nil:
+	if !good || p.cl.ctx.Err() != nil {
 		c.close()
-	case len(p.waiting) > 0:
-		p.waiting[0].got <- gotten{c: c}
+		return
+	}
+	c.used = time.Now()
+	p.found()
+	if len(p.waiting) > 0 {
+		p.waiting[0] <- gotten{c: c}
 		p.waiting = p.waiting[1:]
-	default:
-		p.idle = append(p.idle, c)
-		if p.sweep == nil {
-			p.sweep = time.AfterFunc(p.cl.cfg.Server.IdleTimeout/2, p.dropStale)
-		}
+		return
+	}
+	p.idle = append(p.idle, c)
+	c.stale.Reset(p.cl.cfg.Server.IdleTimeout / 2)
+}
+
+// drop closes a connection if it is idle.
+func (p *peer) drop(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.idle, c); i >= 0 {
+		p.idle = slices.Delete(p.idle, i, i+1)
+		c.close()
 	}
 }
 
-// fail ends the calls that wait, all or only the strict ones. Called with mu held.
-func (p *peer) fail(err error, strictOnly bool) {
-	p.waiting = slices.DeleteFunc(p.waiting, func(w *waiter) bool {
-		if strictOnly && !w.strict {
-			return false
-		}
-		w.got <- gotten{err: err}
-		return true
-	})
+// fail ends the wait of all calls. The caller holds p.mu, as for found.
+func (p *peer) fail(err error) {
+	for _, wait := range p.waiting {
+		wait <- gotten{err: err}
+	}
+	p.waiting = nil
 }
 
-// dial gets one connection, however long that takes, unless nobody waits for it
-// any more. The one that finds the node down goes on as the probe.
+// found notes that the node is there, or that it is not known whether it is.
+func (p *peer) found() { p.refused, p.down, p.lastErr = time.Time{}, nil, nil }
+
+// dial makes one connection, with as many tries as that takes, and gives up when no
+// call waits for one any more. An abandoned dial does not keep its connection: that
+// could take a server's only place from other clients.
 func (p *peer) dial() {
-	probe := false
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		c, err := p.connect()
-		if err == nil {
-			p.mu.Lock()
-			p.dialing--
-			wanted := !p.orphans
-			p.mu.Unlock()
-			p.release(c, wanted)
+	c, err := p.connect()
+	for pause := firstPause; err != nil; c, err = p.connect() {
+		if pause = p.again(err, pause); pause == 0 {
 			return
-		}
-		if !p.again(err, &probe) {
-			return
-		}
-		wait := jitter(pause)
-		if probe {
-			wait = probeEvery
 		}
 		select {
-		case <-time.After(wait):
+		case <-time.After(pause):
 		case <-p.cl.ctx.Done():
 		}
 	}
+	p.mu.Lock()
+	p.dials--
+	wanted := !p.abandoned
+	p.mu.Unlock()
+	p.put(c, wanted)
 }
 
-// again notes why there is no connection, and reports whether to go on trying,
-// and whether as the probe.
-func (p *peer) again(err error, probe *bool) bool {
+// again notes why a try failed, and returns the pause before the next one, or 0 if the
+// dial is to end. pause is the one before. The dial that finds the node down is its
+// probe, from then on, and known by its pause of probeEvery.
+func (p *peer) again(err error, pause time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lastErr = err
-	var netErr *net.OpError
-	if refused := errors.As(err, &netErr) && netErr.Op == "dial"; !refused {
+	var op *net.OpError
+	switch refused := errors.As(err, &op) && op.Op == "dial"; {
+	case !refused:
 		p.refused = time.Time{}
-	} else if p.refused.IsZero() {
-		p.refused = time.Now()
-	}
-	*probe = *probe && p.down
-	switch {
-	case p.cl.ctx.Err() != nil:
-		p.dialing--
-		return false
-	case errors.Is(err, wire.ErrMismatch):
-		p.fail(err, true)
-	case !p.refused.IsZero() && time.Since(p.refused) >= downAfter && !p.down:
-		p.down, *probe = true, true
-		p.fail(fmt.Errorf("%w: %w", ErrDown, err), false)
-	}
-	if len(p.waiting) == 0 && !*probe {
-		if p.dialing--; p.dialing == 0 {
-			p.refused, p.lastErr = time.Time{}, nil // nobody looks on, and so it is not known
+		if p.strict && errors.Is(err, wire.ErrMismatch) {
+			p.fail(err)
 		}
-		return false
+	case p.refused.IsZero():
+		p.refused = time.Now()
+	case p.down == nil && time.Since(p.refused) >= downAfter:
+		p.down, pause = fmt.Errorf("%w: %w", ErrDown, err), probeEvery
+		p.fail(p.down)
 	}
-	return true
+	switch {
+	case p.cl.ctx.Err() != nil: // closed
+	case p.down != nil && pause == probeEvery:
+		return probeEvery
+	case len(p.waiting) > 0:
+		return jitter(min(2*pause, lastPause))
+	}
+	if p.dials--; p.dials == 0 {
+		p.found()
+	}
+	return 0
 }
 
 // connect makes one connection and waits to be greeted.
@@ -253,20 +227,22 @@ func (p *peer) connect() (*conn, error) {
 		return nil, err
 	}
 	p.mu.Lock()
-	if !p.refused.IsZero() { // what went wrong with a greeting stays the reason until there is one
-		p.refused, p.down, p.lastErr = time.Time{}, false, nil
+	if !p.refused.IsZero() { // it is there; why a greeting failed is kept until one succeeds
+		p.found()
 	}
 	p.mu.Unlock()
-	s := p.cl.cfg.Server
+	cfg := &p.cl.cfg
 	wc, err := wire.Open(p.cl.ctx, nc,
-		wire.Hello{Purpose: wire.Service, Group: "nodes", Number: p.number, Fingerprint: p.cl.cfg.Fingerprint(), Secret: p.cl.cfg.Secret},
-		wire.Limits{Frame: s.FrameTimeout, Write: s.WriteTimeout})
+		wire.Hello{Purpose: wire.Service, Group: "nodes", Number: p.number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret},
+		wire.Limits{Frame: cfg.Server.FrameTimeout, Write: cfg.Server.WriteTimeout})
 	if err != nil {
 		return nil, err
 	}
 	p.cl.dials.Add(1)
 	p.cl.dialing.Add(int64(time.Since(start)))
-	return &conn{Conn: wc, unbind: context.AfterFunc(p.cl.ctx, wc.Stop)}, nil
+	c := &conn{Conn: wc, unbind: wc.Bind(p.cl.ctx)}
+	c.stale = time.AfterFunc(cfg.Server.IdleTimeout/2, func() { p.drop(c) })
+	return c, nil
 }
 
 func (p *peer) close() {
@@ -276,148 +252,11 @@ func (p *peer) close() {
 		c.close()
 	}
 	p.idle = nil
-	if p.sweep != nil {
-		p.sweep.Stop()
-	}
-	p.fail(ErrClosed, false)
+	p.fail(ErrClosed)
 }
 
-// jitter spreads a pause over its upper half, so that clients that were refused
-// together do not come back together.
+// jitter spreads a pause over its upper half, so that clients that were refused at
+// the same time do not return at the same time.
 func jitter(pause time.Duration) time.Duration {
 	return pause/2 + rand.N(pause/2)
-}
-
-// do executes one part of a batch, all of it this node's, and tries again for as
-// long as that is safe and ctx has not ended. What breaks a rule waits for nobody.
-func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
-	request := wire.Request{Ops: ops}
-	if err := request.Validate(); err != nil {
-		return mark(ops, wire.NotRun), p.errorf("%w", err)
-	}
-	var last error // why it is tried again
-	writes := slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		results, fate, err := p.try(ctx, &request)
-		switch {
-		case fate == answered:
-			return results, nil
-		case fate == lost && writes:
-			p.cl.unknown.Add(1)
-			return mark(ops, wire.Unknown), p.errorf("%w: %w", ErrUnknown, err)
-		case ctx.Err() != nil && last != nil:
-			if err != ctx.Err() { // it ended during the try
-				last = err
-			}
-			return mark(ops, wire.NotRun), p.errorf("%w: %w", ctx.Err(), last)
-		case fate == hopeless, err == ctx.Err(), err == ErrBusy && !insist:
-			return mark(ops, wire.NotRun), p.errorf("%w", err)
-		}
-		last = err
-		select {
-		case <-time.After(jitter(pause)):
-			p.cl.retries.Add(1)
-		case <-ctx.Done():
-			return mark(ops, wire.NotRun), p.errorf("%w: %w", ctx.Err(), err)
-		case <-p.cl.ctx.Done():
-			return mark(ops, wire.NotRun), ErrClosed
-		}
-	}
-}
-
-// A fate is what is known of a request after one try.
-type fate int
-
-const (
-	answered fate = iota
-	notRun        // certainly not applied; another try may help
-	hopeless      // certainly not applied, and no other try will be
-	lost          // sent whole, and not answered
-)
-
-// try sends a request once and waits for the answer.
-func (p *peer) try(ctx context.Context, request *wire.Request) ([]wire.Result, fate, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, hopeless, err
-	}
-	c, err := p.get(ctx, false)
-	if err != nil {
-		return nil, hopeless, err
-	}
-	release := c.Bind(ctx)
-	defer release() // on every path: ctx may outlive the connection by far
-
-	if err := c.WriteRequest(request); err != nil { // it breaks a rule
-		p.release(c, release())
-		return nil, hopeless, err
-	}
-	if !c.Flush() {
-		p.release(c, false)
-		return nil, notRun, p.why(ctx, c)
-	}
-	var response wire.Response
-	if !c.ReadResponse(&response) {
-		p.release(c, false)
-		return nil, lost, p.why(ctx, c)
-	}
-	results, fate, err := p.judge(request.Ops, &response)
-	good := fate == answered || response.Code == wire.Busy || response.Code == wire.WrongNode || response.Code == wire.Failed
-	p.release(c, release() && good && !c.Spare()) // what is spare would be the next request's answer
-	return results, fate, err
-}
-
-// release keeps a connection that is as good as before, and closes any other.
-func (p *peer) release(c *conn, good bool) {
-	if good {
-		p.put(c)
-	} else {
-		c.close()
-	}
-}
-
-// why says what ended a connection: who asked for it, or else what happened.
-func (p *peer) why(ctx context.Context, c *conn) error {
-	switch err := c.Err(); {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case p.cl.ctx.Err() != nil:
-		return ErrClosed
-	case err == io.EOF:
-		return io.ErrUnexpectedEOF
-	default:
-		return err
-	}
-}
-
-// judge says what an answer means. A server is malformed whose results are not as many
-// as the operations, or are none that a server may give. One that answers Missing to a
-// Put is mistaken: that is an answer, which the caller is to see and to judge.
-func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, fate, error) {
-	switch r.Code {
-	case wire.OK:
-		if len(r.Results) != len(ops) {
-			return nil, lost, fmt.Errorf("%w: %d results for %d operations", wire.ErrMalformed, len(r.Results), len(ops))
-		}
-		for i := range r.Results {
-			if status := r.Results[i].Status; status < wire.Found || status > wire.TooLarge { // the client's own words
-				return nil, lost, fmt.Errorf("%w: %v answered to a %v", wire.ErrMalformed, status, ops[i].Kind)
-			}
-			if r.Results[i].Status == wire.Found && r.Results[i].Value == nil {
-				r.Results[i].Value = []byte{} // gob leaves an empty value out
-			}
-		}
-		return r.Results, answered, nil
-	case wire.Busy:
-		p.cl.refusals.Add(1)
-		return nil, notRun, ErrBusy
-	case wire.Goodbye:
-		return nil, notRun, errors.New("the server is stopping")
-	case wire.WrongNode:
-		return nil, hopeless, ErrWrongNode
-	case wire.Invalid:
-		return nil, hopeless, errors.New("the server calls the request invalid")
-	case wire.Failed:
-		return nil, lost, errors.New("the server failed inside the request")
-	}
-	return nil, lost, fmt.Errorf("the server answers with %v", r.Code)
 }

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/common/barrier"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -70,7 +70,7 @@ func TestSecretAmongStrangers(t *testing.T) {
 			t.Fatal("a client without a proof is still connected")
 		}
 	}
-	answer, err := barrier.AskStats(t.Context(), cfg.Nodes[0].Control, "nodes", 0, theSecret)
+	answer, err := control.AskStats(t.Context(), cfg.Nodes[0].Control, "nodes", 0, theSecret)
 	if err != nil {
 		t.Error(err)
 	}
@@ -144,7 +144,7 @@ func TestListenHints(t *testing.T) {
 // signal ends that.
 func TestSecondSignalEndsTheLingering(t *testing.T) {
 	n, _ := newNode(func(c *cluster.Config) { c.Nodes = make([]cluster.Node, 2) })
-	service, control, err := listen(cluster.Node{Addr: "127.0.0.1:0", Control: "127.0.0.1:0"})
+	service, port, err := listen(cluster.Node{Addr: "127.0.0.1:0", Control: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestSecondSignalEndsTheLingering(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	n.Config.Nodes[0] = cluster.Node{Addr: service.Addr().String(), Control: control.Addr().String()}
+	n.Config.Nodes[0] = cluster.Node{Addr: service.Addr().String(), Control: port.Addr().String()}
 	n.Config.Nodes[1] = cluster.Node{Addr: "127.0.0.1:1", Control: other.Addr().String()}
 	var asked atomic.Int64
 	go func() { // node 1 lets node 0 pass and never says that it has passed itself; ends with its listener
@@ -180,7 +180,7 @@ func TestSecondSignalEndsTheLingering(t *testing.T) {
 	}()
 	signals, ended := make(chan os.Signal), make(chan error)
 	go func() {
-		ended <- n.run("stage0", service, control, serveOne, signals, nil)
+		ended <- n.run("stage0", service, port, serveOne, signals, nil)
 	}()
 	until := func(what string, done func() bool) {
 		for late := time.Now().Add(10 * time.Second); !done(); runtime.Gosched() {

@@ -130,7 +130,7 @@ func TestGreetingOfAnotherProgram(t *testing.T) {
 		want  string
 		is    error
 	}{
-		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), `no lockstep server: it says "HTTP/1.1`, ErrMismatch},
+		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), `not a Lockstep server: it says "HTTP/1.1`, ErrMismatch},
 		{"version", edit(9), "version 0", ErrMismatch},
 		{"digest", edit(24), "message types differ", ErrMismatch},
 		{"half", good[:40], "reading the greeting", io.ErrUnexpectedEOF},

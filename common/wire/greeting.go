@@ -163,7 +163,7 @@ func (c *Conn) open(h Hello) error {
 // check compares a greeting with the one expected.
 func (h Hello) check(g []byte) error {
 	if !bytes.HasPrefix(g, []byte(magic)) {
-		return fmt.Errorf("this is no lockstep server: it says %q", g[:16])
+		return fmt.Errorf("this is not a Lockstep server: it says %q", g[:16])
 	}
 	if v := byteOrder.Uint16(g[8:]); v != Version {
 		return fmt.Errorf("the server speaks version %d, this program version %d: build both from one source", v, Version)

@@ -1,0 +1,139 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"lockstep/common/text"
+	"lockstep/common/wire"
+)
+
+// An outcome is what is known about a request after a try.
+type outcome int
+
+const (
+	answered outcome = iota
+	notRun           // certainly not applied; another try may help
+	hopeless         // certainly not applied; another try will not help
+	lost             // sent whole and not answered
+)
+
+// do executes one part of a batch, whose keys all belong to this node. It returns a
+// result for each operation.
+func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
+	results, fate, err := p.repeat(ctx, &wire.Request{Ops: ops}, insist)
+	status := wire.NotRun
+	switch fate {
+	case answered:
+		return results, nil
+	case lost:
+		p.cl.unknown.Add(1)
+		status, err = wire.Unknown, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return slices.Repeat([]wire.Result{{Status: status}}, len(ops)), p.error(err)
+}
+
+func (p *peer) error(err error) error { return fmt.Errorf("node %d (%s): %w", p.number, p.addr, err) }
+
+// repeat tries a request again for as long as that is safe and ctx has not ended. A
+// request that breaks a rule fails without waiting for a connection. A read is never
+// lost: it is tried again.
+func (p *peer) repeat(ctx context.Context, request *wire.Request, insist bool) ([]wire.Result, outcome, error) {
+	if err := request.Validate(); err != nil {
+		return nil, hopeless, err
+	}
+	writes := slices.ContainsFunc(request.Ops, func(op wire.Op) bool { return op.Kind.Writes() })
+	var last error // why the request was tried again
+	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, lastPause) {
+		results, fate, err := p.try(ctx, request)
+		if fate == lost && !writes {
+			fate = notRun
+		}
+		if fate != notRun || err == ErrBusy && !insist {
+			return results, fate, err
+		}
+		if err != ctx.Err() {
+			last = err
+		}
+		select {
+		case <-time.After(jitter(pause)):
+			p.cl.retries.Add(1)
+		case <-ctx.Done():
+		case <-p.cl.ctx.Done():
+			return nil, hopeless, ErrClosed
+		}
+	}
+	if last == nil {
+		return nil, hopeless, ctx.Err()
+	}
+	return nil, hopeless, fmt.Errorf("%w: %w", ctx.Err(), last)
+}
+
+// try sends a request once and waits for the answer. It keeps the connection if that
+// is as good as before.
+func (p *peer) try(ctx context.Context, request *wire.Request) (results []wire.Result, fate outcome, err error) {
+	c, err := p.get(ctx, false)
+	if err != nil {
+		return nil, hopeless, err
+	}
+	unbind := c.Bind(ctx)
+	var response wire.Response
+	switch err = c.WriteRequest(request); {
+	case err != nil:
+		fate = hopeless
+	case !c.Flush():
+		fate, err = notRun, c.Err()
+	case !c.ReadResponse(&response):
+		if fate, err = lost, c.Err(); err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+	default:
+		results, fate, err = p.judge(request.Ops, &response)
+	}
+	if c.Err() != nil { // perhaps ctx or Close has ended the connection
+		err = cmp.Or(ctx.Err(), context.Cause(p.cl.ctx), err)
+	}
+	good := fate == answered || slices.Contains([]wire.Code{wire.Busy, wire.WrongNode, wire.Failed}, response.Code)
+	p.put(c, unbind() && good && !c.Spare()) // a spare answer would be taken for the next request's
+	return results, fate, err
+}
+
+// judge says what an answer means. It is malformed if it has another number of results
+// than there are operations, or a status that no server may give. A status that does
+// not suit its operation, such as Missing for a Put, is an answer: the caller is to
+// see and judge it.
+func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, outcome, error) {
+	switch r.Code {
+	case wire.OK:
+		if len(r.Results) != len(ops) {
+			return nil, lost, fmt.Errorf("%w: %s for %s", wire.ErrMalformed,
+				text.Plural(int64(len(r.Results)), "result"), text.Plural(int64(len(ops)), "operation"))
+		}
+		for i := range r.Results {
+			if status := r.Results[i].Status; status < wire.Found || status > wire.TooLarge { // Unknown and NotRun are the client's
+				return nil, lost, fmt.Errorf("%w: %v answered to a %v", wire.ErrMalformed, status, ops[i].Kind)
+			}
+			if r.Results[i].Status == wire.Found && r.Results[i].Value == nil {
+				r.Results[i].Value = []byte{} // gob leaves an empty value out
+			}
+		}
+		return r.Results, answered, nil
+	case wire.Busy:
+		p.cl.refusals.Add(1)
+		return nil, notRun, ErrBusy
+	case wire.Goodbye:
+		return nil, notRun, errors.New("the server is stopping")
+	case wire.WrongNode:
+		return nil, hopeless, ErrWrongNode
+	case wire.Invalid:
+		return nil, hopeless, errors.New("the server calls the request invalid")
+	case wire.Failed:
+		return nil, lost, errors.New("the server failed inside the request")
+	}
+	return nil, lost, fmt.Errorf("the server answers with %v", r.Code)
+}

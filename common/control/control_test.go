@@ -1,0 +1,222 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lockstep/common/wire"
+)
+
+// A port is a listener in memory, so that synctest owns its time.
+type port struct {
+	conns  chan net.Conn
+	errors chan error // returned by Accept
+	closed chan struct{}
+}
+
+func newPort() *port {
+	return &port{make(chan net.Conn), make(chan error, 100), make(chan struct{})}
+}
+
+func (p *port) Accept() (net.Conn, error) {
+	select {
+	case err := <-p.errors:
+		return nil, err
+	default:
+	}
+	select {
+	case nc := <-p.conns:
+		return nc, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *port) Close() error   { close(p.closed); return nil }
+func (p *port) Addr() net.Addr { return nil }
+
+func (p *port) dial(ctx context.Context, _ string) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case p.conns <- far:
+		return near, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// counted answers every question but kind 77.
+func counted(q wire.Control) (wire.Control, bool) {
+	return wire.Control{Kind: q.Kind, Payload: []byte("counted")}, q.Kind != 77
+}
+
+// start serves ln until the end of the test, or stop.
+func start(t *testing.T, ln net.Listener, h wire.Hello) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var server sync.WaitGroup
+	server.Go(func() { Serve(ctx, ln, h, counted) })
+	stop = func() { cancel(); server.Wait() }
+	t.Cleanup(stop)
+	return stop
+}
+
+func TestStats(t *testing.T) {
+	for _, secret := range []string{"", "a secret of 24 characters"} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := ln.Addr().String()
+		stop := start(t, ln, Hello("clients", 1, secret))
+		if got, err := AskStats(t.Context(), addr, "clients", 1, secret); string(got) != "counted" || err != nil {
+			t.Errorf("AskStats: %q, %v", got, err)
+		}
+		if _, err := AskStats(t.Context(), addr, "clients", 2, secret); !errors.Is(err, wire.ErrMismatch) {
+			t.Errorf("AskStats of number 2 at the address of number 1: %v, want %v", err, wire.ErrMismatch)
+		}
+		if _, err := AskStats(t.Context(), addr, "clients", 1, "another one, and as long"); !errors.Is(err, wire.ErrMismatch) {
+			t.Errorf("AskStats with another secret: %v, want %v", err, wire.ErrMismatch)
+		}
+		if _, err := Ask(t.Context(), DialTCP, addr, Hello("clients", 1, secret), wire.Control{Kind: 77}); err == nil || errors.As(err, new(DialError)) {
+			t.Errorf("a question without an answer: %v, want that the connection ended", err)
+		}
+		stop()
+		if _, err := AskStats(t.Context(), addr, "clients", 1, secret); !errors.As(err, new(DialError)) {
+			t.Errorf("AskStats after the end: %v, want a DialError", err)
+		}
+	}
+}
+
+// Strangers hold a bounded number of connections for a bounded time, and keep no one
+// else from an answer.
+func TestStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPort()
+		stop := start(t, p, Hello("nodes", 0, ""))
+		connect := func() net.Conn {
+			nc, err := p.dial(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return nc
+		}
+		asked := func(when string) {
+			t.Helper()
+			begin := time.Now()
+			answer, err := Ask(t.Context(), p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
+			if string(answer.Payload) != "counted" || err != nil || time.Since(begin) > 0 {
+				t.Errorf("%s: %q, %v, after %v; want an answer at once", when, answer.Payload, err, time.Since(begin))
+			}
+		}
+
+		var open []net.Conn
+		for range 4 * maxConns {
+			open = append(open, connect())
+		}
+		asked("beside a thousand silent connections")
+		alive := 0
+		for _, nc := range open {
+			nc.SetReadDeadline(time.Now().Add(time.Nanosecond))
+			if n, _ := nc.Read(make([]byte, 1)); n > 0 { // of the greeting, which a net.Pipe keeps until it is read
+				alive++
+			}
+		}
+		if alive > maxConns {
+			t.Errorf("%d connections are open, want at most %d", alive, maxConns)
+		}
+
+		for name, junk := range map[string][]byte{
+			"silence":          nil,
+			"http":             []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+			"a huge frame":     {0xff, 0xff, 0xff, 0xff, 1, 2, 3},
+			"an empty frame":   {0, 0, 0, 0},
+			"half a frame":     {0, 0, 0, 100, 99, 1},
+			"the largest half": append([]byte{0, 1, 0, 0}, make([]byte, 60_000)...),
+			"garbage":          append([]byte{0, 0, 0, 32}, bytes.Repeat([]byte{0xf8}, 32)...),
+		} {
+			nc := connect()
+			go io.Copy(io.Discard, nc) // ends with the connection
+			nc.Write(junk)
+			begin := time.Now()
+			for err := error(nil); err == nil && time.Since(begin) < serveTime; {
+				<-time.After(time.Second) // the clock is synctest's
+				_, err = nc.Write([]byte{0})
+			}
+			if took := time.Since(begin); took > 2*answerTime {
+				t.Errorf("%s and then a byte a second held a connection for %v, want at most %v", name, took, 2*answerTime)
+			}
+			asked("after " + name)
+		}
+
+		c, err := wire.Open(t.Context(), connect(), Hello("nodes", 0, ""), limits)
+		begin := time.Now()
+		for err == nil && time.Since(begin) < time.Minute {
+			<-time.After(time.Second) // the clock is synctest's
+			_, err = c.Ask(t.Context(), &wire.Control{Kind: wire.Stats})
+		}
+		if took := time.Since(begin); took != serveTime && took != serveTime+time.Second {
+			t.Errorf("a stranger that asks every second is served for %v, want %v", took, serveTime)
+		}
+
+		last := connect()
+		begin = time.Now()
+		stop()
+		if _, err := io.Copy(io.Discard, last); err != nil || time.Since(begin) > 0 {
+			t.Errorf("at the end a silent connection: %v after %v, want it closed at once", err, time.Since(begin))
+		}
+	})
+}
+
+func TestAcceptBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPort()
+		for range 20 {
+			p.errors <- syscall.EMFILE
+		}
+		start(t, p, Hello("nodes", 0, ""))
+		connected := func() time.Duration {
+			begin := time.Now()
+			nc, err := p.dial(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			nc.Close()
+			return time.Since(begin)
+		}
+		if got, want := connected(), (5+10+20+40+80+160+320+640+12*1000)*time.Millisecond; got != want {
+			t.Errorf("20 failures to accept delay a connection by %v, want %v", got, want)
+		}
+		synctest.Wait() // in Accept
+		p.errors <- syscall.EMFILE
+		connected() // Accept has not seen the error yet
+		if got, want := connected(), 5*time.Millisecond; got != want {
+			t.Errorf("one more failure later delays a connection by %v, want %v", got, want)
+		}
+	})
+}
+
+// Ask gives up on an address that does not accept, and on a server that is silent.
+func TestAskGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPort()
+		begin := time.Now()
+		_, err := Ask(t.Context(), p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
+		if !errors.As(err, new(DialError)) || !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != dialTime {
+			t.Errorf("%v after %v, want a DialError after %v", err, time.Since(begin), dialTime)
+		}
+		begin = time.Now()
+		go func() { <-p.conns }()
+		_, err = Ask(t.Context(), p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
+		if errors.As(err, new(DialError)) || !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != answerTime {
+			t.Errorf("%v after %v, want no answer after %v", err, time.Since(begin), answerTime)
+		}
+	})
+}
