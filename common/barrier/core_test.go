@@ -7,7 +7,7 @@ import (
 	"lockstep/common/wire"
 )
 
-// TestStray: an answer counts only if every field is as it must be.
+// An answer counts only if every field is right.
 func TestStray(t *testing.T) {
 	good := wire.Control{Kind: wire.Barrier, Group: "nodes", Fingerprint: "ours", Round: 1, From: 1, To: 0,
 		Incarnation: 20, Ready: true, Seen: []uint64{10, 20}, Passed: true}
@@ -25,7 +25,7 @@ func TestStray(t *testing.T) {
 		stray := good
 		spoil(&stray)
 		if err := c.learn(1, stray); err == nil && name != "Ready" || c.passed {
-			t.Errorf("with another %s: error %v, passed %v; want it to count for nothing", name, err, c.passed)
+			t.Errorf("with another %s: error %v, passed %v; want it to be ignored", name, err, c.passed)
 		}
 		if err := c.learn(1, good); err != nil || !c.passed {
 			t.Errorf("then a good one: error %v, passed %v; want it to pass", err, c.passed)
@@ -33,7 +33,7 @@ func TestStray(t *testing.T) {
 	}
 }
 
-// What a mismatch says: the first difference, and what to do.
+// difference names the first difference, and says what to do about it.
 func TestDifference(t *testing.T) {
 	const here = "version 1\nstage s4\nnodes 2\nnodes[0].addr 10.0.0.7:7001\nnodes[0].control c:1\nnodes[1].addr d:1\nnodes[1].control d:2\n"
 	change := func(old, new string) string { return strings.Replace(here, old, new, 1) }
@@ -41,9 +41,7 @@ func TestDifference(t *testing.T) {
 	for _, test := range []struct{ there, want string }{
 		{change("version 1", "version 2"), "version: here 1, there 2: build both from one source"},
 		{change("stage s4", "stage a b"), `stage: here s4, there a b: start the same stage on both`},
-		{change("nodes 2", "nodes 3") + "nodes[2].addr e:1\n", "nodes: here 2, there 3" + nodes},
 		{change("10.0.0.7", "10.0.0.8"), "nodes[0].addr: here 10.0.0.7:7001, there 10.0.0.8:7001" + nodes},
-		{change("d:2", "d:3"), "nodes[1].control: here d:2, there d:3" + nodes},
 		{"", `version: here 1, there ""` + ": build both from one source"},
 		{"HTTP/1.1 400 Bad Request", `version: here 1, there HTTP/1.1 400 Bad Request: build both from one source`},
 		{here + "more", `the configuration: here "", there more` + nodes},

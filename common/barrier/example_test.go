@@ -10,8 +10,8 @@ import (
 	"lockstep/common/barrier"
 )
 
-// Three processes, here in one program, meet twice: before they start and when
-// they are done. The second time each brings its result.
+// Three processes, here in one program, meet before they start and when they are done.
+// The second time each brings its result.
 func Example() {
 	var ports []net.Listener
 	var addrs []string

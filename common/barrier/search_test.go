@@ -15,21 +15,21 @@ import (
 // An edge is one event that can happen in a state.
 type edge[S comparable] struct {
 	to    S
-	fault bool   // an event of bad luck, which nobody may depend on
-	say   string // what happens, where %[1]d and %[2]d are a and b
+	fault bool   // progress may not depend on this event
+	say   string // what happens; %[1]d and %[2]d are a and b
 	a, b  int
-	bad   string // and which property that breaks; "" if none
+	bad   string // the property that it breaks, or ""
 }
 
 func (e edge[S]) String() string { return fmt.Sprintf(e.say+"%[3]s", e.a, e.b, e.bad) }
 
-// A verdict is what a search found. Its traces are the shortest of their kind.
+// A verdict is the result of a search. Its traces are the shortest of their kind.
 type verdict struct {
 	states int
-	unsafe []string // up to an event that breaks a property; nil: there is none
-	stuck  bool     // there is a state from which, without another fault, nobody ever gets done
-	before []string // up to the nearest such state
-	after  []string // and how it goes on from there until nothing can happen
+	unsafe []string // the events up to one that breaks a property; nil: there is none
+	stuck  bool     // from some state, the processes never finish without another fault
+	before []string // the events up to the nearest such state
+	after  []string // and from there until nothing more can happen
 }
 
 func (v verdict) String() string {
@@ -40,19 +40,19 @@ func (v verdict) String() string {
 		s = fmt.Sprintf("unsafe, found in %d states", v.states)
 	case v.stuck:
 		s = fmt.Sprintf("stuck, found in %d states", v.states)
-		lines = append(slices.Clone(v.before), "-- from here on in vain:")
+		lines = append(slices.Clone(v.before), "-- from here on, no process can finish:")
 		lines = append(lines, v.after...)
 		lines = append(lines, "-- nothing more can happen")
 	}
 	return strings.Join(append([]string{s}, lines...), "\n    ")
 }
 
-// search takes a system through every order of events, breadth first.
+// search drives a system through every order of events, breadth first.
 func search[S comparable](start S, next func(S) []edge[S], done func(S) bool) verdict {
 	number := map[S]int32{start: 0}
 	states := []S{start}
 	parent := []int32{-1}
-	var onward [][]int32 // by state, where events lead that are no faults
+	var onward [][]int32 // by state: the states to which events other than faults lead
 	event := func(from, to int32) string {
 		events := next(states[from])
 		return events[slices.IndexFunc(events, func(e edge[S]) bool { return e.to == states[to] })].String()
@@ -83,7 +83,7 @@ func search[S comparable](start S, next func(S) []edge[S], done func(S) bool) ve
 		onward = append(onward, good)
 	}
 
-	// From which states can everybody still get done? Backwards, until nothing changes.
+	// From which states can all processes still finish? Backwards, until nothing changes.
 	hope := make([]bool, len(states))
 	for changed := true; changed; {
 		changed = false
@@ -103,18 +103,17 @@ func search[S comparable](start S, next func(S) []edge[S], done func(S) bool) ve
 	return v
 }
 
-// Three processes: with two, everybody who sees the other has seen everybody.
+// Three processes: with two, a process that has seen the other has seen all.
 const processes = 3
 
-// A world is three real cores, and a network that remembers all that was ever
-// said. It delivers any of it, at any time, in any order, as often as it likes,
-// or never: so answers are lost, late, repeated and out of order, and a link may
-// work in one direction alone.
+// A world is three real cores, and a network that remembers every answer. It delivers any
+// of them at any time, in any order, any number of times, or never. So answers are lost,
+// late, repeated and out of order, and a link may work in one direction only.
 type world struct {
 	core    [processes]uint16 // which of model.cores; 0: it is down
-	life    [processes]uint8  // how often it was restarted
+	life    [processes]uint8  // the number of restarts
 	ended   [processes]bool   // it will not come back
-	said    [processes]uint64 // which of model.words, a bit each
+	said    [processes]uint64 // which of model.words, one bit each
 	crashes uint8             // so far
 }
 
@@ -123,10 +122,10 @@ type model struct {
 	rounds  int // 1 or 2
 	oneRun  bool
 	crashes int  // at most
-	prompt  bool // answers may be lost, and are never late
-	strays  bool // answers come from others than were dialled, too
+	prompt  bool // answers may be lost, but are never late
+	strays  bool // answers also come from processes other than the one dialled
 	end     ending
-	blind   func(c *core, peer int, m *wire.Control) // hides a field from a core; nil: it sees all
+	blind   func(c *core, peer int, m *wire.Control) // hides a field from a core; nil: hides none
 
 	cores   []*core // from 1
 	coreIDs map[string]uint16
@@ -140,15 +139,15 @@ type model struct {
 type ending uint8
 
 const (
-	never   ending = iota // it answers for ever
-	lingers               // once all others say that they have passed, too
+	never   ending = iota // it answers forever
+	lingers               // once all others have said that they have passed
 	atOnce
 )
 
-// after is what hearing a word has done to a core.
+// after is the effect of a word on a core.
 type after struct {
 	core uint16 // 0: not tried yet
-	pass *core  // not nil: it passed by this
+	pass *core  // not nil: this made it pass
 	void bool
 	say  string
 	bad  string
@@ -164,16 +163,16 @@ func (m *model) search() verdict {
 	return search(m.speak(start), m.next, m.done)
 }
 
-// born returns a new process. Its incarnation tells its number and its life: 31
-// is process 2 after one restart.
+// born returns a new process. Its incarnation encodes its number and its life: 31 is process
+// 2 after one restart.
 func (m *model) born(i int, life uint8) *core {
 	return &core{group: "nodes", fingerprint: "ours", self: i, incarnation: uint64(10*(i+1)) + uint64(life),
 		oneRun: m.oneRun, heard: make([]wire.Control, processes)}
 }
 
-// id gives a core its number. So a world is small, and two can be compared. What
-// nothing looks at any more is forgotten first: the words of those that are not
-// ready (but for their incarnation), and all words once the round is passed.
+// id returns the number of a core, so that a world is small and comparable. It first
+// forgets what has no effect any more: the words of processes that are not ready, except
+// for their incarnation, and all words once the round is passed.
 func (m *model) id(c *core) uint16 {
 	for i, h := range c.heard {
 		switch {
@@ -200,7 +199,7 @@ func clone(c *core) *core {
 	return &d
 }
 
-// word is what process i says now about a round, as its place in words.
+// word returns what process i says now about a round, as an index into words.
 func (m *model) word(w world, i, round int) int {
 	place, known := m.spoken[[3]int{int(w.core[i]), i, round}]
 	if known {
@@ -223,8 +222,8 @@ func (m *model) word(w world, i, round int) int {
 	return place
 }
 
-// speak has the network note all that can be said now, about any round that
-// somebody may ask for.
+// speak records in the network all that can be said now, about each round that a process
+// may ask about.
 func (m *model) speak(w world) world {
 	last := 1
 	for _, id := range w.core {
@@ -270,7 +269,7 @@ func (m *model) next(w world) []edge[world] {
 			to.ended[i] = true
 			events = append(events, edge[world]{to: to, say: "%[1]d ends", a: i})
 		}
-		// Process 2 stands for any: they differ in nothing but their number.
+		// Only process 2 crashes: the processes differ only in their number.
 		if i == processes-1 && int(w.crashes) < m.crashes {
 			to := w
 			to.crashes++
@@ -290,15 +289,15 @@ func (m *model) mayEnd(c *core) bool {
 	return m.end != never
 }
 
-// hear lists what may come back where process i dials j: what j says now, what
-// it ever said, and from strays what others say.
+// hear lists what may come back when process i dials j: what j says now, what it ever
+// said, and with strays what others say.
 func (m *model) hear(events []edge[world], w world, i, j int) []edge[world] {
 	c, now := m.cores[w.core[i]], -1
 	if w.core[j] != 0 && !w.ended[j] {
 		now = m.word(w, j, c.round)
 	}
-	// A process dials a peer again only when it has given up the dial before, so
-	// nothing from before the peer's restart comes after something from after it.
+	// A process dials a peer again only after it has given up the previous dial, so no
+	// answer from before the peer's restart follows one from after it.
 	known := c.heard[j].Incarnation
 	if c.members != nil {
 		known = max(known, c.members[j])
@@ -315,7 +314,7 @@ func (m *model) hear(events []edge[world], w world, i, j int) []edge[world] {
 			}
 		}
 	}
-	if m.strays { // strangers, too, whose answers are as good as can be
+	if m.strays { // and strangers, with answers that are as good as possible
 		stray := wire.Control{Kind: wire.Barrier, Group: "clients", Fingerprint: "ours", Round: c.round, From: j,
 			Incarnation: 99, Ready: true, Seen: c.seen(), Passed: true}
 		events = m.learn(events, w, i, j, processes*64, &stray, true)
@@ -341,9 +340,9 @@ func (m *model) learn(events []edge[world], w world, i, j, number int, said *wir
 			what.say += ", which restarted: the run is void"
 		}
 		if !slices.Contains(c.seen(), 0) {
-			for k, h := range c.heard { // a payload shows who brought it, and to which round
+			for k, h := range c.heard { // a payload identifies its process and round
 				if len(h.Payload) != 2 || int(h.Payload[0]/10) != k+1 || int(h.Payload[1]) != c.round {
-					what.bad = fmt.Sprintf(", and takes %d to be ready, which has not arrived at round %d", k, c.round)
+					what.bad = fmt.Sprintf(", and takes %d for ready, which has not arrived at round %d", k, c.round)
 				}
 			}
 		}
@@ -376,8 +375,8 @@ func describe(m *wire.Control) string {
 	return "not ready"
 }
 
-// judge says what is wrong with c passing its round. It asks the network, not c:
-// c may be blind.
+// judge returns what is wrong with c passing its round, or "". It relies on the network, not
+// on c, which may be blind.
 func (m *model) judge(w world, c *core) string {
 	with := make([]uint64, processes)
 	for j, h := range c.heard {
@@ -403,8 +402,8 @@ func (m *model) judge(w world, c *core) string {
 	return ""
 }
 
-// done reports whether everybody has passed every round, or knows that the run
-// is void, or (after a restart) stands before a run that began without it.
+// done reports whether each process has passed all rounds, knows that the run is void, or
+// has restarted and waits for a run that began without it.
 func (m *model) done(w world) bool {
 	begun := false
 	for _, id := range w.core {
@@ -424,10 +423,9 @@ func (m *model) done(w world) bool {
 	return true
 }
 
-// TestSearch: nobody takes for ready who has not arrived. Nobody passes before
-// everybody, this very incarnation of everybody, has seen everybody; among
-// clients, all who pass pass with the same. And nobody is ever stuck: from
-// wherever faults have led, what works again is enough.
+// No process takes another for ready before it has arrived. None passes before each, in
+// its present incarnation, has seen all; clients that pass all pass with the same ones.
+// And none is ever stuck: once the faults are over, all can finish.
 func TestSearch(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -455,9 +453,8 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-// TestFields takes something away from the barrier, one thing after the other,
-// and has the search show what it was for. To is not among them: what a process
-// says is as true for whoever else hears it. It is there to be named in an error.
+// Without any one of its parts the barrier is broken, and the search shows how. To is not
+// among the parts: what a process says is true for any receiver. It only serves errors.
 func TestFields(t *testing.T) {
 	for _, c := range []struct {
 		without string
@@ -479,7 +476,7 @@ func TestFields(t *testing.T) {
 			blind: func(_ *core, _ int, m *wire.Control) { m.Passed = m.Ready }},
 		{without: "the names in Seen", model: model{crashes: 1, prompt: true},
 			blind: func(c *core, _ int, m *wire.Control) {
-				if m.Seen != nil { // a mere "all ready"
+				if m.Seen != nil { // just "all ready"
 					m.Seen = c.seen()
 				}
 			}},
@@ -501,7 +498,7 @@ func TestFields(t *testing.T) {
 			v := c.model.search()
 			t.Logf("without %s: %s", c.without, v)
 			if unsafe := v.unsafe != nil; unsafe == c.stuck || v.stuck != c.stuck {
-				t.Errorf("unsafe %v, stuck %v; want the contrary", unsafe, v.stuck)
+				t.Errorf("unsafe %v, stuck %v; want the opposite", unsafe, v.stuck)
 			}
 		})
 	}

@@ -4,29 +4,29 @@ import (
 	"testing"
 )
 
-// Two barriers that everybody writes first. They are kept because the same
-// search that finds nothing wrong with the real one takes them apart:
+// The two barriers that are usually written first. The search that finds no fault in the
+// real one finds theirs:
 //
 //	go test ./common/barrier -run Specimen -v
 
-// counting is the barrier that counts messages. Whoever arrives writes "ready" to
-// each other process. Who has counted ready from all others writes "all ready"
-// to each. Who has counted that from all others starts.
+// counting is the barrier that counts messages. A process that arrives writes "ready" to
+// the others. Once it has counted as many "ready" as there are others, it writes "all
+// ready" to them, and once it has counted as many of those, it starts.
 type counting struct {
 	came     [processes]bool // ever
 	here     [processes]bool // and is up
 	ready    [processes]int8 // messages counted
 	allReady [processes]int8
 	started  [processes]bool
-	net      [2][processes][processes]int8 // ready and all ready on their way, by from and to
-	faults   faults                        // still to come, at most
+	net      [2][processes][processes]int8 // messages in transit: by word, from and to
+	faults   faults                        // that can still happen
 }
 
 type faults struct{ duplicates, unread, crashes, forged int8 }
 
 var words = [2]string{"ready", "all ready"}
 
-// write has process i write a word to all others.
+// write writes a word from process i to all others.
 func (s *counting) write(word, i int) {
 	for j := range processes {
 		if j != i {
@@ -35,7 +35,7 @@ func (s *counting) write(word, i int) {
 	}
 }
 
-// count has process j count a word, and do what follows from it.
+// count counts a word at process j, and does what follows from it.
 func (s *counting) count(word, j int) (bad string) {
 	if word == 0 {
 		if s.ready[j]++; s.ready[j] == processes-1 {
@@ -47,7 +47,7 @@ func (s *counting) count(word, j int) (bad string) {
 		s.started[j] = true
 		for _, came := range s.came {
 			if !came {
-				bad = ", and starts before everybody has arrived"
+				bad = ", and starts before all have arrived"
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func (s counting) next() (events []edge[counting]) {
 			to := s
 			to.faults.crashes--
 			to.here[i], to.ready[i], to.allReady[i] = false, 0, 0
-			add(to, true, "%[1]d crashes, and with it what it has counted", i, 0, "")
+			add(to, true, "%[1]d crashes and loses its counts", i, 0, "")
 		}
 		for j := range processes {
 			for word := range words {
@@ -92,7 +92,7 @@ func (s counting) next() (events []edge[counting]) {
 				if s.faults.duplicates > 0 {
 					to.faults.duplicates--
 					to.net[word][i][j]++
-					add(to, true, "%[2]d counts "+words[word]+" from %[1]d, of which another copy is on its way", i, j, bad)
+					add(to, true, "%[2]d counts "+words[word]+" from %[1]d, and another copy is in transit", i, j, bad)
 				}
 				if s.faults.unread > 0 {
 					lost.faults.unread--
@@ -106,8 +106,8 @@ func (s counting) next() (events []edge[counting]) {
 
 func (s counting) done() bool { return s.started == [processes]bool{true, true, true} }
 
-// single is the barrier of one goroutine: it asks each other process in turn and
-// waits for the answer, and then answers the others' questions.
+// single is the barrier of one goroutine. It asks each other process in turn and waits for
+// the answer; then it answers the questions of the others.
 type single struct {
 	step [processes]int8 // 0: not arrived; 1, 2: waits for the first, second answer; then answers; then has started
 }
@@ -142,10 +142,10 @@ func TestSpecimen(t *testing.T) {
 		want string
 	}{
 		{"no faults", "safe", faults{}, "safe"},
-		{"one message arrives twice", "safe: it takes two to make up for a third", faults{duplicates: 1}, "safe"},
-		{"two messages arrive twice", "unsafe: two copies are counted like two processes", faults{duplicates: 2}, "unsafe"},
+		{"one message arrives twice", "safe: it takes two duplicates to replace the third process", faults{duplicates: 1}, "safe"},
+		{"two messages arrive twice", "unsafe: the duplicates are counted like another process", faults{duplicates: 2}, "unsafe"},
 		{"two forged messages", "unsafe", faults{forged: 2}, "unsafe"},
-		{"one write is never read", "stuck: nobody writes anything twice", faults{unread: 1}, "stuck"},
+		{"one write is never read", "stuck: no process writes anything twice", faults{unread: 1}, "stuck"},
 		{"one crash and restart", "stuck", faults{crashes: 1}, "stuck"},
 	} {
 		t.Run("counting/"+c.name, func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestSpecimen(t *testing.T) {
 	}
 	t.Run("single goroutine", func(t *testing.T) {
 		v := search(single{}, single.next, single.done)
-		show(t, "stuck: all ask, nobody answers", "stuck", v)
+		show(t, "stuck: all ask and none answers", "stuck", v)
 	})
 }
 

@@ -19,7 +19,7 @@ func ExampleTable_Apply() {
 		{Kind: wire.CompareAndSwap, Key: "alice", Old: []byte("100"), Value: []byte("70")},
 		{Kind: wire.CompareAndSwap, Key: "bob", Old: []byte("50"), Value: []byte("80")},
 	}
-	for range 2 { // the second time, alice no longer has 100
+	for range 2 { // the second time, alice does not have 100 any more
 		for i, result := range accounts.Apply(move) {
 			fmt.Println(move[i].Key, result.Status)
 		}
@@ -34,7 +34,7 @@ func ExampleTable_Apply() {
 	// bob has 80
 }
 
-// Many tables serve one request as one does, if they are all guarded meanwhile.
+// Several tables execute a request as one step, if all are guarded meanwhile.
 func ExampleApply() {
 	even, odd := table.New(cluster.Work{}, nil), table.New(cluster.Work{}, nil)
 	tableOf := func(key string) *table.Table {

@@ -1,6 +1,5 @@
-// Package table is the hash table that every stage serves. It executes requests and
-// knows nothing of locks or of the network: who may call it when is the stage's
-// lesson.
+// Package table is the hash table that every stage serves. It executes requests, without
+// locks and without the network: who may call it when is the lesson of the stages.
 package table
 
 import (
@@ -13,61 +12,60 @@ import (
 	"lockstep/common/wire"
 )
 
-// A Table maps keys to values. It is not safe for concurrent use, and not for reading
-// alone either: every Apply counts.
+// A Table maps keys to values. It is not safe for concurrent use, not even for concurrent
+// reads: each Apply counts its calls.
 type Table struct {
-	values map[string][]byte
-	work   func() // takes the time of an operation, between its look-up and its effect
-	timer  *metrics.Timer
-	all    bool // are timed
-	calls  uint64
+	values  map[string][]byte
+	work    func() // the work of an operation, between its look-up and its effect
+	timer   *metrics.Timer
+	timeAll bool // time every Apply, not one in sampled
+	calls   uint64
 }
 
-// One in sampled calls of a table is timed: two readings of the clock take about as
-// long as a Get. Where there is work to do they are nothing, and all are timed.
+// One in sampled calls of a table is timed, because two readings of the clock take about
+// as long as a Get. Compared with work they are negligible, so with work all are timed.
 const sampled = 64
 
-// New returns an empty table, each of whose operations takes the time that work says.
-// Every 64th Apply, or, where there is work, every one, is timed into timer, which may be
-// nil.
+// New returns an empty table whose operations each do work. Every 64th Apply is timed into
+// timer, and with work every one. timer may be nil.
 func New(work cluster.Work, timer *metrics.Timer) *Table {
 	return &Table{
-		values: make(map[string][]byte),
-		work:   working(work),
-		timer:  timer,
-		all:    work.Time > 0,
-		// At random, or of many tables with few calls each all would time their
-		// first, which finds an empty map, or none would time any.
+		values:  make(map[string][]byte),
+		work:    working(work),
+		timer:   timer,
+		timeAll: work.Time > 0,
+		// Random: otherwise many tables with few calls each would all time their
+		// first call, which finds an empty map, or none would time any.
 		calls: rand.Uint64N(sampled),
 	}
 }
 
-// Apply executes a request over t alone, as the function Apply does over many.
+// Apply executes a request over t alone, as the function Apply does over many tables.
 func (t *Table) Apply(ops []wire.Op) []wire.Result {
 	return Apply(ops, func(string) *Table { return t })
 }
 
 // Apply executes a request, a list of operations, as one step, and returns a Result for
-// each, in order. tableOf names the table of a key, always the same; whoever calls Apply
-// guards all of them from before it until it returns.
+// each, in order. tableOf returns the table of a key, always the same one; the caller of
+// Apply guards all these tables until it returns.
 //
 // Every CompareAndSwap is checked first, against the state before the request. If one
-// fails it answers Mismatch, nothing is applied, and the others answer Aborted.
-// Otherwise the operations run in order, each seeing its predecessors.
+// fails, it answers Mismatch, the others answer Aborted, and nothing is applied.
+// Otherwise the operations run in order, each seeing the effects of those before it.
 //
 // Nothing is copied. The table keeps the Keys and Values of ops, and the Values of the
-// results are the stored ones: nobody may change them any more. Package wire hands over
-// fresh memory for each request, and the table never changes a value in place.
+// results are the stored ones, so the caller must not change them. Package wire allocates
+// new memory for each request, and the table never changes a value in place.
 //
-// Kinds are not validated here: one that is invalid panics. A panic passes through, and
-// leaves applied what came before it.
+// Apply does not validate kinds: an invalid one panics. A panic leaves applied what came
+// before it.
 func Apply(ops []wire.Op, tableOf func(key string) *Table) []wire.Result {
 	if len(ops) == 0 {
 		return nil
 	}
-	t := tableOf(ops[0].Key) // counts for all of them
+	t := tableOf(ops[0].Key) // counts and times the whole request
 	t.calls++
-	if t.timer == nil || !t.all && t.calls%sampled != 0 {
+	if t.timer == nil || !t.timeAll && t.calls%sampled != 0 {
 		return apply(ops, tableOf)
 	}
 	start := metrics.Now()
@@ -105,11 +103,11 @@ func (t *Table) matches(op wire.Op) bool {
 	return found && bytes.Equal(value, op.Old)
 }
 
-// do executes one operation. Between look-up and effect lies the work, and it answers
-// what it looked up: where a store lacks its lock, the update that came in between is
-// lost, and can be seen to be.
+// do executes one operation. The work lies between look-up and effect, and the answer is
+// what the look-up found. So if a store lacks its lock, an update that came in between is
+// visibly lost.
 func (t *Table) do(op wire.Op) wire.Result {
-	if op.Kind == wire.CompareAndSwap { // looked up, and its work done, in matches
+	if op.Kind == wire.CompareAndSwap { // matches has looked it up and done its work
 		t.store(op)
 		return wire.Result{Status: wire.Swapped}
 	}
@@ -139,7 +137,7 @@ func (t *Table) do(op wire.Op) wire.Result {
 
 func (t *Table) store(op wire.Op) {
 	value := op.Value
-	if value == nil { // gob sends no empty slice; what is stored is a value all the same
+	if value == nil { // gob does not send an empty slice; it is a value nevertheless
 		value = []byte{}
 	}
 	t.values[op.Key] = value

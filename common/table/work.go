@@ -7,7 +7,7 @@ import (
 	"lockstep/common/metrics"
 )
 
-// working returns what does the work of one operation.
+// working returns a function that does the work of one operation.
 func working(work cluster.Work) func() {
 	switch {
 	case work.Time <= 0:
@@ -19,9 +19,9 @@ func working(work cluster.Work) func() {
 	}
 }
 
-// spin computes for d. Two readings of the clock that lie far apart say that somebody
-// else had the processor in between, and that time does not count: four goroutines
-// that compute for 20 ms on one processor take 80 ms together.
+// spin computes for d. If two readings of the clock are far apart, another thread had the
+// processor in between; that time does not count. So four goroutines that compute for
+// 20 ms each on one processor take 80 ms together.
 func spin(d time.Duration) {
 	last := metrics.Now()
 	for d > 0 {

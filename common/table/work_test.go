@@ -11,8 +11,7 @@ import (
 	"lockstep/common/wire"
 )
 
-// By the fake clock of a bubble: each operation that runs works once, and so does each
-// CompareAndSwap that is only checked.
+// Each operation that runs works once, and so does each CompareAndSwap that is only checked.
 func TestWorkOfABatch(t *testing.T) {
 	tests := []struct {
 		ops  []wire.Op
@@ -23,7 +22,7 @@ func TestWorkOfABatch(t *testing.T) {
 		{[]wire.Op{put("b", "1"), del("b"), get("b"), del("b")}, 4},
 		{[]wire.Op{cas("a", "1", "1")}, 1},
 		{[]wire.Op{cas("a", "1", "1"), put("b", "1"), cas("a", "1", "1")}, 3},
-		{[]wire.Op{put("b", "1"), cas("a", "0", "1"), cas("a", "1", "1"), get("a")}, 2}, // aborted: the rest never ran
+		{[]wire.Op{put("b", "1"), cas("a", "0", "1"), cas("a", "1", "1"), get("a")}, 2}, // aborted: the others never ran
 	}
 	for _, test := range tests {
 		synctest.Test(t, func(t *testing.T) {
@@ -38,8 +37,8 @@ func TestWorkOfABatch(t *testing.T) {
 	}
 }
 
-// What another does while an operation works, past a missing lock, it overlooks: that is
-// how a lost update comes to light.
+// An operation does not notice an update that comes in during its work, past a missing
+// lock. That is how a lost update becomes visible.
 func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
 	const absent = "absent"
 	tests := []struct {
@@ -82,7 +81,7 @@ func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
 	}
 }
 
-// A panic in the middle leaves as it came, with what was applied before it.
+// A panic is passed on, and what was applied before it stays.
 func TestPanicPassesThrough(t *testing.T) {
 	table := New(cluster.Work{}, nil)
 	works := 0
@@ -102,8 +101,8 @@ func TestPanicPassesThrough(t *testing.T) {
 	table.Apply([]wire.Op{put("a", "1"), put("b", "2")})
 }
 
-// Of each 64 calls of a table one is timed, wherever the count began, or, where there is
-// work, each; and a batch counts for the table of its first operation.
+// One in 64 calls of a table is timed, and with work every call. A batch counts for the
+// table of its first operation.
 func TestTimer(t *testing.T) {
 	for work, samples := range map[cluster.Work]int64{{}: 3, {Time: 20 * time.Microsecond}: 3 * 64} {
 		var ones, twos metrics.Timer
@@ -124,13 +123,13 @@ func TestTimer(t *testing.T) {
 		}
 	}
 
-	// Of many tables that are called once, about one in 64 is timed: not all, not none.
+	// Of many tables that are called once, about one in 64 is timed.
 	var many metrics.Timer
 	for range 2000 {
 		New(cluster.Work{}, &many).Apply([]wire.Op{get("a")})
 	}
 	if got := many.Load().Count; got < 1 || got > 200 {
-		t.Errorf("of 2000 tables that were called once, %d timed it, want about 31", got)
+		t.Errorf("of 2000 tables that were called once, %d timed the call, want about 31", got)
 	}
 }
 
@@ -147,8 +146,8 @@ func TestWorkTakesItsTime(t *testing.T) {
 	}
 }
 
-// The time an operation takes, to be compared with what was asked for: the lower bound is
-// tested above, the upper one is the machine's.
+// The time that an operation takes, to compare with the time in its name: the lower bound is
+// tested above, the upper one depends on the machine.
 func BenchmarkWork(b *testing.B) {
 	for _, spin := range []bool{false, true} {
 		for _, us := range []time.Duration{20, 50, 200, 1000, 1500} {

@@ -10,17 +10,17 @@ import (
 	"sync"
 )
 
-// MaxFrame is the greatest length of a frame, its 4 bytes of length apart.
+// MaxFrame is the maximum length of a frame, not counting the 4-byte length prefix.
 const MaxFrame = 64 << 10
 
 const frameHeader = 4 // bytes: the length of what follows, big-endian
 
-// ErrTooLarge is returned for a message that does not fit a frame.
+// ErrTooLarge is returned for a message that does not fit into a frame.
 var ErrTooLarge = fmt.Errorf("message is larger than a frame (%d bytes)", MaxFrame)
 
-// codecs are the types that travel. Gob numbers types in the order in which a
-// process first uses them, so they are used here first, in one order, before
-// main begins: every process of one build gives them the same numbers.
+// codecs holds the types that travel. Gob numbers types in the order in which a process
+// first uses them. They are first used here, before main begins, so every process of one
+// build gives them the same numbers.
 var codecs = struct {
 	request  *codec[Request]
 	response *codec[Response]
@@ -31,8 +31,8 @@ var codecs = struct {
 	newCodec((*Control).size),
 }
 
-// digest of the descriptions of all types that travel. It stands in the
-// greeting, so that two programs whose types differ part before the first frame.
+// digest is a hash of the descriptions of all types that travel. It is part of the
+// greeting, so two programs whose types differ part before the first frame.
 var digest = func() uint64 {
 	h := sha256.New()
 	h.Write(codecs.request.prime)
@@ -43,15 +43,15 @@ var digest = func() uint64 {
 
 // A codec turns messages of type T into frames and back. Safe for concurrent use.
 //
-// A gob stream describes a type before its first value, and a decoder that has
-// missed a description is lost. Here descriptions never travel: every encoder
-// has already written them, to nowhere, and every decoder has already read them,
-// from prime. So each frame stands alone, any primed encoder or decoder serves
-// any connection, and the pools hold as many as are in use at once.
+// A gob stream describes a type before its first value, and a decoder that has missed a
+// description cannot go on. Here descriptions never travel: each encoder has already
+// written them, to nowhere, and each decoder has already read them, from prime. So each
+// frame stands alone, any primed encoder or decoder serves any connection, and the pools
+// hold as many as are in use at the same time.
 type codec[T any] struct {
-	prime    []byte       // the descriptions, then a zero T: what a new decoder reads first
-	head     []byte       // how the bytes of every T begin: its type number
-	body     func(*T) int // the length of a T, without what is around it
+	prime    []byte       // the descriptions and a zero T: what a new decoder reads first
+	head     []byte       // what each message of type T begins with: its type number
+	body     func(*T) int // the length of a T, without the message around it
 	encoders sync.Pool
 	decoders sync.Pool
 }
@@ -66,8 +66,8 @@ func (e *encoder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A decoder reads from a bytes.Reader, which is an io.ByteReader: gob would read
-// ahead of the message from anything less.
+// A decoder reads from a bytes.Reader, because that is an io.ByteReader: gob reads ahead
+// of the message from any other reader.
 type decoder struct {
 	in  bytes.Reader
 	gob *gob.Decoder
@@ -79,7 +79,7 @@ func newCodec[T any](body func(*T) int) *codec[T] {
 	c.prime = e.out
 	e.out = nil
 	if err := e.gob.Encode(new(T)); err != nil {
-		panic(err) // T cannot be encoded: a mistake in this package
+		panic(err) // T cannot be encoded: a bug in this package
 	}
 	zero := e.out // one byte of length, the type number, one byte that ends the struct
 	c.head = zero[1 : len(zero)-1]
@@ -120,16 +120,16 @@ func (c *codec[T]) appendFrame(dst []byte, m *T) ([]byte, error) {
 		err = ErrTooLarge
 	}
 	if err != nil {
-		return dst, err // the encoder is not kept: what it has written is not known
+		return dst, err // the encoder is not kept: it may have written half of a message
 	}
 	c.encoders.Put(e)
 	binary.BigEndian.PutUint32(out[len(dst):], uint32(n))
 	return out, nil
 }
 
-// decode reads the one message in frame into m, which it clears first: gob
-// leaves out fields that are zero, and would fill in a slice that is there.
-// What m holds afterwards shares no memory with frame or with any other message.
+// decode reads the one message in frame into m, which it clears first: gob does not send
+// zero fields, and would reuse a slice of m. Afterwards m shares no memory with frame or
+// with any other message.
 func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 	if _, err := c.check(frame); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("gob: %v", p) // golang.org/issue/55337: hostile bytes can make Decode panic
+			err = fmt.Errorf("gob: %v", p) // hostile bytes can make Decode panic: golang.org/issue/55337
 		}
 		if err == nil {
 			c.decoders.Put(d)
@@ -159,9 +159,9 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 
 var errShape = errors.New("not a message of the expected kind")
 
-// check looks at the beginning of a message without decoding it: one message
-// that fills the frame, a value of type T, and a list no longer than MaxOps, whose
-// length it returns.
+// check examines the beginning of a message without decoding it. There must be one
+// message that fills the frame, a value of type T, and a list of at most MaxOps elements,
+// whose length check returns.
 func (c *codec[T]) check(frame []byte) (list int, err error) {
 	n, rest, ok := gobUint(frame)
 	if !ok || n != uint64(len(rest)) || !bytes.HasPrefix(rest, c.head) {
@@ -169,7 +169,7 @@ func (c *codec[T]) check(frame []byte) (list int, err error) {
 	}
 	rest = rest[len(c.head):]
 	if len(rest) == 0 || rest[0] > 127 {
-		return 0, errShape // a field number written longer than it need be would hide the list
+		return 0, errShape // a field number longer than necessary would hide the list
 	}
 	if rest[0] != 1 {
 		return 0, nil // the list is empty: gob leaves it out
@@ -180,8 +180,8 @@ func (c *codec[T]) check(frame []byte) (list int, err error) {
 	return int(n), nil
 }
 
-// gobUint reads an unsigned integer as gob writes it: one byte below 128, or the
-// negated count of the big-endian bytes that follow.
+// gobUint reads an unsigned integer as gob writes it: one byte if it is below 128, and
+// otherwise the negated count of the big-endian bytes that follow.
 func gobUint(b []byte) (n uint64, rest []byte, ok bool) {
 	if len(b) == 0 {
 		return 0, nil, false

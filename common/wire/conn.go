@@ -12,52 +12,53 @@ import (
 )
 
 const (
-	firstBuffer = 1 << 10  // bytes: holds a dozen small requests
-	keptBuffer  = 16 << 10 // a larger one is let go once it is empty
+	firstBuffer = 1 << 10  // bytes: room for a dozen small requests
+	keptBuffer  = 16 << 10 // a larger one is freed when it is empty
 	maxBuffer   = frameHeader + MaxFrame
 
-	// MaxUnsent is how many bytes of answers a turn collects before it sends them.
+	// MaxUnsent is the number of bytes of answers that a turn collects before it
+	// sends them.
 	MaxUnsent = 64 << 10
 
-	// How long a stopping server waits for bytes that have arrived already, and
-	// how long a closing one reads on so that its last answers are not lost.
+	// How long a stopping server waits for bytes that have already arrived, and how
+	// long a closing one goes on reading, so that its last answers are not lost.
 	sweepTime  = 20 * time.Millisecond
 	lingerTime = time.Second
 )
 
 var (
-	// ErrSecret ends a connection whose client does not know the secret.
+	// ErrSecret ends a connection if the client does not know the secret.
 	ErrSecret = errors.New("the client does not know the secret")
-	// ErrIdle ends a connection on which no frame began for Limits.Idle.
+	// ErrIdle ends a connection if no frame begins within Limits.Idle.
 	ErrIdle = errors.New("idle for too long")
-	// ErrSlow ends a connection on which a frame took longer than Limits.Frame.
+	// ErrSlow ends a connection if a frame takes longer than Limits.Frame.
 	ErrSlow = errors.New("a frame took too long")
-	// ErrMalformed ends a connection whose other end breaks the protocol.
+	// ErrMalformed ends a connection if the other end breaks the protocol.
 	ErrMalformed = errors.New("malformed")
 	// ErrStopped ends a connection after Stop.
 	ErrStopped = errors.New("stopped")
 )
 
-// A Conn is one end of a connection. It belongs to one goroutine at a time; only
-// Stop may be called by others meanwhile. The first error sticks: after it, Ready
-// and all that reads or writes say false, and Err says why.
+// A Conn is one end of a connection. It belongs to one goroutine at a time; only Stop may
+// be called by others meanwhile. The first error sticks: after it, Ready and the methods
+// that read or write return false, and Err says why.
 type Conn struct {
 	nc     net.Conn
 	limits Limits
 	server bool
-	hello  Hello  // server: what a proof must be made for
-	nonce  []byte // server: what a proof must answer; nil once it has
+	hello  Hello  // server: what a proof must be bound to
+	nonce  []byte // server: the challenge, until it is answered
 	talks  bool   // server: a Goodbye is understood
 
-	in    []byte    // received: in[taken:] is not yet taken
-	taken int       //
+	in    []byte // received; in[taken:] is not taken yet
+	taken int
 	full  bool      // the last read filled the buffer: there may be more
-	since time.Time // when the rest of a frame was first waited for; zero if it is not
+	since time.Time // when waiting for the rest of a frame began; zero: not waiting
 	out   []byte    // to be sent by Flush
 	err   error
-	dead  bool // the connection is gone, not only ended
+	dead  bool // nothing can be sent any more
 
-	mu        sync.Mutex // guards stopped, and the deadlines against being set after Stop
+	mu        sync.Mutex // guards what follows, and the deadlines against being set after Stop
 	stopped   bool
 	stoppedAt time.Time
 	swept     bool // after Stop: all that had arrived is in the buffer
@@ -68,11 +69,11 @@ func newConn(nc net.Conn, l Limits) *Conn { return &Conn{nc: nc, limits: l} }
 // RemoteAddr is the other end's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 
-// Err says what ended the connection: io.EOF if the other end closed it between
-// two frames, nil if nothing did.
+// Err says what ended the connection: io.EOF if the other end closed it between two
+// frames. It is nil if the connection has not ended.
 func (c *Conn) Err() error { return c.err }
 
-// Ready waits until there is a whole frame to read, and reports whether there is.
+// Ready waits for a whole frame, and reports whether there is one.
 func (c *Conn) Ready() bool {
 	if c.nonce != nil && c.err == nil && !c.proved() {
 		return false
@@ -106,8 +107,8 @@ func (c *Conn) peek() (frame []byte, whole bool) {
 	return have[:n], true
 }
 
-// take removes the next frame from the buffer, if it is whole. The frame is good
-// until the next Ready.
+// take removes the next frame from the buffer, if it is whole. The frame is valid until
+// the next Ready.
 func (c *Conn) take() (frame []byte, ok bool) {
 	if c.err != nil {
 		return nil, false
@@ -119,8 +120,8 @@ func (c *Conn) take() (frame []byte, ok bool) {
 	return frame, ok
 }
 
-// fill reads once, into a buffer that grows with the bytes received and never
-// with the bytes announced.
+// fill reads once, into a buffer that grows with the bytes received, never with the bytes
+// announced.
 func (c *Conn) fill() {
 	c.in = c.in[:copy(c.in, c.in[c.taken:])]
 	c.taken = 0
@@ -139,8 +140,8 @@ func (c *Conn) fill() {
 	c.in = c.in[:len(c.in)+n]
 	c.full = len(c.in) == cap(c.in)
 	if sweep && (!c.full || c.limits.Drain > 0 && time.Since(c.stoppedAt) > c.limits.Drain) {
-		// A read that leaves room has emptied the socket: whatever had arrived
-		// when the server was stopped is here.
+		// A read that leaves room has emptied the socket: all that had arrived at
+		// Stop is in the buffer.
 		c.swept = true
 	}
 	switch {
@@ -154,10 +155,9 @@ func (c *Conn) fill() {
 	}
 }
 
-// readDeadline sets the deadline of the next read, and looks at stopped only
-// then: Stop either finds this deadline in place and replaces it, or is seen
-// here. After Stop a server reads on only to take what has arrived, a client
-// not at all.
+// readDeadline sets the deadline of the next read, and reports whether to read at all.
+// It does both under the lock, so Stop either replaces this deadline, or is noticed here.
+// After Stop, a server reads only what has arrived, and a client nothing.
 func (c *Conn) readDeadline() (sweep, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -185,14 +185,14 @@ func (c *Conn) readDeadline() (sweep, ok bool) {
 	return c.stopped, true
 }
 
-// timedOut says what it means that a read ran into its deadline: Stop moved it,
-// and what has arrived is still to be taken; or the other end was too slow.
+// timedOut handles a read that reached its deadline: either Stop has moved that, and what
+// has arrived is still to be read, or the other end was too slow.
 func (c *Conn) timedOut() {
 	c.mu.Lock()
 	stopped := c.stopped
 	c.mu.Unlock()
 	switch {
-	case stopped: // the next fill knows what to do
+	case stopped: // the next fill handles it
 	case c.since.IsZero():
 		c.err = ErrIdle
 	default:
@@ -200,8 +200,8 @@ func (c *Conn) timedOut() {
 	}
 }
 
-// Stop asks a server's end to take what has arrived and no more, so that Ready
-// soon says false. It ends whatever a client's end is waiting for.
+// Stop makes a server's end take only what has arrived, so that Ready soon returns false.
+// At a client's end it interrupts any read or write.
 func (c *Conn) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -218,8 +218,8 @@ func (c *Conn) Stop() {
 	}
 }
 
-// Bind makes the end of ctx a Stop. Release ends that, and reports whether ctx
-// is still alive: if not, the Conn may have been stopped and is of no more use.
+// Bind calls Stop when ctx ends. Release undoes that, and reports whether ctx is still
+// alive; if not, the Conn may have been stopped and is useless.
 func (c *Conn) Bind(ctx context.Context) (release func() bool) {
 	if ctx.Done() == nil {
 		return func() bool { return true }
@@ -227,7 +227,7 @@ func (c *Conn) Bind(ctx context.Context) (release func() bool) {
 	return context.AfterFunc(ctx, c.Stop)
 }
 
-// readFull reads n bytes that are no frame, within Limits.Frame in all.
+// readFull reads n bytes that are not a frame, within Limits.Frame.
 func (c *Conn) readFull(n int) ([]byte, bool) {
 	c.since = time.Now()
 	for c.err == nil && len(c.in)-c.taken < n {
@@ -241,7 +241,7 @@ func (c *Conn) readFull(n int) ([]byte, bool) {
 	return c.in[c.taken-n : c.taken], true
 }
 
-// Flush sends what has been written, in one write, and reports whether it could.
+// Flush sends what has been written, in one write, and reports whether that succeeded.
 func (c *Conn) Flush() bool {
 	if len(c.out) == 0 {
 		return c.err == nil
@@ -270,9 +270,9 @@ func (c *Conn) send() (int, error) {
 	return c.nc.Write(c.out)
 }
 
-// writeLimit is how long a write may take; 0: for ever. In a drain it is what is left of
-// that, if that is less: a client that does not read must not hold up the end. It is
-// called with mu held.
+// writeLimit is how long a write may take; 0 is no limit. After Stop it is at most what is
+// left of Limits.Drain, so that a client that does not read cannot hold up the end. The
+// caller holds mu.
 func (c *Conn) writeLimit() time.Duration {
 	limit := c.limits.Write
 	if c.stopped && c.limits.Drain > 0 {
@@ -284,7 +284,7 @@ func (c *Conn) writeLimit() time.Duration {
 	return limit
 }
 
-// lost notes an error after which nothing can be sent.
+// lost notes an error after which nothing can be sent any more.
 func (c *Conn) lost(err error) {
 	c.dead = true
 	if c.err == nil {
@@ -292,24 +292,24 @@ func (c *Conn) lost(err error) {
 	}
 }
 
-// Quiet reports whether nothing has come, and the other end is still there. It
-// is for a client that has been idle: what comes unasked is a Goodbye.
+// Quiet reports whether nothing has arrived and the other end is still there. A client
+// calls it after idleness: an unsolicited message is a Goodbye.
 func (c *Conn) Quiet() bool {
 	c.nc.SetReadDeadline(time.Now().Add(time.Millisecond))
 	n, err := c.nc.Read(make([]byte, 1))
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// Spare reports whether something has been received that nobody has taken yet. To a
-// client that has its answer, it is one too many.
+// Spare reports whether something has been received and not taken. A client that has its
+// answer has then received a surplus one.
 func (c *Conn) Spare() bool { return len(c.in) > c.taken }
 
-// Unsent is how many bytes wait for Flush.
+// Unsent is the number of bytes that wait for Flush.
 func (c *Conn) Unsent() int { return len(c.out) }
 
-// Close ends the connection. Where it is the server that ends it, it says
-// Goodbye, closes the sending side and reads on for a moment: a socket closed
-// over unread bytes is reset, and the reset can overtake the last answers.
+// Close ends the connection. A server first sends Goodbye, closes the sending side and
+// goes on reading for a moment: closing a socket with unread bytes resets it, and the
+// reset can overtake the last answers.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.stopped = true // a Stop from here on comes too late

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Version of the protocol. Ends of different versions part at the greeting.
+// Version is that of the protocol. Ends of different versions part at the greeting.
 const Version = 1
 
 // A Purpose says what a port is for.
@@ -35,22 +35,22 @@ func (p Purpose) String() string {
 	return fmt.Sprintf("Purpose(%d)", uint8(p))
 }
 
-// A Hello is what the two ends of a connection must agree on. A server gives its
-// own; a client gives the one it expects.
+// A Hello is what the two ends of a connection must agree on: a server passes its own, a
+// client the one it expects.
 type Hello struct {
 	Purpose     Purpose
 	Group       string // "nodes" or "clients"
 	Number      int    // the server's, in its group
 	Fingerprint uint64 // of the cluster's configuration
-	Secret      string // empty: no proof is asked for
+	Secret      string // empty: no proof is required
 }
 
-// Limits bound how long one end waits for the other. 0 is no bound.
+// Limits bound how long one end waits for the other; 0 is no limit.
 type Limits struct {
 	Idle  time.Duration // for the first byte of a frame
-	Frame time.Duration // from there to its last byte; also for a proof
+	Frame time.Duration // from there to its last byte; and for a proof
 	Write time.Duration // for one Flush
-	Drain time.Duration // server: for taking what has arrived, after Stop
+	Drain time.Duration // server, after Stop: for reading what has arrived
 }
 
 // The server speaks first, 64 bytes:
@@ -58,13 +58,13 @@ type Limits struct {
 //	 0  8  magic
 //	 8  2  version
 //	10  1  purpose
-//	11  1  1 if a proof is asked for
+//	11  1  1 if a proof is required
 //	12  4  the server's number
 //	16  8  fingerprint of the cluster's configuration
 //	24  8  digest of the types that travel
 //	32 32  nonce
 //
-// or, where it has no place for the connection, 64 bytes of text that begin with
+// or, if it has no room for the connection, 64 bytes of text that begin with
 // "lockstep: ".
 const (
 	greetingSize = 64
@@ -77,16 +77,16 @@ const (
 var byteOrder = binary.BigEndian
 
 var (
-	// ErrRefused is returned by Open where the server said that it has no place.
+	// ErrRefused is returned by Open if the server has no room for the connection.
 	ErrRefused = errors.New("connection refused by the server")
-	// ErrMismatch is returned by Open where the two ends disagree about who they
-	// are or what they speak: trying again does not help.
+	// ErrMismatch is returned by Open if the two ends disagree about who they are or
+	// what they speak. Trying again does not help.
 	ErrMismatch = errors.New("the two ends disagree")
 )
 
-// Greet writes the greeting of a server to nc, which is then the Conn's. It does
-// not wait for the client: a greeting fits any socket's buffer, and the client's
-// proof is read by the first Ready.
+// Greet writes the greeting of a server to nc, which then belongs to the Conn. It does not
+// wait for the client: a greeting fits any socket's buffer, and the first Ready reads the
+// client's proof.
 func Greet(nc net.Conn, h Hello, l Limits) (*Conn, error) {
 	g := make([]byte, greetingSize)
 	copy(g, magic)
@@ -113,8 +113,7 @@ func Greet(nc net.Conn, h Hello, l Limits) (*Conn, error) {
 	return c, nil
 }
 
-// Refuse writes why to nc in place of a greeting, at most 53 bytes of it, and
-// closes nc.
+// Refuse writes the first 53 bytes of why to nc instead of a greeting, and closes nc.
 func Refuse(nc net.Conn, why string) {
 	g := bytes.Repeat([]byte(" "), greetingSize)
 	copy(g, refusal+why)
@@ -124,11 +123,10 @@ func Refuse(nc net.Conn, why string) {
 	nc.Close()
 }
 
-// Open reads the greeting of a server from nc, which is then the Conn's, and
-// makes sure that it is the one expected. It waits for as long as ctx allows: a
-// server that is not serving yet is silent. With a secret both ends prove that
-// they know it, the client first. On an error nc is closed, and nothing was sent
-// that a server could take for a request.
+// Open reads the greeting of a server from nc, which then belongs to the Conn, and checks
+// it against the one expected. It waits until ctx ends, since a server that is not serving
+// yet is silent. With a secret, both ends prove that they know it, the client first. On an
+// error nc is closed, and nothing was sent that a server could take for a request.
 func Open(ctx context.Context, nc net.Conn, h Hello, l Limits) (*Conn, error) {
 	c := newConn(nc, l)
 	release := c.Bind(ctx)
@@ -182,9 +180,9 @@ func (h Hello) check(g []byte) error {
 	}
 	switch asked := g[11] != 0; {
 	case asked && h.Secret == "":
-		return errors.New("the server asks for a secret, and there is none here (property secret, or LOCKSTEP_SECRET)")
+		return errors.New("the server asks for a secret, and none is set here: set property secret or LOCKSTEP_SECRET")
 	case !asked && h.Secret != "":
-		return errors.New("the server asks for no secret, and so cannot be told from a stranger: give it the same secret")
+		return errors.New("the server asks for no secret, so it may be an impostor: give it the same secret")
 	}
 	return nil
 }
@@ -207,7 +205,7 @@ func (c *Conn) prove(h Hello, serverNonce []byte) error {
 	return nil
 }
 
-// proved reads the client's proof and answers it. Nothing is decoded before.
+// proved reads the client's proof and answers it, before anything is decoded.
 func (c *Conn) proved() bool {
 	proof, ok := c.readFull(proofSize)
 	if !ok {
@@ -216,7 +214,7 @@ func (c *Conn) proved() bool {
 	serverNonce, clientNonce := c.nonce, bytes.Clone(proof[:nonceSize])
 	c.nonce = nil
 	if !hmac.Equal(proof[nonceSize:], mac("client", c.hello, serverNonce, clientNonce)) {
-		c.out = append(c.out, make([]byte, sha256.Size)...) // no proof: silence would be taken for a lost connection
+		c.out = append(c.out, make([]byte, sha256.Size)...) // not a proof, but silence would look like a lost connection
 		c.Flush()
 		c.err = ErrSecret
 		return false
@@ -226,12 +224,11 @@ func (c *Conn) proved() bool {
 	return c.Flush()
 }
 
-// mac is the proof that an end of this role knows the secret: made for this
-// purpose and this server, and for these two nonces, so that it is of no use
-// anywhere else or at any other time.
+// mac is the proof that the end with this role knows the secret. It is valid only for
+// this purpose, this server and these two nonces, so a recorded one cannot be reused.
 func mac(role string, h Hello, serverNonce, clientNonce []byte) []byte {
 	m := hmac.New(sha256.New, []byte(h.Secret))
-	// %q keeps the fields apart whatever they hold.
+	// %q separates the fields, whatever they contain.
 	fmt.Fprintf(m, "lockstep %q %d %d %q %d ", role, Version, h.Purpose, h.Group, h.Number)
 	m.Write(serverNonce)
 	m.Write(clientNonce)

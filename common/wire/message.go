@@ -4,23 +4,23 @@ import (
 	"fmt"
 )
 
-// The limits of what a request may hold. A server answers Invalid and ends the
-// connection where one is passed; a client refuses to send it.
+// The limits of a request. A client refuses to send a request that exceeds one; a
+// server answers it with Invalid and ends the connection.
 const (
 	MaxKey   = 250      // bytes in a key; at least 1
 	MaxValue = 16 << 10 // bytes in a value; may be empty
 	MaxOps   = 1024     // operations in a request; at least 1
 )
 
-// An OpKind says what an operation does. The zero OpKind is invalid, so that a
-// field that was never set is seen.
+// An OpKind says what an operation does. The zero OpKind is invalid, so that a field that
+// was never set is noticed.
 type OpKind uint8
 
 const (
 	Get            OpKind = iota + 1 // the value, if there is one
-	Put                              // store Value, whatever was there
+	Put                              // store Value
 	Delete                           // remove the key, if it is there
-	CompareAndSwap                   // store Value if the stored value is Old, or absent
+	CompareAndSwap                   // store Value if the stored value is Old, or with Absent, if there is none
 )
 
 func (k OpKind) String() string {
@@ -55,7 +55,7 @@ const (
 	Swapped                    // CompareAndSwap: done
 	Mismatch                   // CompareAndSwap: the value was another; the request changed nothing
 	Aborted                    // another operation of the request answered Mismatch
-	TooLarge                   // Get: there is a value, and it no longer fits this answer's frame
+	TooLarge                   // Get: there is a value, but it does not fit the answer's frame
 	Unknown                    // set by the client: sent, and never answered
 	NotRun                     // set by the client: certainly not applied
 )
@@ -72,16 +72,16 @@ func (s Status) String() string {
 // A Result is the answer to one Op.
 type Result struct {
 	Status Status
-	Value  []byte // Found: the value. Never changed in place by whoever stored it.
+	Value  []byte // Found: the value. A stored value is never changed in place.
 }
 
-// A Request is a list of 1 to MaxOps operations, which its node executes as one
-// atomic step.
+// A Request is a list of 1 to MaxOps operations that its node executes as one atomic
+// step.
 type Request struct {
 	Ops []Op
 }
 
-// A Code says how a request as a whole was met. The zero Code is invalid.
+// A Code says what became of a request as a whole. The zero Code is invalid.
 type Code uint8
 
 const (
@@ -89,8 +89,8 @@ const (
 	Busy                      // not applied: the server has too much to do
 	WrongNode                 // not applied: a key belongs to another node
 	Invalid                   // not applied: the request breaks a rule; the connection ends
-	Failed                    // the server failed inside the request; what was applied is not known
-	Goodbye                   // answers no request: the server stops, what is unanswered was not applied
+	Failed                    // the server failed inside the request; it is not known what was applied
+	Goodbye                   // answers no request: the server is stopping, and has applied no unanswered request
 )
 
 func (c Code) String() string {
@@ -107,24 +107,24 @@ type Response struct {
 	Code    Code
 }
 
-// A ControlKind says what is asked on a control port. The zero kind is invalid.
+// A ControlKind says what a control port is asked. The zero ControlKind is invalid.
 type ControlKind uint8
 
 const (
 	Barrier ControlKind = iota + 1 // how far is the process in a round of the barrier?
-	Stats                          // what has it counted?
+	Stats                          // what are its statistics?
 )
 
-// A Control is one message on a control port; question and answer have the same
-// fields. Package barrier says what they mean.
+// A Control is a message on a control port. Question and answer have the same fields;
+// package barrier says what they mean.
 type Control struct {
-	Seen        []uint64 // the incarnations that From has seen ready, by number; 0: not yet
+	Seen        []uint64 // the incarnations that From has seen ready, by number; 0: none yet
 	Kind        ControlKind
 	Group       string // "nodes" or "clients"
 	Round       int    // from 1
 	From, To    int    // process numbers in the group
-	Incarnation uint64 // of From: random, one a process, never 0
-	Fingerprint string // version, stage, nodes: readable, so that a mismatch can say what differs
+	Incarnation uint64 // of From: random, a new one for each start of a process, never 0
+	Fingerprint string // version, stage and nodes as text, so that a mismatch can say what differs
 	Ready       bool   // From has arrived at Round
 	Passed      bool   // From has left Round
 	Payload     []byte // what From brought to Round; Stats: the answer

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// Validate says which rule a request breaks, if it breaks one. One that breaks none
-// can be sent.
+// Validate returns an error that names the rule that a request breaks, or nil if the
+// request can be sent.
 func (r *Request) Validate() error {
 	if n := len(r.Ops); n < 1 || n > MaxOps {
 		return fmt.Errorf("%d operations are not in 1..%d", n, MaxOps)
@@ -27,7 +27,7 @@ func (r *Request) Validate() error {
 func (op *Op) validate() error {
 	switch {
 	case op.Kind < Get || op.Kind > CompareAndSwap:
-		return fmt.Errorf("there is no operation of kind %d", uint8(op.Kind))
+		return fmt.Errorf("operation kind %d is unknown", uint8(op.Kind))
 	case len(op.Key) < 1 || len(op.Key) > MaxKey:
 		return fmt.Errorf("a key of %d bytes is not in 1..%d", len(op.Key), MaxKey)
 	case len(op.Value) > MaxValue:
@@ -35,18 +35,18 @@ func (op *Op) validate() error {
 	case len(op.Old) > MaxValue:
 		return fmt.Errorf("an expected value of %d bytes is not in 0..%d", len(op.Old), MaxValue)
 	case op.Absent && len(op.Old) > 0:
-		return errors.New("a value is expected, and none")
+		return errors.New("both an expected value and Absent are given")
 	}
 	return nil
 }
 
-// opCost is what an operation takes, its bytes apart: an Op of 80 bytes, a Result of
-// 32, and what the allocator rounds up for its Key, Value and Old.
+// opCost is the memory of an operation, not counting the bytes of its strings: 80 for an
+// Op, 32 for a Result, and the rounding of the allocator for Key, Value and Old.
 const opCost = 160
 
-// ReadRequest takes the next request that has been received whole, and reports
-// whether there was one; it does not wait. A frame that is no valid request is
-// answered Invalid and ends the connection.
+// ReadRequest takes the next request that has been received whole, and reports whether
+// there was one. It does not wait. A frame that is not a valid request is answered
+// Invalid and ends the connection.
 func (c *Conn) ReadRequest(r *Request) bool {
 	frame, ok := c.take()
 	if !ok {
@@ -64,9 +64,9 @@ func (c *Conn) ReadRequest(r *Request) bool {
 	return true
 }
 
-// NextCost is how much memory, in bytes, the next request takes at most while it is
-// answered, decoded and with its results; 0 if none has been received whole. It is
-// read off the frame, which stays where it is.
+// NextCost is the maximum memory in bytes that the next request takes, with its results,
+// while it is answered; 0 if none has been received whole. It is computed from the
+// frame, which stays in the buffer.
 func (c *Conn) NextCost() int {
 	if c.err != nil {
 		return 0
@@ -74,19 +74,20 @@ func (c *Conn) NextCost() int {
 	frame, _ := c.peek()
 	ops, err := codecs.request.check(frame)
 	if err != nil {
-		return 0 // nothing will be decoded
+		return 0 // the frame will not be decoded
 	}
-	return 2*len(frame) + ops*opCost // gob copies the frame, too
+	return 2*len(frame) + ops*opCost // twice: gob copies the frame
 }
 
-// SkipRequest takes the next request unread, and reports whether there was one.
+// SkipRequest takes the next request without decoding it, and reports whether there was
+// one.
 func (c *Conn) SkipRequest() bool {
 	_, ok := c.take()
 	return ok
 }
 
-// WriteResponse adds an answer to what Flush will send. Values that no longer
-// fit the frame are left out, and their results become TooLarge.
+// WriteResponse adds an answer to what Flush will send. Values that do not fit the frame
+// are left out, and their results become TooLarge.
 func (c *Conn) WriteResponse(r *Response) {
 	const frameCost = 16 // bytes at most: length, type, code, count and end
 	room := MaxFrame - frameCost - len(r.Results)*(&Result{Status: TooLarge}).size()
@@ -103,9 +104,8 @@ func (c *Conn) WriteResponse(r *Response) {
 	}
 }
 
-// WriteRequest adds a request to what Flush will send. On an error (the request
-// breaks a rule, or does not fit a frame) nothing is added, and the connection
-// is as good as before.
+// WriteRequest adds a request to what Flush will send. It returns an error if the
+// request breaks a rule; then nothing is added, and the connection is as good as before.
 func (c *Conn) WriteRequest(r *Request) (err error) {
 	c.out, err = AppendRequest(c.out, r)
 	return err
@@ -124,10 +124,10 @@ func AppendResponse(dst []byte, r *Response) ([]byte, error) {
 	return codecs.response.appendFrame(dst, r)
 }
 
-// DecodeResponse reads an answer from its frame, without the 4 bytes of length.
+// DecodeResponse decodes an answer from its frame, without the 4-byte length prefix.
 func DecodeResponse(frame []byte, r *Response) error { return codecs.response.decode(frame, r) }
 
-// ReadResponse waits for the next answer, and reports whether there was one.
+// ReadResponse waits for the next answer, and reports whether one came.
 func (c *Conn) ReadResponse(r *Response) bool {
 	if !c.Ready() {
 		return false
@@ -140,8 +140,8 @@ func (c *Conn) ReadResponse(r *Response) bool {
 	return true
 }
 
-// ReadControl takes the next control message that has been received whole, and
-// reports whether there was one; it does not wait.
+// ReadControl takes the next control message that has been received whole, and reports
+// whether there was one. It does not wait.
 func (c *Conn) ReadControl(m *Control) bool {
 	frame, ok := c.take()
 	if !ok {
@@ -179,7 +179,7 @@ func (c *Conn) Ask(ctx context.Context, question *Control) (answer Control, err 
 	return answer, nil
 }
 
-// fail ends the connection for a reason that is not the network's.
+// fail ends the connection because of a message, not because of the network.
 func (c *Conn) fail(doing string, err error) {
 	if c.err == nil {
 		c.err = fmt.Errorf("%s: %w: %w", doing, ErrMalformed, err)

@@ -1,7 +1,6 @@
 package wire
 
-// What somebody who does not know the secret can try: to record, to replay, to
-// reflect, to relay, and to say nothing.
+// Attacks without the secret: replay, reflection, relay and silence.
 
 import (
 	"bytes"
@@ -19,11 +18,11 @@ import (
 
 var secretive = Hello{Purpose: Service, Group: "nodes", Number: 2, Fingerprint: 77, Secret: "a secret of many bytes"}
 
-// A mark is what a server that was fooled would have decoded.
+// mark is a request that a server must not decode.
 var mark, _ = AppendRequest(nil, &Request{Ops: []Op{{Kind: Put, Key: "stolen"}}})
 
-// serve runs a server's end of h, and returns the other end, its greeting read. The
-// channel tells what ended it; a request that it reads fails the test.
+// serve runs a server's end of h. It returns the other end and the greeting read from it;
+// the channel receives what ended the server's end. A decoded request fails the test.
 func serve(t *testing.T, h Hello) (nc net.Conn, greeting []byte, ended <-chan error) {
 	t.Helper()
 	s, c := tcp(t)
@@ -36,7 +35,7 @@ func serve(t *testing.T, h Hello) (nc net.Conn, greeting []byte, ended <-chan er
 		for server.Ready() {
 			var r Request
 			for server.ReadRequest(&r) {
-				t.Errorf("the server decoded %v of somebody who does not know the secret", r)
+				t.Errorf("the server decoded %v without a proof", r)
 			}
 		}
 		err := server.Err()
@@ -50,8 +49,8 @@ func serve(t *testing.T, h Hello) (nc net.Conn, greeting []byte, ended <-chan er
 	return c, greeting, done
 }
 
-// refused sends a proof and a request, and wants the server to have none of it, and
-// to prove nothing in return.
+// refused sends a proof and a request. The server must refuse both, and prove nothing in
+// return.
 func refused(t *testing.T, nc net.Conn, ended <-chan error, proof []byte) {
 	t.Helper()
 	nc.Write(append(bytes.Clone(proof), mark...))
@@ -65,7 +64,7 @@ func refused(t *testing.T, nc net.Conn, ended <-chan error, proof []byte) {
 	}
 }
 
-// prover is what a client that knows the secret answers to a greeting of anybody's.
+// prover returns the proof with which a client that knows the secret answers a greeting.
 func prover(t *testing.T, h Hello, greeting []byte) []byte {
 	t.Helper()
 	s, c := tcp(t)
@@ -77,7 +76,7 @@ func prover(t *testing.T, h Hello, greeting []byte) []byte {
 	s.Write(greeting)
 	proof := make([]byte, proofSize)
 	if _, err := io.ReadFull(s, proof); err != nil {
-		t.Fatalf("the client does not prove: %v, %v", err, <-opened)
+		t.Fatalf("the client sends no proof: %v, %v", err, <-opened)
 	}
 	s.Close()
 	if err := <-opened; err == nil {
@@ -86,7 +85,7 @@ func prover(t *testing.T, h Hello, greeting []byte) []byte {
 	return proof
 }
 
-// posing is a greeting with the nonce of another, as somebody in between would say it.
+// posing returns a greeting with the nonce of another server, as a relay would send it.
 func posing(h Hello, nonce []byte) []byte {
 	var nc recorder
 	Greet(&nc, h, Limits{})
@@ -114,20 +113,20 @@ func TestReplayedProofIsRefused(t *testing.T) {
 
 	nc, again, ended := serve(t, secretive)
 	if bytes.Equal(again[32:], greeting[32:]) {
-		t.Error("two greetings have one nonce")
+		t.Error("two greetings have the same nonce")
 	}
 	refused(t, nc, ended, good)
 
-	// The server's half, to another client: its nonce is another.
+	// The server's half, played to another client, which has another nonce.
 	s, c := tcp(t)
 	s.Write(append(bytes.Clone(greeting), answer...))
 	if _, err := Open(t.Context(), c, secretive, Limits{}); !errors.Is(err, ErrMismatch) {
-		t.Errorf("a client that is played an old transcript: %v, want %v", err, ErrMismatch)
+		t.Errorf("a client that hears an old transcript: %v, want %v", err, ErrMismatch)
 	}
 }
 
 func TestReflectedProofIsRefused(t *testing.T) {
-	// To a client: its own nonce and proof.
+	// To a client, its own nonce and proof.
 	s, c := tcp(t)
 	s.Write(posing(secretive, make([]byte, nonceSize)))
 	opened := make(chan error, 1)
@@ -139,10 +138,10 @@ func TestReflectedProofIsRefused(t *testing.T) {
 	io.ReadFull(s, proof)
 	s.Write(proof[nonceSize:])
 	if err := <-opened; !errors.Is(err, ErrMismatch) {
-		t.Errorf("a client that is told its own proof: %v, want %v", err, ErrMismatch)
+		t.Errorf("a client that hears its own proof: %v, want %v", err, ErrMismatch)
 	}
 
-	// To a server: its own nonce, and what it said to that on a second connection.
+	// To a server, its own nonce, and its answer to that on a second connection.
 	first, greeting, ended := serve(t, secretive)
 	second, _, secondEnded := serve(t, secretive)
 	second.Write(append(bytes.Clone(greeting[32:]), greeting[32:]...))
@@ -155,9 +154,8 @@ func TestReflectedProofIsRefused(t *testing.T) {
 	refused(t, first, ended, append(bytes.Clone(greeting[32:]), oracle...))
 }
 
-// A proof that a client has made for one server, from the nonce of another, is of no
-// use there: nodes dial each other, so that anybody who is taken for a node can ask
-// for one.
+// A proof that a client made for one server is useless to another, even with the nonce of
+// that one. Nodes dial each other, so an impostor of a node can ask for proofs.
 func TestRelayedProofIsRefused(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -179,7 +177,7 @@ func TestRelayedProofIsRefused(t *testing.T) {
 	}
 }
 
-// The fields of a proof, written down a second time.
+// The format of a proof, computed independently.
 func TestProof(t *testing.T) {
 	server, client := bytes.Repeat([]byte("s"), 32), bytes.Repeat([]byte("c"), 32)
 	for _, role := range []string{"client", "server"} {
@@ -191,7 +189,7 @@ func TestProof(t *testing.T) {
 	}
 }
 
-// Whoever proves nothing is decoded nothing of.
+// Nothing is decoded before the proof.
 func TestRequestInPlaceOfAProof(t *testing.T) {
 	for name, bytes := range map[string][]byte{
 		"requests":   bytes.Repeat(mark, 10),
@@ -205,7 +203,7 @@ func TestRequestInPlaceOfAProof(t *testing.T) {
 	}
 }
 
-// The greeting, and the secret of one side alone.
+// Only one side has a secret: the client sends nothing.
 func TestSecretOnOneSide(t *testing.T) {
 	open := secretive
 	open.Secret = ""
@@ -213,7 +211,7 @@ func TestSecretOnOneSide(t *testing.T) {
 		server, client Hello
 		want           string
 	}{
-		{secretive, open, "asks for a secret, and there is none here"},
+		{secretive, open, "asks for a secret"},
 		{open, secretive, "asks for no secret"},
 	} {
 		s, c := tcp(t)
@@ -230,8 +228,7 @@ func TestSecretOnOneSide(t *testing.T) {
 	}
 }
 
-// A peer that never proves, or sends a byte now and then, has Limits.Frame in all;
-// a server that never proves has the client's.
+// A proof must arrive within Limits.Frame, even if bytes trickle in, at both ends.
 func TestSilenceInPlaceOfAProof(t *testing.T) {
 	limits := Limits{Idle: time.Hour, Frame: 10 * time.Second, Write: time.Second}
 	for _, every := range []time.Duration{0, time.Second} {

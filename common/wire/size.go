@@ -2,11 +2,11 @@ package wire
 
 import "math/bits"
 
-// The exact length of a message as gob writes it. Gob drops what follows a value
-// inside its message; a message of another length than this has something there,
-// or spends bytes where none are needed, and is refused.
+// These functions compute the exact length of a message as gob writes it. Gob ignores
+// bytes after the value in a message. A message of any other length has such bytes, or a
+// number longer than necessary, and is refused.
 
-// size of a message whose struct takes n bytes.
+// size is the length of a message whose struct takes n bytes.
 func (c *codec[T]) size(n int) int {
 	n += len(c.head)
 	return uintSize(uint64(n)) + n
@@ -53,8 +53,8 @@ func (m *Control) size() int {
 	return n
 }
 
-// A field is one byte, how far it is from the last one sent, and its value. Zero
-// values are left out.
+// A field is one byte, its distance from the last field sent, and its value. Zero values
+// are left out.
 
 func uintField(n uint64) int {
 	if n == 0 {
@@ -63,8 +63,8 @@ func uintField(n uint64) int {
 	return 1 + uintSize(n)
 }
 
-// An int travels shifted left by one, or, if it is negative, as its complement
-// shifted and one more.
+// An int is sent shifted left by one; if it is negative, its complement is, with the lowest
+// bit set.
 func intField(n int) int {
 	if n < 0 {
 		return uintField(uint64(^n)<<1 | 1)
@@ -86,8 +86,8 @@ func bytesField(n int) int {
 	return 1 + uintSize(uint64(n)) + n
 }
 
-// uintSize is the length of an unsigned integer: one byte below 128, or a byte of
-// count and as many as it takes.
+// uintSize is the length of an unsigned integer: one byte if it is below 128, and
+// otherwise a byte that counts the bytes that follow.
 func uintSize(n uint64) int {
 	if n < 128 {
 		return 1

@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// Protocols that everybody writes first. They are kept because each looks right
-// until it meets the case that is below:
+// The protocols that are usually written first. Each looks right until it meets the case
+// below:
 //
 //	go test ./common/wire -run Specimen -v
 
-// show prints what was expected and what came of it, and fails the test if that
-// is not what the course says.
+// show logs the prediction and the result, and fails the test if the result is not what
+// the course says.
 func show(t *testing.T, prediction string, got, want []string) {
 	t.Helper()
 	t.Logf("prediction: %s\nfound: %q", prediction, got)
@@ -25,18 +25,18 @@ func show(t *testing.T, prediction string, got, want []string) {
 	}
 }
 
-// A line is a message, and a Read is taken to be a line. TCP keeps the order of
-// bytes, and nothing of how they were written.
+// A message is a line, and each Read is taken for a line. But TCP keeps only the order of
+// bytes, not how they were split into writes.
 func TestSpecimenOneReadIsOneMessage(t *testing.T) {
 	for _, c := range []struct {
 		name, prediction string
 		writes, want     []string
 	}{
-		{"one write", "one message: this is why the mistake is believed",
+		{"one write", "one message: which is why the mistake goes unnoticed",
 			[]string{"PUT color blue\n"}, []string{"PUT color blue\n"}},
 		{"two messages in one write", "two messages arrive as one",
 			[]string{"PUT color blue\nPUT shape round\n"}, []string{"PUT color blue\nPUT shape round\n"}},
-		{"one message in two writes", "one message arrives as two, and the first is a valid one",
+		{"one message in two writes", "one message arrives as two, and the first is valid",
 			[]string{"PUT color bl", "ue\n"}, []string{"PUT color bl", "ue\n"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -58,8 +58,8 @@ func TestSpecimenOneReadIsOneMessage(t *testing.T) {
 	}
 }
 
-// Read to the newline, a line is a line however it arrives. But now no value may
-// hold what ends a line, or a word.
+// With reads up to the newline, a line arrives as a line. But now no value may contain a
+// newline or a space.
 func TestSpecimenDelimiters(t *testing.T) {
 	for _, c := range []struct {
 		name, prediction string
@@ -68,9 +68,9 @@ func TestSpecimenDelimiters(t *testing.T) {
 	}{
 		{"a word", "one message of three words",
 			"blue", []string{"PUT|color|blue"}},
-		{"a value with a space", "a word too many: what is the value?",
+		{"a value with a space", "one word too many: which is the value?",
 			"light blue", []string{"PUT|color|light|blue"}},
-		{"a value with a newline", "whoever chooses a value can give commands",
+		{"a value with a newline", "a value can contain a command",
 			"blue\nDELETE shape", []string{"PUT|color|blue", "DELETE|shape"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -100,13 +100,13 @@ func TestSpecimenDelimiters(t *testing.T) {
 		if !c.Ready() || !c.ReadRequest(&r) {
 			t.Fatal(c.Err())
 		}
-		show(t, "a length in front: the value is itself, in however many pieces it comes",
+		show(t, "with a length prefix: the value arrives unchanged, in any number of pieces",
 			[]string{r.Ops[0].Kind.String(), r.Ops[0].Key, string(r.Ops[0].Value)}, []string{"put", "color", "blue\nDELETE shape"})
 	})
 }
 
-// A plain gob stream describes a type before its first value, and only then: the
-// messages of one stream are not independent.
+// A plain gob stream describes a type only before its first value, so its messages depend
+// on each other.
 func TestSpecimenSkippedFrame(t *testing.T) {
 	for _, c := range []struct {
 		name, prediction string
@@ -115,7 +115,7 @@ func TestSpecimenSkippedFrame(t *testing.T) {
 	}{
 		{"none", "all are decoded", -1, []string{"a", "b", "c"}},
 		{"the second", "the others are decoded", 1, []string{"a", "c"}},
-		{"the first", "no other can be decoded: the first one held the description", 0,
+		{"the first", "none can be decoded: the first one held the description", 0,
 			[]string{"gob: unknown type id or corrupted data", "gob: unknown type id or corrupted data"}},
 	} {
 		t.Run("skip "+c.name, func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestSpecimenSkippedFrame(t *testing.T) {
 				frame := sent.Next(sent.Len())
 				t.Logf("frame %d: %d bytes", i, len(frame))
 				if i == c.skip {
-					continue // refused unread, say because it was too large
+					continue // refused unread, for example as too large
 				}
 				received.Write(frame)
 				var op Op
@@ -144,7 +144,7 @@ func TestSpecimenSkippedFrame(t *testing.T) {
 	}
 }
 
-// Gob leaves fields out that are zero, and Decode leaves alone what is left out.
+// Gob does not send zero fields, and Decode does not touch fields that were not sent.
 func TestSpecimenReusedStruct(t *testing.T) {
 	const get, put = 0, 1
 	type request struct {
@@ -154,7 +154,7 @@ func TestSpecimenReusedStruct(t *testing.T) {
 	var stream bytes.Buffer
 	enc, dec := gob.NewEncoder(&stream), gob.NewDecoder(&stream)
 	var got []string
-	var r request // the mistake: one for all
+	var r request // the mistake: reused
 	for _, sent := range []request{{put, "color", "blue"}, {get, "shape", ""}} {
 		if err := enc.Encode(sent); err != nil {
 			t.Fatal(err)
@@ -167,13 +167,12 @@ func TestSpecimenReusedStruct(t *testing.T) {
 	show(t, "get shape arrives as put shape blue", got, []string{"put color blue", "put shape blue"})
 }
 
-// Decode fills in a byte slice that is there, if it is long enough. Who has kept
-// it sees it change.
+// Decode reuses a byte slice that is long enough, so a value that was kept changes.
 func TestSpecimenReusedSlice(t *testing.T) {
 	var stream bytes.Buffer
 	enc, dec := gob.NewEncoder(&stream), gob.NewDecoder(&stream)
 	stored := make(map[string][]byte)
-	var op Op // the mistake: one for all
+	var op Op // the mistake: reused
 	for _, sent := range []Op{{Kind: Put, Key: "color", Value: []byte("blue")}, {Kind: Put, Key: "other", Value: []byte("grey")}} {
 		if err := enc.Encode(sent); err != nil {
 			t.Fatal(err)
