@@ -37,7 +37,7 @@ type connection struct {
 	load    *Load
 	sources []*workload.Source // as many as it has requests in flight
 	greeted chan struct{}      // closed when client is set
-	client  Asker
+	client  Client
 }
 
 const (
@@ -118,7 +118,7 @@ func (l *Load) wait(ctx context.Context, dialed <-chan error) error {
 
 // open returns the connection's client; or else, a new one for one request, which is
 // to be closed.
-func (c *connection) open(ctx context.Context) (Asker, error) {
+func (c *connection) open(ctx context.Context) (Client, error) {
 	if c.client != nil {
 		return c.client, nil
 	}

@@ -44,7 +44,7 @@ func noneLeft(t *testing.T) {
 	t.Helper()
 	var left []string
 	for range 300 { // one that has told its WaitGroup may need a moment to be gone
-		left = node.Stacks("lockstep/common/client.", "bench.(*pipe).", "bench.(*connection).")
+		left = node.Stacks("lockstep/common/client.", "load.(*stream).", "load.(*connection).")
 		if left == nil {
 			return
 		}
@@ -224,12 +224,12 @@ func TestLoadCancelled(t *testing.T) {
 				t.Cleanup(func() { close(g.open) })
 				cfg.Workload.Rate, cfg.Workload.Depth = rate, depth
 				l := newTestLoad(t, cfg)
-				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 				defer cancel()
 				began := time.Now()
 				r := l.run(ctx, time.Hour, 0)
 				if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished == 0 {
-					t.Errorf("it took %v after 300ms, %d answered, %d unfinished", took, r.Requests, r.Unfinished)
+					t.Errorf("it took %v after 100ms, %d answered, %d unfinished", took, r.Requests, r.Unfinished)
 				}
 				if inFlight := int64(8 * depth); rate == 0 && r.Unfinished != inFlight {
 					t.Errorf("%d requests were in flight on 8 connections, want %d", r.Unfinished, inFlight)
