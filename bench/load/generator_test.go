@@ -46,16 +46,16 @@ func (k *knownServer) Counts() (none client.Counts) { return none }
 func (k *knownServer) Close() error { return nil }
 
 // newKnownLoad returns a load on a known server, by the clock of a synctest bubble.
-func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change func(*cluster.Workload)) *Load {
+func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change func(*cluster.Workload)) *Generator {
 	t.Helper()
 	work := newTestWorkload(t, change)
 	k := &knownServer{FakeServer: benchtest.FakeServer{Values: make(map[string][]byte)}, serve: serve}
 	for ops := range work.Preload {
 		k.Execute(ops)
 	}
-	l := &Load{cfg: cluster.Config{Workload: work.Workload}, Grace: defaultGrace, patience: patience, clock: bubbleClock(0)}
+	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: defaultGrace, patience: patience, clock: bubbleClock(0), arrivals: work.Seed}
 	for i := range work.Connections {
-		c := &connection{load: l, greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
+		c := &connection{greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
 		close(c.greeted)
 		l.conns = append(l.conns, c)
 	}
@@ -90,8 +90,8 @@ func wantQuantile(t *testing.T, what string, r *Result, q float64, want time.Dur
 
 // dueTimes are the offsets of a schedule.
 func dueTimes(w cluster.Workload, length time.Duration) (all []time.Duration) {
-	for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.Due() < length; s.advance() {
-		all = append(all, s.Due())
+	for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.due() < length; s.advance() {
+		all = append(all, s.due())
 	}
 	return all
 }
@@ -186,8 +186,8 @@ func TestKnownServiceTimes(t *testing.T) {
 			if mean := r.ResponseTimes.Mean(); mean < 1840*time.Microsecond || mean > 1860*time.Microsecond {
 				t.Errorf("%s: the mean is %v, want 1.85ms", name, mean)
 			}
-			if connections := float64(len(l.conns)); l.cfg.Workload.Rate == 0 && (InFlight(r) < 0.99*connections || InFlight(r) > connections) {
-				t.Errorf("%s: by Little's law %v are in flight, want %v", name, InFlight(r), connections)
+			if connections := float64(len(l.conns)); l.cfg.Workload.Rate == 0 && (r.InFlight() < 0.99*connections || r.InFlight() > connections) {
+				t.Errorf("%s: by Little's law %v are in flight, want %v", name, r.InFlight(), connections)
 			}
 		})
 	}

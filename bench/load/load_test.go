@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"lockstep/bench/benchtest"
@@ -22,7 +21,7 @@ import (
 
 // newTestLoad connects to the servers of cfg. At the end of the test it closes the
 // connections, and nothing of them may be left.
-func newTestLoad(t *testing.T, cfg cluster.Config) *Load {
+func newTestLoad(t *testing.T, cfg cluster.Config) *Generator {
 	t.Helper()
 	work, err := workload.New(cfg.Workload)
 	if err != nil {
@@ -327,17 +326,4 @@ func TestErrorKind(t *testing.T) {
 			t.Errorf("%v is of the kind %q, want %q", err, got, want)
 		}
 	}
-}
-
-// The last operations of a load may be under way when the watch for stuck servers
-// begins: then they have as long as all others.
-func TestGiveUpStuckIsPatient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		var none atomic.Int64
-		newKnownLoad(t, nil, func(*cluster.Workload) {}).giveUpStuck(t.Context(), &none, func() {})
-		if took := time.Since(began); took < patience {
-			t.Errorf("given up after %v, want %v", took, patience)
-		}
-	})
 }

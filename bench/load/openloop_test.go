@@ -76,7 +76,7 @@ func TestOverload(t *testing.T) {
 			}
 			r := l.run(t.Context(), 200*time.Millisecond, 0)
 			due := int64(0)
-			for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.Due() < 200*time.Millisecond; s.advance() {
+			for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.due() < 200*time.Millisecond; s.advance() {
 				due++
 			}
 			if got := r.Requests + r.Failed() + r.Unfinished; got != due || r.Failed() != r.Errors[client.ErrBusy.Error()] {

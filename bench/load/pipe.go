@@ -45,7 +45,6 @@ var (
 type stream struct {
 	codec Codec
 	nc    net.Conn
-	limit time.Duration // for one write
 
 	mu            sync.Mutex // guards what follows
 	unsent, spare []byte     // requests, and a buffer for more of them
@@ -123,7 +122,6 @@ func (s *stream) write() {
 	s.unsent, s.writing = s.spare[:0], true
 	s.sent += len(out)
 	s.mu.Unlock()
-	s.nc.SetWriteDeadline(time.Now().Add(s.limit))
 	n, err := s.nc.Write(out)
 	s.mu.Lock()
 	s.spare, s.writing = out, false
@@ -152,6 +150,9 @@ func (s *stream) read(c *call) {
 		case err == nil && len(results) != len(s.inFlight[i].ops):
 			s.lose(fmt.Errorf("%d results for %d operations", len(results), len(s.inFlight[i].ops)))
 		default:
+			if err != nil {
+				results = nil // some commands of a batch may have been refused, and others not
+			}
 			s.inFlight[i].finish(results, err)
 			s.inFlight = slices.Delete(s.inFlight, i, i+1)
 		}

@@ -49,7 +49,7 @@ func newTestStream(t *testing.T, serve func(net.Conn)) *stream {
 		mine.Close()
 		server.Wait()
 	})
-	return &stream{codec: textCodec{bufio.NewReader(mine)}, nc: mine, limit: time.Minute, idleSince: time.Now()}
+	return &stream{codec: textCodec{bufio.NewReader(mine)}, nc: mine, idleSince: time.Now()}
 }
 
 // getAll makes this many calls at the same time, and fails the test unless each gets its own answer.

@@ -23,6 +23,9 @@ const (
 	lastPause   = 100 * time.Millisecond // between two tries; the first pause is 1 ms
 )
 
+// Pipelined is the name of the clients that Dial of this package returns.
+const Pipelined = "pipeline"
+
 // An Opener makes the codec of a connection to a node, when the server has greeted it.
 type Opener func(ctx context.Context, node int, nc net.Conn) (Codec, error)
 
@@ -39,7 +42,7 @@ func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) 
 	pl := &pipeline{cfg: cfg}
 	down := 0
 	for i, node := range cfg.Nodes {
-		p := &peer{number: i, addr: node.Addr, open: open, limit: cfg.Server.WriteTimeout}
+		p := &peer{number: i, addr: node.Addr, open: open}
 		pl.nodes = append(pl.nodes, p)
 		_, err := p.connect(ctx)
 		if errors.Is(err, client.ErrDown) && down+1 < len(cfg.Nodes) {
@@ -117,7 +120,6 @@ type peer struct {
 	number int
 	addr   string
 	open   Opener
-	limit  time.Duration // for one write
 
 	dialTime, refusals atomic.Int64
 
@@ -183,5 +185,5 @@ func (p *peer) dial(ctx context.Context) (*stream, error) {
 		return nil, err
 	}
 	p.dialTime.Add(int64(metrics.Now() - start))
-	return &stream{codec: codec, nc: nc, limit: p.limit, idleSince: time.Now()}, nil
+	return &stream{codec: codec, nc: nc, idleSince: time.Now()}, nil
 }

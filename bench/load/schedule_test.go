@@ -42,8 +42,8 @@ func chiSquare(counts []int, weight func(int) float64) (sum, limit float64) {
 func TestConstantSchedule(t *testing.T) {
 	s := newSchedule(1000, "constant", 1)
 	for i := range 1_000_000 {
-		if want := time.Duration(i) * time.Millisecond; s.Due() != want {
-			t.Fatalf("request %d is due at %v, want %v", i, s.Due(), want)
+		if want := time.Duration(i) * time.Millisecond; s.due() != want {
+			t.Fatalf("request %d is due at %v, want %v", i, s.due(), want)
 		}
 		s.advance()
 	}
@@ -51,7 +51,7 @@ func TestConstantSchedule(t *testing.T) {
 	for range 3_000_000 {
 		s.advance()
 	}
-	if off := s.Due() - 100*time.Second; off.Abs() > time.Microsecond {
+	if off := s.due() - 100*time.Second; off.Abs() > time.Microsecond {
 		t.Errorf("after 100 s the schedule is off by %v", off)
 	}
 }
@@ -60,7 +60,7 @@ func TestPoissonSchedule(t *testing.T) {
 	offsets := func(seed uint64) (all []time.Duration) {
 		s := newSchedule(1000, "poisson", seed)
 		for range 50_000 {
-			all = append(all, s.Due())
+			all = append(all, s.due())
 			s.advance()
 		}
 		return all
@@ -113,7 +113,7 @@ func drive(ctx context.Context, p *pacer, workers int, service time.Duration) []
 	for range workers {
 		wg.Go(func() {
 			for {
-				due, sent, slip, ok := p.Next(ctx)
+				due, sent, slip, ok := p.next(ctx)
 				if !ok {
 					return
 				}
@@ -197,12 +197,12 @@ func TestPacerCancel(t *testing.T) {
 func TestPacerRealTime(t *testing.T) {
 	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond, realClock())
 	for i := range 40 {
-		due, sent, slip, ok := p.Next(t.Context())
+		due, sent, slip, ok := p.next(t.Context())
 		if want := p.start + time.Duration(i)*500*time.Microsecond; !ok || due != want || slip < 0 || sent < due || p.now() < sent {
 			t.Fatalf("request %d: due %v, slip %v, %v at %v, want due %v", i, due, slip, ok, p.now(), want)
 		}
 	}
-	if _, _, _, ok := p.Next(t.Context()); ok {
+	if _, _, _, ok := p.next(t.Context()); ok {
 		t.Error("a request after the schedule's end")
 	}
 }

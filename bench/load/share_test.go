@@ -14,7 +14,7 @@ import (
 // A result travels whole: every field that is set here, and the field that somebody
 // adds and forgets.
 func TestPack(t *testing.T) {
-	r := &Result{Counts: Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, OK: 5, Misses: 6, Mismatches: 7, Unfinished: 8, Refusals: 9}, FailedTime: 9, Dur: 10, ServerCPU: 11, ClientCPU: 12, Nodes: []metrics.Snapshot{{Requests: 13}}}
+	r := &Result{Counts: Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, OK: 5, Misses: 6, Mismatches: 7, Unfinished: 8, Refusals: 9}, Client: Pipelined, FailedTime: 9, Dur: 10, ServerCPU: 11, ClientCPU: 12, Nodes: []metrics.Snapshot{{Requests: 13}}}
 	r.Fail("other", errors.New("first"))
 	r.FoundWrong(errors.New("wrong"))
 	r.ResponseTimes.Record(time.Second)

@@ -44,7 +44,7 @@ func (c commands) Read(ops []wire.Op) (number uint64, results []wire.Result, err
 }
 
 func refusal(text string) error {
-	return load.Refusal{Reason: fmt.Errorf("the server answers with an error: %s", text)}
+	return load.Refusal{Reason: fmt.Errorf("the server says: %s", text)}
 }
 
 func malformed(text []byte) error { return fmt.Errorf("malformed answer: %.60q", text) }

@@ -108,6 +108,8 @@ func (t target) Dial(ctx context.Context) (load.Client, error) {
 	})
 }
 
+func (t target) Client() string { return load.Pipelined }
+
 func (t target) Open(ctx context.Context) (load.Client, error) { return t.Dial(ctx) }
 
 // Stats returns what the yardstick's process has used.
