@@ -66,18 +66,16 @@ type call struct {
 	results []wire.Result
 	err     error
 	done    bool      // results and err are set
-	parked  bool      // waits for wake
-	cond    sync.Cond // signalled by wake
-}
-
-func (c *call) wake() {
-	c.parked = false
-	c.cond.Signal()
+	parked  bool      // waits on wake
+	wake    chan bool // of size 1: true if done, false if there is something to write or read
 }
 
 func (c *call) finish(results []wire.Result, err error) {
 	c.results, c.err, c.done = results, err, true
-	c.wake()
+	if c.parked {
+		c.parked = false
+		c.wake <- true
+	}
 }
 
 // do sends a request and returns the answer. The end of ctx ends the connection. An error
@@ -85,15 +83,16 @@ func (c *call) finish(results []wire.Result, err error) {
 func (s *stream) do(ctx context.Context, ops []wire.Op) ([]wire.Result, error) {
 	defer context.AfterFunc(ctx, func() { s.nc.Close() })() // as the call that reads will see
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.lost != nil {
+		defer s.mu.Unlock()
 		return nil, fmt.Errorf("%w: %w", errNotApplied, s.lost)
 	}
 	s.count++
-	c := &call{number: s.count, ops: ops, cond: sync.Cond{L: &s.mu}}
+	c := &call{number: s.count, ops: ops, wake: make(chan bool, 1)}
 	before := len(s.unsent)
 	var err error
 	if s.unsent, err = s.codec.Append(s.unsent, c.number, ops); err != nil {
+		s.mu.Unlock()
 		return nil, err
 	}
 	s.appended += len(s.unsent) - before
@@ -107,12 +106,17 @@ func (s *stream) do(ctx context.Context, ops []wire.Op) ([]wire.Result, error) {
 			s.read(c)
 		default:
 			c.parked = true
-			c.cond.Wait()
+			s.mu.Unlock()
+			if <-c.wake {
+				return c.results, c.err
+			}
+			s.mu.Lock()
 		}
 	}
 	for !s.writing && len(s.unsent) > 0 && !s.pass() {
 		s.write() // all others are done, or busy reading
 	}
+	s.mu.Unlock()
 	return c.results, c.err
 }
 
@@ -169,7 +173,8 @@ func (s *stream) read(c *call) {
 func (s *stream) pass() bool {
 	i := slices.IndexFunc(s.inFlight, func(c *call) bool { return c.parked })
 	if i >= 0 {
-		s.inFlight[i].wake()
+		s.inFlight[i].parked = false
+		s.inFlight[i].wake <- false
 	}
 	return i >= 0
 }

@@ -163,9 +163,9 @@ func TestParseDist(t *testing.T) {
 		"zipf:0.99":        {"zipf", 0.99, 0, true},
 		"hotspot:0.1,99.9": {"hotspot", 0.1, 99.9, true},
 	} {
-		name, a, b, ok := ParseDist(spec)
+		name, a, b, ok := parseDist(spec)
 		if got := (parts{name, a, b, ok}); got != want {
-			t.Errorf("ParseDist(%q) = %v, want %v", spec, got, want)
+			t.Errorf("parseDist(%q) = %v, want %v", spec, got, want)
 		}
 	}
 }

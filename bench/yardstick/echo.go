@@ -55,8 +55,7 @@ func newEchoFrames(work *workload.Workload) *echo {
 	return e
 }
 
-// frame returns the frame of a right answer to operations of the same kinds, and the count
-// of each kind.
+// frame returns the frame of a right answer to operations of the same kinds.
 func (e *echo) frame(ops []wire.Op) (frame []byte, err error) {
 	var s shape
 	for i := range ops {
@@ -137,8 +136,7 @@ func (c echoCodec) Read(ops []wire.Op) (number uint64, results []wire.Result, er
 	return 0, response.Results, nil
 }
 
-// serveEcho answers what a client asks for, with one write for all requests that have
-// arrived.
+// serveEcho answers requests, with one write for all that have arrived.
 func serveEcho(nc net.Conn) {
 	in := bufio.NewReaderSize(nc, bufferSize)
 	for out := []byte(nil); ; {
