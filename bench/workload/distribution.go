@@ -1,7 +1,6 @@
 package workload
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 )
@@ -14,17 +13,14 @@ type distribution func(*rand.Rand) int
 // and so are all keys outside.
 //
 // Which keys are popular depends only on the number of keys, so all clients of a run agree.
-func newDistribution(spec string, keys int) (distribution, error) {
-	name, a, b, ok := parseDist(spec)
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("workload.dist: %q is not uniform, zipf:THETA or hotspot:KEYS,OPS", spec)
-	case name == "zipf":
-		return scatter(newZipf(a, keys).rank, keys), nil
-	case name == "hotspot":
-		return scatter(hotspot(a/100, b/100, keys), keys), nil
+func newDistribution(spec string, keys int) distribution {
+	switch name, a, b, _ := parseDist(spec); name {
+	case "zipf":
+		return scatter(newZipf(a, keys).rank, keys)
+	case "hotspot":
+		return scatter(hotspot(a/100, b/100, keys), keys)
 	}
-	return func(r *rand.Rand) int { return r.IntN(keys) }, nil
+	return func(r *rand.Rand) int { return r.IntN(keys) }
 }
 
 // scatter maps ranks to keys so that keys next to each other in popularity are not next to

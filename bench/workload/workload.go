@@ -32,11 +32,7 @@ type Workload struct {
 // New returns the workload that w describes, or an error that names the property. Each
 // property of w must keep its rule.
 func New(w cluster.Workload) (*Workload, error) {
-	pick, err := newDistribution(w.Dist, w.Keys)
-	if err != nil {
-		return nil, err
-	}
-	wl := &Workload{Workload: w, pick: pick, base: 1}
+	wl := &Workload{Workload: w, pick: newDistribution(w.Dist, w.Keys), base: 1}
 	for wl.base < int64(w.Keys) || wl.base == 1 {
 		wl.base *= 10
 	}

@@ -25,7 +25,7 @@ import (
 	"lockstep/common/wire"
 )
 
-// What is started ends with its keeper, however that ends.
+// A program that is kept ends with its keeper, even if that is killed.
 func TestKeep(t *testing.T) {
 	benchtest.FakeRedisInPath(t)
 	self, err := os.Executable()
@@ -52,7 +52,7 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// A port that is taken costs another try; a program that never answers, patience.
+// Start tries another port if one is taken, and gives up on a program that never answers.
 func TestStartYardstick(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	work, err := workload.New(cluster.Default().Workload)
@@ -76,7 +76,7 @@ func TestStartYardstick(t *testing.T) {
 		}
 		return testbed.FreeAddrs(n)
 	}
-	// That somebody answers there is not enough: the one that was started must not die.
+	// An answer from the port is not enough: the process that was started must not end.
 	ln.Close()
 	taken, _ := net.Listen("tcp", ln.Addr().String())
 	defer taken.Close()
@@ -160,7 +160,7 @@ func TestRPCRefusal(t *testing.T) {
 	}
 }
 
-// The bytes of an echo are those of a stage, each way.
+// An echo sends and receives as many bytes as a stage.
 func TestEchoBytes(t *testing.T) {
 	for _, w := range []cluster.Workload{
 		{Batch: 1, Mix: cluster.Mix{Get: 60, Put: 40}},
@@ -186,7 +186,7 @@ func TestEchoBytes(t *testing.T) {
 			}
 			real, err := wire.AppendResponse(nil, &wire.Response{Code: wire.OK, Results: stored.Apply(cloneOps(ops))})
 			if err != nil || len(frame) != len(real) {
-				t.Fatalf("a batch of %d is answered with %d bytes, and a stage answers with %d (%v)", cfg.Batch, len(frame), len(real), err)
+				t.Fatalf("a batch of %d gets an answer of %d bytes, want %d as from a stage (%v)", cfg.Batch, len(frame), len(real), err)
 			}
 			request, err := echoCodec{nil, e}.Append([]byte("before"), 1, ops)
 			if err != nil {
@@ -194,13 +194,13 @@ func TestEchoBytes(t *testing.T) {
 			}
 			real, _ = wire.AppendRequest([]byte("before"), &wire.Request{Ops: ops})
 			if len(request) != len(real) || string(request[:6]) != "before" || string(request[10:]) != string(real[10:]) {
-				t.Fatalf("the request is %d bytes, %q, and a client of a stage sends %d, %q", len(request), request, len(real), real)
+				t.Fatalf("the request has %d bytes, %q, want %d as to a stage, %q", len(request), request, len(real), real)
 			}
 		}
 	}
 }
 
-// cloneOps copies values that the next request of their source overwrites.
+// cloneOps copies ops and their values, which are valid until the next request.
 func cloneOps(ops []wire.Op) []wire.Op {
 	ops = slices.Clone(ops)
 	for i := range ops {
@@ -209,7 +209,7 @@ func cloneOps(ops []wire.Op) []wire.Op {
 	return ops
 }
 
-// The greatest frames of all, which have no room in their header for one byte more.
+// The largest frames just fit the lengths in the header.
 func TestEchoLargest(t *testing.T) {
 	addr, _ := benchtest.ServeHere(t, serveEcho)
 	nc, err := net.Dial("tcp", addr)
