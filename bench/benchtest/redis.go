@@ -12,7 +12,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/iotest"
 
 	"lockstep/common/cluster"
 	"lockstep/common/table"
@@ -42,24 +41,6 @@ func (f *fakeRedis) Serve(nc net.Conn) {
 		io.WriteString(out, f.answer(words))
 		if in.Buffered() == 0 {
 			out.Flush()
-		}
-	}
-}
-
-// serveUnbuffered reads a request of two commands when the answer before it is read.
-func (f *fakeRedis) ServeUnbuffered(nc net.Conn) {
-	in := bufio.NewReader(iotest.OneByteReader(nc))
-	for {
-		answer := ""
-		for range 2 {
-			words, err := ReadWords(in)
-			if err != nil {
-				return
-			}
-			answer += f.answer(words)
-		}
-		if _, err := io.WriteString(nc, answer); err != nil {
-			return
 		}
 	}
 }

@@ -1,3 +1,6 @@
+// Package load puts a load on servers and measures it: connections that send the requests
+// of a workload, in a closed or an open loop, and count what came of them. It has the
+// client that keeps several requests in flight on a connection, for any protocol.
 package load
 
 import (
@@ -12,72 +15,68 @@ import (
 	"lockstep/common/wire"
 )
 
-// A load is a round in the making: the connections of a workload, each of which is
-// a client of its own.
-type Load struct {
-	target Target
-	cfg    cluster.Config
-	Once   bool          // a request that is answered Busy is not tried again
-	Grace  time.Duration // how long the requests under way at the end may still take
-	clock  clock
-
-	patience time.Duration // with servers that answer nobody, where only the number of operations ends a load
-
-	first  uint64 // the number of the first connection
-	round  uint64 // from 0
-	phases uint64 // so far
-	conns  []*connection
-	quit   context.CancelFunc // ends connections that nobody ever greeted
-	dials  sync.WaitGroup     // their goroutines
-}
-
-// A connection is one client of the servers, and asks for what its sources say. With
-// a connection for each request it has no client of its own.
-type connection struct {
-	load    *Load
-	sources []*workload.Source // as many as it has requests in flight
-	greeted chan struct{}      // closed when client is set
-	client  Asker
-}
-
 const (
+	// ConnectTime is how long the first connection may take to be greeted.
+	ConnectTime = 10 * time.Second
+
+	othersTime   = 250 * time.Millisecond // for the next connection to be greeted
 	defaultGrace = 5 * time.Second
-	ConnectTime  = 10 * time.Second // for the first connection to be greeted
-	// Connections that are not greeted while no other is for this long, are waited
-	// for no longer.
-	nobodyElse = 250 * time.Millisecond
-	patience   = 20 * time.Second // for one request, the work that was asked for aside: a server that is stuck says so before
+	patience     = 20 * time.Second // for one request, not counting the server's property work
 )
 
 var (
-	// ErrNoAnswer: servers that are there did not answer in time.
+	// ErrNoAnswer means that servers did not answer in time.
 	ErrNoAnswer = errors.New("no answer")
-	// ErrWrong: an answer that no correct server gives.
+	// ErrWrong means that a server gave an answer that no correct server gives.
 	ErrWrong = errors.New("wrong answer")
 )
 
-// newLoad connects, with connections that are numbered from first. It returns when
-// all are greeted, or when for a while none has been: on a server that takes one
-// client at a time the others wait, and may starve. That nobody is greeted is an
-// error.
-func New(ctx context.Context, to Target, work *workload.Workload, first int) (*Load, error) {
+// A Generator has the connections of a workload, each of which is a client of its own.
+type Generator struct {
+	Once  bool          // do not send a request again that is answered Busy
+	Grace time.Duration // how long requests in flight at the end may still take
+
+	target   Target
+	cfg      cluster.Config
+	clock    clock
+	patience time.Duration // without progress, when only the number of operations ends the load
+	arrivals uint64        // seed of the next phase's arrivals
+	conns    []*connection
+	quit     context.CancelFunc // ends the dials
+	dials    sync.WaitGroup
+}
+
+// A connection is one client of the servers.
+type connection struct {
+	sources []*workload.Source // one for each request in flight
+	greeted chan struct{}      // closed when client is set
+	client  Client             // nil if each request has a new one
+}
+
+// New connects. The connections are numbered from first, and no others of the run may have
+// these numbers. New returns when all connections are greeted, or when no other has been for a
+// while: a server that serves one client at a time never greets the rest. It is an error
+// if none is greeted.
+func New(ctx context.Context, to Target, work *workload.Workload, first int) (*Generator, error) {
 	cfg := to.Config()
-	l := &Load{target: to, cfg: cfg, Once: work.Once, round: work.Round, first: uint64(first), Grace: defaultGrace, patience: patience, clock: realClock()}
+	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
+	arrivals := cfg.Workload.Seed + uint64(first) + work.Round<<40
+	g := &Generator{Once: work.Once, Grace: defaultGrace, target: to, cfg: cfg, clock: realClock(), patience: patience, arrivals: arrivals}
 	dialing, quit := context.WithCancel(ctx)
-	l.quit = quit
+	g.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)
 	for i := range cfg.Workload.Connections {
-		c := &connection{load: l, greeted: make(chan struct{})}
+		c := &connection{greeted: make(chan struct{})}
 		for d := range cfg.Workload.Depth {
 			c.sources = append(c.sources, work.Source((first+i)*cfg.Workload.Depth+d))
 		}
-		l.conns = append(l.conns, c)
+		g.conns = append(g.conns, c)
 		if cfg.Workload.Conn == "per-request" {
 			close(c.greeted)
 			dialed <- nil
 			continue
 		}
-		l.dials.Go(func() { // ends when greeted, or at close
+		g.dials.Go(func() { // ends when greeted, or at Close
 			cl, err := to.Dial(dialing)
 			if err == nil {
 				c.client = cl
@@ -86,26 +85,27 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*L
 			dialed <- err
 		})
 	}
-	if err := l.wait(ctx, dialed); err != nil {
-		l.Close()
+	if err := g.wait(ctx, dialed); err != nil {
+		g.Close()
 		return nil, err
 	}
-	return l, nil
+	return g, nil
 }
 
-func (l *Load) wait(ctx context.Context, dialed <-chan error) error {
-	greeted, patience := 0, ConnectTime
-	err := fmt.Errorf("no connection was greeted within %v: the server serves others, or waits for its peers", patience)
-	for more := len(l.conns); more > 0; more-- {
+// wait waits for the results of the dials.
+func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
+	greeted, limit := 0, ConnectTime
+	failure := fmt.Errorf("no connection was greeted within %v: the server serves others, or waits for its peers", limit)
+	for waiting := len(g.conns); waiting > 0; waiting-- {
 		select {
-		case e := <-dialed:
-			if e != nil {
-				err = e
+		case err := <-dialed:
+			if err != nil {
+				failure = err
 			} else {
-				greeted, patience = greeted+1, nobodyElse
+				greeted, limit = greeted+1, othersTime
 			}
-		case <-time.After(patience):
-			more = 0
+		case <-time.After(limit):
+			waiting = 0
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -113,21 +113,12 @@ func (l *Load) wait(ctx context.Context, dialed <-chan error) error {
 	if greeted > 0 {
 		return nil
 	}
-	return err
+	return failure
 }
 
-// open returns the connection's client; or else, a new one for one request, which is
-// to be closed.
-func (c *connection) open(ctx context.Context) (Asker, error) {
-	if c.client != nil {
-		return c.client, nil
-	}
-	return c.load.target.Open(ctx)
-}
-
-// refusals counts the Busy answers to all connections that are kept.
-func (l *Load) refusals() (n int64) {
-	for _, c := range l.conns {
+// refusals returns the number of Busy answers to all connections that are kept.
+func (g *Generator) refusals() (n int64) {
+	for _, c := range g.conns {
 		select {
 		case <-c.greeted:
 			if c.client != nil {
@@ -139,18 +130,18 @@ func (l *Load) refusals() (n int64) {
 	return n
 }
 
-// close ends all connections, and waits for their goroutines.
-func (l *Load) Close() {
-	l.quit()
-	l.dials.Wait()
-	for _, c := range l.conns {
+// Close ends all connections and waits for their goroutines.
+func (g *Generator) Close() {
+	g.quit()
+	g.dials.Wait()
+	for _, c := range g.conns {
 		if c.client != nil {
 			c.client.Close()
 		}
 	}
 }
 
-// preload stores a value under every key.
+// Preload stores a value under every key.
 func Preload(ctx context.Context, to Target, work *workload.Workload) error {
 	dialing, cancel := context.WithTimeout(ctx, ConnectTime)
 	defer cancel()

@@ -3,7 +3,6 @@ package load
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,72 +12,66 @@ import (
 	"lockstep/common/wire"
 )
 
-// A phase is a stretch of load, with all connections: the warm-up, or a round.
+// A phase is a time of load on all connections: the warm-up, or a round.
 type phase struct {
-	start time.Duration // by now
-	now   func() time.Duration
-	left  *atomic.Int64   // closed loop: requests left to do; nil: until over
-	pace  *pacer          // open loop; nil: a closed one
-	limit context.Context // at its end, requests under way are given up
-	over  context.Context // at its end, no more requests are sent; it ends with limit
+	*Generator
+	start time.Duration   // by the clock
+	pace  *pacer          // open loop; nil in a closed one
+	left  *atomic.Int64   // requests left to send; nil if time ends the phase
+	stuck *time.Timer     // gives up when it is not reset; nil if left is
+	limit context.Context // ends when requests in flight are given up
+	over  context.Context // ends when no more requests are sent, at the latest with limit
 	end   func()          // ends over
 }
 
-// A tally is what the requests of one connection came to.
+// A tally is what came of the requests of one connection.
 type tally struct {
-	mu sync.Mutex // guards what follows, where several are in flight
+	mu sync.Mutex // guards what follows, as several requests may be in flight
 	Result
 	asked bool
 }
 
-// run puts load on the servers: for length, or, if that is 0, until ops operations
-// are done; at the workload's rate, or, if that is 0, as fast as answers come. The
-// result counts what was asked for in that time, however late it was answered,
-// within the grace. When ctx ends, it ends at once.
-func (l *Load) run(ctx context.Context, length time.Duration, ops int) *Result {
-	start := l.clock.now() // before the clock that ends the phase
+// run puts load on the servers for length or, if that is 0, until ops operations are done,
+// at the workload's rate or, if that is 0, as fast as answers come. The result counts what was
+// asked for in that time, even if it was answered later, within the grace. The end of ctx
+// ends run at once.
+func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Result {
+	start := g.clock.now() // before the clock that ends the phase
 	limit, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	over, end := context.WithCancel(limit)
 	defer end()
-	p := &phase{start: start, now: l.clock.now, limit: limit, over: over, end: end}
-	switch w := l.cfg.Workload; {
+	p := &phase{Generator: g, start: start, limit: limit, over: over, end: end}
+	switch w := g.cfg.Workload; {
 	case w.Rate > 0:
 		if length == 0 {
 			length = time.Duration(float64(ops) / float64(w.Batch) / w.Rate * 1e9)
 		}
-		// Arrivals of their own for each round and each of its phases: rounds that were
-		// alike in them would hide how much the arrivals matter.
-		seed := w.Seed + l.first + l.round<<40 + l.phases<<32
-		p.pace = newPacer(newSchedule(w.Rate, w.Arrival, seed), length, l.clock)
+		p.pace = newPacer(newSchedule(w.Rate, w.Arrival, g.arrivals), length, g.clock)
 	case length > 0:
 		defer time.AfterFunc(length, end).Stop()
 	default:
 		p.left = new(atomic.Int64)
 		p.left.Store(int64((ops + w.Batch - 1) / w.Batch))
-		watching, watched := context.WithCancel(limit)
-		var watch sync.WaitGroup
-		defer watch.Wait()
-		defer watched()
-		watch.Go(func() { l.giveUpStuck(watching, p.left, giveUp) }) // ends with watching
+		p.stuck = time.AfterFunc(g.stuckAfter(), giveUp)
+		defer p.stuck.Stop()
 	}
 	if length > 0 {
-		defer time.AfterFunc(length+l.Grace, giveUp).Stop()
+		defer time.AfterFunc(length+g.Grace, giveUp).Stop()
 	}
-
-	l.phases++
-	refusals := l.refusals()
-	tallies := make([]tally, len(l.conns))
+	g.arrivals += 1 << 32
+	refusals := g.refusals()
+	tallies := make([]tally, len(g.conns))
 	var workers sync.WaitGroup
-	for i, c := range l.conns {
+	for i, c := range g.conns {
 		tallies[i].Connections = 1
 		for _, s := range c.sources {
-			workers.Go(func() { c.work(p, s, &tallies[i]) }) // ends with the phase
+			workers.Go(func() { p.work(c, s, &tallies[i]) }) // ends with the phase
 		}
 	}
 	workers.Wait()
-	sum := &Result{Dur: l.clock.now() - start}
-	sum.Refusals = l.refusals() - refusals
+	sum := &Result{Dur: g.clock.now() - start}
+	sum.Refusals = g.refusals() - refusals
 	for i := range tallies {
 		t := &tallies[i]
 		if t.asked && t.Requests == 0 && t.Errors[client.ErrBusy.Error()] == 0 {
@@ -89,29 +82,25 @@ func (l *Load) run(ctx context.Context, length time.Duration, ops int) *Result {
 	if p.pace != nil {
 		sum.Unfinished += p.pace.unsent()
 		if ctx.Err() == nil {
-			sum.Dur = max(sum.Dur, length) // what was due last was due before the end
+			sum.Dur = max(sum.Dur, length) // the last request was due before the end
 		}
 	}
 	return sum
 }
 
-// giveUpStuck ends a load of so many operations when no connection has taken one of
-// those that are left for so long that their servers must be stuck.
-func (l *Load) giveUpStuck(ctx context.Context, left *atomic.Int64, giveUp func()) {
-	limit := l.patience + time.Duration(l.cfg.Workload.Batch)*l.cfg.Server.Work.Time
-	for last := int64(math.MaxInt64); ctx.Err() == nil && left.Load() != last; Pause(ctx, limit) {
-		last = left.Load()
-	}
-	giveUp()
+// stuckAfter returns how long no connection may have sent a request before the servers are
+// taken to be stuck.
+func (g *Generator) stuckAfter() time.Duration {
+	return g.patience + time.Duration(g.cfg.Workload.Batch)*g.cfg.Server.Work.Time
 }
 
-// work is the request loop: it keeps one request of the connection in flight.
-func (c *connection) work(p *phase, s *workload.Source, t *tally) {
+// work is the request loop. It keeps one request of the connection in flight.
+func (p *phase) work(c *connection, s *workload.Source, t *tally) {
 	select {
 	case <-c.greeted:
 	case <-p.over.Done():
 		select {
-		case <-c.greeted: // but others were faster
+		case <-c.greeted: // but other connections have done it all
 		default:
 			t.mu.Lock()
 			t.NeverGreeted, t.Starved = 1, 1
@@ -120,49 +109,52 @@ func (c *connection) work(p *phase, s *workload.Source, t *tally) {
 		return
 	}
 	for {
-		due, sent, slip, ok := p.Next()
+		due, sent, slip, ok := p.next()
 		if !ok {
+			p.end() // for connections that are never greeted
 			return
 		}
-		c.request(p, s, due, sent, slip, t)
+		p.request(c, s, due, sent, slip, t)
 	}
 }
 
-// next waits until a request is to be sent, and returns when it was due and when it
-// is sent: in a closed loop, both are now. Who finds the end ends the phase, for those that nobody greets.
-func (p *phase) Next() (due, sent, slip time.Duration, ok bool) {
+// next waits until a request is to be sent. It returns when the request was due and when
+// it is sent, which are the same in a closed loop, and false if the phase is over.
+func (p *phase) next() (due, sent, slip time.Duration, ok bool) {
 	switch {
-	case p.over.Err() != nil, p.limit.Err() != nil: // over follows limit, a moment later
+	case p.over.Err() != nil:
 	case p.pace != nil:
-		due, sent, slip, ok = p.pace.Next(p.over)
+		return p.pace.next(p.over)
 	default:
-		due, ok = p.now(), p.left == nil || p.left.Add(-1) >= 0
-		sent = due
+		if p.stuck != nil {
+			p.stuck.Reset(p.stuckAfter())
+		}
+		due, ok = p.clock.now(), p.left == nil || p.left.Add(-1) >= 0
 	}
-	if !ok {
-		p.end()
-	}
-	return due, sent, slip, ok
+	return due, due, 0, ok
 }
 
-// request asks for the source's next request, and counts what came of it.
-func (c *connection) request(p *phase, s *workload.Source, due, sent, slip time.Duration, t *tally) {
+// request sends the source's next request and counts what came of it.
+func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.Duration, t *tally) {
 	ops := s.Next()
-	var answers []wire.Result
-	cl, err := c.open(p.limit)
-	if err == nil {
-		if c.client == nil {
+	cl, err := c.client, error(nil)
+	perRequest := cl == nil
+	if perRequest {
+		if cl, err = p.target.Open(p.limit); err == nil {
 			defer cl.Close()
 		}
+	}
+	var answers []wire.Result
+	if err == nil {
 		do := cl.Do
-		if c.load.Once {
+		if p.Once {
 			do = cl.Once
 		}
 		answers, err = do(p.limit, ops...)
 	}
-	done := p.now()
+	done := p.clock.now()
 	if errors.Is(err, client.ErrDown) {
-		defer Pause(p.over, time.Millisecond) // or all that is counted is how fast it fails
+		defer Pause(p.over, time.Millisecond) // so as not to count only how fast it fails
 	}
 
 	t.mu.Lock()
@@ -171,7 +163,7 @@ func (c *connection) request(p *phase, s *workload.Source, due, sent, slip time.
 	if p.pace != nil {
 		Record(&t.Slips, slip)
 	}
-	if c.client == nil && cl != nil {
+	if perRequest && cl != nil {
 		counts := cl.Counts()
 		t.Refusals += counts.Refusals
 		if err == nil {
@@ -194,7 +186,7 @@ func (c *connection) request(p *phase, s *workload.Source, due, sent, slip time.
 		t.FailedTime += done - due
 	}
 	if answers != nil { // of a request that failed, the parts that were answered
-		t.Check(s.Check(answers))
+		t.check(s.Check(answers))
 	}
 }
 
@@ -208,6 +200,7 @@ func errorKind(err error) string {
 	return "other"
 }
 
+// Pause waits for d or until ctx ends.
 func Pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):

@@ -7,51 +7,53 @@ import (
 
 	"lockstep/bench/workload"
 	"lockstep/common/metrics"
+	"lockstep/common/text"
 )
 
-// measure is one round: new connections, a warm-up of those that are kept, and the
-// load. The connections are numbered from first, which no others of the run are. Where
-// ctx ends in the middle, there is a result beside the error.
+// Measure measures one round: it connects as New does, warms up the connections that are
+// kept, and puts the load on the servers. If ctx ends meanwhile, there is a result
+// beside the error.
 func Measure(ctx context.Context, to Target, work *workload.Workload, first int) (*Result, error) {
-	l, err := New(ctx, to, work, first)
+	g, err := New(ctx, to, work, first)
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close()
+	defer g.Close()
 	warm := new(Result)
 	if w := to.Config().Workload; w.Conn == "persistent" {
-		warm = l.run(ctx, Warmup(w.Duration), 0)
+		warm = g.run(ctx, Warmup(w.Duration), 0)
 	}
-	r, err := l.Measured(ctx)
-	if r != nil && warm.Wrong > 0 { // an answer that cannot be right counts whenever it comes
+	r, err := g.Measure(ctx)
+	if r != nil && warm.Wrong > 0 { // counts at any time
 		r.Wrong += warm.Wrong
 		r.FirstWrong = warm.FirstWrong
 	}
 	return r, err
 }
 
-// warmup is how long connections are used before it counts.
+// Warmup returns how long connections are used before a round of this length.
 func Warmup(round time.Duration) time.Duration {
 	return min(max(round/4, 100*time.Millisecond), time.Second)
 }
 
-// measured is run, as the workload says, with what it took the servers and this
-// process. Where ctx ends in the middle, there is a result beside the error.
-func (l *Load) Measured(ctx context.Context) (*Result, error) {
-	before, err := l.target.Stats(ctx)
+// Measure puts the load on the servers that the workload asks for, and measures also what the
+// servers and this process have used. If ctx ends meanwhile, there is a result beside
+// the error.
+func (g *Generator) Measure(ctx context.Context) (*Result, error) {
+	before, err := g.target.Stats(ctx)
 	if err != nil {
 		return nil, err
 	}
 	mine := ClientCPU()
-	r := l.run(ctx, l.cfg.Workload.Duration, l.cfg.Workload.Ops)
-	r.ClientCPU = ClientCPU() - mine
+	r := g.run(ctx, g.cfg.Workload.Duration, g.cfg.Workload.Ops)
+	r.Client, r.ClientCPU = g.target.Client(), ClientCPU()-mine
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
-	if r.Unfinished > 0 && l.cfg.Workload.Duration == 0 && l.cfg.Workload.Rate == 0 {
-		return r, fmt.Errorf("%w to %d requests: are the servers stuck?", ErrNoAnswer, r.Unfinished)
+	if r.Unfinished > 0 && g.cfg.Workload.Duration == 0 && g.cfg.Workload.Rate == 0 {
+		return r, fmt.Errorf("%w to %s: are the servers stuck?", ErrNoAnswer, text.Plural(r.Unfinished, "request"))
 	}
-	after, err := l.target.Stats(ctx)
+	after, err := g.target.Stats(ctx)
 	if err != nil {
 		return r, fmt.Errorf("after the load: %w", err)
 	}
@@ -63,5 +65,5 @@ func (l *Load) Measured(ctx context.Context) (*Result, error) {
 	return r, nil
 }
 
-// clientCPU is the CPU time of this process so far.
+// ClientCPU returns the CPU time of this process so far.
 func ClientCPU() time.Duration { return new(metrics.Stats).Snapshot().CPU }

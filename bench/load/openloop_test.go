@@ -14,8 +14,7 @@ import (
 	"lockstep/common/node"
 )
 
-// A response counts from when the request was due, although the connection could not
-// send it then.
+// A response time counts from when the request was due, even if the connection was busy then.
 func TestOpenLoopCountsFromWhenDue(t *testing.T) {
 	const stall = 200 * time.Millisecond
 	var once sync.Once
@@ -36,13 +35,13 @@ func TestOpenLoopCountsFromWhenDue(t *testing.T) {
 	if p75, p99 := r.ResponseTimes.Quantile(0.75), r.ResponseTimes.Quantile(0.99); p75 < stall/2-20*time.Millisecond || p99 < stall-20*time.Millisecond || r.ResponseTimes.Max() > stall+2*time.Second {
 		t.Errorf("p75 %v, p99 %v, max %v after a stall of %v", p75, p99, r.ResponseTimes.Max(), stall)
 	}
-	// The connection was busy: that is not the client's fault.
+	// A busy connection is not the client's fault.
 	if slip := r.Slips.Quantile(0.9); slip > stall/4 {
-		t.Errorf("the client says that it was late by %v at p90", slip)
+		t.Errorf("the client was late by %v at p90", slip)
 	}
 }
 
-// Nothing that was due is lost: it is answered, refused, or unfinished.
+// Every request that was due is answered, refused or unfinished.
 func TestOverload(t *testing.T) {
 	g := newGate()
 	var turns, refused, answered atomic.Int64
@@ -76,13 +75,13 @@ func TestOverload(t *testing.T) {
 			}
 			r := l.run(t.Context(), 200*time.Millisecond, 0)
 			due := int64(0)
-			for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.Due() < 200*time.Millisecond; s.advance() {
+			for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.due() < 200*time.Millisecond; s.advance() {
 				due++
 			}
 			if got := r.Requests + r.Failed() + r.Unfinished; got != due || r.Failed() != r.Errors[client.ErrBusy.Error()] {
 				t.Errorf("%d answered, errors %v, %d unfinished: %d in all, want %d that were due", r.Requests, r.Errors, r.Unfinished, got, due)
 			}
-			// Answers that were under way at the end are the server's alone.
+			// Answers that had not arrived at the end are only counted by the server.
 			if test.depth == 1 && (r.Errors[client.ErrBusy.Error()] > refused.Load() || r.Requests > answered.Load() || r.Unfinished < g.held.Load()) {
 				t.Errorf("%d refused, %d answered, %d unfinished; the server says %d, %d, and %d held",
 					r.Errors[client.ErrBusy.Error()], r.Requests, r.Unfinished, refused.Load(), answered.Load(), g.held.Load())
@@ -94,7 +93,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// An open loop of so many operations has as many requests, in the time that they take.
+// An open loop can end with a number of operations.
 func TestOpenLoopOps(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
 	cfg.Workload.Rate, cfg.Workload.Batch = 1000, 2

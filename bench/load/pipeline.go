@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,56 +17,44 @@ import (
 	"lockstep/common/wire"
 )
 
-// A pipeline is a client with one connection to each node, and as many requests in
-// flight on it as there are calls. (A client.Client has one in flight on each of its
-// connections, and opens more.) A connection that is lost stays lost. Safe for
-// concurrent use.
+const (
+	downAfter   = time.Second            // of dials that fail
+	listenAfter = time.Second            // of idleness
+	lastPause   = 100 * time.Millisecond // between two tries; the first pause is 1 ms
+)
+
+// Pipelined is the name of the clients that Dial of this package returns.
+const Pipelined = "pipeline"
+
+// An Opener makes the codec of a connection to a node, when the server has greeted it.
+type Opener func(ctx context.Context, node int, nc net.Conn) (Codec, error)
+
+// A pipeline is a client with one connection to each node, on which as many requests are
+// in flight as there are calls. It keeps the promises of client.Client.
 type pipeline struct {
-	cfg     cluster.Config
-	pipes   []*pipe // by node
-	dialing time.Duration
+	cfg   cluster.Config
+	nodes []*peer
 }
 
-// A pipe is the connection to one node. Answers come in the order of the requests.
-type pipe struct {
-	nc     net.Conn      // to write to
-	limit  time.Duration // of one write
-	reader sync.WaitGroup
-	busy   atomic.Int64 // answers
-
-	mu      sync.Mutex            // guards what follows
-	unsent  []byte                // requests
-	writing bool                  // somebody sends them, until there are none
-	waiting []chan *wire.Response // for answers; of size 1, as a call may be given up
-	lost    error                 // why there is no more connection; then it stays
-}
-
-// dialPipeline connects to the nodes in ascending order, as client.Dial does, and
-// waits to be greeted by each.
-func dialPipeline(ctx context.Context, cfg cluster.Config) (*pipeline, error) {
+// Dial connects to the nodes of cfg in ascending order, as client.Dial does, and returns a
+// client that has as many requests in flight on each connection as there are calls.
+func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) {
 	pl := &pipeline{cfg: cfg}
-	start := metrics.Now()
+	down := 0
 	for i, node := range cfg.Nodes {
-		var conn *wire.Conn
-		nc, err := new(net.Dialer).DialContext(ctx, "tcp", node.Addr)
-		if err == nil {
-			conn, err = wire.Open(ctx, nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Number: i,
-				Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret}, wire.Limits{Frame: cfg.Server.FrameTimeout})
-		}
-		if err != nil {
+		p := &peer{number: i, addr: node.Addr, open: open}
+		pl.nodes = append(pl.nodes, p)
+		_, err := p.connect(ctx)
+		if errors.Is(err, client.ErrDown) && down+1 < len(cfg.Nodes) {
+			down++
+		} else if err != nil {
 			pl.Close()
 			return nil, fmt.Errorf("node %d (%s): %w", i, node.Addr, err)
 		}
-		p := &pipe{nc: nc, limit: cfg.Server.WriteTimeout}
-		p.reader.Go(func() { p.read(conn) }) // until the connection ends
-		pl.pipes = append(pl.pipes, p)
 	}
-	pl.dialing = metrics.Now() - start
 	return pl, nil
 }
 
-// Do, Once, Counts and Close are those of client.Client; a connection that is lost stays
-// lost, so nothing is retried but what was Busy.
 func (pl *pipeline) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
 	return pl.do(ctx, ops, true)
 }
@@ -73,35 +63,38 @@ func (pl *pipeline) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, er
 	return pl.do(ctx, ops, false)
 }
 
-func (pl *pipeline) Counts() client.Counts {
-	c := client.Counts{Dials: int64(len(pl.pipes)), Dialing: pl.dialing}
-	for _, p := range pl.pipes {
-		c.Refusals += p.busy.Load()
+func (pl *pipeline) Counts() (sum client.Counts) {
+	for _, p := range pl.nodes {
+		sum.Dialing += time.Duration(p.dialTime.Load())
+		sum.Refusals += p.refusals.Load()
 	}
-	return c
+	return sum
 }
 
+// Close ends the connections. No call may be in progress.
 func (pl *pipeline) Close() error {
-	for _, p := range pl.pipes {
-		p.nc.Close()
-		p.reader.Wait()
+	for _, p := range pl.nodes {
+		if p.stream != nil {
+			p.stream.nc.Close()
+		}
 	}
 	return nil
 }
 
+// do sends each node its part of the operations.
 func (pl *pipeline) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
-	if len(pl.pipes) == 1 {
-		return pl.pipes[0].do(ctx, ops, insist)
+	if len(pl.nodes) == 1 {
+		return pl.nodes[0].do(ctx, ops, insist)
 	}
 	results := make([]wire.Result, len(ops))
-	errs := make([]error, len(pl.pipes))
+	errs := make([]error, len(pl.nodes))
 	var parts sync.WaitGroup
-	for node, p := range pl.pipes {
+	for i, p := range pl.nodes {
 		var part []wire.Op
-		var places []int // of its operations in ops
-		for i, op := range ops {
-			if pl.cfg.Owner(op.Key) == node {
-				part, places = append(part, op), append(places, i)
+		var index []int // of its operations in ops
+		for j, op := range ops {
+			if pl.cfg.Owner(op.Key) == i {
+				part, index = append(part, op), append(index, j)
 			}
 		}
 		if part == nil {
@@ -109,97 +102,88 @@ func (pl *pipeline) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.
 		}
 		parts.Go(func() {
 			answers, err := p.do(ctx, part, insist)
-			for j, i := range places {
-				results[i].Status = wire.Unknown
+			for k, j := range index {
+				results[j].Status = wire.Unknown
 				if err == nil {
-					results[i] = answers[j]
+					results[j] = answers[k]
 				}
 			}
-			errs[node] = err
+			errs[i] = err
 		})
 	}
 	parts.Wait()
 	return results, errors.Join(errs...)
 }
 
-// do sends a request and waits for the answer; if that is Busy, and insist is set,
-// again and again.
-func (p *pipe) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		answer := make(chan *wire.Response, 1)
-		if err := p.send(ops, answer); err != nil {
+// A peer is one node.
+type peer struct {
+	number int
+	addr   string
+	open   Opener
+
+	dialTime, refusals atomic.Int64
+
+	mu      sync.Mutex // guards what follows; held while dialling, as all calls need the connection
+	stream  *stream    // nil before the first is greeted
+	failing time.Time  // since when every dial has failed; zero if the last did not
+}
+
+// do sends a request, again for as long as that is safe and ctx has not ended.
+func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
+	writes := slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
+	for pause := time.Millisecond; ; pause = min(2*pause, lastPause) {
+		s, err := p.connect(ctx)
+		if err != nil {
 			return nil, err
 		}
-		select {
-		case r := <-answer:
-			switch {
-			case r == nil:
-				return nil, fmt.Errorf("%w: %w", client.ErrUnknown, p.lost)
-			case r.Code == wire.OK && len(r.Results) == len(ops):
-				return r.Results, nil
-			case r.Code != wire.Busy:
-				return nil, fmt.Errorf("%v, with %d results for %d operations", r.Code, len(r.Results), len(ops))
-			}
-			p.busy.Add(1)
-			if !insist {
-				return nil, client.ErrBusy
-			}
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		results, err := s.do(ctx, ops)
+		busy := errors.Is(err, client.ErrBusy)
+		if busy {
+			p.refusals.Add(1)
 		}
-		Pause(ctx, wait)
+		again := busy && insist || errors.Is(err, errNotApplied) || errors.Is(err, client.ErrUnknown) && !writes
+		if !again || ctx.Err() != nil {
+			return results, err
+		}
+		Pause(ctx, pause/2+rand.N(pause/2)) // so that calls that were refused together do not return together
 	}
 }
 
-// send sends a request, unless somebody who is sending already will send it, too.
-func (p *pipe) send(ops []wire.Op, answer chan *wire.Response) (err error) {
+// connect returns the connection to the node, and dials if there is none.
+func (p *peer) connect(ctx context.Context) (*stream, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lost != nil {
-		return fmt.Errorf("%w: %w", client.ErrDown, p.lost)
-	}
-	if p.unsent, err = wire.AppendRequest(p.unsent, &wire.Request{Ops: ops}); err != nil {
-		return err
-	}
-	p.waiting = append(p.waiting, answer)
-	if p.writing {
-		return nil
-	}
-	p.writing = true
-	for out := []byte(nil); len(p.unsent) > 0; {
-		out, p.unsent = p.unsent, out[:0]
-		p.mu.Unlock()
-		p.nc.SetWriteDeadline(time.Now().Add(p.limit))
-		if _, err := p.nc.Write(out); err != nil {
-			p.nc.Close() // the reader tells all who wait
-		}
-		p.mu.Lock()
-	}
-	p.writing = false
-	return nil
-}
-
-// read hands out answers until the connection ends, and then nil to all who wait.
-func (p *pipe) read(conn *wire.Conn) {
-	for {
-		r := new(wire.Response)
-		ok := conn.ReadResponse(r) && r.Code != wire.Goodbye
-		p.mu.Lock()
-		if !ok || len(p.waiting) == 0 {
+	for pause := time.Millisecond; p.stream == nil || !p.stream.good(); pause = min(2*pause, lastPause) {
+		s, err := p.dial(ctx)
+		if err == nil {
+			p.stream, p.failing = s, time.Time{}
 			break
 		}
-		p.waiting[0] <- r
-		p.waiting = p.waiting[1:]
-		p.mu.Unlock()
+		if p.failing.IsZero() {
+			p.failing = time.Now()
+		}
+		switch {
+		case ctx.Err() != nil, errors.Is(err, wire.ErrMismatch):
+			return nil, err
+		case time.Since(p.failing) >= downAfter:
+			return nil, fmt.Errorf("%w: %w", client.ErrDown, err)
+		}
+		Pause(ctx, pause)
 	}
-	defer p.mu.Unlock()
-	p.nc.Close()
-	why := conn.Err()
-	if why == nil {
-		why = errors.New("the server ended it")
+	return p.stream, nil
+}
+
+func (p *peer) dial(ctx context.Context) (*stream, error) {
+	start := metrics.Now()
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", p.addr)
+	if err != nil {
+		return nil, err
 	}
-	p.lost = fmt.Errorf("the connection to %v is lost: %w", p.nc.RemoteAddr(), why)
-	for _, w := range p.waiting {
-		close(w)
+	codec, err := p.open(ctx, p.number, nc)
+	if err != nil {
+		nc.Close()
+		return nil, err
 	}
+	p.dialTime.Add(int64(metrics.Now() - start))
+	return &stream{codec: codec, nc: nc, idleSince: time.Now()}, nil
 }

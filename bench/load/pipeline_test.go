@@ -20,30 +20,28 @@ import (
 
 func newTestPipeline(t *testing.T, cfg cluster.Config) *pipeline {
 	t.Helper()
-	pl, err := dialPipeline(t.Context(), cfg)
+	cfg.Workload.Depth = 2
+	cl, err := NewLockstep(cfg).Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { pl.Close() })
-	return pl
+	t.Cleanup(func() { cl.Close() })
+	return cl.(*pipeline)
 }
 
-// As many requests are on their way on the one connection as there are calls: this
-// server answers nothing before it has seen them all.
+func put(key string) wire.Op { return wire.Op{Kind: wire.Put, Key: key, Value: []byte("value")} }
+
+// This server answers nothing before it has read as many requests as there are calls.
 func TestPipelineDepth(t *testing.T) {
 	const depth = 16
-	seen := make(chan int, 1)
 	cfg, nodes := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
 		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			var keys []string
-			var r wire.Request
-			for len(keys) < depth && c.Ready() && c.ReadRequest(&r) {
-				keys = append(keys, r.Ops[0].Key)
+			var requests [depth]wire.Request
+			for i := 0; i < depth && c.Ready() && c.ReadRequest(&requests[i]); i++ {
 			}
-			for _, key := range keys {
-				c.WriteResponse(&wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.Found, Value: []byte(key)}}})
+			for _, r := range requests {
+				c.WriteResponse(&wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.Found, Value: []byte(r.Ops[0].Key)}}})
 			}
-			seen <- len(keys)
 		})
 	})
 	pl := newTestPipeline(t, cfg)
@@ -53,20 +51,18 @@ func TestPipelineDepth(t *testing.T) {
 	for i := range depth {
 		calls.Go(func() {
 			key := strconv.Itoa(i)
-			r, err := pl.Do(ctx, wire.Op{Kind: wire.Get, Key: key})
-			if err != nil || string(r[0].Value) != key {
-				t.Errorf("call %s was answered %v, error %v: another's answer, or none", key, r, err)
+			if r, err := pl.Do(ctx, wire.Op{Kind: wire.Get, Key: key}); err != nil || string(r[0].Value) != key {
+				t.Errorf("get %s = %v, error %v", key, r, err)
 			}
 		})
 	}
 	calls.Wait()
-	if got := <-seen; got != depth || nodes[0].Stats.Connections.Load() != 1 {
-		t.Errorf("%d requests at once on %d connections, want %d on 1", got, nodes[0].Stats.Connections.Load(), depth)
+	if got := nodes[0].Stats.Connections.Load(); got != 1 {
+		t.Errorf("%d connections, want 1", got)
 	}
 }
 
-// Many calls with batches over several nodes, some of them refused at first: each is
-// answered, with its own answers, in their order.
+// Batches over several nodes, some of them refused at first, get their own answers in their order.
 func TestPipelineOverNodes(t *testing.T) {
 	var turns atomic.Int64
 	cfg, nodes := benchtest.Here(t, 3, func(ctx context.Context, ln net.Listener, n *node.Node) error {
@@ -83,7 +79,7 @@ func TestPipelineOverNodes(t *testing.T) {
 	var callers sync.WaitGroup
 	for caller := range 8 {
 		callers.Go(func() {
-			for round := range 50 {
+			for round := range 20 {
 				var puts, gets []wire.Op
 				for i := range 5 {
 					key := strconv.Itoa(caller) + "-" + strconv.Itoa(i)
@@ -105,82 +101,115 @@ func TestPipelineOverNodes(t *testing.T) {
 		})
 	}
 	callers.Wait()
+	refusals := int64(0)
 	for i, n := range nodes {
+		refusals += n.Stats.Refusals.Load()
 		if n.Stats.Connections.Load() != 1 || n.Stats.Ops.Load() == 0 || n.Stats.Refusals.Load() == 0 {
 			t.Errorf("node %d: %d connections, %d operations, %d refusals, want 1, and some", i,
 				n.Stats.Connections.Load(), n.Stats.Ops.Load(), n.Stats.Refusals.Load())
 		}
 	}
+	if got := pl.Counts(); got.Refusals != refusals || got.Dialing <= 0 {
+		t.Errorf("counted %+v, want %d refusals", got, refusals)
+	}
 }
 
+// What becomes of a put whose first turn goes wrong, and then of a get, in the same way.
 func TestPipelineErrors(t *testing.T) {
-	get := wire.Op{Kind: wire.Get, Key: "color"}
+	respond := func(r wire.Response) func(*node.Conn) {
+		return func(c *node.Conn) {
+			c.SkipRequest()
+			c.WriteResponse(&r)
+		}
+	}
 	for _, test := range []struct {
-		name         string
-		turn         func(*node.Conn) // answers one request
-		first, later error            // of the call, and of the one after it
+		name        string
+		turn        func(*node.Conn)
+		put, get    error
+		connections int64 // one more after each that is lost
 	}{
-		{"busy", func(c *node.Conn) {
-			c.SkipRequest()
-			c.WriteResponse(&wire.Response{Code: wire.Busy})
-		}, client.ErrBusy, client.ErrBusy},
-		{"hangs up", func(c *node.Conn) { c.Conn.Close() }, client.ErrUnknown, client.ErrDown},
-		{"says goodbye", func(c *node.Conn) {
-			c.SkipRequest()
-			c.WriteResponse(&wire.Response{Code: wire.Goodbye})
-		}, client.ErrUnknown, client.ErrDown},
-		{"answers garbage", func(c *node.Conn) {
-			c.SkipRequest()
-			c.WriteResponse(&wire.Response{})
-		}, errAny, nil},
-		{"answers too little", func(c *node.Conn) {
-			c.SkipRequest()
-			c.WriteResponse(&wire.Response{Code: wire.OK})
-		}, errAny, nil},
-		{"fails", func(c *node.Conn) {
-			c.SkipRequest()
-			c.WriteResponse(&wire.Response{Code: wire.Failed})
-		}, errAny, nil},
+		{"busy", respond(wire.Response{Code: wire.Busy}), nil, nil, 1},
+		{"wrong node", respond(wire.Response{Code: wire.WrongNode}), client.ErrWrongNode, client.ErrWrongNode, 1},
+		{"failed", respond(wire.Response{Code: wire.Failed}), client.ErrUnknown, nil, 1},
+		{"goodbye", func(c *node.Conn) { c.SkipRequest(); c.Conn.Close() }, nil, nil, 3},
+		{"no code", respond(wire.Response{}), client.ErrUnknown, nil, 3},
+		{"no results", respond(wire.Response{Code: wire.OK}), client.ErrUnknown, nil, 3},
+		{"a client's status", respond(wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.NotRun}}}), client.ErrUnknown, nil, 3},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-				return benchtest.ServeAll(ctx, ln, n, test.turn)
+			var wrong atomic.Bool
+			cfg, nodes := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+				apply := benchtest.Locked(n)
+				return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+					if wrong.Swap(false) {
+						test.turn(c)
+						return
+					}
+					n.Answer(c, apply)
+				})
 			})
 			pl := newTestPipeline(t, cfg)
-			for i, want := range []error{test.first, test.later} {
-				if want == nil {
-					continue
+			for _, call := range []struct {
+				op   wire.Op
+				want error
+			}{{put("k"), test.put}, {wire.Op{Kind: wire.Get, Key: "k"}, test.get}} {
+				wrong.Store(true)
+				if _, err := pl.Do(t.Context(), call.op); !errors.Is(err, call.want) {
+					t.Errorf("%v: error %v, want %v", call.op.Kind, err, call.want)
 				}
-				if _, err := pl.Once(t.Context(), get); err == nil || want != errAny && !errors.Is(err, want) {
-					t.Errorf("call %d: error %v, want %v", i+1, err, want)
-				}
+			}
+			if got := nodes[0].Stats.Connections.Load(); got != test.connections {
+				t.Errorf("%d connections, want %d", got, test.connections)
+			}
+			wrong.Store(true)
+			if _, err := pl.Once(t.Context(), put("k")); test.name == "busy" && !errors.Is(err, client.ErrBusy) {
+				t.Errorf("busy, once: error %v", err)
+			}
+			if _, err := pl.Do(t.Context(), wire.Op{}); err == nil {
+				t.Error("a request that breaks the rules gives no error")
 			}
 		})
 	}
-	if _, err := newTestPipeline(t, func() cluster.Config { cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked); return cfg }()).Do(t.Context(), wire.Op{}); err == nil {
-		t.Error("a request that breaks the rules gives no error")
+}
+
+// A connection that the server has closed while it was idle is dialled again.
+func TestPipelineIdle(t *testing.T) {
+	cfg, nodes := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := benchtest.Locked(n)
+		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+			n.Answer(c, apply)
+			c.Flush()
+			c.Conn.Close()
+		})
+	})
+	pl := newTestPipeline(t, cfg)
+	for i := range 3 {
+		if _, err := pl.Do(t.Context(), put("k")); err != nil {
+			t.Errorf("put %d: error %v", i, err)
+		}
+		pl.nodes[0].stream.idleSince = time.Now().Add(-listenAfter)
+	}
+	if got := nodes[0].Stats.Connections.Load(); got != 3 {
+		t.Errorf("%d connections, want 3", got)
 	}
 }
 
-var errAny = errors.New("any error")
-
 // A part that fails leaves the others' answers alone.
 func TestPipelinePart(t *testing.T) {
-	var dead atomic.Bool
 	cfg, _ := benchtest.Here(t, 2, func(ctx context.Context, ln net.Listener, n *node.Node) error {
 		apply := benchtest.Locked(n)
 		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			if n.Self == 1 && dead.Load() {
-				c.Conn.Close()
+			if n.Self == 1 {
+				c.SkipRequest()
+				c.WriteResponse(&wire.Response{Code: wire.Failed})
 				return
 			}
 			n.Answer(c, apply)
 		})
 	})
-	dead.Store(true)
 	var ops []wire.Op
 	for i := range 10 {
-		ops = append(ops, wire.Op{Kind: wire.Put, Key: strconv.Itoa(i), Value: []byte("x")})
+		ops = append(ops, put(strconv.Itoa(i)))
 	}
 	results, err := newTestPipeline(t, cfg).Do(t.Context(), ops...)
 	if !errors.Is(err, client.ErrUnknown) || len(results) != len(ops) {
@@ -194,7 +223,7 @@ func TestPipelinePart(t *testing.T) {
 	}
 }
 
-// A call that is given up leaves its answer to nobody, and the next call's to the next.
+// A call that is given up returns at once; the next one has a new connection.
 func TestPipelineGivenUp(t *testing.T) {
 	g := newGate()
 	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
@@ -207,22 +236,45 @@ func TestPipelineGivenUp(t *testing.T) {
 	pl := newTestPipeline(t, cfg)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := pl.Do(ctx, wire.Op{Kind: wire.Put, Key: "a", Value: []byte("b")}); err != context.DeadlineExceeded {
+	if _, err := pl.Do(ctx, put("a")); !errors.Is(err, client.ErrUnknown) {
 		t.Errorf("a call that is given up: error %v", err)
 	}
 	close(g.open)
-	r, err := pl.Do(t.Context(), wire.Op{Kind: wire.Get, Key: "a"})
-	if err != nil || r[0].Status != wire.Found {
-		t.Errorf("the call after it is answered %v, %v, want found", r, err)
+	if _, err := pl.Do(t.Context(), put("b")); err != nil {
+		t.Errorf("the next call: error %v", err)
+	}
+}
+
+// One node of several may be down: its operations fail at once, after a second in which it was tried.
+func TestPipelineDown(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
+	cfg.Nodes = append([]cluster.Node{}, cfg.Nodes...)
+	pl := newTestPipeline(t, cfg)
+	p := pl.nodes[1]
+	p.stream.nc.Close()
+	p.addr = "127.0.0.1:1"
+	p.failing = time.Now().Add(-downAfter)
+	var ops []wire.Op
+	for i := range 10 {
+		ops = append(ops, wire.Op{Kind: wire.Get, Key: strconv.Itoa(i)})
+	}
+	results, err := pl.Do(t.Context(), ops...)
+	if !errors.Is(err, client.ErrDown) {
+		t.Errorf("error %v, want %v", err, client.ErrDown)
+	}
+	for i, r := range results {
+		if want := []wire.Status{wire.Missing, wire.Unknown}[cfg.Owner(ops[i].Key)]; r.Status != want {
+			t.Errorf("operation %d: %v, want %v", i, r.Status, want)
+		}
 	}
 }
 
 func TestPipelineDial(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
-	other := cfg
-	other.Nodes = append([]cluster.Node{}, cfg.Nodes...)
-	other.Nodes[1].Control = "127.0.0.1:9" // another cluster
-	if _, err := dialPipeline(t.Context(), other); !errors.Is(err, wire.ErrMismatch) || !strings.HasPrefix(err.Error(), "node 0 (") {
+	cfg.Nodes = append([]cluster.Node{}, cfg.Nodes...)
+	cfg.Nodes[1].Control = "127.0.0.1:9" // another cluster
+	cfg.Workload.Depth = 2
+	if _, err := NewLockstep(cfg).Dial(t.Context()); !errors.Is(err, wire.ErrMismatch) || !strings.HasPrefix(err.Error(), "node 0 (") {
 		t.Errorf("dialling another cluster: error %v", err)
 	}
 	noneLeft(t)

@@ -11,52 +11,53 @@ import (
 	"lockstep/common/text"
 )
 
-// inFlight is the mean number of requests under way in the round, by Little's law:
-// requests a second × mean response time. In a closed loop it is the number of
-// connections that were served, each always with a request or more under way; a
-// generator for which it is not is broken, or spends its time on itself.
-func InFlight(r *Result) float64 {
+// InFlight returns the average number of requests in flight during the round, by Little's
+// law: requests a second × mean response time. In a closed loop this is the number of
+// connections that were served × depth; otherwise the generator is wrong, or was
+// itself too slow.
+func (r *Result) InFlight() float64 {
 	busy := time.Duration(r.ResponseTimes.Count())*r.ResponseTimes.Mean() + r.FailedTime
 	return float64(busy) / float64(max(r.Dur, 1))
 }
 
-// A Result is what one round of one stage came to, or one worker's share of it: each
-// worker fills in its own, and Merge adds those of workers and of client processes. It
-// is also what a file holds of a round. The zero Result is empty and ready.
+// A Result is what was measured in one round of one stage, or by one worker: each worker
+// counts its own, and Merge adds those of workers and of client processes. It is also what a
+// saved report has of a round. The zero Result is empty and ready to use.
 type Result struct {
 	Counts
+	Client     string        `json:"client,omitempty"` // what sent the requests, see Target.Client
 	Dur        time.Duration `json:"dur_ns"`
-	ServerCPU  time.Duration `json:"server_cpu_ns"` // in Dur; 0: not known
+	ServerCPU  time.Duration `json:"server_cpu_ns"` // in Dur; 0 if not known
 	ClientCPU  time.Duration `json:"client_cpu_ns"`
 	FailedTime time.Duration `json:"failed_ns"` // closed loop: time spent in the requests that failed
 	FirstError string        `json:"first_error,omitempty"`
 	FirstWrong string        `json:"first_wrong,omitempty"`
 
-	ResponseTimes metrics.Histogram  `json:"histogram"`         // of answered requests: from when one was due, or sent in a closed loop
-	ServiceTimes  *metrics.Histogram `json:"service_histogram"` // open loop: from when one was sent; nil in a closed one, where it is the same
-	Slips         *metrics.Histogram `json:"slip_histogram"`    // open loop: by how much the client itself was late; nil in a closed one
-	ConnectTimes  *metrics.Histogram `json:"connect_histogram"` // a connection for each request: until it was greeted, part of ResponseTimes; else nil
+	ResponseTimes metrics.Histogram  `json:"histogram"`         // of answered requests: from when one was due, or in a closed loop sent
+	ServiceTimes  *metrics.Histogram `json:"service_histogram"` // open loop: from when one was sent; nil in a closed loop, where it is the same
+	Slips         *metrics.Histogram `json:"slip_histogram"`    // open loop: how late the client itself was; nil in a closed loop
+	ConnectTimes  *metrics.Histogram `json:"connect_histogram"` // until a connection was greeted, part of ResponseTimes; nil if they are kept
 
 	Series []int64            `json:"ok_each_second"` // operations answered, by second of the round
-	Nodes  []metrics.Snapshot `json:"nodes"`          // what each server counted in Dur; nil: not known
+	Nodes  []metrics.Snapshot `json:"nodes"`          // what each server counted in Dur; nil if not known
 }
 
-// Counts are the numbers of a Result that add up.
+// Counts are the numbers of a Result that Merge adds.
 type Counts struct {
 	Connections  int              `json:"connections"`   // each worker counts 1
-	Starved      int              `json:"starved"`       // of them: those that completed no request
-	NeverGreeted int              `json:"never_greeted"` // of the starved: those to which no server ever spoke
+	Starved      int              `json:"starved"`       // of Connections: no request was completed
+	NeverGreeted int              `json:"never_greeted"` // of Starved: no server greeted them
 	Requests     int64            `json:"requests"`      // answered, each with a time in ResponseTimes
 	OK           int64            `json:"ok"`            // operations answered; misses and mismatches are answers
 	Misses       int64            `json:"misses"`        // of OK: a get or delete of a key that had no value
-	Mismatches   int64            `json:"mismatches"`    // of OK: a compare that failed, and what its request did not do for that
+	Mismatches   int64            `json:"mismatches"`    // of OK: a compare that failed, and the rest of its request
 	Errors       map[string]int64 `json:"errors"`        // requests that failed, by kind: a word or two such as "server busy"
 	Refusals     int64            `json:"refusals"`      // Busy answers, whether the request was sent again or failed
-	Unfinished   int64            `json:"unfinished"`    // requests that were due or under way when the round ended
-	Wrong        int64            `json:"wrong"`         // answers that cannot be right
+	Unfinished   int64            `json:"unfinished"`    // requests that were due or in flight when the round ended
+	Wrong        int64            `json:"wrong"`         // answers that no correct server gives
 }
 
-// Add adds what others counted.
+// Add adds o to c.
 func (c *Counts) Add(o Counts) {
 	c.Connections += o.Connections
 	c.Starved += o.Starved
@@ -80,7 +81,7 @@ func (c *Counts) failed(kind string, n int64) {
 	c.Errors[kind] += n
 }
 
-// Failed is the number of requests that failed, of all kinds.
+// Failed returns the number of requests that failed.
 func (c *Counts) Failed() (sum int64) {
 	for _, n := range c.Errors {
 		sum += n
@@ -88,27 +89,27 @@ func (c *Counts) Failed() (sum int64) {
 	return sum
 }
 
-// fail counts a request that failed.
+// Fail counts a request that failed.
 func (r *Result) Fail(kind string, err error) {
 	r.failed(kind, 1)
 	r.FirstError = cmp.Or(r.FirstError, err.Error())
 }
 
-// foundWrong counts an answer that cannot be right.
+// FoundWrong counts an answer that no correct server gives.
 func (r *Result) FoundWrong(err error) {
 	r.Wrong++
 	r.FirstWrong = cmp.Or(r.FirstWrong, err.Error())
 }
 
-// check counts what the answers to a request came to.
-func (r *Result) Check(a workload.Answers) {
+// check counts the answers to a request.
+func (r *Result) check(a workload.Answers) {
 	r.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong})
 	if a.FirstWrong != nil {
 		r.FirstWrong = cmp.Or(r.FirstWrong, a.FirstWrong.Error())
 	}
 }
 
-// answered counts operations that were answered at this time of the round.
+// Answered counts operations that were answered at this time of the round.
 func (r *Result) Answered(ops int, at time.Duration) {
 	second := max(int(at/time.Second), 0)
 	for len(r.Series) <= second {
@@ -117,8 +118,8 @@ func (r *Result) Answered(ops int, at time.Duration) {
 	r.Series[second] += int64(ops)
 }
 
-// Merge adds what another worker counted at the same time. Dur, the CPU times and Nodes
-// are of the round as a whole, and it leaves them alone.
+// Merge adds what another worker counted at the same time. It leaves Client, Dur, the CPU
+// times and Nodes alone, which belong to the round as a whole.
 func (r *Result) Merge(o *Result) {
 	r.Add(o.Counts)
 	r.FirstError = cmp.Or(r.FirstError, o.FirstError)
@@ -133,7 +134,7 @@ func (r *Result) Merge(o *Result) {
 	merge(&r.ConnectTimes, o.ConnectTimes)
 }
 
-// record counts d in the histogram at h, which is made where there is none yet.
+// Record records d in an optional histogram of a Result.
 func Record(h **metrics.Histogram, d time.Duration) {
 	if *h == nil {
 		*h = new(metrics.Histogram)
@@ -141,18 +142,14 @@ func Record(h **metrics.Histogram, d time.Duration) {
 	(*h).Record(d)
 }
 
-// merge adds o, if there is one, to the histogram at h.
 func merge(h **metrics.Histogram, o *metrics.Histogram) {
-	if o == nil {
-		return
+	if o != nil {
+		*h = cmp.Or(*h, new(metrics.Histogram))
+		(*h).Merge(o)
 	}
-	if *h == nil {
-		*h = new(metrics.Histogram)
-	}
-	(*h).Merge(o)
 }
 
-// broken is why no more rounds of a stage are of use; nil if they are.
+// Broken reports why further rounds of the stage are pointless, or nil.
 func (r *Result) Broken() error {
 	switch n := r.Panics(); {
 	case n > 0:
@@ -163,8 +160,8 @@ func (r *Result) Broken() error {
 	return nil
 }
 
-// held is the share of the round, from 0 to 1, that a lock of the servers was held; of
-// the node with the most.
+// Held returns the share of the round, from 0 to 1, that a lock was held, of the node
+// where that was longest.
 func (r *Result) Held() (share float64) {
 	for _, n := range r.Nodes {
 		share = max(share, n.Held())
@@ -172,7 +169,7 @@ func (r *Result) Held() (share float64) {
 	return share
 }
 
-// panics counts the requests that ended in a panic inside a server.
+// Panics returns the number of requests that ended in a panic inside a server.
 func (r *Result) Panics() (n int64) {
 	for _, node := range r.Nodes {
 		n += node.Panics

@@ -7,18 +7,19 @@ import (
 	"errors"
 )
 
-// pack makes a result small enough for a barrier's payload: the histograms of an hour
-// of overload have 100 KB, and less than half of that when they are compressed. nil is nothing.
+// Pack encodes r so that it fits the payload of a barrier: the histograms of an hour of
+// overload take 100 KB, and less than half of that compressed. A nil r takes no bytes.
 func (r *Result) Pack() ([]byte, error) {
 	if r == nil {
 		return nil, nil
 	}
 	var b bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // a level that there is
+	z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // the level is valid
 	err := errors.Join(json.NewEncoder(z).Encode(r), z.Close())
 	return b.Bytes(), err
 }
 
+// Unpack decodes what Pack has encoded. No bytes are an empty Result.
 func Unpack(payload []byte) (*Result, error) {
 	r := new(Result)
 	if len(payload) == 0 {
@@ -31,12 +32,13 @@ func Unpack(payload []byte) (*Result, error) {
 	return r, json.NewDecoder(z).Decode(r)
 }
 
-// together is the result of all clients: each has seen the same servers work, and
-// the round lasted until the last of them was done.
+// Together returns the result of all client processes, which ran on one machine if local is
+// set. They have seen the same servers, and the round lasted until the last of them was done.
 func Together(all []*Result, local bool) *Result {
 	sum := new(Result)
 	for _, r := range all {
 		sum.Merge(r)
+		sum.Client = r.Client
 		sum.Dur = max(sum.Dur, r.Dur)
 		sum.ServerCPU = max(sum.ServerCPU, r.ServerCPU)
 		if sum.Nodes == nil {

@@ -11,10 +11,9 @@ import (
 	"lockstep/common/metrics"
 )
 
-// A result travels whole: every field that is set here, and the field that somebody
-// adds and forgets.
+// Pack keeps every field. A new field has to be set here.
 func TestPack(t *testing.T) {
-	r := &Result{Counts: Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, OK: 5, Misses: 6, Mismatches: 7, Unfinished: 8, Refusals: 9}, FailedTime: 9, Dur: 10, ServerCPU: 11, ClientCPU: 12, Nodes: []metrics.Snapshot{{Requests: 13}}}
+	r := &Result{Counts: Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, OK: 5, Misses: 6, Mismatches: 7, Unfinished: 8, Refusals: 9}, Client: Pipelined, FailedTime: 9, Dur: 10, ServerCPU: 11, ClientCPU: 12, Nodes: []metrics.Snapshot{{Requests: 13}}}
 	r.Fail("other", errors.New("first"))
 	r.FoundWrong(errors.New("wrong"))
 	r.ResponseTimes.Record(time.Second)
@@ -48,7 +47,7 @@ func TestPack(t *testing.T) {
 	}
 }
 
-// However wide the times are spread, a result fits what the barrier takes.
+// A Result fits the payload of a barrier even if its times are widely spread.
 func TestPackFits(t *testing.T) {
 	r := new(Result)
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -64,7 +63,7 @@ func TestPackFits(t *testing.T) {
 }
 
 func TestTogether(t *testing.T) {
-	saw := []metrics.Snapshot{{Requests: 30}, {Requests: 31}} // the same servers, each at a moment of its own
+	saw := []metrics.Snapshot{{Requests: 30}, {Requests: 31}} // of the same servers, at different moments
 	all := func() []*Result {
 		return []*Result{
 			{Counts: Counts{Connections: 2, Requests: 10}, Dur: 3, ServerCPU: 5, ClientCPU: 7, Nodes: saw[:1]},

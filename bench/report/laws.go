@@ -19,7 +19,7 @@ func coresBusy(r *load.Result, cpu time.Duration) float64 {
 // each connection, breaks Little's law; "" if it does not.
 func breaksLittle(r *load.Result, depth int) string {
 	want := float64((r.Connections - r.Starved) * depth)
-	got := load.InFlight(r)
+	got := r.InFlight()
 	// At the end of a round each connection has a request cut off, or none to send any more.
 	ends := want * float64(r.ResponseTimes.Max()) / float64(max(r.Dur, 1))
 	switch {

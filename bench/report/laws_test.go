@@ -22,7 +22,7 @@ func closedLoop(connections int, n int64, length time.Duration) *load.Result {
 }
 
 func TestLittlesLaw(t *testing.T) {
-	if got := load.InFlight(closedLoop(8, 100, 10*time.Millisecond)); got != 8 {
+	if got := closedLoop(8, 100, 10*time.Millisecond).InFlight(); got != 8 {
 		t.Errorf("8 connections that are always busy: %v in flight, want 8", got)
 	}
 	starved := closedLoop(1, 100, 10*time.Millisecond)

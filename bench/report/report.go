@@ -137,7 +137,7 @@ func newRun(r *load.Result) Run {
 		Service:      latencyOf(r.ServiceTimes), Slip: latencyOf(r.Slips), Connect: latencyOf(r.ConnectTimes),
 		Where: where(r), Held: r.Held(),
 		ServerCPUPerRequest: perRequest(r.ServerCPU), ClientCPUPerRequest: perRequest(r.ClientCPU),
-		InFlight: load.InFlight(r), ServerCores: coresBusy(r, r.ServerCPU), ClientCores: coresBusy(r, r.ClientCPU),
+		InFlight: r.InFlight(), ServerCores: coresBusy(r, r.ServerCPU), ClientCores: coresBusy(r, r.ClientCPU),
 	}
 	if run.Errors == nil {
 		run.Errors = map[string]int64{}

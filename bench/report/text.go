@@ -299,8 +299,23 @@ func (rep *Report) Conditions() string {
 	if env.CPUs != env.Cores {
 		machine += fmt.Sprintf("; the client uses %d at once", env.CPUs)
 	}
-	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %v bytes; seed %d%s. %s. CPU is a request's.",
-		w.Connections, kept, loop, w.Mix, batch, text.Count(int64(w.Keys)), w.Dist, w.Value, w.Seed, rep.servers(), machine)
+	return fmt.Sprintf("%d %s, %s; %v%s over %s keys, %s; values of %v bytes; seed %d%s. %s. CPU is a request's%s.",
+		w.Connections, kept, loop, w.Mix, batch, text.Count(int64(w.Keys)), w.Dist, w.Value, w.Seed, rep.servers(), machine, rep.clients())
+}
+
+// clients says what sent the requests.
+func (rep *Report) clients() string {
+	var names []string
+	for _, run := range rep.Runs {
+		if run.Client != "" && !slices.Contains(names, run.Client) {
+			names = append(names, run.Client)
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	slices.Sort(names)
+	return "; requests are sent by " + strings.Join(names, " and ")
 }
 
 // servers says how servers that this program has started differ from the default.

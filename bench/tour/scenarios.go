@@ -144,7 +144,7 @@ func (t *tourist) overload(ctx context.Context, cfg cluster.Config, row *tourRow
 	if row.crowded, err = client.Stats(ctx, cfg, 0); err != nil {
 		return err
 	}
-	if row.over, err = l.Measured(ctx); err != nil {
+	if row.over, err = l.Measure(ctx); err != nil {
 		return err
 	}
 	after, err := client.Stats(ctx, cfg, 0)

@@ -6,11 +6,11 @@ import (
 	"lockstep/common/wire"
 )
 
-// Answers are what the answers to one request came to.
+// Answers counts the answers to one request.
 type Answers struct {
-	OK         int64 // operations that were answered rightly
+	OK         int64 // operations with a right answer
 	Misses     int64 // of OK: a get or delete of a key that had no value
-	Mismatches int64 // of OK: a compare that failed, and what its request did not do for that
+	Mismatches int64 // of OK: a compare that failed, and the rest of its request
 	Wrong      int64 // answers that no correct server gives
 	FirstWrong error // of those
 }
@@ -21,8 +21,8 @@ func (a *Answers) wrong(err error) {
 	}
 }
 
-// check verifies the answers to the source's last request, and remembers the values that
-// they tell of. Operations without an answer, Unknown and NotRun, are not counted.
+// Check verifies the answers to the source's last request and remembers the values that they
+// show. Operations without an answer, Unknown and NotRun, are not counted.
 func (s *Source) Check(results []wire.Result) (a Answers) {
 	if len(results) != len(s.ops) {
 		a.wrong(fmt.Errorf("%d answers to %d operations", len(results), len(s.ops)))
@@ -53,7 +53,7 @@ func (s *Source) checkOne(i int, answer wire.Result, a *Answers) {
 		s.Mix.CAS > 0 && s.Batch > 1 && status == wire.Aborted:
 		a.OK++
 		a.Mismatches++
-		return // what the key holds is not known
+		return // the value of the key is not known
 	case kind == wire.Put && (status == wire.Created || status == wire.Replaced),
 		kind == wire.Delete && status == wire.Deleted,
 		kind == wire.CompareAndSwap && status == wire.Swapped:

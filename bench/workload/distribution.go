@@ -1,7 +1,6 @@
 package workload
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 )
@@ -9,28 +8,24 @@ import (
 // A distribution draws the number of a key, from 0 to the number of keys less one.
 type distribution func(*rand.Rand) int
 
-// newDistribution returns the distribution that spec names, as ParseDist says
-// it: uniform, zipf:THETA, or hotspot:KEYS,OPS. Of a hotspot's keys there is at least
-// one, and inside and outside of it each key is as likely as the next.
+// newDistribution returns the distribution that spec names: uniform, zipf:THETA, or
+// hotspot:KEYS,OPS. A hotspot has at least one key. Inside it all keys are equally likely,
+// and so are all keys outside.
 //
-// Which keys are the popular ones depends on the number of keys alone, so that all
-// the clients of a run agree about them.
-func newDistribution(spec string, keys int) (distribution, error) {
-	name, a, b, ok := ParseDist(spec)
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("workload.dist: %q is not uniform, zipf:THETA or hotspot:KEYS,OPS", spec)
-	case name == "zipf":
-		return scatter(newZipf(a, keys).rank, keys), nil
-	case name == "hotspot":
-		return scatter(hotspot(a/100, b/100, keys), keys), nil
+// Which keys are popular depends only on the number of keys, so all clients of a run agree.
+func newDistribution(spec string, keys int) distribution {
+	switch name, a, b, _ := parseDist(spec); name {
+	case "zipf":
+		return scatter(newZipf(a, keys).rank, keys)
+	case "hotspot":
+		return scatter(hotspot(a/100, b/100, keys), keys)
 	}
-	return func(r *rand.Rand) int { return r.IntN(keys) }, nil
+	return func(r *rand.Rand) int { return r.IntN(keys) }
 }
 
-// scatter spreads ranks over the keys, so that neighbours in popularity are no
-// neighbours by number. It is a bijection; a hash modulo keys would put several
-// ranks on one key and none on others, and so draw another distribution.
+// scatter maps ranks to keys so that keys next to each other in popularity are not next to
+// each other by number. It is a bijection: a hash modulo keys would give one key several ranks
+// and others none, which is another distribution.
 func scatter(rank distribution, keys int) distribution {
 	n := uint64(keys)
 	step := uint64(float64(keys)/math.Phi) | 1
@@ -47,7 +42,7 @@ func gcd(a, b uint64) uint64 {
 	return a
 }
 
-// hotspot gives the share ops of the operations to the first share hot of the ranks.
+// hotspot draws one of the first share hot of the ranks for the share ops of the draws.
 func hotspot(hot, ops float64, keys int) distribution {
 	cut := max(int(math.Round(hot*float64(keys))), 1)
 	return func(r *rand.Rand) int {
@@ -60,28 +55,27 @@ func hotspot(hot, ops float64, keys int) distribution {
 
 // A zipf draws ranks by rejection inversion (W. Hörmann and G. Derflinger, Rejection-
 // inversion to generate variates from monotone discrete distributions, ACM TOMACS 6,
-// 1996). It is exact for every theta above 0, keeps no table, and accepts nearly
-// every draw. rand.Zipf refuses a theta of 1 and below, and the one that YCSB uses,
-// 0.99, is below.
+// 1996). It is exact for every theta above 0, needs no table, and accepts nearly every
+// draw. rand.Zipf needs a theta above 1, and YCSB uses 0.99.
 //
-// It draws a point under the curve x^-theta, which is easy to invert, and keeps it
-// where it also lies under the step function of the ranks' own weights.
+// It draws a point under the curve x^-theta, which is easy to invert, and accepts it if it
+// also lies under the step function of the ranks' weights.
 type zipf struct {
 	theta       float64
 	keys        int
-	left, right float64 // the area under the curve up to where rank 1 starts, and the last rank ends
-	sure        float64 // a point at most this far left of its rank lies under the steps
+	left, right float64 // the area under the curve up to the start of rank 1 and the end of the last rank
+	sure        float64 // a point at most this far left of its rank is under the steps
 }
 
 func newZipf(theta float64, keys int) *zipf {
 	z := &zipf{theta: theta, keys: keys}
-	z.left = z.area(1.5) - 1 // rank 1 weighs 1: the curve is followed from 1.5 on
+	z.left = z.area(1.5) - 1 // rank 1 has weight 1, and the curve begins at 1.5
 	z.right = z.area(float64(keys) + 0.5)
 	z.sure = 2 - z.inverse(z.area(2.5)-math.Pow(2, -theta))
 	return z
 }
 
-// rank draws a rank, from 0: the most popular.
+// rank draws a rank, from 0, which is the most popular.
 func (z *zipf) rank(r *rand.Rand) int {
 	for {
 		u := z.right + r.Float64()*(z.left-z.right)
@@ -93,8 +87,8 @@ func (z *zipf) rank(r *rand.Rand) int {
 	}
 }
 
-// area is the integral of x^-theta from 1 to x: (x^(1-theta) - 1) / (1-theta), which
-// becomes log x as theta nears 1, and is written so that it does so without loss.
+// area returns the integral of x^-theta from 1 to x, (x^(1-theta) - 1) / (1-theta), in a form
+// that becomes log x without loss of precision as theta approaches 1.
 func (z *zipf) area(x float64) float64 {
 	log := math.Log(x)
 	if t := (1 - z.theta) * log; t != 0 {
@@ -103,7 +97,7 @@ func (z *zipf) area(x float64) float64 {
 	return log
 }
 
-// inverse is the x at which area is a.
+// inverse returns the x at which area is a.
 func (z *zipf) inverse(a float64) float64 {
 	if t := max((1-z.theta)*a, -1); t != 0 {
 		return math.Exp(math.Log1p(t) / t * a)

@@ -1,5 +1,3 @@
-// Package workload says what the clients of a run ask for. This file holds the rules
-// for the properties of cluster.Workload, and their flags.
 package workload
 
 import (
@@ -17,8 +15,8 @@ import (
 
 const mixForm = "get=N,put=N,delete=N,cas=N with sum 100"
 
-// Rules returns the rules for the workload, for cluster's functions to use together
-// with their own.
+// Rules returns the rules for the properties of the workload, which package cluster uses
+// together with its own.
 func Rules() cluster.Rules {
 	return cluster.Rules{
 		"workload.connections": cluster.In(1, 100_000, "connections of a client process"),
@@ -49,23 +47,22 @@ func isSize(s cluster.Size) bool { return 0 <= s.Min && s.Min <= s.Max && s.Max 
 
 func addsUp(m cluster.Mix) bool { return m.Get+m.Put+m.Delete+m.CAS == 100 }
 
-// isRate has a lower bound so that the gap between two requests fits a time.Duration.
+// isRate has a lower bound so that the time between two requests fits a time.Duration.
 func isRate(r float64) bool { return r == 0 || 0.001 <= r && r <= 1e6 }
 
 func isDist(spec string) bool {
-	_, _, _, ok := ParseDist(spec)
+	_, _, _, ok := parseDist(spec)
 	return ok
 }
 
-// ParseDist splits a distribution of keys into its name and its numbers, a and b. It is one of
+// parseDist splits a distribution of keys into its name and its numbers, a and b. The
+// distributions are
 //
-//	uniform           every key alike
+//	uniform           all keys alike
 //	zipf:THETA        key k in proportion to 1/k^THETA; 0 < THETA <= 10
 //	hotspot:KEYS,OPS  KEYS % of the keys get OPS % of the operations; 0 < KEYS <= 100,
 //	                  0 <= OPS <= 100
-//
-// Otherwise ok is false.
-func ParseDist(spec string) (name string, a, b float64, ok bool) {
+func parseDist(spec string) (name string, a, b float64, ok bool) {
 	name, numbers, _ := strings.Cut(spec, ":")
 	first, second, two := strings.Cut(numbers, ",")
 	a, errA := strconv.ParseFloat(first, 64)
@@ -102,15 +99,15 @@ func Flags(c *cluster.Config, fs *flag.FlagSet) {
 
 func parseMix(given string) (cluster.Mix, bool) {
 	var m cluster.Mix
-	places := map[string]*int{"get": &m.Get, "put": &m.Put, "delete": &m.Delete, "cas": &m.CAS}
+	fields := map[string]*int{"get": &m.Get, "put": &m.Put, "delete": &m.Delete, "cas": &m.CAS}
 	for part := range strings.SplitSeq(strings.ReplaceAll(given, ":", "="), ",") {
 		name, percent, _ := strings.Cut(part, "=")
 		n, err := strconv.Atoi(percent)
-		if places[name] == nil || err != nil || n < 0 || n > 100 {
+		if fields[name] == nil || err != nil || n < 0 || n > 100 {
 			return m, false
 		}
-		*places[name] = n
-		delete(places, name) // a second one is an error
+		*fields[name] = n
+		delete(fields, name) // the same name again is an error
 	}
 	return m, addsUp(m)
 }

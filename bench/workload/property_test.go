@@ -151,21 +151,3 @@ func TestRules(t *testing.T) {
 		}
 	}
 }
-
-func TestParseDist(t *testing.T) {
-	type parts struct {
-		name string
-		a, b float64
-		ok   bool
-	}
-	for spec, want := range map[string]parts{
-		"uniform":          {"uniform", 0, 0, true},
-		"zipf:0.99":        {"zipf", 0.99, 0, true},
-		"hotspot:0.1,99.9": {"hotspot", 0.1, 99.9, true},
-	} {
-		name, a, b, ok := ParseDist(spec)
-		if got := (parts{name, a, b, ok}); got != want {
-			t.Errorf("ParseDist(%q) = %v, want %v", spec, got, want)
-		}
-	}
-}

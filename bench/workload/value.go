@@ -10,11 +10,9 @@ import (
 	"lockstep/common/cluster"
 )
 
-// A stamp says which writer stored a value, and the number it has among that writer's
-// values: with the key and the sizes that there are, all that it takes to write the
-// value down again.
-// Writer 0 is the preload, so that the zero stamp is that of the value that every key
-// starts with.
+// A stamp says which writer stored a value, and which of that writer's values it is. Key,
+// stamp and sizes determine a value. Writer 0 is the preload, so the zero stamp is that of the
+// value that each key has at first.
 type stamp uint64 // writer << numberBits | number
 
 const (
@@ -24,17 +22,16 @@ const (
 
 func newStamp(writer, number uint64) stamp { return stamp(writer<<numberBits | number) }
 
-// longestStamp is how many bytes the stamp takes at most, in the text of a value.
+// longestStamp is the greatest length of a stamp in the text of a value.
 const longestStamp = len(" by 134217727 #137438953471 ")
 
-// appendValue appends a value of such a size to b: the key, the stamp, and filler that
-// depends on both, so that a value put together from two others is seen:
+// appendValue appends a value to b: the key, the stamp, and filler that depends on both, so
+// that parts of two values never make a third:
 //
 //	key-017 by 3 #42 nkdpobcafhihg
 //
-// Where the size is a range, the value's own is a hash of its key and stamp, so that
-// it can be told from them; they are written whole, even where the range begins with
-// fewer bytes. A value whose size is fixed, below that of its key and stamp, ends early.
+// If sizes is a range, the value's size is a hash of its key and stamp, and not less than they
+// need. If the size is fixed and too small for key and stamp, the value ends early.
 func appendValue(b []byte, key string, s stamp, sizes cluster.Size) []byte {
 	start := len(b)
 	b = append(b, key...)
@@ -50,7 +47,7 @@ func appendValue(b []byte, key string, s stamp, sizes cluster.Size) []byte {
 	}
 	for len(b)-start < size {
 		x = x*6364136223846793005 + 1442695040888963407 // Knuth, TAOCP 2, 3.3.4
-		// Eight letters at once, a to p: 16 KiB take about 2 µs.
+		// eight letters at once, a to p; 16 KiB take about 2 µs
 		letters := 0x6161616161616161 + (x^x>>32)&0x0f0f0f0f0f0f0f0f
 		b = binary.LittleEndian.AppendUint64(b, letters)
 	}
@@ -66,10 +63,9 @@ func mixed(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// verify returns the stamp of a value read from key, or how the value differs from
-// each that a workload with values of such a size stores there. It writes the value
-// down again from the stamp that it carries, and compares all of it. scratch is
-// overwritten, and returned for the next time.
+// verify returns the stamp of a value read from key, or an error if no workload with values of
+// these sizes stores it there. It writes the value again from its own stamp and compares all of
+// it. scratch is overwritten and returned for the next call.
 func verify(scratch []byte, key string, value []byte, sizes cluster.Size) (stamp, []byte, error) {
 	s := readStamp(key, value)
 	scratch = appendValue(scratch[:0], key, s, sizes)
@@ -77,13 +73,12 @@ func verify(scratch []byte, key string, value []byte, sizes cluster.Size) (stamp
 		return s, scratch, nil
 	}
 	const shown = 60
-	return 0, scratch, fmt.Errorf("%s: read %d bytes, %.*q, where there should be %d bytes, such as %.*q",
+	return 0, scratch, fmt.Errorf("%s: read %d bytes, %.*q, want %d bytes such as %.*q",
 		key, len(value), shown, value, len(scratch), shown, scratch)
 }
 
-// readStamp reads the stamp from where appendValue puts it. It checks nothing and
-// takes what is missing for 0: where the bytes were others, or the value ended
-// early, writing it down again tells.
+// readStamp reads the stamp where appendValue writes it. It checks nothing and takes missing
+// numbers for 0, because verify compares the whole value.
 func readStamp(key string, value []byte) stamp {
 	writer, rest := readNumber(value[min(len(key)+len(" by "), len(value)):])
 	number, _ := readNumber(rest[min(len(" #"), len(rest)):])

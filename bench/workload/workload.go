@@ -1,3 +1,5 @@
+// Package workload makes the requests of a load: their operations, keys and values, from the
+// properties of the workload. It also judges whether an answer can be right.
 package workload
 
 import (
@@ -10,33 +12,27 @@ import (
 	"lockstep/common/wire"
 )
 
-// A workload is what the connections ask for: which operations, on which keys, with
-// which values. It is safe for concurrent use; each worker draws from a source of its
-// own. Each set of servers needs a workload of its own, because it remembers what is
-// stored there.
+// A Workload determines the requests: which operations, on which keys, with which values.
+// Safe for concurrent use, with a Source for each worker. Each set of servers needs its own
+// Workload, which remembers what is stored there.
 type Workload struct {
 	cluster.Workload
 	pick  distribution
-	Once  bool   // a request that is answered Busy is not sent again
-	Round uint64 // from 0; each has requests of its own
-	base  int64  // 10^digits: base + i has a digit to drop and then the width of every key
+	Once  bool   // do not send a request again that is answered Busy
+	Round uint64 // from 0; each has its own requests
+	base  int64  // 10^digits: base + i without its first digit has the width of all keys
 
-	// seen holds for each key the stamp of the value that a worker last saw or stored
-	// there; only if there are CompareAndSwaps, which need it. It is shared by all
-	// workers, because a stamp that only its reader knows is out of date almost always:
-	// every swap would answer Mismatch. What other processes store is not known until a
-	// get tells.
+	// seen has for each key the stamp of the value that a worker last read or stored; it is
+	// nil unless the mix has CompareAndSwaps, which need it. All workers share it: a stamp
+	// that only one worker knows is nearly always out of date, and every swap would answer
+	// Mismatch. What other processes store is only known after a get.
 	seen []atomic.Uint64
 }
 
-// newWorkload returns the workload that w describes, or an error that names the field.
-// What cluster.Config.Validate checks is taken to be in order.
+// New returns the workload that w describes, or an error that names the property. Each
+// property of w must keep its rule.
 func New(w cluster.Workload) (*Workload, error) {
-	pick, err := newDistribution(w.Dist, w.Keys)
-	if err != nil {
-		return nil, err
-	}
-	wl := &Workload{Workload: w, pick: pick, base: 1}
+	wl := &Workload{Workload: w, pick: newDistribution(w.Dist, w.Keys), base: 1}
 	for wl.base < int64(w.Keys) || wl.base == 1 {
 		wl.base *= 10
 	}
@@ -46,29 +42,28 @@ func New(w cluster.Workload) (*Workload, error) {
 		wl.seen = make([]atomic.Uint64, w.Keys)
 	}
 	if w.Depth > 1 && w.Conn == "per-request" {
-		return nil, fmt.Errorf("workload.depth: %d requests in flight on a connection need one that is kept, and workload.conn is per-request", w.Depth)
+		return nil, fmt.Errorf("workload.depth: %d requests in flight need a connection that is kept: set workload.conn to persistent", w.Depth)
 	}
 	if least := len(wl.Key(0)) + longestStamp; w.Value.Max > w.Value.Min && w.Value.Max < least {
-		return nil, fmt.Errorf("workload.value: %v is too short a range: its values say of what size they are, "+
-			"for which the greatest needs %d bytes", w.Value, least)
+		return nil, fmt.Errorf("workload.value: the range %v is too short: end it at %d bytes or more, "+
+			"as each value holds what determines its size", w.Value, least)
 	}
-	const overhead = 20 // bytes that gob adds to an operation, or a result, at most
+	const overhead = 20 // bytes at most that gob adds to an operation or a result
 	if frame := w.Batch * (len(wl.Key(0)) + values + overhead); frame > wire.MaxFrame {
 		return nil, fmt.Errorf("workload.batch: %d operations with values of %v bytes make a request of "+
-			"%d bytes, and a frame holds %d", w.Batch, w.Value, frame, wire.MaxFrame)
+			"%d bytes: a frame holds %d", w.Batch, w.Value, frame, wire.MaxFrame)
 	}
 	return wl, nil
 }
 
-// key is the name of key number i: key-017 where there are up to 1000 of them. All
-// have the same length.
+// Key returns the name of key i, such as key-017 of up to 1000 keys. All have the same length.
 func (w *Workload) Key(i int) string {
 	var digits [20]byte
 	return "key-" + string(strconv.AppendInt(digits[:0], w.base+int64(i), 10)[1:])
 }
 
-// preload yields requests that together put a value under every key, so that a miss
-// means something. A request is valid until the next one.
+// Preload yields requests that together store a value under every key, so that a miss is an
+// error unless there are deletes. A request is valid until the next one.
 func (w *Workload) Preload(yield func([]wire.Op) bool) {
 	var ops []wire.Op
 	bytes := 0
@@ -86,33 +81,32 @@ func (w *Workload) Preload(yield func([]wire.Op) bool) {
 	}
 }
 
-// A source is the stream of one worker's requests: the same for the same workload,
-// seed, round and worker, whatever the others do, but for the values that a CompareAndSwap
-// expects, which depend on what was answered. It is not safe for concurrent use.
+// A Source is the stream of one worker's requests. It depends only on the workload, the
+// round and the worker, except that the values a CompareAndSwap expects depend on earlier
+// answers. Not safe for concurrent use.
 type Source struct {
 	*Workload
 	rand   *rand.Rand
 	writer uint64 // the worker's number plus 1: writer 0 is the preload
-	stored uint64 // the number of values written down so far
+	stored uint64 // how many values so far
 
-	// The request under way.
+	// The current request.
 	ops    []wire.Op
 	keys   []int   // their keys' numbers
-	stamps []stamp // what each leaves under its key: a write if it is applied, a get if it finds nothing
+	stamps []stamp // of the value that each leaves under its key if a write is applied, or if a get finds nothing
 	text   []byte  // their values
 
 	scratch []byte
 }
 
-// source returns the stream of a worker, whose number counts from 0. Workers need
-// different numbers, those of other client processes included.
+// Source returns the requests of a worker, numbered from 0. Workers need different numbers,
+// also across client processes.
 func (w *Workload) Source(worker int) *Source {
 	return &Source{Workload: w, rand: rand.New(rand.NewPCG(w.Seed, w.Round<<40|uint64(worker))), writer: uint64(worker) + 1}
 }
 
-// next returns the worker's next request, of Batch operations. It is valid until next
-// is called again, values included: a worker that has several requests in flight
-// needs as many sources.
+// Next returns the next request, of Batch operations. It is valid, with its values, until the
+// next call of Next: each request in flight needs its own Source.
 func (s *Source) Next() []wire.Op {
 	s.ops, s.keys, s.stamps, s.text = s.ops[:0], s.keys[:0], s.stamps[:0], s.text[:0]
 	for range s.Batch {
@@ -124,7 +118,7 @@ func (s *Source) Next() []wire.Op {
 			op.Value = s.value(op.Key, left)
 		}
 		if kind == wire.CompareAndSwap {
-			// Before the request as a whole, as the server will compare it.
+			// as it was before the whole request, because the server compares with that
 			if last := stamp(s.seen[number].Load()); last == absent {
 				op.Absent = true
 			} else {
@@ -148,8 +142,7 @@ func (s *Source) kind() wire.OpKind {
 	return wire.CompareAndSwap
 }
 
-// value writes a value into text. Where text must grow, the values before stay where
-// they are.
+// value appends a value to text and returns it. Earlier values remain valid when text grows.
 func (s *Source) value(key string, st stamp) []byte {
 	start := len(s.text)
 	s.text = appendValue(s.text, key, st, s.Value)

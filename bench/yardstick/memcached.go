@@ -14,8 +14,8 @@ import (
 	"lockstep/common/wire"
 )
 
-// newMemcached is memcached, with as much memory as it takes to forget nothing. A
-// batch is a pipeline of meta commands, and no atomic step.
+// newMemcached returns memcached, with so much memory that it never evicts a value. A batch
+// is a pipeline of meta commands and not an atomic step.
 func newMemcached(w cluster.Workload) *Yardstick {
 	return &Yardstick{
 		Name: "memcached", program: "memcached",
@@ -23,15 +23,17 @@ func newMemcached(w cluster.Workload) *Yardstick {
 			memory := 64 + 2*w.Keys*wire.MaxValue>>20 // MiB; none is taken before it is needed
 			args := []string{"-l", host, "-p", port, "-U", "0", "-m", strconv.Itoa(memory), "-c", strconv.Itoa(max(1024, 2*w.Connections))}
 			if os.Getuid() == 0 {
-				args = append(args, "-u", "root") // which it wants to be told
+				args = append(args, "-u", "root") // memcached insists on it
 			}
 			return args
 		},
-		noCAS:   "memcached's compares versions, not values",
-		dial:    load.DialLine(pipelined{appendMemcached, readMemcached}),
+		noCAS:   "memcached compares versions, not values",
+		codec:   memcachedCodec,
 		version: memcachedVersion,
 	}
 }
+
+func memcachedCodec(in *bufio.Reader) load.Codec { return commands{in, appendMemcached, readMemcached} }
 
 // appendMemcached appends a meta command of memcached's protocol.
 func appendMemcached(dst []byte, op *wire.Op) []byte {
@@ -55,7 +57,7 @@ func readMemcached(in *bufio.Reader, op *wire.Op) (wire.Result, error) {
 	word, rest, _ := bytes.Cut(text, []byte(" "))
 	switch is := string(word); {
 	case is == "SERVER_ERROR":
-		return wire.Result{}, load.Refusal(rest)
+		return wire.Result{}, refusal(string(rest))
 	case op.Kind == wire.Put && is == "HD":
 		return wire.Result{Status: wire.Replaced}, nil // or Created: it does not say
 	case op.Kind == wire.Delete && is == "HD":

@@ -1,49 +1,41 @@
 package yardstick
 
 import (
-	"context"
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/gob"
 	"errors"
-	"fmt"
-	"net"
 	"net/rpc"
+	"reflect"
 	"sync"
-	"time"
 
 	"lockstep/bench/load"
-	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"lockstep/common/table"
 	"lockstep/common/wire"
 )
 
-// newNetRPC is what the standard library has for it: package net/rpc, which speaks gob
-// over TCP and answers each request in a goroutine of its own, around one table behind
-// one lock.
+// newNetRPC returns what the standard library has for this purpose: package net/rpc, which
+// speaks gob over TCP and answers each request in a goroutine of its own, with one table
+// behind one lock.
 func newNetRPC() *Yardstick {
-	return &Yardstick{Name: "net/rpc", dial: dialRPC}
+	return &Yardstick{Name: "net/rpc", codec: newRPCCodec, version: noVersion}
 }
 
-// An rpcServer serves its method Apply.
-type rpcServer struct {
-	*rpc.Server
-	rpcTable
-}
-
+// An rpcTable is the service of the server.
 type rpcTable struct {
 	mu    sync.Mutex // guards table
 	table *table.Table
 }
 
-func newRPCServer() *rpcServer {
-	s := &rpcServer{Server: rpc.NewServer(), rpcTable: rpcTable{table: table.New(cluster.Work{}, nil)}}
-	if err := s.RegisterName("Table", &s.rpcTable); err != nil {
-		panic(err) // Apply is not as net/rpc wants it: a mistake in this file
+func newRPCServer() *rpc.Server {
+	s := rpc.NewServer()
+	if err := s.RegisterName("Table", &rpcTable{table: table.New(cluster.Work{}, nil)}); err != nil {
+		panic(err) // Apply does not have the signature that net/rpc needs
 	}
 	return s
 }
-
-func (s *rpcServer) Serve(nc net.Conn) { s.ServeConn(nc) }
 
 // Apply executes a request as one atomic step.
 func (t *rpcTable) Apply(request *wire.Request, response *wire.Response) error {
@@ -56,43 +48,43 @@ func (t *rpcTable) Apply(request *wire.Request, response *wire.Response) error {
 	return nil
 }
 
-// An rpcAsker is a client of an rpcServer.
-type rpcAsker struct {
-	*rpc.Client
-	dialing time.Duration
+// An rpcCodec sends what an rpc.Client sends. Answers come in any order.
+type rpcCodec struct {
+	*bufio.Reader
+	out bytes.Buffer
+	enc *gob.Encoder // to out
+	dec *gob.Decoder
 }
 
-func dialRPC(ctx context.Context, addr string) (load.Asker, error) {
-	start := metrics.Now()
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, err
+func newRPCCodec(in *bufio.Reader) load.Codec {
+	c := &rpcCodec{Reader: in, dec: gob.NewDecoder(in)}
+	c.enc = gob.NewEncoder(&c.out)
+	return c
+}
+
+func (c *rpcCodec) Append(dst []byte, number uint64, ops []wire.Op) ([]byte, error) {
+	request := wire.Request{Ops: ops}
+	if err := request.Validate(); err != nil {
+		return dst, err
 	}
-	return &rpcAsker{rpc.NewClient(nc), metrics.Now() - start}, nil
-}
-
-func (a *rpcAsker) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
-	response := new(wire.Response)
-	call := a.Go("Table.Apply", &wire.Request{Ops: ops}, response, make(chan *rpc.Call, 1))
-	select {
-	case <-call.Done:
-	case <-ctx.Done():
-		return nil, ctx.Err() // the answer, if it comes, is nobody's
+	c.out.Reset()
+	header := rpc.Request{ServiceMethod: "Table.Apply", Seq: number}
+	if err := errors.Join(c.enc.Encode(&header), c.enc.Encode(&request)); err != nil {
+		return dst, err
 	}
-	switch err := call.Error; {
-	case errors.Is(err, rpc.ErrShutdown):
-		return nil, fmt.Errorf("%w: %w", client.ErrDown, err)
-	case errors.As(err, new(rpc.ServerError)):
-		return nil, err
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", client.ErrUnknown, err)
+	return append(dst, c.out.Bytes()...), nil
+}
+
+func (c *rpcCodec) Read([]wire.Op) (number uint64, results []wire.Result, err error) {
+	var header rpc.Response
+	if err := c.dec.Decode(&header); err != nil {
+		return 0, nil, err
 	}
-	return response.Results, nil
+	if header.Error != "" {
+		err = c.dec.DecodeValue(reflect.Value{}) // skips the empty body
+		return header.Seq, nil, cmp.Or(err, refusal(header.Error))
+	}
+	var response wire.Response
+	err = c.dec.Decode(&response)
+	return header.Seq, response.Results, err
 }
-
-// Once is Do: net/rpc never says Busy.
-func (a *rpcAsker) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
-	return a.Do(ctx, ops...)
-}
-
-func (a *rpcAsker) Counts() client.Counts { return client.Counts{Dials: 1, Dialing: a.dialing} }

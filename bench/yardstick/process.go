@@ -11,16 +11,16 @@ import (
 	"sync"
 )
 
-// yardstickCommand is the command by which this program starts itself as a yardstick.
+// Command is the command of bench that runs a yardstick, see Serve.
 const Command = "yardstick"
 
-// beYardstick is what a process of a yardstick does:
+// Serve is what bench does in a process of a yardstick:
 //
 //	bench yardstick echo ADDR
 //	bench yardstick net/rpc ADDR
 //	bench yardstick keep PROGRAM ARGUMENTS
 //
-// Like a stage with -child it stops at the end of its standard input.
+// It returns at the end of stdin, like a stage with -child.
 func Serve(ctx context.Context, args []string, stdin io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -29,7 +29,7 @@ func Serve(ctx context.Context, args []string, stdin io.Reader) error {
 		cancel()
 	}()
 	if len(args) < 2 {
-		return fmt.Errorf("bench starts %s by itself", Command)
+		return fmt.Errorf("%s needs a yardstick and an address: bench starts it by itself, use compare -against", Command)
 	}
 	if args[0] == "keep" {
 		return keep(ctx, args[1:])
@@ -41,12 +41,13 @@ func Serve(ctx context.Context, args []string, stdin io.Reader) error {
 	if args[0] == "echo" {
 		return serveConns(ctx, ln, serveEcho)
 	}
-	return serveConns(ctx, ln, newRPCServer().Serve)
+	rpcServer := newRPCServer()
+	return serveConns(ctx, ln, func(nc net.Conn) { rpcServer.ServeConn(nc) })
 }
 
 // serveConns serves each connection in a goroutine of its own, until ctx ends.
 func serveConns(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
-	var conns sync.WaitGroup // each ends when its client leaves, or ctx does
+	var conns sync.WaitGroup // each ends with its client or ctx
 	defer conns.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -67,9 +68,9 @@ func serveConns(ctx context.Context, ln net.Listener, serve func(net.Conn)) erro
 	}
 }
 
-// keep runs a program that does not stop at the end of its own standard input, until
-// ctx ends. So it cannot outlive the one that has started it, however that ends. It
-// keeps nothing on disk, and can be killed.
+// keep runs a program until ctx ends. The program does not stop at the end of its own
+// standard input, but keep does, so that it cannot outlive the process that started keep.
+// The program has nothing on disk, so it can be killed.
 func keep(ctx context.Context, args []string) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -80,5 +81,5 @@ func keep(ctx context.Context, args []string) error {
 	case err == nil:
 		err = errors.New("exit status 0")
 	}
-	return fmt.Errorf("%s has ended by itself: %w", args[0], err)
+	return fmt.Errorf("%s has ended: %w", args[0], err)
 }

@@ -12,8 +12,8 @@ import (
 	"lockstep/common/wire"
 )
 
-// newRedis is Redis, without persistence. A batch is a pipeline of GET, SET and DEL: no
-// atomic step, as MULTI would make of it, but what its users do for throughput.
+// newRedis returns Redis, without persistence. A batch is a pipeline of GET, SET and DEL,
+// which is what its users send for throughput. It is not an atomic step, as with MULTI.
 func newRedis(w cluster.Workload) *Yardstick {
 	return &Yardstick{
 		Name: "redis", program: "redis-server",
@@ -22,10 +22,12 @@ func newRedis(w cluster.Workload) *Yardstick {
 				"--save", "", "--appendonly", "no", "--maxclients", strconv.Itoa(max(10_000, 2*w.Connections))}
 		},
 		noCAS:   "Redis would need a script for it",
-		dial:    load.DialLine(pipelined{appendRedis, readRedis}),
+		codec:   redisCodec,
 		version: redisVersion,
 	}
 }
+
+func redisCodec(in *bufio.Reader) load.Codec { return commands{in, appendRedis, readRedis} }
 
 // appendRedis appends a command in Redis' protocol, RESP.
 func appendRedis(dst []byte, op *wire.Op) []byte {
@@ -53,7 +55,7 @@ func readRedis(in *bufio.Reader, op *wire.Op) (wire.Result, error) {
 	switch is := string(text); {
 	case is == "":
 	case is[0] == '-':
-		return wire.Result{}, load.Refusal(is[1:])
+		return wire.Result{}, refusal(is[1:])
 	case op.Kind == wire.Put && is == "+OK":
 		return wire.Result{Status: wire.Replaced}, nil // or Created: it does not say
 	case op.Kind == wire.Delete && is == ":1":
@@ -74,7 +76,7 @@ func redisVersion(ctx context.Context, addr string) (string, error) {
 		case err != nil:
 			return "", err
 		case len(text) > 0 && text[0] == '-':
-			return "", load.Refusal(text[1:])
+			return "", refusal(string(text[1:]))
 		case len(text) == 0 || text[0] != '$':
 			return "", malformed(text)
 		}
@@ -84,7 +86,7 @@ func redisVersion(ctx context.Context, addr string) (string, error) {
 		}
 		_, version, ok := strings.Cut(string(info), "redis_version:")
 		if !ok {
-			return "", errors.New("it does not say which version of Redis it is")
+			return "", errors.New("the server does not give a version of Redis")
 		}
 		version, _, _ = strings.Cut(version, "\r\n")
 		return version, nil

@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// usageOf returns the CPU time of the processes that the one with this id, the first
-// of its group, has started, and the peak of their memory in bytes; if there are none,
-// its own.
+// usageOf returns the CPU time and the peak memory, in bytes, of the processes in the group of
+// the process id, not counting that process itself unless it is alone.
 func usageOf(id int) (cpu time.Duration, peak int64) {
 	procs, _ := filepath.Glob("/proc/[0-9]*")
 	var children time.Duration
@@ -33,12 +32,12 @@ func usageOf(id int) (cpu time.Duration, peak int64) {
 	return cpu, peak
 }
 
-// processCPU returns the CPU time of a process, user and system, and its group; zeros,
-// if it is gone.
+// processCPU returns the CPU time of a process, user and system, and its group, or zeros if
+// it is gone.
 func processCPU(dir string) (cpu time.Duration, group int) {
-	const tick = 10 * time.Millisecond // of what is shown to programs, on all processors that Go knows
+	const tick = 10 * time.Millisecond // USER_HZ, the same on all processors that Go supports
 	stat, _ := os.ReadFile(dir + "/stat")
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // after the name, which may hold anything
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // after the name, which may contain anything
 	if len(fields) < 13 {
 		return 0, 0
 	}
@@ -48,7 +47,7 @@ func processCPU(dir string) (cpu time.Duration, group int) {
 	return time.Duration(user+system) * tick, group
 }
 
-// processPeak returns the most memory that a process ever had resident, in bytes.
+// processPeak returns the peak of a process's resident memory, in bytes.
 func processPeak(dir string) (peak int64) {
 	status, _ := os.ReadFile(dir + "/status")
 	_, hwm, _ := strings.Cut(string(status), "VmHWM:") // in KiB

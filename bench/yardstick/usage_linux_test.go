@@ -30,7 +30,7 @@ func TestProcessCPU(t *testing.T) {
 	}
 }
 
-// What a keeper has used itself does not count.
+// What the keeper itself has used does not count.
 func TestUsageOf(t *testing.T) {
 	benchtest.FakeRedisInPath(t)
 	self, err := os.Executable()

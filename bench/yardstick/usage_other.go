@@ -4,6 +4,5 @@ package yardstick
 
 import "time"
 
-// usageOf would return the CPU time and the peak memory of a process, neither of which
-// is known of others on this system.
+// usageOf returns zeros: this system does not tell what other processes use.
 func usageOf(int) (cpu time.Duration, peak int64) { return 0, 0 }

@@ -1,6 +1,10 @@
+// Package yardstick measures other servers beside the stages: an echo server as the limit
+// of what a stage can reach, net/rpc, Redis and memcached. It starts and stops them, and
+// holds the codecs with which package load speaks to them.
 package yardstick
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -14,35 +18,38 @@ import (
 	"lockstep/common/metrics"
 )
 
-// A yardstick is something that is no stage, measured beside the stages: by the same
-// load, with every answer verified in the same way.
+// A Yardstick is a server that is not a stage. It gets the same load as the stages, and
+// each of its answers is verified in the same way.
 type Yardstick struct {
 	Name    string
-	addr    string // HOST:PORT of one that runs; "": it is to be started
-	program string // that starts it; "": this one
+	addr    string // HOST:PORT of one that runs already; "" if it has to be started
+	program string // that has to be started; "" if it is this one
 	args    func(host, port, dir string) []string
-	noCAS   string // why there is no compare-and-swap; "": there is
+	noCAS   string // why it has no compare-and-swap; "" if it has
 
-	dial func(ctx context.Context, addr string) (load.Asker, error)
-	// version is what the one at addr calls itself; nil: it is part of this program.
+	codec func(in *bufio.Reader) load.Codec
+	// version connects to the server at addr and returns its version, or "" if it is part
+	// of this program.
 	version func(ctx context.Context, addr string) (string, error)
 }
 
-// Start starts a yardstick, or makes sure that the one to be reached answers,
-// and returns its version. One that is not installed is an exec.ErrNotFound.
-func (y *Yardstick) Start(ctx context.Context, h *testbed.Bed, cfg cluster.Config) (version string, err error) {
+const bufferSize = 16 << 10 // bytes
+
+// Start starts the yardstick, or makes sure that the one to be reached answers, and
+// returns its version. The error of a program that is not installed is exec.ErrNotFound.
+func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Config) (version string, err error) {
 	if y.addr != "" {
-		ctx, cancel := context.WithTimeout(ctx, load.ConnectTime)
+		asking, cancel := context.WithTimeout(ctx, load.ConnectTime)
 		defer cancel()
-		if version, err = y.ask(ctx, y.addr); err != nil {
+		if version, err = y.version(asking, y.addr); err != nil {
 			return "", fmt.Errorf("%s at %s: %w", y.Name, y.addr, err)
 		}
-		s := testbed.NewServers(y.Name, cfg, []string{y.addr, ""}, h.Patience)
-		s.Target = &yardTarget{y, s.Cfg, 0}
-		h.Running = append(h.Running, s)
+		s := testbed.NewServers(y.Name, cfg, []string{y.addr, ""}, bed.Patience)
+		s.Target = target{y, s.Cfg, 0}
+		bed.Running = append(bed.Running, s)
 		return version + " at " + y.addr, nil
 	}
-	path, err := os.Executable()
+	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
@@ -51,71 +58,62 @@ func (y *Yardstick) Start(ctx context.Context, h *testbed.Bed, cfg cluster.Confi
 			return "", err
 		}
 	}
-	s, err := h.Place(1, func(addrs []string) (*testbed.Servers, error) {
-		s := testbed.NewServers(y.Name, cfg, []string{addrs[0], ""}, h.Patience)
+	s, err := bed.Place(1, func(addrs []string) (*testbed.Servers, error) {
+		s := testbed.NewServers(y.Name, cfg, []string{addrs[0], ""}, bed.Patience)
 		wait := func(ctx context.Context, _ int) (err error) {
-			version, err = y.wait(ctx, addrs[0])
+			for version, err = y.version(ctx, addrs[0]); err != nil && ctx.Err() == nil; version, err = y.version(ctx, addrs[0]) {
+				load.Pause(ctx, 5*time.Millisecond)
+			}
 			return err
 		}
-		return s, s.Start(ctx, addrs, []*exec.Cmd{y.command(path, addrs[0], h.Dir)}, wait)
+		return s, s.Start(ctx, addrs, []*exec.Cmd{y.command(self, addrs[0], bed.Dir)}, wait)
 	})
 	if err == nil {
-		s.Target = &yardTarget{y, s.Cfg, s.Procs[0].Cmd.Process.Pid}
+		s.Target = target{y, s.Cfg, s.Procs[0].Cmd.Process.Pid}
 	}
 	return version, err
 }
 
-// command is how a yardstick is started: by this program, at path, which is it or keeps it.
-func (y *Yardstick) command(path, addr, dir string) *exec.Cmd {
+// command returns the command that starts the yardstick: this program, at the path self,
+// which serves by itself or keeps the yardstick's program.
+func (y *Yardstick) command(self, addr, dir string) *exec.Cmd {
 	if y.program == "" {
-		return exec.Command(path, Command, y.Name, addr)
+		return exec.Command(self, Command, y.Name, addr)
 	}
 	host, port, _ := net.SplitHostPort(addr)
-	return exec.Command(path, append([]string{Command, "keep", y.program}, y.args(host, port, dir)...)...)
+	return exec.Command(self, append([]string{Command, "keep", y.program}, y.args(host, port, dir)...)...)
 }
 
-// ask makes sure that the yardstick at addr answers.
-func (y *Yardstick) ask(ctx context.Context, addr string) (version string, err error) {
-	if y.version != nil {
-		return y.version(ctx, addr)
-	}
-	a, err := y.dial(ctx, addr)
+// noVersion is the version of a yardstick that is part of this program.
+func noVersion(ctx context.Context, addr string) (string, error) {
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return "", err
 	}
-	return "", a.Close()
+	return "", nc.Close()
 }
 
-// wait waits until the yardstick at addr answers, or ctx has ended.
-func (y *Yardstick) wait(ctx context.Context, addr string) (version string, err error) {
-	for {
-		if version, err = y.ask(ctx, addr); err == nil {
-			return version, nil
-		}
-		load.Pause(ctx, 5*time.Millisecond)
-		if ctx.Err() != nil {
-			return "", err
-		}
-	}
-}
-
-// A yardTarget is the Target of a yardstick that runs.
-type yardTarget struct {
+// A target is the load.Target of a yardstick that runs.
+type target struct {
 	*Yardstick
 	cfg cluster.Config
-	pid int // of its process; 0: it is not this program's
+	pid int // of its process; 0 if it was running before
 }
 
-func (t *yardTarget) Config() cluster.Config { return t.cfg }
+func (t target) Config() cluster.Config { return t.cfg }
 
-func (t *yardTarget) Dial(ctx context.Context) (load.Asker, error) {
-	return t.dial(ctx, t.cfg.Nodes[0].Addr)
+func (t target) Dial(ctx context.Context) (load.Client, error) {
+	return load.Dial(ctx, t.cfg, func(_ context.Context, _ int, nc net.Conn) (load.Codec, error) {
+		return t.codec(bufio.NewReaderSize(nc, bufferSize)), nil
+	})
 }
 
-func (t *yardTarget) Open(ctx context.Context) (load.Asker, error) { return t.Dial(ctx) }
+func (t target) Client() string { return load.Pipelined }
 
-// Stats is what the yardstick's process has used.
-func (t *yardTarget) Stats(context.Context) ([]metrics.Snapshot, error) {
+func (t target) Open(ctx context.Context) (load.Client, error) { return t.Dial(ctx) }
+
+// Stats returns what the yardstick's process has used.
+func (t target) Stats(context.Context) ([]metrics.Snapshot, error) {
 	if t.pid == 0 {
 		return nil, nil
 	}

@@ -1,14 +1,17 @@
 package yardstick
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"net"
+	"net/rpc"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,7 +25,7 @@ import (
 	"lockstep/common/wire"
 )
 
-// What is started ends with its keeper, however that ends.
+// A program that is kept ends with its keeper, even if that is killed.
 func TestKeep(t *testing.T) {
 	benchtest.FakeRedisInPath(t)
 	self, err := os.Executable()
@@ -49,7 +52,7 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// A port that is taken costs another try; a program that never answers, patience.
+// Start tries another port if one is taken, and gives up on a program that never answers.
 func TestStartYardstick(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	work, err := workload.New(cluster.Default().Workload)
@@ -73,79 +76,91 @@ func TestStartYardstick(t *testing.T) {
 		}
 		return testbed.FreeAddrs(n)
 	}
-	// That somebody answers there is not enough: the one that was started must not die.
+	// An answer from the port is not enough: the process that was started must not end.
 	ln.Close()
 	taken, _ := net.Listen("tcp", ln.Addr().String())
 	defer taken.Close()
 	y := newNetRPC()
-	dial := y.dial
-	y.dial = func(ctx context.Context, addr string) (load.Asker, error) {
+	y.version = func(ctx context.Context, addr string) (string, error) {
 		if addr == ln.Addr().String() {
-			return nil, errors.New("another program is there")
+			return "", errors.New("another program is there")
 		}
-		return dial(ctx, addr)
+		return noVersion(ctx, addr)
 	}
 	if _, err := y.Start(t.Context(), h, cluster.Default()); err != nil || finds != 2 {
 		t.Fatalf("a port that is taken: %d searches, error %v, want a second to help", finds, err)
 	}
 	h.Patience = 300 * time.Millisecond
 	silent := newEcho(work)
-	silent.dial = func(context.Context, string) (load.Asker, error) { return nil, errors.New("not yet") }
+	silent.version = func(context.Context, string) (string, error) { return "", errors.New("not yet") }
 	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "echo, node 0, does not serve after 300ms (not yet)") {
 		t.Errorf("a yardstick that never answers: error %v", err)
 	}
 	h.Patience = 10 * time.Second
 }
 
-// The clients of echo and net/rpc by themselves: a server that ends, a call that is given up.
-func TestYardstickClients(t *testing.T) {
+// The clients of echo and net/rpc get right answers, several at a time, until the server ends.
+func TestCodecs(t *testing.T) {
 	work, err := workload.New(cluster.Default().Workload)
 	if err != nil {
 		t.Fatal(err)
 	}
-	get := wire.Op{Kind: wire.Get, Key: work.Key(1)}
+	rpcServer := newRPCServer()
 	for _, test := range []struct {
 		yard  *Yardstick
 		serve func(net.Conn)
-	}{{newEcho(work), serveEcho}, {newNetRPC(), newRPCServer().Serve}} {
+	}{{newEcho(work), serveEcho}, {newNetRPC(), func(nc net.Conn) { rpcServer.ServeConn(nc) }}} {
 		t.Run(test.yard.Name, func(t *testing.T) {
 			addr, stop := benchtest.ServeHere(t, test.serve)
-			a, err := test.yard.dial(t.Context(), addr)
-			if err != nil {
-				t.Fatal(err)
+			cl := dialTest(t, test.yard, addr)
+			var calls sync.WaitGroup
+			for i := range 16 {
+				calls.Go(func() {
+					s := work.Source(i)
+					for range 20 {
+						results, err := cl.Do(t.Context(), s.Next()...)
+						if a := s.Check(results); err != nil || a.Wrong > 0 {
+							t.Errorf("error %v, %v", err, a.FirstWrong)
+						}
+					}
+				})
 			}
-			defer a.Close()
-			if r, err := a.Do(t.Context(), get); err != nil || len(r) != 1 {
-				t.Errorf("answered %v, %v", r, err)
-			}
-			if _, err := a.Do(t.Context(), wire.Op{Kind: wire.Get}); err == nil {
+			calls.Wait()
+			if _, err := cl.Do(t.Context(), wire.Op{Kind: wire.Get}); err == nil {
 				t.Error("a request that breaks the rules is answered")
 			}
-			if r, err := a.Once(t.Context(), get); err != nil || len(r) != 1 {
+			get := wire.Op{Kind: wire.Get, Key: work.Key(1)}
+			if r, err := cl.Once(t.Context(), get); err != nil || len(r) != 1 {
 				t.Errorf("after it: answered %v, %v", r, err)
 			}
-			if a.Counts().Dials != 1 || a.Counts().Dialing <= 0 {
-				t.Errorf("counted %+v, want one connection", a.Counts())
-			}
 			stop()
-			for i := 0; ; i++ {
-				_, err := a.Do(t.Context(), get)
-				if errors.Is(err, client.ErrDown) {
-					break
-				}
-				if !errors.Is(err, client.ErrUnknown) || i > 1000 {
-					t.Errorf("call %d after the server has ended: error %v", i, err)
-					break
-				}
-			}
-			if _, err := test.yard.dial(t.Context(), addr); err == nil {
-				t.Error("dialling nobody is no error")
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if _, err := cl.Do(ctx, get); !errors.Is(err, client.ErrDown) {
+				t.Errorf("after the server has ended: error %v, want %v", err, client.ErrDown)
 			}
 		})
 	}
 }
 
-// The bytes of an echo are those of a stage, each way.
+// An error of the service is a Refusal: net/rpc keeps the connection.
+func TestRPCRefusal(t *testing.T) {
+	rpcServer := newRPCServer()
+	mine, its := net.Pipe()
+	var serving sync.WaitGroup
+	serving.Go(func() { rpcServer.ServeConn(its) })
+	defer serving.Wait()
+	defer mine.Close()
+	c := newRPCCodec(bufio.NewReader(mine)).(*rpcCodec)
+	c.enc.Encode(&rpc.Request{ServiceMethod: "Table.Apply", Seq: 7})
+	c.enc.Encode(&wire.Request{})
+	go mine.Write(c.out.Bytes()) // ends when it is read
+	if number, _, err := c.Read(nil); number != 7 || !errors.As(err, new(load.Refusal)) {
+		t.Errorf("request %d: error %v, want a refusal of 7", number, err)
+	}
+}
+
+// An echo sends and receives as many bytes as a stage.
 func TestEchoBytes(t *testing.T) {
 	for _, w := range []cluster.Workload{
 		{Batch: 1, Mix: cluster.Mix{Get: 60, Put: 40}},
@@ -161,7 +176,7 @@ func TestEchoBytes(t *testing.T) {
 		for ops := range work.Preload {
 			stored.Apply(slices.Clone(ops))
 		}
-		e := echoOf(work)
+		e := newEchoFrames(work)
 		s := work.Source(0)
 		for range 100 {
 			ops := s.Next()
@@ -171,21 +186,21 @@ func TestEchoBytes(t *testing.T) {
 			}
 			real, err := wire.AppendResponse(nil, &wire.Response{Code: wire.OK, Results: stored.Apply(cloneOps(ops))})
 			if err != nil || len(frame) != len(real) {
-				t.Fatalf("a batch of %d is answered with %d bytes, and a stage answers with %d (%v)", cfg.Batch, len(frame), len(real), err)
+				t.Fatalf("a batch of %d gets an answer of %d bytes, want %d as from a stage (%v)", cfg.Batch, len(frame), len(real), err)
 			}
-			request, err := e.AppendRequest([]byte("before"), ops)
+			request, err := echoCodec{nil, e}.Append([]byte("before"), 1, ops)
 			if err != nil {
 				t.Fatal(err)
 			}
 			real, _ = wire.AppendRequest([]byte("before"), &wire.Request{Ops: ops})
 			if len(request) != len(real) || string(request[:6]) != "before" || string(request[10:]) != string(real[10:]) {
-				t.Fatalf("the request is %d bytes, %q, and a client of a stage sends %d, %q", len(request), request, len(real), real)
+				t.Fatalf("the request has %d bytes, %q, want %d as to a stage, %q", len(request), request, len(real), real)
 			}
 		}
 	}
 }
 
-// cloneOps copies values that the next request of their source overwrites.
+// cloneOps copies ops and their values, which are valid until the next request.
 func cloneOps(ops []wire.Op) []wire.Op {
 	ops = slices.Clone(ops)
 	for i := range ops {
@@ -194,7 +209,7 @@ func cloneOps(ops []wire.Op) []wire.Op {
 	return ops
 }
 
-// The greatest frames of all, which have no room in their header for one byte more.
+// The largest frames just fit the lengths in the header.
 func TestEchoLargest(t *testing.T) {
 	addr, _ := benchtest.ServeHere(t, serveEcho)
 	nc, err := net.Dial("tcp", addr)

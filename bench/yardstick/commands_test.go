@@ -1,0 +1,181 @@
+package yardstick
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/wire"
+)
+
+var (
+	testGet    = wire.Op{Kind: wire.Get, Key: "k"}
+	testPut    = wire.Op{Kind: wire.Put, Key: "k", Value: []byte("value")}
+	testDelete = wire.Op{Kind: wire.Delete, Key: "k"}
+)
+
+func TestCommands(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		codec func(*bufio.Reader) load.Codec
+		want  string
+	}{
+		{"redis", redisCodec,
+			"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n" + "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n" + "*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"},
+		{"memcached", memcachedCodec, "mg k v\r\n" + "ms k 5\r\nvalue\r\n" + "md k\r\n"},
+	} {
+		got, err := test.codec(nil).Append(nil, 1, []wire.Op{testGet, testPut, testDelete})
+		if err != nil || string(got) != test.want {
+			t.Errorf("%s: the request is %q, %v, want %q", test.name, got, err, test.want)
+		}
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	const large = "99999999999"
+	redis, memcached := redisCodec, memcachedCodec
+	longest := strings.Repeat("v", wire.MaxValue)
+	for _, test := range []struct {
+		codec  func(*bufio.Reader) load.Codec
+		op     wire.Op
+		answer string
+		status wire.Status
+		value  string
+		err    string // that ends the connection; "refused: ..." does not
+	}{
+		{redis, testGet, "$5\r\nvalue\r\n", wire.Found, "value", ""},
+		{redis, testGet, "$0\r\n\r\n", wire.Found, "", ""},
+		{redis, testGet, "$2\r\n\r\n\r\n", wire.Found, "\r\n", ""},
+		{redis, testGet, "$16384\r\n" + longest + "\r\n", wire.Found, longest, ""},
+		{redis, testGet, "$-1\r\n", wire.Missing, "", ""},
+		{redis, testPut, "+OK\r\n", wire.Replaced, "", ""},
+		{redis, testDelete, ":1\r\n", wire.Deleted, "", ""},
+		{redis, testDelete, ":0\r\n", wire.Missing, "", ""},
+		{redis, testGet, "-WRONGTYPE it is a list\r\n", 0, "", "refused: the server says: WRONGTYPE it is a list"},
+		{redis, testPut, "-\r\n", 0, "", "refused: the server says: "},
+		{redis, testGet, "$" + large + "\r\n", 0, "", `its value is "99999999999", and the limit 16384`},
+		{redis, testGet, "$16385\r\n" + longest + "v\r\n", 0, "", "16385"},
+		{redis, testGet, "$-2\r\n", 0, "", "-2"},
+		{redis, testGet, "$\r\n", 0, "", `""`},
+		{redis, testGet, "$6\r\nvalue\r\n", 0, "", "unexpected EOF"},
+		{redis, testGet, "$4\r\nvalue\r\n", 0, "", "malformed answer"},
+		{redis, testGet, "$5\r\nval", 0, "", "unexpected EOF"},
+		{redis, testGet, "$5\r\n", 0, "", "unexpected EOF"},
+		{redis, testGet, "$5\nvalue\r\n", 0, "", "malformed answer"},
+		{redis, testGet, "+OK\r\n", 0, "", `malformed answer: "+OK"`},
+		{redis, testPut, "$-1\r\n", 0, "", "malformed answer"},
+		{redis, testDelete, ":2\r\n", 0, "", "malformed answer"},
+		{redis, testGet, "\r\n", 0, "", "malformed answer"},
+		{redis, testGet, "\n", 0, "", "malformed answer"},
+		{redis, testGet, "", 0, "", "unexpected EOF"},
+		{redis, testGet, strings.Repeat("x", 1<<20), 0, "", "malformed answer"},
+
+		{memcached, testGet, "VA 5\r\nvalue\r\n", wire.Found, "value", ""},
+		{memcached, testGet, "VA 5 f0 t-1\r\nvalue\r\n", wire.Found, "value", ""},
+		{memcached, testGet, "VA 0\r\n\r\n", wire.Found, "", ""},
+		{memcached, testGet, "EN\r\n", wire.Missing, "", ""},
+		{memcached, testPut, "HD\r\n", wire.Replaced, "", ""},
+		{memcached, testPut, "HD \r\n", wire.Replaced, "", ""},
+		{memcached, testDelete, "HD\r\n", wire.Deleted, "", ""},
+		{memcached, testDelete, "NF\r\n", wire.Missing, "", ""},
+		{memcached, testPut, "SERVER_ERROR out of memory storing object\r\n", 0, "", "refused: the server says: out of memory storing object"},
+		{memcached, testPut, "CLIENT_ERROR bad data chunk\r\n", 0, "", "malformed answer"},
+		{memcached, testPut, "NS\r\n", 0, "", "malformed answer"},
+		{memcached, testGet, "ERROR\r\n", 0, "", `malformed answer: "ERROR"`},
+		{memcached, testGet, "HD\r\n", 0, "", "malformed answer"},
+		{memcached, testGet, "VA\r\n", 0, "", `""`},
+		{memcached, testGet, "VA five\r\nvalue\r\n", 0, "", `"five"`},
+		{memcached, testGet, "VA " + large + "\r\n", 0, "", large},
+		{memcached, testGet, "VA 6\r\nvalue\r\n", 0, "", "unexpected EOF"},
+		{memcached, testGet, "VA 4\r\nvalue\r\n", 0, "", "malformed answer"},
+	} {
+		in := bufio.NewReaderSize(strings.NewReader(test.answer), bufferSize)
+		_, results, err := test.codec(in).Read([]wire.Op{test.op})
+		want, refused := strings.CutPrefix(test.err, "refused: ")
+		switch {
+		case test.err == "" && (err != nil || len(results) != 1 || results[0].Status != test.status || string(results[0].Value) != test.value || in.Buffered() > 0):
+			t.Errorf("%v, answered %.60q: %v, %v, want %v; %d bytes are left", test.op.Kind, test.answer, results, err, test.status, in.Buffered())
+		case test.err != "" && (err == nil || !strings.Contains(err.Error(), want) || errors.As(err, new(load.Refusal)) != refused):
+			t.Errorf("%v, answered %.60q: %v, error %v, want %q", test.op.Kind, test.answer, results, err, test.err)
+		}
+	}
+}
+
+// A refusal leaves the connection as it was. Any other error ends it, because what follows
+// could be taken for the next answer.
+func TestRefusal(t *testing.T) {
+	script := []string{"-ERR no\r\n$1\r\na\r\n", "$1\r\nb\r\n", "garbage\r\n$1\r\na\r\n"}
+	next := make(chan string, len(script))
+	for _, answer := range script {
+		next <- answer
+	}
+	close(next)
+	addr, _ := benchtest.ServeHere(t, func(nc net.Conn) {
+		for answer := range next {
+			if _, err := nc.Read(make([]byte, 1<<10)); err != nil {
+				return
+			}
+			io.WriteString(nc, answer)
+		}
+	})
+	cl := dialTest(t, &Yardstick{codec: redisCodec}, addr)
+	if _, err := cl.Do(t.Context(), testGet, testGet); !errors.As(err, new(load.Refusal)) {
+		t.Errorf("a refusal: error %v", err)
+	}
+	if r, err := cl.Do(t.Context(), testGet); err != nil || string(r[0].Value) != "b" {
+		t.Errorf("after a refusal: %v, %v, want the second answer", r, err)
+	}
+	if _, err := cl.Do(t.Context(), testPut, testGet); !errors.Is(err, client.ErrUnknown) || !strings.Contains(err.Error(), `"garbage"`) {
+		t.Errorf("garbage: error %v, want unknown, and why", err)
+	}
+}
+
+// dialTest connects to a server at addr as a load does.
+func dialTest(t *testing.T, y *Yardstick, addr string) load.Client {
+	t.Helper()
+	cfg := cluster.Default()
+	cfg.Nodes[0].Addr = addr
+	cl, err := target{y, cfg, 0}.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cl.Close() })
+	return cl
+}
+
+func TestVersions(t *testing.T) {
+	for _, test := range []struct {
+		version func(context.Context, string) (string, error)
+		answer  string
+		want    string
+		err     string
+	}{
+		{redisVersion, "$29\r\n# Server\r\nredis_version:6.2\r\n\r\n", "6.2", ""},
+		{redisVersion, "$2\r\nhi\r\n", "", "a version of Redis"},
+		{redisVersion, "-LOADING Redis is loading\r\n", "", "the server says: LOADING"},
+		{redisVersion, "$99999999\r\n", "", "99999999"},
+		{redisVersion, "HTTP/1.1 400 Bad Request\r\n", "", "malformed answer"},
+		{redisVersion, "", "", "unexpected EOF"},
+		{memcachedVersion, "VERSION 1.6.18\r\nMN\r\n", "1.6.18", ""},
+		{memcachedVersion, "VERSION 1.5.22\r\nERROR\r\n", "1.5.22", "memcached 1.5.22 does not know meta commands"},
+		{memcachedVersion, "VERSION 1.5.22\r\n", "1.5.22", "unexpected EOF"},
+		{memcachedVersion, "ERROR\r\n", "", "malformed answer"},
+	} {
+		addr, _ := benchtest.ServeHere(t, func(nc net.Conn) {
+			nc.Read(make([]byte, 1<<10))
+			io.WriteString(nc, test.answer)
+		})
+		got, err := test.version(t.Context(), addr)
+		if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%q: version %q, error %v, want %q, %q", test.answer, got, err, test.want, test.err)
+		}
+	}
+}
