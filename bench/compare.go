@@ -119,7 +119,7 @@ func (o *options) contest(ctx context.Context, dirs []string, yards []*yardstick
 		rep.Stages = append(rep.Stages, p.Name)
 	}
 	if rep.Sweep != nil {
-		return experiment.RunSweep(ctx, h, rep.Sweep, o.plan(), line, func(stage, point string, round int, r *load.Result) error {
+		return rep.Sweep.Run(ctx, h, o.plan(), line, func(stage, point string, round int, r *load.Result) error {
 			rep.AddAt(point, stage, round, r)
 			return o.save(rep)
 		})

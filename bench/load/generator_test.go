@@ -26,7 +26,7 @@ import (
 // A knownServer is the client of a server whose requests take as long as serve does, and
 // which then answers right.
 type knownServer struct {
-	benchtest.FakeServer
+	apply func([]wire.Op) []wire.Result
 	serve func(ctx context.Context) error
 }
 
@@ -34,7 +34,7 @@ func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, er
 	if err := k.serve(ctx); err != nil {
 		return nil, err
 	}
-	return k.Execute(ops), nil
+	return k.apply(ops), nil
 }
 
 func (k *knownServer) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
@@ -49,9 +49,9 @@ func (k *knownServer) Close() error { return nil }
 func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change func(*cluster.Workload)) *Load {
 	t.Helper()
 	work := newTestWorkload(t, change)
-	k := &knownServer{FakeServer: benchtest.FakeServer{Values: make(map[string][]byte)}, serve: serve}
+	k := &knownServer{apply: benchtest.Locked(nil), serve: serve}
 	for ops := range work.Preload {
-		k.Execute(ops)
+		k.apply(ops)
 	}
 	l := &Load{cfg: cluster.Config{Workload: work.Workload}, Grace: defaultGrace, patience: patience, clock: bubbleClock(0)}
 	for i := range work.Connections {

@@ -115,7 +115,7 @@ func TestAnswers(t *testing.T) {
 // the script, whatever it is, and at its end hangs up.
 func scripted(t *testing.T, d load.Dialect, script ...string) load.Asker {
 	t.Helper()
-	addr, _ := benchtest.ServeHere(t, func(nc net.Conn) {
+	addr, _ := serveHere(t, func(nc net.Conn) {
 		request := make([]byte, 1<<10)
 		for _, answer := range script {
 			if _, err := nc.Read(request); err != nil {
@@ -166,7 +166,7 @@ func TestLineErrors(t *testing.T) {
 // this server answers nothing before it has seen them all.
 func TestLineDepth(t *testing.T) {
 	const depth = 16
-	addr, _ := benchtest.ServeHere(t, func(nc net.Conn) {
+	addr, _ := serveHere(t, func(nc net.Conn) {
 		in := bufio.NewReader(nc)
 		var keys []string
 		for len(keys) < depth {
@@ -203,7 +203,7 @@ func TestLineDepth(t *testing.T) {
 func TestLineWithoutBuffers(t *testing.T) {
 	mine, its := net.Pipe()
 	var server sync.WaitGroup // ends with the connection
-	server.Go(func() { benchtest.NewFakeRedis("").ServeUnbuffered(its) })
+	server.Go(func() { serveUnbuffered(its) })
 	defer server.Wait()
 	l := load.NewLine(pipelined{appendRedis, readRedis}, mine, 0)
 	defer l.Close()
@@ -241,7 +241,7 @@ func TestVersions(t *testing.T) {
 		{memcachedVersion, "VERSION 1.5.22\r\n", "1.5.22", "unexpected EOF"},
 		{memcachedVersion, "ERROR\r\n", "", "makes no sense"},
 	} {
-		addr, _ := benchtest.ServeHere(t, func(nc net.Conn) {
+		addr, _ := serveHere(t, func(nc net.Conn) {
 			nc.Read(make([]byte, 1<<10))
 			io.WriteString(nc, test.answer)
 		})

@@ -37,9 +37,8 @@ func (y *Yardstick) Start(ctx context.Context, h *testbed.Bed, cfg cluster.Confi
 		if version, err = y.ask(ctx, y.addr); err != nil {
 			return "", fmt.Errorf("%s at %s: %w", y.Name, y.addr, err)
 		}
-		s := testbed.NewServers(y.Name, cfg, []string{y.addr, ""}, h.Patience)
-		s.Target = &yardTarget{y, s.Cfg, 0}
-		h.Running = append(h.Running, s)
+		cfg.Nodes = []cluster.Node{{Addr: y.addr}}
+		h.Running = append(h.Running, &testbed.Servers{Name: y.Name, Config: cfg, Target: &yardTarget{y, cfg, 0}})
 		return version + " at " + y.addr, nil
 	}
 	path, err := os.Executable()
@@ -51,16 +50,15 @@ func (y *Yardstick) Start(ctx context.Context, h *testbed.Bed, cfg cluster.Confi
 			return "", err
 		}
 	}
-	s, err := h.Place(1, func(addrs []string) (*testbed.Servers, error) {
-		s := testbed.NewServers(y.Name, cfg, []string{addrs[0], ""}, h.Patience)
-		wait := func(ctx context.Context, _ int) (err error) {
-			version, err = y.wait(ctx, addrs[0])
-			return err
-		}
-		return s, s.Start(ctx, addrs, []*exec.Cmd{y.command(path, addrs[0], h.Dir)}, wait)
+	commands := func(cfg cluster.Config) ([]*exec.Cmd, error) {
+		return []*exec.Cmd{y.command(path, cfg.Nodes[0].Addr, h.Dir)}, nil
+	}
+	s, err := h.Launch(ctx, y.Name, cfg, 1, commands, func(ctx context.Context, cfg cluster.Config, _ int) (err error) {
+		version, err = y.wait(ctx, cfg.Nodes[0].Addr)
+		return err
 	})
 	if err == nil {
-		s.Target = &yardTarget{y, s.Cfg, s.Procs[0].Cmd.Process.Pid}
+		s.Target = &yardTarget{y, s.Config, s.Procs[0].Cmd.Process.Pid}
 	}
 	return version, err
 }

@@ -34,16 +34,16 @@ func TestKeep(t *testing.T) {
 		"killed":                (*testbed.Proc).Kill,
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := benchtest.Mistake(t, "late")
+			m := benchtest.NewFaulty(t, "late")
 			p, err := testbed.StartProc(exec.Command(self, Command, "keep", "redis-server"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			m.Started(1, false)
 			end(p)
-			m.Gone(1)
-			if <-p.Dead; name != "killed" && p.Err != nil {
-				t.Errorf("the keeper ends with %v:\n%s", p.Err, p.Said)
+			m.Ended(1)
+			if <-p.Done; name != "killed" && p.Err != nil {
+				t.Errorf("the keeper ends with %v:\n%s", p.Err, p.Output)
 			}
 		})
 	}
@@ -69,7 +69,7 @@ func TestStartYardstick(t *testing.T) {
 	finds := 0
 	h.Addrs = func(n int) ([]string, error) {
 		if finds++; finds == 1 {
-			return []string{ln.Addr().String()}, nil
+			return []string{ln.Addr().String(), "127.0.0.1:1"}, nil
 		}
 		return testbed.FreeAddrs(n)
 	}
@@ -109,7 +109,7 @@ func TestYardstickClients(t *testing.T) {
 		serve func(net.Conn)
 	}{{newEcho(work), serveEcho}, {newNetRPC(), newRPCServer().Serve}} {
 		t.Run(test.yard.Name, func(t *testing.T) {
-			addr, stop := benchtest.ServeHere(t, test.serve)
+			addr, stop := serveHere(t, test.serve)
 			a, err := test.yard.dial(t.Context(), addr)
 			if err != nil {
 				t.Fatal(err)
@@ -196,7 +196,7 @@ func cloneOps(ops []wire.Op) []wire.Op {
 
 // The greatest frames of all, which have no room in their header for one byte more.
 func TestEchoLargest(t *testing.T) {
-	addr, _ := benchtest.ServeHere(t, serveEcho)
+	addr, _ := serveHere(t, serveEcho)
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
