@@ -25,9 +25,10 @@ type Sweep struct {
 	Cfgs []cluster.Config `json:"-"` // one for each point
 }
 
-// ParseSweep returns the sweep that text describes. All that it does not sweep is as in cfg.
-func ParseSweep(text string, cfg cluster.Config) (*Sweep, error) {
-	property, values, _ := strings.Cut(text, "=")
+// ParseSweep returns the sweep that arg describes: PROPERTY=VALUE,VALUE,... All other
+// properties are as in cfg.
+func ParseSweep(arg string, cfg cluster.Config) (*Sweep, error) {
+	property, values, _ := strings.Cut(arg, "=")
 	sw := &Sweep{Property: property, Points: strings.Split(values, ",")}
 	return sw, sw.Restore(cfg)
 }

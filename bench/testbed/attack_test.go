@@ -163,7 +163,7 @@ func TestMemoryUnderAttack(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := stats(ctx, t, s).PeakMemory
-		for _, attack := range []struct {
+		for _, a := range []struct {
 			name   string
 			once   bool
 			stream []byte // sent again and again, until the server takes no more, or once
@@ -174,14 +174,14 @@ func TestMemoryUnderAttack(t *testing.T) {
 			{"the largest puts", false, requests(t, 2, put, put, put)},
 			{"a frame without its last byte", true, append([]byte{0, 1, 0, 0}, make([]byte, wire.MaxFrame-1)...)},
 		} {
-			t.Run(s.Name+"/"+attack.name, func(t *testing.T) {
+			t.Run(s.Name+"/"+a.name, func(t *testing.T) {
 				var conns []net.Conn
 				for range attackers {
 					conns = append(conns, greeted(t, s))
 				}
 				var sent sync.WaitGroup
 				for _, nc := range conns {
-					sent.Go(func() { neverRead(nc, attack.stream, attack.once) })
+					sent.Go(func() { neverRead(nc, a.stream, a.once) })
 				}
 				sent.Wait()
 				for _, nc := range conns { // all have taken what they could, at the same time

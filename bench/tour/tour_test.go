@@ -88,8 +88,8 @@ func TestConclude(t *testing.T) {
 		r.NoDifference = r.WithinNoise(stats.Interval{})
 		return r
 	}
-	crowd := func(open int64, goroutines int, memory int64) *row {
-		return &row{crowd: metrics.Snapshot{Open: open, Goroutines: goroutines, PeakMemory: memory << 20}}
+	crowd := func(open int64, running int, memory int64) *row {
+		return &row{crowd: metrics.Snapshot{Open: open, Goroutines: running, PeakMemory: memory << 20}}
 	}
 	for _, test := range []struct {
 		got  string
