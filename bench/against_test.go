@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,8 @@ import (
 func TestMain(m *testing.M) {
 	switch {
 	case strings.HasPrefix(filepath.Base(os.Args[0]), "redis-server"):
-		os.Exit(benchtest.FakeRedisMain())
+		fmt.Println(benchtest.FakeRedisMain())
+		os.Exit(1)
 	case len(os.Args) > 1 && os.Args[1] == yardstick.Command:
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
@@ -108,20 +110,20 @@ func installed(t *testing.T, yardstick string) {
 func TestCompareStageAgainst(t *testing.T) {
 	benchtest.Slow(t)
 	benchtest.EmptyFolder(t)
-	m := benchtest.Mistake(t, "")
+	m := benchtest.NewFaulty(t, "")
 	path := filepath.Join(t.TempDir(), "out.json")
-	code, stdout, stderr := bench(t, "compare", "-stages", "testdata/mistaken", "-against", "echo", "-rounds", "2", "-duration", "100ms", "-o", path)
+	code, stdout, stderr := bench(t, "compare", "-stages", "testdata/faulty", "-against", "echo", "-rounds", "2", "-duration", "100ms", "-o", path)
 	if code != exitOK && code != exitInvalid {
 		t.Fatalf("exit code %d, stderr %q", code, stderr)
 	}
 	s := readSaved(t, path)
-	if len(s.Runs) != 4 || s.Summary[0]["stage"] != "mistaken" || s.Summary[1]["stage"] != "echo" || s.Summary[1]["ratio"] == nil {
-		t.Errorf("%d rounds, and the summary is %v, want echo compared with mistaken", len(s.Runs), s.Summary)
+	if len(s.Runs) != 4 || s.Summary[0]["stage"] != "faulty" || s.Summary[1]["stage"] != "echo" || s.Summary[1]["ratio"] == nil {
+		t.Errorf("%d rounds, and the summary is %v, want echo compared with faulty", len(s.Runs), s.Summary)
 	}
 	if runtime.GOOS == "linux" && s.Summary[1]["server_cpu_ns_per_request"] == 0.0 {
 		t.Errorf("nothing is known of the CPU time of echo:\n%s", stdout)
 	}
-	m.Gone(1)
+	m.Ended(1)
 }
 
 // What is not installed is left out, and said.
@@ -152,13 +154,13 @@ func TestCompareAgainstMistakes(t *testing.T) {
 	}{
 		{"", exitOK, ""},
 		{"wrong", exitWrongData, "wrong data: redis, round 1: key-"},
-		{"dead", exitFailure, "redis, node 0, died (exit status 1)\nits last words:\n    Fatal config file error\n"},
-		{"mortal", exitFailure, "redis, node 0, died (exit status 1)\nits last words:\n    Out of memory allocating 1000 bytes\n"},
+		{"dead", exitFailure, "redis, node 0, died (exit status 1)\nits last output:\n    Fatal config file error\n"},
+		{"mortal", exitFailure, "redis, node 0, died (exit status 1)\nits last output:\n    panic: out of memory"},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			benchtest.EmptyFolder(t)
 			benchtest.FakeRedisInPath(t)
-			m := benchtest.Mistake(t, test.mistake)
+			m := benchtest.NewFaulty(t, test.mistake)
 			code, stdout, stderr, s := against(t, "redis", "-ops", "4000")
 			if code != test.code && !(test.code == exitOK && code == exitInvalid) || !strings.Contains(stderr, test.want) {
 				t.Errorf("exit code %d, stderr %q, want %d and %q", code, stderr, test.code, test.want)
@@ -166,17 +168,17 @@ func TestCompareAgainstMistakes(t *testing.T) {
 			if test.code == exitOK && (!strings.Contains(stdout, ", redis 7.7.7, ") || fmt.Sprint(s.Env["yardsticks"]) != "map[redis:7.7.7]") {
 				t.Errorf("the version is not in %v and\n%s", s.Env["yardsticks"], stdout)
 			}
-			m.Gone(1)
+			m.Ended(1)
 		})
 	}
 }
 
 func TestCompareAgainstInterrupted(t *testing.T) {
-	for _, mistaken := range []string{"", "late"} {
-		t.Run(mistaken, func(t *testing.T) {
+	for _, faulty := range []string{"", "late"} {
+		t.Run(faulty, func(t *testing.T) {
 			benchtest.EmptyFolder(t)
 			benchtest.FakeRedisInPath(t)
-			m := benchtest.Mistake(t, mistaken)
+			m := benchtest.NewFaulty(t, faulty)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			done := make(chan string, 1)
@@ -189,7 +191,7 @@ func TestCompareAgainstInterrupted(t *testing.T) {
 			if got := <-done; got != "130 bench: interrupted\n" {
 				t.Errorf("exit code and stderr are %q, want 130 and interrupted", got)
 			}
-			m.Gone(1)
+			m.Ended(1)
 		})
 	}
 }
@@ -203,7 +205,13 @@ func TestCompareAgainstReached(t *testing.T) {
 		"secretive": "redis at ADDR: the server says: NOAUTH Authentication required.\n",
 	} {
 		t.Run(mistake, func(t *testing.T) {
-			addr, _ := benchtest.ServeHere(t, benchtest.NewFakeRedis(mistake).Serve)
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			go benchtest.NewFakeRedis(mistake).Serve(ln) // ends with ln
+			addr := ln.Addr().String()
 			code, stdout, stderr, s := against(t, "redis="+addr, "-ops", "200", "-mix", "get=100,put=0")
 			if want = strings.ReplaceAll(want, "ADDR", addr); (want == "") != (code == exitOK || code == exitInvalid) || !strings.Contains(stderr, want) {
 				t.Errorf("exit code %d, stderr %q, want %q", code, stderr, want)

@@ -38,7 +38,7 @@ func runCheck(ctx context.Context, o *options) error {
 	}
 	if o.cfg.Server.Work.Time == 0 {
 		// Without time between look-up and effect, a store without its lock passes.
-		o.cfg.Server.Work = cluster.Work{Spin: true, Time: check.CheckWork}
+		o.cfg.Server.Work = cluster.Work{Spin: true, Time: check.Work}
 	}
 	return o.withStages(ctx, dirs, func(bed *testbed.Bed, line *progress) error {
 		return o.checkStages(ctx, bed, line)
@@ -52,17 +52,12 @@ func (o *options) checkStages(ctx context.Context, bed *testbed.Bed, line *progr
 		if err != nil {
 			return err
 		}
-		watched, cancel := bed.Watch(ctx)
-		err = o.checkServers(watched, line, p.Name, s.Cfg)
-		if cause := context.Cause(watched); cause != nil {
-			err = cause // a server that died, or Ctrl-C, rather than its consequences
-		}
-		cancel()
+		err = bed.Watch(ctx, func(ctx context.Context) error { return o.checkServers(ctx, line, p.Name, s.Config) })
 		if stopped := bed.Stop(s); err == nil {
 			err = stopped
 		}
 		if err != nil && !errors.As(err, new(codeError)) {
-			return fmt.Errorf("%w%s", err, s.LastWords(err))
+			return fmt.Errorf("%w%s", err, s.LastOutput(err))
 		}
 		found = append(found, err) // and the next stage is checked all the same
 	}

@@ -98,7 +98,7 @@ func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardst
 	}
 	plan := experiment.Plan{Rounds: o.rounds, Nodes: o.nodes, Once: o.once}
 	if rep.Sweep != nil {
-		return experiment.RunSweep(ctx, bed, rep.Sweep, plan, line, func(stage, point string, round int, r *load.Result) error {
+		return rep.Sweep.Run(ctx, bed, plan, line, func(stage, point string, round int, r *load.Result) error {
 			rep.AddAt(point, stage, round, r)
 			return o.save(rep)
 		})

@@ -108,9 +108,9 @@ func TestCompare(t *testing.T) {
 // until operations are done.
 func TestCompareOwnStage(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	m := benchtest.Mistake(t, "")
+	m := benchtest.NewFaulty(t, "")
 	path := filepath.Join(t.TempDir(), "out.json")
-	code, _, stderr := bench(t, "compare", "-stages", "./testdata/mistaken, testdata/mistaken", "-nodes", "3", "-rounds", "1",
+	code, _, stderr := bench(t, "compare", "-stages", "./testdata/faulty, testdata/faulty", "-nodes", "3", "-rounds", "1",
 		"-ops", "600", "-batch", "4", "-c", "3", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10", "-o", path)
 	if code != exitOK && code != exitInvalid {
 		t.Fatalf("exit code %d, stderr %q", code, stderr)
@@ -121,7 +121,7 @@ func TestCompareOwnStage(t *testing.T) {
 	}
 	names := []string{s.Runs[0].Stage, s.Runs[1].Stage}
 	slices.Sort(names)
-	if want := []string{"mistaken", "mistaken-2"}; !slices.Equal(names, want) {
+	if want := []string{"faulty", "faulty-2"}; !slices.Equal(names, want) {
 		t.Errorf("the stages are called %v, want %v", names, want)
 	}
 	for _, r := range s.Runs {
@@ -129,7 +129,7 @@ func TestCompareOwnStage(t *testing.T) {
 			t.Errorf("a round is %+v, want 600 operations in 150 requests on 3 connections", r)
 		}
 	}
-	m.Gone(6)
+	m.Ended(6)
 }
 
 func TestCompareMistakes(t *testing.T) {
@@ -142,18 +142,18 @@ func TestCompareMistakes(t *testing.T) {
 		runs      int
 		verdict   string
 	}{
-		{"wrong", exitWrongData, []string{"wrong data: mistaken, round 1: key-", "want 30 bytes such as"}, "WRONG DATA: mistaken", 1, 1, "wrong data: "},
-		{"rude", exitWrongData, []string{`storing the keys: key-`, `"missing" answered to a put`}, "", 1, 0, "wrong data: "},
-		{"forgetful", exitWrongData, []string{"keys were missing that had been stored, and nobody deletes any"}, "WRONG DATA: mistaken", 1, 1, "wrong data: "},
-		{"mortal", exitFailure, []string{"mistaken, node ", "died (exit status 2)\nits last words:\n    panic: I cannot go on"}, "", 2, 0, "failed: mistaken, node "},
-		{"dead", exitFailure, []string{"mistaken, node ", "died (exit status 7)\nits last words:\n    not today"}, "", 1, 0, "failed: mistaken, node "},
+		{"wrong", exitWrongData, []string{"wrong data: faulty, round 1: key-", "want 30 bytes such as"}, "WRONG DATA: faulty", 1, 1, "wrong data: "},
+		{"confused", exitWrongData, []string{`storing the keys: key-`, `"missing" answered to a put`}, "", 1, 0, "wrong data: "},
+		{"forgetful", exitWrongData, []string{"keys were missing that had been stored, and nobody deletes any"}, "WRONG DATA: faulty", 1, 1, "wrong data: "},
+		{"mortal", exitFailure, []string{"faulty, node ", "died (exit status 2)\nits last output:\n    panic: request 30"}, "", 2, 0, "failed: faulty, node "},
+		{"dead", exitFailure, []string{"faulty, node ", "died (exit status 7)\nits last output:\n    ending at once"}, "", 1, 0, "failed: faulty, node "},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			benchtest.EmptyFolder(t)
-			m := benchtest.Mistake(t, test.mistake)
+			m := benchtest.NewFaulty(t, test.mistake)
 			path := filepath.Join(t.TempDir(), "out.json")
 			nodes := []string{"", "1", "2"}[test.processes]
-			code, stdout, stderr := bench(t, "compare", "-stages", "testdata/mistaken", "-nodes", nodes, "-rounds", "1", "-duration", "150ms", "-o", path)
+			code, stdout, stderr := bench(t, "compare", "-stages", "testdata/faulty", "-nodes", nodes, "-rounds", "1", "-duration", "150ms", "-o", path)
 			if code != test.code && !(test.code == exitOK && code == exitInvalid) {
 				t.Errorf("exit code %d, want %d; stderr %q", code, test.code, stderr)
 			}
@@ -168,7 +168,7 @@ func TestCompareMistakes(t *testing.T) {
 			if s := readSaved(t, path); !strings.HasPrefix(s.Verdict, test.verdict) && code != exitInvalid || len(s.Runs) != test.runs {
 				t.Errorf("the report has %d rounds and the verdict %q, want %d and %q", len(s.Runs), s.Verdict, test.runs, test.verdict)
 			}
-			m.Gone(test.processes)
+			m.Ended(test.processes)
 		})
 	}
 }
@@ -196,7 +196,7 @@ func TestCompareInterrupted(t *testing.T) {
 	for _, moment := range []string{"starting", "storing the keys"} {
 		t.Run(moment, func(t *testing.T) {
 			benchtest.EmptyFolder(t)
-			m := benchtest.Mistake(t, "")
+			m := benchtest.NewFaulty(t, "")
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			path := filepath.Join(t.TempDir(), "out.json")
@@ -204,7 +204,7 @@ func TestCompareInterrupted(t *testing.T) {
 			var stderr string
 			go func() { // ends soon after cancel
 				var code int
-				code, _, stderr = benchUntil(ctx, "compare", "-stages", "testdata/mistaken", "-nodes", "3", "-o", path)
+				code, _, stderr = benchUntil(ctx, "compare", "-stages", "testdata/faulty", "-nodes", "3", "-o", path)
 				done <- code
 			}()
 			m.Started(3, moment != "starting")
@@ -217,7 +217,7 @@ func TestCompareInterrupted(t *testing.T) {
 			case <-time.After(5 * time.Second):
 				t.Error("it goes on 5s after it was interrupted")
 			}
-			m.Gone(3)
+			m.Ended(3)
 		})
 	}
 }
@@ -225,12 +225,12 @@ func TestCompareInterrupted(t *testing.T) {
 // Interrupted after any time: while it builds, starts, measures.
 func TestCompareInterruptedAnytime(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	m := benchtest.Mistake(t, "")
+	m := benchtest.NewFaulty(t, "")
 	path := filepath.Join(t.TempDir(), "out.json")
 	rounds := 0
 	for after := 10 * time.Millisecond; after < 2*time.Second; after *= 4 {
 		ctx, cancel := context.WithTimeout(t.Context(), after)
-		code, _, stderr := benchUntil(ctx, "compare", "-stages", "testdata/mistaken", "-duration", "150ms", "-rounds", "1000", "-o", path)
+		code, _, stderr := benchUntil(ctx, "compare", "-stages", "testdata/faulty", "-duration", "150ms", "-rounds", "1000", "-o", path)
 		cancel()
 		if code != exitInterrupted || stderr != "bench: interrupted\n" {
 			t.Errorf("after %v: exit code %d, stderr %q, want 130 and interrupted", after, code, stderr)
@@ -244,9 +244,5 @@ func TestCompareInterruptedAnytime(t *testing.T) {
 		}
 	}
 	t.Logf("%d rounds were saved of the last one", rounds)
-	for len(m.Heard) > 0 {
-		if <-m.Heard == "started" {
-			m.Gone(1)
-		}
-	}
+	m.AllEnded()
 }

@@ -15,7 +15,7 @@ import (
 func TestSweepUsage(t *testing.T) {
 	for args, want := range map[string]string{
 		"-sweep c":                      `workload.connections: "" is not in`,
-		"-sweep nodes=1,2":              `"nodes" is not PROPERTY=VALUES with one of the properties c, rate,`,
+		"-sweep nodes=1,2":              `"nodes" is not PROPERTY=VALUES with a property out of c, rate,`,
 		"-sweep c=1,,2":                 `workload.connections: "" is not in`,
 		"-sweep c=0,4":                  "workload.connections: 0 is not in 1..100000",
 		"-sweep c=1,2,1":                "c: 1 is given twice",
@@ -38,14 +38,14 @@ func TestSweepUsage(t *testing.T) {
 // Each measurement is made on servers of its own, which have what the point says.
 func TestCompareSweep(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	m := benchtest.Mistake(t, "")
+	m := benchtest.NewFaulty(t, "")
 	path := filepath.Join(t.TempDir(), "out.json")
-	code, stdout, stderr := bench(t, "compare", "-stages", "testdata/mistaken", "-sweep", "work=0s,20ms", "-rounds", "2",
+	code, stdout, stderr := bench(t, "compare", "-stages", "testdata/faulty", "-sweep", "work=0s,20ms", "-rounds", "2",
 		"-duration", "100ms", "-keys", "5", "-o", path)
 	if code != exitOK {
 		t.Fatalf("exit code %d, stderr %q", code, stderr)
 	}
-	m.Gone(4)
+	m.Ended(4)
 	var s struct {
 		Sweep struct {
 			Property string
@@ -66,7 +66,7 @@ func TestCompareSweep(t *testing.T) {
 		t.Fatalf("the file holds %+v", s)
 	}
 	for i, sum := range s.Summary {
-		if sum.Stage != "mistaken" || sum.Point != s.Sweep.Points[i] || sum.OpsPerSecond.Rounds != 2 {
+		if sum.Stage != "faulty" || sum.Point != s.Sweep.Points[i] || sum.OpsPerSecond.Rounds != 2 {
 			t.Errorf("summary %d is %+v", i, sum)
 		}
 	}
@@ -74,7 +74,7 @@ func TestCompareSweep(t *testing.T) {
 	if free, held := s.Summary[0].OpsPerSecond.Median, s.Summary[1].OpsPerSecond.Median; held > 51 || free < 2*held {
 		t.Errorf("%v operations a second without work, %v with 20 ms of it", free, held)
 	}
-	for _, want := range []string{"mistaken: the highest median, ", "median [range] of 2 rounds", "\n0s mistaken ", "\n20ms mistaken ", "Swept: work, "} {
+	for _, want := range []string{"faulty: the highest median, ", "median [range] of 2 rounds", "\n0s faulty ", "\n20ms faulty ", "Swept: work, "} {
 		if got := strings.Join(strings.Fields(stdout), " "); !strings.Contains(got, strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("there is no %q in\n%s", want, stdout)
 		}
@@ -84,7 +84,7 @@ func TestCompareSweep(t *testing.T) {
 // Interrupted after its first measurement, a sweep prints that one.
 func TestSweepInterrupted(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	m := benchtest.Mistake(t, "")
+	m := benchtest.NewFaulty(t, "")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	path := filepath.Join(t.TempDir(), "out.json")
@@ -94,14 +94,14 @@ func TestSweepInterrupted(t *testing.T) {
 	}
 	done := make(chan outcome, 1)
 	go func() { // ends soon after cancel
-		code, stdout, stderr := benchUntil(ctx, "compare", "-stages", "testdata/mistaken", "-sweep", "value=30,16..64", "-duration", "100ms", "-keys", "20", "-o", path)
+		code, stdout, stderr := benchUntil(ctx, "compare", "-stages", "testdata/faulty", "-sweep", "value=30,16..64", "-duration", "100ms", "-keys", "20", "-o", path)
 		done <- outcome{code, stdout, stderr}
 	}()
 	m.Started(2, false)
 	cancel()
 	select {
 	case o := <-done:
-		if o.code != exitInterrupted || o.stderr != "bench: interrupted\n" || !strings.HasPrefix(o.stdout, "INTERRUPTED\nmistaken: the highest median, ") {
+		if o.code != exitInterrupted || o.stderr != "bench: interrupted\n" || !strings.HasPrefix(o.stdout, "INTERRUPTED\nfaulty: the highest median, ") {
 			t.Errorf("exit code %d, stderr %q, stdout\n%s", o.code, o.stderr, o.stdout)
 		}
 		if s := readSaved(t, path); s.Verdict != "interrupted" || len(s.Runs) != 1 {
@@ -110,7 +110,7 @@ func TestSweepInterrupted(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("it goes on 10s after it was interrupted")
 	}
-	m.Gone(2)
+	m.Ended(2)
 }
 
 // A wrong answer is a verdict, wherever it was given.

@@ -1,3 +1,5 @@
+// Package benchtest is what the tests of several packages share: nodes that run inside the
+// test, processes with a known fault, and a fake Redis. It is not part of the program.
 package benchtest
 
 import (
@@ -9,8 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// Most of these tests run the whole program in this process, on stages that it builds.
-// LOCKSTEP_SLOW=1 runs those that take longer than seconds, too.
+// Slow skips a test that takes longer than a few seconds, unless LOCKSTEP_SLOW is set.
 func Slow(t *testing.T) {
 	t.Helper()
 	if testing.Short() || os.Getenv("LOCKSTEP_SLOW") == "" {
@@ -18,7 +19,7 @@ func Slow(t *testing.T) {
 	}
 }
 
-// A buffer is a bytes.Buffer that is safe for concurrent use.
+// A Buffer is a bytes.Buffer that is safe for concurrent use.
 type Buffer struct {
 	mu sync.Mutex // guards b
 	b  bytes.Buffer
@@ -36,9 +37,9 @@ func (b *Buffer) String() string {
 	return b.b.String()
 }
 
-// emptyFolder makes the folder for temporary files one of the test's own, and fails
-// the test if anything is in it at the end.
-func EmptyFolder(t *testing.T) string {
+// EmptyFolder gives the test its own directory for temporary files, and fails the test if
+// a file is left in it at the end.
+func EmptyFolder(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
@@ -46,16 +47,13 @@ func EmptyFolder(t *testing.T) string {
 	}
 	t.Cleanup(func() {
 		files, err := os.ReadDir(dir)
-		for _, f := range files {
-			t.Errorf("%s is left in the folder for temporary files", f.Name())
-		}
-		if err != nil {
-			t.Error(err)
+		if len(files) > 0 || err != nil {
+			t.Errorf("left in the directory for temporary files: %v (%v)", files, err)
 		}
 	})
-	return dir
 }
 
+// CheckWidth fails the test if a line of text has more than limit columns.
 func CheckWidth(t *testing.T, text string, limit int) {
 	t.Helper()
 	for line := range strings.Lines(text) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,29 +16,30 @@ import (
 	"lockstep/common/text"
 )
 
-// A Sweep is a property of the workload or of the servers, and the values at which
-// compare measures, its points: c=1,2,4,8 or rate=5k,10k or work=0,1ms.
+// A Sweep is a property of the workload or of the servers, with the values at which stages
+// are measured, called points: c=1,2,4,8 or rate=5k,10k or work=0,1ms.
 type Sweep struct {
-	Property string   `json:"property"` // as its flag is called
+	Property string   `json:"property"` // the name of its flag
 	Points   []string `json:"points"`   // in the order of the table
 
-	cfgs []cluster.Config // one a point
+	cfgs []cluster.Config // one for each point
 }
 
-// parseSweep returns the sweep that text describes, with cfg for everything but its property.
-func ParseSweep(text string, cfg cluster.Config) (*Sweep, error) {
-	property, values, _ := strings.Cut(text, "=")
+// ParseSweep returns the sweep that arg describes: PROPERTY=VALUE,VALUE,... All other
+// properties are as in cfg.
+func ParseSweep(arg string, cfg cluster.Config) (*Sweep, error) {
+	property, values, _ := strings.Cut(arg, "=")
 	sw := &Sweep{Property: property, Points: strings.Split(values, ",")}
 	return sw, sw.Restore(cfg)
 }
 
-// restore checks the points, writes them as their flag does, and makes the configuration
-// of each, with cfg for everything but the swept property.
+// properties are what can be swept: names of flags.
+var properties = []string{"c", "rate", "batch", "depth", "keys", "value", "buckets", "work", "workers", "queue"}
+
+// Restore checks the points, rewrites each as its flag prints it, and sets cfgs.
 func (sw *Sweep) Restore(cfg cluster.Config) error {
-	switch sw.Property {
-	case "c", "rate", "batch", "depth", "keys", "value", "buckets", "work", "workers", "queue":
-	default:
-		return fmt.Errorf("%q is not PROPERTY=VALUES with one of the properties c, rate, batch, depth, keys, value, buckets, work, workers, queue", sw.Property)
+	if !slices.Contains(properties, sw.Property) {
+		return fmt.Errorf("%q is not PROPERTY=VALUES with a property out of %s", sw.Property, strings.Join(properties, ", "))
 	}
 	for i, point := range sw.Points {
 		at := cfg
@@ -47,8 +47,10 @@ func (sw *Sweep) Restore(cfg cluster.Config) error {
 		workload.Flags(&at, fs)
 		at.Flags(fs, "server")
 		point = strings.TrimSpace(point)
-		if n, err := strconv.ParseFloat(strings.TrimSuffix(point, "k"), 64); err == nil && strings.HasSuffix(point, "k") {
-			point = strconv.FormatFloat(1000*n, 'f', -1, 64)
+		if thousands, ok := strings.CutSuffix(point, "k"); ok {
+			if n, err := strconv.ParseFloat(thousands, 64); err == nil {
+				point = strconv.FormatFloat(1000*n, 'f', -1, 64)
+			}
 		}
 		if err := fs.Set(sw.Property, point); err != nil {
 			return err
@@ -66,7 +68,7 @@ func (sw *Sweep) Restore(cfg cluster.Config) error {
 	return nil
 }
 
-// number is the place of a point on an axis: its number, or its time in nanoseconds.
+// Number returns where a point lies on an axis: its number, or its time in nanoseconds.
 func (sw *Sweep) Number(point string) float64 {
 	point = strings.TrimPrefix(point, "spin ")
 	if d, err := time.ParseDuration(point); err == nil && sw.Property == "work" {
@@ -77,12 +79,12 @@ func (sw *Sweep) Number(point string) float64 {
 	return v
 }
 
-// at is the workload of a point.
+// At returns the workload of a point.
 func (sw *Sweep) At(point string) cluster.Workload {
 	return sw.cfgs[slices.Index(sw.Points, point)].Workload
 }
 
-// label is a point as a person reads it.
+// Label returns a point with its digits in groups.
 func (sw *Sweep) Label(point string) string {
 	if n, err := strconv.ParseInt(point, 10, 64); err == nil {
 		return text.Count(n)
@@ -90,50 +92,38 @@ func (sw *Sweep) Label(point string) string {
 	return point
 }
 
-// Sweeps measures every stage at every point: in interleaved rounds, each of
-// which takes them all, in random order. For each measurement servers are started, and
-// stopped after it. So none finds what another has left, such as a queue, or keys; no
-// other process runs beside it; and one that happens to be faster than its like, because
-// of where its memory lies, is so in one round only. add takes in each result.
-func RunSweep(ctx context.Context, h *testbed.Bed, sw *Sweep, plan Plan, line Progress, add func(stage, point string, round int, r *load.Result) error) error {
-	rng := rand.New(rand.NewPCG(sw.cfgs[0].Workload.Seed, 0))
-	stages := len(h.Programs)
-	for round := 1; round <= plan.Rounds; round++ {
-		for done, i := range rng.Perm(stages * len(sw.Points)) {
-			p, point, cfg := h.Programs[i%stages], sw.Points[i/stages], sw.cfgs[i/stages]
-			line.Say(fmt.Sprintf("round %d of %d: %s, %s %s", round, plan.Rounds, p.Name, sw.Property, point))
-			if d := cfg.Workload.Duration; d > 0 {
-				left := (plan.Rounds-round+1)*stages*len(sw.Points) - done
-				line.Expect(time.Duration(left) * (d + load.Warmup(d)))
-			}
-			var r *load.Result
-			err := h.With(ctx, p, cfg, plan.Nodes, func(ctx context.Context, cfg cluster.Config) (err error) {
-				r, err = measureNew(ctx, cfg, plan.Once, round)
-				return err
+// Run measures every stage at every point in each round. It starts new servers for each
+// measurement and stops them after it: no measurement finds queues or keys of another, no
+// other process runs beside it, and servers that are fast because of where their memory
+// lies are fast in one round only. Run calls add with each result.
+func (sw *Sweep) Run(ctx context.Context, b *testbed.Bed, plan Plan, progress Progress, add func(stage, point string, round int, r *load.Result) error) error {
+	var all []measurement
+	for i, point := range sw.Points {
+		for _, p := range b.Programs {
+			all = append(all, measurement{
+				name:     fmt.Sprintf("%s at %s=%s", p.Name, sw.Property, point),
+				duration: sw.cfgs[i].Workload.Duration,
+				measure: func(round int) (r *load.Result, err error) {
+					err = b.With(ctx, p, sw.cfgs[i], plan.Nodes, func(ctx context.Context, s *testbed.Servers) (err error) {
+						r, err = measureNew(ctx, s.Target, plan, round)
+						return err
+					})
+					return r, err
+				},
+				add:    func(round int, r *load.Result) error { return add(p.Name, point, round, r) },
+				output: func(error) string { return "" }, // the servers are stopped
 			})
-			if err != nil {
-				return fmt.Errorf("%s at %s=%s: %w", p.Name, sw.Property, point, err)
-			}
-			if err := add(p.Name, point, round, r); err != nil {
-				return err
-			}
-			if err := r.Broken(); err != nil {
-				return fmt.Errorf("%s at %s=%s: %w", p.Name, sw.Property, point, err)
-			}
 		}
 	}
-	return nil
+	return interleave(plan.Rounds, sw.cfgs[0].Workload.Seed, all, progress)
 }
 
-// measureNew is measure on servers that have no keys yet.
-func measureNew(ctx context.Context, cfg cluster.Config, once bool, round int) (*load.Result, error) {
-	work, err := workload.New(cfg.Workload)
+// measureNew measures new servers.
+func measureNew(ctx context.Context, to load.Target, plan Plan, round int) (*load.Result, error) {
+	work, err := newWorkload(ctx, to, plan)
 	if err != nil {
 		return nil, err
 	}
-	work.Once, work.Round = once, uint64(round-1)
-	if err := load.Preload(ctx, load.NewLockstep(cfg), work); err != nil {
-		return nil, err
-	}
-	return load.Measure(ctx, load.NewLockstep(cfg), work, 0)
+	work.Round = uint64(round - 1)
+	return load.Measure(ctx, to, work, 0)
 }

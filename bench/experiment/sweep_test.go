@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/node"
@@ -54,7 +55,7 @@ func TestSweepNoRetry(t *testing.T) {
 	})
 	cfg.Workload.Duration = 50 * time.Millisecond
 	for _, once := range []bool{false, true} {
-		r, err := measureNew(t.Context(), cfg, once, 1)
+		r, err := measureNew(t.Context(), load.NewLockstep(cfg), Plan{Once: once}, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

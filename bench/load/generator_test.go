@@ -22,7 +22,7 @@ import (
 
 // A knownServer is a client whose requests take as long as serve and get right answers.
 type knownServer struct {
-	benchtest.FakeServer
+	apply func([]wire.Op) []wire.Result
 	serve func(ctx context.Context) error
 }
 
@@ -30,7 +30,7 @@ func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, er
 	if err := k.serve(ctx); err != nil {
 		return nil, err
 	}
-	return k.Execute(ops), nil
+	return k.apply(ops), nil
 }
 
 func (k *knownServer) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
@@ -45,9 +45,9 @@ func (k *knownServer) Close() error { return nil }
 func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change func(*cluster.Workload)) *Generator {
 	t.Helper()
 	work := newTestWorkload(t, change)
-	k := &knownServer{FakeServer: benchtest.FakeServer{Values: make(map[string][]byte)}, serve: serve}
+	k := &knownServer{apply: benchtest.Locked(nil), serve: serve}
 	for ops := range work.Preload {
-		k.Execute(ops)
+		k.apply(ops)
 	}
 	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: defaultGrace, patience: patience, clock: bubbleClock(0), arrivals: work.Seed}
 	for i := range work.Connections {

@@ -21,44 +21,32 @@ import (
 	"lockstep/common/wire"
 )
 
-// attacked builds stages, and starts each of them as a node of its own.
-func attacked(ctx context.Context, t *testing.T, cfg cluster.Config, stages ...string) *Bed {
+// startAll builds stages, and starts each of them as one node.
+func startAll(ctx context.Context, t *testing.T, cfg cluster.Config, stages ...string) *Bed {
 	t.Helper()
-	dirs, err := StageDirs(ctx, stages)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := New(ctx, dirs, func(string) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	for _, p := range h.Programs {
-		if _, err := h.Start(ctx, p, cfg, 1); err != nil {
+	b := newBed(ctx, t, stages...)
+	for _, p := range b.Programs {
+		if _, err := b.Start(ctx, p, cfg, 1); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return h
+	return b
 }
 
-// stats is what the one server of s has counted.
+// stats returns what the one server of s has counted.
 func stats(ctx context.Context, t *testing.T, s *Servers) metrics.Snapshot {
 	t.Helper()
-	snapshot, err := client.Stats(ctx, s.Cfg, 0)
+	snapshot, err := client.Stats(ctx, s.Config, 0)
 	if err != nil {
-		t.Fatalf("%v; its last words:\n%s", err, s.Procs[0].Said)
+		t.Fatalf("%v\nlast output:\n%s", err, s.Procs[0].Output)
 	}
 	return snapshot
 }
 
-// greeted is a connection on which the server has said its greeting.
+// greeted returns a connection that the server has greeted.
 func greeted(t *testing.T, s *Servers) net.Conn {
 	t.Helper()
-	nc, err := net.Dial("tcp", s.Cfg.Nodes[0].Addr)
+	nc, err := net.Dial("tcp", s.Config.Nodes[0].Addr)
 	if errors.Is(err, syscall.EMFILE) {
 		t.Skipf("%v: more file descriptors are needed (ulimit -n)", err)
 	}
@@ -73,10 +61,10 @@ func greeted(t *testing.T, s *Servers) net.Conn {
 }
 
 // neverRead sends a stream, once or again and again, and reads nothing. It returns when
-// the server has not taken the rest for a while.
+// the server has taken nothing for a while.
 func neverRead(nc net.Conn, stream []byte, once bool) {
 	nc.(*net.TCPConn).SetReadBuffer(4 << 10)
-	nc.(*net.TCPConn).SetLinger(0) // what is unsent at Close is not sent any more
+	nc.(*net.TCPConn).SetLinger(0) // Close drops what is unsent
 	nc.SetWriteDeadline(time.Now().Add(time.Second / 2))
 	for {
 		if _, err := nc.Write(stream); err != nil || once {
@@ -85,7 +73,7 @@ func neverRead(nc net.Conn, stream []byte, once bool) {
 	}
 }
 
-// requests is a stream of n requests with the same operations.
+// requests returns n encoded requests with the same operations.
 func requests(t *testing.T, n int, ops ...wire.Op) (stream []byte) {
 	t.Helper()
 	for range n {
@@ -97,9 +85,9 @@ func requests(t *testing.T, n int, ops ...wire.Op) (stream []byte) {
 	return stream
 }
 
-const attackers = 300 // connections, each of which holds as much memory as the limits let it
+const attackers = 300 // connections, each of which takes as much memory as it can
 
-// mostSwaps is a request of as many operations as there may be, in the largest frame.
+// mostSwaps returns as many operations as a request can have, in the largest frame.
 func mostSwaps() []wire.Op {
 	swaps := make([]wire.Op, wire.MaxOps)
 	for i := range swaps {
@@ -108,29 +96,29 @@ func mostSwaps() []wire.Op {
 	return swaps
 }
 
-// checkPeak makes sure that the most memory that a server ever had, in bytes, has not
-// gone up by more than limit MiB.
+// checkPeak fails the test if a server's peak memory, which was before bytes, has grown by
+// more than limit MiB.
 func checkPeak(ctx context.Context, t *testing.T, s *Servers, before, limit int64) {
 	t.Helper()
 	if before == 0 {
-		t.Skip("the peak of a process's memory is not known on this system")
+		t.Skip("this system does not tell the peak memory of a process")
 	}
 	more := (stats(ctx, t, s).PeakMemory - before) >> 20
-	t.Logf("the peak of the memory went up by %d MiB", more)
+	t.Logf("the peak memory grew by %d MiB", more)
 	if more > limit {
-		t.Errorf("the peak of the memory went up by %d MiB, want %d at most", more, limit)
+		t.Errorf("the peak memory grew by %d MiB, want at most %d", more, limit)
 	}
 }
 
-// In stage 2 every connection decodes, and then all wait for one lock, which is held
-// for a second at a time: what is decoded must not wait with them.
-func TestMemoryOfThoseWhoWait(t *testing.T) {
+// In stage 2 all connections wait for one lock, which is held for a second at a time here.
+// They must not decode their requests before they wait.
+func TestMemoryOfWaitingRequests(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cfg := cluster.Default()
 	cfg.Server.Work.Time = time.Millisecond
-	h := attacked(ctx, t, cfg, "2")
-	s := h.Running[0]
+	b := startAll(ctx, t, cfg, "2")
+	s := b.Running[0]
 	before := stats(ctx, t, s).PeakMemory
 	stream := requests(t, 2, mostSwaps()...)
 	for range attackers {
@@ -141,32 +129,32 @@ func TestMemoryOfThoseWhoWait(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for stats(ctx, t, s).QueueWait.Count < attackers { // until all have begun to be answered
+	for stats(ctx, t, s).QueueWait.Count < attackers { // until a worker has taken each request
 		load.Pause(ctx, 10*time.Millisecond)
 	}
 	heap := int64(0)
-	for still, polls := 0, 0; still < 10 && polls < 50; still, polls = still+1, polls+1 { // and nobody decodes any more
+	for still, polls := 0, 0; still < 10 && polls < 50; still, polls = still+1, polls+1 { // and none is being decoded
 		load.Pause(ctx, 10*time.Millisecond)
 		if now := stats(ctx, t, s).Heap; now < heap || now > heap+1<<20 {
 			still, heap = 0, now
 		}
 	}
 	checkPeak(ctx, t, s, before, 50)
-	h.Running = nil // it would take minutes to answer them all
-	s.Kill()
+	b.Running = nil // answering all requests would take minutes
+	s.kill()
 }
 
-// The attacks one after the other, on each stage where more than one can attack:
+// Runs one attack after the other, on each stage that serves more than one client:
 //
-//	LOCKSTEP_SLOW=1 go test ./bench -run MemoryUnderAttack -v
+//	LOCKSTEP_SLOW=1 go test ./bench/testbed -run MemoryUnderAttack -v
 func TestMemoryUnderAttack(t *testing.T) {
 	benchtest.Slow(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	big := wire.Op{Kind: wire.Get, Key: "big"}
 	put := wire.Op{Kind: wire.Put, Key: "put", Value: make([]byte, wire.MaxValue)}
-	for _, s := range attacked(ctx, t, cluster.Default(), "2", "3", "4").Running {
-		cl, err := client.Dial(ctx, s.Cfg)
+	for _, s := range startAll(ctx, t, cluster.Default(), "2", "3", "4").Running {
+		cl, err := client.Dial(ctx, s.Config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,7 +163,7 @@ func TestMemoryUnderAttack(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := stats(ctx, t, s).PeakMemory
-		for _, attack := range []struct {
+		for _, a := range []struct {
 			name   string
 			once   bool
 			stream []byte // sent again and again, until the server takes no more, or once
@@ -184,19 +172,19 @@ func TestMemoryUnderAttack(t *testing.T) {
 			{"the most gets", false, requests(t, 12, slices.Repeat([]wire.Op{{Kind: wire.Get, Key: "k"}}, wire.MaxOps)...)},
 			{"the largest answers", false, requests(t, 2000, big, big, big, big)},
 			{"the largest puts", false, requests(t, 2, put, put, put)},
-			{"a frame but its last byte", true, append([]byte{0, 1, 0, 0}, make([]byte, wire.MaxFrame-1)...)},
+			{"a frame without its last byte", true, append([]byte{0, 1, 0, 0}, make([]byte, wire.MaxFrame-1)...)},
 		} {
-			t.Run(s.Stage+"/"+attack.name, func(t *testing.T) {
+			t.Run(s.Name+"/"+a.name, func(t *testing.T) {
 				var conns []net.Conn
 				for range attackers {
 					conns = append(conns, greeted(t, s))
 				}
 				var sent sync.WaitGroup
 				for _, nc := range conns {
-					sent.Go(func() { neverRead(nc, attack.stream, attack.once) })
+					sent.Go(func() { neverRead(nc, a.stream, a.once) })
 				}
 				sent.Wait()
-				for _, nc := range conns { // all have held what they could, at the same time
+				for _, nc := range conns { // all have taken what they could, at the same time
 					nc.Close()
 				}
 				for stats(ctx, t, s).Open > 1 { // cl
@@ -206,51 +194,45 @@ func TestMemoryUnderAttack(t *testing.T) {
 			})
 		}
 		if _, found, err := cl.Get(ctx, "big"); !found || err != nil {
-			t.Errorf("%s after the attacks: %v, %v", s.Stage, found, err)
+			t.Errorf("%s after the attacks: %v, %v", s.Name, found, err)
 		}
 	}
 }
 
-// A client that does as it should, beside 1 000 that send a byte a second, 1 000 that
-// send nothing and 100 that never read: all its requests are answered, and no worker is
-// held. How much later, at its 99th percentile, is for the log:
+// A normal client beside 1 000 that send a byte a second, 1 000 that send nothing and 100
+// that never read: all its requests are answered, and the others hold no worker. The log
+// shows how much later its answers come, at the 99th percentile:
 //
-//	LOCKSTEP_SLOW=1 go test ./bench -run LatencyUnderAttack -v
-func TestLatencyUnderAttack(t *testing.T) {
+//	LOCKSTEP_SLOW=1 go test ./bench/testbed -run LatencyBesideSlowClients -v
+func TestLatencyBesideSlowClients(t *testing.T) {
 	benchtest.Slow(t)
-	const rounds = 5
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cfg := cluster.Default()
 	cfg.Server.MaxConnections, cfg.Server.Workers = 4000, 2
 	cfg.Server.FrameTimeout, cfg.Server.WriteTimeout = time.Minute, time.Minute
-	for _, s := range attacked(ctx, t, cfg, "2", "3", "4").Running {
-		t.Run(s.Stage, func(t *testing.T) {
-			cl, err := client.Dial(ctx, s.Cfg)
+	for _, s := range startAll(ctx, t, cfg, "2", "3", "4").Running {
+		t.Run(s.Name, func(t *testing.T) {
+			cl, err := client.Dial(ctx, s.Config)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer cl.Close()
-			var calm, troubled [rounds]time.Duration
-			var ratios []float64
-			for i := range rounds {
-				calm[i] = p99(ctx, t, cl)
+			for range 3 {
+				alone := p99(ctx, t, cl)
 				before := stats(ctx, t, s)
 				end := attack(ctx, t, s)
-				troubled[i] = p99(ctx, t, cl)
+				t.Logf("p99 %v alone, %v under attack", alone, p99(ctx, t, cl))
 				if during := stats(ctx, t, s).Sub(before); during.QueueWait.Mean() > 100*time.Millisecond || during.Open < 2000 {
-					t.Errorf("turns waited %v for a worker in the mean, with %d connections open", during.QueueWait.Mean(), during.Open)
+					t.Errorf("requests waited %v for a worker on average, with %d connections open", during.QueueWait.Mean(), during.Open)
 				}
 				end()
-				ratios = append(ratios, float64(troubled[i])/float64(calm[i]))
 			}
-			slices.Sort(ratios)
-			t.Logf("p99 %v undisturbed, %v attacked; ratios %.2f, median %.2f", calm, troubled, ratios, ratios[rounds/2])
 		})
 	}
 }
 
-// p99 is the 99th percentile of the client's response times.
+// p99 returns the 99th percentile of the client's response times.
 func p99(ctx context.Context, t *testing.T, cl *client.Client) time.Duration {
 	t.Helper()
 	const calls = 5000
@@ -266,8 +248,7 @@ func p99(ctx context.Context, t *testing.T, cl *client.Client) time.Duration {
 	return times[calls*99/100]
 }
 
-// attack begins one, and returns when all attackers are there; end returns when they have
-// left.
+// attack returns when all attackers are connected; end returns when all have left.
 func attack(ctx context.Context, t *testing.T, s *Servers) (end func()) {
 	t.Helper()
 	const slow, idle, unread = 1000, 1000, 100

@@ -13,38 +13,30 @@ import (
 	"strings"
 )
 
-// A program is a stage, built.
+// A Program is a stage that has been built.
 type Program struct {
-	Name string // of its directory
-	path string // of the executable, which has a folder of its own
+	Name string // of its source directory, made unique
+	path string // of the executable, which has its own directory
 }
 
-// moduleRoot is the directory of the go.mod that the stages belong to.
-func moduleRoot(ctx context.Context) (string, error) {
+// ErrNoStage is the error for a stage that does not exist.
+var ErrNoStage = errors.New("there is no stage")
+
+// StageDirs returns the directories of stages, each named by its number, by its
+// directory's name or by a path: "4", "stage4_bucketlock", "./mine".
+func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
 	cmd := exec.CommandContext(ctx, "go", "env", "GOMOD")
-	cmd.SysProcAttr = apart()
+	cmd.SysProcAttr = newGroup()
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("asking go for the module: %w (the go command is needed to build the stages)", err)
+		return nil, fmt.Errorf("running go env GOMOD: %w (bench needs the go command to build the stages)", err)
 	}
 	mod := strings.TrimSpace(string(out))
 	if mod == "" || mod == os.DevNull {
-		return "", errors.New("this is no directory of the project: the stages are built from their source, so run bench inside it")
-	}
-	return filepath.Dir(mod), nil
-}
-
-var ErrNoStage = errors.New("there is no stage")
-
-// stageDirs finds the directories of stages, each named by its number, by its
-// directory's name, or by a path: "4", "stage4_bucketlock", "./mine".
-func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
-	root, err := moduleRoot(ctx)
-	if err != nil {
-		return nil, err
+		return nil, errors.New("not inside the Lockstep checkout: the stages are built from source, so run bench inside it")
 	}
 	for _, stage := range stages {
-		dir, err := stageDir(root, strings.TrimSpace(stage))
+		dir, err := stageDir(filepath.Dir(mod), strings.TrimSpace(stage))
 		if err != nil {
 			return nil, err
 		}
@@ -66,52 +58,43 @@ func stageDir(root, stage string) (string, error) {
 			return filepath.Abs(dir)
 		}
 	}
-	return "", fmt.Errorf("%w %q: numbers, directory names and paths are understood, such as 1,stage4_bucketlock,./mine", ErrNoStage, stage)
+	return "", fmt.Errorf("%w %q: give numbers, directory names or paths, as in 1,stage4_bucketlock,./mine", ErrNoStage, stage)
 }
 
-// build builds the stages in these directories into dir. Two whose directories have
-// the same name get different names.
-func build(ctx context.Context, sources []string, dir string, say func(string)) (programs []Program, err error) {
-	taken := make(map[string]bool)
-	for _, source := range sources {
-		p := Program{Name: filepath.Base(source)}
-		for i := 2; taken[p.Name]; i++ {
-			p.Name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
-		}
-		taken[p.Name] = true
-		say("building " + p.Name)
-		if p.path, err = goBuild(ctx, source, filepath.Join(dir, p.Name)); err != nil {
-			return nil, fmt.Errorf("%s does not build: %w", p.Name, err)
-		}
-		programs = append(programs, p)
+// build builds the stage in a directory, under a name that no other program has.
+func (b *Bed) build(ctx context.Context, source string, say func(string)) error {
+	p := Program{Name: filepath.Base(source)}
+	folder := filepath.Join(b.Dir, p.Name)
+	err := os.Mkdir(folder, 0o755)
+	for i := 2; errors.Is(err, fs.ErrExist); i++ {
+		p.Name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
+		folder = filepath.Join(b.Dir, p.Name)
+		err = os.Mkdir(folder, 0o755)
 	}
-	return programs, nil
-}
-
-// goBuild builds the program in a directory into a new folder, and returns its path
-// there.
-func goBuild(ctx context.Context, source, folder string) (path string, err error) {
-	if err := os.Mkdir(folder, 0o755); err != nil {
-		return "", err
+	if err != nil {
+		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", folder+string(filepath.Separator), ".")
+	say("building " + p.Name)
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), ".")
 	cmd.Dir = source
-	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+filepath.Dir(folder)) // what a build that is ended leaves is there
-	cmd.SysProcAttr = apart()                                         // Ctrl-C is for this program, which then ends the build
-	cmd.Cancel = func() error { return killApart(cmd.Process) }
+	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+b.Dir) // a build that is killed leaves its files there
+	cmd.SysProcAttr = newGroup()                       // Ctrl-C goes to this program alone, which then kills the build
+	cmd.Cancel = func() error { return killGroup(cmd.Process) }
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		if cmd.Process != nil {
-			killApart(cmd.Process) // what it has started a moment before its end
+			killGroup(cmd.Process) // processes that started while it was being killed
 		}
-		return "", context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%w\n%s", err, bytes.TrimSpace(out))
+		return fmt.Errorf("%s does not build: %w\n%s", p.Name, err, bytes.TrimSpace(out))
 	}
-	files, err := os.ReadDir(folder) // one: go fails where there is no program to build
+	files, err := os.ReadDir(folder) // one: go build fails if the package is not a program
 	if err != nil {
-		return "", err
+		return err
 	}
-	return filepath.Join(folder, files[0].Name()), nil
+	p.path = filepath.Join(folder, files[0].Name())
+	b.Programs = append(b.Programs, p)
+	return nil
 }

@@ -7,7 +7,7 @@ import (
 )
 
 func TestStageDirs(t *testing.T) {
-	root := filepath.Join(t.TempDir(), "a [b] *?") // a pattern, to a careless eye
+	root := filepath.Join(t.TempDir(), "a [b] *?") // must not be taken for a pattern
 	for _, dir := range []string{"stage1_one", "stage12_twelve", "stage2_a", "stage2_b", "mine"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Skip(err) // Windows
@@ -22,8 +22,8 @@ func TestStageDirs(t *testing.T) {
 			t.Errorf("stage %q is in %q, %v, want %q", stage, dir, err, want)
 		}
 	}
-	here, err := stageDir(root, "../testdata/mistaken") // below the current directory
-	if err != nil || filepath.Base(here) != "mistaken" || !filepath.IsAbs(here) {
+	here, err := stageDir(root, "../testdata/faulty") // relative to the current directory
+	if err != nil || filepath.Base(here) != "faulty" || !filepath.IsAbs(here) {
 		t.Errorf("a path from here is %q, %v", here, err)
 	}
 }

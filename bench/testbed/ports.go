@@ -4,34 +4,30 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 )
 
-// freeAddrs returns n different loopback addresses whose ports are free now. Their
-// ports are below the ephemeral range, in which a client's socket could take one
-// between now and the server's start.
+// FreeAddrs returns n different loopback addresses whose ports are free now. The ports are
+// below the ephemeral range, so that no client's socket takes one before a server does.
 func FreeAddrs(n int) ([]string, error) {
 	const low, high = 20_000, 32_000
 	var addrs []string
-	taken := make(map[int]bool)
 	for range 100 * n {
-		port := low + rand.IntN(high-low)
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		if taken[port] || !free(addr) {
-			continue
+		addr := fmt.Sprintf("127.0.0.1:%d", low+rand.IntN(high-low))
+		if !slices.Contains(addrs, addr) && !isTaken(addr) {
+			addrs = append(addrs, addr)
 		}
-		taken[port] = true
-		if addrs = append(addrs, addr); len(addrs) == n {
+		if len(addrs) == n {
 			return addrs, nil
 		}
 	}
-	return nil, fmt.Errorf("no %d free ports on 127.0.0.1 between %d and %d", n, low, high)
+	return nil, fmt.Errorf("fewer than %d free ports on 127.0.0.1 from %d to %d: stop some servers", n, low, high-1)
 }
 
-func free(addr string) bool {
+func isTaken(addr string) bool {
 	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return false
+	if err == nil {
+		ln.Close()
 	}
-	ln.Close()
-	return true
+	return err != nil
 }

@@ -10,21 +10,22 @@ import (
 	"sync"
 )
 
-// A proc is a server process. It stops at the end of its standard input, and so at
-// the latest when this program ends, however that happens.
+// A Proc is a server process. It stops at the end of its standard input, and so no later
+// than this program, however this program ends.
 type Proc struct {
-	Cmd   *exec.Cmd
-	Stdin io.Closer
-	Said  *tail         // the last that it wrote
-	Dead  chan struct{} // closed when it has ended; err is set before
-	Err   error
+	Cmd    *exec.Cmd
+	Stdin  io.Closer
+	Output *tail         // the last of what it wrote
+	Done   chan struct{} // closed when the process has ended and Err is set
+	Err    error
 }
 
+// StartProc starts a process in the directory of its program.
 func StartProc(cmd *exec.Cmd) (*Proc, error) {
-	p := &Proc{Cmd: cmd, Said: new(tail), Dead: make(chan struct{})}
+	p := &Proc{Cmd: cmd, Output: new(tail), Done: make(chan struct{})}
 	cmd.Dir = filepath.Dir(cmd.Path)
-	cmd.Stdout, cmd.Stderr = p.Said, p.Said
-	cmd.SysProcAttr = apart() // Ctrl-C is for this program, which then stops the servers
+	cmd.Stdout, cmd.Stderr = p.Output, p.Output
+	cmd.SysProcAttr = newGroup() // Ctrl-C goes to this program alone, which then stops the servers
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -33,21 +34,21 @@ func StartProc(cmd *exec.Cmd) (*Proc, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	go func() { // ends with the process, which stop and kill wait for
+	go func() { // ends with the process
 		p.Err = cmd.Wait()
-		close(p.Dead)
+		close(p.Done)
 	}()
 	return p, nil
 }
 
-// kill ends the process at once.
+// Kill kills the process and waits for its end.
 func (p *Proc) Kill() {
-	killApart(p.Cmd.Process)
-	<-p.Dead
+	killGroup(p.Cmd.Process)
+	<-p.Done
 }
 
-// A tail keeps the last lines that were written to it; but of a crash, of which the
-// first lines say more than many goroutines' stacks, the first ones.
+// A tail keeps the last lines that were written to it. From a crash on it keeps the first
+// lines, which say more than the stacks of many goroutines.
 type tail struct {
 	mu    sync.Mutex // guards what follows
 	text  []byte
@@ -78,7 +79,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is what was kept, indented.
+// String returns the text, indented.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

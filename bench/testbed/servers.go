@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
-	"strconv"
 	"time"
 
 	"lockstep/bench/load"
@@ -14,78 +13,35 @@ import (
 	"lockstep/common/cluster"
 )
 
-// servers are the processes of one stage, one a node, on ports of their own; or of a
-// yardstick.
+// Servers are the processes of one stage, one for each node, or of a yardstick.
 type Servers struct {
-	Stage    string // or the yardstick's name
-	Cfg      cluster.Config
-	Target   load.Target
-	Procs    []*Proc // none of a yardstick that is not this program's
-	patience time.Duration
+	Name   string // of the stage or yardstick
+	Config cluster.Config
+	Target load.Target
+	Procs  []*Proc // none if the servers were running before
 }
 
-var (
-	errDied      = errors.New("died")
-	errPortTaken = errors.New("a port that was free has been taken")
-)
+var errDied = errors.New("died")
 
-// newServers returns servers that are not started yet, one for each two of addrs.
-func NewServers(stage string, cfg cluster.Config, addrs []string, patience time.Duration) *Servers {
-	s := &Servers{Stage: stage, Cfg: cfg, patience: patience}
-	s.Cfg.Nodes, s.Cfg.Clients = nil, nil
-	for i := 0; i < len(addrs); i += 2 {
-		s.Cfg.Nodes = append(s.Cfg.Nodes, cluster.Node{Addr: addrs[i], Control: addrs[i+1]})
-	}
-	s.Target = load.NewLockstep(s.Cfg)
-	return s
-}
-
-// startStage starts the program at path as every node, and returns when they serve.
-func (s *Servers) startStage(ctx context.Context, path string, addrs []string) error {
-	file := path + ".json"
-	if err := s.Cfg.Save(file); err != nil {
-		return err
-	}
-	var cmds []*exec.Cmd
-	for i := range s.Cfg.Nodes {
-		cmds = append(cmds, exec.Command(path, "-child", "-config", file, "-node", strconv.Itoa(i)))
-	}
-	return s.Start(ctx, addrs, cmds, func(ctx context.Context, node int) error { return waitServing(ctx, s.Cfg, node) })
-}
-
-// start starts a process for each node, and returns when they serve, which wait waits
-// for. Where one does not, none is left.
-func (s *Servers) Start(ctx context.Context, addrs []string, cmds []*exec.Cmd, wait func(ctx context.Context, node int) error) error {
-	err := s.tryStart(ctx, cmds, wait)
-	if err == nil {
-		return nil
-	}
-	s.Kill()
-	for _, addr := range addrs {
-		if errors.Is(err, errDied) && !free(addr) {
-			return fmt.Errorf("%w: %w", errPortTaken, err)
-		}
-	}
-	return err
-}
-
-func (s *Servers) tryStart(ctx context.Context, cmds []*exec.Cmd, wait func(ctx context.Context, node int) error) error {
+// start starts a process for each node, and returns when wait says that they serve. After
+// an error some processes may be running.
+func (s *Servers) start(ctx context.Context, cmds []*exec.Cmd, patience time.Duration, wait WaitFunc) error {
 	for _, cmd := range cmds {
 		p, err := StartProc(cmd)
 		if err != nil {
-			return fmt.Errorf("starting %s: %w", s.Stage, err)
+			return fmt.Errorf("starting %s: %w", s.Name, err)
 		}
 		s.Procs = append(s.Procs, p)
 	}
 	ctx, stopWatch := watch(ctx, s)
 	defer stopWatch()
-	errLate := fmt.Errorf("after %v", s.patience)
-	ctx, cancel := context.WithTimeoutCause(ctx, s.patience, errLate)
+	errLate := fmt.Errorf("after %v", patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errLate)
 	defer cancel()
-	for i := range cmds {
-		last := wait(ctx, i)
+	for i, p := range s.Procs {
+		last := wait(ctx, s.Config, i)
 		if cause := context.Cause(ctx); cause == errLate {
-			return fmt.Errorf("%s, node %d, does not serve %w (%v)\nits last words:\n%s", s.Stage, i, errLate, last, s.Procs[i].Said)
+			return fmt.Errorf("%s, node %d, does not serve %w (%v)\nits last output:\n%s", s.Name, i, errLate, last, p.Output)
 		} else if cause != nil {
 			return cause
 		}
@@ -93,8 +49,7 @@ func (s *Servers) tryStart(ctx context.Context, cmds []*exec.Cmd, wait func(ctx 
 	return nil
 }
 
-// waitServing waits until a node has passed the barrier, or ctx has ended: then it
-// returns what the last try came to.
+// waitServing is the WaitFunc of a stage: it waits until the node has passed the barrier.
 func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
 	last := errors.New("no answer")
 	for {
@@ -105,7 +60,7 @@ func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
 			return nil
 		case err == nil:
 			last = errors.New("it waits for its peers")
-		case !errors.As(err, &timeout) || !timeout.Timeout(): // which says nothing new at the end
+		case !errors.As(err, &timeout) || !timeout.Timeout(): // a timeout at the end says less than the error before
 			last = err
 		}
 		load.Pause(ctx, 5*time.Millisecond)
@@ -115,14 +70,14 @@ func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
 	}
 }
 
-// watch returns a context that ends, with the cause, when one of the processes does.
+// watch returns a context that ends when a process does, with that as its cause.
 func watch(ctx context.Context, all ...*Servers) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	for _, s := range all {
 		for i, p := range s.Procs {
 			go func() { // ends with ctx
 				select {
-				case <-p.Dead:
+				case <-p.Done:
 					cancel(s.died(i))
 				case <-ctx.Done():
 				}
@@ -132,62 +87,28 @@ func watch(ctx context.Context, all ...*Servers) (context.Context, context.Cance
 	return ctx, func() { cancel(context.Canceled) }
 }
 
-// reason is why something went wrong: err, or that one of the servers that ctx
-// watches is dead. What came of that is often known a moment before it.
-func Reason(ctx context.Context, err error) error {
-	if err != nil {
-		load.Pause(ctx, time.Second)
-	}
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-// died says how a process ended that should not have.
+// died returns an error that says how a process ended.
 func (s *Servers) died(i int) error {
 	how := "exit status 0"
 	if err := s.Procs[i].Err; err != nil {
 		how = err.Error()
 	}
-	return fmt.Errorf("%s, node %d, %w (%s)\nits last words:\n%s", s.Stage, i, errDied, how, s.Procs[i].Said)
+	return fmt.Errorf("%s, node %d, %w (%s)\nits last output:\n%s", s.Name, i, errDied, how, s.Procs[i].Output)
 }
 
-// lastWords is what the servers said last, if err is that no answer came.
-func (s *Servers) LastWords(err error) (text string) {
-	if errors.Is(err, load.ErrNoAnswer) {
-		for i, p := range s.Procs {
-			text += fmt.Sprintf("\nthe last words of node %d:\n%s", i, p.Said)
-		}
+// LastOutput returns the last output of each node, for the end of the message err, or "" if
+// the servers answered and err is about a wrong answer.
+func (s *Servers) LastOutput(err error) (text string) {
+	if errors.Is(err, load.ErrWrong) {
+		return ""
+	}
+	for i, p := range s.Procs {
+		text += fmt.Sprintf("\nlast output of node %d:\n%s", i, p.Output)
 	}
 	return text
 }
 
-// stop asks the servers to drain, and waits until they have. What does not end by
-// itself is killed.
-func (s *Servers) stop() error {
-	for _, p := range s.Procs {
-		p.Stdin.Close()
-	}
-	late, cancel := context.WithTimeout(context.Background(), s.Cfg.Server.DrainTimeout+s.patience)
-	defer cancel()
-	var errs []error
-	for i, p := range s.Procs {
-		select {
-		case <-p.Dead:
-			if p.Err != nil {
-				errs = append(errs, s.died(i))
-			}
-		case <-late.Done():
-			p.Kill()
-			errs = append(errs, fmt.Errorf("%s, node %d, did not stop when asked to, and was killed", s.Stage, i))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// kill ends the servers at once.
-func (s *Servers) Kill() {
+func (s *Servers) kill() {
 	for _, p := range s.Procs {
 		p.Kill()
 	}

@@ -2,120 +2,110 @@ package tour
 
 import (
 	"fmt"
-	"strings"
 
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/common/text"
 )
 
-// conclude says in plain words what the tour has measured: a sentence a step, each
-// for what came out and not for what should have.
-func conclude(rows []*tourRow, gain *report.Ratio, held float64) string {
+// conclude says what the tour has measured, whether it is as expected or not: a paragraph
+// for each step from one stage to the next, and two more.
+func conclude(rows []*row, gain *report.Ratio, held float64) (conclusion string) {
 	one, two, pool, buckets := rows[0], rows[1], rows[2], rows[3]
-	sentences := []string{
-		oneToTwo(one, two),
-		twoToThree(two, pool),
-		threeToFour(pool, buckets),
-		withoutWork(gain, held),
-		crowd(two, pool),
+	for _, paragraph := range []string{
+		oneToTwo(one, two), twoToThree(two, pool), threeToFour(pool, buckets), withoutWork(gain, held), goroutines(two, pool),
+	} {
+		conclusion += "\n" + text.Wrap(paragraph, text.Columns)
 	}
-	var b strings.Builder
-	for _, s := range sentences {
-		b.WriteString("\n" + text.Wrap(s, text.Columns))
-	}
-	return b.String()
+	return conclusion
 }
 
-func oneToTwo(one, two *tourRow) string {
+func oneToTwo(one, two *row) string {
 	s := "1 to 2, a goroutine for each connection: "
 	if one.kept.Starved > 0 {
 		s += fmt.Sprintf("stage 1 serves one client at a time, so %d of %d starve when connections are kept", one.kept.Starved, one.kept.Connections)
 	} else {
 		s += "no client of stage 1 starved here"
 	}
-	if fails(one.stall)+fails(two.stall) != "" {
-		return s + ". Beside a client that stops, not every request was answered, which shows nothing."
+	if failure(one.stalled)+failure(two.stalled) != "" {
+		return s + ". Beside a stalled client some requests failed, which shows nothing."
 	}
-	a, b := p99Of(one.stall), p99Of(two.stall)
-	if a > 2*b {
-		return s + fmt.Sprintf("; and one that stops makes all others wait, %s at p99. In stage 2 the others do not wait for it: %s.", text.Duration(a), text.Duration(b))
+	before, after := response(one.stalled), response(two.stalled)
+	if p99(one.stalled) > 2*p99(two.stalled) {
+		return s + fmt.Sprintf("; and a stalled client makes all others wait, %s at p99. In stage 2 the others do not wait for it: %s.", before, after)
 	}
-	return s + fmt.Sprintf("; beside one that stops, the others take %s at p99 in stage 1 and %s in stage 2, which shows no cure.", text.Duration(a), text.Duration(b))
+	return s + fmt.Sprintf("; beside a stalled client the others take %s at p99 in stage 1 and %s in stage 2, which shows no gain.", before, after)
 }
 
-func twoToThree(two, pool *tourRow) string {
+func twoToThree(two, pool *row) string {
 	s := "2 to 3, a pool with a bounded queue: overloaded, "
-	if fails(two.over)+fails(pool.over) != "" {
-		return s + "not all clients were served (the table says how), which shows nothing."
+	if failure(two.overload)+failure(pool.overload) != "" {
+		return s + "not all clients were served (see the table), which shows nothing."
 	}
-	s += "stage 2 takes in all that comes, and needs " + needs(two.over) + ". "
-	switch share := refused(pool.over); {
-	case pool.over.Requests == 0:
-		return s + "Stage 3 refused everything: here the pool shows no gain."
-	case share > 1 && p99Of(pool.over) < p99Of(two.over):
-		return s + fmt.Sprintf("Stage 3 says no at once to %.0f %%, and needs %s for the others. A pool is not for speed: it is for saying no in time.",
-			share, needs(pool.over))
-	default:
-		return s + fmt.Sprintf("Stage 3 refused %.0f %%, and needs %s: here the pool shows no gain.", share, needs(pool.over))
+	s += "stage 2 accepts every request, and takes " + slowest(two.overload) + ". "
+	share := refused(pool.overload)
+	switch {
+	case pool.overload.Requests == 0:
+		return s + "Stage 3 refused every request, which shows no gain."
+	case share > 1 && p99(pool.overload) < p99(two.overload):
+		return s + fmt.Sprintf("Stage 3 refuses %.0f %% at once, and takes %s for the others. A pool is not there for speed, but to say no in time.",
+			share, slowest(pool.overload))
 	}
+	return s + fmt.Sprintf("Stage 3 refused %.0f %%, and took %s, which shows no gain.", share, slowest(pool.overload))
 }
 
-// needs is how long the answers of an overloaded stage took.
-func needs(r *load.Result) string {
+// slowest says how long an overloaded stage took to answer.
+func slowest(r *load.Result) string {
 	if r.Unfinished > 0 {
-		return fmt.Sprintf("more than %s at p99 (%s requests were left at the end)", text.Duration(p99Of(r)), text.Count(r.Unfinished))
+		return fmt.Sprintf("more than %s at p99 (%s left at the end)", text.Duration(p99(r)), text.Plural(r.Unfinished, "request"))
 	}
-	return text.Duration(p99Of(r)) + " at p99"
+	return text.Duration(p99(r)) + " at p99"
 }
 
-func threeToFour(pool, buckets *tourRow) string {
+func threeToFour(pool, buckets *row) string {
 	s := "3 to 4, a lock for each bucket: with 1 ms of work under the lock, "
-	if fails(pool.work)+fails(buckets.work) != "" {
-		return s + "not every request was answered, which shows nothing."
+	if failure(pool.work)+failure(buckets.work) != "" {
+		return s + "some requests failed, which shows nothing."
 	}
-	a, b := perSecond(pool.work), perSecond(buckets.work)
-	s += fmt.Sprintf("stage 3 does %s requests/s and stage 4 %s", text.Sig3(a), text.Sig3(b))
-	if b > 1.5*a {
-		return s + fmt.Sprintf(", %s times as many: only requests for one bucket still wait for each other.", text.Sig3(b/a))
+	s += fmt.Sprintf("stage 3 does %s requests/s and stage 4 %s", throughput(pool.work), throughput(buckets.work))
+	if times := perSecond(buckets.work) / perSecond(pool.work); times > 1.5 {
+		return s + fmt.Sprintf(", %s times as many: only requests for the same bucket still wait for each other.", text.Sig3(times))
 	}
 	return s + ", which shows no gain."
 }
 
 func withoutWork(gain *report.Ratio, held float64) string {
 	s := "Without work, what does stage 4 gain? "
-	times := fmt.Sprintf("%s times stage 3, %s in %d rounds. ", text.Sig3(gain.Median), report.Bounds(gain.Interval), gain.Rounds)
 	switch {
 	case gain.Rounds == 0:
-		s += "Not known: there was no round in which both answered. "
+		s += "Not known: in no round did both answer. "
 	case gain.NoDifference:
-		s += "Nothing that can be shown: " + times
+		s += "Nothing that can be shown: "
 	case gain.Median > 1:
-		s += "A little: " + times
+		s += "A little: "
 	default:
-		s += "It loses: " + times
+		s += "It loses: "
+	}
+	if gain.Rounds > 0 {
+		s += fmt.Sprintf("%s times stage 3, %s in %s. ", text.Sig3(gain.Median), report.Bounds(gain.Interval), text.Plural(int64(gain.Rounds), "round"))
 	}
 	s += "Stage 3's lock was held " + text.Sig3(100*held) + " % of the time: "
 	if held < 0.3 {
-		return s + "a lock that nobody waits for costs next to nothing, and many cannot cost less."
+		return s + "a lock that is mostly free costs next to nothing, and many locks cannot cost less."
 	}
-	return s + "with so much, many locks could have gained."
+	return s + "at so much, many locks could have gained."
 }
 
-func crowd(two, pool *tourRow) string {
-	a, b := two.crowded, pool.crowded
+func goroutines(two, pool *row) string {
+	a, b := two.crowd, pool.crowd
 	s := "A pool saves no goroutines in Go: "
 	if b.Goroutines < a.Goroutines {
 		s = "Here the pool had fewer goroutines: "
 	}
-	s += fmt.Sprintf("with %s connections stage 2 had %s, ", text.Count(a.Open), text.Count(int64(a.Goroutines)))
-	if a.Open != b.Open {
-		s += fmt.Sprintf("with %s ", text.Count(b.Open))
-	}
-	s += "stage 3 " + text.Count(int64(b.Goroutines))
+	s += fmt.Sprintf("stage 2 had %s with %s, stage 3 had %s with %s",
+		text.Count(int64(a.Goroutines)), text.Plural(a.Open, "connection"), text.Count(int64(b.Goroutines)), text.Count(b.Open))
 	if a.PeakMemory > 0 && b.PeakMemory > 0 {
-		const mib = 1 << 20
-		s += fmt.Sprintf("; at the peak they took %.0f and %.0f MiB of memory", float64(a.PeakMemory)/mib, float64(b.PeakMemory)/mib)
+		s += fmt.Sprintf("; their memory peaked at %s and %s", text.Bytes(a.PeakMemory), text.Bytes(b.PeakMemory))
 	}
 	return s + "."
 }

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
@@ -17,140 +16,115 @@ import (
 	"lockstep/common/metrics"
 )
 
-// The scenarios of the tour.
 const (
-	tourClients  = 8
-	tourRequests = 1000 // with a connection each: other systems have 16 384 ports for them
-	tourKept     = 1500 * time.Millisecond
-	stallTime    = 250 * time.Millisecond
-	stallRate    = 24 // requests a second of the others, so that fewer are due in a stall than there are clients
-	stallLength  = 4 * time.Second
-	overClients  = 1000
-	overRate     = 2000 // requests a second
-	overLength   = 1500 * time.Millisecond
-	overGrace    = 2500 * time.Millisecond
-	tourWork     = time.Millisecond
+	keptTime           = 1500 * time.Millisecond
+	perRequestRequests = 1000 // with a connection each: some systems have only 16 384 ports for them
+	stallTime          = 250 * time.Millisecond
+	stalledRate        = 24 // requests/s of the others, so that fewer are due in a stall than there are clients
+	stalledTime        = 4 * time.Second
 )
 
-// A tourRow is what one stage did.
-type tourRow struct {
-	name                           string
-	churn, kept, stall, over, work *load.Result
-	crowded                        metrics.Snapshot // of the server, with all connections of over open; and its peak memory after it
+// A row is how one stage did in each scenario.
+type row struct {
+	name                                      string
+	perRequest, kept, stalled, overload, work *load.Result
+	crowd                                     metrics.Snapshot // of the server, with all connections of overload open; PeakMemory is from the end
 }
 
-// A tourist takes one stage through the scenarios.
-type tourist struct {
-	ctx     context.Context
-	house   *testbed.Bed
-	program testbed.Program
-	cfg     cluster.Config // the default workload
-	line    experiment.Progress
-}
-
-func (t *tourist) say(what string) { t.line.Say(t.program.Name + ": " + what) }
-
-func (t *tourist) row() (*tourRow, error) {
-	row := &tourRow{name: t.name()}
-	err := t.with(t.cfg, func(ctx context.Context, cfg cluster.Config) (err error) {
-		t.say("connections kept")
-		kept := cfg
-		kept.Workload.Duration = tourKept
-		if row.kept, err = t.measure(ctx, kept); err != nil {
+// newRow takes a stage through the scenarios.
+func newRow(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.Config, progress Progress) (*row, error) {
+	number, kind, _ := strings.Cut(strings.TrimPrefix(p.Name, "stage"), "_")
+	kinds := map[string]string{"singlethread": "one thread", "coarselock": "coarse lock", "threadpool": "thread pool", "bucketlock": "bucket lock"}
+	r := &row{name: number + " " + cmp.Or(kinds[kind], kind)}
+	say := func(what string) { progress.Say(p.Name + ": " + what) }
+	say("starting")
+	err := b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
+		say("connections kept")
+		if r.kept, err = measure(ctx, s, func(w *cluster.Workload) { w.Duration = keptTime }); err != nil {
 			return err
 		}
-		t.say("a connection for each request")
-		churn := cfg
-		churn.Workload.Conn = "per-request"
-		churn.Workload.Ops = tourRequests
-		if row.churn, err = t.measure(ctx, churn); err != nil {
+		say("a connection for each request")
+		perRequest := func(w *cluster.Workload) { w.Conn, w.Ops = "per-request", perRequestRequests }
+		if r.perRequest, err = measure(ctx, s, perRequest); err != nil {
 			return err
 		}
-		t.say("beside a client that stops")
-		churn.Workload.Rate, churn.Workload.Duration = stallRate, stallLength
-		var staller sync.WaitGroup
-		defer staller.Wait()
+		say("beside a stalled client")
 		ctx, cancel := context.WithCancel(ctx)
+		var staller sync.WaitGroup // ends with ctx
+		defer staller.Wait()
 		defer cancel()
-		staller.Go(func() { stall(ctx, cfg, stallTime) }) // ends with ctx
-		row.stall, err = t.measure(ctx, churn)
+		staller.Go(func() { stall(ctx, s.Config, stallTime) })
+		r.stalled, err = measure(ctx, s, func(w *cluster.Workload) {
+			perRequest(w)
+			w.Rate, w.Duration = stalledRate, stalledTime
+		})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	slow := t.cfg
-	slow.Server.Work.Time = tourWork
-	err = t.with(slow, func(ctx context.Context, cfg cluster.Config) (err error) {
-		t.say("1 ms of work")
-		work := cfg
-		work.Workload.Duration = tourKept
-		if row.work, err = t.measure(ctx, work); err != nil {
+	say("starting")
+	cfg.Server.Work.Time = time.Millisecond
+	err = b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
+		say("1 ms of work")
+		if r.work, err = measure(ctx, s, func(w *cluster.Workload) { w.Duration = keptTime }); err != nil {
 			return err
 		}
-		t.say("overload")
-		return t.overload(ctx, cfg, row)
+		say("overload")
+		return r.measureOverload(ctx, s)
 	})
-	return row, err
+	return r, err
 }
 
-// name is short enough for the table: "1 one thread".
-func (t *tourist) name() string {
-	number, kind, _ := strings.Cut(strings.TrimPrefix(t.program.Name, "stage"), "_")
-	kinds := map[string]string{"singlethread": "one thread", "coarselock": "coarse lock", "threadpool": "thread pool", "bucketlock": "bucket lock"}
-	return number + " " + cmp.Or(kinds[kind], kind)
-}
-
-// with runs f while the stage serves.
-func (t *tourist) with(cfg cluster.Config, f func(context.Context, cluster.Config) error) error {
-	t.say("starting")
-	return t.house.With(t.ctx, t.program, cfg, 1, f)
-}
-
-func (t *tourist) measure(ctx context.Context, cfg cluster.Config) (*load.Result, error) {
+// measure measures servers with a changed workload.
+func measure(ctx context.Context, s *testbed.Servers, change func(*cluster.Workload)) (*load.Result, error) {
+	cfg := s.Config
+	change(&cfg.Workload)
 	work, err := workload.New(cfg.Workload)
 	if err != nil {
 		return nil, err
 	}
 	r, err := load.Measure(ctx, load.NewLockstep(cfg), work, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t.program.Name, err)
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	return r, mustBeRight(r, t.program.Name)
+	return r, checkAnswers(s.Name, r)
 }
 
-// mustBeRight makes a wrong answer an error: there is no use in how fast it came.
-func mustBeRight(r *load.Result, stage string) error {
+// checkAnswers returns an error if an answer was wrong.
+func checkAnswers(stage string, r *load.Result) error {
 	if r.Wrong > 0 {
 		return fmt.Errorf("%w: %s: %s", load.ErrWrong, stage, r.FirstWrong)
 	}
 	return nil
 }
 
-// overload asks for more than the stage can do, and takes no for an answer.
-func (t *tourist) overload(ctx context.Context, cfg cluster.Config, row *tourRow) error {
+// measureOverload asks for more than the stage can do, and does not retry what it refuses.
+func (r *row) measureOverload(ctx context.Context, s *testbed.Servers) error {
+	cfg := s.Config
 	w := &cfg.Workload
-	w.Connections, w.Rate, w.Duration = overClients, overRate, overLength
-	work, err := workload.New(cfg.Workload)
+	w.Connections, w.Rate, w.Duration = 1000, 2000, 1500*time.Millisecond
+	work, err := workload.New(*w)
 	if err != nil {
 		return err
 	}
+	work.Once = true
 	l, err := load.New(ctx, load.NewLockstep(cfg), work, 0)
 	if err != nil {
-		return fmt.Errorf("%s: %w", t.program.Name, err)
+		return fmt.Errorf("%s: %w", s.Name, err)
 	}
 	defer l.Close()
-	l.Once, l.Grace = true, overGrace
-	if row.crowded, err = client.Stats(ctx, cfg, 0); err != nil {
+	l.Grace = 2500 * time.Millisecond
+	if r.crowd, err = client.Stats(ctx, cfg, 0); err != nil {
 		return err
 	}
-	if row.over, err = l.Measure(ctx); err != nil {
+	if r.overload, err = l.Measure(ctx); err != nil {
 		return err
 	}
 	after, err := client.Stats(ctx, cfg, 0)
-	row.crowded.PeakMemory = after.PeakMemory
-	if err == nil {
-		err = mustBeRight(row.over, t.program.Name)
+	if err != nil {
+		return err
 	}
-	return err
+	r.crowd.PeakMemory = after.PeakMemory
+	return checkAnswers(s.Name, r.overload)
 }

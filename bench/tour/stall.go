@@ -10,21 +10,21 @@ import (
 	"lockstep/common/wire"
 )
 
-// stall is a client that sends half a request, stops for a while, sends the rest,
-// reads the answer and leaves, again and again until ctx ends.
+// stall is a client that sends half a request, stalls, sends the rest, reads the answer and
+// leaves, again and again until ctx ends.
 func stall(ctx context.Context, cfg cluster.Config, length time.Duration) {
-	request, err := wire.AppendRequest(nil, &wire.Request{Ops: []wire.Op{{Kind: wire.Get, Key: "stall"}}})
-	if err != nil {
-		panic(err)
-	}
 	for ctx.Err() == nil {
-		if err := stallOnce(ctx, cfg, request, length); err != nil {
+		if err := stallOnce(ctx, cfg, length); err != nil {
 			load.Pause(ctx, time.Millisecond)
 		}
 	}
 }
 
-func stallOnce(ctx context.Context, cfg cluster.Config, request []byte, length time.Duration) error {
+func stallOnce(ctx context.Context, cfg cluster.Config, length time.Duration) error {
+	request, err := wire.AppendRequest(nil, &wire.Request{Ops: []wire.Op{{Kind: wire.Get, Key: "stall"}}})
+	if err != nil {
+		return err
+	}
 	nc, err := new(net.Dialer).DialContext(ctx, "tcp", cfg.Nodes[0].Addr)
 	if err != nil {
 		return err

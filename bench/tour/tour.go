@@ -1,3 +1,5 @@
+// Package tour shows what breaks each of the four stages, and what the next one cures. It
+// takes each stage through five scenarios and prints a row for it, and then a conclusion.
 package tour
 
 import (
@@ -12,82 +14,70 @@ import (
 	"lockstep/common/cluster"
 )
 
-// A TourProgress is told what the tour is doing, and prints what it has found without disturbing
-// the line that says so.
+// A Progress prints what the tour has found, besides what it is doing.
 type Progress interface {
 	experiment.Progress
 	Print(w io.Writer, text string) error
 }
 
-const tourHeader = `
+const introduction = `
 Lockstep is one hash table, served four ways. What breaks each of them, and what
-the next one cures, measured now, on this machine:
-
-  A  8 clients, a new connection for each request       requests/s
-  B  8 clients, each keeps its connection               requests/s
-  C  as A, beside one that stops in mid-request, for    the others' p99, from
-     250 ms, again and again                            when a request was due
-  D  overload: 2 000 requests/s due, over 1 000 kept    p99 of the answered,
-     connections, 1 ms of work each, a queue of 64      and the share refused
-  E  as B, with 1 ms of work                            requests/s
+the next one cures, measured now, on this machine, with 8 clients of one server;
+overloaded, 1 000 clients make 2 000 requests/s of 1 ms, and a queue holds 64:
 
 `
 
-// How long the tour takes, about, and its last scenario: stages 3 and 4 without work.
+// About how long the tour takes for each stage and for comparing stages 3 and 4.
 const (
-	rowTime    = 12500 * time.Millisecond
-	lastTime   = 7 * time.Second
-	lastRounds = 6
-	lastRound  = 400 * time.Millisecond
+	stageTime   = 12500 * time.Millisecond
+	compareTime = 7 * time.Second
 )
 
-// Tour shows on out what breaks each of the stages 1 to 4, whose programs a testbed has
-// built, and what the next one cures.
-func Run(ctx context.Context, h *testbed.Bed, secret string, line Progress, out io.Writer) error {
-	if err := line.Print(out, tourHeader+tourLine("stage", "A", "B", "C", "D", "E")); err != nil {
+// Run takes stages 1 to 4, which b has built, through the tour and prints it on out.
+func Run(ctx context.Context, b *testbed.Bed, secret string, progress Progress, out io.Writer) error {
+	if err := progress.Print(out, introduction+header); err != nil {
 		return err
 	}
 	cfg := cluster.Default()
 	cfg.Secret = secret // the servers read LOCKSTEP_SECRET, too
-	left := time.Duration(len(h.Programs))*rowTime + lastTime
-	var rows []*tourRow
-	for _, p := range h.Programs {
-		line.Expect(left)
-		left -= rowTime
-		t := &tourist{ctx: ctx, house: h, program: p, cfg: cfg, line: line}
-		row, err := t.row()
+	left := time.Duration(len(b.Programs))*stageTime + compareTime
+	var rows []*row
+	for _, p := range b.Programs {
+		progress.Expect(left)
+		left -= stageTime
+		r, err := newRow(ctx, b, p, cfg, progress)
 		if err != nil {
 			return err
 		}
-		if err := line.Print(out, row.String()); err != nil {
+		if err := progress.Print(out, r.String()); err != nil {
 			return err
 		}
-		rows = append(rows, row)
+		rows = append(rows, r)
 	}
-	gain, held, err := noWork(ctx, h, cfg, line)
+	gain, held, err := compare(ctx, b, cfg, progress)
 	if err != nil {
 		return err
 	}
-	return line.Print(out, conclude(rows, gain, held))
+	return progress.Print(out, conclude(rows, gain, held))
 }
 
-// noWork compares stages 3 and 4 without work under the lock, and returns what stage
-// 4 gains, and how much of the time stage 3's lock was held.
-func noWork(ctx context.Context, h *testbed.Bed, cfg cluster.Config, line experiment.Progress) (gain *report.Ratio, held float64, err error) {
-	cfg.Workload.Duration = lastRound
+// compare compares stages 3 and 4 without work under the lock. It returns the gain of
+// stage 4 and the share of the time that stage 3's lock was held.
+func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, progress Progress) (gain *report.Ratio, held float64, err error) {
+	cfg.Workload.Duration = 400 * time.Millisecond
 	rep := report.New(cfg, nil, true)
-	for _, p := range h.Programs[2:4] {
-		if _, err := h.Start(ctx, p, cfg, 1); err != nil {
+	for _, p := range b.Programs[2:4] {
+		if _, err := b.Start(ctx, p, cfg, 1); err != nil {
 			return nil, 0, err
 		}
 		rep.Stages = append(rep.Stages, p.Name)
 	}
-	err = experiment.Rounds(ctx, h, experiment.Plan{Rounds: lastRounds}, line, func(stage string, round int, r *load.Result) error {
+	err = experiment.Rounds(ctx, b, experiment.Plan{Rounds: 6}, progress, func(stage string, round int, r *load.Result) error {
 		if stage == rep.Stages[0] {
 			held = max(held, r.Held())
 		}
 		rep.Add(stage, round, r)
-		return mustBeRight(r, stage)
+		return checkAnswers(stage, r)
 	})
 	if err != nil {
 		return nil, 0, err

@@ -193,9 +193,9 @@ func TestCompareAndSwap(t *testing.T) {
 			w.Keys, w.Batch, w.Value.Max = 50, batch, 30*batch // a range, of the batch of 5
 			w.Mix = cluster.Mix{Get: 20, Put: 20, Delete: 20, CAS: 40}
 		})
-		server := benchtest.FakeServer{Values: make(map[string][]byte)}
+		apply := benchtest.Locked(nil)
 		for ops := range w.Preload {
-			server.Execute(ops)
+			apply(ops)
 		}
 		var r Answers
 		add := func(a Answers) {
@@ -205,7 +205,7 @@ func TestCompareAndSwap(t *testing.T) {
 		}
 		s := w.Source(0)
 		for range 2000 {
-			add(s.Check(server.Execute(s.Next())))
+			add(s.Check(apply(s.Next())))
 		}
 		if r.Wrong > 0 || r.Mismatches > 0 || r.OK != int64(2000*batch) {
 			t.Errorf("batch %d, one worker: %d ok, %d mismatches, %d wrong (%v), want all ok",
@@ -217,7 +217,7 @@ func TestCompareAndSwap(t *testing.T) {
 			wg.Go(func() {
 				s := w.Source(worker)
 				for range 1000 {
-					a := s.Check(server.Execute(s.Next()))
+					a := s.Check(apply(s.Next()))
 					results[worker].OK += a.OK
 					results[worker].Mismatches += a.Mismatches
 					results[worker].Wrong += a.Wrong

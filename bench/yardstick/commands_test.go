@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
@@ -118,7 +117,7 @@ func TestRefusal(t *testing.T) {
 		next <- answer
 	}
 	close(next)
-	addr, _ := benchtest.ServeHere(t, func(nc net.Conn) {
+	addr, _ := serveHere(t, func(nc net.Conn) {
 		for answer := range next {
 			if _, err := nc.Read(make([]byte, 1<<10)); err != nil {
 				return
@@ -169,7 +168,7 @@ func TestVersions(t *testing.T) {
 		{memcachedVersion, "VERSION 1.5.22\r\n", "1.5.22", "unexpected EOF"},
 		{memcachedVersion, "ERROR\r\n", "", "malformed answer"},
 	} {
-		addr, _ := benchtest.ServeHere(t, func(nc net.Conn) {
+		addr, _ := serveHere(t, func(nc net.Conn) {
 			nc.Read(make([]byte, 1<<10))
 			io.WriteString(nc, test.answer)
 		})

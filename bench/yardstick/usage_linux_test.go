@@ -37,7 +37,7 @@ func TestUsageOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := benchtest.Mistake(t, "busy")
+	m := benchtest.NewFaulty(t, "busy")
 	p, err := testbed.StartProc(exec.Command(self, Command, "keep", "redis-server"))
 	if err != nil {
 		t.Fatal(err)
@@ -53,8 +53,8 @@ func TestUsageOf(t *testing.T) {
 		}
 	}
 	p.Stdin.Close()
-	m.Gone(1)
-	<-p.Dead
+	m.Ended(1)
+	<-p.Done
 	if cpu, peak := usageOf(p.Cmd.Process.Pid); cpu != 0 || peak != 0 {
 		t.Errorf("when it has ended, it has used %v and %d bytes", cpu, peak)
 	}

@@ -44,9 +44,8 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 		if version, err = y.version(asking, y.addr); err != nil {
 			return "", fmt.Errorf("%s at %s: %w", y.Name, y.addr, err)
 		}
-		s := testbed.NewServers(y.Name, cfg, []string{y.addr, ""}, bed.Patience)
-		s.Target = target{y, s.Cfg, 0}
-		bed.Running = append(bed.Running, s)
+		cfg.Nodes = []cluster.Node{{Addr: y.addr}}
+		bed.Running = append(bed.Running, &testbed.Servers{Name: y.Name, Config: cfg, Target: target{y, cfg, 0}})
 		return version + " at " + y.addr, nil
 	}
 	self, err := os.Executable()
@@ -58,18 +57,17 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 			return "", err
 		}
 	}
-	s, err := bed.Place(1, func(addrs []string) (*testbed.Servers, error) {
-		s := testbed.NewServers(y.Name, cfg, []string{addrs[0], ""}, bed.Patience)
-		wait := func(ctx context.Context, _ int) (err error) {
-			for version, err = y.version(ctx, addrs[0]); err != nil && ctx.Err() == nil; version, err = y.version(ctx, addrs[0]) {
-				load.Pause(ctx, 5*time.Millisecond)
-			}
-			return err
+	commands := func(cfg cluster.Config) ([]*exec.Cmd, error) {
+		return []*exec.Cmd{y.command(self, cfg.Nodes[0].Addr, bed.Dir)}, nil
+	}
+	s, err := bed.Launch(ctx, y.Name, cfg, 1, commands, func(ctx context.Context, cfg cluster.Config, _ int) error {
+		for version, err = y.version(ctx, cfg.Nodes[0].Addr); err != nil && ctx.Err() == nil; version, err = y.version(ctx, cfg.Nodes[0].Addr) {
+			load.Pause(ctx, 5*time.Millisecond)
 		}
-		return s, s.Start(ctx, addrs, []*exec.Cmd{y.command(self, addrs[0], bed.Dir)}, wait)
+		return err
 	})
 	if err == nil {
-		s.Target = target{y, s.Cfg, s.Procs[0].Cmd.Process.Pid}
+		s.Target = target{y, s.Config, s.Procs[0].Cmd.Process.Pid}
 	}
 	return version, err
 }

@@ -37,16 +37,16 @@ func TestKeep(t *testing.T) {
 		"killed":                (*testbed.Proc).Kill,
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := benchtest.Mistake(t, "late")
+			m := benchtest.NewFaulty(t, "late")
 			p, err := testbed.StartProc(exec.Command(self, Command, "keep", "redis-server"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			m.Started(1, false)
 			end(p)
-			m.Gone(1)
-			if <-p.Dead; name != "killed" && p.Err != nil {
-				t.Errorf("the keeper ends with %v:\n%s", p.Err, p.Said)
+			m.Ended(1)
+			if <-p.Done; name != "killed" && p.Err != nil {
+				t.Errorf("the keeper ends with %v:\n%s", p.Err, p.Output)
 			}
 		})
 	}
@@ -72,7 +72,7 @@ func TestStartYardstick(t *testing.T) {
 	finds := 0
 	h.Addrs = func(n int) ([]string, error) {
 		if finds++; finds == 1 {
-			return []string{ln.Addr().String()}, nil
+			return []string{ln.Addr().String(), "127.0.0.1:1"}, nil
 		}
 		return testbed.FreeAddrs(n)
 	}
@@ -111,7 +111,7 @@ func TestCodecs(t *testing.T) {
 		serve func(net.Conn)
 	}{{newEcho(work), serveEcho}, {newNetRPC(), func(nc net.Conn) { rpcServer.ServeConn(nc) }}} {
 		t.Run(test.yard.Name, func(t *testing.T) {
-			addr, stop := benchtest.ServeHere(t, test.serve)
+			addr, stop := serveHere(t, test.serve)
 			cl := dialTest(t, test.yard, addr)
 			var calls sync.WaitGroup
 			for i := range 16 {
@@ -211,7 +211,7 @@ func cloneOps(ops []wire.Op) []wire.Op {
 
 // The largest frames just fit the lengths in the header.
 func TestEchoLargest(t *testing.T) {
-	addr, _ := benchtest.ServeHere(t, serveEcho)
+	addr, _ := serveHere(t, serveEcho)
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

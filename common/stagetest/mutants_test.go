@@ -161,6 +161,9 @@ var mutants = []mutant{
 	{"a barrier of one phase", "common/barrier/core.go",
 		"agrees := i == c.self ||", "agrees := true || i == c.self ||",
 		"./common/barrier", "FAIL"},
+	{"a check that does not know when calls began", "bench/check/history.go",
+		"Start: h.clock.Add(1)", "Start: 0 * h.clock.Add(1)",
+		"./bench/check -run TestViolated", "want violated"},
 }
 
 func TestMutants(t *testing.T) {

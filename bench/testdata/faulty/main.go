@@ -1,6 +1,6 @@
-// Mistaken is the stage that a learner might write: one lock, and the mistake that
-// LOCKSTEP_MISTAKE names, or none. It dials LOCKSTEP_TELL and says there what it does,
-// and the end of that connection is its own.
+// Faulty is the kind of stage that a student writes: one lock around the table, and the
+// fault that LOCKSTEP_FAULT names, if any. It holds a connection to LOCKSTEP_TELL from
+// its start to its end, and writes a line there when it is busy.
 package main
 
 import (
@@ -17,18 +17,27 @@ import (
 	"lockstep/common/wire"
 )
 
-var mistake = os.Getenv("LOCKSTEP_MISTAKE")
+var (
+	fault = os.Getenv("LOCKSTEP_FAULT")
+	tell  = io.Discard
+)
 
 func main() {
-	tell("started")
+	if addr := os.Getenv("LOCKSTEP_TELL"); addr != "" {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			panic(err)
+		}
+		tell = nc
+	}
 	switch last := os.Args[len(os.Args)-1]; {
-	case mistake == "late", mistake == "absent" && last == "1": // never serves
-		fmt.Fprintln(os.Stderr, "I will be with you shortly")
+	case fault == "late", fault == "absent" && last == "1": // never serves
+		fmt.Fprintln(os.Stderr, "still starting")
 		io.Copy(io.Discard, os.Stdin)
-	case mistake == "dead": // at the start
-		fmt.Fprintln(os.Stderr, "not today")
+	case fault == "dead": // ends at once
+		fmt.Fprintln(os.Stderr, "ending at once")
 		os.Exit(7)
-	case mistake == "stubborn": // goes on when it is told to stop
+	case fault == "stubborn": // ignores the end of standard input
 		args := slices.DeleteFunc(slices.Clone(os.Args), func(arg string) bool { return arg == "-child" })
 		node.Run(args, os.Stdin, os.Stdout, os.Stderr, serve)
 	default:
@@ -42,7 +51,7 @@ func serve(ctx context.Context, ln net.Listener, n *node.Node) error {
 	defer conns.Wait()
 	for {
 		c, err := n.Accept(ctx, ln)
-		if c == nil {
+		if err != nil {
 			return err
 		}
 		conns.Go(func() {
@@ -65,32 +74,18 @@ func (s *store) apply(ops []wire.Op) []wire.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.requests++; s.requests == 100 { // the keys have been stored
-		tell("busy")
+		fmt.Fprintln(tell, "busy")
 	}
 	results := s.table.Apply(ops)
 	switch {
-	case mistake == "wrong" && results[0].Status == wire.Found: // answers what was never stored
+	case fault == "wrong" && results[0].Status == wire.Found: // answers a value that was never stored
 		results[0].Value = append(slices.Clone(results[0].Value[:len(results[0].Value)-1]), '!')
-	case mistake == "rude": // answers a put as if it were a get
+	case fault == "confused": // answers a put as if it were a get
 		results[0].Status = wire.Missing
-	case mistake == "forgetful" && s.requests > 20 && ops[0].Kind == wire.Put:
+	case fault == "forgetful" && s.requests > 20 && ops[0].Kind == wire.Put:
 		s.table.Apply([]wire.Op{{Kind: wire.Delete, Key: ops[0].Key}})
-	case mistake == "mortal" && s.requests == 30:
-		go panic("I cannot go on")
+	case fault == "mortal" && s.requests == 30:
+		go panic("request 30")
 	}
 	return results
-}
-
-var told net.Conn
-
-func tell(what string) {
-	if addr := os.Getenv("LOCKSTEP_TELL"); addr != "" && told == nil {
-		var err error
-		if told, err = net.Dial("tcp", addr); err != nil {
-			panic(err)
-		}
-	}
-	if told != nil {
-		fmt.Fprintln(told, what)
-	}
 }

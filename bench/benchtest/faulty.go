@@ -1,0 +1,86 @@
+package benchtest
+
+import (
+	"bufio"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A Faulty watches the processes of the stage in testdata/faulty, or of a FakeRedis.
+type Faulty struct {
+	t                    *testing.T
+	started, busy, ended chan bool // one value for each process
+}
+
+// NewFaulty gives this fault to the processes that start from now on until the end of the
+// test; "" is none.
+func NewFaulty(t *testing.T, fault string) *Faulty {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("LOCKSTEP_FAULT", fault)
+	t.Setenv("LOCKSTEP_TELL", ln.Addr().String())
+	t.Setenv("LOCKSTEP_SECRET", "")
+	f := &Faulty{t, make(chan bool, 100), make(chan bool, 100), make(chan bool, 100)}
+	var readers sync.WaitGroup
+	readers.Go(func() { // ends with ln
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			f.started <- true
+			readers.Go(func() { // ends with the process
+				defer nc.Close()
+				for lines := bufio.NewScanner(nc); lines.Scan(); {
+					f.busy <- true
+				}
+				f.ended <- true
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		readers.Wait()
+	})
+	return f
+}
+
+// Started waits until n processes have started and, if busy, until one of them has
+// answered many requests.
+func (f *Faulty) Started(n int, busy bool) {
+	f.t.Helper()
+	for range n {
+		f.receive(f.started, "a process has not started")
+	}
+	if busy {
+		f.receive(f.busy, "no process is busy")
+	}
+}
+
+// Ended waits until n processes have ended.
+func (f *Faulty) Ended(n int) {
+	f.t.Helper()
+	for range n {
+		f.receive(f.ended, "a process has not ended")
+	}
+}
+
+// AllEnded waits until all processes have ended, not counting those that Started waited for.
+func (f *Faulty) AllEnded() {
+	f.t.Helper()
+	f.Ended(len(f.started))
+}
+
+func (f *Faulty) receive(from <-chan bool, complaint string) {
+	f.t.Helper()
+	select {
+	case <-from:
+	case <-time.After(30 * time.Second):
+		f.t.Error(complaint + " after 30s")
+	}
+}

@@ -1,0 +1,192 @@
+// Package check makes requests to running servers and decides whether their answers are
+// linearizable. It makes many short histories, which package lincheck judges.
+package check
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"lockstep/bench/load"
+	"lockstep/common/cluster"
+	"lockstep/common/faults"
+	"lockstep/common/lincheck"
+	"lockstep/common/text"
+)
+
+// A check finds more with few clients on a few keys, again and again with new keys, than
+// with many clients on many keys or on one: the search stays small, and requests that
+// overlap are for the same keys.
+const (
+	workers        = 4  // histories being made at the same time
+	keysPerHistory = 4  // of one node
+	callsPerClient = 40 // in one history
+	callsPerConn   = 16 // at most
+	maxUnknown     = 3  // outcomes in one history, since each doubles the search
+	decideTime     = 10 * time.Second
+	callTime       = 10 * time.Second
+	faultyCallTime = 250 * time.Millisecond // a lost answer never comes
+)
+
+// Work is enough work between look-up and effect to show that a store lacks its lock.
+const Work = 10 * time.Microsecond
+
+// A Plan says how servers are checked.
+type Plan struct {
+	Seed   uint64
+	Length time.Duration
+	Faults bool // cut and delay connections
+	Shared bool // the servers may hold keys already
+}
+
+// Found is the outcome of a check.
+type Found struct {
+	Verdict                   lincheck.Verdict
+	Counterexample            *lincheck.Counterexample // nil unless Verdict is Violated
+	Calls, Histories, Unknown int64
+}
+
+// String returns a line of text, followed by the counterexample, if any.
+func (f *Found) String() string {
+	noun := "histories"
+	if f.Histories == 1 {
+		noun = "history"
+	}
+	s := fmt.Sprintf("%v; %s in %s %s, %s\n", f.Verdict, text.Plural(f.Calls, "call"),
+		text.Count(f.Histories), noun, text.Plural(f.Unknown, "unknown outcome"))
+	if f.Counterexample != nil {
+		s += "\n" + f.Counterexample.String() + "\n"
+	}
+	return s
+}
+
+// Undecided returns an error that says why the check shows nothing, or nil.
+func (f *Found) Undecided() error {
+	switch {
+	case f.Verdict == lincheck.Violated:
+		return nil
+	case f.Verdict != lincheck.Linearizable:
+		return fmt.Errorf("a history was not decided in %v", decideTime)
+	case f.Calls < 2*f.Unknown || f.Calls == 0: // unknown outcomes explain any answer
+		return fmt.Errorf("%w to %s of %s: too many to decide anything", load.ErrNoAnswer,
+			text.Count(f.Unknown), text.Plural(f.Calls, "call"))
+	}
+	return nil
+}
+
+// Run makes requests to the servers of a cluster for the plan's length or until an answer
+// is wrong. It returns an error if no verdict is possible.
+func Run(ctx context.Context, cfg cluster.Config, plan Plan) (*Found, error) {
+	c := &checker{cfg: cfg, seed: plan.Seed, found: Found{Verdict: lincheck.Linearizable}}
+	if plan.Shared {
+		c.prefix = fmt.Sprintf("check-%08x-", rand.Uint32())
+	}
+	if plan.Faults {
+		stop, err := c.breakNetwork()
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+	}
+	over, cancel := context.WithTimeout(ctx, plan.Length)
+	defer cancel()
+	var running sync.WaitGroup // each ends with over, or when one finds a failure
+	for worker := range workers {
+		running.Go(func() {
+			defer cancel()
+			for number := worker; over.Err() == nil && c.checkOne(ctx, over, number); number += workers {
+			}
+		})
+	}
+	running.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if c.err != nil {
+		return nil, fmt.Errorf("no verdict, since a call failed: %w", c.err)
+	}
+	return &c.found, nil
+}
+
+// A checker makes and judges histories.
+type checker struct {
+	cfg    cluster.Config
+	seed   uint64
+	prefix string                                                            // of all keys
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error) // nil: without faults
+
+	mu    sync.Mutex // guards what follows
+	found Found
+	err   error
+}
+
+// checkOne makes and judges one history. It reports whether all is well.
+func (c *checker) checkOne(ctx, over context.Context, number int) bool {
+	h := &history{checker: c, number: number, keys: c.keys(number)}
+	err := h.make(ctx, over)
+	verdict, counterexample := lincheck.Linearizable, (*lincheck.Counterexample)(nil)
+	if err == nil {
+		deciding, cancel := context.WithTimeout(ctx, decideTime)
+		defer cancel()
+		verdict, counterexample = lincheck.Check(deciding, h.calls)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.found.Histories++
+	c.found.Calls += int64(len(h.calls))
+	c.found.Unknown += h.unknown
+	if c.err == nil && c.found.Verdict == lincheck.Linearizable { // otherwise the first failure stays
+		c.err, c.found.Verdict, c.found.Counterexample = err, verdict, counterexample
+	}
+	return err == nil && verdict == lincheck.Linearizable
+}
+
+// keys returns the keys of a history, which one node owns.
+func (c *checker) keys(number int) (keys []string) {
+	for i := 0; len(keys) < keysPerHistory; i++ {
+		key := fmt.Sprintf("%sg%d.%d", c.prefix, number, i)
+		if c.cfg.Owner(key) == number%len(c.cfg.Nodes) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// breakNetwork puts a proxy in front of each server. The proxies cut about a third of the
+// connections, and delay or lose answers on others.
+func (c *checker) breakNetwork() (stop func(), err error) {
+	proxies := make(map[string]*faults.Proxy)
+	stop = func() {
+		for _, p := range proxies {
+			p.Close()
+		}
+	}
+	for _, n := range c.cfg.Nodes {
+		p, err := faults.NewProxy(n.Addr, randomFault)
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		proxies[n.Addr] = p
+	}
+	c.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, proxies[addr].Addr())
+	}
+	return stop, nil
+}
+
+func randomFault(int) faults.Fault {
+	f := faults.Fault{Way: faults.Way(rand.IntN(2)), After: 64 + rand.IntN(1000), Late: rand.N(20 * time.Millisecond)}
+	switch n := rand.IntN(20); {
+	case n < 6:
+		f.Kind = faults.Cut
+	case n < 8:
+		f.Kind = faults.Delay
+	case n < 9:
+		f.Kind = faults.Hole
+	}
+	return f
+}

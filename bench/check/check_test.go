@@ -1,0 +1,118 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/common/lincheck"
+	"lockstep/common/node"
+	"lockstep/common/wire"
+)
+
+type applyFunc = func([]wire.Op) []wire.Result
+
+func TestLinearizable(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
+	for _, plan := range []Plan{{}, {Shared: true}, {Shared: true, Faults: true}} {
+		plan.Length = 300 * time.Millisecond
+		found, err := Run(t.Context(), cfg, plan)
+		if err != nil {
+			t.Fatalf("%+v: %v", plan, err)
+		}
+		if err := found.Undecided(); err != nil || found.Verdict != lincheck.Linearizable || found.Histories < workers {
+			t.Errorf("%+v: %v(%v)", plan, found, err)
+		}
+		if (found.Unknown > 0) != plan.Faults {
+			t.Errorf("%+v: %d unknown outcomes", plan, found.Unknown)
+		}
+	}
+}
+
+// lagging answers gets from a table that is three writes behind. Each answer was true once,
+// so only the order of calls in time shows the fault.
+func lagging() applyFunc {
+	var mu sync.Mutex // guards what follows
+	var behind [][]wire.Op
+	now, old := benchtest.Locked(nil), benchtest.Locked(nil)
+	return func(ops []wire.Op) []wire.Result {
+		mu.Lock()
+		defer mu.Unlock()
+		if !slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() }) {
+			return old(ops)
+		}
+		if behind = append(behind, ops); len(behind) > 3 {
+			old(behind[0])
+			behind = behind[1:]
+		}
+		return now(ops)
+	}
+}
+
+// torn applies the operations of a batch one by one.
+func torn() applyFunc {
+	apply := benchtest.Locked(nil)
+	return func(ops []wire.Op) (results []wire.Result) {
+		for i := range ops {
+			results = append(results, apply(ops[i:i+1])...)
+		}
+		return results
+	}
+}
+
+func TestViolated(t *testing.T) {
+	for name, apply := range map[string]applyFunc{"lagging": lagging(), "torn": torn()} {
+		t.Run(name, func(t *testing.T) {
+			cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+				return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) { n.Answer(c, apply) })
+			})
+			found, err := Run(t.Context(), cfg, Plan{Length: 10 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found.Verdict != lincheck.Violated || found.Undecided() != nil || !strings.Contains(found.String(), found.Counterexample.String()) {
+				t.Errorf("found %v, want violated and a counterexample", found)
+			}
+		})
+	}
+}
+
+// A call that fails for good is an error and not a verdict; so is the end of the context.
+func TestNoVerdict(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, cfg, Plan{Length: time.Minute}); !errors.Is(err, context.Canceled) {
+		t.Errorf("after cancel: error %v", err)
+	}
+	cfg.Nodes[0].Addr = "127.0.0.1:1" // refuses connections
+	if _, err := Run(t.Context(), cfg, Plan{Length: time.Minute}); err == nil || !strings.HasPrefix(err.Error(), "no verdict") {
+		t.Errorf("without a server: error %v", err)
+	}
+}
+
+func TestUndecided(t *testing.T) {
+	for _, test := range []struct {
+		found Found
+		want  error
+	}{
+		{Found{Verdict: lincheck.Linearizable, Calls: 10, Unknown: 5}, nil},
+		{Found{Verdict: lincheck.Linearizable, Calls: 10, Unknown: 6}, load.ErrNoAnswer},
+		{Found{Verdict: lincheck.Linearizable}, load.ErrNoAnswer},
+		{Found{Verdict: lincheck.Violated, Calls: 10, Unknown: 6}, nil},
+	} {
+		if err := test.found.Undecided(); !errors.Is(err, test.want) {
+			t.Errorf("%v: error %v, want %v", &test.found, err, test.want)
+		}
+	}
+	if err := (&Found{Calls: 10}).Undecided(); err == nil {
+		t.Error("an undecided history decides the check")
+	}
+}

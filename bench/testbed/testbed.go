@@ -1,0 +1,156 @@
+// Package testbed builds stages, and starts, watches and stops the processes of their
+// servers. A Bed leaves neither a process nor a file behind.
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"time"
+
+	"lockstep/bench/load"
+	"lockstep/common/cluster"
+)
+
+// A Bed holds the stages that a command has built, in a temporary directory, and the
+// servers that are running.
+type Bed struct {
+	Dir      string
+	Programs []Program
+	Running  []*Servers // in the order of their start
+
+	Addrs    func(n int) ([]string, error) // finds free addresses
+	Patience time.Duration                 // how long servers may take to start, and to stop after drain_timeout
+}
+
+// New returns a Bed with the stages in these directories. It calls say before each build.
+func New(ctx context.Context, sources []string, say func(string)) (*Bed, error) {
+	dir, err := os.MkdirTemp("", "lockstep-")
+	if err != nil {
+		return nil, err
+	}
+	b := &Bed{Dir: dir, Addrs: FreeAddrs, Patience: 10 * time.Second}
+	for _, source := range sources {
+		if err := b.build(ctx, source, say); err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+	}
+	return b, nil
+}
+
+// Start starts a stage as so many nodes on free ports, and returns when they serve. They
+// run until Stop or Close.
+func (b *Bed) Start(ctx context.Context, p Program, cfg cluster.Config, nodes int) (*Servers, error) {
+	return b.Launch(ctx, p.Name, cfg, nodes, func(cfg cluster.Config) (cmds []*exec.Cmd, err error) {
+		file := p.path + ".json"
+		for i := range cfg.Nodes {
+			cmds = append(cmds, exec.Command(p.path, "-child", "-config", file, "-node", strconv.Itoa(i)))
+		}
+		return cmds, cfg.Save(file)
+	}, waitServing)
+}
+
+// A WaitFunc waits until a node serves. If ctx ends first, it returns the outcome of its
+// last try.
+type WaitFunc func(ctx context.Context, cfg cluster.Config, node int) error
+
+// Launch starts servers on free ports, with the command that commands returns for each
+// node, and returns when wait has for each of them. If a program takes one of the ports
+// before the servers do, Launch tries again with other ports.
+func (b *Bed) Launch(ctx context.Context, name string, cfg cluster.Config, nodes int,
+	commands func(cluster.Config) ([]*exec.Cmd, error), wait WaitFunc) (*Servers, error) {
+	const tries = 5
+	for try := 1; ; try++ {
+		addrs, err := b.Addrs(2 * nodes)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Nodes, cfg.Clients = nil, nil
+		for i := range nodes {
+			cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: addrs[2*i], Control: addrs[2*i+1]})
+		}
+		s := &Servers{Name: name, Config: cfg, Target: load.NewLockstep(cfg)}
+		cmds, err := commands(cfg)
+		if err != nil {
+			return nil, err
+		}
+		if err = s.start(ctx, cmds, b.Patience, wait); err == nil {
+			b.Running = append(b.Running, s)
+			return s, nil
+		}
+		s.kill()
+		if try == tries || !errors.Is(err, errDied) || !slices.ContainsFunc(addrs, isTaken) {
+			return nil, err
+		}
+	}
+}
+
+// With starts a stage, calls f, and stops the stage. Like Watch, it reports a server that
+// died rather than the error that came of it.
+func (b *Bed) With(ctx context.Context, p Program, cfg cluster.Config, nodes int, f func(context.Context, *Servers) error) error {
+	s, err := b.Start(ctx, p, cfg, nodes)
+	if err != nil {
+		return err
+	}
+	err = b.Watch(ctx, func(ctx context.Context) error { return f(ctx, s) })
+	if stopped := b.Stop(s); err == nil {
+		err = stopped
+	}
+	return err
+}
+
+// Watch calls f with a context that ends when a running server dies. If f fails and a
+// server died, Watch returns how it died.
+func (b *Bed) Watch(ctx context.Context, f func(context.Context) error) error {
+	watched, cancel := watch(ctx, b.Running...)
+	defer cancel()
+	err := f(watched)
+	if err != nil {
+		load.Pause(watched, 500*time.Millisecond) // clients may notice a death a moment before we do
+	}
+	if err != nil && watched.Err() != nil {
+		return context.Cause(watched)
+	}
+	return err
+}
+
+// Stop asks servers to drain, waits for them, and kills those that are late.
+func (b *Bed) Stop(s *Servers) error {
+	b.Running = slices.DeleteFunc(b.Running, func(r *Servers) bool { return r == s })
+	for _, p := range s.Procs {
+		p.Stdin.Close()
+	}
+	late, cancel := context.WithTimeout(context.Background(), s.Config.Server.DrainTimeout+b.Patience)
+	defer cancel()
+	var errs []error
+	for i, p := range s.Procs {
+		select {
+		case <-p.Done:
+			if p.Err != nil {
+				errs = append(errs, s.died(i))
+			}
+		case <-late.Done():
+			p.Kill()
+			errs = append(errs, fmt.Errorf("%s, node %d, did not stop when asked to, and was killed", s.Name, i))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close stops the running servers and removes the directory.
+func (b *Bed) Close() error {
+	var errs []error
+	for len(b.Running) > 0 {
+		errs = append(errs, b.Stop(b.Running[0]))
+	}
+	err := os.RemoveAll(b.Dir)
+	for try := 0; err != nil && try < 20; try++ { // Windows locks a program for a moment after its end
+		time.Sleep(50 * time.Millisecond)
+		err = os.RemoveAll(b.Dir)
+	}
+	return errors.Join(append(errs, err)...)
+}

@@ -1,0 +1,241 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/common/cluster"
+)
+
+// newBed builds stages for the time of a test.
+func newBed(ctx context.Context, t *testing.T, stages ...string) *Bed {
+	t.Helper()
+	dirs, err := StageDirs(ctx, stages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := New(ctx, dirs, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// The subtests share the faulty stage, since building it takes longer than they do.
+func TestBed(t *testing.T) {
+	benchtest.EmptyFolder(t)
+	b := newBed(t.Context(), t, filepath.Join("..", "testdata", "faulty"))
+	for name, test := range map[string]func(*testing.T, *Bed){
+		"PortTaken": testPortTaken, "NeverServes": testNeverServes, "Stubborn": testStubborn, "Watch": testWatch, "With": testWith,
+	} {
+		b.Addrs, b.Patience = FreeAddrs, 10*time.Second
+		t.Run(name, func(t *testing.T) { test(t, b) })
+	}
+}
+
+// A port that is taken between the search and the start costs another try, whichever node
+// it belongs to. Ports that are always taken are an error that says so.
+func testPortTaken(t *testing.T, b *Bed) {
+	f := benchtest.NewFaulty(t, "")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for _, port := range []int{0, 3} { // of two nodes, two ports each
+		searches := 0
+		b.Addrs = func(n int) ([]string, error) {
+			addrs, err := FreeAddrs(n)
+			if searches++; searches == 1 {
+				addrs[port] = ln.Addr().String()
+			}
+			return addrs, err
+		}
+		s, err := b.Start(t.Context(), b.Programs[0], cluster.Default(), 2)
+		if err != nil || searches != 2 {
+			t.Fatalf("port %d taken: %d searches, error %v, want 2 and none", port, searches, err)
+		}
+		if err := b.Stop(s); err != nil {
+			t.Errorf("stopping: %v", err)
+		}
+	}
+	b.Addrs = func(int) ([]string, error) { return []string{ln.Addr().String(), "127.0.0.1:1"}, nil }
+	if _, err := b.Start(t.Context(), b.Programs[0], cluster.Default(), 1); !errors.Is(err, errDied) || !strings.Contains(err.Error(), "is another server running there?") {
+		t.Errorf("ports that are always taken: error %v", err)
+	}
+	noPorts := errors.New("no ports")
+	b.Addrs = func(int) ([]string, error) { return nil, noPorts }
+	if _, err := b.Start(t.Context(), b.Programs[0], cluster.Default(), 1); err != noPorts {
+		t.Errorf("no free ports: error %v", err)
+	}
+	f.AllEnded()
+}
+
+// Servers that never serve, for whatever reason, are not started again, and are killed.
+func testNeverServes(t *testing.T, b *Bed) {
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, test := range []struct {
+		fault    string
+		ctx      context.Context
+		patience time.Duration
+		want     []string
+	}{
+		{"late", t.Context(), 200 * time.Millisecond, []string{"faulty, node 0, does not serve after 200ms (", "refused", "output:\n    still starting"}},
+		{"absent", t.Context(), time.Second, []string{"faulty, node 0, does not serve after 1s (it waits for its peers)\n"}},
+		{"late", canceled, time.Minute, []string{"canceled"}},
+	} {
+		f := benchtest.NewFaulty(t, test.fault)
+		searches := 0
+		b.Addrs = func(n int) ([]string, error) {
+			searches++
+			return FreeAddrs(n)
+		}
+		b.Patience = test.patience
+		_, err := b.Start(test.ctx, b.Programs[0], cluster.Default(), 2)
+		for _, want := range test.want {
+			if err == nil || searches != 1 || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %d searches, error %v, want %q after 1", test.fault, searches, err, want)
+			}
+		}
+		f.AllEnded()
+	}
+}
+
+// Servers that do not stop when asked to are killed.
+func testStubborn(t *testing.T, b *Bed) {
+	f := benchtest.NewFaulty(t, "stubborn")
+	cfg := cluster.Default()
+	cfg.Server.DrainTimeout = time.Millisecond
+	s, err := b.Start(t.Context(), b.Programs[0], cfg, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Patience = time.Millisecond
+	err = b.Stop(s)
+	if err == nil || strings.Count(err.Error(), "did not stop when asked to, and was killed") != 2 {
+		t.Errorf("two stubborn servers: error %v", err)
+	}
+	f.Ended(2)
+}
+
+// A server that dies ends the context of those that watch it, and is the error of what
+// fails because of it.
+func testWatch(t *testing.T, b *Bed) {
+	f := benchtest.NewFaulty(t, "")
+	s, err := b.Start(t.Context(), b.Programs[0], cluster.Default(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reset := errors.New("connection reset")
+	for _, want := range []error{nil, reset} {
+		if err := b.Watch(t.Context(), func(context.Context) error { return want }); err != want {
+			t.Errorf("while all live: error %v, want %v", err, want)
+		}
+	}
+	err = b.Watch(t.Context(), func(ctx context.Context) error {
+		s.Procs[1].Cmd.Process.Kill()
+		<-ctx.Done()
+		return reset
+	})
+	if !errors.Is(err, errDied) || !strings.Contains(err.Error(), "faulty, node 1, died (") {
+		t.Errorf("after a death: error %v, want that node 1 died", err)
+	}
+	if err := b.Stop(s); !errors.Is(err, errDied) {
+		t.Errorf("stopping: error %v, want that node 1 died", err)
+	}
+	f.Ended(2)
+}
+
+// With leaves nothing running, and its error is that of the function.
+func testWith(t *testing.T, b *Bed) {
+	f := benchtest.NewFaulty(t, "")
+	err := b.With(t.Context(), b.Programs[0], cluster.Default(), 1, func(ctx context.Context, s *Servers) error {
+		return fmt.Errorf("%w%s", load.ErrNoAnswer, s.LastOutput(load.ErrNoAnswer))
+	})
+	if !errors.Is(err, load.ErrNoAnswer) || !strings.Contains(err.Error(), "output of node 0:\n    ") {
+		t.Errorf("error %v, want no answer and the last output", err)
+	}
+	if len(b.Running) > 0 {
+		t.Errorf("%d servers are running", len(b.Running))
+	}
+	f.Ended(1)
+}
+
+func TestProcOutput(t *testing.T) {
+	p, err := StartProc(exec.Command("go", "version"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done
+	if got := p.Output.String(); p.Err != nil || !strings.HasPrefix(got, "    go version go") || strings.Contains(got, "\n") {
+		t.Errorf("the output is %q, error %v", got, p.Err)
+	}
+}
+
+func TestTail(t *testing.T) {
+	line := strings.Repeat("x", 99) + "\n"
+	stacks := strings.Repeat("goroutine 7 [running]:\n", 1000)
+	for name, test := range map[string]struct {
+		writes []string
+		want   string // its beginning, without the indentation
+		lines  int
+	}{
+		"nothing":         {nil, "(none)", 1},
+		"no newline":      {[]string{"one\n", "two"}, "one\n", 2},
+		"many":            {[]string{strings.Repeat(line, 50), "end\n"}, "xxx", 21},
+		"a panic":         {[]string{strings.Repeat(line, 50), "pan", "ic: out of luck\n\n" + stacks, stacks}, "panic: out of luck\n", 91},
+		"a fatal error":   {[]string{"serving\n", "fatal error: concurrent map writes\n", stacks}, "fatal error: concurrent map writes\n", 89},
+		"panic in a line": {[]string{"no panic: all is well\n", "two\n"}, "no panic: all is well\n", 2},
+		"one long line":   {[]string{strings.Repeat("y", 5000)}, "yyy", 1},
+	} {
+		var written tail
+		for _, text := range test.writes {
+			written.Write([]byte(text))
+		}
+		got := written.String()
+		if !strings.HasPrefix(strings.ReplaceAll(got, "\n    ", "\n"), "    "+test.want) || strings.Count(got, "\n")+1 != test.lines || len(got) > 2*tailSize {
+			t.Errorf("%s: %d bytes, %d lines, want %d that begin with %q:\n%.200s", name, len(got), strings.Count(got, "\n")+1, test.lines, test.want, got)
+		}
+	}
+}
+
+func TestFreeAddrs(t *testing.T) {
+	addrs, err := FreeAddrs(6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]bool)
+	for _, addr := range addrs {
+		seen[addr] = true
+		var port int
+		if _, err := fmt.Sscanf(addr, "127.0.0.1:%d", &port); err != nil || port < 1024 || port > 32767 {
+			t.Errorf("%s is not on loopback, below the ephemeral range", addr)
+		}
+	}
+	if len(seen) != 6 {
+		t.Errorf("the addresses are %v, want 6 different ones", addrs)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if !isTaken(ln.Addr().String()) {
+		t.Errorf("%v is not taken", ln.Addr())
+	}
+}
