@@ -150,7 +150,8 @@ func addYardsticks(ctx context.Context, h *testbed.Bed, all []*yardstick.Yardsti
 		version, err := y.Start(ctx, h, cfg)
 		switch {
 		case errors.Is(err, exec.ErrNotFound):
-			version = fmt.Sprintf("%s; %s=HOST:PORT reaches one that runs", report.NotFound, y.Name)
+			version = ""
+			rep.Env.Missing = append(rep.Env.Missing, fmt.Sprintf("%s: not found in PATH; %s=HOST:PORT reaches one that runs", y.Name, y.Name))
 		case err != nil:
 			return err
 		default:
@@ -161,7 +162,7 @@ func addYardsticks(ctx context.Context, h *testbed.Bed, all []*yardstick.Yardsti
 		}
 	}
 	if len(h.Running) == 0 {
-		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.Absent(), ", "))
+		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.Missing, ", "))
 	}
 	return nil
 }

@@ -144,7 +144,7 @@ func TestCompareMistakes(t *testing.T) {
 	}{
 		{"wrong", exitWrongData, []string{"wrong data: mistaken, round 1: key-", "where there should be 30 bytes, such as"}, "WRONG DATA: mistaken", 1, 1, "wrong data: "},
 		{"rude", exitWrongData, []string{`storing the keys: key-`, `"missing" answered to a put`}, "", 1, 0, "wrong data: "},
-		{"forgetful", exitWrongData, []string{"keys were missing that had been stored, and nobody deletes any"}, "WRONG DATA: mistaken", 1, 1, "wrong data: "},
+		{"forgetful", exitWrongData, []string{"stored keys were missing, and the workload deletes none"}, "WRONG DATA: mistaken", 1, 1, "wrong data: "},
 		{"mortal", exitFailure, []string{"mistaken, node ", "died (exit status 2)\nits last words:\n    panic: I cannot go on"}, "", 2, 0, "failed: mistaken, node "},
 		{"dead", exitFailure, []string{"mistaken, node ", "died (exit status 7)\nits last words:\n    not today"}, "", 1, 0, "failed: mistaken, node "},
 	} {

@@ -84,7 +84,7 @@ func threeToFour(pool, buckets *tourRow) string {
 
 func withoutWork(gain *report.Ratio, held float64) string {
 	s := "Without work, what does stage 4 gain? "
-	times := fmt.Sprintf("%s times stage 3, %s in %d rounds. ", text.Sig3(gain.Median), report.Bounds(gain.Interval), gain.Rounds)
+	times := fmt.Sprintf("%s times stage 3, %s in %d rounds. ", text.Sig3(gain.Median), gain.Bounds(), gain.Rounds)
 	switch {
 	case gain.Rounds == 0:
 		s += "Not known: there was no round in which both answered. "
