@@ -17,8 +17,12 @@ type Row struct {
 	Low, Median, High float64 // of the dots
 }
 
-// Rows draws rows above each other over one axis. The names are those of the parts.
+// Rows draws rows above each other over one axis; "" if there are none. The names are
+// those of the parts.
 func Rows(title string, x Axis, rows []Row, names ...string) string {
+	if len(rows) == 0 {
+		return ""
+	}
 	const pitch = 50.0
 	x.from, x.to = 5, width-28
 	f, desc, top := new(figure), []string(nil), 0.0
@@ -102,8 +106,11 @@ type Series struct {
 	Bars   [][2]float64     // an interval for each point, or nil
 }
 
-// Lines draws lines, each with its name at its end.
+// Lines draws lines, each with its name at its end; "" if they have no points.
 func Lines(title string, x, y Axis, lines []Series) string {
+	if !slices.ContainsFunc(lines, func(s Series) bool { return len(s.Points) > 0 }) {
+		return ""
+	}
 	f := &figure{height: 350}
 	names, ticks, desc := 0.0, 0.0, []string(nil)
 	for _, s := range lines {

@@ -50,15 +50,11 @@ func Render(rep *report.Report) ([]byte, error) {
 	if rep.Verdict != "ok" {
 		c.Alarm = rep.Verdict
 	}
-	var all []func(*report.Report) exhibit
-	switch {
-	case len(rep.Summary) == 0:
-	case rep.Sweep == nil:
-		all = []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
-	default:
-		all = []func(*report.Report) exhibit{swept, achieved}
+	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
+	if rep.Sweep != nil {
+		figures = []func(*report.Report) exhibit{swept, achieved}
 	}
-	for _, draw := range all {
+	for _, draw := range figures {
 		if e := draw(rep); e.SVG != "" {
 			c.Figures = append(c.Figures, e)
 		}
@@ -68,18 +64,12 @@ func Render(rep *report.Report) ([]byte, error) {
 	return []byte(text.Printable(b.String())), err
 }
 
-func rowChart(title, caption string, x figure.Axis, rows []figure.Row, names ...string) (e exhibit) {
-	if len(rows) > 0 {
-		e = exhibit{title, caption, template.HTML(figure.Rows(title, x, rows, names...))}
-	}
-	return e
+func rowChart(title, caption string, x figure.Axis, rows []figure.Row, parts ...string) exhibit {
+	return exhibit{title, caption, template.HTML(figure.Rows(title, x, rows, parts...))}
 }
 
-func lineChart(title, caption string, x, y figure.Axis, lines []figure.Series) (e exhibit) {
-	if slices.ContainsFunc(lines, func(s figure.Series) bool { return s.Points != nil }) {
-		e = exhibit{title, caption, template.HTML(figure.Lines(title, x, y, lines))}
-	}
-	return e
+func lineChart(title, caption string, x, y figure.Axis, series []figure.Series) exhibit {
+	return exhibit{title, caption, template.HTML(figure.Lines(title, x, y, series))}
 }
 
 func throughput(rep *report.Report) exhibit {
@@ -260,7 +250,7 @@ func swept(rep *report.Report) exhibit {
 
 // sweptAxis begins at 0. Where the points span much, as if doubled, it is logarithmic.
 func sweptAxis(property string, values []float64) figure.Axis {
-	title, lo, hi := sweptTitles[property], slices.Min(values), slices.Max(values)
+	title, lo, hi := sweptTitles[property], slices.Min(append(values, math.Inf(1))), slices.Max(append(values, 0))
 	switch {
 	case property == "work":
 		return figure.LinearAxis(title, hi, figure.Span)

@@ -164,12 +164,8 @@ func (rep *Report) tables() (tables []Table) {
 // say what must be the same in files that it compares.
 func (rep *Report) Gobench() ([]byte, error) {
 	var b bytes.Buffer
-	server := ""
-	if rep.Nodes > 0 { // otherwise nobody knows how the servers were started
-		server = strings.Join(properties(rep.Config, "server"), " ")
-	}
 	for _, line := range [][2]string{{"goos", rep.Env.OS}, {"goarch", rep.Env.Arch}, {"pkg", "lockstep/bench"}, {"cpu", rep.Env.CPUModel},
-		{"cpus", strconv.Itoa(rep.Env.CPUs)}, {"go", rep.Env.Go}, {"workload", strings.Join(properties(rep.Config, "workload"), " ")}, {"server", server}} {
+		{"cpus", strconv.Itoa(rep.Env.CPUs)}, {"go", rep.Env.Go}, {"config", strings.Join(rep.properties(rep.Config), " ")}} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "%s: %s\n", line[0], strings.Join(strings.Fields(text.Printable(line[1])), " "))
 		}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"maps"
@@ -81,36 +82,31 @@ func (rep *Report) name(point, stage string) string {
 
 // comparison says how the stages compare with the first one.
 func (rep *Report) comparison() string {
-	first, to, figure := rep.Summary[0], rep.Stages[0], "Operations a second"
-	var compared []string
+	var ratios []string
 	for _, s := range rep.Summary {
-		if s.Ratio == nil {
-			continue
-		}
-		compared = append(compared, s.Stage+" "+s.Ratio.String())
-		if s.Ratio.Of == "p99" {
-			figure = "Response time at p99"
+		if s.Ratio != nil {
+			ratios = append(ratios, s.Stage+" "+s.Ratio.String())
 		}
 	}
-	if compared == nil {
+	first, to, figure := rep.Summary[0], rep.Stages[0], "Operations a second"
+	if ratios == nil {
 		return fmt.Sprintf("%s: %s operations a second, %s at p99.", first.Stage, text.Sig3(first.OpsPerSecond.Median), response[1].cell(rep, &first))
+	}
+	if rep.Config.Workload.Rate > 0 {
+		figure = "Response time at p99"
 	}
 	if first.Starved > 0 {
 		to += fmt.Sprintf(" (where %d of %s starved)", first.Starved, text.Plural(int64(first.Connections), "connection"))
 	}
-	return fmt.Sprintf("%s, compared with %s: %s.", figure, to, strings.Join(compared, ", "))
+	return fmt.Sprintf("%s, compared with %s: %s.", figure, to, strings.Join(ratios, ", "))
 }
 
 // peaks says where in a sweep each stage does best.
 func (rep *Report) peaks() (lines []string) {
 	for _, stage := range rep.Stages {
-		best := Summary{}
-		for _, s := range rep.Summary {
-			if s.Stage == stage && (best.Runs == nil || s.OpsPerSecond.Median > best.OpsPerSecond.Median) {
-				best = s
-			}
-		}
-		if best.Runs != nil {
+		points := slices.DeleteFunc(slices.Clone(rep.Summary), func(s Summary) bool { return s.Stage != stage })
+		if len(points) > 0 {
+			best := slices.MaxFunc(points, func(a, b Summary) int { return cmp.Compare(a.OpsPerSecond.Median, b.OpsPerSecond.Median) })
 			lines = append(lines, fmt.Sprintf("%s: %s operations a second.", rep.name(best.Point, stage+" peaks"), text.Sig3(best.OpsPerSecond.Median)))
 		}
 	}
@@ -170,8 +166,7 @@ func (s *Summary) troubles() string {
 
 // conditions says what was asked for, and on which machine.
 func (rep *Report) conditions() string {
-	w := rep.Config.Workload
-	swept, loop, clients, more := "", "as fast as answers come", text.Plural(int64(w.Connections), "connection"), ""
+	w, swept, loop, more := rep.Config.Workload, "", "as fast as answers come", ""
 	if w.Rate > 0 {
 		loop = text.Sig3(w.Rate) + " requests due a second, " + w.Arrival
 	}
@@ -181,31 +176,29 @@ func (rep *Report) conditions() string {
 			loop = "requests due at these rates, " + w.Arrival
 		}
 	}
-	if w.Conn == "per-request" {
-		clients = text.Plural(int64(w.Connections), "client") + ", a connection for each request"
-	}
-	for _, extra := range []struct {
-		format string
-		n      int
-	}{{"; %d requests in flight on each", w.Depth}, {"; batches of %d", w.Batch}, {"; %d nodes", rep.Nodes}} {
-		if extra.n > 1 {
-			more += fmt.Sprintf(extra.format, extra.n)
-		}
-	}
-	usual := properties(cluster.Default(), "server")
-	for _, property := range properties(rep.Config, "server") {
-		if rep.Nodes > 0 && !slices.Contains(usual, property) { // 0: nobody knows how they were started
+	usual := rep.properties(cluster.Default())
+	for _, property := range rep.properties(rep.Config) {
+		name, _, _ := strings.Cut(property, "=")
+		if !slices.Contains(usual, property) && !slices.Contains([]string{"arrival", "connections", "dist", "keys", "mix", "rate", "seed", "value"}, name) {
 			more += "; " + property
 		}
 	}
-	return fmt.Sprintf("%s%s, %s; %v over %s, %s; %v-byte values; seed %d%s. %s.", swept, clients, loop,
+	if rep.Nodes > 1 {
+		more += fmt.Sprintf("; nodes=%d", rep.Nodes)
+	}
+	return fmt.Sprintf("%s%s, %s; %v over %s, %s; %v-byte values; seed %d%s. %s.", swept, text.Plural(int64(w.Connections), "connection"), loop,
 		w.Mix, text.Plural(int64(w.Keys), "key"), w.Dist, w.Value, w.Seed, more, rep.Env.machine())
 }
 
-// properties lists a section of the configuration as NAME=VALUE.
-func properties(cfg cluster.Config, section string) (list []string) {
+// properties lists the properties of the workload and, if bench started them, of the
+// servers as NAME=VALUE.
+func (rep *Report) properties(cfg cluster.Config) []string {
+	list := []string{"mix=" + cfg.Workload.Mix.String()}
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
-	cfg.Flags(fs, section)
+	cfg.Flags(fs, "workload")
+	if rep.Nodes > 0 {
+		cfg.Flags(fs, "server")
+	}
 	fs.VisitAll(func(f *flag.Flag) { list = append(list, f.Name+"="+f.DefValue) })
 	return list
 }

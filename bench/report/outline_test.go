@@ -53,7 +53,7 @@ servers and client.
 func TestTextOfTroubles(t *testing.T) {
 	cfg := cluster.Default()
 	w := &cfg.Workload
-	w.Rate, w.Arrival, w.Batch, w.Conn, w.Keys, w.Value = 5000, "poisson", 4, "per-request", 1, cluster.Bytes(1)
+	w.Rate, w.Arrival, w.Batch, w.Conn, w.Keys, w.Duration = 5000, "poisson", 4, "per-request", 1, time.Second
 	rep := New(cfg, []string{"servers"}, false)
 	rep.Env = Environment{Go: "go1.25", OS: "darwin", Arch: "arm64", Cores: 1, CPUs: 8, ClockStep: us}
 	r := testRound(4000)
@@ -98,8 +98,8 @@ servers: 1 × busy, 5 refused (busy) and sent again, 12 345 × miss, 1 × mismat
 Warning: servers, 1 of 1 round; round 1: stored keys were missing, and the
 workload deletes none.
 
-8 clients, a connection for each request, 5 000 requests due a second, poisson;
-get=60,put=40 over 1 key, uniform; 1-byte values; seed 1; batches of 4. go1.25,
+8 connections, 5 000 requests due a second, poisson; get=60,put=40 over 1 key,
+uniform; 30-byte values; seed 1; batch=4; conn=per-request; duration=1s. go1.25,
 darwin/arm64, 1 core; the client uses 8 at once.
 `
 	if got != want {
