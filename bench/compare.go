@@ -129,7 +129,8 @@ func startYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yar
 		version, err := y.Start(ctx, bed, cfg)
 		switch {
 		case errors.Is(err, exec.ErrNotFound):
-			version = fmt.Sprintf("%s; %s=HOST:PORT uses one that runs already", report.NotFound, y.Name)
+			version = ""
+			rep.Env.Missing = append(rep.Env.Missing, fmt.Sprintf("%s: not found in PATH; %s=HOST:PORT uses one that runs already", y.Name, y.Name))
 		case err != nil:
 			return err
 		default:
@@ -140,7 +141,7 @@ func startYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yar
 		}
 	}
 	if len(bed.Running) == 0 {
-		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.Absent(), ", "))
+		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.Missing, ", "))
 	}
 	return nil
 }

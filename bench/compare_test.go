@@ -144,7 +144,7 @@ func TestCompareMistakes(t *testing.T) {
 	}{
 		{"wrong", exitWrongData, []string{"wrong data: faulty, round 1: key-", "want 30 bytes such as"}, "WRONG DATA: faulty", 1, 1, "wrong data: "},
 		{"confused", exitWrongData, []string{`storing the keys: key-`, `"missing" answered to a put`}, "", 1, 0, "wrong data: "},
-		{"forgetful", exitWrongData, []string{"keys were missing that had been stored, and nobody deletes any"}, "WRONG DATA: faulty", 1, 1, "wrong data: "},
+		{"forgetful", exitWrongData, []string{"stored keys were missing, and the workload deletes none"}, "WRONG DATA: faulty", 1, 1, "wrong data: "},
 		{"mortal", exitFailure, []string{"faulty, node ", "died (exit status 2)\nits last output:\n    panic: request 30"}, "", 2, 0, "failed: faulty, node "},
 		{"dead", exitFailure, []string{"faulty, node ", "died (exit status 7)\nits last output:\n    ending at once"}, "", 1, 0, "failed: faulty, node "},
 	} {

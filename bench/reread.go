@@ -16,7 +16,7 @@ func reread(_ context.Context, o *options) error {
 	if err := o.distinct(o.args); err != nil {
 		return err
 	}
-	rep, err := report.ReadReport(o.args[0])
+	rep, err := report.Read(o.args[0])
 	if err != nil {
 		return err
 	}

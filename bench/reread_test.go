@@ -16,7 +16,7 @@ import (
 func saveReport(t *testing.T, rep *report.Report, name string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), name)
-	if err := (output{path, (*report.Report).Json}).write(rep); err != nil {
+	if err := (output{path, (*report.Report).JSON}).write(rep); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -36,7 +36,7 @@ func TestRereadRoundTrip(t *testing.T) {
 		"sweep": testSweep(t, "rate=5k,10k,60k", func(_, point, round int) int64 { return int64(100*point + round) }),
 		"spin":  testSweep(t, "work=spin 0s,spin 1ms", func(_, point, round int) int64 { return int64(100*point + round) }),
 	} {
-		data, err := rep.Json()
+		data, err := rep.JSON()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestRereadRoundTrip(t *testing.T) {
 		if got, want := again.String(), rep.String(); got != want {
 			t.Errorf("%s: read again, the report is\n%s\nwant\n%s", name, got, want)
 		}
-		for form, render := range map[string]func(*report.Report) ([]byte, error){"json": (*report.Report).Json, "html": page.Render, "gobench": (*report.Report).Gobench} {
+		for form, render := range map[string]func(*report.Report) ([]byte, error){"json": (*report.Report).JSON, "html": page.Render, "gobench": (*report.Report).Gobench} {
 			got, err := render(again)
 			want, _ := render(rep)
 			if err != nil || !bytes.Equal(got, want) {
@@ -64,11 +64,11 @@ func TestRereadRoundTrip(t *testing.T) {
 func TestRereadMistakes(t *testing.T) {
 	rep := report.New(cluster.Default(), []string{"mine"}, true)
 	rep.Add("mine", 1, testRound(100))
-	data, err := rep.Json()
+	data, err := rep.JSON()
 	if err != nil {
 		t.Fatal(err)
 	}
-	swept, err := testSweep(t, "keys=100,1k", func(_, _, _ int) int64 { return 100 }).Json()
+	swept, err := testSweep(t, "keys=100,1k", func(_, _, _ int) int64 { return 100 }).JSON()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,8 +84,8 @@ func TestRereadMistakes(t *testing.T) {
 		{string(data[:len(data)/2]), "unexpected end of JSON input"},
 		{"goos: linux\n", "invalid character 'g'"},
 		{"[]", "cannot unmarshal array"},
-		{"{}", "its schema is 0, and this program knows 2"},
-		{edit(data, `"schema":2`, `"schema":1`), "its schema is 1, and this program knows 2"},
+		{"{}", "its schema is 0, and this program reads schema 2"},
+		{edit(data, `"schema":2`, `"schema":1`), "its schema is 1, and this program reads schema 2"},
 		{edit(data, `"keys":1000`, `"kies":1000`), "workload.kies: unknown"},
 		{edit(data, `"runs":[`, `"more":7,"runs":[`), `unknown field "more"`},
 		{edit(data, `"runs":[`, `"runs":[7,`), "cannot unmarshal number"},
@@ -118,10 +118,10 @@ func TestRereadMistakes(t *testing.T) {
 	if err := os.WriteFile(big, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(big, report.MaxReport+1); err != nil {
+	if err := os.Truncate(big, report.MaxSize+1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := report.ReadReport(big); err == nil || !strings.Contains(err.Error(), "larger than 256 MiB") {
+	if _, err := report.Read(big); err == nil || !strings.Contains(err.Error(), "larger than 256 MiB") {
 		t.Errorf("a file that is too large: %v", err)
 	}
 }

@@ -22,7 +22,7 @@ type output struct {
 
 // outputs returns the files that the flags name.
 func (o *options) outputs() []output {
-	all := []output{{o.out, (*report.Report).Json}, {o.html, page.Render}, {o.gobench, (*report.Report).Gobench}}
+	all := []output{{o.out, (*report.Report).JSON}, {o.html, page.Render}, {o.gobench, (*report.Report).Gobench}}
 	return slices.DeleteFunc(all, func(out output) bool { return out.path == "" })
 }
 

@@ -55,7 +55,7 @@ func TestOutputs(t *testing.T) {
 func TestReportJSON(t *testing.T) {
 	rep := testReport(func(*cluster.Config) {})
 	path := filepath.Join(t.TempDir(), "report.json")
-	if err := (output{path, (*report.Report).Json}).write(rep); err != nil {
+	if err := (output{path, (*report.Report).JSON}).write(rep); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(path)
@@ -113,7 +113,7 @@ func TestReportWrite(t *testing.T) {
 	path := filepath.Join(dir, "report.json")
 	rep := report.New(cluster.Default(), []string{"a"}, false)
 	for range 2 { // the second time over the first
-		if err := (output{path, (*report.Report).Json}).write(rep); err != nil {
+		if err := (output{path, (*report.Report).JSON}).write(rep); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,17 +123,17 @@ func TestReportWrite(t *testing.T) {
 	// A report that cannot be encoded, or stored, leaves the one before alone, and nothing beside it.
 	before, _ := os.ReadFile(path)
 	broken := *rep
-	broken.Summary = []report.Summary{{ServerCPUPerRequest: 1 / zero()}}
-	if err := (output{path, (*report.Report).Json}).write(&broken); err == nil {
+	broken.Runs = []report.Run{{OpsPerSecond: 1 / zero()}}
+	if err := (output{path, (*report.Report).JSON}).write(&broken); err == nil {
 		t.Error("no error for a report that cannot be encoded")
 	}
 	if after, _ := os.ReadFile(path); !bytes.Equal(after, before) {
 		t.Error("a write that failed changed the file")
 	}
-	if err := (output{filepath.Join(dir, "missing", "report.json"), (*report.Report).Json}).write(rep); err == nil {
+	if err := (output{filepath.Join(dir, "missing", "report.json"), (*report.Report).JSON}).write(rep); err == nil {
 		t.Error("no error for a folder that does not exist")
 	}
-	if err := (output{dir, (*report.Report).Json}).write(rep); err == nil {
+	if err := (output{dir, (*report.Report).JSON}).write(rep); err == nil {
 		t.Error("no error for a folder in place of a file")
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 1 {
@@ -150,7 +150,7 @@ func TestReportWriteDevice(t *testing.T) {
 	}
 	defer ln.Close()
 	rep := report.New(cluster.Default(), []string{"a"}, false)
-	if err := (output{path, (*report.Report).Json}).write(rep); err == nil {
+	if err := (output{path, (*report.Report).JSON}).write(rep); err == nil {
 		t.Error("no error for a socket, which cannot be opened")
 	}
 	if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() {

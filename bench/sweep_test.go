@@ -74,7 +74,7 @@ func TestCompareSweep(t *testing.T) {
 	if free, held := s.Summary[0].OpsPerSecond.Median, s.Summary[1].OpsPerSecond.Median; held > 51 || free < 2*held {
 		t.Errorf("%v operations a second without work, %v with 20 ms of it", free, held)
 	}
-	for _, want := range []string{"faulty: the highest median, ", "median [range] of 2 rounds", "\n0s faulty ", "\n20ms faulty ", "Swept: work, "} {
+	for _, want := range []string{"faulty peaks at work=", "median [range] of 2 rounds", "\n0s faulty ", "\n20ms faulty ", "Swept: work, "} {
 		if got := strings.Join(strings.Fields(stdout), " "); !strings.Contains(got, strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("there is no %q in\n%s", want, stdout)
 		}
@@ -101,7 +101,7 @@ func TestSweepInterrupted(t *testing.T) {
 	cancel()
 	select {
 	case o := <-done:
-		if o.code != exitInterrupted || o.stderr != "bench: interrupted\n" || !strings.HasPrefix(o.stdout, "INTERRUPTED\nfaulty: the highest median, ") {
+		if o.code != exitInterrupted || o.stderr != "bench: interrupted\n" || !strings.HasPrefix(o.stdout, "INTERRUPTED\nfaulty peaks at value=") {
 			t.Errorf("exit code %d, stderr %q, stdout\n%s", o.code, o.stderr, o.stdout)
 		}
 		if s := readSaved(t, path); s.Verdict != "interrupted" || len(s.Runs) != 1 {

@@ -1,10 +1,12 @@
+// Package page renders a report as one HTML page: the words and tables of its text, and
+// figures. The page has no scripts and loads nothing, so that it can be mailed.
 package page
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
-	"fmt"
 	"html/template"
 	"math"
 	"slices"
@@ -18,149 +20,83 @@ import (
 	"lockstep/common/text"
 )
 
-// The page of -html is one file that asks for nothing else: no scripts, no fonts, no
-// pictures but its own. It is well-formed XML, too.
-//
 //go:embed page.html
 var pageText string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageText))
 
-// A page is what the template is filled with.
+// content is what the template is filled with.
 type content struct {
-	*report.Report
-	When     string
-	Alarm    string // the verdict, if it is not ok
-	Sentence string
-	Rule     string // what the intervals are
-	Tables   []dataTable
-	Notes    []string // what went wrong, or that nothing did
-	Figures  []exhibit
-	Terms    [][2]string // of the conditions
-	Command  string
-	Settings string // the configuration, as JSON
+	report.Outline
+	Alarm, When, Sentence, Command, Settings string
+	Figures                                  []exhibit
 }
 
-// A dataTable has names in its first column and figures in the others.
-type dataTable struct {
-	Head []string
-	Rows [][]string
-}
-
-func newTable(rows [][]string) dataTable { return dataTable{rows[0], rows[1:]} }
-
-// An exhibit is a figure with what is to be said of it.
+// An exhibit is a figure with its title and what to know of it.
 type exhibit struct {
 	Title, Caption string
 	SVG            template.HTML
-	Table          *dataTable // the same in figures; or nil
 }
 
-// Page is the content of the file that -html names.
+// Render returns the content of the file that -html names. It is well-formed XML.
 func Render(rep *report.Report) ([]byte, error) {
-	p := &content{Report: rep, Sentence: "No round was measured."}
-	if rep.Verdict != "ok" {
-		p.Alarm = rep.Verdict
-	}
-	if len(rep.Summary) > 0 {
-		p.fill()
-	}
-	p.When = rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC")
-	asked := rep.Conditions()
-	if rep.Sweep != nil {
-		asked = rep.Swept() + asked
-	}
-	p.Terms = [][2]string{{"Asked for", asked}, {"When", p.When},
-		{"Seed", strconv.FormatUint(rep.Config.Workload.Seed, 10)}}
-	p.Command = commandLine(rep.Env.Command)
 	settings, err := json.MarshalIndent(rep.Config, "", "  ")
 	if err != nil {
 		return nil, err
 	}
-	p.Settings = string(settings)
+	c := content{Outline: rep.Outline(), When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
+		Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
+	c.Sentence = strings.Join(c.Sentences, " ")
+	if rep.Verdict != "ok" {
+		c.Alarm = rep.Verdict
+	}
+	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
+	if rep.Sweep != nil {
+		figures = []func(*report.Report) exhibit{swept, achieved}
+	}
+	for _, draw := range figures {
+		if e := draw(rep); e.SVG != "" {
+			c.Figures = append(c.Figures, e)
+		}
+	}
 	var b bytes.Buffer
-	err = pageTemplate.Execute(&b, p)
+	err = pageTemplate.Execute(&b, c)
 	return []byte(text.Printable(b.String())), err
 }
 
-func (p *content) fill() {
-	rep := p.Report
-	if rep.Sweep != nil {
-		p.fillSweep()
-		return
-	}
-	p.Sentence = rep.Sentence()
-	p.Rule = "Operations a second: " + rep.Summary[0].OpsPerSecond.Rule() + "."
-	p.Tables = []dataTable{newTable(rep.Throughput()), newTable(rep.Latency())}
-	p.Notes = rep.Notes()
-	for _, draw := range []func(*report.Report) (exhibit, bool){throughputFigure, percentileFigure, whereFigure, secondsFigure, balanceFigure} {
-		if e, ok := draw(rep); ok {
-			p.Figures = append(p.Figures, e)
-		}
-	}
+func rowChart(title, caption string, x figure.Axis, rows []figure.Row, parts ...string) exhibit {
+	return exhibit{title, caption, template.HTML(figure.Rows(title, x, rows, parts...))}
 }
 
-// commandLine writes a command so that a shell reads it as it was.
-func commandLine(args []string) string {
-	var quoted []string
-	for _, arg := range args {
-		if arg == "" || strings.ContainsAny(arg, " \t\n\"'\\$&;|<>()*?[]{}~#!`") {
-			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-		}
-		quoted = append(quoted, arg)
-	}
-	return strings.Join(quoted, " ")
+func lineChart(title, caption string, x, y figure.Axis, series []figure.Series) exhibit {
+	return exhibit{title, caption, template.HTML(figure.Lines(title, x, y, series))}
 }
 
-func throughputFigure(rep *report.Report) (exhibit, bool) {
+func throughput(rep *report.Report) exhibit {
 	most := 0.0
-	var rows []figure.Row
-	var desc []string
-	for i, s := range rep.Summary {
-		runs, iv := rep.Of(s), s.OpsPerSecond
-		for _, run := range runs {
+	var stages []figure.Row
+	for _, s := range rep.Summary {
+		ops := s.OpsPerSecond
+		row := figure.Row{Name: s.Stage, Value: strings.TrimSpace(text.Sig3(ops.Median) + " " + ops.Bounds()), Low: ops.Low, Median: ops.Median, High: ops.High}
+		for _, run := range s.Runs {
+			row.Dots = append(row.Dots, run.OpsPerSecond)
 			most = max(most, run.OpsPerSecond)
 		}
-		value := strings.TrimSpace(text.Sig3(iv.Median) + " " + report.Bounds(iv))
-		desc = append(desc, s.Stage+" "+value)
-		rows = append(rows, figure.Row{Name: s.Stage, Value: value, Draw: func(f *figure.Figure, x figure.Axis, y float64) {
-			class := fmt.Sprintf("s%d", i%figure.Styles)
-			if iv.Rounds > 1 {
-				f.Rect("band "+class, x.At(iv.Low), y-9, x.At(iv.High)-x.At(iv.Low), 18)
-			}
-			f.Line("median "+class, x.At(iv.Median), y-11, x.At(iv.Median), y+11)
-			for j, run := range runs {
-				down := 0.0
-				if len(runs) > 1 {
-					down = 14 * (float64(j)/float64(len(runs)-1) - 0.5)
-				}
-				fmt.Fprintf(&f.Body, `<circle class="dot %s" cx="%s" cy="%s" r="3"/>`, class, figure.Num(x.At(run.OpsPerSecond)), figure.Num(y+down))
-			}
-		}})
+		stages = append(stages, row)
 	}
-	f := figure.RowChart(figure.LinearAxis("operations a second", most, figure.Plain), rows)
-	caption := "A dot is a round, the first one at the top; the line is their median, the band its interval: " + rep.Summary[0].OpsPerSecond.Rule() + "."
-	if rep.Summary[0].OpsPerSecond.Rounds < 2 {
-		caption = "A dot is a round. There is one: nothing is known about chance."
-	}
-	return exhibit{Title: "Throughput", Caption: caption,
-		SVG: f.Svg("throughput", "Operations a second of each stage", strings.Join(desc, "; "))}, true
+	return rowChart("Throughput", "Each dot is a round, the first at the top; the line is their median and the band its interval.",
+		figure.LinearAxis("operations a second", most, figure.Plain), stages)
 }
-
-const beyond = 10 // requests at least that took longer than a point of a line of percentiles says: fewer say little
 
 var median = math.Log10(2) // nines
 
-// percentiles is the line of a histogram, from the median on: x is how many nines, 2 for
-// 99 %.
-func percentiles(h *metrics.Histogram) (points [][2]float64) {
-	for i := range 5*16 + 1 {
+// quantileLine returns points of a histogram from the median on: how many nines, 2 for
+// 99 %, and the quantile. It ends where fewer than ten requests took longer.
+func quantileLine(h *metrics.Histogram) (points [][2]float64) {
+	for i := 4; i <= 5*16; i++ {
 		nines := max(float64(i)/16, median)
-		if float64(h.Count())*math.Pow(10, -nines) < beyond {
+		if float64(h.Count())*math.Pow(10, -nines) < 10 {
 			break
-		}
-		if i > 0 && float64(i)/16 < median {
-			continue
 		}
 		if d := h.Quantile(1 - math.Pow(10, -nines)); d > 0 {
 			points = append(points, [2]float64{nines, float64(d)})
@@ -169,158 +105,87 @@ func percentiles(h *metrics.Histogram) (points [][2]float64) {
 	return points
 }
 
-func percentileFigure(rep *report.Report) (exhibit, bool) {
-	var lines []figure.Series
+func percentiles(rep *report.Report) exhibit {
+	var series []figure.Series
 	var times []float64
-	var desc []string
-	nines := 1.0
-	add := func(name string, style int, dashed bool, h *metrics.Histogram) {
-		points := percentiles(h)
-		if len(points) < 2 {
-			return
-		}
-		lines = append(lines, figure.Series{Name: name, Style: style, Dashed: dashed, Points: points,
+	most := 1.0
+	add := func(name string, style int, class string, h *metrics.Histogram) {
+		points := quantileLine(h)
+		series = append(series, figure.Series{Name: name, Style: style % figure.Styles, Class: class, Points: points,
 			Marked: func(i int) bool { return i == 0 || points[i][0] == math.Trunc(points[i][0]) }})
 		for _, p := range points {
-			times = append(times, p[1])
-			nines = max(nines, p[0])
+			times, most = append(times, p[1]), max(most, p[0])
 		}
 	}
-	open := false
 	for i, s := range rep.Summary {
-		var all, service metrics.Histogram
-		for _, run := range rep.Of(s) {
-			all.Merge(&run.ResponseTimes)
+		var response, service metrics.Histogram
+		for _, run := range s.Runs {
+			response.Merge(&run.ResponseTimes)
 			if run.ServiceTimes != nil {
 				service.Merge(run.ServiceTimes)
 			}
 		}
-		add(s.Stage, i%figure.Styles, false, &all)
-		add("", i%figure.Styles, true, &service)
-		open = open || service.Count() > 0
-		l := report.NewLatency(&all)
-		desc = append(desc, fmt.Sprintf("%s: p50 %s, p90 %s, p99 %s, p99.9 %s, max %s", s.Stage, text.Duration(l.P50), text.Duration(l.P90), text.Duration(l.P99), text.Duration(l.P999), text.Duration(l.Max)))
+		add(s.Stage, i, "", &response)
+		if service.Count() > 0 {
+			add("", i, "dashed", &service)
+		}
 	}
-	x := figure.Axis{Title: "share of the requests that took no longer", Lo: median, Hi: nines, Ticks: []float64{median},
+	x := figure.Axis{Title: "share of the requests that took no longer", Lo: median, Hi: most, Ticks: []float64{median},
 		Label: func(nines float64) string { return strconv.FormatFloat(100-math.Pow(10, 2-nines), 'g', 7, 64) + " %" }}
-	for n := 1.0; n <= nines+0.01; n++ {
+	for n := 1.0; n <= most+0.01; n++ {
 		x.Ticks = append(x.Ticks, n)
 	}
-	caption := "All rounds of a stage together. To the right each step is ten times rarer; a line ends where fewer than ten requests took longer."
-	title := "Response time"
-	if open {
-		title = "Response and service time"
-		caption += " Solid: response time, from when a request was due. Dashed: service time, from when it was sent; what lies between is waiting for a free connection."
-	}
-	f := figure.LineChart(x, figure.LogAxis("time", times, figure.PlainSpan), lines)
-	return exhibit{Title: title, Caption: caption, SVG: f.Svg("percentiles", title+" by percentile", strings.Join(desc, "; "))}, lines != nil
+	return lineChart("Response time", "All rounds of a stage together. Each step to the right is ten times rarer; a line ends where fewer than ten "+
+		"requests took longer. Dashed, with a given rate: service time, from when a request was sent and not from when it was due.", x, figure.LogAxis("time", times, figure.Span), series)
 }
 
-func whereFigure(rep *report.Report) (exhibit, bool) {
-	tab := dataTable{Head: []string{"mean of a request", "queue", "lock", "table", "codec", "rest", "lock held"}}
-	var rows []figure.Row
-	var desc []string
+func where(rep *report.Report) exhibit {
 	most := 0.0
+	var stages []figure.Row
 	for _, s := range rep.Summary {
 		if s.Where == nil {
 			continue
 		}
-		shares, sum := s.Where.Parts(), time.Duration(0)
-		cells := []string{s.Stage}
-		for _, share := range shares {
-			sum += *share
-			cells = append(cells, text.Duration(*share))
+		row, sum := figure.Row{Name: s.Stage}, time.Duration(0)
+		for _, name := range report.Parts {
+			row.Parts = append(row.Parts, float64(s.Where[name]))
+			sum += s.Where[name]
 		}
-		cells = append(cells, text.Sig3(100*s.Held)+" %")
-		most = max(most, float64(sum))
-		tab.Rows = append(tab.Rows, cells)
-		desc = append(desc, s.Stage+": "+named(tab.Head[1:], cells[1:]))
-		rows = append(rows, figure.Row{Name: s.Stage, Value: text.Duration(sum), Draw: func(f *figure.Figure, x figure.Axis, y float64) {
-			at := 0.0
-			for i, share := range shares {
-				v, name := float64(*share), tab.Head[1+i]
-				left, right := x.At(at), x.At(at+v)
-				f.Rect(fmt.Sprintf("part p%d", i), left, y-9, right-left, 18)
-				if right-left > figure.Width(name)+6 {
-					f.Text(fmt.Sprintf("mid on on%d", i), (left+right)/2, y+5, name)
-				}
-				at += v
-			}
-		}})
+		row.Value, most = text.Duration(sum), max(most, float64(sum))
+		stages = append(stages, row)
 	}
-	f := figure.RowChart(figure.LinearAxis("mean time of a request", most, figure.PlainSpan), rows, tab.Head[1:6]...)
-	return exhibit{Title: "Where the time goes", SVG: f.Svg("where", "Mean time of a request by what it was spent on", strings.Join(desc, "; ")), Table: &tab,
-		Caption: "From left to right. Queue: for a worker. Lock: for one that another request held. Table: in the table, work included. " +
-			"Codec: the rest of the server's turn, decoding and encoding. Rest: the network, the kernel, scheduling, the client."}, rows != nil
+	return rowChart("Where the time of a request goes", "Queue: waiting for a worker. Lock: waiting for locks. Table: in the table, work included. "+
+		"Codec: the rest of the server's turn, decoding and encoding. Rest: the network, the kernel, scheduling, the client.",
+		figure.LinearAxis("mean time of a request", most, figure.Span), stages, report.Parts...)
 }
 
-// named puts names before their figures.
-func named(names, cells []string) string {
-	var list []string
-	for i, name := range names {
-		list = append(list, name+" "+cells[i])
-	}
-	return strings.Join(list, ", ")
-}
-
-func secondsFigure(rep *report.Report) (exhibit, bool) {
-	const pitch, plot, side = 108.0, 66.0, 10.0
-	full := func(run report.Run) []int64 { return run.Series[:min(len(run.Series), int(run.Dur/time.Second))] }
-	most, longest := 0.0, 0
-	lasted := make(map[string]int) // whole seconds, by stage
-	for _, run := range rep.Runs {
-		for _, n := range full(run) {
-			most = max(most, float64(n))
-		}
-		lasted[run.Stage] = max(lasted[run.Stage], len(full(run)))
-		longest = max(longest, len(full(run)))
-	}
-	for _, n := range lasted {
-		if n < 3 {
-			return exhibit{}, false
-		}
-	}
-	x := figure.LinearAxis("second of the round", float64(longest), figure.Plain)
-	y := figure.LinearAxis("operations in each second", most, figure.Plain)
-	y.Ticks = []float64{0, y.Hi}
-	x.From, x.To = figure.Width(figure.Plain(y.Hi))+12, figure.FigureWidth-side
-	f := &figure.Figure{Height: pitch*float64(len(rep.Summary)) + 36}
-	var desc []string
+func seconds(rep *report.Report) exhibit {
+	var series []figure.Series
+	most, longest := 0.0, 0.0
 	for i, s := range rep.Summary {
-		top := pitch*float64(i) + 26
-		y.From, y.To = top+plot, top
-		f.Text("", x.From, top-8, figure.Fit(s.Stage, 50))
-		for _, tick := range y.Ticks {
-			f.Line("grid", x.From, y.At(tick), x.To, y.At(tick))
-			f.Text("end", x.From-8, y.At(tick)+5, figure.Plain(tick))
-		}
-		low, high := math.Inf(1), 0.0
-		for _, run := range rep.Of(s) {
-			var points [][2]float64
-			for second, n := range full(run) {
-				low, high = min(low, float64(n)), max(high, float64(n))
-				points = append(points, [2]float64{x.At(float64(second) + 0.5), y.At(float64(n))})
+		name := s.Stage
+		for _, run := range s.Runs {
+			one := figure.Series{Name: name, Style: i % figure.Styles, Class: "thin", Marked: func(int) bool { return false }}
+			for second, n := range run.Series[:min(len(run.Series), max(int(run.Dur/time.Second), 0))] {
+				one.Points = append(one.Points, [2]float64{float64(second) + 0.5, float64(n)})
+				most, longest = max(most, float64(n)), max(longest, float64(second)+1)
 			}
-			if points != nil {
-				f.Path(fmt.Sprintf("line thin s%d", i%figure.Styles), points)
+			if len(one.Points) >= 3 {
+				series, name = append(series, one), ""
 			}
-		}
-		if low <= high {
-			desc = append(desc, fmt.Sprintf("%s: %s to %s", s.Stage, text.Sig3(low), text.Sig3(high)))
 		}
 	}
-	f.XAxis(x, y.From)
-	return exhibit{Title: "Second by second", Caption: "Operations answered in each whole second of a round, a line for each round.",
-		SVG: f.Svg("seconds", "Operations in each second of every round", strings.Join(desc, "; "))}, true
+	return lineChart("Second by second", "Operations answered in each whole second, a line for each round.",
+		figure.LinearAxis("second of the round", longest, figure.Plain), figure.LinearAxis("operations in a second", most, figure.Plain), series)
 }
 
-func balanceFigure(rep *report.Report) (exhibit, bool) {
-	var rows []figure.Row
-	var desc []string
+func balance(rep *report.Report) exhibit {
+	var stages []figure.Row
+	var names []string
 	for _, s := range rep.Summary {
 		var requests []float64
 		sum := 0.0
-		for _, run := range rep.Of(s) {
+		for _, run := range s.Runs {
 			for i, n := range run.Nodes {
 				if i == len(requests) {
 					requests = append(requests, 0)
@@ -332,22 +197,86 @@ func balanceFigure(rep *report.Report) (exhibit, bool) {
 		if len(requests) < 2 || sum == 0 {
 			continue
 		}
-		share := func(n float64) string { return text.Sig3(100*n/sum) + " %" }
-		value := share(slices.Min(requests)) + " to " + share(slices.Max(requests))
-		desc = append(desc, fmt.Sprintf("%s, %d nodes: %s", s.Stage, len(requests), value))
-		rows = append(rows, figure.Row{Name: s.Stage, Value: value, Draw: func(f *figure.Figure, x figure.Axis, y float64) {
-			at := 0.0
-			for i, n := range requests {
-				left, right := x.At(100*at/sum), x.At(100*(at+n)/sum)
-				f.Rect("part node", left, y-9, right-left, 18)
-				if name := "node " + strconv.Itoa(i); right-left > figure.Width(name)+6 {
-					f.Text("mid on", (left+right)/2, y+5, name)
-				}
-				at += n
-			}
-		}})
+		for i := range requests {
+			requests[i] *= 100 / sum
+		}
+		for len(names) < len(requests) {
+			names = append(names, "node "+strconv.Itoa(len(names)))
+		}
+		stages = append(stages, figure.Row{Name: s.Stage, Parts: requests, Value: text.Sig3(slices.Min(requests)) + " to " + text.Sig3(slices.Max(requests)) + " %"})
 	}
-	f := figure.RowChart(figure.LinearAxis("percent of the requests", 100, figure.Plain), rows)
-	return exhibit{Title: "Balance", Caption: "Which node answered how many of the requests, or parts of requests, over all rounds.",
-		SVG: f.Svg("balance", "Share of the requests by node", strings.Join(desc, "; "))}, rows != nil
+	return rowChart("Balance", "Which node answered how many of the requests, or parts of requests, in all rounds.",
+		figure.LinearAxis("percent of the requests", 100, figure.Plain), stages, names...)
+}
+
+// sweptTitles are the titles of axes, by property.
+var sweptTitles = map[string]string{
+	"c": "connections", "rate": "requests due a second", "batch": "operations in a request", "depth": "requests in flight on a connection",
+	"keys": "keys", "value": "bytes in a value", "buckets": "buckets", "work": "time of an operation in the table",
+	"workers": "workers", "queue": "requests that may wait",
+}
+
+// stagePoints returns the points of a stage in a sweep, by value.
+func stagePoints(rep *report.Report, stage string) []report.Summary {
+	of := slices.DeleteFunc(slices.Clone(rep.Summary), func(s report.Summary) bool { return s.Stage != stage })
+	slices.SortFunc(of, func(a, b report.Summary) int {
+		return cmp.Compare(rep.Sweep.Number(a.Point), rep.Sweep.Number(b.Point))
+	})
+	return of
+}
+
+// swept draws the throughput by the swept property.
+func swept(rep *report.Report) exhibit {
+	var series []figure.Series
+	var values []float64
+	most := 0.0
+	due := figure.Series{Name: "due", Style: figure.Faint, Class: "dashed"}
+	for i, stage := range rep.Stages {
+		s := figure.Series{Name: stage, Style: i % figure.Styles}
+		for _, p := range stagePoints(rep, stage) {
+			x, ops, w := rep.Sweep.Number(p.Point), p.OpsPerSecond, rep.Workload(p.Point)
+			s.Points = append(s.Points, [2]float64{x, ops.Median})
+			s.Bars = append(s.Bars, [2]float64{ops.Low, ops.High})
+			values, most = append(values, x), max(most, ops.High, w.Rate*float64(w.Batch))
+			if w.Rate > 0 && i == 0 {
+				due.Points = append(due.Points, [2]float64{x, w.Rate * float64(w.Batch)})
+			}
+		}
+		series = append(series, s)
+	}
+	return lineChart("Throughput", "Medians of the rounds, each with a bar for its interval.",
+		sweptAxis(rep.Sweep.Property, values), figure.LinearAxis("operations a second", most, figure.Plain), append(series, due))
+}
+
+// sweptAxis begins at 0. Where the points span much, as if doubled, it is logarithmic.
+func sweptAxis(property string, values []float64) figure.Axis {
+	title, lo, hi := sweptTitles[property], slices.Min(append(values, math.Inf(1))), slices.Max(append(values, 0))
+	switch {
+	case property == "work":
+		return figure.LinearAxis(title, hi, figure.Span)
+	case property == "rate", lo == 0, hi < 8*lo:
+		return figure.LinearAxis(title, hi, figure.Plain)
+	}
+	slices.Sort(values)
+	return figure.Axis{Title: title + " (logarithmic)", Lo: lo, Hi: hi, Log: true, Ticks: slices.Compact(values), Label: figure.Plain}
+}
+
+// achieved draws the response time by the throughput that was achieved.
+func achieved(rep *report.Report) exhibit {
+	var series []figure.Series
+	var times []float64
+	most := 0.0
+	for i, stage := range rep.Stages {
+		p50, p99 := figure.Series{Style: i % figure.Styles, Class: "dashed"}, figure.Series{Name: stage, Style: i % figure.Styles}
+		for _, p := range stagePoints(rep, stage) {
+			ops, low, high := p.OpsPerSecond.Median, float64(p.Latency["p50"]), float64(p.Latency["p99"])
+			if low > 0 { // something was answered
+				p50.Points, p99.Points = append(p50.Points, [2]float64{ops, low}), append(p99.Points, [2]float64{ops, high})
+				times, most = append(times, low, high), max(most, ops)
+			}
+		}
+		series = append(series, p99, p50)
+	}
+	return lineChart("Response time and throughput", "Each mark is a point of the sweep; a line follows the swept property upwards. Solid: p99. Dashed: p50.",
+		figure.LinearAxis("operations a second, achieved", most, figure.Plain), figure.LogAxis("response time", times, figure.Span), series)
 }

@@ -1,53 +1,33 @@
 package report
 
 import (
+	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"lockstep/common/metrics"
+	"lockstep/common/text"
 )
 
-const NotFound = "not found in PATH"
-
-// absent says which yardsticks have no row in the report, and why.
-func (e Environment) Absent() (lines []string) {
-	for _, name := range slices.Sorted(maps.Keys(e.Yardsticks)) {
-		if is := e.Yardsticks[name]; strings.HasPrefix(is, NotFound) {
-			lines = append(lines, name+": "+is)
-		}
-	}
-	return lines
-}
-
-// versions are those of the yardsticks that are no part of this program.
-func (e Environment) versions() (text string) {
-	for _, name := range slices.Sorted(maps.Keys(e.Yardsticks)) {
-		if is := e.Yardsticks[name]; !strings.HasPrefix(is, NotFound) {
-			text += ", " + name + " " + is
-		}
-	}
-	return text
-}
-
-// An Environment is where, when and by which command something was measured.
+// An Environment says where, when and by which command something was measured.
 type Environment struct {
 	Time      time.Time     `json:"time"`
 	Command   []string      `json:"command"` // the program and its arguments
 	Go        string        `json:"go"`
 	OS        string        `json:"os"`
 	Arch      string        `json:"arch"`
-	Cores     int           `json:"cores"`         // of this machine, as far as its processes may use them
-	CPUs      int           `json:"cpus"`          // of them: those that the client may use at once
+	Cores     int           `json:"cores"`         // that this process may use
+	CPUs      int           `json:"cpus"`          // GOMAXPROCS: those that the client uses at once
 	CPUModel  string        `json:"cpu_model"`     // "": not known
-	ClockStep time.Duration `json:"clock_step_ns"` // the least time that the clock tells apart
-	Shared    bool          `json:"shared"`        // the servers run on the same ones
+	ClockStep time.Duration `json:"clock_step_ns"` // the shortest time that the clock can measure
+	Shared    bool          `json:"shared"`        // the servers use the same cores
 
-	// What the yardsticks that were asked for call themselves, or why there is none.
-	Yardsticks map[string]string `json:"yardsticks,omitempty"`
+	Yardsticks map[string]string `json:"yardsticks,omitempty"` // the versions of foreign servers, by name
+	Missing    []string          `json:"missing,omitempty"`    // the yardsticks that were not found, and what to do
 }
 
 func environment(shared bool) Environment {
@@ -60,7 +40,7 @@ func environment(shared bool) Environment {
 	}
 }
 
-// clockStep is the least time by which the clock was seen to move.
+// clockStep returns the shortest time by which the clock was seen to advance.
 func clockStep() time.Duration {
 	step := time.Second
 	for last, n := metrics.Now(), 0; n < 100; {
@@ -71,17 +51,33 @@ func clockStep() time.Duration {
 	return step
 }
 
-// cpuModel reads the processor's name from where Linux tells it, on most of its
-// architectures; elsewhere there is no such file.
+var modelName = regexp.MustCompile(`(?m)^model name\s*:\s*(.*)$`)
+
+// cpuModel reads the name of the processor from the file in which Linux has it on most
+// architectures. Other systems have no such file.
 func cpuModel(path string) string {
-	info, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(info)) {
-		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
+	info, _ := os.ReadFile(path)
+	if m := modelName.FindSubmatch(info); m != nil {
+		return string(m[1])
 	}
 	return ""
+}
+
+// machine describes the programs and the machine in a line.
+func (e Environment) machine() string {
+	line := e.Go
+	for _, name := range slices.Sorted(maps.Keys(e.Yardsticks)) {
+		line += ", " + name + " " + e.Yardsticks[name]
+	}
+	line += fmt.Sprintf(", %s/%s, %s", e.OS, e.Arch, text.Plural(int64(e.Cores), "core"))
+	if e.CPUModel != "" {
+		line += " (" + e.CPUModel + ")"
+	}
+	if e.Shared {
+		line += ", shared by servers and client"
+	}
+	if e.CPUs != e.Cores {
+		line += fmt.Sprintf("; the client uses %d at once", e.CPUs)
+	}
+	return line
 }

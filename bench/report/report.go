@@ -1,115 +1,94 @@
+// Package report turns the rounds of a measurement into summaries, ratios and a verdict.
+// It writes a report as text, as JSON and as lines for benchstat, and reads the JSON again.
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
-	"time"
 
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
+	"lockstep/bench/workload"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 )
 
-// A Report is what a run of bench measured, and the content of the file that -o
-// names: version 2 of its schema. All times are in nanoseconds.
+// A Report is what one command of bench measured. Its JSON is the content of the file
+// that -o names; all times in it are in nanoseconds.
 type Report struct {
 	Schema  int               `json:"schema"`
 	Env     Environment       `json:"env"`
 	Config  cluster.Config    `json:"config"`          // without the secret
-	Sweep   *experiment.Sweep `json:"sweep,omitempty"` // what took the place of one property of Config
+	Sweep   *experiment.Sweep `json:"sweep,omitempty"` // the property of Config that has several values
 	Runs    []Run             `json:"runs"`            // every round, in the order in which they ran
 	Summary []Summary         `json:"summary"`
-	Verdict string            `json:"verdict"` // "ok", or why not: "invalid: …", "wrong data: …", "interrupted"
+	Verdict string            `json:"verdict"` // "ok", "interrupted", or "invalid: …", "failed: …", "wrong data: …"
 
-	Stages []string `json:"stages"`       // in the order of the table; the first is the baseline
-	Nodes  int      `json:"nodes"`        // of each stage, where bench started them; 0: they ran already
+	Stages []string `json:"stages"`       // in the order of the tables; the first is the baseline
+	Nodes  int      `json:"nodes"`        // of each stage; 0: bench did not start the servers
 	AA     bool     `json:"aa,omitempty"` // the second stage is the first one again
 }
 
-// A Run is one round of one stage: what was counted, and what is derived from it.
+// A Run is one round of one stage.
 type Run struct {
 	Stage string `json:"stage"`
-	Point string `json:"point,omitempty"` // of the sweep
-	Round int    `json:"round"`           // from 1; the rounds of one number stood next to each other
+	Point string `json:"point,omitempty"` // the value of the swept property
+	Round int    `json:"round"`           // from 1; the stages ran next to each other in each round
 	load.Result
-
-	OpsPerSecond        float64  `json:"ops_per_s"`
-	Latency             Latency  `json:"latency_ns"`                // of the requests answered
-	Service             *Latency `json:"service_ns"`                // open loop: from when they were sent; null in a closed one: the same
-	Slip                *Latency `json:"slip_ns"`                   // open loop: by how much the client was late; or null
-	Connect             *Latency `json:"connect_ns"`                // a connection for each request: until it was greeted; or null
-	Where               *Where   `json:"where_ns"`                  // the time goes, on average; null: the servers did not say
-	ServerCPUPerRequest float64  `json:"server_cpu_ns_per_request"` // of the requests answered or failed; 0: not known
-	ClientCPUPerRequest float64  `json:"client_cpu_ns_per_request"`
-	InFlight            float64  `json:"in_flight"`    // throughput × mean response (Little's law)
-	ServerCores         float64  `json:"server_cores"` // throughput × CPU a request (utilization law)
-	ClientCores         float64  `json:"client_cores"`
-	Held                float64  `json:"lock_held"`          // the share of the round that a lock was held, 0 to 1
-	Invalid             string   `json:"invalid,omitempty"`  // why the client was measured instead
-	Warnings            []string `json:"warnings,omitempty"` // the laws that it breaks, and the like
+	Figures
+	OpsPerSecond float64  `json:"ops_per_s"`
+	Invalid      string   `json:"invalid,omitempty"`  // why the client was measured and not the servers
+	Warnings     []string `json:"warnings,omitempty"` // broken laws, missing keys, the first error
 }
 
-// Latency is what a histogram says of a kind of time.
-type Latency struct {
-	P50  time.Duration `json:"p50"`
-	P90  time.Duration `json:"p90"`
-	P99  time.Duration `json:"p99"`
-	P999 time.Duration `json:"p999"`
-	Max  time.Duration `json:"max"`
-	Mean time.Duration `json:"mean"`
-}
+const schema = 2 // the version of the JSON
 
-func NewLatency(h *metrics.Histogram) Latency {
-	return Latency{h.Quantile(0.5), h.Quantile(0.9), h.Quantile(0.99), h.Quantile(0.999), h.Max(), h.Mean()}
-}
-
-const schema = 2 // of the file
-
-// newReport returns the report of a run that is about to begin. shared says that
-// servers and client run on this machine, and so share its cores.
+// New returns an empty report. shared says that the servers and the client share the
+// cores of this machine.
 func New(cfg cluster.Config, stages []string, shared bool) *Report {
 	cfg.Secret = ""
 	return &Report{Schema: schema, Env: environment(shared), Config: cfg, Verdict: "ok", Stages: stages,
 		Runs: []Run{}, Summary: []Summary{}}
 }
 
-// workload is what was asked for at a point of the sweep; "" where there is none.
-func (rep *Report) workload(point string) cluster.Workload {
+// Workload returns the workload at a point of the sweep. Without a sweep, the only point
+// is "".
+func (rep *Report) Workload(point string) cluster.Workload {
 	if rep.Sweep == nil {
 		return rep.Config.Workload
 	}
 	return rep.Sweep.At(point)
 }
 
-// add adds a round of a stage, and brings Summary and Verdict up to date. The report
-// keeps r's histogram.
+// Add adds a round of a stage, and brings Summary and Verdict up to date.
 func (rep *Report) Add(stage string, round int, r *load.Result) { rep.AddAt("", stage, round, r) }
 
-// addAt is add, at a point of a sweep. A sweep goes to where the client is measured
-// rather than the servers, and on: that is said of the point, and is no verdict.
+// AddAt is Add for a point of a sweep. Some points of a sweep may measure the client, so
+// an invalid round there does not make the report invalid.
 func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
-	w := rep.workload(point)
-	run := newRun(r)
-	run.Stage, run.Point, run.Round = stage, point, round
-	run.Invalid = invalid(r, rep.Env.CPUs)
+	w := rep.Workload(point)
+	run := Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}
+	if run.Errors == nil {
+		run.Errors = map[string]int64{} // "errors": {} rather than null
+	}
+	run.Latency = quantiles(&r.ResponseTimes)
+	run.Service, run.Slip, run.Connect = quantiles(r.ServiceTimes), quantiles(r.Slips), quantiles(r.ConnectTimes)
+	run.derive()
 	if r.Misses > 0 && w.Mix.Delete == 0 {
-		const lost = "keys were missing that had been stored, and nobody deletes any"
-		if _, yardstick := rep.Env.Yardsticks[stage]; rep.Nodes > 0 && !yardstick { // nor can anybody else have
+		const lost = "stored keys were missing, and the workload deletes none"
+		if _, foreign := rep.Env.Yardsticks[stage]; rep.Nodes > 0 && !foreign { // nobody else uses these servers
 			run.FoundWrong(errors.New(lost))
 		} else {
 			run.warn(lost)
 		}
 	}
-	if n := r.Errors[client.ErrBusy.Error()]; r.FirstError != "" && n < r.Failed() {
-		run.warn(fmt.Sprintf("the first error: %v", r.FirstError))
-	}
-	where := stage
-	if rep.Sweep != nil {
-		where += fmt.Sprintf(" at %s=%s", rep.Sweep.Property, point)
+	if busy := r.Errors[client.ErrBusy.Error()]; r.FirstError != "" && busy < r.Failed() {
+		run.warn("the first error: " + r.FirstError)
 	}
 	if w.Rate == 0 {
 		run.warn(breaksLittle(r, w.Depth))
@@ -117,41 +96,17 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	if rep.Env.Shared {
 		run.warn(breaksUtilization(r, max(rep.Env.Cores, rep.Env.CPUs)))
 	}
+	where := fmt.Sprintf("%s, round %d: ", rep.name(point, stage), round)
+	valid := rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")
 	if run.Wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
-		rep.Verdict = fmt.Sprintf("wrong data: %s, round %d: %v", where, round, run.FirstWrong)
-	} else if err := r.Broken(); err != nil && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
-		rep.Verdict = fmt.Sprintf("failed: %s, round %d: %v", where, round, err)
+		rep.Verdict = "wrong data: " + where + run.FirstWrong
+	} else if err := r.Broken(); err != nil && valid {
+		rep.Verdict = "failed: " + where + err.Error()
 	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
-		rep.Verdict = fmt.Sprintf("invalid: %s, round %d: %s", stage, round, run.Invalid)
+		rep.Verdict = "invalid: " + where + run.Invalid
 	}
 	rep.Runs = append(rep.Runs, run)
-	rep.Summary = rep.Summarize()
-}
-
-func newRun(r *load.Result) Run {
-	perRequest := func(cpu time.Duration) float64 { return float64(cpu) / float64(max(r.Requests+r.Failed(), 1)) }
-	run := Run{
-		Result:       *r,
-		OpsPerSecond: float64(r.OK) / max(r.Dur, 1).Seconds(),
-		Latency:      NewLatency(&r.ResponseTimes),
-		Service:      latencyOf(r.ServiceTimes), Slip: latencyOf(r.Slips), Connect: latencyOf(r.ConnectTimes),
-		Where: where(r), Held: r.Held(),
-		ServerCPUPerRequest: perRequest(r.ServerCPU), ClientCPUPerRequest: perRequest(r.ClientCPU),
-		InFlight: r.InFlight(), ServerCores: coresBusy(r, r.ServerCPU), ClientCores: coresBusy(r, r.ClientCPU),
-	}
-	if run.Errors == nil {
-		run.Errors = map[string]int64{}
-	}
-	return run
-}
-
-// latencyOf is newLatency, where there is a histogram.
-func latencyOf(h *metrics.Histogram) *Latency {
-	if h == nil {
-		return nil
-	}
-	l := NewLatency(h)
-	return &l
+	rep.Summarize()
 }
 
 func (run *Run) warn(warning string) {
@@ -160,8 +115,76 @@ func (run *Run) warn(warning string) {
 	}
 }
 
-// json is the content of the file that -o names.
-func (rep *Report) Json() ([]byte, error) {
+// JSON returns the content of the file that -o names.
+func (rep *Report) JSON() ([]byte, error) {
 	data, err := json.Marshal(rep)
 	return append(data, '\n'), err
+}
+
+// MaxSize limits a file, in bytes.
+const MaxSize = 256 << 20
+
+// Read reads a file that -o has written. It refuses a file that it cannot show.
+func Read(path string) (*Report, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	var rep *Report
+	if err == nil {
+		rep, err = Parse(data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a report that bench -o has written: %w", path, err)
+	}
+	return rep, nil
+}
+
+// Parse reads a report. It makes the summary anew, and of the rounds all figures but
+// their latencies.
+func Parse(data []byte) (*Report, error) {
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
+	}
+	var outer struct {
+		Schema int
+		Runs   []struct{}
+		Stages []string
+		Sweep  struct{ Points []string }
+	}
+	if err := json.Unmarshal(data, &outer); err != nil {
+		return nil, err
+	}
+	if outer.Schema != schema {
+		return nil, fmt.Errorf("its schema is %d, and this program reads schema %d", outer.Schema, schema)
+	}
+	// A round takes 100 KiB of memory even if the file says little about it, and each
+	// line of a table is as wide as the longest name.
+	const rounds, names = 5000, 8 << 10
+	if len(outer.Runs) > rounds || len(strings.Join(append(outer.Stages, outer.Sweep.Points...), ",")) > names {
+		return nil, fmt.Errorf("it has more than %d rounds, or more than %d bytes of names", rounds, names)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	rep := new(Report)
+	if err := dec.Decode(rep); err != nil {
+		return nil, err
+	}
+	if err := rep.Config.Validate(workload.Rules()); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if rep.Sweep != nil {
+		if err := rep.Sweep.Restore(rep.Config); err != nil {
+			return nil, fmt.Errorf("sweep: %w", err)
+		}
+	}
+	for i := range rep.Runs {
+		rep.Runs[i].derive()
+	}
+	if rep.Summarize(); len(rep.Runs) > 0 && len(rep.Summary) == 0 {
+		return nil, errors.New("its rounds are of none of its stages")
+	}
+	return rep, nil
 }

@@ -2,13 +2,16 @@ package report
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"lockstep/bench/experiment"
 	"lockstep/bench/load"
+	"lockstep/bench/stats"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 )
@@ -17,16 +20,15 @@ import (
 // what the first does, all of it on one connection, and the third about as much.
 func testReport(change func(*cluster.Config)) *Report {
 	cfg := cluster.Default()
-	cfg.Secret = "0123456789abcdef"
 	change(&cfg)
 	rep := New(cfg, []string{"stage2_coarselock", "stage1_singlethread", "mine"}, true)
-	rep.Env = Environment{Command: []string{"bench", "compare"}, Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, CPUModel: "Test CPU", Shared: true}
+	rep.Env = Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, CPUModel: "Test CPU", Shared: true}
 	for round := 1; round <= 6; round++ {
 		requests := int64(8000 + 10*round)
 		rep.Add("mine", round, testRound(requests+int64(50*(round%2)-25)))
 		slow := testRound(requests * 3 / 4)
 		slow.ResponseTimes = metrics.Histogram{}
-		for range slow.Requests { // one connection has it all
+		for range slow.Requests {
 			slow.ResponseTimes.Record(time.Second / time.Duration(slow.Requests))
 		}
 		slow.Starved, slow.NeverGreeted, slow.Unfinished = 7, 6, 7
@@ -37,20 +39,45 @@ func testReport(change func(*cluster.Config)) *Report {
 	return rep
 }
 
-// testRound returns a round of 1 s with 8 connections, of which each is always busy.
+// testRound returns a round of 1 s with 8 connections that are always busy.
 func testRound(requests int64) *load.Result {
-	r := &load.Result{Counts: load.Counts{Connections: 8, Requests: requests, OK: requests}, Dur: time.Second, ServerCPU: 700 * time.Millisecond, ClientCPU: 800 * time.Millisecond}
+	r := closedLoop(8, 0, 0)
+	r.Requests, r.OK, r.ServerCPU, r.ClientCPU = requests, requests, 700*ms, 800*ms
 	for range requests {
 		r.ResponseTimes.Record(8 * time.Second / time.Duration(requests))
 	}
 	return r
 }
 
-func TestReportVerdict(t *testing.T) {
+// testSweep sweeps two stages in three rounds; ops returns how many operations a second
+// a stage does at a point, or 0 to leave out the round.
+func testSweep(t *testing.T, text string, ops func(stage, point, round int) int64) *Report {
+	t.Helper()
+	sweep, err := experiment.ParseSweep(text, cluster.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep := New(cluster.Default(), []string{"one", "another"}, true)
+	rep.Sweep = sweep
+	rep.Env = Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, Shared: true}
+	for round := 1; round <= 3; round++ {
+		for i, point := range sweep.Points {
+			for j, stage := range rep.Stages {
+				if n := ops(j, i, round); n > 0 {
+					r := testRound(n)
+					r.Unfinished = max(int64(rep.Workload(point).Rate)-n, 0)
+					rep.AddAt(point, stage, round, r)
+				}
+			}
+		}
+	}
+	return rep
+}
+
+func TestVerdict(t *testing.T) {
 	rep := New(cluster.Default(), []string{"a"}, true)
-	late := testRound(100)
+	late, wrong := testRound(100), testRound(100)
 	load.Record(&late.Slips, time.Second)
-	wrong := testRound(100)
 	wrong.FoundWrong(errors.New("key-017: blue"))
 	for _, step := range []struct {
 		r    *load.Result
@@ -68,14 +95,23 @@ func TestReportVerdict(t *testing.T) {
 			t.Errorf("after round %d the verdict is %q, want %q", len(rep.Runs), rep.Verdict, step.want)
 		}
 	}
+	panics := []metrics.Snapshot{{Panics: 1}, {Panics: 2}}
+	for want, r := range map[string]*load.Result{
+		"failed: a, round 1: no request was answered":                                 {Counts: load.Counts{Connections: 8, Unfinished: 8}},
+		"failed: a, round 1: 3 requests panicked inside the server, which logs where": {Counts: load.Counts{Requests: 1}, Nodes: panics},
+		"wrong data: a, round 1: nonsense":                                            {Counts: load.Counts{Wrong: 1}, FirstWrong: "nonsense", Nodes: panics},
+	} {
+		rep := New(cluster.Default(), []string{"a"}, true)
+		if rep.Add("a", 1, r); rep.Verdict != want {
+			t.Errorf("the verdict is %q, want %q", rep.Verdict, want)
+		}
+	}
 }
 
-func TestReportWarnings(t *testing.T) {
-	idle := testRound(100)
+func TestWarnings(t *testing.T) {
+	idle, hot, missing := testRound(100), testRound(100), testRound(100)
 	idle.Dur = 2 * time.Second
-	hot := testRound(100)
 	hot.ServerCPU = 3 * time.Second
-	missing := testRound(100)
 	missing.Misses = 1
 	for want, r := range map[string]*load.Result{"Little's law": idle, "utilization law": hot, "keys were missing": missing} {
 		rep := New(cluster.Default(), []string{"a"}, true)
@@ -85,30 +121,73 @@ func TestReportWarnings(t *testing.T) {
 			t.Errorf("warnings are %q, want one that says %q", got, want)
 		}
 	}
-	for want, change := range map[string]func(r *load.Result){
-		"failed: a, round 1: no request was answered": func(r *load.Result) { *r = load.Result{Counts: load.Counts{Connections: 8, Unfinished: 8}, Dur: 1} },
-		"failed: a, round 1: 3 requests panicked inside the server, which logs where": func(r *load.Result) {
-			r.Nodes = []metrics.Snapshot{{Panics: 1}, {Panics: 2}}
-		},
-		"wrong data: a, round 1: nonsense": func(r *load.Result) {
-			r.Nodes = []metrics.Snapshot{{Panics: 1}}
-			r.FoundWrong(errors.New("nonsense"))
-		},
-	} {
-		rep, r := New(cluster.Default(), []string{"a"}, true), testRound(100)
-		change(r)
-		if rep.Add("a", 1, r); rep.Verdict != want {
-			t.Errorf("the verdict is %q, want %q", rep.Verdict, want)
-		}
-	}
 	cfg := cluster.Default()
-	cfg.Workload.Rate = 100                             // an open loop keeps nobody busy
-	cfg.Workload.Mix = cluster.Mix{Get: 50, Delete: 50} // and here keys go missing
-	rep := New(cfg, []string{"a"}, false)               // on servers with any number of cores
+	cfg.Workload.Rate = 100                             // an open loop keeps nobody busy,
+	cfg.Workload.Mix = cluster.Mix{Get: 50, Delete: 50} // deletes make keys go missing,
+	rep := New(cfg, []string{"a"}, false)               // and the cores of other machines are not known
 	idle.Misses, idle.ServerCPU = 1, 1000*time.Second
 	rep.Add("a", 1, idle)
 	if got := rep.Runs[0].Warnings; got != nil {
 		t.Errorf("warnings are %q, want none", got)
+	}
+	// In a sweep of depths there are as many requests in flight as the point says.
+	for _, run := range testSweep(t, "depth=1,2", func(int, int, int) int64 { return 100 }).Runs {
+		if broken := len(run.Warnings) > 0; broken != (run.Point == "2") {
+			t.Errorf("8 requests in flight on 8 connections at depth=%s: warnings %q", run.Point, run.Warnings)
+		}
+	}
+}
+
+func TestSummary(t *testing.T) {
+	rep := testReport(func(*cluster.Config) {})
+	if len(rep.Summary) != 3 || rep.Summary[0].Stage != "stage2_coarselock" || rep.Summary[2].Stage != "mine" {
+		t.Fatalf("the summary is not in the order of the stages: %+v", rep.Summary)
+	}
+	first, slow, mine := rep.Summary[0], rep.Summary[1], rep.Summary[2]
+	if got, want := first.OpsPerSecond, (stats.Interval{Median: 8035, Low: 8010, High: 8060, Level: 0.96875, Rounds: 6}); got != want {
+		t.Errorf("throughput is %+v, want %+v", got, want)
+	}
+	if first.Ratio != nil {
+		t.Error("the first stage is compared with itself")
+	}
+	if got := slow.Ratio; got.Of != "ops_per_s" || got.NoDifference || math.Abs(got.Median-0.75) > 0.001 || got.Rounds != 6 {
+		t.Errorf("ratio of the slow stage is %+v, want 0.75", got)
+	}
+	if !mine.Ratio.NoDifference {
+		t.Errorf("ratio of the stage that is about as fast is %+v, want no difference", mine.Ratio)
+	}
+	if slow.OK != 36_156 || slow.Errors["other"] != 6 || slow.Unfinished != 42 || slow.Starved != 7 || slow.NeverGreeted != 6 || slow.Connections != 8 {
+		t.Errorf("counts of the slow stage are %+v", slow)
+	}
+	if got, want := first.Latency["max"], 8*time.Second/8010; got != want {
+		t.Errorf("max is %v, want %v, that of the slowest round", got, want)
+	}
+	if got := first.ServerCPUPerRequest; math.Abs(got-7e8/8035) > 1 {
+		t.Errorf("server CPU is %v ns a request, want %v", got, 7e8/8035)
+	}
+}
+
+// Rounds are paired by number, in any order and even if one is missing.
+func TestRatioPairsRounds(t *testing.T) {
+	for rate, want := range map[float64]float64{0: 2, 1000: 0.5} { // of the throughput, of p99
+		cfg := cluster.Default()
+		cfg.Workload.Rate = rate
+		rep := New(cfg, []string{"a", "b", "idle"}, false)
+		rep.Add("idle", 1, &load.Result{Dur: time.Second})
+		rep.Add("b", 2, testRound(400))
+		rep.Add("a", 1, testRound(100))
+		rep.Add("a", 2, testRound(200))
+		rep.Add("b", 1, testRound(200))
+		rep.Add("b", 3, testRound(900)) // interrupted before a's turn
+		got := rep.Summary[1].Ratio
+		if (got.Of == "p99") != (rate > 0) || math.Abs(got.Median-want) > 0.02 || got.Rounds != 2 || got.High-got.Low > 0.02 {
+			t.Errorf("rate %v: ratio is %+v, want %v in 2 rounds", rate, got, want)
+		}
+		rep.Stages = []string{"idle", "a"}
+		rep.Summarize()
+		if got := rep.Summary[1].Ratio; got.Rounds != 0 || got.String() != "not comparable" {
+			t.Errorf("rate %v: ratio to a stage that did nothing is %+v", rate, got)
+		}
 	}
 }
 
@@ -121,8 +200,7 @@ func TestEnvironment(t *testing.T) {
 	if got := cpuModel(path); got != "" {
 		t.Errorf("without a file the CPU is %q", got)
 	}
-	text := "processor\t: 0\nmodel\t\t: 17\nmodel name\t: Test CPU @ 2 GHz: fast\n\nmodel name\t: another\n"
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("processor\t: 0\nmodel\t\t: 17\nmodel name\t: Test CPU @ 2 GHz: fast\n\nmodel name\t: another\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := cpuModel(path), "Test CPU @ 2 GHz: fast"; got != want {

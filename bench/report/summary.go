@@ -1,150 +1,96 @@
 package report
 
 import (
-	"time"
+	"strings"
 
 	"lockstep/bench/load"
 	"lockstep/bench/stats"
+	"lockstep/common/text"
 )
 
-// A Summary is what the rounds of one stage come to.
+// A Summary sums up the rounds of one stage, at one point of the sweep if there is one.
 type Summary struct {
-	Stage               string         `json:"stage"`
-	Point               string         `json:"point,omitempty"` // of the sweep
-	OpsPerSecond        stats.Interval `json:"ops_per_s"`
-	P99                 stats.Interval `json:"p99_ns"`
-	Latency             Latency        `json:"latency_ns"`                // each the median of the rounds', but max: the greatest
-	Service             *Latency       `json:"service_ns"`                // likewise; null in a closed loop
-	Slip                *Latency       `json:"slip_ns"`                   // likewise
-	Connect             *Latency       `json:"connect_ns"`                // null where connections are kept
-	Achieved            float64        `json:"requests_per_s"`            // answered; median
-	ServerCPUPerRequest float64        `json:"server_cpu_ns_per_request"` // medians; 0: not known
-	ClientCPUPerRequest float64        `json:"client_cpu_ns_per_request"`
-	load.Counts                        // of all rounds; but Connections are those of one, Starved and NeverGreeted those of the worst one
-	Where               *Where         `json:"where_ns"`  // the time of a request goes; means; null: not known
-	Held                float64        `json:"lock_held"` // the share of the time that a lock was held, 0 to 1; median
-	Outliers            []int          `json:"outliers"`  // rounds whose throughput lies far from the others'
-	Ratio               *Ratio         `json:"ratio"`     // to the first stage, which has none
+	Stage        string         `json:"stage"`
+	Point        string         `json:"point,omitempty"`
+	OpsPerSecond stats.Interval `json:"ops_per_s"`
+	P99          stats.Interval `json:"p99_ns"`
+	Figures
+	load.Counts        // of all rounds; but Connections, Starved and NeverGreeted are the greatest of one
+	Outliers    []int  `json:"outliers,omitempty"` // rounds whose throughput is far from the others'
+	Ratio       *Ratio `json:"ratio"`              // to the first stage; null for that stage
+	Runs        []*Run `json:"-"`                  // the rounds
 }
 
 // A Ratio compares a stage with the first one, round by round.
 type Ratio struct {
-	To string `json:"to"` // the first stage
-	Of string `json:"of"` // "ops_per_s", or in an open loop, whose throughput is given, "p99"
+	Of string `json:"of"` // "ops_per_s", or "p99" in an open loop, where the throughput is given
 	stats.Interval
-	NoDifference bool `json:"no_difference"` // is shown
-	Floor        bool `json:"noise_floor"`   // it compares the first stage with itself
+	NoDifference bool `json:"no_difference"` // no difference is shown
+	Floor        bool `json:"noise_floor"`   // this is the first stage compared with itself
 }
 
-// summarize sums the rounds up, point by point if there is a sweep, the stages in their
-// order; stages without a round are left out.
-func (rep *Report) Summarize() []Summary {
-	if rep.Sweep == nil {
-		return rep.summarizeAt("")
+// Summarize makes Summary from Runs: point by point if there is a sweep, with the stages
+// in their order. Stages without a round are left out.
+func (rep *Report) Summarize() {
+	type row struct{ point, stage string }
+	runs := make(map[row][]*Run)
+	for i := range rep.Runs {
+		at := row{rep.Runs[i].Point, rep.Runs[i].Stage}
+		runs[at] = append(runs[at], &rep.Runs[i])
 	}
-	summary := []Summary{}
-	for _, point := range rep.Sweep.Points {
-		summary = append(summary, rep.summarizeAt(point)...)
+	points := []string{""}
+	if rep.Sweep != nil {
+		points = rep.Sweep.Points
 	}
-	return summary
-}
-
-func (rep *Report) summarizeAt(point string) []Summary {
-	rounds := make(map[string][]Run)
-	for _, run := range rep.Runs {
-		if run.Point == point {
-			rounds[run.Stage] = append(rounds[run.Stage], run)
-		}
-	}
-	summary := []Summary{}
-	floor := stats.Interval{}
-	for _, stage := range rep.Stages {
-		if len(rounds[stage]) == 0 {
-			continue
-		}
-		s := summarize(stage, rounds[stage])
-		s.Point = point
-		if first := rep.Stages[0]; stage != first {
-			s.Ratio = rep.ratio(point, rounds[stage], rounds[first], floor)
-			if s.Ratio.Floor = rep.AA && stage == rep.Stages[1]; s.Ratio.Floor {
-				floor = s.Ratio.Interval
+	rep.Summary = []Summary{}
+	for _, point := range points {
+		floor := stats.Interval{}
+		for i, stage := range rep.Stages {
+			rounds := runs[row{point, stage}]
+			if len(rounds) == 0 {
+				continue
 			}
+			s := summarize(rounds)
+			if i > 0 {
+				s.Ratio = rep.compare(rounds, runs[row{point, rep.Stages[0]}], floor)
+				if s.Ratio.Floor = rep.AA && i == 1; s.Ratio.Floor {
+					floor = s.Ratio.Interval
+				}
+			}
+			rep.Summary = append(rep.Summary, s)
 		}
-		summary = append(summary, s)
 	}
-	return summary
 }
 
-func summarize(stage string, runs []Run) Summary {
-	samples := func(figure func(Run) float64) []float64 {
-		all := make([]float64, len(runs))
-		for i, run := range runs {
-			all[i] = figure(run)
-		}
-		return all
-	}
-	of := func(figure func(Run) float64) stats.Interval { return stats.NewInterval(samples(figure)) }
-	throughput := func(r Run) float64 { return r.OpsPerSecond }
+func summarize(runs []*Run) Summary {
+	throughput := make([]float64, len(runs))
 	s := Summary{
-		Stage:               stage,
-		OpsPerSecond:        of(throughput),
-		P99:                 of(func(r Run) float64 { return float64(r.Latency.P99) }),
-		Latency:             *middleLatency(runs, func(r Run) *Latency { return &r.Latency }),
-		Service:             middleLatency(runs, func(r Run) *Latency { return r.Service }),
-		Slip:                middleLatency(runs, func(r Run) *Latency { return r.Slip }),
-		Connect:             middleLatency(runs, func(r Run) *Latency { return r.Connect }),
-		Achieved:            of(func(r Run) float64 { return float64(r.Requests) / max(r.Dur, 1).Seconds() }).Median,
-		ServerCPUPerRequest: of(func(r Run) float64 { return r.ServerCPUPerRequest }).Median,
-		ClientCPUPerRequest: of(func(r Run) float64 { return r.ClientCPUPerRequest }).Median,
-		Held:                of(func(r Run) float64 { return r.Held }).Median,
-		Where:               meanWhere(runs),
-		Outliers:            []int{},
-		Counts:              load.Counts{Errors: make(map[string]int64)},
+		Stage: runs[0].Stage, Point: runs[0].Point,
+		P99:     over(runs, func(r *Run) float64 { return float64(r.Latency["p99"]) }),
+		Figures: medians(runs),
+		Counts:  load.Counts{Errors: make(map[string]int64)},
+		Runs:    runs,
 	}
-	for i, far := range stats.Outlying(samples(throughput)) {
-		if far {
-			s.Outliers = append(s.Outliers, runs[i].Round)
-		}
-	}
-	for _, run := range runs {
+	for i, run := range runs {
+		throughput[i] = run.OpsPerSecond
+		connections, starved, never := s.Connections, s.Starved, s.NeverGreeted
 		s.Add(run.Counts)
+		s.Connections, s.Starved, s.NeverGreeted = max(connections, run.Connections), max(starved, run.Starved), max(never, run.NeverGreeted)
 	}
-	s.Connections, s.Starved, s.NeverGreeted = 0, 0, 0
-	for _, run := range runs {
-		s.Connections = max(s.Connections, run.Connections)
-		s.Starved = max(s.Starved, run.Starved)
-		s.NeverGreeted = max(s.NeverGreeted, run.NeverGreeted)
+	s.OpsPerSecond = stats.NewInterval(throughput)
+	for _, i := range stats.Outliers(throughput) {
+		s.Outliers = append(s.Outliers, runs[i].Round)
 	}
 	return s
 }
 
-// middleLatency has the medians of one kind of time over the rounds, but of max the
-// greatest; nil if no round has any.
-func middleLatency(runs []Run, of func(Run) *Latency) *Latency {
-	var all [5][]float64
-	greatest := time.Duration(0)
-	for _, run := range runs {
-		if l := of(run); l != nil {
-			for i, d := range []time.Duration{l.P50, l.P90, l.P99, l.P999, l.Mean} {
-				all[i] = append(all[i], float64(d))
-			}
-			greatest = max(greatest, l.Max)
-		}
-	}
-	if all[0] == nil {
-		return nil
-	}
-	middle := func(i int) time.Duration { return time.Duration(stats.NewInterval(all[i]).Median) }
-	return &Latency{P50: middle(0), P90: middle(1), P99: middle(2), P999: middle(3), Max: greatest, Mean: middle(4)}
-}
-
-// ratio compares a stage with the first by the rounds that both had at a point.
-func (rep *Report) ratio(point string, stage, first []Run, floor stats.Interval) *Ratio {
-	r := &Ratio{To: rep.Stages[0], Of: "ops_per_s"}
-	figure := func(run Run) float64 { return run.OpsPerSecond }
-	if rep.workload(point).Rate > 0 {
+// compare compares a stage with the first one in the rounds that both had.
+func (rep *Report) compare(stage, first []*Run, floor stats.Interval) *Ratio {
+	r := &Ratio{Of: "ops_per_s"}
+	figure := func(run *Run) float64 { return run.OpsPerSecond }
+	if rep.Workload(stage[0].Point).Rate > 0 {
 		r.Of = "p99"
-		figure = func(run Run) float64 { return float64(run.Latency.P99) }
+		figure = func(run *Run) float64 { return float64(run.Latency["p99"]) }
 	}
 	baseline := make(map[int]float64)
 	for _, run := range first {
@@ -161,12 +107,24 @@ func (rep *Report) ratio(point string, stage, first []Run, floor stats.Interval)
 	return r
 }
 
-// of returns the rounds that s sums up.
-func (rep *Report) Of(s Summary) (runs []Run) {
-	for _, run := range rep.Runs {
-		if run.Stage == s.Stage && run.Point == s.Point {
-			runs = append(runs, run)
-		}
+// String returns the ratio in words.
+func (r *Ratio) String() string {
+	times := strings.TrimSpace(text.Sig3(r.Median) + " times " + r.Bounds())
+	switch {
+	case r.Rounds == 0:
+		return "not comparable" // no round in which the first stage did anything
+	case r.Median == 0:
+		return "nothing answered"
+	case r.Floor:
+		return times + " (noise floor)"
+	case r.NoDifference:
+		return "no difference shown"
 	}
-	return runs
+	return times
+}
+
+// short returns the ratio without its interval.
+func (r *Ratio) short() string {
+	short, _, _ := strings.Cut(r.String(), " times")
+	return short
 }

@@ -87,7 +87,7 @@ func withoutWork(gain *report.Ratio, held float64) string {
 		s += "It loses: "
 	}
 	if gain.Rounds > 0 {
-		s += fmt.Sprintf("%s times stage 3, %s in %s. ", text.Sig3(gain.Median), report.Bounds(gain.Interval), text.Plural(int64(gain.Rounds), "round"))
+		s += fmt.Sprintf("%s times stage 3, %s in %s. ", text.Sig3(gain.Median), gain.Bounds(), text.Plural(int64(gain.Rounds), "round"))
 	}
 	s += "Stage 3's lock was held " + text.Sig3(100*held) + " % of the time: "
 	if held < 0.3 {

@@ -22,6 +22,8 @@ func TestLinearAxis(t *testing.T) {
 		{0, []float64{0, 0.2, 0.4, 0.6, 0.8, 1}}, // nothing was measured
 		{math.NaN(), []float64{0, 0.2, 0.4, 0.6, 0.8, 1}},
 		{math.Inf(1), []float64{0, 0.2, 0.4, 0.6, 0.8, 1}},
+		{5e-324, []float64{0, 0.2, 0.4, 0.6, 0.8, 1}},
+		{1e308, []float64{0, 0.2, 0.4, 0.6, 0.8, 1}},
 	} {
 		a := LinearAxis("", test.most, Plain)
 		same := slices.EqualFunc(a.Ticks, test.want, func(a, b float64) bool { return math.Abs(a-b) < 1e-9 })
@@ -42,7 +44,7 @@ func TestLogAxis(t *testing.T) {
 		{[]float64{0, -3, math.NaN(), math.Inf(1), 12}, []float64{10, 20}},
 		{nil, []float64{1, 2}},
 	} {
-		a := LogAxis("", test.values, PlainSpan)
+		a := LogAxis("", test.values, Span)
 		same := slices.EqualFunc(a.Ticks, test.want, func(a, b float64) bool { return math.Abs(a/b-1) < 1e-9 })
 		if !same || !a.Log || !strings.Contains(a.Title, "logarithmic") || a.Lo != a.Ticks[0] || a.Hi != a.Ticks[len(a.Ticks)-1] {
 			t.Errorf("around %v the ticks are %v on %v..%v, want %v", test.values, a.Ticks, a.Lo, a.Hi, test.want)
@@ -51,9 +53,9 @@ func TestLogAxis(t *testing.T) {
 }
 
 func TestAxisAt(t *testing.T) {
-	linear := Axis{Lo: 0, Hi: 10, From: 100, To: 200}
-	log := Axis{Lo: 1, Hi: 100, Log: true, From: 200, To: 100} // upwards
-	empty := Axis{Lo: 3, Hi: 3, From: 5, To: 6}
+	linear := Axis{Lo: 0, Hi: 10, from: 100, to: 200}
+	log := Axis{Lo: 1, Hi: 100, Log: true, from: 200, to: 100} // upwards
+	empty := Axis{Lo: 3, Hi: 3, from: 5, to: 6}
 	for _, test := range []struct {
 		a       Axis
 		v, want float64
@@ -62,7 +64,7 @@ func TestAxisAt(t *testing.T) {
 		{log, 1, 200}, {log, 10, 150}, {log, 100, 100}, {log, 0, 200}, {log, -1, 200}, {log, math.Inf(1), 100},
 		{empty, 3, 5},
 	} {
-		if got := test.a.At(test.v); !(math.Abs(got-test.want) < 1e-9) {
+		if got := test.a.at(test.v); !(math.Abs(got-test.want) < 1e-9) {
 			t.Errorf("on %v..%v, %v is at %v, want %v", test.a.Lo, test.a.Hi, test.v, got, test.want)
 		}
 	}
@@ -75,17 +77,17 @@ func TestTickLabels(t *testing.T) {
 		}
 	}
 	for ns, want := range map[float64]string{0: "0", 1: "1 ns", 500: "500 ns", 1000: "1 µs", 2e6: "2 ms", 1.5e6: "1.5 ms", 1e9: "1 s", 6e10: "60 s"} {
-		if got := PlainSpan(ns); got != want {
+		if got := Span(ns); got != want {
 			t.Errorf("%v ns is written %q, want %q", ns, got, want)
 		}
 	}
 	for v, want := range map[float64]string{1.26: "1.3", -3: "-3", math.NaN(): "0", math.Inf(-1): "0", 1e9: "0"} {
-		if got := Num(v); got != want {
+		if got := number(v); got != want {
 			t.Errorf("the coordinate %v is written %q, want %q", v, got, want)
 		}
 	}
 	for text, want := range map[string]string{"short": "short", "0123456789": "0123456789", "0123456789a": "01234…789a"} {
-		if got := Fit(text, 10); got != want {
+		if got := fit(text, 10); got != want {
 			t.Errorf("%q is cut to %q, want %q", text, got, want)
 		}
 	}

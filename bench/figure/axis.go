@@ -1,0 +1,107 @@
+package figure
+
+import (
+	"math"
+	"slices"
+	"strconv"
+
+	"lockstep/common/text"
+)
+
+// An Axis maps values to coordinates.
+type Axis struct {
+	Title    string // with the unit
+	Lo, Hi   float64
+	Log      bool
+	Ticks    []float64
+	Label    func(float64) string
+	from, to float64 // the coordinates of Lo and Hi
+}
+
+// at returns the coordinate of v, or that of the nearer end if v is outside the axis.
+func (a Axis) at(v float64) float64 {
+	lo, hi := a.Lo, a.Hi
+	if a.Log {
+		v, lo, hi = math.Log(v), math.Log(lo), math.Log(hi)
+	}
+	share := (v - lo) / (hi - lo)
+	if !(share > 0) {
+		share = 0
+	}
+	return a.from + min(share, 1)*(a.to-a.from)
+}
+
+// absurd is above all that can be measured.
+const absurd = 1e30
+
+// LinearAxis returns an axis from 0 to a round number that is at least most.
+func LinearAxis(title string, most float64, label func(float64) string) Axis {
+	if !(most > 1/absurd && most < absurd) {
+		most = 1
+	}
+	step := math.Pow(10, math.Floor(math.Log10(most))-1)
+	for i := 0; most/step > 5; i++ { // 1, 2, 5, 10, ...
+		step *= []float64{2, 2.5, 2}[i%3]
+	}
+	a := Axis{Title: title, Label: label}
+	for n := 0.0; n < math.Ceil(most/step-1e-9)+1; n++ {
+		a.Ticks = append(a.Ticks, n*step)
+	}
+	a.Hi = a.Ticks[len(a.Ticks)-1]
+	return a
+}
+
+// LogAxis returns a logarithmic axis around the values. Its ticks are 1, 2 and 5 times
+// the powers of ten, or only the powers if those are many. It leaves out values that are
+// not positive.
+func LogAxis(title string, values []float64, label func(float64) string) Axis {
+	values = slices.DeleteFunc(slices.Clone(values), func(v float64) bool { return !(v > 1/absurd && v < absurd) })
+	if len(values) == 0 {
+		values = []float64{1}
+	}
+	lo, hi := slices.Min(values), slices.Max(values)
+	ticks := logTicks(lo, hi, 1, 2, 5)
+	if len(ticks) > 8 {
+		ticks = logTicks(lo, hi, 1)
+	}
+	return Axis{Title: title + " (logarithmic)", Lo: ticks[0], Hi: ticks[len(ticks)-1], Log: true, Ticks: ticks, Label: label}
+}
+
+func logTicks(lo, hi float64, steps ...float64) (ticks []float64) {
+	const about = 1e-9 // the error of a power
+	for e := math.Floor(math.Log10(lo) + about); ; e++ {
+		for _, step := range steps {
+			tick := step * math.Pow(10, e)
+			if len(ticks) > 0 && tick <= lo*(1+about) {
+				ticks = ticks[:0]
+			}
+			ticks = append(ticks, tick)
+			if len(ticks) > 1 && tick >= hi*(1-about) {
+				return ticks
+			}
+		}
+	}
+}
+
+// Plain writes a round number with all its digits and no more.
+func Plain(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
+		return text.Count(int64(v))
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+// Span writes a round number of nanoseconds with its unit.
+func Span(ns float64) string {
+	if ns == 0 {
+		return "0"
+	}
+	unit := "ns"
+	for _, larger := range []string{"µs", "ms", "s"} {
+		if ns < 999.5 {
+			break
+		}
+		ns, unit = ns/1000, larger
+	}
+	return strconv.FormatFloat(ns, 'g', 3, 64) + " " + unit
+}

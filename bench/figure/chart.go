@@ -1,0 +1,191 @@
+package figure
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// A Row is a bar of parts, or dots with their median and its interval.
+type Row struct {
+	Name, Value       string // stand above it
+	Parts             []float64
+	Dots              []float64
+	Low, Median, High float64 // of the dots
+}
+
+// Rows draws rows above each other over one axis; "" if there are none. The names are
+// those of the parts.
+func Rows(title string, x Axis, rows []Row, names ...string) string {
+	if len(rows) == 0 {
+		return ""
+	}
+	const pitch = 50.0
+	x.from, x.to = 5, width-28
+	f, desc, top := new(figure), []string(nil), 0.0
+	if legend := 36*float64(len(names)) + textWidth(strings.Join(names, "")); len(names) > 0 && legend < width {
+		at := x.from
+		for i, name := range names {
+			fmt.Fprintf(&f.body, `<rect class="part p%d" x="%s" y="4" width="12" height="12"/>`, i%5, number(at))
+			f.text("", at+17, 15, name)
+			at += textWidth(name) + 36
+		}
+		top = 26
+	}
+	f.height = top + pitch*float64(len(rows)) + 52
+	bottom := f.height - 46
+	for _, tick := range x.Ticks {
+		f.line("grid", x.at(tick), top+4, x.at(tick), bottom)
+	}
+	for i, r := range rows {
+		y := top + pitch*float64(i)
+		f.text("", 0, y+letterHeight, fit(r.Name, 62-utf8.RuneCountInString(r.Value)))
+		f.text("end", width, y+letterHeight, r.Value)
+		f.dots(x, y+34, i%Styles, r)
+		desc = append(desc, r.Name+": "+r.Value+f.parts(x, y+34, r, names))
+	}
+	f.xAxis(x, bottom)
+	return f.svg(title, strings.Join(desc, "; "))
+}
+
+func (f *figure) dots(x Axis, y float64, style int, r Row) {
+	class := fmt.Sprintf("s%d", style)
+	if len(r.Dots) > 1 {
+		f.bar("band "+class, x.at(r.Low), x.at(r.High), y)
+	}
+	if len(r.Dots) > 0 {
+		f.line("median "+class, x.at(r.Median), y-11, x.at(r.Median), y+11)
+	}
+	for i, v := range r.Dots { // the first at the top
+		down := 14 * ((float64(i)+0.5)/float64(len(r.Dots)) - 0.5)
+		fmt.Fprintf(&f.body, `<circle class="dot %s" cx="%s" cy="%s" r="3"/>`, class, number(x.at(v)), number(y+down))
+	}
+}
+
+// parts draws the parts of a bar, and says what they are.
+func (f *figure) parts(x Axis, y float64, r Row, names []string) (desc string) {
+	at := 0.0
+	for i, v := range r.Parts {
+		left, right := x.at(at), x.at(at+v)
+		f.bar(fmt.Sprintf("part p%d", i%5), left, right, y)
+		if right-left > textWidth(names[i])+6 {
+			f.text("mid on", (left+right)/2, y+5, names[i])
+		}
+		desc += ", " + names[i] + " " + x.Label(v)
+		at += v
+	}
+	return desc
+}
+
+// xAxis draws what stands below a chart: as many labels as have room, and the title.
+func (f *figure) xAxis(x Axis, y float64) {
+	f.line("axis", x.from, y, x.to, y)
+	free := math.Inf(-1)
+	for _, tick := range x.Ticks {
+		label := x.Label(tick)
+		at, half := x.at(tick), textWidth(label)/2
+		f.line("axis", at, y, at, y+4)
+		if at-half > free && at+half < width+2 {
+			f.text("mid", at, y+letterHeight+5, label)
+			free = at + half + letterWidth
+		}
+	}
+	f.text("mid axis-title", (x.from+x.to)/2, y+2*letterHeight+6, x.Title)
+}
+
+// A Series is a line of a chart.
+type Series struct {
+	Name   string // stands at its end; "": nothing does
+	Style  int    // 0 to Styles-1, or Faint
+	Class  string // "dashed", "thin" or ""
+	Points [][2]float64
+	Marked func(i int) bool // the points that have a mark; nil: all
+	Bars   [][2]float64     // an interval for each point, or nil
+}
+
+// Lines draws lines, each with its name at its end; "" if they have no points.
+func Lines(title string, x, y Axis, lines []Series) string {
+	if !slices.ContainsFunc(lines, func(s Series) bool { return len(s.Points) > 0 }) {
+		return ""
+	}
+	f := &figure{height: 350}
+	names, ticks, desc := 0.0, 0.0, []string(nil)
+	for _, s := range lines {
+		names = max(names, textWidth(fit(s.Name, maxName)))
+	}
+	for _, tick := range y.Ticks {
+		ticks = max(ticks, textWidth(y.Label(tick)))
+	}
+	x.from, x.to = ticks+8, width-names-28
+	y.from, y.to = f.height-48, 30
+	f.text("axis-title", 0, 14, y.Title)
+	for _, tick := range y.Ticks {
+		f.line("grid", x.from, y.at(tick), x.to, y.at(tick))
+		f.text("end", x.from-6, y.at(tick)+5, y.Label(tick))
+	}
+	f.xAxis(x, y.from)
+	for _, s := range lines {
+		if told := f.series(x, y, s); s.Name != "" {
+			desc = append(desc, s.Name+": "+strings.Join(told, ", "))
+		}
+	}
+	f.names(x, y, lines)
+	return f.svg(title, strings.Join(desc, "; "))
+}
+
+// series draws a line, and returns what is at its marks in words.
+func (f *figure) series(x, y Axis, s Series) (told []string) {
+	class := fmt.Sprintf("s%d", s.Style)
+	var at [][2]float64
+	for _, p := range s.Points {
+		at = append(at, [2]float64{x.at(p[0]), y.at(p[1])})
+	}
+	for i, bar := range s.Bars {
+		f.line("bar "+class, at[i][0], y.at(bar[0]), at[i][0], y.at(bar[1]))
+	}
+	f.path(strings.TrimSpace("line "+s.Class)+" "+class, at)
+	for i, p := range s.Points {
+		if s.Marked == nil || s.Marked(i) {
+			f.mark(s.Style, at[i][0], at[i][1])
+			told = append(told, x.Label(p[0])+" "+y.Label(p[1]))
+		}
+	}
+	return told
+}
+
+// names writes the names of the lines beside their ends. Where these are close to each
+// other, the names stand below each other.
+func (f *figure) names(x, y Axis, lines []Series) {
+	type end struct {
+		Series
+		x, y, to float64 // the end, and the height of the name
+	}
+	var ends []end
+	for _, s := range lines {
+		if n := len(s.Points); n > 0 && s.Name != "" {
+			at := y.at(s.Points[n-1][1])
+			ends = append(ends, end{s, x.at(s.Points[n-1][0]), at, at})
+		}
+	}
+	slices.SortFunc(ends, func(a, b end) int { return cmp.Compare(a.y, b.y) })
+	// A name stands half way between where it would be if all names in the way moved down,
+	// and if they moved up; but not below the chart.
+	down, up, lowest := math.Inf(-1), math.Inf(1), y.from
+	for i := range ends {
+		down = max(ends[i].y, down+letterHeight)
+		ends[i].to = down / 2
+	}
+	for i := range slices.Backward(ends) {
+		up = min(ends[i].y, up-letterHeight)
+		ends[i].to = min(ends[i].to+up/2, lowest)
+		lowest = ends[i].to - letterHeight
+	}
+	for _, e := range ends {
+		f.path(fmt.Sprintf("leader s%d", e.Style), [][2]float64{{e.x, e.y}, {x.to + 3, e.y}, {x.to + 15, e.to}})
+		f.mark(e.Style, x.to+20, e.to)
+		f.text("", x.to+28, e.to+5, fit(e.Name, maxName))
+	}
+}

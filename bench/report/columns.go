@@ -1,0 +1,214 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"lockstep/common/client"
+	"lockstep/common/text"
+)
+
+// A Table has the stages in its first column and their figures in the others.
+type Table struct {
+	Head []string
+	Rows [][]string
+	Foot string // what the brackets hold; or ""
+}
+
+// A column is one figure, in the tables and in the lines for benchstat.
+type column struct {
+	head string
+	cell func(*Report, *Summary) string // "": not known
+	unit string                         // for benchstat; "": not for benchstat
+	of   func(*Run) float64             // for benchstat; 0: not known
+}
+
+type group struct {
+	name    string
+	columns []column
+}
+
+// groups lists the tables of a report. A sweep has one table, of sweepColumns.
+var (
+	groups = []group{
+		{"throughput", []column{opsPerSecond, interval, ratio("ratio", "ops_per_s", (*Ratio).String), ratio("ratio of p99", "p99", (*Ratio).String)}},
+		{"response time", response},
+		{"CPU per request", []column{
+			cpu("server", func(f *Figures) float64 { return f.ServerCPUPerRequest }),
+			cpu("client", func(f *Figures) float64 { return f.ClientCPUPerRequest }),
+		}},
+		{"service time", times("service-", func(f *Figures) Times { return f.Service }, quantileNames...)},
+		{"client late by", times("late-", func(f *Figures) Times { return f.Slip }, quantileNames...)},
+		{"time to connect", times("connect-", func(f *Figures) Times { return f.Connect }, quantileNames...)},
+		{"a request's time", append(times("", func(f *Figures) Times { return f.Where }, Parts...), lockHeld)},
+	}
+	sweepColumns = []column{opsPerSecond, interval, response[0], response[1], {head: "not served", cell: (*Report).notServed},
+		ratio("ratio", "ops_per_s", (*Ratio).short), ratio("ratio of p99", "p99", (*Ratio).short)}
+
+	opsPerSecond = column{"ops/s", func(_ *Report, s *Summary) string { return text.Sig3(s.OpsPerSecond.Median) },
+		"ops/s better=higher", func(r *Run) float64 { return r.OpsPerSecond }}
+	interval = column{cell: func(_ *Report, s *Summary) string { return s.OpsPerSecond.Bounds() }}
+	response = times("", func(f *Figures) Times { return f.Latency }, quantileNames...)
+	lockHeld = column{head: "lock held", cell: func(_ *Report, s *Summary) string {
+		if s.Where == nil {
+			return ""
+		}
+		return text.Sig3(100*s.LockHeld) + " %"
+	}}
+
+	quantileNames = []string{"p50", "p99", "p999", "max"}
+)
+
+// times returns the columns of a kind of time, which not all stages need to have.
+func times(kind string, of func(*Figures) Times, names ...string) (columns []column) {
+	for _, name := range names {
+		head := strings.Replace(name, "999", "99.9", 1)
+		columns = append(columns, column{head, func(rep *Report, s *Summary) string { return rep.time(s, of(&s.Figures), name) },
+			kind + head + "-ns better=lower", func(r *Run) float64 { return float64(of(&r.Figures)[name]) }})
+	}
+	return columns
+}
+
+// time writes a time, or a bound if the clock is too coarse for it, or if a quantile may
+// lie among the requests that were never answered and took longer.
+func (rep *Report) time(s *Summary, t Times, name string) string {
+	q := map[string]float64{"p50": 0.5, "p99": 0.99, "p999": 0.999, "max": 1}[name]
+	switch d, step := t[name], rep.Env.ClockStep; {
+	case t == nil:
+		return ""
+	case s.Requests == 0:
+		return "-"
+	case q > 0 && float64(s.Unfinished) > (1-q)*float64(s.Requests+s.Unfinished):
+		return ">" + text.Duration(d)
+	case d < step:
+		return "<" + text.Duration(step)
+	default:
+		return text.Duration(d)
+	}
+}
+
+func cpu(head string, of func(*Figures) float64) column {
+	return column{head, func(rep *Report, s *Summary) string {
+		if of(&s.Figures) == 0 {
+			return "not known"
+		}
+		return text.Duration(time.Duration(of(&s.Figures)))
+	}, head + "-cpu-ns/req better=lower", func(r *Run) float64 { return of(&r.Figures) }}
+}
+
+func ratio(head, of string, write func(*Ratio) string) column {
+	return column{head: head, cell: func(_ *Report, s *Summary) string {
+		if s.Ratio == nil || s.Ratio.Of != of {
+			return ""
+		}
+		return write(s.Ratio)
+	}}
+}
+
+// notServed is the share of what was asked for that starved or was refused; or another
+// reason why the figures of a point do not stand for all of it.
+func (rep *Report) notServed(s *Summary) string {
+	refused, due := s.Errors[client.ErrBusy.Error()], s.Requests+s.Failed()+s.Unfinished
+	switch {
+	case slices.ContainsFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" }):
+		return "INVALID"
+	case s.Starved > 0:
+		return text.Sig3(100*float64(s.Starved)/float64(s.Connections)) + " %"
+	case refused > 0:
+		return text.Sig3(100*float64(refused)/float64(s.Requests+refused)) + " %"
+	case rep.Workload(s.Point).Rate > 0 && float64(s.Requests) < 0.95*float64(due):
+		return "saturated"
+	}
+	return ""
+}
+
+// tables returns the tables, without columns, rows and tables that hold nothing.
+func (rep *Report) tables() (tables []Table) {
+	all := groups
+	if rep.Sweep != nil {
+		all = []group{{rep.label(rep.Sweep.Property, "stage"), sweepColumns}}
+	}
+	for _, g := range all {
+		t := Table{Head: []string{g.name}}
+		for _, s := range rep.Summary {
+			t.Rows = append(t.Rows, []string{rep.label(s.Point, s.Stage)})
+		}
+		for _, c := range g.columns {
+			var cells []string
+			for i := range rep.Summary {
+				cells = append(cells, c.cell(rep, &rep.Summary[i]))
+			}
+			if strings.Join(cells, "") != "" {
+				t.Head = append(t.Head, c.head)
+				for i, cell := range cells {
+					t.Rows[i] = append(t.Rows[i], cell)
+				}
+			}
+		}
+		t.Rows = slices.DeleteFunc(t.Rows, func(row []string) bool { return strings.Join(row[1:], "") == "" })
+		if len(t.Rows) > 0 {
+			tables = append(tables, t)
+		}
+	}
+	tables[0].Foot = "ops/s: " + rep.Summary[0].OpsPerSecond.Rule()
+	return tables
+}
+
+// Gobench returns the report in the format of Go's benchmarks, one line a round
+// (https://go.dev/design/14313-benchmark-format), which benchstat reads. The lines above
+// say what must be the same in files that it compares.
+func (rep *Report) Gobench() ([]byte, error) {
+	var b bytes.Buffer
+	for _, line := range [][2]string{{"goos", rep.Env.OS}, {"goarch", rep.Env.Arch}, {"pkg", "lockstep/bench"}, {"cpu", rep.Env.CPUModel},
+		{"cpus", strconv.Itoa(rep.Env.CPUs)}, {"go", rep.Env.Go}, {"config", strings.Join(rep.properties(rep.Config), " ")}} {
+		if line[1] != "" {
+			fmt.Fprintf(&b, "%s: %s\n", line[0], strings.Join(strings.Fields(text.Printable(line[1])), " "))
+		}
+	}
+	var columns []column
+	for _, g := range groups {
+		for _, c := range g.columns {
+			if c.unit != "" {
+				columns = append(columns, c)
+				fmt.Fprintf(&b, "Unit %s\n", c.unit)
+			}
+		}
+	}
+	for _, s := range rep.Summary { // in the order of the tables: benchstat takes the first stage as its base
+		for _, run := range s.Runs {
+			rep.gobenchLine(&b, run, columns)
+		}
+	}
+	return b.Bytes(), nil
+}
+
+func (rep *Report) gobenchLine(b *bytes.Buffer, run *Run, columns []column) {
+	if run.OK == 0 || run.Requests == 0 {
+		fmt.Fprintf(b, "# %s, round %d: nothing was answered\n", namePart(run.Stage), run.Round)
+		return
+	}
+	w := rep.Workload(run.Point)
+	fmt.Fprintf(b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d", namePart(run.Stage), w.Connections, w.Batch)
+	if sw := rep.Sweep; sw != nil && sw.Property != "c" && sw.Property != "batch" {
+		fmt.Fprintf(b, "/%s=%s", sw.Property, namePart(run.Point))
+	}
+	// What follows the dash stands for GOMAXPROCS.
+	fmt.Fprintf(b, "-%d %d %.1f ns/op", rep.Env.CPUs, run.Requests, float64(run.Dur)/float64(run.OK))
+	for _, c := range columns {
+		if v := c.of(run); v > 0 {
+			unit, _, _ := strings.Cut(c.unit, " ")
+			fmt.Fprintf(b, " %.1f %s", v, unit)
+		}
+	}
+	fmt.Fprintf(b, " %d failed\n", run.Failed())
+}
+
+// namePart makes text fit for the name of a benchmark, whose parts end at a slash.
+func namePart(name string) string {
+	return strings.Join(strings.FieldsFunc(text.Printable(name), func(r rune) bool { return r == '/' || unicode.IsSpace(r) }), "_")
+}

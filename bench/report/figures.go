@@ -1,0 +1,171 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"lockstep/bench/load"
+	"lockstep/bench/stats"
+	"lockstep/common/client"
+	"lockstep/common/metrics"
+	"lockstep/common/text"
+)
+
+// Figures follow from what was counted in a round; those of a Summary are the medians of
+// its rounds.
+type Figures struct {
+	Latency             Times   `json:"latency_ns"`                // response time: from when a request was due until it was answered
+	Service             Times   `json:"service_ns"`                // open loop: from when it was sent; null: the same as Latency
+	Slip                Times   `json:"slip_ns"`                   // open loop: how late the client was; or null
+	Connect             Times   `json:"connect_ns"`                // a connection for each request: until it was greeted; or null
+	Where               Times   `json:"where_ns"`                  // where the mean service time goes, by Parts; null: the servers did not say
+	ServerCPUPerRequest float64 `json:"server_cpu_ns_per_request"` // requests answered or failed; 0: not known
+	ClientCPUPerRequest float64 `json:"client_cpu_ns_per_request"`
+	LockHeld            float64 `json:"lock_held"` // the share of the round, 0 to 1
+}
+
+func (f *Figures) times() []*Times {
+	return []*Times{&f.Latency, &f.Service, &f.Slip, &f.Connect, &f.Where}
+}
+
+func (f *Figures) numbers() []*float64 {
+	return []*float64{&f.ServerCPUPerRequest, &f.ClientCPUPerRequest, &f.LockHeld}
+}
+
+// Times are the quantiles p50, p90, p99 and p999 of a kind of time, its max and its mean;
+// or the parts of a mean. The max of a Summary is the greatest of its rounds.
+type Times map[string]time.Duration
+
+func quantiles(h *metrics.Histogram) Times {
+	if h == nil {
+		return nil
+	}
+	return Times{"p50": h.Quantile(0.5), "p90": h.Quantile(0.9), "p99": h.Quantile(0.99), "p999": h.Quantile(0.999), "max": h.Max(), "mean": h.Mean()}
+}
+
+// Parts are the parts of the time of a request: waiting for a worker, waiting for locks,
+// in the table with its work, the rest of the server's turn, and the rest: network,
+// kernel, scheduling, client.
+var Parts = []string{"queue", "lock", "table", "codec", "rest"}
+
+// parts splits the mean service time of a round. A request to several nodes counts as
+// several requests.
+func parts(r *load.Result, service time.Duration) Times {
+	var requests, queue, lock, table, turn time.Duration
+	for _, n := range r.Nodes {
+		requests += time.Duration(n.Requests)
+		queue += n.QueueWait.Total
+		lock += n.Locks.Waited
+		table += n.Table.Mean() * time.Duration(n.Requests) // the mean of a sample
+		turn += n.Turn.Total
+	}
+	if requests == 0 {
+		return nil
+	}
+	codec := max(turn-lock-table, 0)
+	rest := max(service-(queue+lock+table+codec)/requests, 0) // the servers have other clocks
+	return Times{"queue": queue / requests, "lock": lock / requests, "table": table / requests, "codec": codec / requests, "rest": rest}
+}
+
+// derive sets the figures that follow from the counts and from Latency and Service.
+func (run *Run) derive() {
+	r := &run.Result
+	requests := float64(max(r.Requests+r.Failed(), 1))
+	run.OpsPerSecond = float64(r.OK) / max(r.Dur, 1).Seconds()
+	run.ServerCPUPerRequest, run.ClientCPUPerRequest = float64(r.ServerCPU)/requests, float64(r.ClientCPU)/requests
+	run.LockHeld = r.Held()
+	service := run.Service
+	if service == nil {
+		service = run.Latency
+	}
+	run.Where = parts(r, service["mean"])
+}
+
+// medians returns the figures of several rounds.
+func medians(runs []*Run) (f Figures) {
+	for i, number := range f.numbers() {
+		*number = over(runs, func(r *Run) float64 { return *r.numbers()[i] }).Median
+	}
+	for i, kind := range f.times() {
+		samples := make(map[string][]float64)
+		for _, run := range runs {
+			for name, d := range *run.times()[i] {
+				samples[name] = append(samples[name], float64(d))
+			}
+		}
+		for name, all := range samples {
+			if *kind == nil {
+				*kind = make(Times)
+			}
+			(*kind)[name] = time.Duration(stats.NewInterval(all).Median)
+			if name == "max" {
+				(*kind)[name] = time.Duration(slices.Max(all))
+			}
+		}
+	}
+	return f
+}
+
+// over returns the interval of a figure over several rounds.
+func over(runs []*Run, figure func(*Run) float64) stats.Interval {
+	samples := make([]float64, len(runs))
+	for i, run := range runs {
+		samples[i] = figure(run)
+	}
+	return stats.NewInterval(samples)
+}
+
+// busyCores returns how many cores a CPU time kept busy during the round. By the
+// utilization law, requests a second × CPU time of a request cannot exceed the cores.
+func busyCores(r *load.Result, used time.Duration) float64 {
+	return float64(used) / float64(max(r.Dur, 1))
+}
+
+// breaksLittle says how a round of a closed loop, with depth requests in flight on each
+// connection, breaks Little's law; "" if it does not.
+func breaksLittle(r *load.Result, depth int) string {
+	if r.Errors[client.ErrDown.Error()]+r.Errors[client.ErrUnknown.Error()] > 0 {
+		return "" // a server was down, and connections waited between two requests
+	}
+	want := float64((r.Connections - r.Starved) * depth)
+	got := r.InFlight()
+	// The last request of each connection is cut off, or there is none left to send.
+	cut := want * float64(r.ResponseTimes.Max()) / float64(max(r.Dur, 1))
+	switch {
+	case got > 1.05*want:
+		return fmt.Sprintf("Little's law: throughput × mean response time is %s, and at most %s requests were in flight", text.Sig3(got), text.Sig3(want))
+	case got < 0.9*want-cut:
+		return fmt.Sprintf("Little's law: throughput × mean response time is only %s of %s requests in flight: "+
+			"the client needed the rest of the time itself", text.Sig3(got), text.Sig3(want))
+	}
+	return ""
+}
+
+// breaksUtilization says how a round in which servers and client shared so many cores
+// breaks the utilization law; "" if it does not.
+func breaksUtilization(r *load.Result, cores int) string {
+	if used := busyCores(r, r.ServerCPU+r.ClientCPU); used > 1.05*float64(cores) {
+		return fmt.Sprintf("utilization law: throughput × CPU of a request is %s cores, of %d", text.Sig3(used), cores)
+	}
+	return ""
+}
+
+// invalid says why a round measured the client, which may use so many cores, and not the
+// servers; "" if it did not.
+func invalid(r *load.Result, cores int) string {
+	if r.Slips != nil {
+		// All systems can wait for a millisecond, but some not for less.
+		slip, took := r.Slips.Quantile(0.99), r.ResponseTimes.Quantile(0.99)
+		if slip > time.Millisecond && slip > took/4 {
+			return fmt.Sprintf("the client was late although a connection was free: by %s at p99, in a response time of %s "+
+				"(stop other programs on this machine, or lower -rate)", text.Duration(slip), text.Duration(took))
+		}
+	}
+	clientCores, serverCores := busyCores(r, r.ClientCPU), busyCores(r, r.ServerCPU)
+	if serverCores > 0 && clientCores >= 0.9*float64(cores) && serverCores < clientCores/2 {
+		return fmt.Sprintf("the client used up its CPU, %s of %s, and the servers only %s",
+			text.Sig3(clientCores), text.Plural(int64(cores), "core"), text.Sig3(serverCores))
+	}
+	return ""
+}

@@ -1,0 +1,212 @@
+package report
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/text"
+)
+
+// An Outline is what a report says, in this order. String and the page dress the same one.
+type Outline struct {
+	Sentences  []string // what came out
+	Tables     []Table
+	Notes      []string // what went wrong, or that nothing did, and what else to know
+	Conditions string   // what was asked for, and on which machine
+}
+
+// Outline returns the outline of the report.
+func (rep *Report) Outline() Outline {
+	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
+	if len(rep.Summary) > 0 {
+		o.Tables, o.Notes = rep.tables(), rep.notes()
+		o.Sentences = []string{rep.comparison()}
+		if rep.Sweep != nil {
+			o.Sentences = rep.peaks()
+		}
+	}
+	return o
+}
+
+// String returns the report as text: the verdict, if it is not ok, and the outline.
+func (rep *Report) String() string {
+	o := rep.Outline()
+	verdict, _, _ := strings.Cut(rep.Verdict, "\n")
+	if kind, _, _ := strings.Cut(verdict, ":"); kind != "ok" {
+		o.Sentences = slices.Insert(o.Sentences, 0, strings.ToUpper(kind)+verdict[len(kind):])
+	}
+	var b strings.Builder
+	wrap := func(lines ...string) {
+		for _, line := range lines {
+			b.WriteString(text.Wrap(line, text.Columns))
+		}
+	}
+	wrap(o.Sentences...)
+	for _, t := range o.Tables {
+		b.WriteString("\n" + text.Table(append([][]string{t.Head}, t.Rows...)))
+		if t.Foot != "" {
+			wrap(t.Foot)
+		}
+	}
+	wrap("")
+	wrap(append(o.Notes, "", o.Conditions)...)
+	return b.String()
+}
+
+// label begins a row of a table: with the stage or, in a sweep, with the value and the stage.
+func (rep *Report) label(point, stage string) string {
+	if rep.Sweep == nil {
+		return stage
+	}
+	width := len(rep.Sweep.Property)
+	for _, p := range rep.Sweep.Points {
+		width = max(width, utf8.RuneCountInString(rep.Sweep.Label(p)))
+	}
+	return fmt.Sprintf("%-*s  %s", width, rep.Sweep.Label(point), stage)
+}
+
+// name names a row in a sentence.
+func (rep *Report) name(point, stage string) string {
+	if rep.Sweep == nil {
+		return stage
+	}
+	return fmt.Sprintf("%s at %s=%s", stage, rep.Sweep.Property, rep.Sweep.Label(point))
+}
+
+// comparison says how the stages compare with the first one.
+func (rep *Report) comparison() string {
+	var ratios []string
+	for _, s := range rep.Summary {
+		if s.Ratio != nil {
+			ratios = append(ratios, s.Stage+" "+s.Ratio.String())
+		}
+	}
+	first, to, figure := rep.Summary[0], rep.Stages[0], "Operations a second"
+	if ratios == nil {
+		return fmt.Sprintf("%s: %s operations a second, %s at p99.", first.Stage, text.Sig3(first.OpsPerSecond.Median), response[1].cell(rep, &first))
+	}
+	if rep.Config.Workload.Rate > 0 {
+		figure = "Response time at p99"
+	}
+	if first.Starved > 0 {
+		to += fmt.Sprintf(" (where %d of %s starved)", first.Starved, text.Plural(int64(first.Connections), "connection"))
+	}
+	return fmt.Sprintf("%s, compared with %s: %s.", figure, to, strings.Join(ratios, ", "))
+}
+
+// peaks says where in a sweep each stage does best.
+func (rep *Report) peaks() (lines []string) {
+	for _, stage := range rep.Stages {
+		points := slices.DeleteFunc(slices.Clone(rep.Summary), func(s Summary) bool { return s.Stage != stage })
+		if len(points) > 0 {
+			best := slices.MaxFunc(points, func(a, b Summary) int { return cmp.Compare(a.OpsPerSecond.Median, b.OpsPerSecond.Median) })
+			lines = append(lines, fmt.Sprintf("%s: %s operations a second.", rep.name(best.Point, stage+" peaks"), text.Sig3(best.OpsPerSecond.Median)))
+		}
+	}
+	return lines
+}
+
+// notes says what went wrong, or that nothing did, and what else to know.
+func (rep *Report) notes() []string {
+	const none = "no errors, no misses, nothing unfinished, nobody starved"
+	var troubled, more []string
+	for i := range rep.Summary {
+		s := &rep.Summary[i]
+		name := rep.name(s.Point, s.Stage)
+		if t := s.troubles(); t != "" {
+			troubled = append(troubled, name+": "+t)
+		}
+		for _, round := range s.Outliers {
+			more = append(more, fmt.Sprintf("%s: round %d is an outlier (kept): was the machine busy?", name, round))
+		}
+		warned := slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return len(r.Warnings) == 0 })
+		if len(warned) > 0 {
+			more = append(more, fmt.Sprintf("Warning: %s, %d of %s; round %d: %s.",
+				name, len(warned), text.Plural(int64(len(s.Runs)), "round"), warned[0].Round, warned[0].Warnings[0]))
+		}
+	}
+	if troubled == nil {
+		troubled = []string{none}
+	} else if len(troubled) < len(rep.Summary) {
+		troubled = append(troubled, "all others: "+none)
+	}
+	return slices.Concat(troubled, more, rep.Env.Missing)
+}
+
+// troubles counts what went wrong in the rounds of a stage; "" if nothing did.
+func (s *Summary) troubles() string {
+	var counts []string
+	add := func(n int64, what string) {
+		if n > 0 {
+			counts = append(counts, text.Count(n)+" "+what)
+		}
+	}
+	add(s.Wrong, "× wrong answer")
+	for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
+		add(s.Errors[kind], "× "+kind)
+	}
+	add(s.Refusals-s.Errors[client.ErrBusy.Error()], "refused (busy) and sent again")
+	add(s.Misses, "× miss")
+	add(s.Mismatches, "× mismatch")
+	add(s.Unfinished, "unfinished")
+	starved := fmt.Sprintf("of %s starved", text.Plural(int64(s.Connections), "connection"))
+	if s.NeverGreeted > 0 {
+		starved += fmt.Sprintf(" (%d never greeted)", s.NeverGreeted)
+	}
+	add(int64(s.Starved), starved)
+	return strings.Join(counts, ", ")
+}
+
+// conditions says what was asked for, and on which machine.
+func (rep *Report) conditions() string {
+	w, swept, loop, more := rep.Config.Workload, "", "as fast as answers come", ""
+	if w.Rate > 0 {
+		loop = text.Sig3(w.Rate) + " requests due a second, " + w.Arrival
+	}
+	if rep.Sweep != nil {
+		swept = "Swept: " + rep.Sweep.Property + ", on new servers for each point of each round. Otherwise: "
+		if rep.Sweep.Property == "rate" {
+			loop = "requests due at these rates, " + w.Arrival
+		}
+	}
+	usual := rep.properties(cluster.Default())
+	for _, property := range rep.properties(rep.Config) {
+		name, _, _ := strings.Cut(property, "=")
+		if !slices.Contains(usual, property) && !slices.Contains([]string{"arrival", "connections", "dist", "keys", "mix", "rate", "seed", "value"}, name) {
+			more += "; " + property
+		}
+	}
+	if rep.Nodes > 1 {
+		more += fmt.Sprintf("; nodes=%d", rep.Nodes)
+	}
+	clients := make(map[string]bool)
+	for _, run := range rep.Runs {
+		clients[run.Client] = true
+	}
+	delete(clients, "")
+	if len(clients) > 0 {
+		more += "; requests sent by " + strings.Join(slices.Sorted(maps.Keys(clients)), " and ")
+	}
+	return fmt.Sprintf("%s%s, %s; %v over %s, %s; %v-byte values; seed %d%s. %s.", swept, text.Plural(int64(w.Connections), "connection"), loop,
+		w.Mix, text.Plural(int64(w.Keys), "key"), w.Dist, w.Value, w.Seed, more, rep.Env.machine())
+}
+
+// properties lists the properties of the workload and, if bench started them, of the
+// servers as NAME=VALUE.
+func (rep *Report) properties(cfg cluster.Config) []string {
+	list := []string{"mix=" + cfg.Workload.Mix.String()}
+	fs := flag.NewFlagSet("", flag.ContinueOnError)
+	cfg.Flags(fs, "workload")
+	if rep.Nodes > 0 {
+		cfg.Flags(fs, "server")
+	}
+	fs.VisitAll(func(f *flag.Flag) { list = append(list, f.Name+"="+f.DefValue) })
+	return list
+}
