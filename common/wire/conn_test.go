@@ -363,23 +363,6 @@ func TestDeadlines(t *testing.T) {
 			})
 		})
 	}
-	t.Run("nobody reads", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			a, b := net.Pipe()
-			defer b.Close()
-			server := newConn(a, limits)
-			server.server, server.talks = true, true
-			start := time.Now()
-			server.WriteResponse(&Response{Code: Busy})
-			if sent, took := server.Flush(), time.Since(start); sent || took != limits.Write {
-				t.Errorf("Flush says %v after %v, want false after %v", sent, took, limits.Write)
-			}
-			server.Close()
-			if took := time.Since(start); took != limits.Write {
-				t.Errorf("Close took until %v, want no longer: the connection is gone", took)
-			}
-		})
-	})
 }
 
 // All that has arrived at Stop is answered, however much it is, and then comes a Goodbye.
@@ -555,30 +538,26 @@ func TestLostHandshakeIsNotAMismatch(t *testing.T) {
 	}
 }
 
-// A client that does not read cannot hold up a drain: a write is limited to what is left
-// of Limits.Drain, whether it began before Stop or after.
-func TestDrainOfClientThatDoesNotRead(t *testing.T) {
-	for _, stopFirst := range []bool{true, false} {
+// A client that does not read holds up a write for Limits.Write, and a drain for what is
+// left of Limits.Drain, whether the write began before Stop or after.
+func TestClientThatDoesNotRead(t *testing.T) {
+	for _, test := range []struct{ stop, want time.Duration }{{0, time.Second}, {time.Second, 2 * time.Second}, {time.Hour, time.Minute}} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
 			server := newConn(near, Limits{Write: time.Minute, Drain: time.Second})
 			server.server, server.talks = true, true
-			if stopFirst {
+			began := time.Now()
+			if test.stop == 0 {
 				server.Stop()
 			} else {
-				time.AfterFunc(time.Second, server.Stop)
+				defer time.AfterFunc(test.stop, server.Stop).Stop()
 			}
 			server.WriteResponse(&Response{Code: Busy})
-			began := time.Now()
 			sent := server.Flush()
-			server.Close()
-			want := time.Second
-			if !stopFirst {
-				want *= 2
-			}
-			if took := time.Since(began); sent || took != want {
-				t.Errorf("stopped first %v: sent %v after %v, want false after %v", stopFirst, sent, took, want)
+			server.Close() // does not wait again
+			if took := time.Since(began); sent || took != test.want {
+				t.Errorf("stopped after %v: sent %v after %v, want false after %v", test.stop, sent, took, test.want)
 			}
 		})
 	}

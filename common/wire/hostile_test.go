@@ -237,26 +237,3 @@ func roundTrip[T any](t *testing.T, c *codec[T], m *T) {
 		t.Fatalf("decoded %+v, and after another round trip %+v, %v", m, again, err)
 	}
 }
-
-// FuzzAnswers feeds any bytes to a client's end.
-func FuzzAnswers(f *testing.F) {
-	frame := framed(body(f, codecs.response, sampleResponse()))
-	f.Add(append(bytes.Clone(frame), frame...))
-	f.Add(framed(body(f, codecs.response, &Response{Code: Goodbye})))
-	for _, h := range hostiles(f, codecs.response, sampleResponse()) {
-		f.Add(h.stream)
-		f.Add(append(bytes.Clone(frame), h.stream...))
-	}
-	f.Fuzz(func(t *testing.T, stream []byte) {
-		c := newConn(&script{in: stream}, Limits{})
-		for r := (Response{}); c.ReadResponse(&r); {
-			if len(r.Results) > MaxOps {
-				t.Fatalf("decoded %d results", len(r.Results))
-			}
-			roundTrip(t, codecs.response, &r)
-		}
-		if c.Err() == nil || cap(c.in) > maxBuffer {
-			t.Errorf("the stream has ended with %v, and a buffer of %d bytes", c.Err(), cap(c.in))
-		}
-	})
-}
