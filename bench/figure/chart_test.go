@@ -61,11 +61,11 @@ func check(t *testing.T, svg string) {
 	}
 }
 
-var names = []string{"stage1_singlethread", "stage2_coarselock", "<script>", strings.Repeat("long", 25), "ä", "mine", "theirs", "stage1_singlethread-2", "9", "10"}
+var stageNames = []string{"stage1_singlethread", "stage2_coarselock", "<script>", strings.Repeat("long", 25), "ä", "mine", "theirs", "stage1_singlethread-2", "9", "10"}
 
 func TestRows(t *testing.T) {
 	var bars, dots []Row
-	for i, name := range names {
+	for i, name := range stageNames {
 		v := float64(i)
 		bars = append(bars, Row{Name: name, Value: "1.23ms", Parts: []float64{v, 10, -5, math.NaN(), 1e300}})
 		dots = append(dots, Row{Name: name, Value: "1 230 000 [1 220 000..1 240 000]", Dots: []float64{v, 2 * v, 1e300}, Low: v, Median: v, High: 2 * v})
@@ -79,8 +79,8 @@ func TestRows(t *testing.T) {
 	}
 	svg = Rows("Throughput", LinearAxis("operations a second", 20, Plain), dots)
 	check(t, svg)
-	if n := strings.Count(svg, `class="dot `); n != 3*len(names) {
-		t.Errorf("%d dots, want 3 for each of %d rows", n, len(names))
+	if n := strings.Count(svg, `class="dot `); n != 3*len(stageNames) {
+		t.Errorf("%d dots, want 3 for each of %d rows", n, len(stageNames))
 	}
 	if svg := Rows("One round", LinearAxis("", 20, Plain), []Row{{Dots: []float64{7}, Low: 7, Median: 7, High: 7}}); strings.Contains(svg, `"band`) {
 		t.Error("one dot has an interval")
@@ -91,7 +91,7 @@ func TestRows(t *testing.T) {
 
 func TestLines(t *testing.T) {
 	var lines []Series
-	for i, name := range names {
+	for i, name := range stageNames {
 		v := float64(100 * i)
 		lines = append(lines, Series{Name: name, Style: i % Styles, Class: "thin", Points: [][2]float64{{1, v}, {8, v + 1}, {128, 900}}, Bars: [][2]float64{{v, v + 10}, {0, 1e300}, {900, 900}}})
 	}
@@ -101,7 +101,7 @@ func TestLines(t *testing.T) {
 	svg := Lines("Swept", x, LinearAxis("operations a second", 1000, Plain), lines)
 	check(t, svg)
 	// Eight names have a mark beside them, as have their points; of the first only one has.
-	if got, want := strings.Count(svg, `class="mark`), 4*len(names)-2; got != want {
+	if got, want := strings.Count(svg, `class="mark`), 4*len(stageNames)-2; got != want {
 		t.Errorf("%d marks, want %d", got, want)
 	}
 	for _, want := range []string{"<desc>stage1_singlethread: 8 1; stage2_coarselock: 1 100, 8 101, 128 900;", `class="line thin s1"`, `class="line dashed s-1"`} {

@@ -29,10 +29,6 @@ func (f *Figures) times() []*Times {
 	return []*Times{&f.Latency, &f.Service, &f.Slip, &f.Connect, &f.Where}
 }
 
-func (f *Figures) numbers() []*float64 {
-	return []*float64{&f.ServerCPUPerRequest, &f.ClientCPUPerRequest, &f.LockHeld}
-}
-
 // Times are the quantiles p50, p90, p99 and p999 of a kind of time, its max and its mean;
 // or the parts of a mean. The max of a Summary is the greatest of its rounds.
 type Times map[string]time.Duration
@@ -84,9 +80,9 @@ func (run *Run) derive() {
 
 // medians returns the figures of several rounds.
 func medians(runs []*Run) (f Figures) {
-	for i, number := range f.numbers() {
-		*number = over(runs, func(r *Run) float64 { return *r.numbers()[i] }).Median
-	}
+	f.ServerCPUPerRequest = over(runs, func(r *Run) float64 { return r.ServerCPUPerRequest }).Median
+	f.ClientCPUPerRequest = over(runs, func(r *Run) float64 { return r.ClientCPUPerRequest }).Median
+	f.LockHeld = over(runs, func(r *Run) float64 { return r.LockHeld }).Median
 	for i, kind := range f.times() {
 		samples := make(map[string][]float64)
 		for _, run := range runs {

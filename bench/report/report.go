@@ -160,11 +160,11 @@ func Parse(data []byte) (*Report, error) {
 	if outer.Schema != schema {
 		return nil, fmt.Errorf("its schema is %d, and this program reads schema %d", outer.Schema, schema)
 	}
-	// A round takes 100 KiB of memory even if the file says little about it, and each
-	// line of a table is as wide as the longest name.
-	const rounds, names = 5000, 8 << 10
-	if len(outer.Runs) > rounds || len(strings.Join(append(outer.Stages, outer.Sweep.Points...), ",")) > names {
-		return nil, fmt.Errorf("it has more than %d rounds, or more than %d bytes of names", rounds, names)
+	// Memory is bounded: a round takes 100 KiB and a node 300 bytes even if the file says
+	// little about them, and each line of a table is as wide as the longest name.
+	const rounds, objects, names = 5000, 1 << 20, 8 << 10
+	if len(outer.Runs) > rounds || bytes.Count(data, []byte("{")) > objects || len(strings.Join(append(outer.Stages, outer.Sweep.Points...), ",")) > names {
+		return nil, fmt.Errorf("it has more than %d rounds, %d objects or %d bytes of names", rounds, objects, names)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()

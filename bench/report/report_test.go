@@ -2,6 +2,7 @@ package report
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -187,6 +188,22 @@ func TestRatioPairsRounds(t *testing.T) {
 		rep.Summarize()
 		if got := rep.Summary[1].Ratio; got.Rounds != 0 || got.String() != "not comparable" {
 			t.Errorf("rate %v: ratio to a stage that did nothing is %+v", rate, got)
+		}
+	}
+}
+
+// A small file cannot make bench fill the memory or the screen.
+func TestParseLimits(t *testing.T) {
+	parse := func(name string, runs int) error {
+		_, err := Parse(fmt.Appendf(nil, `{"schema":2,"config":{},"stages":[%q],"runs":[{"stage":%[1]q}%s]}`, name, strings.Repeat(`,{}`, runs-1)))
+		return err
+	}
+	if err := parse("a", 10); err != nil {
+		t.Error(err)
+	}
+	for _, err := range []error{parse("a", 1<<20), parse(strings.Repeat("a", 1<<14), 1), parse(strings.Repeat("{", 1<<20), 1)} {
+		if err == nil || !strings.Contains(err.Error(), "more than 5000 rounds") {
+			t.Errorf("error is %v, want a limit", err)
 		}
 	}
 }

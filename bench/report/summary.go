@@ -109,18 +109,18 @@ func (rep *Report) compare(stage, first []*Run, floor stats.Interval) *Ratio {
 
 // String returns the ratio in words.
 func (r *Ratio) String() string {
-	times := strings.TrimSpace(text.Sig3(r.Median) + " times " + r.Bounds())
+	words := strings.TrimSpace(text.Sig3(r.Median) + " times " + r.Bounds())
 	switch {
 	case r.Rounds == 0:
 		return "not comparable" // no round in which the first stage did anything
 	case r.Median == 0:
 		return "nothing answered"
 	case r.Floor:
-		return times + " (noise floor)"
+		return words + " (noise floor)"
 	case r.NoDifference:
 		return "no difference shown"
 	}
-	return times
+	return words
 }
 
 // short returns the ratio without its interval.

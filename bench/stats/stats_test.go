@@ -32,29 +32,6 @@ func TestInterval(t *testing.T) {
 	}
 }
 
-// An interval holds the true median as often as its level says.
-func TestIntervalCoverage(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	for _, rounds := range []int{3, 6, 9, 20} {
-		const runs = 10_000
-		held, level := 0, 0.0
-		for range runs {
-			samples := make([]float64, rounds)
-			for i := range samples {
-				samples[i] = math.Exp(r.NormFloat64()) // skewed; the median is 1
-			}
-			iv := NewInterval(samples)
-			level = iv.Level
-			if iv.Low <= 1 && 1 <= iv.High {
-				held++
-			}
-		}
-		if got := float64(held) / runs; math.Abs(got-level) > 0.015 {
-			t.Errorf("%d rounds: %.3f of the intervals hold the median, want %.3f", rounds, got, level)
-		}
-	}
-}
-
 func TestOutliers(t *testing.T) {
 	for _, test := range []struct {
 		samples []float64
