@@ -4,15 +4,16 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
-	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/wire"
@@ -170,7 +171,7 @@ func TestLineDepth(t *testing.T) {
 		in := bufio.NewReader(nc)
 		var keys []string
 		for len(keys) < depth {
-			words, err := benchtest.ReadWords(in)
+			words, err := readWords(in)
 			if err != nil {
 				return
 			}
@@ -250,4 +251,36 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%q: version %q, error %v, want %q, %q", test.answer, got, err, test.want, test.err)
 		}
 	}
+}
+
+// serveUnbuffered answers requests of a put and a get. It reads a request only after the
+// client has read the answer to the one before.
+func serveUnbuffered(nc net.Conn) {
+	for in := bufio.NewReader(iotest.OneByteReader(nc)); ; {
+		for range 2 {
+			if _, err := readWords(in); err != nil {
+				return
+			}
+		}
+		if _, err := io.WriteString(nc, "+OK\r\n$5\r\nvalue\r\n"); err != nil {
+			return
+		}
+	}
+}
+
+// readWords reads a command in Redis's protocol, without line ends in its words.
+func readWords(in *bufio.Reader) (words []string, err error) {
+	var n int
+	if _, err := fmt.Fscanf(in, "*%d\r\n", &n); err != nil {
+		return nil, err
+	}
+	for range n {
+		var size int
+		var word string
+		if _, err := fmt.Fscanf(in, "$%d\r\n%s\r\n", &size, &word); err != nil {
+			return nil, err
+		}
+		words = append(words, word)
+	}
+	return words, nil
 }

@@ -24,7 +24,7 @@ import (
 
 // What is started ends with its keeper, however that ends.
 func TestKeep(t *testing.T) {
-	benchtest.FakeRedisInPath(t)
+	benchtest.FaultyInPath(t, "redis-server")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
