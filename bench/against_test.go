@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) {
 	switch {
 	case strings.HasPrefix(filepath.Base(os.Args[0]), "redis-server"):
-		fmt.Println(benchtest.FakeRedisMain())
+		fmt.Println(fakeRedisMain())
 		os.Exit(1)
 	case len(os.Args) > 1 && os.Args[1] == yardstick.Command:
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
@@ -159,7 +159,7 @@ func TestCompareAgainstMistakes(t *testing.T) {
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			benchtest.EmptyFolder(t)
-			benchtest.FakeRedisInPath(t)
+			benchtest.FaultyInPath(t, "redis-server")
 			m := benchtest.NewFaulty(t, test.mistake)
 			code, stdout, stderr, s := against(t, "redis", "-ops", "4000")
 			if code != test.code && !(test.code == exitOK && code == exitInvalid) || !strings.Contains(stderr, test.want) {
@@ -177,7 +177,7 @@ func TestCompareAgainstInterrupted(t *testing.T) {
 	for _, faulty := range []string{"", "late"} {
 		t.Run(faulty, func(t *testing.T) {
 			benchtest.EmptyFolder(t)
-			benchtest.FakeRedisInPath(t)
+			benchtest.FaultyInPath(t, "redis-server")
 			m := benchtest.NewFaulty(t, faulty)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -210,7 +210,7 @@ func TestCompareAgainstReached(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer ln.Close()
-			go benchtest.NewFakeRedis(mistake).Serve(ln) // ends with ln
+			go newFakeRedis(mistake).serve(ln) // ends with ln
 			addr := ln.Addr().String()
 			code, stdout, stderr, s := against(t, "redis="+addr, "-ops", "200", "-mix", "get=100,put=0")
 			if want = strings.ReplaceAll(want, "ADDR", addr); (want == "") != (code == exitOK || code == exitInvalid) || !strings.Contains(stderr, want) {

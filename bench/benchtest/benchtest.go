@@ -1,5 +1,5 @@
 // Package benchtest is what the tests of several packages share: nodes that run inside the
-// test, processes with a known fault, and a fake Redis. It is not part of the program.
+// test, and control of processes with a known fault. It is not part of the program.
 package benchtest
 
 import (

@@ -3,12 +3,16 @@ package benchtest
 import (
 	"bufio"
 	"net"
+	"os"
+	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
 )
 
-// A Faulty watches the processes of the stage in testdata/faulty, or of a FakeRedis.
+// A Faulty watches the processes of the stage in testdata/faulty, or of a
+// program whose main function calls FaultyMain.
 type Faulty struct {
 	t                    *testing.T
 	started, busy, ended chan bool // one value for each process
@@ -83,4 +87,34 @@ func (f *Faulty) receive(from <-chan bool, complaint string) {
 	case <-time.After(30 * time.Second):
 		f.t.Error(complaint + " after 30s")
 	}
+}
+
+// FaultyMain is the start of a program that a Faulty watches. It returns the program's
+// fault, but never returns if that is "late" or "busy".
+func FaultyMain() (fault string) {
+	fault = os.Getenv("LOCKSTEP_FAULT")
+	if _, err := net.Dial("tcp", os.Getenv("LOCKSTEP_TELL")); err != nil { // the connection ends with the process
+		panic(err)
+	}
+	for fault == "busy" {
+	}
+	if fault == "late" {
+		select {}
+	}
+	return fault
+}
+
+// FaultyInPath makes this test's binary the only program in PATH, under this name. Its
+// TestMain must call FaultyMain when it runs under that name.
+func FaultyInPath(t *testing.T, name string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(self, filepath.Join(dir, name)); err != nil || runtime.GOOS == "windows" {
+		t.Skip("needs symbolic links to programs")
+	}
+	t.Setenv("PATH", dir)
 }

@@ -89,11 +89,8 @@ func watch(ctx context.Context, all ...*Servers) (context.Context, context.Cance
 
 // died returns an error that says how a process ended.
 func (s *Servers) died(i int) error {
-	how := "exit status 0"
-	if err := s.Procs[i].Err; err != nil {
-		how = err.Error()
-	}
-	return fmt.Errorf("%s, node %d, %w (%s)\nits last output:\n%s", s.Name, i, errDied, how, s.Procs[i].Output)
+	p := s.Procs[i]
+	return fmt.Errorf("%s, node %d, %w (%v)\nits last output:\n%s", s.Name, i, errDied, p.Cmd.ProcessState, p.Output)
 }
 
 // LastOutput returns the last output of each node, for the end of the message err, or "" if

@@ -32,7 +32,7 @@ func TestProcessCPU(t *testing.T) {
 
 // What the keeper itself has used does not count.
 func TestUsageOf(t *testing.T) {
-	benchtest.FakeRedisInPath(t)
+	benchtest.FaultyInPath(t, "redis-server")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ import (
 
 // A program that is kept ends with its keeper, even if that is killed.
 func TestKeep(t *testing.T) {
-	benchtest.FakeRedisInPath(t)
+	benchtest.FaultyInPath(t, "redis-server")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -1,22 +1,21 @@
-package benchtest
+package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
-	"testing"
 
+	"lockstep/bench/benchtest"
 	"lockstep/common/wire"
 )
 
-// A FakeRedis answers as Redis does, except for its fault.
-type FakeRedis struct {
+// A fakeRedis answers as Redis does, except for its fault.
+type fakeRedis struct {
 	fault string
 	apply func([]wire.Op) []wire.Result
 
@@ -25,11 +24,13 @@ type FakeRedis struct {
 	served int
 }
 
-// NewFakeRedis returns a FakeRedis without keys. The fault "" is none.
-func NewFakeRedis(fault string) *FakeRedis { return &FakeRedis{fault: fault, apply: Locked(nil)} }
+// newFakeRedis returns a fakeRedis without keys. The fault "" is none.
+func newFakeRedis(fault string) *fakeRedis {
+	return &fakeRedis{fault: fault, apply: benchtest.Locked(nil)}
+}
 
-// Serve accepts connections until ln is closed. Each connection ends when its client leaves.
-func (f *FakeRedis) Serve(ln net.Listener) error {
+// serve accepts connections until ln is closed. Each connection ends when its client leaves.
+func (f *fakeRedis) serve(ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()
 		if err != nil {
@@ -39,23 +40,23 @@ func (f *FakeRedis) Serve(ln net.Listener) error {
 	}
 }
 
-func (f *FakeRedis) serveConn(nc net.Conn) {
+func (f *fakeRedis) serveConn(nc net.Conn) {
 	defer nc.Close()
 	in, out := bufio.NewReader(nc), bufio.NewWriter(nc)
 	for {
-		words, err := ReadWords(in)
+		words, err := readWords(in)
 		if err != nil {
 			return
 		}
-		io.WriteString(out, f.Answer(words))
+		io.WriteString(out, f.answer(words))
 		if in.Buffered() == 0 {
 			out.Flush()
 		}
 	}
 }
 
-// ReadWords reads a command in Redis's protocol, RESP.
-func ReadWords(in *bufio.Reader) ([]string, error) {
+// readWords reads a command in Redis's protocol, RESP.
+func readWords(in *bufio.Reader) ([]string, error) {
 	var n int
 	if _, err := fmt.Fscanf(in, "*%d\r\n", &n); err != nil {
 		return nil, err
@@ -75,8 +76,8 @@ func ReadWords(in *bufio.Reader) ([]string, error) {
 	return words, nil
 }
 
-// Answer returns the answer to a command.
-func (f *FakeRedis) Answer(words []string) string {
+// answer returns the answer to a command.
+func (f *fakeRedis) answer(words []string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if words[0] == "INFO" {
@@ -112,41 +113,16 @@ func (f *FakeRedis) Answer(words []string) string {
 
 func bulk(value []byte) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(value), value) }
 
-// FakeRedisMain is the main function of a redis-server with the fault that NewFaulty set.
-func FakeRedisMain() error {
-	fault := os.Getenv("LOCKSTEP_FAULT")
-	if _, err := net.Dial("tcp", os.Getenv("LOCKSTEP_TELL")); err != nil { // stays open until the end
-		return err
-	}
-	switch fault {
-	case "dead":
-		return fmt.Errorf("Fatal config file error")
-	case "late":
-		fmt.Println("still loading")
-		select {}
-	case "busy":
-		for {
-		}
+// fakeRedisMain is the main function of a redis-server with the fault that NewFaulty set.
+func fakeRedisMain() error {
+	fault := benchtest.FaultyMain()
+	if fault == "dead" {
+		return errors.New("Fatal config file error")
 	}
 	flag := func(name string) string { return os.Args[slices.Index(os.Args, name)+1] }
 	ln, err := net.Listen("tcp", net.JoinHostPort(flag("--bind"), flag("--port")))
 	if err != nil {
 		return err
 	}
-	return NewFakeRedis(fault).Serve(ln)
-}
-
-// FakeRedisInPath makes this test's binary the only program in PATH, under the name
-// redis-server. Its TestMain must call FakeRedisMain then.
-func FakeRedisInPath(t *testing.T) {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := os.Symlink(self, filepath.Join(dir, "redis-server")); err != nil || runtime.GOOS == "windows" {
-		t.Skip("needs symbolic links to programs")
-	}
-	t.Setenv("PATH", dir)
+	return newFakeRedis(fault).serve(ln)
 }
