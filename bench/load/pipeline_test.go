@@ -194,7 +194,7 @@ func TestPipelineIdle(t *testing.T) {
 	defer cl.Close()
 	for i := range 3 {
 		if _, err := cl.Do(t.Context(), put("k")); err != nil {
-			t.Errorf("put %d: error %v", i, err)
+			t.Fatalf("put %d: error %v", i, err)
 		}
 		<-closed
 		cl.(*pipeline).nodes[0].stream.idleSince = time.Now().Add(-listenAfter)
