@@ -210,7 +210,7 @@ func TestPreloadThenNoMisses(t *testing.T) {
 // The end of ctx ends a load at once.
 func TestLoadCancelled(t *testing.T) {
 	for _, depth := range []int{1, 2} {
-		for _, rate := range []float64{0, 0.01, 100} {
+		for _, rate := range []float64{0, 0.01} {
 			t.Run(fmt.Sprintf("depth=%d/rate=%v", depth, rate), func(t *testing.T) {
 				g := newGate()
 				cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
@@ -222,12 +222,12 @@ func TestLoadCancelled(t *testing.T) {
 				t.Cleanup(func() { close(g.open) })
 				cfg.Workload.Rate, cfg.Workload.Depth = rate, depth
 				l := newTestLoad(t, cfg)
-				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 				defer cancel()
 				began := time.Now()
 				r := l.run(ctx, time.Hour, 0)
 				if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished == 0 {
-					t.Errorf("it took %v after 100ms, %d answered, %d unfinished", took, r.Requests, r.Unfinished)
+					t.Errorf("it took %v after 300ms, %d answered, %d unfinished", took, r.Requests, r.Unfinished)
 				}
 				if inFlight := int64(8 * depth); rate == 0 && r.Unfinished != inFlight {
 					t.Errorf("%d requests were in flight on 8 connections, want %d", r.Unfinished, inFlight)

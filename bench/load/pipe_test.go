@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,6 +103,49 @@ func TestStreamAnswersInAnyOrder(t *testing.T) {
 			io.WriteString(nc, strings.Join(lines, ""))
 		}
 	}), depth, 1)
+}
+
+// A slowConn's writes return when they are released.
+type slowConn struct {
+	net.Conn
+	release chan struct{}
+}
+
+func (c slowConn) Write(b []byte) (int, error) {
+	defer func() { <-c.release }()
+	return c.Conn.Write(b)
+}
+
+// A call that is answered during its own write also sends the request of the call that reads.
+func TestStreamWritesForTheReader(t *testing.T) {
+	received, answer := make(chan bool), make(chan bool)
+	s := newTestStream(t, func(nc net.Conn) {
+		in := bufio.NewReader(nc)
+		first, _ := in.ReadString('\n')
+		received <- true
+		<-answer
+		io.WriteString(nc, first)
+		second, _ := in.ReadString('\n')
+		io.WriteString(nc, second)
+	})
+	release := make(chan struct{})
+	s.nc = slowConn{s.nc, release}
+	until := func(reached func() bool) {
+		for ok := false; !ok; runtime.Gosched() {
+			s.mu.Lock()
+			ok = reached()
+			s.mu.Unlock()
+		}
+	}
+	var calls sync.WaitGroup
+	calls.Go(func() { getAll(t, s, 1, 1) })
+	<-received
+	calls.Go(func() { getAll(t, s, 1, 1) })
+	until(func() bool { return len(s.unsent) > 0 })
+	answer <- true
+	until(func() bool { return len(s.inFlight) == 1 })
+	close(release)
+	calls.Wait()
 }
 
 func TestStreamLost(t *testing.T) {

@@ -1,8 +1,10 @@
 package load
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -172,25 +174,30 @@ func TestPipelineErrors(t *testing.T) {
 	}
 }
 
-// A connection that the server has closed while it was idle is dialled again.
+// A connection that the server closes while it is idle, without a Goodbye, is dialled again.
 func TestPipelineIdle(t *testing.T) {
-	cfg, nodes := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		apply := benchtest.Locked(n)
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			n.Answer(c, apply)
-			c.Flush()
-			c.Conn.Close()
-		})
+	closed := make(chan bool)
+	addr, _ := benchtest.ServeHere(t, func(nc net.Conn) {
+		line, _ := bufio.NewReader(nc).ReadString('\n')
+		io.WriteString(nc, line)
+		nc.Close()
+		closed <- true
 	})
-	pl := newTestPipeline(t, cfg)
-	for i := range 3 {
-		if _, err := pl.Do(t.Context(), put("k")); err != nil {
-			t.Errorf("put %d: error %v", i, err)
-		}
-		pl.nodes[0].stream.idleSince = time.Now().Add(-listenAfter)
+	cfg := cluster.Default()
+	cfg.Nodes[0].Addr = addr
+	cl, err := Dial(t.Context(), cfg, func(_ context.Context, _ int, nc net.Conn) (Codec, error) {
+		return textCodec{bufio.NewReader(nc)}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := nodes[0].Stats.Connections.Load(); got != 3 {
-		t.Errorf("%d connections, want 3", got)
+	defer cl.Close()
+	for i := range 3 {
+		if _, err := cl.Do(t.Context(), put("k")); err != nil {
+			t.Fatalf("put %d: error %v", i, err)
+		}
+		<-closed
+		cl.(*pipeline).nodes[0].stream.idleSince = time.Now().Add(-listenAfter)
 	}
 }
 

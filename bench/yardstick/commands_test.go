@@ -126,8 +126,8 @@ func TestRefusal(t *testing.T) {
 		}
 	})
 	cl := dialTest(t, &Yardstick{codec: redisCodec}, addr)
-	if _, err := cl.Do(t.Context(), testGet, testGet); !errors.As(err, new(load.Refusal)) {
-		t.Errorf("a refusal: error %v", err)
+	if r, err := cl.Do(t.Context(), testGet, testGet); !errors.As(err, new(load.Refusal)) || r != nil {
+		t.Errorf("a refusal: results %v, error %v", r, err)
 	}
 	if r, err := cl.Do(t.Context(), testGet); err != nil || string(r[0].Value) != "b" {
 		t.Errorf("after a refusal: %v, %v, want the second answer", r, err)
