@@ -12,26 +12,32 @@ import (
 )
 
 // Sig3 writes v with three significant digits: 0.0123, 1.23, 123, 123 000.
-func Sig3(v float64) string {
+func Sig3(v float64) string { return Sig(v, 3) }
+
+// Sig writes v with so many significant digits, at least one.
+func Sig(v float64, digits int) string {
 	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	}
 	// %e rounds to the digits first, so that 9.996 becomes 10.0 and not 10.00.
-	_, exponent, _ := strings.Cut(strconv.FormatFloat(v, 'e', 2, 64), "e")
+	_, exponent, _ := strings.Cut(strconv.FormatFloat(v, 'e', digits-1, 64), "e")
 	e, _ := strconv.Atoi(exponent)
-	if e > 2 {
-		unit := math.Pow10(e - 2)
+	if e >= digits {
+		unit := math.Pow10(e - digits + 1)
 		return Count(int64(math.Round(v/unit)) * int64(unit))
 	}
-	return strconv.FormatFloat(v, 'f', 2-e, 64)
+	return strconv.FormatFloat(v, 'f', digits-1-e, 64)
 }
 
 // Duration writes d with three significant digits and its unit: 1.23ms. Nanoseconds
 // are whole.
-func Duration(d time.Duration) string {
+func Duration(d time.Duration) string { return DurationSig(d, 3) }
+
+// DurationSig writes d with so many significant digits and its unit.
+func DurationSig(d time.Duration, digits int) string {
 	v, unit := float64(d), "ns"
 	for _, larger := range []string{"µs", "ms", "s"} {
-		if math.Abs(v) < 999.5 {
+		if math.Abs(v) < 1000-0.5*math.Pow10(3-digits) {
 			break
 		}
 		v, unit = v/1000, larger
@@ -39,7 +45,7 @@ func Duration(d time.Duration) string {
 	if unit == "ns" {
 		return strconv.Itoa(int(d)) + unit
 	}
-	return Sig3(v) + unit
+	return Sig(v, digits) + unit
 }
 
 // Bytes writes a size with three significant digits and its unit: 1.50 MiB. Sizes

@@ -27,6 +27,19 @@ func TestDuration(t *testing.T) {
 	}
 }
 
+func TestTwoDigits(t *testing.T) {
+	for v, want := range map[float64]string{0.0123: "0.012", 9.96: "10", 996: "1 000", 2849: "2 800", 22_300: "22 000"} {
+		if got := Sig(v, 2); got != want {
+			t.Errorf("Sig(%v, 2) = %q, want %q", v, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{2123: "2.1µs", 996_000: "1.0ms", 254_000_000: "250ms", 2_420_000_000: "2.4s"} {
+		if got := DurationSig(d, 2); got != want {
+			t.Errorf("DurationSig(%d ns, 2) = %q, want %q", int64(d), got, want)
+		}
+	}
+}
+
 func TestCount(t *testing.T) {
 	for n, want := range map[int64]string{
 		0: "0", 999: "999", 1000: "1 000", 12_345: "12 345", 1_234_567: "1 234 567", -123: "-123", -1234: "-1 234",
