@@ -176,15 +176,24 @@ func TestPipelineErrors(t *testing.T) {
 
 // A connection that the server closes while it is idle, without a Goodbye, is dialled again.
 func TestPipelineIdle(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	closed := make(chan bool)
-	addr, _ := benchtest.ServeHere(t, func(nc net.Conn) {
-		line, _ := bufio.NewReader(nc).ReadString('\n')
-		io.WriteString(nc, line)
-		nc.Close()
-		closed <- true
+	var served sync.WaitGroup // until ln is closed
+	served.Go(func() {
+		for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
+			line, _ := bufio.NewReader(nc).ReadString('\n')
+			io.WriteString(nc, line)
+			nc.Close()
+			closed <- true
+		}
 	})
+	defer served.Wait()
+	defer ln.Close()
 	cfg := cluster.Default()
-	cfg.Nodes[0].Addr = addr
+	cfg.Nodes[0].Addr = ln.Addr().String()
 	cl, err := Dial(t.Context(), cfg, func(_ context.Context, _ int, nc net.Conn) (Codec, error) {
 		return textCodec{bufio.NewReader(nc)}, nil
 	})
