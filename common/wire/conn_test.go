@@ -455,7 +455,7 @@ func FuzzFrames(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		c := newConn(&script{in: stream}, Limits{})
-		c.server, c.talks = true, true
+		c.server, c.hello = true, service
 		for c.Ready() {
 			for r := (Request{}); c.ReadRequest(&r); {
 				roundTrip(t, codecs.request, &r)
@@ -495,7 +495,7 @@ func TestDrainIsBounded(t *testing.T) {
 	}
 	flood := bytes.Repeat(frame, 1+maxBuffer/len(frame))
 	server := newConn(&endless{flood: flood}, Limits{Drain: 20 * time.Millisecond})
-	server.server, server.talks = true, true
+	server.server, server.hello = true, service
 	server.Stop()
 	for server.Ready() { // ends, though every read fills the buffer
 		for server.SkipRequest() {
@@ -546,7 +546,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
 			server := newConn(near, Limits{Write: time.Minute, Drain: time.Second})
-			server.server, server.talks = true, true
+			server.server, server.hello = true, service
 			began := time.Now()
 			if test.stop == 0 {
 				server.Stop()

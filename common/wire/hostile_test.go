@@ -112,7 +112,7 @@ func sampleResponse() *Response {
 // and the requests that it accepted.
 func feed(stream []byte) (c *Conn, requests []Request) {
 	c = newConn(&script{in: stream}, Limits{})
-	c.server, c.talks = true, true
+	c.server, c.hello = true, service
 	defer c.Close()
 	for c.Ready() {
 		for r := (Request{}); c.ReadRequest(&r); {
