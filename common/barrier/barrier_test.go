@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -180,6 +181,12 @@ func (r result) check(t *testing.T, want string) {
 	}
 }
 
+// enter has a process join and wait.
+func (n *network) enter(t *testing.T, group string, self, of int, change ...func(*Config)) (*Barrier, <-chan result) {
+	b := n.join(group, self, of, change...)
+	return b, wait(t.Context(), b)
+}
+
 // meet ends the calls of wait, which must all succeed.
 func meet(t *testing.T, want string, waits ...<-chan result) {
 	t.Helper()
@@ -265,8 +272,7 @@ func TestTCP(t *testing.T) {
 func TestLies(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
 		var said log
-		b0 := n.join("nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
-		w0 := wait(t.Context(), b0)
+		_, w0 := n.enter(t, "nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
 		stranger := func(ctx context.Context, addr string) (net.Conn, error) { return n.dial(ctx, "stranger", addr) }
 		for _, from := range []int{0, 1, 2, -1, 99, 1 << 40} {
 			for _, lie := range []wire.Control{
@@ -307,8 +313,7 @@ func TestMutePeer(t *testing.T) {
 		if want := "waiting for node 1 (1): no answer"; !strings.Contains(said.String(), want) {
 			t.Errorf("it says\n%s\nwant %q", &said, want)
 		}
-		b1 := n.join("nodes", 1, 2)
-		w1 := wait(t.Context(), b1)
+		_, w1 := n.enter(t, "nodes", 1, 2)
 		mute.Close()
 		meet(t, "ab", w0, w1)
 	})
@@ -332,8 +337,7 @@ func TestAlone(t *testing.T) {
 func TestProgress(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
 		var said log
-		b0 := n.join("nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
-		w0 := wait(t.Context(), b0)
+		_, w0 := n.enter(t, "nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
 
 		<-time.After(2 * time.Second)
 		b1 := n.join("nodes", 1, 3)
@@ -341,8 +345,7 @@ func TestProgress(t *testing.T) {
 		w1 := wait(t.Context(), b1)
 		<-time.After(4500 * time.Millisecond)
 		n.links(errDropped, "2>1")
-		b2 := n.join("nodes", 2, 3)
-		w2 := wait(t.Context(), b2)
+		_, w2 := n.enter(t, "nodes", 2, 3)
 		<-time.After(2 * time.Second)
 		apart(t, w0, w1, w2) // 2 cannot reach 1
 		n.links(nil, "2>1")
@@ -400,8 +403,7 @@ func TestMismatch(t *testing.T) {
 		// It is not fatal: the wrong process goes, and the right one comes.
 		w0 = wait(t.Context(), b0)
 		closeAll(b1)
-		b1 = n.join("nodes", 1, 2, func(c *Config) { c.Fingerprint = "stage 4" })
-		w1 = wait(t.Context(), b1)
+		b1, w1 = n.enter(t, "nodes", 1, 2, func(c *Config) { c.Fingerprint = "stage 4" })
 		meet(t, "ab", w0, w1)
 	})
 }
@@ -438,17 +440,15 @@ func TestRestart(t *testing.T) {
 			t.Errorf("Wait of the one that crashes: %v, want %v", r.err, context.Canceled)
 		}
 		closeAll(b1)
-		b2 := n.join("nodes", 2, 3)
-		w2 := wait(t.Context(), b2)
+		b2, w2 := n.enter(t, "nodes", 2, 3)
 		<-time.After(time.Second)
 		apart(t, w0, w2)
-		b1 = n.join("nodes", 1, 3)
-		w1 = wait(t.Context(), b1)
+		b1, w1 = n.enter(t, "nodes", 1, 3)
 		meet(t, "abc", w0, w1, w2)
 
 		closeAll(b2)
 		b2 = n.join("nodes", 2, 3)
-		(<-wait(t.Context(), b2)).check(t, "abc")
+		meet(t, "abc", wait(t.Context(), b2))
 	})
 }
 
@@ -459,8 +459,7 @@ func TestVoid(t *testing.T) {
 		var b [3]*Barrier
 		var w [3]<-chan result
 		for i := range b {
-			b[i] = n.join("clients", i, 3)
-			w[i] = wait(t.Context(), b[i])
+			b[i], w[i] = n.enter(t, "clients", i, 3)
 		}
 		meet(t, "abc", w[:]...)
 		closeAll(b[1])
@@ -513,24 +512,18 @@ func TestPayload(t *testing.T) {
 		w1 := wait(t.Context(), b1)
 		<-time.After(time.Second)
 		large := bytes.Repeat([]byte("a"), MaxPayload)
-		w0 := make(chan error)
-		go func() { // ends with Wait
-			payloads, err := b0.Wait(t.Context(), large)
-			if err == nil {
-				clear(payloads[0])
-			}
-			w0 <- err
-		}()
-		<-time.After(time.Second)
-		n.links(syscall.EHOSTUNREACH, "1>0")
-		n.links(nil, "0>1")
-		if err := <-w0; err != nil {
-			t.Error(err)
+		time.AfterFunc(time.Second, func() {
+			n.links(syscall.EHOSTUNREACH, "1>0")
+			n.links(nil, "0>1")
+		})
+		payloads, err := b0.Wait(t.Context(), large)
+		if err != nil {
+			t.Fatal(err)
 		}
+		clear(payloads[0])
 		clear(large)
 		n.links(nil, "1>0")
-		r := <-w1
-		r.check(t, strings.Repeat("a", MaxPayload)+"b")
+		meet(t, strings.Repeat("a", MaxPayload)+"b", w1)
 	})
 }
 
@@ -556,15 +549,10 @@ func TestClose(t *testing.T) {
 				n.links(syscall.EHOSTUNREACH, "2>0", "2>1")
 				n.links(nil, "0>2", "1>2")
 				meet(t, "abc", w0, w1)
-				closed := make(chan time.Duration)
 				start := time.Now()
-				go func() { // ends with Close
-					b1.Close()
-					closed <- time.Since(start)
-				}()
-				<-time.After(time.Second)
-				c.help(n, b2)
-				if got := <-closed; got > c.want || got < min(c.want, time.Second) {
+				time.AfterFunc(time.Second, func() { c.help(n, b2) })
+				b1.Close()
+				if got := time.Since(start); got > c.want || got < min(c.want, time.Second) {
 					t.Errorf("Close took %v, want %v", got, c.want)
 				}
 				closeAll(b2, b0)
@@ -582,42 +570,22 @@ func TestMadeUpFingerprints(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
 		var said log
 		b0 := n.join("nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
-		liar := n.listen("1")
-		lied := make(chan int)
-		go func() { // ends when the listener is closed
-			told := 0
-			for ; ; told++ {
-				nc, err := liar.Accept()
-				if err != nil {
-					break
-				}
-				c, err := wire.Greet(nc, control.Hello("nodes", 1, ""), wire.Limits{Idle: time.Second})
-				if err != nil {
-					continue
-				}
-				var q wire.Control
-				if c.Ready() && c.ReadControl(&q) {
-					q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true
-					q.Fingerprint = fmt.Sprintf("ours %d\x1b[2J\n%s", told, strings.Repeat("\x07", 2000))
-					c.WriteControl(&q)
-					c.Flush()
-				}
-				c.Close()
-			}
-			lied <- told
-		}()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
+		var told atomic.Int64
+		go control.Serve(ctx, n.listen("1"), control.Hello("nodes", 1, ""), func(q wire.Control) (wire.Control, bool) {
+			q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true
+			q.Fingerprint = fmt.Sprintf("ours %d\x1b[2J\n%s", told.Add(1), strings.Repeat("\x07", 2000))
+			return q, true
+		})
 		w0 := wait(ctx, b0)
 		<-time.After(10 * time.Second) // the clock is synctest's
 		b2 := n.join("nodes", 2, 3, func(c *Config) { c.Fingerprint = "ours too" })
 		w2 := wait(ctx, b2)
 		r0 := <-w0
 		<-w2
-		closeAll(b0, b2)
-		liar.Close()
-		if told := <-lied; told < 50 {
-			t.Fatalf("the liar was asked only %d times", told)
+		if told.Load() < 50 {
+			t.Fatalf("the liar was asked only %d times", told.Load())
 		}
 		if got := strings.Count(said.String(), "WARN"); got != maxReasons+1 {
 			t.Errorf("%d mismatches were logged, want %d of the liar and one of the other", got, maxReasons)
