@@ -405,31 +405,6 @@ func TestOnceReturnsBusy(t *testing.T) {
 	}
 }
 
-// A server is Busy until the context ends: the error says both.
-func TestBusyUntilTheContextEnds(t *testing.T) {
-	_, cl := alone(t, func(l *link) {
-		for l.greet(); l.next() != nil; {
-			l.say(wire.Busy)
-		}
-	})
-	for range 10 { // unless ctx ends outside a pause
-		ctx, cancel := context.WithCancel(t.Context())
-		enough := cl.Counts().Refusals + 5
-		go func() {
-			defer cancel()
-			until(t, "five refusals", func() bool { return cl.Counts().Refusals >= enough })
-		}()
-		results, err := cl.Do(ctx, get("k"))
-		if results[0].Status != wire.NotRun || !errors.Is(err, context.Canceled) {
-			t.Fatalf("%s, %v, want not run, and that the call was cancelled", statuses(results), err)
-		}
-		if errors.Is(err, ErrBusy) {
-			return
-		}
-	}
-	t.Error("the error never says that the server was busy")
-}
-
 // A request that is not sent whole was not applied: its connection was reset while
 // idle.
 func TestRequestNotSentIsSentAgain(t *testing.T) {
@@ -456,38 +431,31 @@ func TestRequestNotSentIsSentAgain(t *testing.T) {
 func TestOperations(t *testing.T) {
 	_, cl := alone(t, honest)
 	ctx := t.Context()
+	is := func(want bool) func(bool, error) {
+		return func(got bool, err error) {
+			t.Helper()
+			if got != want || err != nil {
+				t.Errorf("%v, %v, want %v", got, err, want)
+			}
+		}
+	}
 	value, ok, err := cl.Get(ctx, "k")
 	if value != nil || ok || err != nil {
 		t.Errorf("Get of nothing: %q, %v, %v", value, ok, err)
 	}
-	for _, want := range []bool{true, false} {
-		if created, err := cl.Put(ctx, "k", []byte("1")); created != want || err != nil {
-			t.Errorf("Put: %v, %v, want %v", created, err, want)
-		}
-	}
-	for _, test := range []struct {
-		old  []byte
-		want bool
-	}{{nil, false}, {[]byte{}, false}, {[]byte("1"), true}} {
-		if swapped, err := cl.CompareAndSwap(ctx, "k", test.old, nil); swapped != test.want || err != nil {
-			t.Errorf("CompareAndSwap(%v): %v, %v, want %v", test.old, swapped, err, test.want)
-		}
-	}
+	is(true)(cl.Put(ctx, "k", []byte("1")))
+	is(false)(cl.Put(ctx, "k", []byte("1")))
+	is(false)(cl.CompareAndSwap(ctx, "k", nil, nil))
+	is(false)(cl.CompareAndSwap(ctx, "k", []byte{}, nil))
+	is(true)(cl.CompareAndSwap(ctx, "k", []byte("1"), nil))
 	// An empty value is not nil, though gob does not tell them apart.
 	if value, ok, err = cl.Get(ctx, "k"); value == nil || len(value) != 0 || !ok || err != nil {
 		t.Errorf("Get of an empty value: %#v, %v, %v", value, ok, err)
 	}
-	if swapped, err := cl.CompareAndSwap(ctx, "k", []byte{}, []byte("2")); !swapped || err != nil {
-		t.Errorf("CompareAndSwap of an empty value: %v, %v", swapped, err)
-	}
-	for _, want := range []bool{true, false} {
-		if existed, err := cl.Delete(ctx, "k"); existed != want || err != nil {
-			t.Errorf("Delete: %v, %v, want %v", existed, err, want)
-		}
-	}
-	if swapped, err := cl.CompareAndSwap(ctx, "k", nil, []byte("3")); !swapped || err != nil {
-		t.Errorf("CompareAndSwap of nothing: %v, %v", swapped, err)
-	}
+	is(true)(cl.CompareAndSwap(ctx, "k", []byte{}, []byte("2")))
+	is(true)(cl.Delete(ctx, "k"))
+	is(false)(cl.Delete(ctx, "k"))
+	is(true)(cl.CompareAndSwap(ctx, "k", nil, []byte("3")))
 }
 
 func TestNothingToDo(t *testing.T) {

@@ -428,10 +428,10 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-// A script is a connection that plays back a stream.
+// A script is a connection that plays back a stream, and records what is written.
 type script struct {
 	net.Conn
-	in []byte
+	in, out []byte
 }
 
 func (s *script) Read(p []byte) (int, error) {
@@ -442,7 +442,7 @@ func (s *script) Read(p []byte) (int, error) {
 	s.in = s.in[n:]
 	return n, nil
 }
-func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
+func (s *script) Write(p []byte) (int, error)      { s.out = append(s.out, p...); return len(p), nil }
 func (s *script) Close() error                     { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }

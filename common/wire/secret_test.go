@@ -95,18 +95,10 @@ func prover(t *testing.T, h Hello, greeting []byte) []byte {
 
 // posing returns a greeting with the nonce of another server, as a relay would send it.
 func posing(h Hello, nonce []byte) []byte {
-	var nc recorder
+	var nc script
 	Greet(&nc, h, Limits{})
-	return append(nc.Bytes()[:greetingSize-nonceSize], nonce...)
+	return append(nc.out[:greetingSize-nonceSize], nonce...)
 }
-
-type recorder struct {
-	script
-	bytes.Buffer
-}
-
-func (r *recorder) Read(p []byte) (int, error)  { return r.Buffer.Read(p) }
-func (r *recorder) Write(p []byte) (int, error) { return r.Buffer.Write(p) }
 
 func TestReplayedProofIsRefused(t *testing.T) {
 	nc, greeting, ended := serve(t, secretive)
