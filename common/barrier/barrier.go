@@ -37,6 +37,7 @@ package barrier
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,9 +95,7 @@ type Barrier struct {
 
 // New serves the control port ln, which it closes in Close.
 func New(ln net.Listener, cfg Config) *Barrier {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.Dial == nil {
 		cfg.Dial = control.DialTCP
 	}
@@ -109,12 +108,8 @@ func New(ln net.Listener, cfg Config) *Barrier {
 			oneRun: cfg.Group == "clients", heard: make([]wire.Control, len(cfg.Peers))},
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
-	b.server.Go(func() { control.Serve(b.ctx, ln, b.hello(cfg.Self), b.answer) }) // until Close, which waits for it
+	b.server.Go(func() { control.Serve(b.ctx, ln, control.Hello(cfg.Group, cfg.Self, cfg.Secret), b.answer) }) // until Close, which waits for it
 	return b
-}
-
-func (b *Barrier) hello(number int) wire.Hello {
-	return control.Hello(b.cfg.Group, number, b.cfg.Secret)
 }
 
 func (b *Barrier) answer(question wire.Control) (answer wire.Control, ok bool) {
@@ -144,11 +139,10 @@ func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 	if b.core.round == 0 || b.core.passed {
 		b.core.arrive(bytes.Clone(payload))
 	}
-	passed := b.core.passed // immediately, in a group of one
 	b.mu.Unlock()
 
 	since := time.Now()
-	if !passed {
+	if !b.passed() { // a group of one passes immediately
 		var end context.CancelCauseFunc
 		ctx, end = context.WithCancelCause(ctx)
 		defer end(nil)
@@ -224,12 +218,13 @@ func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer
 		if peer == b.cfg.Self {
 			continue
 		}
+		hello := control.Hello(b.cfg.Group, peer, b.cfg.Secret)
 		wg.Go(func() {
 			for pause := minPause; ; pause = min(2*pause, maxPause) {
 				b.mu.Lock()
 				question := b.core.question(peer)
 				b.mu.Unlock()
-				answer, err := control.Ask(ctx, b.cfg.Dial, b.cfg.Peers[peer], b.hello(peer), question)
+				answer, err := control.Ask(ctx, b.cfg.Dial, b.cfg.Peers[peer], hello, question)
 				if ctx.Err() != nil || then(peer, b.learn(peer, answer, err)) {
 					return
 				}
@@ -280,12 +275,7 @@ func (b *Barrier) report(ctx context.Context, since time.Time) {
 // status says how many processes are ready, and for whom this one waits and why.
 // The caller holds b.mu.
 func (b *Barrier) status(since time.Time) string {
-	ready := 0
-	for _, m := range b.core.heard {
-		if m.Ready {
-			ready++
-		}
-	}
+	ready := slices.DeleteFunc(b.core.seen(), func(incarnation uint64) bool { return incarnation == 0 })
 	var waiting []string
 	for _, peer := range b.core.missing() {
 		why := b.core.lacks(peer)
@@ -297,7 +287,7 @@ func (b *Barrier) status(since time.Time) string {
 	if n := len(waiting) - 4; n > 1 {
 		waiting = append(waiting[:4], fmt.Sprintf("%d more", n))
 	}
-	return fmt.Sprintf("%d/%d ready after %v; waiting for %s", ready, len(b.core.heard),
+	return fmt.Sprintf("%d/%d ready after %v; waiting for %s", len(ready), len(b.core.heard),
 		time.Since(since).Round(time.Second), strings.Join(waiting, "; "))
 }
 

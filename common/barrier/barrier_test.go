@@ -5,11 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -27,11 +28,17 @@ type network struct {
 	mu        sync.Mutex // guards what follows
 	listeners map[string]*listener
 	dialed    []net.Conn
+	joined    []*Barrier
 	cut       map[string]error // by link, such as "0>1": the error when 0 dials 1; errDropped: none before the time is over
 }
 
-func newNetwork() *network {
-	return &network{listeners: make(map[string]*listener), cut: make(map[string]error)}
+// onNetwork runs a test in a bubble of its own, with a network, and closes what has joined.
+func onNetwork(t *testing.T, test func(*testing.T, *network)) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &network{listeners: make(map[string]*listener), cut: make(map[string]error)}
+		test(t, n)
+		closeAll(n.joined...)
+	})
 }
 
 type listener struct {
@@ -142,7 +149,9 @@ func (n *network) join(group string, self, of int, change ...func(*Config)) *Bar
 	for _, f := range change {
 		f(&cfg)
 	}
-	return New(n.listen(fmt.Sprint(self)), cfg)
+	b := New(n.listen(fmt.Sprint(self)), cfg)
+	n.joined = append(n.joined, b)
+	return b
 }
 
 // A result is what Wait returned, and when.
@@ -171,149 +180,109 @@ func (r result) check(t *testing.T, want string) {
 	}
 }
 
-func closeAll(t *testing.T, barriers ...*Barrier) {
+// enter has a process join and wait.
+func (n *network) enter(t *testing.T, group string, self, of int, change ...func(*Config)) (*Barrier, <-chan result) {
+	b := n.join(group, self, of, change...)
+	return b, wait(t.Context(), b)
+}
+
+// meet ends the calls of wait, which must all succeed.
+func meet(t *testing.T, want string, waits ...<-chan result) {
 	t.Helper()
+	for _, w := range waits {
+		(<-w).check(t, want)
+	}
+}
+
+// apart makes sure that none of the calls of wait has ended.
+func apart(t *testing.T, waits ...<-chan result) {
+	t.Helper()
+	for _, w := range waits {
+		select {
+		case r := <-w:
+			t.Fatalf("it passes too early: %q, %v", r.payloads, r.err)
+		default:
+		}
+	}
+}
+
+func closeAll(barriers ...*Barrier) {
 	var wg sync.WaitGroup
 	for _, b := range barriers {
-		wg.Go(func() {
-			if err := b.Close(); err != nil {
-				t.Errorf("Close of %d: %v", b.cfg.Self, err)
-			}
-		})
+		wg.Go(func() { b.Close() })
 	}
 	wg.Wait()
 }
 
-// lies returns questions that claim what only an answer may claim.
-func lies() (all []wire.Control) {
-	for _, from := range []int{0, 1, 2, -1, 99, 1 << 40} {
-		for _, m := range []wire.Control{
-			{Fingerprint: "ours", Round: 1, Incarnation: 1},
-			{Fingerprint: "ours", Round: 1, Incarnation: 1, Ready: true, Passed: true, Seen: []uint64{1, 1, 1}, Payload: []byte("forged")},
-			{Fingerprint: "theirs", Round: 1, Incarnation: 1, Ready: true},
-			{Fingerprint: "ours", Round: -1 << 62, Incarnation: 1, Ready: true},
-			{Fingerprint: "ours", Round: 1 << 62, Incarnation: 1, Ready: true},
-			{},
-		} {
-			m.Kind, m.Group, m.From = wire.Barrier, "nodes", from
-			all = append(all, m)
-		}
-	}
-	return append(all, wire.Control{Kind: wire.Barrier, Group: "clients", Round: 1, Ready: true}, wire.Control{Kind: 77})
-}
-
-// tell sends each lie to the control port at addr.
-func tell(ctx context.Context, dial control.DialFunc, addr, secret string) error {
-	for _, lie := range lies() {
-		answer, err := control.Ask(ctx, dial, addr, control.Hello("nodes", 0, secret), lie)
-		if lie.Kind == wire.Barrier && (err != nil || answer.Passed || answer.Round != lie.Round) {
-			return fmt.Errorf("%+v is answered %+v, %v", lie, answer, err)
-		}
-	}
-	return nil
-}
-
-// Real sockets, with and without a secret. While the first three of four processes wait,
-// strangers write garbage and tell lies. Nobody starts without the fourth.
+// Real sockets and a secret.
 func TestTCP(t *testing.T) {
-	for _, secret := range []string{"", "a secret of 24 characters"} {
-		t.Run(fmt.Sprintf("secret=%v", secret != ""), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			defer cancel()
-			var listeners []net.Listener
-			var addrs []string
-			for range 4 {
-				ln, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				listeners, addrs = append(listeners, ln), append(addrs, ln.Addr().String())
-			}
-			barriers := make([]*Barrier, 4)
-			var waits []<-chan result
-			start := func(i int) {
-				barriers[i] = New(listeners[i], Config{Group: "nodes", Self: i, Peers: addrs, Fingerprint: "ours", Secret: secret,
-					Stats: func() []byte { return []byte("counted by " + addrs[i]) }})
-				waits = append(waits, wait(ctx, barriers[i]))
-			}
-			for _, i := range []int{2, 0, 3} {
-				start(i)
-				nc, err := net.Dial("tcp", addrs[i])
-				if err != nil {
-					t.Fatal(err)
-				}
-				nc.Write(bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 100))
-				io.Copy(io.Discard, nc)
-				nc.Close()
-			}
-			if err := tell(ctx, control.DialTCP, addrs[0], secret); err != nil {
-				t.Error(err)
-			}
-			for i, w := range waits {
-				select {
-				case r := <-w:
-					t.Errorf("wait %d ended without process 1: %v", i, r.err)
-				default:
-				}
-			}
-			start(1)
-			for range 2 { // rounds
-				for _, w := range waits {
-					(<-w).check(t, "abcd")
-				}
-				waits = nil
-				for i := range barriers {
-					waits = append(waits, wait(ctx, barriers[i]))
-				}
-			}
-			got, err := control.AskStats(ctx, addrs[1], "nodes", 1, secret)
-			if want := "counted by " + addrs[1]; string(got) != want || err != nil {
-				t.Errorf("AskStats: %q, %v; want %q", got, err, want)
-			}
-			for _, w := range waits {
-				(<-w).check(t, "abcd")
-			}
-			closeAll(t, barriers...)
-			if nc, err := net.Dial("tcp", addrs[0]); err == nil {
-				nc.Close()
-				t.Errorf("after Close %s still accepts", addrs[0])
-			}
-		})
+	const secret = "a secret of 24 characters"
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var listeners [2]net.Listener
+	var addrs []string
+	for i := range listeners {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners[i], addrs = ln, append(addrs, ln.Addr().String())
+	}
+	var barriers []*Barrier
+	for i, ln := range listeners {
+		barriers = append(barriers, New(ln, Config{Group: "nodes", Self: i, Peers: addrs, Fingerprint: "ours", Secret: secret,
+			Stats: func() []byte { return []byte("counted by " + addrs[i]) }}))
+	}
+	for range 3 { // rounds
+		meet(t, "ab", wait(ctx, barriers[0]), wait(ctx, barriers[1]))
+	}
+	got, err := control.AskStats(ctx, addrs[1], "nodes", 1, secret)
+	if want := "counted by " + addrs[1]; string(got) != want || err != nil {
+		t.Errorf("AskStats: %q, %v; want %q", got, err, want)
+	}
+	closeAll(barriers...)
+	if nc, err := net.Dial("tcp", addrs[0]); err == nil {
+		nc.Close()
+		t.Errorf("after Close %s still accepts", addrs[0])
 	}
 }
 
-// Lies change nothing: the process starts with its peers, and not before them.
+// Questions that claim what only an answer may claim change nothing: the process starts with
+// its peers, and not before them.
 func TestLies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork()
+	onNetwork(t, func(t *testing.T, n *network) {
 		var said log
-		b0 := n.join("nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
-		w0 := wait(t.Context(), b0)
+		_, w0 := n.enter(t, "nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
 		stranger := func(ctx context.Context, addr string) (net.Conn, error) { return n.dial(ctx, "stranger", addr) }
-		if err := tell(t.Context(), stranger, "0", ""); err != nil {
-			t.Error(err)
+		for _, from := range []int{0, 1, 2, -1, 99, 1 << 40} {
+			for _, lie := range []wire.Control{
+				{Fingerprint: "ours", Round: 1, Incarnation: 1, Ready: true, Passed: true, Seen: []uint64{1, 1, 1}, Payload: []byte("forged")},
+				{Fingerprint: "theirs", Round: 1, Incarnation: 1, Ready: true},
+				{Fingerprint: "ours", Round: -1 << 62, Incarnation: 1, Ready: true},
+				{Fingerprint: "ours", Round: 1 << 62, Incarnation: 1, Ready: true},
+				{},
+			} {
+				lie.Kind, lie.Group, lie.From = wire.Barrier, "nodes", from
+				answer, err := control.Ask(t.Context(), stranger, "0", control.Hello("nodes", 0, ""), lie)
+				if err != nil || answer.Passed || answer.Round != lie.Round {
+					t.Errorf("%+v is answered %+v, %v", lie, answer, err)
+				}
+			}
 		}
-		<-time.After(10 * time.Second) // the clock is synctest's
-		select {
-		case r := <-w0:
-			t.Fatalf("it started alone: %q, %v", r.payloads, r.err)
-		default:
-		}
+		control.Ask(t.Context(), stranger, "0", control.Hello("nodes", 0, ""), wire.Control{Kind: 77}) // not answered
+		<-time.After(10 * time.Second)                                                                 // the clock is synctest's
+		apart(t, w0)
 		if got := said.String(); !strings.Contains(got, "1/3 ready") || strings.Contains(got, "2/3") || strings.Contains(got, "WARN") {
 			t.Errorf("it said\n%s\nwant 1/3 ready, and nothing about strangers", got)
 		}
 		b1, b2 := n.join("nodes", 1, 3), n.join("nodes", 2, 3)
-		for _, w := range []<-chan result{w0, wait(t.Context(), b1), wait(t.Context(), b2)} {
-			(<-w).check(t, "abc")
-		}
-		closeAll(t, b0, b1, b2)
+		meet(t, "abc", w0, wait(t.Context(), b1), wait(t.Context(), b2))
 	})
 }
 
 // A peer that accepts and does not answer holds up the others, and the status says so.
 func TestMutePeer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork()
+	onNetwork(t, func(t *testing.T, n *network) {
 		var said log
 		b0 := n.join("nodes", 0, 2, func(c *Config) { c.Log = said.logger() })
 		mute := n.listen("1")
@@ -324,23 +293,20 @@ func TestMutePeer(t *testing.T) {
 		if want := "waiting for node 1 (1): no answer"; !strings.Contains(said.String(), want) {
 			t.Errorf("it says\n%s\nwant %q", &said, want)
 		}
-		b1 := n.join("nodes", 1, 2)
-		w1 := wait(t.Context(), b1)
+		_, w1 := n.enter(t, "nodes", 1, 2)
 		mute.Close()
-		(<-w0).check(t, "ab")
-		(<-w1).check(t, "ab")
-		closeAll(t, b0, b1)
+		meet(t, "ab", w0, w1)
 	})
 }
 
 func TestAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newNetwork().join("nodes", 0, 1)
+	onNetwork(t, func(t *testing.T, n *network) {
+		b := n.join("nodes", 0, 1)
 		start := time.Now()
 		for range 3 {
-			(<-wait(t.Context(), b)).check(t, "a")
+			meet(t, "a", wait(t.Context(), b))
 		}
-		closeAll(t, b)
+		closeAll(b)
 		if got := time.Since(start); got != 0 {
 			t.Errorf("three rounds alone, and Close, took %v, want no time", got)
 		}
@@ -349,11 +315,9 @@ func TestAlone(t *testing.T) {
 
 // Node 1 comes late and node 2 later: node 0 logs for whom it waits.
 func TestProgress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork()
+	onNetwork(t, func(t *testing.T, n *network) {
 		var said log
-		b0 := n.join("nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
-		w0 := wait(t.Context(), b0)
+		_, w0 := n.enter(t, "nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
 
 		<-time.After(2 * time.Second)
 		b1 := n.join("nodes", 1, 3)
@@ -361,20 +325,11 @@ func TestProgress(t *testing.T) {
 		w1 := wait(t.Context(), b1)
 		<-time.After(4500 * time.Millisecond)
 		n.links(errDropped, "2>1")
-		b2 := n.join("nodes", 2, 3)
-		w2 := wait(t.Context(), b2)
+		_, w2 := n.enter(t, "nodes", 2, 3)
 		<-time.After(2 * time.Second)
-		for i, w := range []<-chan result{w0, w1, w2} {
-			select {
-			case r := <-w:
-				t.Errorf("%d passes although 2 cannot reach 1 (error %v)", i, r.err)
-			default:
-			}
-		}
+		apart(t, w0, w1, w2) // 2 cannot reach 1
 		n.links(nil, "2>1")
-		for _, w := range []<-chan result{w0, w1, w2} {
-			(<-w).check(t, "abc")
-		}
+		meet(t, "abc", w0, w1, w2)
 		want := `level=INFO msg="1/3 ready after 1s; waiting for node 1 (1): connection refused; node 2 (2): connection refused"
 level=INFO msg="1/3 ready after 4s; waiting for node 1 (1): not ready yet; node 2 (2): connection refused"
 level=INFO msg="2/3 ready after 7s; waiting for node 2 (2): connection refused"
@@ -382,15 +337,13 @@ level=INFO msg="3/3 ready after 10s; waiting for node 2 (2): it has not seen nod
 		if got := said.String(); got != want {
 			t.Errorf("node 0 said\n%s\nwant\n%s", got, want)
 		}
-		closeAll(t, b0, b1, b2)
 	})
 }
 
 // A process that waits asks at least ten times a second, so the last to arrive is not
 // delayed for longer than that. It closes the connections that it dialled.
 func TestPause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork()
+	onNetwork(t, func(t *testing.T, n *network) {
 		b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 2)
 		w0 := wait(t.Context(), b0)
 		<-time.After(time.Minute)
@@ -403,29 +356,23 @@ func TestPause(t *testing.T) {
 				t.Errorf("passed %v after the last had arrived, want at most %v", took, 2*maxPause)
 			}
 		}
-		for i, nc := range n.dialed {
-			if nc.SetDeadline(time.Time{}) == nil {
-				t.Errorf("the dialler did not close connection %d of %d", i, len(n.dialed))
-				break
-			}
+		if slices.ContainsFunc(n.dialed, func(nc net.Conn) bool { return nc.SetDeadline(time.Time{}) == nil }) {
+			t.Error("the dialler did not close a connection")
 		}
-		closeAll(t, b0, b1)
 	})
 }
 
 func TestMismatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork()
+	onNetwork(t, func(t *testing.T, n *network) {
 		var said log
 		b0 := n.join("nodes", 0, 2, func(c *Config) { c.Log, c.Fingerprint = said.logger(), "stage 4" })
 		b1 := n.join("nodes", 1, 2, func(c *Config) { c.Fingerprint = "stage 3" })
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		w0, w1 := wait(ctx, b0), wait(ctx, b1)
-		mismatch := `node 1 (1): the two ends disagree about stage: here 4, there 3: start the same stage on both`
 		r := <-w0
-		if want := "barrier of nodes, round 1: 1/2 ready after 10s; waiting for " + mismatch + " (context deadline exceeded)"; r.err == nil || r.err.Error() != want {
-			t.Errorf("Wait says\n%v\nwant\n%v", r.err, want)
+		if want := "1/2 ready after 10s; waiting for node 1 (1): the two ends disagree about stage"; !strings.Contains(fmt.Sprint(r.err), want) {
+			t.Errorf("Wait: %v, want %v", r.err, want)
 		}
 		if got := strings.Count(said.String(), "level=WARN"); got != 1 {
 			t.Errorf("the mismatch was logged %d times, want once:\n%s", got, &said)
@@ -434,42 +381,35 @@ func TestMismatch(t *testing.T) {
 
 		// It is not fatal: the wrong process goes, and the right one comes.
 		w0 = wait(t.Context(), b0)
-		closeAll(t, b1)
-		b1 = n.join("nodes", 1, 2, func(c *Config) { c.Fingerprint = "stage 4" })
-		w1 = wait(t.Context(), b1)
-		(<-w0).check(t, "ab")
-		(<-w1).check(t, "ab")
-		closeAll(t, b0, b1)
+		closeAll(b1)
+		b1, w1 = n.enter(t, "nodes", 1, 2, func(c *Config) { c.Fingerprint = "stage 4" })
+		meet(t, "ab", w0, w1)
 	})
 }
 
 // The address of node 1 is that of another process.
 func TestMixedUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for want, other := range map[string]func(*Config){
-			"this is number 2, not 1":      func(c *Config) { c.Self = 2 },
-			"this is number 1 of clients,": func(c *Config) { c.Group = "clients" },
-			"it counts 3 nodes, and this process 2: give both the same properties.json": func(*Config) {},
-		} {
-			n := newNetwork()
-			b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 3, other)
+	for want, other := range map[string]func(*Config){
+		"number 2, not 1":             func(c *Config) { c.Self = 2 },
+		"number 1 of clients":         func(c *Config) { c.Group = "clients" },
+		"3 nodes, and this process 2": func(*Config) {},
+	} {
+		onNetwork(t, func(t *testing.T, n *network) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			w0, w1 := wait(ctx, b0), wait(ctx, b1)
+			defer cancel()
+			w0, w1 := wait(ctx, n.join("nodes", 0, 2)), wait(ctx, n.join("nodes", 1, 3, other))
 			if r := <-w0; r.err == nil || !strings.Contains(r.err.Error(), want) || !strings.Contains(r.err.Error(), "waiting for node 1 (1): ") {
 				t.Errorf("Wait: %v, want %q", r.err, want)
 			}
 			<-w1
-			cancel()
-			closeAll(t, b0, b1)
-		}
-	})
+		})
+	}
 }
 
 // A process that crashes before the barrier is passed comes back as another incarnation.
 // One that crashes after that joins the others.
 func TestRestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork()
+	onNetwork(t, func(t *testing.T, n *network) {
 		b0, b1 := n.join("nodes", 0, 3), n.join("nodes", 1, 3)
 		ctx, crash := context.WithCancel(t.Context())
 		w0, w1 := wait(t.Context(), b0), wait(ctx, b1)
@@ -478,45 +418,30 @@ func TestRestart(t *testing.T) {
 		if r := <-w1; !errors.Is(r.err, context.Canceled) {
 			t.Errorf("Wait of the one that crashes: %v, want %v", r.err, context.Canceled)
 		}
-		closeAll(t, b1)
-		b2 := n.join("nodes", 2, 3)
-		w2 := wait(t.Context(), b2)
+		closeAll(b1)
+		b2, w2 := n.enter(t, "nodes", 2, 3)
 		<-time.After(time.Second)
-		for _, w := range []<-chan result{w0, w2} {
-			select {
-			case r := <-w:
-				t.Fatalf("passes without node 1: %+v", r)
-			default:
-			}
-		}
-		b1 = n.join("nodes", 1, 3)
-		w1 = wait(t.Context(), b1)
-		for _, w := range []<-chan result{w0, w1, w2} {
-			(<-w).check(t, "abc")
-		}
+		apart(t, w0, w2)
+		b1, w1 = n.enter(t, "nodes", 1, 3)
+		meet(t, "abc", w0, w1, w2)
 
-		closeAll(t, b2)
+		closeAll(b2)
 		b2 = n.join("nodes", 2, 3)
-		(<-wait(t.Context(), b2)).check(t, "abc")
-		closeAll(t, b0, b1, b2)
+		meet(t, "abc", wait(t.Context(), b2))
 	})
 }
 
 // Clients that have started together do not go on with one that has restarted, and that
 // one does not start.
 func TestVoid(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork()
+	onNetwork(t, func(t *testing.T, n *network) {
 		var b [3]*Barrier
 		var w [3]<-chan result
 		for i := range b {
-			b[i] = n.join("clients", i, 3)
-			w[i] = wait(t.Context(), b[i])
+			b[i], w[i] = n.enter(t, "clients", i, 3)
 		}
-		for i := range w {
-			(<-w[i]).check(t, "abc")
-		}
-		closeAll(t, b[1])
+		meet(t, "abc", w[:]...)
+		closeAll(b[1])
 		b[1] = n.join("clients", 1, 3)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
@@ -525,9 +450,7 @@ func TestVoid(t *testing.T) {
 		if want := "waiting for client 0 (0): it has started with an earlier client 1"; r.err == nil || !strings.Contains(r.err.Error(), want) {
 			t.Errorf("the restarted client's Wait says %v, want %q", r.err, want)
 		}
-		for _, i := range []int{0, 2} {
-			w[i] = wait(t.Context(), b[i])
-		}
+		w[0], w[2] = wait(t.Context(), b[0]), wait(t.Context(), b[2])
 		for _, i := range []int{0, 2} {
 			r := <-w[i]
 			if want := "barrier of clients, round 2: client 1 (1): the run is void: it restarted after the run began"; !errors.Is(r.err, ErrVoid) || r.err.Error() != want {
@@ -536,11 +459,11 @@ func TestVoid(t *testing.T) {
 		}
 
 		// A new run does not start with a client of the old one.
-		closeAll(t, b[0])
+		closeAll(b[0])
 		b[0] = n.join("clients", 0, 3)
 		w[0], w[1] = wait(t.Context(), b[0]), wait(t.Context(), b[1])
 		<-time.After(time.Minute)
-		closeAll(t, b[2])
+		closeAll(b[2])
 		b[2] = n.join("clients", 2, 3)
 		began := time.Now()
 		w[2] = wait(t.Context(), b[2])
@@ -551,14 +474,12 @@ func TestVoid(t *testing.T) {
 				t.Errorf("client %d of the new run started with one of the old", i)
 			}
 		}
-		closeAll(t, b[:]...)
 	})
 }
 
 // The maximum size of a payload, and that payloads share no memory.
 func TestPayload(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork()
+	onNetwork(t, func(t *testing.T, n *network) {
 		b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 2)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -570,25 +491,18 @@ func TestPayload(t *testing.T) {
 		w1 := wait(t.Context(), b1)
 		<-time.After(time.Second)
 		large := bytes.Repeat([]byte("a"), MaxPayload)
-		w0 := make(chan error)
-		go func() { // ends with Wait
-			payloads, err := b0.Wait(t.Context(), large)
-			if err == nil {
-				clear(payloads[0])
-			}
-			w0 <- err
-		}()
-		<-time.After(time.Second)
-		n.links(syscall.EHOSTUNREACH, "1>0")
-		n.links(nil, "0>1")
-		if err := <-w0; err != nil {
-			t.Error(err)
+		time.AfterFunc(time.Second, func() {
+			n.links(syscall.EHOSTUNREACH, "1>0")
+			n.links(nil, "0>1")
+		})
+		payloads, err := b0.Wait(t.Context(), large)
+		if err != nil {
+			t.Fatal(err)
 		}
+		clear(payloads[0])
 		clear(large)
 		n.links(nil, "1>0")
-		r := <-w1
-		r.check(t, strings.Repeat("a", MaxPayload)+"b")
-		closeAll(t, b0, b1)
+		meet(t, strings.Repeat("a", MaxPayload)+"b", w1)
 	})
 }
 
@@ -605,8 +519,7 @@ func TestClose(t *testing.T) {
 		{"the other stays", func(*network, *Barrier) {}, 2 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				n := newNetwork()
+			onNetwork(t, func(t *testing.T, n *network) {
 				b0, b1, b2 := n.join("nodes", 0, 3), n.join("nodes", 1, 3), n.join("nodes", 2, 3)
 				// 2 sees the others ready, and is cut off before they can say all ready.
 				n.links(syscall.EHOSTUNREACH, "0>2", "1>2")
@@ -614,20 +527,14 @@ func TestClose(t *testing.T) {
 				<-time.After(time.Second)
 				n.links(syscall.EHOSTUNREACH, "2>0", "2>1")
 				n.links(nil, "0>2", "1>2")
-				(<-w0).check(t, "abc")
-				(<-w1).check(t, "abc")
-				closed := make(chan time.Duration)
+				meet(t, "abc", w0, w1)
 				start := time.Now()
-				go func() { // ends with Close
-					b1.Close()
-					closed <- time.Since(start)
-				}()
-				<-time.After(time.Second)
-				c.help(n, b2)
-				if got := <-closed; got > c.want || got < min(c.want, time.Second) {
+				time.AfterFunc(time.Second, func() { c.help(n, b2) })
+				b1.Close()
+				if got := time.Since(start); got > c.want || got < min(c.want, time.Second) {
 					t.Errorf("Close took %v, want %v", got, c.want)
 				}
-				closeAll(t, b2, b0)
+				closeAll(b2, b0)
 				if r := <-w2; r.err == nil != (c.name == "the other passes") || r.err != nil && !errors.Is(r.err, net.ErrClosed) {
 					t.Errorf("Wait of the other: %v", r.err)
 				}
@@ -639,46 +546,25 @@ func TestClose(t *testing.T) {
 // A peer makes up a new fingerprint for each answer. What is logged of it is bounded, short
 // and fit for a terminal, and does not hide another peer's mismatch.
 func TestMadeUpFingerprints(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork()
+	onNetwork(t, func(t *testing.T, n *network) {
 		var said log
 		b0 := n.join("nodes", 0, 3, func(c *Config) { c.Log = said.logger() })
-		liar := n.listen("1")
-		lied := make(chan int)
-		go func() { // ends when the listener is closed
-			told := 0
-			for ; ; told++ {
-				nc, err := liar.Accept()
-				if err != nil {
-					break
-				}
-				c, err := wire.Greet(nc, control.Hello("nodes", 1, ""), wire.Limits{Idle: time.Second})
-				if err != nil {
-					continue
-				}
-				var q wire.Control
-				if c.Ready() && c.ReadControl(&q) {
-					q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true
-					q.Fingerprint = fmt.Sprintf("ours %d\x1b[2J\n%s", told, strings.Repeat("\x07", 2000))
-					c.WriteControl(&q)
-					c.Flush()
-				}
-				c.Close()
-			}
-			lied <- told
-		}()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
+		var told atomic.Int64
+		go control.Serve(ctx, n.listen("1"), control.Hello("nodes", 1, ""), func(q wire.Control) (wire.Control, bool) {
+			q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true
+			q.Fingerprint = fmt.Sprintf("ours %d\x1b[2J\n%s", told.Add(1), strings.Repeat("\x07", 2000))
+			return q, true
+		})
 		w0 := wait(ctx, b0)
 		<-time.After(10 * time.Second) // the clock is synctest's
 		b2 := n.join("nodes", 2, 3, func(c *Config) { c.Fingerprint = "ours too" })
 		w2 := wait(ctx, b2)
 		r0 := <-w0
 		<-w2
-		closeAll(t, b0, b2)
-		liar.Close()
-		if told := <-lied; told < 50 {
-			t.Fatalf("the liar was asked only %d times", told)
+		if told.Load() < 50 {
+			t.Fatalf("the liar was asked only %d times", told.Load())
 		}
 		if got := strings.Count(said.String(), "WARN"); got != maxReasons+1 {
 			t.Errorf("%d mismatches were logged, want %d of the liar and one of the other", got, maxReasons)
@@ -694,44 +580,25 @@ func TestMadeUpFingerprints(t *testing.T) {
 	})
 }
 
-// Hurry ends a Close that lingers for a peer that has not passed.
+// Hurry, before or during a Close that lingers for a peer that has not passed, ends it.
 func TestHurry(t *testing.T) {
-	for _, before := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
-			n := newNetwork()
+	for _, after := range []time.Duration{0, time.Second} {
+		onNetwork(t, func(t *testing.T, n *network) {
 			b0, b1 := n.join("nodes", 0, 2), n.join("nodes", 1, 2)
-			n.links(errDropped, "1>0")
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			defer cancel()
-			w0, w1 := wait(t.Context(), b0), wait(ctx, b1)
-			<-w1 // times out; but it has arrived, and 0 may go on once 1 has seen it
-			select {
-			case <-w0:
-				t.Fatal("0 passes although 1 has never heard it")
-			default:
-			}
-			n.links(nil, "1>0")
-			w1 = wait(t.Context(), b1)
-			(<-w0).check(t, "ab")
-			(<-w1).check(t, "ab")
+			meet(t, "ab", wait(t.Context(), b0), wait(t.Context(), b1))
 			b1.mu.Lock()
 			b1.core.passed = false // as if it had not heard it yet
 			b1.mu.Unlock()
 			start := time.Now()
-			closed := make(chan error)
-			if before {
+			if after == 0 {
 				b0.Hurry()
+			} else {
+				time.AfterFunc(after, b0.Hurry)
 			}
-			go func() { closed <- b0.Close() }()
-			if !before {
-				<-time.After(time.Second) // the clock is synctest's
-				b0.Hurry()
+			closeAll(b0)
+			if took := time.Since(start); took != after {
+				t.Errorf("Hurry after %v: Close took %v", after, took)
 			}
-			if err := <-closed; err != nil || !before && time.Since(start) != time.Second || before && time.Since(start) > 0 {
-				t.Errorf("Hurry before Close %v: Close took %v, %v, want no longer than until Hurry", before, time.Since(start), err)
-			}
-			b1.Hurry()
-			closeAll(t, b1)
 		})
 	}
 }

@@ -98,17 +98,9 @@ func difference(here, there string) string {
 		i++
 	}
 	name, our, _ := strings.Cut(ours[i], " ")
-	their, same := strings.CutPrefix(theirs[i], name+" ")
-	if !same {
-		their = theirs[i]
-	}
-	todo := "give both the same nodes in properties.json"
-	switch name {
-	case "version":
-		todo = "build both from one source"
-	case "stage":
-		todo = "start the same stage on both"
-	}
+	their := strings.TrimPrefix(theirs[i], name+" ")
+	todo := cmp.Or(map[string]string{"version": "build both from one source", "stage": "start the same stage on both"}[name],
+		"give both the same nodes in properties.json")
 	return fmt.Sprintf("%s: here %s, there %s: %s", cmp.Or(name, "the configuration"), text.Quote(our, 50), text.Quote(their, 50), todo)
 }
 

@@ -459,42 +459,31 @@ func TestFields(t *testing.T) {
 	for _, c := range []struct {
 		without string
 		model
-		blind func(c *core, peer int, m *wire.Control)
 		stuck bool // want it stuck, and not unsafe
 	}{
-		{without: "Group", model: model{strays: true},
-			blind: func(c *core, _ int, m *wire.Control) { m.Group = c.group }},
-		{without: "Fingerprint", model: model{strays: true},
-			blind: func(c *core, _ int, m *wire.Control) { m.Fingerprint = c.fingerprint }},
-		{without: "From", model: model{strays: true},
-			blind: func(_ *core, peer int, m *wire.Control) { m.From = peer }},
-		{without: "Round", model: model{rounds: 2, oneRun: true},
-			blind: func(c *core, _ int, m *wire.Control) { m.Round = c.round }},
-		{without: "Ready",
-			blind: func(_ *core, _ int, m *wire.Control) { m.Ready = true }},
-		{without: "the second phase",
-			blind: func(_ *core, _ int, m *wire.Control) { m.Passed = m.Ready }},
-		{without: "the names in Seen", model: model{crashes: 1, prompt: true},
-			blind: func(c *core, _ int, m *wire.Control) {
-				if m.Seen != nil { // just "all ready"
-					m.Seen = c.seen()
-				}
-			}},
-		{without: "Incarnation", model: model{crashes: 1},
-			blind: func(c *core, _ int, m *wire.Control) {
-				c.heard[c.self].Incarnation, m.Incarnation = 1, 1
-				if m.Seen != nil {
-					m.Seen = []uint64{1, 1, 1}
-				}
-			}},
-		{without: "Passed", model: model{crashes: 1, prompt: true}, stuck: true,
-			blind: func(_ *core, _ int, m *wire.Control) { m.Passed = false }},
+		{without: "Group", model: model{strays: true, blind: func(c *core, _ int, m *wire.Control) { m.Group = c.group }}},
+		{without: "Fingerprint", model: model{strays: true, blind: func(c *core, _ int, m *wire.Control) { m.Fingerprint = c.fingerprint }}},
+		{without: "From", model: model{strays: true, blind: func(_ *core, peer int, m *wire.Control) { m.From = peer }}},
+		{without: "Round", model: model{rounds: 2, oneRun: true, blind: func(c *core, _ int, m *wire.Control) { m.Round = c.round }}},
+		{without: "Ready", model: model{blind: func(_ *core, _ int, m *wire.Control) { m.Ready = true }}},
+		{without: "the second phase", model: model{blind: func(_ *core, _ int, m *wire.Control) { m.Passed = m.Ready }}},
+		{without: "the names in Seen", model: model{crashes: 1, prompt: true, blind: func(c *core, _ int, m *wire.Control) {
+			if m.Seen != nil { // just "all ready"
+				m.Seen = c.seen()
+			}
+		}}},
+		{without: "Incarnation", model: model{crashes: 1, blind: func(c *core, _ int, m *wire.Control) {
+			c.heard[c.self].Incarnation, m.Incarnation = 1, 1
+			if m.Seen != nil {
+				m.Seen = []uint64{1, 1, 1}
+			}
+		}}},
+		{without: "Passed", stuck: true, model: model{crashes: 1, prompt: true, blind: func(_ *core, _ int, m *wire.Control) { m.Passed = false }}},
 		{without: "lingering", model: model{end: atOnce}, stuck: true},
 	} {
 		t.Run(c.without, func(t *testing.T) {
 			t.Parallel()
 			c.model.rounds = max(1, c.model.rounds)
-			c.model.blind = c.blind
 			v := c.model.search()
 			t.Logf("without %s: %s", c.without, v)
 			if unsafe := v.unsafe != nil; unsafe == c.stuck || v.stuck != c.stuck {

@@ -162,28 +162,22 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	if !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != first }) {
 		return cl.peers[first].do(ctx, ops, insist)
 	}
-	parts := make(map[int][]int) // by node: the indices of its operations
-	for i := range ops {
-		owner := cl.cfg.Owner(ops[i].Key)
-		parts[owner] = append(parts[owner], i)
+	parts := make(map[int][]wire.Op) // by node
+	owners := make([]int, len(ops))
+	for i, op := range ops {
+		owners[i] = cl.cfg.Owner(op.Key)
+		parts[owners[i]] = append(parts[owners[i]], op)
 	}
-	results := make([]wire.Result, len(ops))
-	errs := make([]error, len(cl.peers))
+	answers, errs := make([][]wire.Result, len(cl.peers)), make([]error, len(cl.peers))
 	var wg sync.WaitGroup
-	for owner, indices := range parts {
-		wg.Go(func() {
-			part := make([]wire.Op, len(indices))
-			for j, i := range indices {
-				part[j] = ops[i]
-			}
-			answers, err := cl.peers[owner].do(ctx, part, insist)
-			for j, i := range indices {
-				results[i] = answers[j]
-			}
-			errs[owner] = err
-		})
+	for owner, part := range parts {
+		wg.Go(func() { answers[owner], errs[owner] = cl.peers[owner].do(ctx, part, insist) })
 	}
 	wg.Wait()
+	results := make([]wire.Result, len(ops))
+	for i, owner := range owners {
+		results[i], answers[owner] = answers[owner][0], answers[owner][1:]
+	}
 	return results, errors.Join(errs...)
 }
 

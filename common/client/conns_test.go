@@ -113,41 +113,36 @@ func greetAs(edit func(*wire.Hello)) func(*link) {
 	}
 }
 
-func TestDialMismatch(t *testing.T) {
-	for name, edit := range map[string]func(*wire.Hello){
-		"number":      func(h *wire.Hello) { h.Number = 1 },
-		"fingerprint": func(h *wire.Hello) { h.Fingerprint++ },
-		"secret":      func(h *wire.Hello) { h.Secret = "sixteen bytes or more" },
+func TestDialFails(t *testing.T) {
+	serve := func(edit func(*wire.Hello)) func(*testbed) {
+		return func(cfg *testbed) {
+			start(t, cfg, 0, func(l *link) {
+				if l.nth > 1 {
+					t.Error("dialled twice: trying again does not help")
+				}
+				greetAs(edit)(l)
+			})
+		}
+	}
+	for says, test := range map[string]struct {
+		prepare func(*testbed)
+		is      error
+	}{
+		"number":      {serve(func(h *wire.Hello) { h.Number = 1 }), wire.ErrMismatch},
+		"fingerprint": {serve(func(h *wire.Hello) { h.Fingerprint++ }), wire.ErrMismatch},
+		"secret":      {serve(func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }), wire.ErrMismatch},
+		"refused":     {func(cfg *testbed) { cfg.refuse(t, 0) }, ErrDown},
 	} {
 		cfg := config(t, 1)
-		s := start(t, cfg, 0, greetAs(edit))
-		_, err := Dial(t.Context(), cfg.Config)
-		if !errors.Is(err, wire.ErrMismatch) || !strings.Contains(err.Error(), name) || !strings.HasPrefix(err.Error(), "node 0 (127.0.0.1:") {
-			t.Errorf("Dial: %v, want a mismatch of the %s that names the node", err, name)
-		}
-		if _, accepted := s.count(); accepted != 1 {
-			t.Errorf("%s: dialled %d times, want once: trying again does not help", name, accepted)
+		test.prepare(cfg)
+		cl, err := Dial(t.Context(), cfg.Config)
+		if cl != nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasPrefix(err.Error(), "node 0 (127.0.0.1:") {
+			t.Errorf("Dial: %v, want %v, with the node and %q", err, test.is, says)
 		}
 		noneLeft(t)
 	}
-}
-
-// A server that disagrees may be restarted with the right configuration: calls wait.
-func TestMismatchIsCorrected(t *testing.T) {
-	cfg := config(t, 1)
-	start(t, cfg, 0, func(l *link) {
-		if l.nth < 3 {
-			greetAs(func(h *wire.Hello) { h.Fingerprint++ })(l)
-			return
-		}
-		honest(l)
-	})
-	cl := client(t, cfg)
-	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
-		t.Errorf("Put: %v, %v, want it answered by the third connection", created, err)
-	}
-	if got, want := counted(cl), (Counts{Dials: 1}); got != want {
-		t.Errorf("counted %+v, want %+v: nothing was sent before", got, want)
+	if _, err := Dial(t.Context(), cluster.Config{}); err == nil {
+		t.Error("Dial with an invalid configuration: no error")
 	}
 }
 
@@ -167,14 +162,6 @@ func TestDialNeverGreeted(t *testing.T) {
 	noneLeft(t)
 }
 
-func TestDialInvalidConfig(t *testing.T) {
-	cfg := config(t, 1)
-	cfg.Nodes[0].Addr = "127.0.0.1:0"
-	if _, err := Dial(t.Context(), cfg.Config); err == nil || !strings.Contains(err.Error(), "nodes[0].addr") {
-		t.Errorf("Dial: %v, want an error that names nodes[0].addr", err)
-	}
-}
-
 func TestDialOneOfThreeDown(t *testing.T) {
 	cfg := config(t, 3)
 	cfg.refuse(t, 1)
@@ -186,16 +173,6 @@ func TestDialOneOfThreeDown(t *testing.T) {
 			t.Errorf("Put on node %d: %v, want %v", i, err, want)
 		}
 	}
-}
-
-func TestDialAllDown(t *testing.T) {
-	cfg := config(t, 1)
-	cfg.refuse(t, 0)
-	cl, err := Dial(t.Context(), cfg.Config)
-	if cl != nil || !errors.Is(err, ErrDown) || !strings.Contains(fmt.Sprint(err), "node 0 ("+cfg.Nodes[0].Addr) {
-		t.Errorf("Dial: %v, want down", err)
-	}
-	noneLeft(t)
 }
 
 // A node that refuses connections is down after a second. Its calls then fail at once,
@@ -291,21 +268,17 @@ func TestRefusedLongAgo(t *testing.T) {
 // A server that takes one connection at a time greets the second when the first is
 // closed. Calls share the first one meanwhile.
 func TestServerOfOneConnection(t *testing.T) {
-	cfg := config(t, 1)
 	var one sync.Mutex
-	s := start(t, cfg, 0, func(l *link) {
+	s, cl := alone(t, func(l *link) {
 		one.Lock()
 		defer one.Unlock()
 		honest(l)
 	})
-	cl := dial(t, cfg)
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
 			for n := range 25 {
-				if _, err := cl.Do(t.Context(), insert(fmt.Sprint(i, "-", n))); err != nil {
-					t.Error(err)
-				}
+				expect(t, "swapped")(cl.Do(t.Context(), insert(fmt.Sprint(i, "-", n))))
 			}
 		})
 	}
@@ -320,23 +293,19 @@ func TestServerOfOneConnection(t *testing.T) {
 // Calls that run at the same time have a connection each.
 func TestCallsAtOnce(t *testing.T) {
 	const calls = 4
-	cfg := config(t, 1)
 	var all sync.WaitGroup
 	all.Add(calls)
-	s := start(t, cfg, 0, func(l *link) {
+	s, cl := alone(t, func(l *link) {
 		ops := l.greet().next()
 		all.Done()
 		all.Wait()
 		l.say(wire.OK, l.apply(ops)...)
 		l.serve()
 	})
-	cl := client(t, cfg)
 	var wg sync.WaitGroup
 	for i := range calls {
 		wg.Go(func() {
-			if _, err := cl.Do(t.Context(), insert(fmt.Sprint(i))); err != nil {
-				t.Error(err)
-			}
+			expect(t, "swapped")(cl.Do(t.Context(), insert(fmt.Sprint(i))))
 		})
 	}
 	wg.Wait()
@@ -366,9 +335,7 @@ func TestLeftoverConnection(t *testing.T) {
 		for round := range 2 {
 			for i := range 2 {
 				calls.Go(func() {
-					if _, err := m.Do(t.Context(), insert(fmt.Sprint(round, i))); err != nil {
-						t.Error(err)
-					}
+					expect(t, "swapped")(m.Do(t.Context(), insert(fmt.Sprint(round, i))))
 				})
 				synctest.Wait() // the first has its connection, the second has dialled
 			}
@@ -381,8 +348,9 @@ func TestLeftoverConnection(t *testing.T) {
 				synctest.Wait()
 			}
 		}
-		if got, want := counted(m.Client), (Counts{Dials: 2}); got != want || m.redial(nil) != 2 {
-			t.Errorf("counted %+v, %d dials, want %+v", got, m.redial(nil), want)
+		checkCounts(t, m.Client, Counts{Dials: 2})
+		if n := m.redial(nil); n != 2 {
+			t.Errorf("%d dials, want 2", n)
 		}
 	})
 }
@@ -398,9 +366,7 @@ func TestAbandonedDial(t *testing.T) {
 		giveUp := func() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			if results, err := m.Do(ctx, put("k")); statuses(results) != "not run" || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%s, %v, want not run, and that the time is over", statuses(results), err)
-			}
+			expect(t, "not run", context.DeadlineExceeded)(m.Do(ctx, put("k")))
 		}
 		for range 5 {
 			giveUp()
@@ -487,13 +453,8 @@ func TestSlowAnswer(t *testing.T) {
 				l.next()
 			}, false
 		})
-		if _, err := m.Do(t.Context(), insert("a")); err != nil {
-			t.Errorf("an answer that is slow to begin: %v", err)
-		}
-		results, err := m.Do(t.Context(), insert("b"))
-		if statuses(results) != "unknown" || !errors.Is(err, ErrUnknown) || !errors.Is(err, wire.ErrSlow) {
-			t.Errorf("half an answer: %s, %v, want unknown, and that it took too long", statuses(results), err)
-		}
+		expect(t, "swapped")(m.Do(t.Context(), insert("a")))
+		expect(t, "unknown", ErrUnknown, wire.ErrSlow)(m.Do(t.Context(), insert("b")))
 	})
 }
 
@@ -511,9 +472,8 @@ func TestIdleConnection(t *testing.T) {
 		{"has said goodbye", func(l *link) { l.say(wire.Goodbye) }, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cfg := config(t, 1)
 			leave, gone := make(chan struct{}), make(chan struct{})
-			s := start(t, cfg, 0, func(l *link) {
+			s, cl := alone(t, func(l *link) {
 				if l.greet(); l.nth == 1 {
 					l.say(wire.OK, l.apply(l.next())...)
 					<-leave
@@ -522,17 +482,14 @@ func TestIdleConnection(t *testing.T) {
 				}
 				l.serve()
 			})
-			cl := dial(t, cfg)
-			if _, err := cl.Do(t.Context(), put("a")); err != nil {
-				t.Fatal(err)
-			}
+			expect(t, "created")(cl.Do(t.Context(), put("a")))
 			close(leave)
 			<-gone
 			cl.peers[0].idle[0].used = time.Now().Add(-checkAfter)
-			results, err := cl.Do(t.Context(), insert("b"))
-			applied, _ := s.count()
-			if got, want := counted(cl), (Counts{Dials: test.dials}); statuses(results) != "swapped" || err != nil || got != want || applied != 2 {
-				t.Errorf("%s, %v, %d requests applied, counted %+v, want swapped, 2, %+v", statuses(results), err, applied, got, want)
+			expect(t, "swapped")(cl.Do(t.Context(), insert("b")))
+			checkCounts(t, cl, Counts{Dials: test.dials})
+			if applied, _ := s.count(); applied != 2 {
+				t.Errorf("%d requests applied, want 2", applied)
 			}
 		})
 	}
@@ -608,10 +565,7 @@ func TestClose(t *testing.T) {
 		}
 	}
 	noneLeft(t)
-	results, err := cl.Do(t.Context(), put("k"))
-	if statuses(results) != "not run" || !errors.Is(err, ErrClosed) {
-		t.Errorf("after Close: %s, %v, want not run, closed", statuses(results), err)
-	}
+	expect(t, "not run", ErrClosed)(cl.Do(t.Context(), put("k")))
 	if err := cl.Close(); err != nil {
 		t.Errorf("the second Close: %v", err)
 	}
@@ -656,9 +610,7 @@ func TestManyCalls(t *testing.T) {
 		wg.Go(func() {
 			for n := range 50 {
 				a, b := fmt.Sprint("a", i, "-", n), fmt.Sprint("b", i, "-", n)
-				if results, err := cl.Do(t.Context(), insert(a), insert(b)); statuses(results) != "swapped, swapped" || err != nil {
-					t.Errorf("%s, %v, want both swapped", statuses(results), err)
-				}
+				expect(t, "swapped, swapped")(cl.Do(t.Context(), insert(a), insert(b)))
 			}
 		})
 	}

@@ -87,19 +87,18 @@ func TestHostileGreetings(t *testing.T) {
 		{"nothing", func(l *link) {}, "reading the greeting", nil},
 		{"half", func(l *link) { l.Conn.Write(greeting(t, l.hello)[:40]) }, "unexpected EOF", io.ErrUnexpectedEOF},
 		{"endless", func(l *link) { babble(l.Conn, []byte("blah ")) }, "not a Lockstep server", wire.ErrMismatch},
+		{"another cluster, until that is corrected", greetAs(func(h *wire.Hello) { h.Fingerprint++ }), "other nodes", wire.ErrMismatch},
 		{"a refusal for the terminal", func(l *link) { wire.Refuse(l.Conn, "\x1b[2Jno") }, `"\x1b[2Jno"`, wire.ErrRefused},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cfg := config(t, 1)
 			var good atomic.Bool
-			s := start(t, cfg, 0, func(l *link) {
+			s, cl := alone(t, func(l *link) {
 				if good.Load() {
 					honest(l)
 					return
 				}
 				test.bad(l)
 			})
-			cl := client(t, cfg)
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
 				until(t, "a third try", func() bool { _, accepted := s.count(); return accepted >= 3 })
@@ -114,27 +113,20 @@ func TestHostileGreetings(t *testing.T) {
 				t.Errorf("the error is %q, want %q in it", text, test.says)
 			}
 			good.Store(true)
-			if results, err := cl.Do(t.Context(), insert("k")); statuses(results) != "swapped" || err != nil {
-				t.Errorf("with a good server: %s, %v", statuses(results), err)
-			}
-			if got, want := counted(cl), (Counts{Dials: 1}); got != want {
-				t.Errorf("counted %+v, want %+v", got, want)
-			}
+			expect(t, "swapped")(cl.Do(t.Context(), insert("k")))
+			checkCounts(t, cl, Counts{Dials: 1})
 		})
 	}
 }
 
 // A status that does not suit its operation is passed on to the caller.
 func TestMistakenAnswer(t *testing.T) {
-	cfg := config(t, 1)
-	start(t, cfg, 0, func(l *link) {
+	_, cl := alone(t, func(l *link) {
 		for l.greet(); l.next() != nil; {
 			l.say(wire.OK, wire.Result{Status: wire.Missing})
 		}
 	})
-	if results, err := dial(t, cfg).Do(t.Context(), put("k")); statuses(results) != "missing" || err != nil {
-		t.Errorf("%s, %v, want missing, as the server says", statuses(results), err)
-	}
+	expect(t, "missing")(cl.Do(t.Context(), put("k")))
 }
 
 // A read that meets only broken servers reports why, when its context ends.
@@ -159,9 +151,7 @@ func TestReadSaysWhyItWasTriedAgain(t *testing.T) {
 // A request that breaks a rule is not sent, and does not wait for a connection: this
 // server never greets.
 func TestInvalidOperations(t *testing.T) {
-	cfg := config(t, 1)
-	s := start(t, cfg, 0, func(l *link) { l.Conn.Read(make([]byte, 1)) })
-	cl := client(t, cfg)
+	s, cl := alone(t, func(l *link) { l.Conn.Read(make([]byte, 1)) })
 	for want, ops := range map[string][]wire.Op{
 		"key":    {put("a"), get("")},
 		"value":  {{Kind: wire.Put, Key: "k", Value: make([]byte, wire.MaxValue+1)}},

@@ -257,6 +257,4 @@ func (p *peer) close() {
 
 // jitter spreads a pause over its upper half, so that clients that were refused at
 // the same time do not return at the same time.
-func jitter(pause time.Duration) time.Duration {
-	return pause/2 + rand.N(pause/2)
-}
+func jitter(pause time.Duration) time.Duration { return pause/2 + rand.N(pause/2) }

@@ -64,8 +64,7 @@ func (p *peer) repeat(ctx context.Context, request *wire.Request, insist bool) (
 		case <-time.After(jitter(pause)):
 			p.cl.retries.Add(1)
 		case <-ctx.Done():
-		case <-p.cl.ctx.Done():
-			return nil, hopeless, ErrClosed
+		case <-p.cl.ctx.Done(): // the next try says so
 		}
 	}
 	if last == nil {
@@ -132,8 +131,6 @@ func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, outcome, e
 		return nil, hopeless, ErrWrongNode
 	case wire.Invalid:
 		return nil, hopeless, errors.New("the server calls the request invalid")
-	case wire.Failed:
-		return nil, lost, errors.New("the server failed inside the request")
 	}
-	return nil, lost, fmt.Errorf("the server answers with %v", r.Code)
+	return nil, lost, fmt.Errorf("the server answers: %v", r.Code) // Failed, or an unknown code
 }

@@ -58,21 +58,17 @@ func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, answer func(q
 			oldest.Close()
 		}
 		open[next], next = nc, (next+1)%maxConns
-		conns.Go(func() { serve(nc, hello, answer) }) // until the connection ends, or is closed here
-	}
-	for _, nc := range open {
-		if nc != nil {
-			nc.Close()
-		}
+		conns.Go(func() { serve(ctx, nc, hello, answer) }) // until the connection ends, is closed here, or ctx ends
 	}
 	conns.Wait()
 }
 
 // serve answers questions until the connection ends, breaks a rule, is silent for
 // answerTime, or has been open for serveTime.
-func serve(nc net.Conn, hello wire.Hello, answer func(wire.Control) (wire.Control, bool)) {
-	end := time.AfterFunc(serveTime, func() { nc.Close() })
-	defer end.Stop()
+func serve(ctx context.Context, nc net.Conn, hello wire.Hello, answer func(wire.Control) (wire.Control, bool)) {
+	ctx, cancel := context.WithTimeout(ctx, serveTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	c, err := wire.Greet(nc, hello, limits)
 	if err != nil {
 		return

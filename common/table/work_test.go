@@ -81,26 +81,6 @@ func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
 	}
 }
 
-// A panic is passed on, and what was applied before it stays.
-func TestPanicPassesThrough(t *testing.T) {
-	table := New(cluster.Work{}, nil)
-	works := 0
-	table.work = func() {
-		if works++; works == 2 {
-			panic("planted")
-		}
-	}
-	defer func() {
-		if got := recover(); got != "planted" {
-			t.Errorf("recovered %v, want the panic that was planted", got)
-		}
-		if got := len(table.values); got != 1 {
-			t.Errorf("%d keys stored, want 1", got)
-		}
-	}()
-	table.Apply([]wire.Op{put("a", "1"), put("b", "2")})
-}
-
 // One in 64 calls of a table is timed, and with work every call. A batch counts for the
 // table of its first operation.
 func TestTimer(t *testing.T) {

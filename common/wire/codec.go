@@ -3,10 +3,10 @@ package wire
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -34,11 +34,8 @@ var codecs = struct {
 // digest is a hash of the descriptions of all types that travel. It is part of the
 // greeting, so two programs whose types differ part before the first frame.
 var digest = func() uint64 {
-	h := sha256.New()
-	h.Write(codecs.request.prime)
-	h.Write(codecs.response.prime)
-	h.Write(codecs.control.prime)
-	return binary.BigEndian.Uint64(h.Sum(nil))
+	h := sha256.Sum256(slices.Concat(codecs.request.prime, codecs.response.prime, codecs.control.prime))
+	return byteOrder.Uint64(h[:])
 }()
 
 // A codec turns messages of type T into frames and back. Safe for concurrent use.
@@ -75,14 +72,9 @@ type decoder struct {
 
 func newCodec[T any](body func(*T) int) *codec[T] {
 	c := &codec[T]{body: body}
-	e := c.newEncoder()
-	c.prime = e.out
-	e.out = nil
-	if err := e.gob.Encode(new(T)); err != nil {
-		panic(err) // T cannot be encoded: a bug in this package
-	}
-	zero := e.out // one byte of length, the type number, one byte that ends the struct
-	c.head = zero[1 : len(zero)-1]
+	c.prime = c.newEncoder().out
+	zero, _ := c.appendFrame(nil, new(T)) // length, type number, one byte that ends the struct
+	c.head = zero[frameHeader+1 : len(zero)-1]
 	return c
 }
 
@@ -90,7 +82,7 @@ func (c *codec[T]) newEncoder() *encoder {
 	e := new(encoder)
 	e.gob = gob.NewEncoder(e)
 	if err := e.gob.Encode(new(T)); err != nil {
-		panic(err)
+		panic(err) // T cannot be encoded: a bug in this package
 	}
 	return e
 }
@@ -123,7 +115,7 @@ func (c *codec[T]) appendFrame(dst []byte, m *T) ([]byte, error) {
 		return dst, err // the encoder is not kept: it may have written half of a message
 	}
 	c.encoders.Put(e)
-	binary.BigEndian.PutUint32(out[len(dst):], uint32(n))
+	byteOrder.PutUint32(out[len(dst):], uint32(n))
 	return out, nil
 }
 

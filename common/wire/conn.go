@@ -47,12 +47,10 @@ type Conn struct {
 	limits Limits
 	server bool
 	hello  Hello  // server: what a proof must be bound to
-	nonce  []byte // server: the challenge, until it is answered
-	talks  bool   // server: a Goodbye is understood
+	nonce  []byte // server: the challenge, until a proof has answered it
 
 	in    []byte // received; in[taken:] is not taken yet
 	taken int
-	full  bool      // the last read filled the buffer: there may be more
 	since time.Time // when waiting for the rest of a frame began; zero: not waiting
 	out   []byte    // to be sent by Flush
 	err   error
@@ -92,7 +90,7 @@ func (c *Conn) Ready() bool {
 // peek returns the next frame, if all of it has been received.
 func (c *Conn) peek() (frame []byte, whole bool) {
 	have := c.in[c.taken:]
-	if len(have) < frameHeader {
+	if c.err != nil || len(have) < frameHeader {
 		return nil, false
 	}
 	n := byteOrder.Uint32(have)
@@ -110,9 +108,6 @@ func (c *Conn) peek() (frame []byte, whole bool) {
 // take removes the next frame from the buffer, if it is whole. The frame is valid until
 // the next Ready.
 func (c *Conn) take() (frame []byte, ok bool) {
-	if c.err != nil {
-		return nil, false
-	}
 	if frame, ok = c.peek(); ok {
 		c.taken += frameHeader + len(frame)
 		c.since = time.Time{}
@@ -123,12 +118,13 @@ func (c *Conn) take() (frame []byte, ok bool) {
 // fill reads once, into a buffer that grows with the bytes received, never with the bytes
 // announced.
 func (c *Conn) fill() {
+	full := len(c.in) == cap(c.in) // the last read filled the buffer: there may be more
 	c.in = c.in[:copy(c.in, c.in[c.taken:])]
 	c.taken = 0
 	switch size := cap(c.in); {
-	case size == 0, len(c.in) == 0 && size > keptBuffer && !c.full:
+	case size == 0, len(c.in) == 0 && size > keptBuffer && !full:
 		c.in = make([]byte, 0, firstBuffer)
-	case c.full && size < maxBuffer:
+	case full && size < maxBuffer:
 		c.in = append(make([]byte, 0, min(4*size, maxBuffer)), c.in...)
 	}
 	sweep, ok := c.readDeadline()
@@ -138,8 +134,7 @@ func (c *Conn) fill() {
 	}
 	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
 	c.in = c.in[:len(c.in)+n]
-	c.full = len(c.in) == cap(c.in)
-	if sweep && (!c.full || c.limits.Drain > 0 && time.Since(c.stoppedAt) > c.limits.Drain) {
+	if sweep && (len(c.in) < cap(c.in) || c.limits.Drain > 0 && time.Since(c.stoppedAt) > c.limits.Drain) {
 		// A read that leaves room has emptied the socket: all that had arrived at
 		// Stop is in the buffer.
 		c.swept = true
@@ -164,17 +159,14 @@ func (c *Conn) readDeadline() (sweep, ok bool) {
 	if c.stopped && (c.swept || !c.server) {
 		return false, false
 	}
-	from := time.Now()
+	from, bound := time.Now(), c.limits.Idle
 	if len(c.in) > 0 && c.since.IsZero() {
 		c.since = from
 	}
-	var bound time.Duration
 	switch {
 	case c.stopped:
 		bound = sweepTime
-	case c.since.IsZero():
-		bound = c.limits.Idle
-	default:
+	case !c.since.IsZero():
 		from, bound = c.since, c.limits.Frame
 	}
 	var deadline time.Time
@@ -189,10 +181,9 @@ func (c *Conn) readDeadline() (sweep, ok bool) {
 // has arrived is still to be read, or the other end was too slow.
 func (c *Conn) timedOut() {
 	c.mu.Lock()
-	stopped := c.stopped
-	c.mu.Unlock()
+	defer c.mu.Unlock()
 	switch {
-	case stopped: // the next fill handles it
+	case c.stopped: // the next fill handles it
 	case c.since.IsZero():
 		c.err = ErrIdle
 	default:
@@ -209,13 +200,8 @@ func (c *Conn) Stop() {
 		return
 	}
 	c.stopped, c.stoppedAt = true, time.Now()
-	past := time.Unix(1, 0)
-	c.nc.SetReadDeadline(past)
-	if !c.server {
-		c.nc.SetWriteDeadline(past)
-	} else if limit := c.writeLimit(); limit > 0 { // of a write that is under way
-		c.nc.SetWriteDeadline(time.Now().Add(limit))
-	}
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+	c.limitWrite() // one may be under way
 }
 
 // Bind calls Stop when ctx ends. Release undoes that, and reports whether ctx is still
@@ -246,7 +232,10 @@ func (c *Conn) Flush() bool {
 	if len(c.out) == 0 {
 		return c.err == nil
 	}
-	n, err := c.send()
+	c.mu.Lock()
+	c.limitWrite()
+	c.mu.Unlock()
+	n, err := c.nc.Write(c.out)
 	if err != nil {
 		c.lost(fmt.Errorf("sent %d of %d bytes: %w", n, len(c.out), err))
 	}
@@ -257,31 +246,22 @@ func (c *Conn) Flush() bool {
 	return err == nil
 }
 
-func (c *Conn) send() (int, error) {
-	c.mu.Lock()
-	if c.stopped && !c.server {
-		c.mu.Unlock()
-		return 0, ErrStopped
-	}
-	if limit := c.writeLimit(); limit > 0 {
-		c.nc.SetWriteDeadline(time.Now().Add(limit))
-	}
-	c.mu.Unlock()
-	return c.nc.Write(c.out)
-}
-
-// writeLimit is how long a write may take; 0 is no limit. After Stop it is at most what is
-// left of Limits.Drain, so that a client that does not read cannot hold up the end. The
-// caller holds mu.
-func (c *Conn) writeLimit() time.Duration {
+// limitWrite sets the deadline of a write. After Stop a client writes nothing, and a server
+// has at most what is left of Limits.Drain, so that a client that does not read cannot hold
+// up the end. The caller holds mu.
+func (c *Conn) limitWrite() {
 	limit := c.limits.Write
-	if c.stopped && c.limits.Drain > 0 {
+	if c.stopped && !c.server {
+		limit = -1 // in the past
+	} else if c.stopped && c.limits.Drain > 0 {
 		left := max(c.limits.Drain-time.Since(c.stoppedAt), time.Millisecond)
 		if limit == 0 || left < limit {
 			limit = left
 		}
 	}
-	return limit
+	if limit != 0 {
+		c.nc.SetWriteDeadline(time.Now().Add(limit))
+	}
 }
 
 // lost notes an error after which nothing can be sent any more.
@@ -314,7 +294,8 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.stopped = true // a Stop from here on comes too late
 	c.mu.Unlock()
-	if c.talks && !c.dead {
+	talks := c.server && c.hello.Purpose == Service && c.nonce == nil // a Goodbye is understood
+	if talks && !c.dead {
 		c.WriteResponse(&Response{Code: Goodbye})
 		if half, ok := c.nc.(interface{ CloseWrite() error }); c.Flush() && ok && half.CloseWrite() == nil {
 			c.nc.SetReadDeadline(time.Now().Add(lingerTime))

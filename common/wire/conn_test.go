@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -62,12 +63,19 @@ func echo(c *Conn) {
 	}
 }
 
+// echoing returns a client's end, and a function that closes it and returns what ended the
+// server's end, which echoes.
+func echoing(t *testing.T) (client *Conn, ended func() error) {
+	server, client := pair(t, Limits{Idle: time.Hour})
+	done := make(chan struct{})
+	go func() { defer close(done); echo(server) }()
+	return client, func() error { client.Close(); <-done; return server.Err() }
+}
+
 func get(key string) *Request { return &Request{Ops: []Op{{Kind: Get, Key: key}}} }
 
 func TestConnAnswersInOrder(t *testing.T) {
-	server, client := pair(t, Limits{})
-	done := make(chan struct{})
-	go func() { defer close(done); echo(server) }()
+	client, ended := echoing(t)
 	for _, n := range []int{1, 3, 500} { // 500: more than one buffer, and more than one turn
 		keys := make([]string, n)
 		for i := range keys {
@@ -89,39 +97,13 @@ func TestConnAnswersInOrder(t *testing.T) {
 			}
 		}
 	}
-	client.Close()
-	<-done
-	if server.Err() != io.EOF {
-		t.Errorf("the server's end says %v, want EOF", server.Err())
+	if err := ended(); err != io.EOF {
+		t.Errorf("the server's end says %v, want EOF", err)
 	}
 }
 
 func TestGreetingMismatch(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		expect Hello
-		want   string
-	}{
-		{"another number", Hello{Service, "nodes", 1, 77, ""}, "this is number 2, not 1"},
-		{"another port", Hello{ControlPort, "nodes", 2, 77, ""}, "this is a service port, not a control port"},
-		{"another cluster", Hello{Service, "nodes", 2, 78, ""}, "other nodes"},
-	} {
-		s, c := tcp(t)
-		if _, err := Greet(s, service, Limits{}); err != nil {
-			t.Fatal(err)
-		}
-		_, err := Open(t.Context(), c, test.expect, Limits{})
-		if !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: %v, want a mismatch: %s", test.name, err, test.want)
-		}
-	}
-}
-
-func TestGreetingOfAnotherProgram(t *testing.T) {
-	good := make([]byte, greetingSize)
-	copy(good, magic)
-	byteOrder.PutUint16(good[8:], Version)
-	byteOrder.PutUint64(good[24:], digest)
+	good := posing(service, make([]byte, nonceSize))
 	edit := func(at int) []byte { b := bytes.Clone(good); b[at] ^= 1; return b }
 	for _, test := range []struct {
 		name  string
@@ -129,8 +111,12 @@ func TestGreetingOfAnotherProgram(t *testing.T) {
 		want  string
 		is    error
 	}{
-		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), `not a Lockstep server: it says "HTTP/1.1`, ErrMismatch},
+		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), `says "HTTP/1.1`, ErrMismatch},
 		{"version", edit(9), "version 0", ErrMismatch},
+		{"another port", edit(10), "Purpose(0)", ErrMismatch},
+		{"a secret", edit(11), "asks for a secret", ErrMismatch},
+		{"another number", edit(15), "this is number 3, not 2", ErrMismatch},
+		{"another cluster", edit(16), "other nodes", ErrMismatch},
 		{"digest", edit(24), "message types differ", ErrMismatch},
 		{"half", good[:40], "reading the greeting", io.ErrUnexpectedEOF},
 		{"nothing", nil, "reading the greeting", io.EOF},
@@ -156,56 +142,41 @@ func TestRefuse(t *testing.T) {
 
 func TestOpenEndsWithItsContext(t *testing.T) {
 	_, c := tcp(t) // nobody greets
-	ctx, cancel := context.WithCancelCause(t.Context())
-	opened := make(chan error)
-	go func() {
-		_, err := Open(ctx, c, service, Limits{})
-		opened <- err
-	}()
-	cancel(nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	opened := opening(ctx, c, service, Limits{})
+	cancel()
 	if err := <-opened; !errors.Is(err, context.Canceled) {
 		t.Errorf("Open: %v, want context.Canceled", err)
 	}
 }
 
 func TestSecret(t *testing.T) {
-	const right, wrong = "a secret of many bytes", "another, just as long"
-	secret := func(s string) Hello { h := service; h.Secret = s; return h }
-	for _, test := range []struct {
-		name           string
-		server, client string
-		want           string // "": they talk
-		serverSays     error
-	}{
-		{"right", right, right, "", io.EOF},
-		{"wrong", right, wrong, "not the same on both sides", ErrSecret},
-	} {
+	for _, same := range []bool{true, false} {
 		s, c := tcp(t)
-		server, err := Greet(s, secret(test.server), Limits{Frame: time.Minute})
+		server, err := Greet(s, secretive, Limits{Frame: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
 		done := make(chan struct{})
 		go func() { defer close(done); echo(server) }()
-		client, err := Open(t.Context(), c, secret(test.client), Limits{})
-		if test.want != "" {
-			if !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("%s secret: %v, want %q", test.name, err, test.want)
-			}
-		} else {
-			if err != nil {
-				t.Fatalf("%s secret: %v", test.name, err)
-			}
+		h, want := secretive, io.EOF
+		if !same {
+			h.Secret, want = "another, just as long", ErrSecret
+		}
+		client, err := Open(t.Context(), c, h, Limits{})
+		if same && err == nil {
 			var r Response
 			client.WriteRequest(get("k"))
 			if client.Flush(); !client.ReadResponse(&r) || r.Code != OK {
-				t.Errorf("%s secret: %v %v, want an answer", test.name, r, client.Err())
+				t.Errorf("%v %v, want an answer", r, client.Err())
 			}
 			client.Close()
+		} else if same || !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "not the same") {
+			t.Errorf("the same secret %v: %v", same, err)
 		}
 		<-done
-		if !errors.Is(server.Err(), test.serverSays) {
-			t.Errorf("%s secret: the server's end says %v, want %v", test.name, server.Err(), test.serverSays)
+		if server.Err() != want {
+			t.Errorf("the same secret %v: the server's end says %v, want %v", same, server.Err(), want)
 		}
 	}
 }
@@ -227,21 +198,17 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		{"no operation", frame(body(t, codecs.request, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
 		{"long key", long, []Code{Invalid, Goodbye}, "a key of 251 bytes is not in 1..250"},
 	} {
-		server, client := pair(t, Limits{})
-		done := make(chan struct{})
-		go func() { defer close(done); echo(server) }()
+		client, ended := echoing(t)
 		client.out = append(client.out, test.bytes...)
 		client.Flush()
 		var got []Code
 		for r := (Response{}); client.ReadResponse(&r); {
 			got = append(got, r.Code)
 		}
-		client.Close()
-		<-done
 		if !reflect.DeepEqual(got, test.answer) || client.Err() != io.EOF {
 			t.Errorf("%s: answers %v, then %v; want %v, then EOF", test.name, got, client.Err(), test.answer)
 		}
-		if err := server.Err(); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), test.want) {
+		if err := ended(); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: the server's end says %v, want %q", test.name, err, test.want)
 		}
 	}
@@ -265,9 +232,7 @@ func TestBufferGrowsWithBytesReceived(t *testing.T) {
 }
 
 func TestLargestFrame(t *testing.T) {
-	server, client := pair(t, Limits{})
-	done := make(chan struct{})
-	go func() { defer close(done); echo(server) }()
+	client, ended := echoing(t)
 	put := Op{Kind: Put, Key: "k", Value: make([]byte, MaxValue)}
 	r := &Request{Ops: []Op{put, put, put, put}}
 	for codecs.request.size(r.size()) > MaxFrame {
@@ -291,14 +256,15 @@ func TestLargestFrame(t *testing.T) {
 	if client.Flush(); !client.ReadResponse(&answer) {
 		t.Errorf("after a request that was too large to send: %v", client.Err())
 	}
-	client.Close()
-	<-done
+	ended()
 }
 
 func TestValuesThatDoNotFit(t *testing.T) {
 	server, client := pair(t, Limits{})
 	value := bytes.Repeat([]byte("v"), MaxValue)
 	results := []Result{{Found, value}, {Found, value}, {Found, value}, {Found, value}, {Found, []byte("small")}, {Status: Missing}}
+	want := slices.Clone(results)
+	want[3] = Result{Status: TooLarge}
 	server.WriteResponse(&Response{Code: OK, Results: results})
 	if !server.Flush() {
 		t.Fatal(server.Err())
@@ -307,13 +273,8 @@ func TestValuesThatDoNotFit(t *testing.T) {
 	if !client.ReadResponse(&r) {
 		t.Fatal(client.Err())
 	}
-	var got []Status
-	for _, res := range r.Results {
-		got = append(got, res.Status)
-	}
-	want := []Status{Found, Found, Found, TooLarge, Found, Missing}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("statuses %v, want %v", got, want)
+	if !reflect.DeepEqual(r.Results, want) {
+		t.Errorf("results %v, want %v", r.Results, want)
 	}
 	server.WriteResponse(&Response{Code: OK, Results: make([]Result, MaxOps)})
 	if server.Err() != nil {
@@ -455,7 +416,7 @@ func FuzzFrames(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		c := newConn(&script{in: stream}, Limits{})
-		c.server, c.talks = true, true
+		c.server, c.hello = true, service
 		for c.Ready() {
 			for r := (Request{}); c.ReadRequest(&r); {
 				roundTrip(t, codecs.request, &r)
@@ -467,10 +428,10 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-// A script is a connection that plays back a stream.
+// A script is a connection that plays back a stream, and records what is written.
 type script struct {
 	net.Conn
-	in []byte
+	in, out []byte
 }
 
 func (s *script) Read(p []byte) (int, error) {
@@ -481,7 +442,7 @@ func (s *script) Read(p []byte) (int, error) {
 	s.in = s.in[n:]
 	return n, nil
 }
-func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
+func (s *script) Write(p []byte) (int, error)      { s.out = append(s.out, p...); return len(p), nil }
 func (s *script) Close() error                     { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
@@ -495,7 +456,7 @@ func TestDrainIsBounded(t *testing.T) {
 	}
 	flood := bytes.Repeat(frame, 1+maxBuffer/len(frame))
 	server := newConn(&endless{flood: flood}, Limits{Drain: 20 * time.Millisecond})
-	server.server, server.talks = true, true
+	server.server, server.hello = true, service
 	server.Stop()
 	for server.Ready() { // ends, though every read fills the buffer
 		for server.SkipRequest() {
@@ -523,17 +484,13 @@ func (e *endless) Read(p []byte) (n int, err error) {
 
 // A connection that is lost during the proof says nothing about the secret.
 func TestLostHandshakeIsNotAMismatch(t *testing.T) {
-	h := service
-	h.Secret = "a secret of many bytes"
 	s, c := tcp(t)
-	if _, err := Greet(s, h, Limits{}); err != nil {
-		t.Fatal(err)
-	}
+	s.Write(posing(secretive, make([]byte, nonceSize)))
 	go func() {
 		io.ReadFull(s, make([]byte, proofSize))
 		s.Close()
 	}()
-	if _, err := Open(t.Context(), c, h, Limits{}); err == nil || errors.Is(err, ErrMismatch) {
+	if _, err := Open(t.Context(), c, secretive, Limits{}); err == nil || errors.Is(err, ErrMismatch) {
 		t.Errorf("the server is lost before its proof: %v, want an error other than a mismatch", err)
 	}
 }
@@ -546,7 +503,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
 			server := newConn(near, Limits{Write: time.Minute, Drain: time.Second})
-			server.server, server.talks = true, true
+			server.server, server.hello = true, service
 			began := time.Now()
 			if test.stop == 0 {
 				server.Stop()

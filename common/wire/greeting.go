@@ -26,13 +26,7 @@ const (
 )
 
 func (p Purpose) String() string {
-	switch p {
-	case Service:
-		return "service"
-	case ControlPort:
-		return "control"
-	}
-	return fmt.Sprintf("Purpose(%d)", uint8(p))
+	return nameOf(uint8(p), "Purpose", "Purpose(0)", "service", "control")
 }
 
 // A Hello is what the two ends of a connection must agree on: a server passes its own, a
@@ -109,7 +103,6 @@ func Greet(nc net.Conn, h Hello, l Limits) (*Conn, error) {
 		nc.Close()
 		return nil, c.err
 	}
-	c.talks = h.Purpose == Service && h.Secret == ""
 	return c, nil
 }
 
@@ -160,25 +153,21 @@ func (c *Conn) open(h Hello) error {
 
 // check compares a greeting with the one expected.
 func (h Hello) check(g []byte) error {
-	if !bytes.HasPrefix(g, []byte(magic)) {
+	version, purpose, asked := byteOrder.Uint16(g[8:]), Purpose(g[10]), g[11] != 0
+	number, fingerprint := int(byteOrder.Uint32(g[12:])), byteOrder.Uint64(g[16:])
+	switch {
+	case !bytes.HasPrefix(g, []byte(magic)):
 		return fmt.Errorf("this is not a Lockstep server: it says %q", g[:16])
-	}
-	if v := byteOrder.Uint16(g[8:]); v != Version {
-		return fmt.Errorf("the server speaks version %d, this program version %d: build both from one source", v, Version)
-	}
-	if d := byteOrder.Uint64(g[24:]); d != digest {
+	case version != Version:
+		return fmt.Errorf("the server speaks version %d, this program version %d: build both from one source", version, Version)
+	case byteOrder.Uint64(g[24:]) != digest:
 		return errors.New("the server's message types differ from this program's: build both from one source")
-	}
-	if p := Purpose(g[10]); p != h.Purpose {
-		return fmt.Errorf("this is a %v port, not a %v port: are addr and control mixed up?", p, h.Purpose)
-	}
-	if n := int(byteOrder.Uint32(g[12:])); n != h.Number {
-		return fmt.Errorf("this is number %d, not %d: are the addresses in the same order everywhere?", n, h.Number)
-	}
-	if f := byteOrder.Uint64(g[16:]); f != h.Fingerprint {
-		return fmt.Errorf("the server's configuration has other nodes (fingerprint %016x, here %016x): give both the same properties.json", f, h.Fingerprint)
-	}
-	switch asked := g[11] != 0; {
+	case purpose != h.Purpose:
+		return fmt.Errorf("this is a %v port, not a %v port: are addr and control mixed up?", purpose, h.Purpose)
+	case number != h.Number:
+		return fmt.Errorf("this is number %d, not %d: are the addresses in the same order everywhere?", number, h.Number)
+	case fingerprint != h.Fingerprint:
+		return fmt.Errorf("the server's configuration has other nodes (fingerprint %016x, here %016x): give both the same properties.json", fingerprint, h.Fingerprint)
 	case asked && h.Secret == "":
 		return errors.New("the server asks for a secret, and none is set here: set property secret or LOCKSTEP_SECRET")
 	case !asked && h.Secret != "":
@@ -211,16 +200,15 @@ func (c *Conn) proved() bool {
 	if !ok {
 		return false
 	}
-	serverNonce, clientNonce := c.nonce, bytes.Clone(proof[:nonceSize])
-	c.nonce = nil
-	if !hmac.Equal(proof[nonceSize:], mac("client", c.hello, serverNonce, clientNonce)) {
+	clientNonce := proof[:nonceSize]
+	if !hmac.Equal(proof[nonceSize:], mac("client", c.hello, c.nonce, clientNonce)) {
 		c.out = append(c.out, make([]byte, sha256.Size)...) // not a proof, but silence would look like a lost connection
 		c.Flush()
 		c.err = ErrSecret
 		return false
 	}
-	c.talks = c.hello.Purpose == Service
-	c.out = append(c.out, mac("server", c.hello, serverNonce, clientNonce)...)
+	c.out = append(c.out, mac("server", c.hello, c.nonce, clientNonce)...)
+	c.nonce = nil
 	return c.Flush()
 }
 

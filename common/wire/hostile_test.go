@@ -112,7 +112,7 @@ func sampleResponse() *Response {
 // and the requests that it accepted.
 func feed(stream []byte) (c *Conn, requests []Request) {
 	c = newConn(&script{in: stream}, Limits{})
-	c.server, c.talks = true, true
+	c.server, c.hello = true, service
 	defer c.Close()
 	for c.Ready() {
 		for r := (Request{}); c.ReadRequest(&r); {
@@ -124,31 +124,35 @@ func feed(stream []byte) (c *Conn, requests []Request) {
 	return c, requests
 }
 
-// No hostile stream is taken for a request, whether it comes first or after a good one.
+// No hostile stream is taken for a message, whether it comes first or after a good one, or
+// costs much memory, whatever it claims.
 func TestHostileStreams(t *testing.T) {
-	good := framed(body(t, codecs.request, sampleRequest()))
-	for _, h := range hostileRequests(t) {
-		for before := range 2 {
-			c, requests := feed(append(bytes.Repeat(good, before), h.stream...))
-			if len(requests) != before || !errors.Is(c.Err(), ErrMalformed) && !errors.Is(c.Err(), io.ErrUnexpectedEOF) {
-				t.Errorf("%s, after %d good requests: %d requests taken, then %v, want the good ones and an error",
-					h.name, before, len(requests), c.Err())
-			}
-		}
-	}
+	checkHostile(t, codecs.request, sampleRequest(), hostileRequests(t), (*Conn).ReadRequest)
+	checkHostile(t, codecs.response, sampleResponse(), append(hostiles(t, codecs.response, sampleResponse()),
+		hostile{"a request", framed(body(t, codecs.request, sampleRequest()))}), (*Conn).ReadResponse)
+	question := &Control{Seen: []uint64{1}, Kind: Barrier}
+	checkHostile(t, codecs.control, question, hostiles(t, codecs.control, question), (*Conn).ReadControl)
 }
 
-// Nor is one taken for an answer.
-func TestHostileAnswers(t *testing.T) {
-	good := framed(body(t, codecs.response, sampleResponse()))
-	for _, h := range append(hostiles(t, codecs.response, sampleResponse()), hostile{"a request", framed(body(t, codecs.request, sampleRequest()))}) {
-		c := newConn(&script{in: append(bytes.Clone(good), h.stream...)}, Limits{})
-		answers := 0
-		for r := (Response{}); c.ReadResponse(&r); {
-			answers++
-		}
-		if answers != 1 || !errors.Is(c.Err(), ErrMalformed) && !errors.Is(c.Err(), io.ErrUnexpectedEOF) {
-			t.Errorf("%s: %d answers taken, then %v, want 1 and an error", h.name, answers, c.Err())
+func checkHostile[T any](t *testing.T, codec *codec[T], good *T, all []hostile, read func(*Conn, *T) bool) {
+	for _, h := range all {
+		for want := range 2 {
+			c := newConn(&script{in: append(bytes.Repeat(framed(body(t, codec, good)), want), h.stream...)}, Limits{})
+			got := 0
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for m := new(T); c.Ready() && read(c, m); m = new(T) {
+				if got++; !reflect.DeepEqual(m, good) {
+					t.Errorf("decoded %+v, want %+v", m, good)
+				}
+			}
+			runtime.ReadMemStats(&after)
+			if got != want || !errors.Is(c.Err(), ErrMalformed) && !errors.Is(c.Err(), io.ErrUnexpectedEOF) {
+				t.Errorf("%T, %s: %d messages taken, then %v, want %d and an error", good, h.name, got, c.Err(), want)
+			}
+			if spent := after.TotalAlloc - before.TotalAlloc; spent > 128<<10+8*uint64(len(h.stream)) {
+				t.Errorf("%T, %s: %d bytes cost %d bytes of memory", good, h.name, len(h.stream), spent)
+			}
 		}
 	}
 }

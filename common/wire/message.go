@@ -1,8 +1,6 @@
 package wire
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // The limits of a request. A client refuses to send a request that exceeds one; a
 // server answers it with Invalid and ends the connection.
@@ -24,11 +22,15 @@ const (
 )
 
 func (k OpKind) String() string {
-	names := [...]string{"invalid", "get", "put", "delete", "cas"}
-	if int(k) >= len(names) {
-		return fmt.Sprintf("OpKind(%d)", uint8(k))
+	return nameOf(uint8(k), "OpKind", "invalid", "get", "put", "delete", "cas")
+}
+
+// nameOf returns the n-th of the names of a type's values.
+func nameOf(n uint8, typ string, names ...string) string {
+	if int(n) < len(names) {
+		return names[n]
 	}
-	return names[k]
+	return fmt.Sprintf("%s(%d)", typ, n)
 }
 
 // Writes reports whether an operation of this kind can change what is stored.
@@ -61,12 +63,8 @@ const (
 )
 
 func (s Status) String() string {
-	names := [...]string{"invalid", "found", "missing", "created", "replaced", "deleted",
-		"swapped", "mismatch", "aborted", "too large", "unknown", "not run"}
-	if int(s) >= len(names) {
-		return fmt.Sprintf("Status(%d)", uint8(s))
-	}
-	return names[s]
+	return nameOf(uint8(s), "Status", "invalid", "found", "missing", "created", "replaced", "deleted",
+		"swapped", "mismatch", "aborted", "too large", "unknown", "not run")
 }
 
 // A Result is the answer to one Op.
@@ -94,11 +92,7 @@ const (
 )
 
 func (c Code) String() string {
-	names := [...]string{"no code", "ok", "busy", "wrong node", "invalid request", "server failed", "goodbye"}
-	if int(c) >= len(names) {
-		return fmt.Sprintf("Code(%d)", uint8(c))
-	}
-	return names[c]
+	return nameOf(uint8(c), "Code", "no code", "ok", "busy", "wrong node", "invalid request", "server failed", "goodbye")
 }
 
 // A Response answers one Request, or is a Goodbye.

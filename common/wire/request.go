@@ -59,18 +59,14 @@ func (c *Conn) ReadRequest(r *Request) bool {
 	if err != nil {
 		c.WriteResponse(&Response{Code: Invalid})
 		c.fail("reading a request", err)
-		return false
 	}
-	return true
+	return err == nil
 }
 
 // NextCost is the maximum memory in bytes that the next request takes, with its results,
 // while it is answered; 0 if none has been received whole. It is computed from the
 // frame, which stays in the buffer.
 func (c *Conn) NextCost() int {
-	if c.err != nil {
-		return 0
-	}
 	frame, _ := c.peek()
 	ops, err := codecs.request.check(frame)
 	if err != nil {
@@ -129,29 +125,26 @@ func DecodeResponse(frame []byte, r *Response) error { return codecs.response.de
 
 // ReadResponse waits for the next answer, and reports whether one came.
 func (c *Conn) ReadResponse(r *Response) bool {
-	if !c.Ready() {
-		return false
-	}
-	frame, _ := c.take()
-	if err := codecs.response.decode(frame, r); err != nil {
-		c.fail("reading an answer", err)
-		return false
-	}
-	return true
+	return c.Ready() && read(c, codecs.response, r, "reading an answer")
 }
 
 // ReadControl takes the next control message that has been received whole, and reports
 // whether there was one. It does not wait.
 func (c *Conn) ReadControl(m *Control) bool {
+	return read(c, codecs.control, m, "reading a control message")
+}
+
+// read takes the next message, and reports whether there was a valid one.
+func read[T any](c *Conn, codec *codec[T], m *T, doing string) bool {
 	frame, ok := c.take()
 	if !ok {
 		return false
 	}
-	if err := codecs.control.decode(frame, m); err != nil {
-		c.fail("reading a control message", err)
-		return false
+	err := codec.decode(frame, m)
+	if err != nil {
+		c.fail(doing, err)
 	}
-	return true
+	return err == nil
 }
 
 // WriteControl adds a control message to what Flush will send.

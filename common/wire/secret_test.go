@@ -4,6 +4,7 @@ package wire
 
 import (
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,15 +66,21 @@ func refused(t *testing.T, nc net.Conn, ended <-chan error, proof []byte) {
 	}
 }
 
+// opening calls Open, and sends what it returns.
+func opening(ctx context.Context, nc net.Conn, h Hello, l Limits) <-chan error {
+	opened := make(chan error, 1)
+	go func() { // ends with nc or ctx
+		_, err := Open(ctx, nc, h, l)
+		opened <- err
+	}()
+	return opened
+}
+
 // prover returns the proof with which a client that knows the secret answers a greeting.
 func prover(t *testing.T, h Hello, greeting []byte) []byte {
 	t.Helper()
 	s, c := tcp(t)
-	opened := make(chan error, 1)
-	go func() { // ends when s is closed
-		_, err := Open(t.Context(), c, h, Limits{})
-		opened <- err
-	}()
+	opened := opening(t.Context(), c, h, Limits{})
 	s.Write(greeting)
 	proof := make([]byte, proofSize)
 	if _, err := io.ReadFull(s, proof); err != nil {
@@ -87,18 +95,10 @@ func prover(t *testing.T, h Hello, greeting []byte) []byte {
 
 // posing returns a greeting with the nonce of another server, as a relay would send it.
 func posing(h Hello, nonce []byte) []byte {
-	var nc recorder
+	var nc script
 	Greet(&nc, h, Limits{})
-	return append(nc.Bytes()[:greetingSize-nonceSize], nonce...)
+	return append(nc.out[:greetingSize-nonceSize], nonce...)
 }
-
-type recorder struct {
-	script
-	bytes.Buffer
-}
-
-func (r *recorder) Read(p []byte) (int, error)  { return r.Buffer.Read(p) }
-func (r *recorder) Write(p []byte) (int, error) { return r.Buffer.Write(p) }
 
 func TestReplayedProofIsRefused(t *testing.T) {
 	nc, greeting, ended := serve(t, secretive)
@@ -129,11 +129,7 @@ func TestReflectedProofIsRefused(t *testing.T) {
 	// To a client, its own nonce and proof.
 	s, c := tcp(t)
 	s.Write(posing(secretive, make([]byte, nonceSize)))
-	opened := make(chan error, 1)
-	go func() {
-		_, err := Open(t.Context(), c, secretive, Limits{})
-		opened <- err
-	}()
+	opened := opening(t.Context(), c, secretive, Limits{})
 	proof := make([]byte, proofSize)
 	io.ReadFull(s, proof)
 	s.Write(proof[nonceSize:])
@@ -231,49 +227,44 @@ func TestSecretOnOneSide(t *testing.T) {
 // A proof must arrive within Limits.Frame, even if bytes trickle in, at both ends.
 func TestSilenceInPlaceOfAProof(t *testing.T) {
 	limits := Limits{Idle: time.Hour, Frame: 10 * time.Second, Write: time.Second}
+	server := func(nc net.Conn) error {
+		c, err := Greet(nc, secretive, limits)
+		if err == nil {
+			c.Ready()
+			err = c.Err()
+		}
+		return err
+	}
+	client := func(nc net.Conn) error {
+		_, err := Open(context.Background(), nc, secretive, limits)
+		return err
+	}
 	for _, every := range []time.Duration{0, time.Second} {
-		for _, role := range []string{"server", "client"} {
+		for role, wait := range map[string]func(net.Conn) error{"server": server, "client": client} {
 			t.Run(fmt.Sprint(role, " waits, a byte every ", every), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					near, far := net.Pipe()
-					waited := make(chan error, 1)
-					go func() { // ends at the deadline
+					var dripping sync.WaitGroup
+					dripping.Go(func() { // ends when the other end is closed
 						if role == "client" {
-							_, err := Open(t.Context(), near, secretive, limits)
-							waited <- err
-							return
+							far.Write(posing(secretive, make([]byte, nonceSize)))
+							io.ReadFull(far, make([]byte, proofSize))
+						} else {
+							io.ReadFull(far, make([]byte, greetingSize))
 						}
-						c, err := Greet(near, secretive, limits)
-						if err == nil {
-							c.Ready()
-							err = c.Err()
-						}
-						waited <- err
-						near.Close()
-					}()
-					if role == "client" {
-						far.Write(posing(secretive, make([]byte, nonceSize)))
-						io.ReadFull(far, make([]byte, proofSize))
-					} else {
-						io.ReadFull(far, make([]byte, greetingSize))
-					}
-					start := time.Now()
-					dripped := make(chan struct{})
-					go func() { // ends when the other end is closed
-						defer close(dripped)
 						for every > 0 {
 							if _, err := far.Write([]byte{1}); err != nil {
 								return
 							}
 							<-time.After(every)
 						}
-					}()
-					if err := <-waited; !errors.Is(err, ErrSlow) || time.Since(start) != limits.Frame {
+					})
+					start := time.Now()
+					if err := wait(near); !errors.Is(err, ErrSlow) || time.Since(start) != limits.Frame {
 						t.Errorf("ended after %v with %v, want %v after %v", time.Since(start), err, ErrSlow, limits.Frame)
 					}
 					near.Close()
-					<-dripped
-					far.Close()
+					dripping.Wait()
 				})
 			})
 		}

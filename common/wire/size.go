@@ -13,10 +13,7 @@ func (c *codec[T]) size(n int) int {
 }
 
 func (r *Request) size() int {
-	n := 1 // the end of a struct
-	if len(r.Ops) > 0 {
-		n += 1 + uintSize(uint64(len(r.Ops)))
-	}
+	n := uintField(uint64(len(r.Ops))) + 1 // the end of a struct
 	for i := range r.Ops {
 		op := &r.Ops[i]
 		n += uintField(uint64(op.Kind)) + bytesField(len(op.Key)) + bytesField(len(op.Value)) +
@@ -26,10 +23,7 @@ func (r *Request) size() int {
 }
 
 func (r *Response) size() int {
-	n := uintField(uint64(r.Code)) + 1
-	if len(r.Results) > 0 {
-		n += 1 + uintSize(uint64(len(r.Results)))
-	}
+	n := uintField(uint64(len(r.Results))) + uintField(uint64(r.Code)) + 1
 	for i := range r.Results {
 		n += r.Results[i].size()
 	}
@@ -43,10 +37,7 @@ func (r *Result) size() int {
 func (m *Control) size() int {
 	n := uintField(uint64(m.Kind)) + bytesField(len(m.Group)) + intField(m.Round) + intField(m.From) + intField(m.To) +
 		uintField(m.Incarnation) + bytesField(len(m.Fingerprint)) + boolField(m.Ready) + boolField(m.Passed) +
-		bytesField(len(m.Payload)) + 1
-	if len(m.Seen) > 0 {
-		n += 1 + uintSize(uint64(len(m.Seen)))
-	}
+		bytesField(len(m.Payload)) + uintField(uint64(len(m.Seen))) + 1
 	for _, incarnation := range m.Seen {
 		n += uintSize(incarnation)
 	}
@@ -65,12 +56,7 @@ func uintField(n uint64) int {
 
 // An int is sent shifted left by one; if it is negative, its complement is, with the lowest
 // bit set.
-func intField(n int) int {
-	if n < 0 {
-		return uintField(uint64(^n)<<1 | 1)
-	}
-	return uintField(uint64(n) << 1)
-}
+func intField(n int) int { return uintField(uint64(int64(n)<<1 ^ int64(n)>>63)) }
 
 func boolField(b bool) int {
 	if !b {
@@ -79,12 +65,7 @@ func boolField(b bool) int {
 	return 2
 }
 
-func bytesField(n int) int {
-	if n == 0 {
-		return 0
-	}
-	return 1 + uintSize(uint64(n)) + n
-}
+func bytesField(n int) int { return uintField(uint64(n)) + n }
 
 // uintSize is the length of an unsigned integer: one byte if it is below 128, and
 // otherwise a byte that counts the bytes that follow.
