@@ -37,14 +37,15 @@ func newRow(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.
 	kinds := map[string]string{"singlethread": "one thread", "coarselock": "coarse lock", "threadpool": "thread pool", "bucketlock": "bucket lock"}
 	r := &row{name: number + " " + cmp.Or(kinds[kind], kind)}
 	say := func(what string) { progress.Say(p.Name + ": " + what) }
+	kept := func(w *cluster.Workload) { w.Duration = keptTime }
+	perRequest := func(w *cluster.Workload) { w.Conn, w.Ops = "per-request", perRequestRequests }
 	say("starting")
 	err := b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("connections kept")
-		if r.kept, err = measure(ctx, s, func(w *cluster.Workload) { w.Duration = keptTime }); err != nil {
+		if r.kept, err = measure(ctx, s, kept); err != nil {
 			return err
 		}
 		say("a connection for each request")
-		perRequest := func(w *cluster.Workload) { w.Conn, w.Ops = "per-request", perRequestRequests }
 		if r.perRequest, err = measure(ctx, s, perRequest); err != nil {
 			return err
 		}
@@ -67,7 +68,7 @@ func newRow(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.
 	cfg.Server.Work.Time = time.Millisecond
 	err = b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("1 ms of work")
-		if r.work, err = measure(ctx, s, func(w *cluster.Workload) { w.Duration = keptTime }); err != nil {
+		if r.work, err = measure(ctx, s, kept); err != nil {
 			return err
 		}
 		say("overload")
