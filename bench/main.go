@@ -77,13 +77,13 @@ type command struct {
 }
 
 var commands = []command{
-	{"", "", "the tour: what breaks each stage, and what cures it", showTour, tourFlags},
+	{"", "", "the tour: what breaks each stage, and what cures it", showTour, (*options).quietFlag},
 	{"put", "KEY VALUE", "store a value", hand, handFlags},
 	{"get", "KEY", "print a value", hand, handFlags},
 	{"delete", "KEY", "remove a value", hand, handFlags},
 	{"run", "", "put load on the servers that properties.json names", runWorkload, runFlags},
 	{"compare", "", "build stages, start them, and compare them fairly", compare, compareFlags},
-	{"report", "FILE.json", "show again what -o saved", reread, rereadFlags},
+	{"report", "FILE.json", "show again what -o saved", reread, (*options).renderFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", runCheck, checkFlags},
 	{"help", "[TOPIC]", "this text; or a command, all, config, statistics", nil, nil},
 }
