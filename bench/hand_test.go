@@ -15,7 +15,7 @@ import (
 )
 
 func TestByHand(t *testing.T) {
-	cfg, path := benchtest.StartCluster(t, 3, 0, benchtest.ServeLocked)
+	cfg, path, _ := benchtest.StartCluster(t, 3, 0, benchtest.ServeLocked)
 	node := func(key string) string {
 		return fmt.Sprintf("node %d (%s), ", cfg.Owner(key), cfg.Nodes[cfg.Owner(key)].Addr)
 	}

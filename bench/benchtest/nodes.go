@@ -82,19 +82,13 @@ func Locked(n *node.Node) func([]wire.Op) []wire.Result {
 // configuration and the nodes.
 func Here(t *testing.T, n int, serve node.Serve) (cluster.Config, []*node.Node) {
 	t.Helper()
-	cfg, _, nodes := start(t, n, 0, serve)
+	cfg, _, nodes := StartCluster(t, n, 0, serve)
 	return cfg, nodes
 }
 
 // StartCluster is Here, with control addresses for clients that meet at the barrier. It
-// returns the configuration and the file that holds it.
-func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg cluster.Config, path string) {
-	t.Helper()
-	cfg, path, _ = start(t, nodes, clients, serve)
-	return cfg, path
-}
-
-func start(t *testing.T, nodes, clients int, serve node.Serve) (cfg cluster.Config, path string, serving []*node.Node) {
+// also returns the file that holds the configuration.
+func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg cluster.Config, path string, serving []*node.Node) {
 	t.Helper()
 	t.Setenv("LOCKSTEP_SECRET", "")
 	cfg = cluster.Default()
