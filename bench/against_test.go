@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"lockstep/bench/benchtest"
-	"lockstep/bench/testbed"
+	"lockstep/bench/ports"
 	"lockstep/bench/yardstick"
 )
 
@@ -205,7 +205,7 @@ func TestCompareAgainstReached(t *testing.T) {
 		})
 	}
 	t.Run("nobody", func(t *testing.T) {
-		addrs, err := testbed.FreeAddrs(1)
+		addrs, err := ports.Free(1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
-	"lockstep/bench/testbed"
+	"lockstep/bench/ports"
 	"lockstep/common/cluster"
 )
 
@@ -46,7 +46,7 @@ func TestByHand(t *testing.T) {
 // Where nobody listens, it says so soon, and what to do.
 func TestNoServer(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
-	addrs, err := testbed.FreeAddrs(4)
+	addrs, err := ports.Free(4)
 	if err != nil {
 		t.Fatal(err)
 	}
