@@ -48,16 +48,15 @@ func runCheck(ctx context.Context, o *options) error {
 func (o *options) checkStages(ctx context.Context, bed *testbed.Bed, line *progress) error {
 	var found []error
 	for _, p := range bed.Programs {
-		s, err := bed.Start(ctx, p, o.cfg, o.nodes)
-		if err != nil {
-			return err
-		}
-		err = bed.Watch(ctx, func(ctx context.Context) error { return o.checkServers(ctx, line, p.Name, s.Config) })
-		if stopped := bed.Stop(s); err == nil {
-			err = stopped
-		}
-		if err != nil && !errors.As(err, new(codeError)) {
+		err := bed.With(ctx, p, o.cfg, o.nodes, func(ctx context.Context, s *testbed.Servers) error {
+			err := o.checkServers(ctx, line, p.Name, s.Config)
+			if err == nil || errors.As(err, new(codeError)) {
+				return err
+			}
 			return fmt.Errorf("%w%s", err, s.LastOutput(err))
+		})
+		if err != nil && !errors.As(err, new(codeError)) {
+			return err
 		}
 		found = append(found, err) // and the next stage is checked all the same
 	}

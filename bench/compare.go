@@ -127,15 +127,14 @@ func startYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yar
 		}
 		line.Say("starting " + y.Name)
 		version, err := y.Start(ctx, bed, cfg)
-		switch {
-		case errors.Is(err, exec.ErrNotFound):
-			version = ""
+		if errors.Is(err, exec.ErrNotFound) {
 			rep.Env.Missing = append(rep.Env.Missing, fmt.Sprintf("%s: not found in PATH; %s=HOST:PORT uses one that runs already", y.Name, y.Name))
-		case err != nil:
-			return err
-		default:
-			rep.Stages = append(rep.Stages, y.Name)
+			continue
 		}
+		if err != nil {
+			return err
+		}
+		rep.Stages = append(rep.Stages, y.Name)
 		if version != "" {
 			rep.Env.Yardsticks[y.Name] = version
 		}

@@ -24,12 +24,9 @@ func hand(ctx context.Context, o *options) error {
 	ctx, cancel := context.WithTimeout(ctx, handTimeout)
 	defer cancel()
 	key := o.args[0]
-	op := wire.Op{Kind: wire.Get, Key: key}
-	switch o.command {
-	case "put":
-		op.Kind, op.Value = wire.Put, []byte(o.args[1])
-	case "delete":
-		op.Kind = wire.Delete
+	op := wire.Op{Kind: map[string]wire.OpKind{"put": wire.Put, "get": wire.Get, "delete": wire.Delete}[o.command], Key: key}
+	if op.Kind == wire.Put {
+		op.Value = []byte(o.args[1])
 	}
 	if err := (&wire.Request{Ops: []wire.Op{op}}).Validate(); err != nil {
 		return usageErrorf("%w", err)

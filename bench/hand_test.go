@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
-	"lockstep/bench/testbed"
+	"lockstep/bench/ports"
 	"lockstep/common/cluster"
 )
 
 func TestByHand(t *testing.T) {
-	cfg, path := benchtest.StartCluster(t, 3, 0, benchtest.ServeLocked)
+	cfg, path, _ := benchtest.StartCluster(t, 3, 0, benchtest.ServeLocked)
 	node := func(key string) string {
 		return fmt.Sprintf("node %d (%s), ", cfg.Owner(key), cfg.Nodes[cfg.Owner(key)].Addr)
 	}
@@ -46,7 +46,7 @@ func TestByHand(t *testing.T) {
 // Where nobody listens, it says so soon, and what to do.
 func TestNoServer(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
-	addrs, err := testbed.FreeAddrs(4)
+	addrs, err := ports.Free(4)
 	if err != nil {
 		t.Fatal(err)
 	}

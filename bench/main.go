@@ -7,6 +7,7 @@
 //	workload    what is asked for: keys, values, the mix; is an answer right?
 //	load        who asks, and when: connections, the request loop, the Result
 //	testbed     builds, starts, watches and stops the processes of stages
+//	ports       free ports for the processes
 //	yardstick   echo, net/rpc, Redis and memcached, to compare stages with
 //	experiment  interleaved rounds and sweeps
 //	report      rounds become summaries, ratios and a verdict; text, JSON, benchstat
@@ -77,13 +78,13 @@ type command struct {
 }
 
 var commands = []command{
-	{"", "", "the tour: what breaks each stage, and what cures it", showTour, tourFlags},
+	{"", "", "the tour: what breaks each stage, and what cures it", showTour, (*options).quietFlag},
 	{"put", "KEY VALUE", "store a value", hand, handFlags},
 	{"get", "KEY", "print a value", hand, handFlags},
 	{"delete", "KEY", "remove a value", hand, handFlags},
 	{"run", "", "put load on the servers that properties.json names", runWorkload, runFlags},
 	{"compare", "", "build stages, start them, and compare them fairly", compare, compareFlags},
-	{"report", "FILE.json", "show again what -o saved", reread, rereadFlags},
+	{"report", "FILE.json", "show again what -o saved", reread, (*options).renderFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", runCheck, checkFlags},
 	{"help", "[TOPIC]", "this text; or a command, all, config, statistics", nil, nil},
 }

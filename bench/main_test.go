@@ -27,6 +27,44 @@ func benchUntil(ctx context.Context, args ...string) (code int, stdout, stderr s
 	return code, out.String(), err.String()
 }
 
+// measured runs a command that measures, and returns what it printed and saved. On a busy
+// machine the measurement may be invalid.
+func measured(t *testing.T, args ...string) (stdout string, s saved) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "out.json")
+	code, stdout, stderr := bench(t, append(args, "-o", path)...)
+	if code != exitOK && code != exitInvalid {
+		t.Fatalf("bench %q: exit code %d, stderr %q", args, code, stderr)
+	}
+	return stdout, readSaved(t, path)
+}
+
+// interrupted runs the program, interrupts it when moment returns, checks that it ends soon,
+// and returns what it printed.
+func interrupted(t *testing.T, moment func(), args ...string) (stdout string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan bool)
+	var code int
+	var stderr string
+	go func() { // ends soon after cancel
+		code, stdout, stderr = benchUntil(ctx, args...)
+		close(done)
+	}()
+	moment()
+	cancel()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("bench %q goes on 10s after it was interrupted", args)
+	}
+	if code != exitInterrupted || stderr != "bench: interrupted\n" {
+		t.Errorf("bench %q: exit code %d, stderr %q, want 130 and interrupted", args, code, stderr)
+	}
+	return stdout
+}
+
 func TestUsage(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
 	two := filepath.Join(t.TempDir(), "two.json")
@@ -47,6 +85,9 @@ func TestUsage(t *testing.T) {
 		{"help frob", 2, `no help on "frob"`},
 		{"get", 2, "bench get needs KEY after the flags, got 0 arguments"},
 		{"get color -config x.json", 2, "bench get needs KEY after the flags, got 3 arguments"},
+		{"report missing.json", 1, "open missing.json: "},
+		{"report " + t.TempDir(), 1, "is a directory"},
+		{"report", 2, "bench report needs FILE.json after the flags, got 0 arguments"},
 		{"report a.json -html b.html", 2, "needs FILE.json after the flags, got 3 arguments"},
 		{"put color", 2, "needs KEY and VALUE after the flags, got 1 argument (bench put -h lists the flags)"},
 		{"get " + strings.Repeat("k", 251), 2, "a key of 251 bytes is not in 1..250"},
@@ -55,9 +96,7 @@ func TestUsage(t *testing.T) {
 		{"compare -stages 1,", 2, `-stages: there is no stage ""`},
 		{"compare -stages frob", 2, `-stages: there is no stage "frob"`},
 		{"compare -stages main.go", 2, `-stages: there is no stage "main.go"`},
-		{"compare -nodes 0", 2, "-nodes: not in 1..16"},
 		{"compare -nodes 17", 2, "-nodes: not in 1..16"},
-		{"compare -rounds 0", 2, "-rounds: not in 1..1000"},
 		{"compare -c 0", 2, "-c: workload.connections: 0 is not in 1..100000"},
 		{"compare -mix get=50", 2, "-mix: workload.mix: get=50 is not"},
 		{"compare -batch 1024 -value 1000", 2, "workload.batch: "},
@@ -67,13 +106,23 @@ func TestUsage(t *testing.T) {
 		{"compare -against frob", 2, `-against: unknown yardstick "frob": use echo, netrpc, redis or memcached`},
 		{"compare -against echo,", 2, `-against: unknown yardstick ""`},
 		{"compare -against redis,redis=127.0.0.1:6379", 2, "-against: redis is named twice"},
-		{"compare -against redis=", 2, "-against: redis=: only redis=HOST:PORT"},
 		{"compare -against echo=127.0.0.1:7", 2, "-against: echo=127.0.0.1:7: only redis=HOST:PORT"},
 		{"compare -against echo,netrpc -nodes 2", 2, "-against: echo runs as one process, not as -nodes 2"},
 		{"compare -against echo -mix get=90,cas=10", 2, "-against: echo has no compare-and-swap for the cas=10 of -mix"},
 		{"compare -against netrpc,redis -mix get=90,cas=10", 2, "-against: redis has no compare-and-swap"},
 		{"compare -against memcached -mix get=90,cas=10", 2, "-against: memcached has no compare-and-swap"},
 		{"compare -against netrpc -work 1ms", 2, "-against: net/rpc cannot do -work 1ms"},
+		{"compare -sweep nodes=1,2", 2, `"nodes" is not PROPERTY=VALUES with a property out of c, rate,`},
+		{"compare -sweep c=1,,2", 2, `workload.connections: "" is not in`},
+		{"compare -sweep c=0,4", 2, "workload.connections: 0 is not in 1..100000"},
+		{"compare -sweep keys=1000,1k", 2, "keys: 1000 is given twice"},
+		{"compare -sweep c=1,2 -c 3", 2, "c has a flag of its own"},
+		{"compare -sweep c=1,2 -connections 3", 2, "c has a flag of its own"},
+		{"compare -sweep work=0s,1ms -work 1ms", 2, "work has a flag of its own"},
+		{"compare -sweep batch=1,1024 -value 99", 2, "-sweep: batch=1024: workload.batch: 1024 operations"},
+		{"compare -sweep c=1,2 -rounds 0", 2, "-rounds: not in 1..1000"},
+		{"compare -workload e", 2, `-workload: "e" is not a, b, c or f`},
+		{"compare -workload a -mix get=50,put=50", 2, "-workload a is a mix, get=50,put=50: give it or -mix, but not both"},
 		{"compare -stages none", 2, "-stages none: there is nothing to compare"},
 		{"yardstick", 1, "bench starts it by itself"},
 		{"run -rounds 1001", 2, "-rounds: not in 1..1000"},

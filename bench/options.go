@@ -105,31 +105,14 @@ func (o *options) stageFlags(fs *flag.FlagSet, doc string) {
 
 // intFlag defines a flag for a number from lo to hi.
 func intFlag(fs *flag.FlagSet, p *int, name string, value, lo, hi int, doc string) {
-	fs.Var(intValue{p, lo, hi}, name, fmt.Sprintf("%s; in %d..%d", doc, lo, hi))
 	*p = value
+	fs.Func(name, fmt.Sprintf("%s; in %d..%d", doc, lo, hi), func(given string) (err error) {
+		if *p, err = strconv.Atoi(given); err != nil || *p < lo || *p > hi {
+			return fmt.Errorf("not in %d..%d", lo, hi)
+		}
+		return nil
+	})
 	fs.Lookup(name).DefValue = strconv.Itoa(value)
-}
-
-// An intValue is a flag.Value.
-type intValue struct {
-	p      *int
-	lo, hi int
-}
-
-func (v intValue) String() string {
-	if v.p == nil {
-		return ""
-	}
-	return strconv.Itoa(*v.p)
-}
-
-func (v intValue) Set(given string) error {
-	n, err := strconv.Atoi(given)
-	if err != nil || n < v.lo || n > v.hi {
-		return fmt.Errorf("not in %d..%d", v.lo, v.hi)
-	}
-	*v.p = n
-	return nil
 }
 
 // useYCSB replaces the mix and the distribution by those of -workload, if it is given.

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 
 	"lockstep/bench/report"
 	"lockstep/common/text"
 )
-
-func rereadFlags(o *options, fs *flag.FlagSet) { o.renderFlags(fs) }
 
 // reread shows a report that -o saved.
 func reread(_ context.Context, o *options) error {

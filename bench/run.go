@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 
 	"lockstep/bench/load"
 	"lockstep/bench/report"
@@ -160,10 +161,8 @@ func (p printer) Handle(_ context.Context, r slog.Record) error {
 
 // isLocal reports whether servers and client share this machine.
 func (o *options) isLocal() bool {
-	for _, n := range o.cfg.Nodes {
-		if host, _, _ := net.SplitHostPort(n.Addr); !cluster.IsLoopback(host) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(o.cfg.Nodes, func(n cluster.Node) bool {
+		host, _, _ := net.SplitHostPort(n.Addr)
+		return !cluster.IsLoopback(host)
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,18 +18,13 @@ import (
 // The workload of properties.json, shorter, on servers that run already.
 func TestRun(t *testing.T) {
 	for nodes := 1; nodes <= 3; nodes += 2 {
-		_, path := benchtest.StartCluster(t, nodes, 1, benchtest.ServeLocked)
-		out := filepath.Join(t.TempDir(), "out.json")
-		code, stdout, stderr := bench(t, "run", "-config", path, "-ops", "3000", "-rounds", "2", "-o", out)
-		if code != exitOK && code != exitInvalid {
-			t.Fatalf("%d nodes: exit code %d, stderr %q", nodes, code, stderr)
-		}
+		_, path, _ := benchtest.StartCluster(t, nodes, 1, benchtest.ServeLocked)
+		stdout, s := measured(t, "run", "-config", path, "-ops", "3000", "-rounds", "2")
 		if !strings.Contains(stdout, "here: ") || !strings.Contains(stdout, "no errors, no misses, nothing unfinished, nobody starved") {
 			t.Errorf("%d nodes: the report is\n%s", nodes, stdout)
 		}
-		s := readSaved(t, out)
-		if len(s.Runs) != 2 || s.Summary[0]["stage"] != "here" {
-			t.Fatalf("%d nodes: %d rounds, summary %v", nodes, len(s.Runs), s.Summary)
+		if len(s.Runs) != 2 || s.Summary[0].Stage != "here" {
+			t.Errorf("%d nodes: %d rounds, summary %v", nodes, len(s.Runs), s.Summary)
 		}
 		for i, r := range s.Runs {
 			if r.Round != i+1 || r.OK != 3000 || r.Connections != 8 || r.Misses != 0 || r.Wrong != 0 || len(r.Errors) != 0 {
@@ -40,22 +36,18 @@ func TestRun(t *testing.T) {
 
 // Two client processes start and stop together, and each has the results of both.
 func TestRunTogether(t *testing.T) {
-	_, path := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
-	var outs [2]string
+	_, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
+	outs := [2]string{filepath.Join(t.TempDir(), "out.json"), filepath.Join(t.TempDir(), "out.json")}
 	var both sync.WaitGroup
-	for i := range outs {
-		outs[i] = filepath.Join(t.TempDir(), "out.json")
+	for i, out := range outs {
 		both.Go(func() {
-			code, _, stderr := bench(t, "run", "-config", path, "-client", string(rune('0'+i)), "-ops", "1001", "-c", "3", "-rounds", "2", "-o", outs[i])
+			code, _, stderr := bench(t, "run", "-config", path, "-client", strconv.Itoa(i), "-ops", "1001", "-c", "3", "-rounds", "2", "-o", out)
 			if code != exitOK && code != exitInvalid {
 				t.Errorf("client %d: exit code %d, stderr %q", i, code, stderr)
 			}
 		})
 	}
 	both.Wait()
-	if t.Failed() {
-		return
-	}
 	first, second := readSaved(t, outs[0]), readSaved(t, outs[1])
 	if !reflect.DeepEqual(first.Runs, second.Runs) || len(first.Runs) != 2 {
 		t.Errorf("the clients saved different rounds:\n%+v\n%+v", first.Runs, second.Runs)
@@ -69,7 +61,7 @@ func TestRunTogether(t *testing.T) {
 
 // A client whose company does not come waits, says so, and can be interrupted.
 func TestRunWaits(t *testing.T) {
-	cfg, path := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
+	cfg, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	stderr := make(lines, 100)
@@ -95,25 +87,18 @@ func (l lines) Write(p []byte) (int, error) {
 
 // Interrupted in its only round, it keeps what there is of it.
 func TestRunInterrupted(t *testing.T) {
-	cfg, path := benchtest.StartCluster(t, 1, 0, benchtest.ServeLocked)
+	cfg, path, _ := benchtest.StartCluster(t, 1, 0, benchtest.ServeLocked)
 	out := filepath.Join(t.TempDir(), "out.json")
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() { // ends with ctx, at the latest
-		defer cancel()
-		for ctx.Err() == nil {
-			if stats, err := load.StatsOf(ctx, cfg); err == nil && stats[0].Connections > 100 { // one stored the keys
+	measuring := func() {
+		for { // until more than the connection that stored the keys
+			if stats, err := load.StatsOf(t.Context(), cfg); err != nil || stats[0].Connections > 100 {
 				return
 			}
 		}
-	}()
-	code, stdout, stderr := benchUntil(ctx, "run", "-config", path, "-duration", "1h", "-conn", "per-request", "-o", out)
-	s := readSaved(t, out)
-	if code != exitInterrupted || stderr != "bench: interrupted\n" || s.Verdict != "interrupted" || len(s.Runs) != 1 || s.Runs[0].OK == 0 {
-		t.Errorf("exit code %d, stderr %q, report %+v, want 130 and a round", code, stderr, s)
 	}
-	if !strings.HasPrefix(stdout, "INTERRUPTED\n") {
-		t.Errorf("the report is\n%s", stdout)
+	stdout := interrupted(t, measuring, "run", "-config", path, "-duration", "1h", "-conn", "per-request", "-o", out)
+	if s := readSaved(t, out); s.Verdict != "interrupted" || len(s.Runs) != 1 || s.Runs[0].OK == 0 || !strings.HasPrefix(stdout, "INTERRUPTED\n") {
+		t.Errorf("the saved report is %+v, want one round; printed was\n%s", s, stdout)
 	}
 }
 

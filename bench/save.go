@@ -125,13 +125,7 @@ func (out output) write(rep *report.Report) (err error) {
 		return err
 	}
 	_, err = f.Write(data)
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Chmod(f.Name(), 0o644)
-	}
-	if err == nil {
+	if err = errors.Join(err, f.Close(), os.Chmod(f.Name(), 0o644)); err == nil {
 		err = os.Rename(f.Name(), out.path)
 	}
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"time"
 
@@ -10,8 +9,6 @@ import (
 	"lockstep/bench/testbed"
 	"lockstep/bench/tour"
 )
-
-func tourFlags(o *options, fs *flag.FlagSet) { o.quietFlag(fs) }
 
 // showTour shows what breaks each stage, and what the next one cures.
 func showTour(ctx context.Context, o *options) error {

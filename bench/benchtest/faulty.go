@@ -58,20 +58,16 @@ func NewFaulty(t *testing.T, fault string) *Faulty {
 // answered many requests.
 func (f *Faulty) Started(n int, busy bool) {
 	f.t.Helper()
-	for range n {
-		f.receive(f.started, "a process has not started")
-	}
+	f.receive(n, f.started, "a process has not started")
 	if busy {
-		f.receive(f.busy, "no process is busy")
+		f.receive(1, f.busy, "no process is busy")
 	}
 }
 
 // Ended waits until n processes have ended.
 func (f *Faulty) Ended(n int) {
 	f.t.Helper()
-	for range n {
-		f.receive(f.ended, "a process has not ended")
-	}
+	f.receive(n, f.ended, "a process has not ended")
 }
 
 // AllEnded waits until all processes have ended, not counting those that Started waited for.
@@ -80,12 +76,15 @@ func (f *Faulty) AllEnded() {
 	f.Ended(len(f.started))
 }
 
-func (f *Faulty) receive(from <-chan bool, complaint string) {
+func (f *Faulty) receive(n int, from <-chan bool, complaint string) {
 	f.t.Helper()
-	select {
-	case <-from:
-	case <-time.After(30 * time.Second):
-		f.t.Error(complaint + " after 30s")
+	late := time.After(30 * time.Second)
+	for range n {
+		select {
+		case <-from:
+		case <-late:
+			f.t.Fatal(complaint + " after 30s")
+		}
 	}
 }
 

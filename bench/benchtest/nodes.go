@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/bench/ports"
 	"lockstep/common/cluster"
 	"lockstep/common/node"
 	"lockstep/common/table"
@@ -82,24 +82,21 @@ func Locked(n *node.Node) func([]wire.Op) []wire.Result {
 // configuration and the nodes.
 func Here(t *testing.T, n int, serve node.Serve) (cluster.Config, []*node.Node) {
 	t.Helper()
-	cfg, _, nodes := start(t, n, 0, serve)
+	cfg, _, nodes := StartCluster(t, n, 0, serve)
 	return cfg, nodes
 }
 
 // StartCluster is Here, with control addresses for clients that meet at the barrier. It
-// returns the configuration and the file that holds it.
-func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg cluster.Config, path string) {
-	t.Helper()
-	cfg, path, _ = start(t, nodes, clients, serve)
-	return cfg, path
-}
-
-func start(t *testing.T, nodes, clients int, serve node.Serve) (cfg cluster.Config, path string, serving []*node.Node) {
+// also returns the file that holds the configuration.
+func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg cluster.Config, path string, serving []*node.Node) {
 	t.Helper()
 	t.Setenv("LOCKSTEP_SECRET", "")
 	cfg = cluster.Default()
 	cfg.Nodes, cfg.Clients = nil, nil
-	addrs := freeAddrs(2*nodes + clients)
+	addrs, err := ports.Free(2*nodes + clients)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range nodes {
 		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: addrs[2*i], Control: addrs[2*i+1]})
 	}
@@ -140,19 +137,4 @@ func start(t *testing.T, nodes, clients int, serve node.Serve) (cfg cluster.Conf
 		}
 	}
 	return cfg, path, serving
-}
-
-// freeAddrs returns n different loopback addresses whose ports are free now. The ports are
-// below the ephemeral range, so that no client's socket takes one before a server does.
-func freeAddrs(n int) (addrs []string) {
-	for len(addrs) < n {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(10_000)))
-		if ln, err := net.Listen("tcp", addr); err == nil {
-			ln.Close()
-			if !slices.Contains(addrs, addr) {
-				addrs = append(addrs, addr)
-			}
-		}
-	}
-	return addrs
 }

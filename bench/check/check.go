@@ -51,12 +51,11 @@ type Found struct {
 
 // String returns a line of text, followed by the counterexample, if any.
 func (f *Found) String() string {
-	noun := "histories"
+	histories := text.Count(f.Histories) + " histories"
 	if f.Histories == 1 {
-		noun = "history"
+		histories = "1 history"
 	}
-	s := fmt.Sprintf("%v; %s in %s %s, %s\n", f.Verdict, text.Plural(f.Calls, "call"),
-		text.Count(f.Histories), noun, text.Plural(f.Unknown, "unknown outcome"))
+	s := fmt.Sprintf("%v; %s in %s, %s\n", f.Verdict, text.Plural(f.Calls, "call"), histories, text.Plural(f.Unknown, "unknown outcome"))
 	if f.Counterexample != nil {
 		s += "\n" + f.Counterexample.String() + "\n"
 	}
@@ -80,16 +79,15 @@ func (f *Found) Undecided() error {
 // Run makes requests to the servers of a cluster for the plan's length or until an answer
 // is wrong. It returns an error if no verdict is possible.
 func Run(ctx context.Context, cfg cluster.Config, plan Plan) (*Found, error) {
-	c := &checker{cfg: cfg, seed: plan.Seed, found: Found{Verdict: lincheck.Linearizable}}
+	c := &checker{cfg: cfg, seed: plan.Seed, callTime: callTime, found: Found{Verdict: lincheck.Linearizable}}
 	if plan.Shared {
 		c.prefix = fmt.Sprintf("check-%08x-", rand.Uint32())
 	}
 	if plan.Faults {
-		stop, err := c.breakNetwork()
-		if err != nil {
+		defer c.closeProxies()
+		if err := c.breakNetwork(); err != nil {
 			return nil, err
 		}
-		defer stop()
 	}
 	over, cancel := context.WithTimeout(ctx, plan.Length)
 	defer cancel()
@@ -113,10 +111,11 @@ func Run(ctx context.Context, cfg cluster.Config, plan Plan) (*Found, error) {
 
 // A checker makes and judges histories.
 type checker struct {
-	cfg    cluster.Config
-	seed   uint64
-	prefix string                                                            // of all keys
-	dial   func(ctx context.Context, network, addr string) (net.Conn, error) // nil: without faults
+	cfg      cluster.Config
+	seed     uint64
+	prefix   string                   // of all keys
+	callTime time.Duration            // limits each call
+	proxies  map[string]*faults.Proxy // by the address of their server; nil: without faults
 
 	mu    sync.Mutex // guards what follows
 	found Found
@@ -157,25 +156,26 @@ func (c *checker) keys(number int) (keys []string) {
 
 // breakNetwork puts a proxy in front of each server. The proxies cut about a third of the
 // connections, and delay or lose answers on others.
-func (c *checker) breakNetwork() (stop func(), err error) {
-	proxies := make(map[string]*faults.Proxy)
-	stop = func() {
-		for _, p := range proxies {
-			p.Close()
-		}
-	}
+func (c *checker) breakNetwork() error {
+	c.callTime, c.proxies = faultyCallTime, make(map[string]*faults.Proxy)
 	for _, n := range c.cfg.Nodes {
 		p, err := faults.NewProxy(n.Addr, randomFault)
 		if err != nil {
-			stop()
-			return nil, err
+			return err
 		}
-		proxies[n.Addr] = p
+		c.proxies[n.Addr] = p
 	}
-	c.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, proxies[addr].Addr())
+	return nil
+}
+
+func (c *checker) closeProxies() {
+	for _, p := range c.proxies {
+		p.Close()
 	}
-	return stop, nil
+}
+
+func (c *checker) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, c.proxies[addr].Addr())
 }
 
 func randomFault(int) faults.Fault {

@@ -44,7 +44,7 @@ func (h *history) client(ctx, over context.Context, number int) {
 	d := &draw{rng: rng, keys: h.keys, client: number, last: make(map[string][]byte)}
 	for calls := 0; calls < callsPerClient && over.Err() == nil; {
 		cl := client.New(h.cfg)
-		if h.dial != nil {
+		if h.proxies != nil {
 			cl.DialContext = h.dial
 		}
 		for last := calls + 1 + rng.IntN(callsPerConn); calls < min(last, callsPerClient) && over.Err() == nil; calls++ {
@@ -56,11 +56,7 @@ func (h *history) client(ctx, over context.Context, number int) {
 
 // call makes one call and records it, unless it was certainly not applied.
 func (h *history) call(ctx context.Context, cl *client.Client, d *draw) {
-	limit := callTime
-	if h.dial != nil {
-		limit = faultyCallTime
-	}
-	within, cancel := context.WithTimeout(ctx, limit)
+	within, cancel := context.WithTimeout(ctx, h.callTime)
 	defer cancel()
 	call := lincheck.Call{Client: d.client, Ops: d.ops(), Start: h.clock.Add(1), End: lincheck.Never}
 	results, err := cl.Do(within, call.Ops...)
@@ -78,7 +74,7 @@ func (h *history) call(ctx context.Context, cl *client.Client, d *draw) {
 		if h.unknown++; h.unknown == maxUnknown {
 			h.stop()
 		}
-	case h.dial == nil: // without faults, every call must be answered
+	case h.proxies == nil: // without faults, every call must be answered
 		h.err = err
 		h.stop()
 	}

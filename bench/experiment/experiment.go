@@ -34,7 +34,7 @@ func Rounds(ctx context.Context, b *testbed.Bed, plan Plan, progress Progress, a
 		var all []measurement
 		for _, s := range b.Running {
 			progress.Say("storing the keys on " + s.Name)
-			work, err := newWorkload(ctx, s.Target, plan) // for all rounds, since it remembers what is stored
+			work, err := newWorkload(ctx, s.Target, plan, 1) // for all rounds, since it remembers what is stored
 			if err != nil {
 				return fmt.Errorf("%s: %w%s", s.Name, err, s.LastOutput(err))
 			}
@@ -48,12 +48,12 @@ func Rounds(ctx context.Context, b *testbed.Bed, plan Plan, progress Progress, a
 }
 
 // newWorkload stores the keys on new servers, and returns their workload.
-func newWorkload(ctx context.Context, to load.Target, plan Plan) (*workload.Workload, error) {
+func newWorkload(ctx context.Context, to load.Target, plan Plan, round int) (*workload.Workload, error) {
 	work, err := workload.New(to.Config().Workload)
 	if err != nil {
 		return nil, err
 	}
-	work.Once = plan.Once
+	work.Once, work.Round = plan.Once, uint64(round-1)
 	return work, load.Preload(ctx, to, work)
 }
 

@@ -47,10 +47,9 @@ func (sw *Sweep) Restore(cfg cluster.Config) error {
 		workload.Flags(&at, fs)
 		at.Flags(fs, "server")
 		point = strings.TrimSpace(point)
-		if thousands, ok := strings.CutSuffix(point, "k"); ok {
-			if n, err := strconv.ParseFloat(thousands, 64); err == nil {
-				point = strconv.FormatFloat(1000*n, 'f', -1, 64)
-			}
+		thousands, ok := strings.CutSuffix(point, "k")
+		if n, err := strconv.ParseFloat(thousands, 64); err == nil && ok {
+			point = strconv.FormatFloat(1000*n, 'f', -1, 64)
 		}
 		if err := fs.Set(sw.Property, point); err != nil {
 			return err
@@ -120,10 +119,9 @@ func (sw *Sweep) Run(ctx context.Context, b *testbed.Bed, plan Plan, progress Pr
 
 // measureNew measures new servers.
 func measureNew(ctx context.Context, to load.Target, plan Plan, round int) (*load.Result, error) {
-	work, err := newWorkload(ctx, to, plan)
+	work, err := newWorkload(ctx, to, plan, round)
 	if err != nil {
 		return nil, err
 	}
-	work.Round = uint64(round - 1)
 	return load.Measure(ctx, to, work, 0)
 }

@@ -43,7 +43,7 @@ func TestParseSweep(t *testing.T) {
 // With -noretry a point has the refusals that its servers had.
 func TestSweepNoRetry(t *testing.T) {
 	var turns atomic.Int64
-	cfg, _ := benchtest.StartCluster(t, 1, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
 		apply := benchtest.Locked(n)
 		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
 			if turns.Add(1)%5 == 0 {

@@ -94,6 +94,13 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page has no %q", want)
 		}
 	}
+	data, err := rep.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := report.Parse(data); err != nil || render(t, again) != page {
+		t.Errorf("the page of the saved report is another one, error %v", err)
+	}
 	if strings.Contains(page, `alarm">`) {
 		t.Error("there is an alarm although all is well")
 	}

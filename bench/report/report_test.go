@@ -96,6 +96,11 @@ func TestVerdict(t *testing.T) {
 			t.Errorf("after round %d the verdict is %q, want %q", len(rep.Runs), rep.Verdict, step.want)
 		}
 	}
+	rep = testSweep(t, "c=1,2", func(int, int, int) int64 { return 100 })
+	rep.AddAt("2", "one", 4, wrong)
+	if want := "wrong data: one at c=2, round 4: key-017: blue"; rep.Verdict != want {
+		t.Errorf("after a wrong answer in a sweep the verdict is %q, want %q", rep.Verdict, want)
+	}
 	panics := []metrics.Snapshot{{Panics: 1}, {Panics: 2}}
 	for want, r := range map[string]*load.Result{
 		"failed: a, round 1: no request was answered":                                 {Counts: load.Counts{Connections: 8, Unfinished: 8}},
@@ -105,6 +110,39 @@ func TestVerdict(t *testing.T) {
 		rep := New(cluster.Default(), []string{"a"}, true)
 		if rep.Add("a", 1, r); rep.Verdict != want {
 			t.Errorf("the verdict is %q, want %q", rep.Verdict, want)
+		}
+	}
+}
+
+// A report that is read again shows what it showed before, in each of its forms.
+func TestRoundTrip(t *testing.T) {
+	interrupted := New(cluster.Default(), []string{"not measured", "b", "a"}, true)
+	interrupted.Add("a", 1, testRound(100)) // in another order than in the table, and without the baseline
+	interrupted.Add("b", 1, testRound(200))
+	interrupted.Verdict = "interrupted"
+	failed := New(cluster.Default(), []string{"a"}, false)
+	failed.Verdict = "failed: died\nits last words"
+	swept := func(_, point, round int) int64 { return int64(100*point + round) }
+	for name, rep := range map[string]*Report{
+		"compare": testReport(func(c *cluster.Config) { c.Workload.Seed = 1<<64 - 1 }), "interrupted": interrupted, "failed": failed,
+		"sweep": testSweep(t, "rate=5k,10k,60k", swept), "spin": testSweep(t, "work=spin 0s,spin 1ms", swept),
+	} {
+		data, err := rep.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(data)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got, want := again.String(), rep.String(); got != want {
+			t.Errorf("%s: read again, the report is\n%s\nwant\n%s", name, got, want)
+		}
+		for _, render := range []func(*Report) ([]byte, error){(*Report).JSON, (*Report).Gobench} {
+			got, err := render(again)
+			if want, _ := render(rep); err != nil || string(got) != string(want) {
+				t.Errorf("%s: read again, it gives %s (%v), want %s", name, got, err, want)
+			}
 		}
 	}
 }

@@ -60,6 +60,17 @@ func greeted(t *testing.T, s *Servers) net.Conn {
 	return nc
 }
 
+// leave closes connections, and returns when the server has at most one other.
+func leave(ctx context.Context, t *testing.T, s *Servers, conns []net.Conn) {
+	t.Helper()
+	for _, nc := range conns {
+		nc.Close()
+	}
+	for stats(ctx, t, s).Open > 1 {
+		load.Pause(ctx, 5*time.Millisecond)
+	}
+}
+
 // neverRead sends a stream, once or again and again, and reads nothing. It returns when
 // the server has taken nothing for a while.
 func neverRead(nc net.Conn, stream []byte, once bool) {
@@ -184,12 +195,7 @@ func TestMemoryUnderAttack(t *testing.T) {
 					sent.Go(func() { neverRead(nc, a.stream, a.once) })
 				}
 				sent.Wait()
-				for _, nc := range conns { // all have taken what they could, at the same time
-					nc.Close()
-				}
-				for stats(ctx, t, s).Open > 1 { // cl
-					load.Pause(ctx, 5*time.Millisecond)
-				}
+				leave(ctx, t, s, conns) // all have taken what they could, at the same time
 				checkPeak(ctx, t, s, before, 100)
 			})
 		}
@@ -235,17 +241,15 @@ func TestLatencyBesideSlowClients(t *testing.T) {
 // p99 returns the 99th percentile of the client's response times.
 func p99(ctx context.Context, t *testing.T, cl *client.Client) time.Duration {
 	t.Helper()
-	const calls = 5000
-	var times []time.Duration
-	for i := range calls {
+	var times metrics.Histogram
+	for i := range 5000 {
 		began := time.Now()
 		if _, err := cl.Put(ctx, fmt.Sprint("key", i%1000), []byte("thirty bytes, more or less....")); err != nil {
 			t.Fatal(err)
 		}
-		times = append(times, time.Since(began))
+		times.Record(time.Since(began))
 	}
-	slices.Sort(times)
-	return times[calls*99/100]
+	return times.Quantile(0.99)
 }
 
 // attack returns when all attackers are connected; end returns when all have left.
@@ -278,11 +282,6 @@ func attack(ctx context.Context, t *testing.T, s *Servers) (end func()) {
 	return func() {
 		cancel()
 		sending.Wait()
-		for _, nc := range conns {
-			nc.Close()
-		}
-		for stats(context.Background(), t, s).Open > 1 {
-			load.Pause(context.Background(), 5*time.Millisecond)
-		}
+		leave(context.Background(), t, s, conns)
 	}
 }

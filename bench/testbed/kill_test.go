@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os/exec"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,53 +15,24 @@ import (
 	"lockstep/common/cluster"
 )
 
-// Three processes of each stage start in random order and meet at the barrier. One of them
-// is killed while clients use all three, and is started again. The others go on serving,
+// Three processes of each stage meet at the barrier. One of them is killed while clients use all three, and is started again. The others go on serving,
 // calls to the dead node fail fast, and the clients find the node again by themselves.
 func TestKilledNodeComesBack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for _, p := range newBed(ctx, t, "1", "4").Programs {
-		t.Run(p.Name, func(t *testing.T) { testKilledNode(ctx, t, p) })
+	b := newBed(ctx, t, "1", "4")
+	for _, p := range b.Programs {
+		t.Run(p.Name, func(t *testing.T) { testKilledNode(ctx, t, b, p) })
 	}
 }
 
-func testKilledNode(ctx context.Context, t *testing.T, p Program) {
+func testKilledNode(ctx context.Context, t *testing.T, b *Bed, p Program) {
 	const victim = 1
-	addrs, err := FreeAddrs(6)
+	s, err := b.Start(ctx, p, cluster.Default(), 3)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := cluster.Default()
-	cfg.Nodes = nil
-	for i := 0; i < len(addrs); i += 2 {
-		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: addrs[i], Control: addrs[i+1]})
-	}
-	file := p.path + ".killed.json"
-	if err := cfg.Save(file); err != nil {
-		t.Fatal(err)
-	}
-	procs := make([]*Proc, len(cfg.Nodes))
-	start := func(i int) {
-		if procs[i], err = StartProc(exec.Command(p.path, "-child", "-config", file, "-node", strconv.Itoa(i))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	defer func() {
-		for _, p := range procs {
-			if p != nil {
-				p.Kill()
-			}
-		}
-	}()
-	for _, i := range rand.Perm(len(procs)) {
-		start(i)
-	}
-	for i := range procs {
-		if err := waitServing(ctx, cfg, i); err != nil {
-			t.Fatalf("node %d does not serve: %v\nlast output:\n%s", i, err, procs[i].Output)
-		}
-	}
+	cfg := s.Config
 
 	// The goroutines share one client, since stage 1 serves only one at a time.
 	cl, err := client.Dial(ctx, cfg)
@@ -75,7 +44,7 @@ func testKilledNode(ctx context.Context, t *testing.T, p Program) {
 	var puts [3]atomic.Int64 // answered, by node
 	down := make(chan error, 1)
 	var clients sync.WaitGroup
-	for i := range procs {
+	for i := range cfg.Nodes {
 		clients.Go(func() { // ends with over
 			for n := 0; over.Err() == nil; n++ {
 				_, err := cl.Put(ctx, keyOf(cfg, i, n), []byte("v"))
@@ -108,7 +77,7 @@ func testKilledNode(ctx context.Context, t *testing.T, p Program) {
 		}
 	}
 	served(0, 1, 2)
-	procs[victim].Kill()
+	s.Procs[victim].Kill()
 	served(0, 2)
 	select {
 	case <-down:
@@ -119,7 +88,10 @@ func testKilledNode(ctx context.Context, t *testing.T, p Program) {
 	if _, err := cl.Put(ctx, keyOf(cfg, victim, 0), []byte("v")); !errors.Is(err, client.ErrDown) || time.Since(began) > 100*time.Millisecond {
 		t.Errorf("a call to a node that is down: %v after %v, want %v at once", err, time.Since(began), client.ErrDown)
 	}
-	start(victim)
+	cmd := s.Procs[victim].Cmd
+	if s.Procs[victim], err = StartProc(exec.Command(cmd.Path, cmd.Args[1:]...)); err != nil {
+		t.Fatal(err)
+	}
 	served(0, 1, 2)
 	stop()
 	clients.Wait()

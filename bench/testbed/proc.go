@@ -27,13 +27,13 @@ func StartProc(cmd *exec.Cmd) (*Proc, error) {
 	cmd.Stdout, cmd.Stderr = p.Output, p.Output
 	cmd.SysProcAttr = newGroup() // Ctrl-C goes to this program alone, which then stops the servers
 	stdin, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
 		return nil, err
 	}
 	p.Stdin = stdin
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
 	go func() { // ends with the process
 		p.Err = cmd.Wait()
 		close(p.Done)

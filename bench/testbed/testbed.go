@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"lockstep/bench/load"
+	"lockstep/bench/ports"
 	"lockstep/common/cluster"
 )
 
@@ -33,7 +34,7 @@ func New(ctx context.Context, sources []string, say func(string)) (*Bed, error) 
 	if err != nil {
 		return nil, err
 	}
-	b := &Bed{Dir: dir, Addrs: FreeAddrs, Patience: 10 * time.Second}
+	b := &Bed{Dir: dir, Addrs: ports.Free, Patience: 10 * time.Second}
 	for _, source := range sources {
 		if err := b.build(ctx, source, say); err != nil {
 			return nil, errors.Join(err, b.Close())
@@ -83,7 +84,7 @@ func (b *Bed) Launch(ctx context.Context, name string, cfg cluster.Config, nodes
 			return s, nil
 		}
 		s.kill()
-		if try == tries || !errors.Is(err, errDied) || !slices.ContainsFunc(addrs, isTaken) {
+		if try == tries || !errors.Is(err, errDied) || !slices.ContainsFunc(addrs, ports.Taken) {
 			return nil, err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
+	"lockstep/bench/ports"
 	"lockstep/common/cluster"
 )
 
@@ -42,7 +42,7 @@ func TestBed(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *Bed){
 		"PortTaken": testPortTaken, "NeverServes": testNeverServes, "Stubborn": testStubborn, "Watch": testWatch, "With": testWith,
 	} {
-		b.Addrs, b.Patience = FreeAddrs, 10*time.Second
+		b.Addrs, b.Patience = ports.Free, 10*time.Second
 		t.Run(name, func(t *testing.T) { test(t, b) })
 	}
 }
@@ -59,7 +59,7 @@ func testPortTaken(t *testing.T, b *Bed) {
 	for _, port := range []int{0, 3} { // of two nodes, two ports each
 		searches := 0
 		b.Addrs = func(n int) ([]string, error) {
-			addrs, err := FreeAddrs(n)
+			addrs, err := ports.Free(n)
 			if searches++; searches == 1 {
 				addrs[port] = ln.Addr().String()
 			}
@@ -103,7 +103,7 @@ func testNeverServes(t *testing.T, b *Bed) {
 		searches := 0
 		b.Addrs = func(n int) ([]string, error) {
 			searches++
-			return FreeAddrs(n)
+			return ports.Free(n)
 		}
 		b.Patience = test.patience
 		_, err := b.Start(test.ctx, b.Programs[0], cluster.Default(), 2)
@@ -176,17 +176,6 @@ func testWith(t *testing.T, b *Bed) {
 	f.Ended(1)
 }
 
-func TestProcOutput(t *testing.T) {
-	p, err := StartProc(exec.Command("go", "version"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-p.Done
-	if got := p.Output.String(); p.Err != nil || !strings.HasPrefix(got, "    go version go") || strings.Contains(got, "\n") {
-		t.Errorf("the output is %q, error %v", got, p.Err)
-	}
-}
-
 func TestTail(t *testing.T) {
 	line := strings.Repeat("x", 99) + "\n"
 	stacks := strings.Repeat("goroutine 7 [running]:\n", 1000)
@@ -211,31 +200,5 @@ func TestTail(t *testing.T) {
 		if !strings.HasPrefix(strings.ReplaceAll(got, "\n    ", "\n"), "    "+test.want) || strings.Count(got, "\n")+1 != test.lines || len(got) > 2*tailSize {
 			t.Errorf("%s: %d bytes, %d lines, want %d that begin with %q:\n%.200s", name, len(got), strings.Count(got, "\n")+1, test.lines, test.want, got)
 		}
-	}
-}
-
-func TestFreeAddrs(t *testing.T) {
-	addrs, err := FreeAddrs(6)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := make(map[string]bool)
-	for _, addr := range addrs {
-		seen[addr] = true
-		var port int
-		if _, err := fmt.Sscanf(addr, "127.0.0.1:%d", &port); err != nil || port < 1024 || port > 32767 {
-			t.Errorf("%s is not on loopback, below the ephemeral range", addr)
-		}
-	}
-	if len(seen) != 6 {
-		t.Errorf("the addresses are %v, want 6 different ones", addrs)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	if !isTaken(ln.Addr().String()) {
-		t.Errorf("%v is not taken", ln.Addr())
 	}
 }

@@ -1,10 +1,8 @@
 package tour
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,20 +29,18 @@ type row struct {
 	crowd                                     metrics.Snapshot // of the server, with all connections of overload open; PeakMemory is from the end
 }
 
-// newRow takes a stage through the scenarios.
-func newRow(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.Config, progress Progress) (*row, error) {
-	number, kind, _ := strings.Cut(strings.TrimPrefix(p.Name, "stage"), "_")
-	kinds := map[string]string{"singlethread": "one thread", "coarselock": "coarse lock", "threadpool": "thread pool", "bucketlock": "bucket lock"}
-	r := &row{name: number + " " + cmp.Or(kinds[kind], kind)}
+// run takes a stage through the scenarios.
+func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.Config, progress Progress) error {
 	say := func(what string) { progress.Say(p.Name + ": " + what) }
+	kept := func(w *cluster.Workload) { w.Duration = keptTime }
+	perRequest := func(w *cluster.Workload) { w.Conn, w.Ops = "per-request", perRequestRequests }
 	say("starting")
 	err := b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("connections kept")
-		if r.kept, err = measure(ctx, s, func(w *cluster.Workload) { w.Duration = keptTime }); err != nil {
+		if r.kept, err = measure(ctx, s, kept); err != nil {
 			return err
 		}
 		say("a connection for each request")
-		perRequest := func(w *cluster.Workload) { w.Conn, w.Ops = "per-request", perRequestRequests }
 		if r.perRequest, err = measure(ctx, s, perRequest); err != nil {
 			return err
 		}
@@ -61,19 +57,18 @@ func newRow(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	say("starting")
 	cfg.Server.Work.Time = time.Millisecond
-	err = b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
+	return b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("1 ms of work")
-		if r.work, err = measure(ctx, s, func(w *cluster.Workload) { w.Duration = keptTime }); err != nil {
+		if r.work, err = measure(ctx, s, kept); err != nil {
 			return err
 		}
 		say("overload")
 		return r.measureOverload(ctx, s)
 	})
-	return r, err
 }
 
 // measure measures servers with a changed workload.

@@ -3,39 +3,23 @@ package tour
 import (
 	"cmp"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/text"
 )
 
-// widths are those of the table's columns. They are fixed, since a row is printed as soon
-// as its stage has been measured.
-var widths = [...]int{13, 11, 11, 10, 15, 10}
+// line is the format of a line of the table. The widths of the columns are fixed, since a
+// row is printed as soon as its stage has been measured.
+const line = "%-13s  %11s  %11s  %10s  %15s  %10s\n"
 
-var header = line("", "connection", "connections", "p99 beside", "overload:", "1 ms of") +
-	line("", "per request", "kept", "a stalled", "p99 and", "work each") +
-	line("stage", "requests/s", "requests/s", "client", "refused", "requests/s")
-
-// line lays out a line of the table: the first cell to the left, the others to the right.
-func line(cells ...string) string {
-	s := ""
-	for i, cell := range cells {
-		fill := strings.Repeat(" ", max(widths[i]-utf8.RuneCountInString(cell), 0))
-		if i == 0 {
-			s += cell + fill
-		} else {
-			s += "  " + fill + cell
-		}
-	}
-	return s + "\n"
-}
+var header = fmt.Sprintf(line, "", "connection", "connections", "p99 beside", "overload:", "1 ms of") +
+	fmt.Sprintf(line, "", "per request", "kept", "a stalled", "p99 and", "work each") +
+	fmt.Sprintf(line, "stage", "requests/s", "requests/s", "client", "refused", "requests/s")
 
 func (r *row) String() string {
-	return line(r.name, throughput(r.perRequest), throughput(r.kept), response(r.stalled), overload(r.overload), throughput(r.work))
+	return fmt.Sprintf(line, r.name, throughput(r.perRequest), throughput(r.kept), response(r.stalled), overload(r.overload), throughput(r.work))
 }
 
 // failure says how a stage failed, or "".

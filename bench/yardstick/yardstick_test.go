@@ -17,6 +17,7 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
+	"lockstep/bench/ports"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/client"
@@ -74,7 +75,7 @@ func TestStartYardstick(t *testing.T) {
 		if finds++; finds == 1 {
 			return []string{ln.Addr().String(), "127.0.0.1:1"}, nil
 		}
-		return testbed.FreeAddrs(n)
+		return ports.Free(n)
 	}
 	// An answer from the port is not enough: the process that was started must not end.
 	ln.Close()
