@@ -40,7 +40,10 @@ func (c commands) Read(ops []wire.Op) (number uint64, results []wire.Result, err
 			return 0, nil, err
 		}
 	}
-	return 0, results, refused
+	if refused != nil {
+		return 0, nil, refused
+	}
+	return 0, results, nil
 }
 
 func refusal(text string) error {
