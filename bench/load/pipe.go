@@ -14,29 +14,7 @@ import (
 	"lockstep/common/wire"
 )
 
-// A Codec speaks the protocol of one connection. Append may be called while Read waits.
-type Codec interface {
-	// Append appends a request to dst. Requests are numbered from 1. On an error dst is
-	// unchanged.
-	Append(dst []byte, number uint64, ops []wire.Op) ([]byte, error)
-	// Read waits for the next answer and returns the number of the request that it
-	// answers, or 0 for the oldest one without an answer, whose operations are ops. An
-	// error other than a Refusal ends the connection.
-	Read(ops []wire.Op) (number uint64, results []wire.Result, err error)
-	// Buffered returns how many bytes have been received and not been read.
-	Buffered() int
-}
-
-// A Refusal is an error that the server gave as its answer. The connection remains good.
-type Refusal struct{ Reason error }
-
-func (r Refusal) Error() string { return r.Reason.Error() }
-func (r Refusal) Unwrap() error { return r.Reason }
-
-var (
-	errNotApplied = errors.New("not applied") // so the request may be sent again
-	errGoodbye    = errors.New("the server is stopping")
-)
+var errNotApplied = errors.New("not applied") // so the request may be sent again
 
 // A stream is a connection with as many requests in flight as there are calls. The
 // calls do the work themselves: one of them writes the requests of all that wait for it
@@ -49,12 +27,11 @@ type stream struct {
 	mu            sync.Mutex // guards what follows
 	unsent, spare []byte     // requests, and a buffer for more of them
 	count         uint64     // of requests
-	appended      int        // bytes of requests so far
-	sent          int        // of these, bytes that have been sent or are in a write
+	sent          int        // bytes of requests that have been sent or are in a write
 	inFlight      []*call    // the oldest first
 	writing       bool       // by one of the calls
 	reading       bool       // by one of the calls
-	idleSince     time.Time  // when the last call ended
+	idleSince     time.Time  // when the last call stopped reading
 	lost          error      // why the connection has ended; nil while it is good
 }
 
@@ -67,15 +44,20 @@ type call struct {
 	err     error
 	done    bool      // results and err are set
 	parked  bool      // waits on wake
-	wake    chan bool // of size 1: true if done, false if there is something to write or read
+	wake    chan bool // of size 1: done, or there is something to write or read
 }
 
 func (c *call) finish(results []wire.Result, err error) {
 	c.results, c.err, c.done = results, err, true
-	if c.parked {
-		c.parked = false
+	c.unpark()
+}
+
+// unpark wakes the call, and reports whether it was waiting.
+func (c *call) unpark() (parked bool) {
+	if parked, c.parked = c.parked, false; parked {
 		c.wake <- true
 	}
+	return parked
 }
 
 // do sends a request and returns the answer. The end of ctx ends the connection. An error
@@ -83,20 +65,16 @@ func (c *call) finish(results []wire.Result, err error) {
 func (s *stream) do(ctx context.Context, ops []wire.Op) ([]wire.Result, error) {
 	defer context.AfterFunc(ctx, func() { s.nc.Close() })() // as the call that reads will see
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.lost != nil {
-		defer s.mu.Unlock()
 		return nil, fmt.Errorf("%w: %w", errNotApplied, s.lost)
 	}
 	s.count++
-	c := &call{number: s.count, ops: ops, wake: make(chan bool, 1)}
-	before := len(s.unsent)
 	var err error
-	if s.unsent, err = s.codec.Append(s.unsent, c.number, ops); err != nil {
-		s.mu.Unlock()
+	if s.unsent, err = s.codec.Append(s.unsent, s.count, ops); err != nil {
 		return nil, err
 	}
-	s.appended += len(s.unsent) - before
-	c.end = s.appended
+	c := &call{number: s.count, ops: ops, end: s.sent + len(s.unsent), wake: make(chan bool, 1)}
 	s.inFlight = append(s.inFlight, c)
 	for !c.done {
 		switch {
@@ -107,16 +85,13 @@ func (s *stream) do(ctx context.Context, ops []wire.Op) ([]wire.Result, error) {
 		default:
 			c.parked = true
 			s.mu.Unlock()
-			if <-c.wake {
-				return c.results, c.err
-			}
+			<-c.wake
 			s.mu.Lock()
 		}
 	}
 	for !s.writing && len(s.unsent) > 0 && !s.pass() {
 		s.write() // all others are done, or busy reading
 	}
-	s.mu.Unlock()
 	return c.results, c.err
 }
 
@@ -154,29 +129,17 @@ func (s *stream) read(c *call) {
 		case err == nil && len(results) != len(s.inFlight[i].ops):
 			s.lose(fmt.Errorf("%d results for %d operations", len(results), len(s.inFlight[i].ops)))
 		default:
-			if err != nil {
-				results = nil // some commands of a batch may have been refused, and others not
-			}
 			s.inFlight[i].finish(results, err)
 			s.inFlight = slices.Delete(s.inFlight, i, i+1)
 		}
 	}
-	s.reading = false
-	if len(s.inFlight) > 0 {
-		s.pass()
-	} else {
-		s.idleSince = time.Now()
-	}
+	s.reading, s.idleSince = false, time.Now()
+	s.pass()
 }
 
 // pass wakes a call to go on writing or reading, and reports whether there is one.
 func (s *stream) pass() bool {
-	i := slices.IndexFunc(s.inFlight, func(c *call) bool { return c.parked })
-	if i >= 0 {
-		s.inFlight[i].parked = false
-		s.inFlight[i].wake <- false
-	}
-	return i >= 0
+	return slices.ContainsFunc(s.inFlight, (*call).unpark)
 }
 
 // lose ends the connection and the calls in flight. Their requests were certainly not

@@ -13,7 +13,6 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -22,12 +21,6 @@ const (
 	listenAfter = time.Second            // of idleness
 	lastPause   = 100 * time.Millisecond // between two tries; the first pause is 1 ms
 )
-
-// Pipelined is the name of the clients that Dial of this package returns.
-const Pipelined = "pipeline"
-
-// An Opener makes the codec of a connection to a node, when the server has greeted it.
-type Opener func(ctx context.Context, node int, nc net.Conn) (Codec, error)
 
 // A pipeline is a client with one connection to each node, on which as many requests are
 // in flight as there are calls. It keeps the promises of client.Client.
@@ -95,21 +88,18 @@ func (pl *pipeline) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.
 		for j, op := range ops {
 			if pl.cfg.Owner(op.Key) == i {
 				part, index = append(part, op), append(index, j)
-			}
-		}
-		if part == nil {
-			continue
-		}
-		parts.Go(func() {
-			answers, err := p.do(ctx, part, insist)
-			for k, j := range index {
 				results[j].Status = wire.Unknown
-				if err == nil {
-					results[j] = answers[k]
-				}
 			}
-			errs[i] = err
-		})
+		}
+		if part != nil {
+			parts.Go(func() {
+				answers, err := p.do(ctx, part, insist)
+				for k, answer := range answers {
+					results[index[k]] = answer
+				}
+				errs[i] = err
+			})
+		}
 	}
 	parts.Wait()
 	return results, errors.Join(errs...)
@@ -159,12 +149,11 @@ func (p *peer) connect(ctx context.Context) (*stream, error) {
 			p.stream, p.failing = s, time.Time{}
 			break
 		}
-		if p.failing.IsZero() {
-			p.failing = time.Now()
-		}
 		switch {
 		case ctx.Err() != nil, errors.Is(err, wire.ErrMismatch):
 			return nil, err
+		case p.failing.IsZero():
+			p.failing = time.Now()
 		case time.Since(p.failing) >= downAfter:
 			return nil, fmt.Errorf("%w: %w", client.ErrDown, err)
 		}
@@ -174,7 +163,7 @@ func (p *peer) connect(ctx context.Context) (*stream, error) {
 }
 
 func (p *peer) dial(ctx context.Context) (*stream, error) {
-	start := metrics.Now()
+	start := time.Now()
 	nc, err := new(net.Dialer).DialContext(ctx, "tcp", p.addr)
 	if err != nil {
 		return nil, err
@@ -184,6 +173,6 @@ func (p *peer) dial(ctx context.Context) (*stream, error) {
 		nc.Close()
 		return nil, err
 	}
-	p.dialTime.Add(int64(metrics.Now() - start))
+	p.dialTime.Add(int64(time.Since(start)))
 	return &stream{codec: codec, nc: nc, idleSince: time.Now()}, nil
 }

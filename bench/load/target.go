@@ -2,8 +2,6 @@ package load
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 
 	"lockstep/common/client"
@@ -11,6 +9,9 @@ import (
 	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
+
+// Pipelined is the name of the clients that Dial of this package returns.
+const Pipelined = "pipeline"
 
 // A Target is the servers that a load is put on: those of Lockstep, or a yardstick.
 type Target interface {
@@ -86,43 +87,4 @@ func (t lockstep) greeted(ctx context.Context, node int, nc net.Conn) (Codec, er
 	conn, err := wire.Open(ctx, nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Number: node,
 		Fingerprint: t.cfg.Fingerprint(), Secret: t.cfg.Secret}, wire.Limits{Frame: t.cfg.Server.FrameTimeout})
 	return frames{conn}, err
-}
-
-// frames is the Codec of Lockstep. Answers come in the order of the requests.
-type frames struct{ conn *wire.Conn }
-
-func (f frames) Append(dst []byte, _ uint64, ops []wire.Op) ([]byte, error) {
-	return wire.AppendRequest(dst, &wire.Request{Ops: ops})
-}
-
-func (f frames) Buffered() int {
-	if f.conn.Spare() {
-		return 1
-	}
-	return 0
-}
-
-// codeErrors are what answers mean that have no results.
-var codeErrors = map[wire.Code]error{
-	wire.Busy:      Refusal{client.ErrBusy},
-	wire.WrongNode: Refusal{client.ErrWrongNode},
-	wire.Failed:    Refusal{fmt.Errorf("%w: the server failed inside the request", client.ErrUnknown)},
-	wire.Invalid:   Refusal{errors.New("the server calls the request invalid")},
-	wire.Goodbye:   errGoodbye,
-}
-
-func (f frames) Read([]wire.Op) (number uint64, results []wire.Result, err error) {
-	var r wire.Response
-	if !f.conn.ReadResponse(&r) {
-		return 0, nil, f.conn.Err()
-	}
-	for i := range r.Results {
-		if s := r.Results[i].Status; s < wire.Found || s > wire.TooLarge { // the others are a client's
-			return 0, nil, fmt.Errorf("%w: status %q in an answer", wire.ErrMalformed, s)
-		}
-	}
-	if err = codeErrors[r.Code]; err == nil && r.Code != wire.OK {
-		err = fmt.Errorf("%w: %q in an answer", wire.ErrMalformed, r.Code)
-	}
-	return 0, r.Results, err
 }

@@ -3,23 +3,30 @@ package yardstick
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 
 	"lockstep/bench/load"
 	"lockstep/common/wire"
 )
 
-// commands is the codec of a protocol in which each operation is a command with an answer
-// of its own, in order. A batch is a pipeline of commands and not an atomic step.
+// A dialect is a protocol in which each operation is a command with an answer of its own, in
+// order. A batch is a pipeline of commands and not an atomic step.
+type dialect struct {
+	append  func(dst []byte, op *wire.Op) []byte
+	answers [wire.Delete + 1]map[string]wire.Status // to each kind of operation, without a value
+	value   string                                  // starts the answer to a get, before the value's length
+	refusal string                                  // starts an answer that refuses the command, before the reason
+}
+
+func (d *dialect) codec(in *bufio.Reader) load.Codec { return commands{in, d} }
+
+// commands is the codec of a dialect.
 type commands struct {
 	*bufio.Reader
-	append func(dst []byte, op *wire.Op) []byte
-	read   func(in *bufio.Reader, op *wire.Op) (wire.Result, error)
+	*dialect
 }
 
 func (c commands) Append(dst []byte, _ uint64, ops []wire.Op) ([]byte, error) {
@@ -33,14 +40,39 @@ func (c commands) Read(ops []wire.Op) (number uint64, results []wire.Result, err
 	results = make([]wire.Result, len(ops))
 	var refused error
 	for i := range ops {
-		results[i], err = c.read(c.Reader, &ops[i])
+		results[i], err = c.read(c.Reader, ops[i].Kind)
 		if errors.As(err, new(load.Refusal)) {
 			refused = err // the answers to the other commands follow
 		} else if err != nil {
 			return 0, nil, err
 		}
 	}
-	return 0, results, refused
+	if refused != nil {
+		return 0, nil, refused
+	}
+	return 0, results, nil
+}
+
+// read reads the answer to a command.
+func (d *dialect) read(in *bufio.Reader, kind wire.OpKind) (r wire.Result, err error) {
+	line, err := readLine(in)
+	if err != nil {
+		return r, err
+	}
+	if status, ok := d.answers[kind][string(line)]; ok {
+		return wire.Result{Status: status}, nil
+	}
+	if why, ok := bytes.CutPrefix(line, []byte(d.refusal)); ok {
+		return r, refusal(string(why))
+	}
+	size, ok := bytes.CutPrefix(line, []byte(d.value))
+	if !ok || kind != wire.Get {
+		return r, malformed(line)
+	}
+	size, _, _ = bytes.Cut(size, []byte(" ")) // memcached's flags may follow
+	r.Status = wire.Found
+	r.Value, err = readValue(in, size)
+	return r, err
 }
 
 func refusal(text string) error {
@@ -59,14 +91,14 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	if err == bufio.ErrBufferFull || err == nil && !whole {
 		err = malformed(line)
 	}
-	return line, err
+	return bytes.TrimRight(line, " "), err
 }
 
 // readValue reads a value of size bytes, and the end of its line.
-func readValue(in *bufio.Reader, size []byte, limit int) ([]byte, error) {
+func readValue(in *bufio.Reader, size []byte) ([]byte, error) {
 	n, err := strconv.Atoi(string(size))
-	if err != nil || n < 0 || n > limit {
-		return nil, fmt.Errorf("malformed answer: the length of its value is %.20q, and the limit %d", size, limit)
+	if err != nil || n < 0 || n > wire.MaxValue {
+		return nil, fmt.Errorf("malformed answer: the length of its value is %.20q, and the limit %d", size, wire.MaxValue)
 	}
 	value := make([]byte, n+2)
 	if _, err := io.ReadFull(in, value); err != nil {
@@ -76,19 +108,4 @@ func readValue(in *bufio.Reader, size []byte, limit int) ([]byte, error) {
 		return nil, malformed(value[n:])
 	}
 	return value[:n:n], nil
-}
-
-// exchange sends a request on a connection of its own and returns what read makes of the
-// answer.
-func exchange(ctx context.Context, addr, request string, read func(*bufio.Reader) (string, error)) (string, error) {
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return "", err
-	}
-	defer nc.Close()
-	defer context.AfterFunc(ctx, func() { nc.Close() })()
-	if _, err := io.WriteString(nc, request); err != nil {
-		return "", err
-	}
-	return read(bufio.NewReaderSize(nc, bufferSize))
 }

@@ -34,39 +34,27 @@ type echo struct {
 	frames map[shape][]byte
 }
 
-// A shape is all that the length of an answer depends on.
-type shape struct{ gets, puts, deletes int }
+// A shape is all that the length of an answer depends on: how many operations of each kind.
+type shape [wire.Delete + 1]int
 
 const frameHeader = 4 // bytes
 
 func newEcho(work *workload.Workload) *Yardstick {
-	e := newEchoFrames(work)
-	return &Yardstick{Name: "echo", noCAS: "it stores nothing to compare with", version: noVersion,
-		codec: func(in *bufio.Reader) load.Codec { return echoCodec{in, e} }}
-}
-
-func newEchoFrames(work *workload.Workload) *echo {
 	e := &echo{values: make(map[string][]byte), frames: make(map[shape][]byte)}
 	for ops := range work.Preload {
 		for _, op := range ops {
 			e.values[op.Key] = op.Value
 		}
 	}
-	return e
+	return &Yardstick{Name: "echo", noCAS: "it stores nothing to compare with",
+		codec: func(in *bufio.Reader) load.Codec { return echoCodec{in, e} }}
 }
 
 // frame returns the frame of a right answer to operations of the same kinds.
 func (e *echo) frame(ops []wire.Op) (frame []byte, err error) {
 	var s shape
 	for i := range ops {
-		switch ops[i].Kind {
-		case wire.Get:
-			s.gets++
-		case wire.Put:
-			s.puts++
-		default:
-			s.deletes++
-		}
+		s[ops[i].Kind]++
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -81,14 +69,11 @@ func (e *echo) frame(ops []wire.Op) (frame []byte, err error) {
 
 // answer sets the right results.
 func (e *echo) answer(ops []wire.Op, results []wire.Result) {
+	right := [...]wire.Status{wire.Get: wire.Found, wire.Put: wire.Replaced, wire.Delete: wire.Deleted}
 	for i := range ops {
-		switch ops[i].Kind {
-		case wire.Get:
-			results[i] = wire.Result{Status: wire.Found, Value: e.values[ops[i].Key]}
-		case wire.Put:
-			results[i] = wire.Result{Status: wire.Replaced}
-		default:
-			results[i] = wire.Result{Status: wire.Deleted}
+		results[i] = wire.Result{Status: right[ops[i].Kind]}
+		if ops[i].Kind == wire.Get {
+			results[i].Value = e.values[ops[i].Key]
 		}
 	}
 }

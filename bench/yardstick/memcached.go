@@ -2,14 +2,12 @@ package yardstick
 
 import (
 	"bufio"
-	"bytes"
-	"context"
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 
-	"lockstep/bench/load"
 	"lockstep/common/cluster"
 	"lockstep/common/wire"
 )
@@ -28,12 +26,22 @@ func newMemcached(w cluster.Workload) *Yardstick {
 			return args
 		},
 		noCAS:   "memcached compares versions, not values",
-		codec:   memcachedCodec,
+		codec:   memcached.codec,
+		hello:   "version\r\nmn\r\n",
 		version: memcachedVersion,
 	}
 }
 
-func memcachedCodec(in *bufio.Reader) load.Codec { return commands{in, appendMemcached, readMemcached} }
+var memcached = &dialect{
+	append: appendMemcached,
+	answers: [...]map[string]wire.Status{
+		wire.Get:    {"EN": wire.Missing},
+		wire.Put:    {"HD": wire.Replaced}, // or Created: it does not say
+		wire.Delete: {"HD": wire.Deleted, "NF": wire.Missing},
+	},
+	value:   "VA ",
+	refusal: "SERVER_ERROR ",
+}
 
 // appendMemcached appends a meta command of memcached's protocol.
 func appendMemcached(dst []byte, op *wire.Op) []byte {
@@ -49,42 +57,14 @@ func appendMemcached(dst []byte, op *wire.Op) []byte {
 	}
 }
 
-func readMemcached(in *bufio.Reader, op *wire.Op) (wire.Result, error) {
-	text, err := readLine(in)
-	if err != nil {
-		return wire.Result{}, err
+func memcachedVersion(in *bufio.Reader) (string, error) {
+	line, err := readLine(in)
+	version, ok := strings.CutPrefix(string(line), "VERSION ")
+	if err != nil || !ok {
+		return "", cmp.Or(err, malformed(line))
 	}
-	word, rest, _ := bytes.Cut(text, []byte(" "))
-	switch is := string(word); {
-	case is == "SERVER_ERROR":
-		return wire.Result{}, refusal(string(rest))
-	case op.Kind == wire.Put && is == "HD":
-		return wire.Result{Status: wire.Replaced}, nil // or Created: it does not say
-	case op.Kind == wire.Delete && is == "HD":
-		return wire.Result{Status: wire.Deleted}, nil
-	case op.Kind == wire.Delete && is == "NF", op.Kind == wire.Get && is == "EN":
-		return wire.Result{Status: wire.Missing}, nil
-	case op.Kind == wire.Get && is == "VA":
-		size, _, _ := bytes.Cut(rest, []byte(" ")) // flags may follow
-		value, err := readValue(in, size, wire.MaxValue)
-		return wire.Result{Status: wire.Found, Value: value}, err
+	if line, err = readLine(in); err == nil && string(line) != "MN" {
+		err = fmt.Errorf("memcached %s does not know meta commands, which came with 1.6", version)
 	}
-	return wire.Result{}, malformed(text)
-}
-
-func memcachedVersion(ctx context.Context, addr string) (string, error) {
-	return exchange(ctx, addr, "version\r\nmn\r\n", func(in *bufio.Reader) (string, error) {
-		text, err := readLine(in)
-		if err != nil {
-			return "", err
-		}
-		version, ok := strings.CutPrefix(string(text), "VERSION ")
-		if !ok {
-			return "", malformed(text)
-		}
-		if text, err = readLine(in); err == nil && string(text) != "MN" {
-			err = fmt.Errorf("memcached %s does not know meta commands, which came with 1.6", version)
-		}
-		return version, err
-	})
+	return version, err
 }

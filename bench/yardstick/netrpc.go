@@ -20,7 +20,7 @@ import (
 // speaks gob over TCP and answers each request in a goroutine of its own, with one table
 // behind one lock.
 func newNetRPC() *Yardstick {
-	return &Yardstick{Name: "net/rpc", codec: newRPCCodec, version: noVersion}
+	return &Yardstick{Name: "net/rpc", codec: newRPCCodec}
 }
 
 // An rpcTable is the service of the server.

@@ -2,12 +2,10 @@ package yardstick
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"strconv"
 	"strings"
 
-	"lockstep/bench/load"
 	"lockstep/common/cluster"
 	"lockstep/common/wire"
 )
@@ -22,12 +20,22 @@ func newRedis(w cluster.Workload) *Yardstick {
 				"--save", "", "--appendonly", "no", "--maxclients", strconv.Itoa(max(10_000, 2*w.Connections))}
 		},
 		noCAS:   "Redis would need a script for it",
-		codec:   redisCodec,
+		codec:   redis.codec,
+		hello:   "*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n",
 		version: redisVersion,
 	}
 }
 
-func redisCodec(in *bufio.Reader) load.Codec { return commands{in, appendRedis, readRedis} }
+var redis = &dialect{
+	append: appendRedis,
+	answers: [...]map[string]wire.Status{
+		wire.Get:    {"$-1": wire.Missing},
+		wire.Put:    {"+OK": wire.Replaced}, // or Created: it does not say
+		wire.Delete: {":1": wire.Deleted, ":0": wire.Missing},
+	},
+	value:   "$",
+	refusal: "-",
+}
 
 // appendRedis appends a command in Redis' protocol, RESP.
 func appendRedis(dst []byte, op *wire.Op) []byte {
@@ -47,48 +55,12 @@ func appendBulk[T string | []byte](dst []byte, text T) []byte {
 	return append(dst, "\r\n"...)
 }
 
-func readRedis(in *bufio.Reader, op *wire.Op) (wire.Result, error) {
-	text, err := readLine(in)
-	if err != nil {
-		return wire.Result{}, err
+func redisVersion(in *bufio.Reader) (string, error) {
+	info, err := redis.read(in, wire.Get) // an answer of the same form
+	_, version, ok := strings.Cut(string(info.Value), "redis_version:")
+	if err == nil && !ok {
+		err = errors.New("the server does not give a version of Redis")
 	}
-	switch is := string(text); {
-	case is == "":
-	case is[0] == '-':
-		return wire.Result{}, refusal(is[1:])
-	case op.Kind == wire.Put && is == "+OK":
-		return wire.Result{Status: wire.Replaced}, nil // or Created: it does not say
-	case op.Kind == wire.Delete && is == ":1":
-		return wire.Result{Status: wire.Deleted}, nil
-	case op.Kind == wire.Delete && is == ":0", op.Kind == wire.Get && is == "$-1":
-		return wire.Result{Status: wire.Missing}, nil
-	case op.Kind == wire.Get && is[0] == '$':
-		value, err := readValue(in, text[1:], wire.MaxValue)
-		return wire.Result{Status: wire.Found, Value: value}, err
-	}
-	return wire.Result{}, malformed(text)
-}
-
-func redisVersion(ctx context.Context, addr string) (string, error) {
-	return exchange(ctx, addr, "*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n", func(in *bufio.Reader) (string, error) {
-		text, err := readLine(in)
-		switch {
-		case err != nil:
-			return "", err
-		case len(text) > 0 && text[0] == '-':
-			return "", refusal(string(text[1:]))
-		case len(text) == 0 || text[0] != '$':
-			return "", malformed(text)
-		}
-		info, err := readValue(in, text[1:], wire.MaxFrame)
-		if err != nil {
-			return "", err
-		}
-		_, version, ok := strings.Cut(string(info), "redis_version:")
-		if !ok {
-			return "", errors.New("the server does not give a version of Redis")
-		}
-		version, _, _ = strings.Cut(version, "\r\n")
-		return version, nil
-	})
+	version, _, _ = strings.Cut(version, "\r\n")
+	return version, err
 }

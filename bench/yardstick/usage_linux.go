@@ -11,23 +11,15 @@ import (
 )
 
 // usageOf returns the CPU time and the peak memory, in bytes, of the processes in the group of
-// the process id, not counting that process itself unless it is alone.
-func usageOf(id int) (cpu time.Duration, peak int64) {
+// the process id, not counting that process itself if it is only a keeper.
+func usageOf(id int, keeper bool) (cpu time.Duration, peak int64) {
 	procs, _ := filepath.Glob("/proc/[0-9]*")
-	var children time.Duration
-	var childrenPeak int64
 	for _, dir := range procs {
-		switch used, group := processCPU(dir); {
-		case group != id:
-		case dir == "/proc/"+strconv.Itoa(id):
-			cpu, peak = used, processPeak(dir)
-		default:
-			children += used
-			childrenPeak += processPeak(dir)
+		used, group := processCPU(dir)
+		if group == id && !(keeper && filepath.Base(dir) == strconv.Itoa(id)) {
+			cpu += used
+			peak += processPeak(dir)
 		}
-	}
-	if childrenPeak > 0 {
-		return children, childrenPeak
 	}
 	return cpu, peak
 }

@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -27,10 +28,9 @@ type Yardstick struct {
 	args    func(host, port, dir string) []string
 	noCAS   string // why it has no compare-and-swap; "" if it has
 
-	codec func(in *bufio.Reader) load.Codec
-	// version connects to the server at addr and returns its version, or "" if it is part
-	// of this program.
-	version func(ctx context.Context, addr string) (string, error)
+	codec   func(in *bufio.Reader) load.Codec
+	hello   string                                 // a request for the version
+	version func(in *bufio.Reader) (string, error) // reads the answer to hello; nil if the yardstick is part of this program
 }
 
 const bufferSize = 16 << 10 // bytes
@@ -41,7 +41,7 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 	if y.addr != "" {
 		asking, cancel := context.WithTimeout(ctx, load.ConnectTime)
 		defer cancel()
-		if version, err = y.version(asking, y.addr); err != nil {
+		if version, err = y.ask(asking, y.addr); err != nil {
 			return "", fmt.Errorf("%s at %s: %w", y.Name, y.addr, err)
 		}
 		cfg.Nodes = []cluster.Node{{Addr: y.addr}}
@@ -61,7 +61,7 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 		return []*exec.Cmd{y.command(self, cfg.Nodes[0].Addr, bed.Dir)}, nil
 	}
 	s, err := bed.Launch(ctx, y.Name, cfg, 1, commands, func(ctx context.Context, cfg cluster.Config, _ int) error {
-		for version, err = y.version(ctx, cfg.Nodes[0].Addr); err != nil && ctx.Err() == nil; version, err = y.version(ctx, cfg.Nodes[0].Addr) {
+		for version, err = y.ask(ctx, cfg.Nodes[0].Addr); err != nil && ctx.Err() == nil; version, err = y.ask(ctx, cfg.Nodes[0].Addr) {
 			load.Pause(ctx, 5*time.Millisecond)
 		}
 		return err
@@ -82,13 +82,21 @@ func (y *Yardstick) command(self, addr, dir string) *exec.Cmd {
 	return exec.Command(self, append([]string{Command, "keep", y.program}, y.args(host, port, dir)...)...)
 }
 
-// noVersion is the version of a yardstick that is part of this program.
-func noVersion(ctx context.Context, addr string) (string, error) {
+// ask connects to the server at addr and returns its version, if it has one.
+func (y *Yardstick) ask(ctx context.Context, addr string) (version string, err error) {
 	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return "", err
 	}
-	return "", nc.Close()
+	defer nc.Close()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	if y.version == nil {
+		return "", nil
+	}
+	if _, err := io.WriteString(nc, y.hello); err != nil {
+		return "", err
+	}
+	return y.version(bufio.NewReaderSize(nc, bufferSize))
 }
 
 // A target is the load.Target of a yardstick that runs.
@@ -115,6 +123,6 @@ func (t target) Stats(context.Context) ([]metrics.Snapshot, error) {
 	if t.pid == 0 {
 		return nil, nil
 	}
-	cpu, peak := usageOf(t.pid)
+	cpu, peak := usageOf(t.pid, t.program != "")
 	return []metrics.Snapshot{{Stage: t.Name, Serving: true, CPU: cpu, PeakMemory: peak}}, nil
 }

@@ -82,19 +82,19 @@ func TestStartYardstick(t *testing.T) {
 	taken, _ := net.Listen("tcp", ln.Addr().String())
 	defer taken.Close()
 	y := newNetRPC()
-	y.version = func(ctx context.Context, addr string) (string, error) {
-		if addr == ln.Addr().String() {
+	y.version = func(*bufio.Reader) (string, error) {
+		if finds == 1 {
 			return "", errors.New("another program is there")
 		}
-		return noVersion(ctx, addr)
+		return "", nil
 	}
 	if _, err := y.Start(t.Context(), h, cluster.Default()); err != nil || finds != 2 {
 		t.Fatalf("a port that is taken: %d searches, error %v, want a second to help", finds, err)
 	}
 	h.Patience = 300 * time.Millisecond
 	silent := newEcho(work)
-	silent.version = func(context.Context, string) (string, error) { return "", errors.New("not yet") }
-	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "echo, node 0, does not serve after 300ms (not yet)") {
+	silent.version = func(*bufio.Reader) (string, error) { return "", errors.New("not yet") }
+	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "does not serve after 300ms") {
 		t.Errorf("a yardstick that never answers: error %v", err)
 	}
 	h.Patience = 10 * time.Second
@@ -177,11 +177,11 @@ func TestEchoBytes(t *testing.T) {
 		for ops := range work.Preload {
 			stored.Apply(slices.Clone(ops))
 		}
-		e := newEchoFrames(work)
+		codec := newEcho(work).codec(nil).(echoCodec)
 		s := work.Source(0)
 		for range 100 {
 			ops := s.Next()
-			frame, err := e.frame(ops)
+			frame, err := codec.frame(ops)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -189,7 +189,7 @@ func TestEchoBytes(t *testing.T) {
 			if err != nil || len(frame) != len(real) {
 				t.Fatalf("a batch of %d gets an answer of %d bytes, want %d as from a stage (%v)", cfg.Batch, len(frame), len(real), err)
 			}
-			request, err := echoCodec{nil, e}.Append([]byte("before"), 1, ops)
+			request, err := codec.Append([]byte("before"), 1, ops)
 			if err != nil {
 				t.Fatal(err)
 			}
