@@ -109,28 +109,22 @@ func Attackers(t *testing.T, serve node.Serve) {
 
 // The least and the greatest limits that are allowed work as documented.
 func testExtremes(t *testing.T, serve node.Serve) {
-	for _, test := range []struct {
-		name string
-		slow bool
-		edit func(*cluster.Server)
-	}{
-		{"one worker, one bucket, no queue", false, func(s *cluster.Server) { s.Workers, s.Queue, s.Buckets = 1, 0, 1 }},
-		{"more workers than clients, one bucket", false, func(s *cluster.Server) { s.Workers, s.Queue, s.Buckets = 1000, 1_000_000, 1 }},
-		{"the least timeouts", false, func(s *cluster.Server) {
+	edits := map[string]func(*cluster.Server){
+		"one worker, one bucket, no queue":      func(s *cluster.Server) { s.Workers, s.Queue, s.Buckets = 1, 0, 1 },
+		"more workers than clients, one bucket": func(s *cluster.Server) { s.Workers, s.Queue, s.Buckets = 1000, 1_000_000, 1 },
+		"the least timeouts": func(s *cluster.Server) {
 			s.IdleTimeout, s.FrameTimeout, s.WriteTimeout, s.DrainTimeout = time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond
-		}},
-		{"the greatest values", true, func(s *cluster.Server) {
+		},
+	}
+	if slow() {
+		edits["the greatest values"] = func(s *cluster.Server) {
 			s.Workers, s.Queue, s.Buckets, s.MaxConnections = 4096, 1_000_000, 1_000_000, 1_000_000
-		}},
-	} {
-		if test.slow && !slow() {
-			continue
 		}
-		t.Run(test.name, func(t *testing.T) {
-			s := start(t, serve, func(c *cluster.Config) { test.edit(&c.Server) })
-			crowd(4, func(i int) {
-				cl := s.client()
-				defer cl.Close()
+	}
+	for name, edit := range edits {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, serve, func(c *cluster.Config) { edit(&c.Server) })
+			s.crowd(4, func(i int, cl *client.Client) {
 				for answers := 0; answers < 10; {
 					if _, err := cl.Put(t.Context(), fmt.Sprint("key", i), []byte("v")); err == nil {
 						answers++

@@ -144,9 +144,7 @@ func testBusy(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) {
 		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, 2*time.Millisecond
 	})
-	crowd(8, func(i int) {
-		cl := s.client()
-		defer cl.Close()
+	s.crowd(8, func(i int, cl *client.Client) {
 		var refused [10]bool
 		for n := range refused {
 			results, err := cl.Once(t.Context(), insert(fmt.Sprint(i, "-", n), "x"))

@@ -264,11 +264,15 @@ func checkGoodbye(t *testing.T, c *wire.Conn, when string) {
 	}
 }
 
-// crowd runs f n times at once and waits for all of them.
-func crowd(n int, f func(i int)) {
+// crowd runs f for n clients at once and waits for all of them.
+func (s *stage) crowd(n int, f func(i int, cl *client.Client)) {
 	var wg sync.WaitGroup
 	for i := range n {
-		wg.Go(func() { f(i) })
+		wg.Go(func() {
+			cl := s.client()
+			defer cl.Close()
+			f(i, cl)
+		})
 	}
 	wg.Wait()
 }
