@@ -268,7 +268,7 @@ func (s *scheduler) judge(t *testing.T) string {
 	for _, th := range s.threads {
 		var list []string
 		for _, op := range th.Ops {
-			list = append(list, op.Kind.String()+" "+op.Key)
+			list = append(list, strings.TrimSuffix(fmt.Sprintf("%v %s=%s", op.Kind, op.Key, op.Value), "="))
 		}
 		requests += fmt.Sprintf("%-*s", columnWidth, strings.Join(list, ", "))
 	}
