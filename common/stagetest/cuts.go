@@ -46,7 +46,11 @@ func testCuts(t *testing.T, serve node.Serve) {
 	}
 	const greeting, answer = 64, 16 // bytes; the answer has fewer
 	fates := make(map[wire.Status]int)
-	for n, f := range cuts(len(request), greeting+answer) {
+	for n := range len(request) + greeting + answer {
+		f := faults.Fault{Kind: faults.Cut, Way: faults.Requests, After: n}
+		if n >= len(request) {
+			f.Way, f.After = faults.Answers, n-len(request)
+		}
 		cl := client.New(s.cfg)
 		key := fmt.Sprintf("key%04d", n)
 		faulty <- f
@@ -74,16 +78,6 @@ func testCuts(t *testing.T, serve node.Serve) {
 	if fates[wire.Swapped] < greeting || fates[wire.Unknown] < len(request)-1 || len(fates) != 2 {
 		t.Errorf("the cut inserts were %v, want %d or more swapped, whose greeting was cut, and the others unknown", fates, greeting)
 	}
-}
-
-// cuts returns a cut at each of the first bytes of requests and of answers.
-func cuts(requests, answers int) (all []faults.Fault) {
-	for way, n := range map[faults.Way]int{faults.Requests: requests, faults.Answers: answers} {
-		for after := range n {
-			all = append(all, faults.Fault{Kind: faults.Cut, Way: way, After: after})
-		}
-	}
-	return all
 }
 
 // A write whose answer is lost is Unknown when its context ends, and not before. It may

@@ -1,13 +1,9 @@
 package stagetest
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,17 +18,8 @@ import (
 // A node that refuses connections is down. Calls for its keys say so at once; calls for
 // other keys succeed.
 func testDown(t *testing.T, serve node.Serve) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close() // from now on this address refuses connections
-	fronts := []string{"", ln.Addr().String()}
-	s := startBehind(t, serve, func(c *cluster.Config) { c.Nodes = make([]cluster.Node, 2) }, func(addr string) string {
-		front := cmp.Or(fronts[0], addr)
-		fronts = fronts[1:]
-		return front
-	})
+	s := start(t, serve, func(c *cluster.Config) { c.Nodes = make([]cluster.Node, 2) })
+	s.fail(1)
 	cl := s.client() // Dial succeeds with one node
 	for i := range 20 {
 		key := fmt.Sprint("key", i)
@@ -103,9 +90,7 @@ func (w *writers) stop() int64 {
 func testStopIdle(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
 	c, _ := s.dial(0)
-	var r wire.Response
-	c.WriteRequest(&wire.Request{Ops: []wire.Op{put("k", "v")}})
-	if c.Flush(); !c.ReadResponse(&r) || r.Code != wire.OK {
+	if r := ask(c, put("k", "v")); r.Code != wire.OK {
 		t.Fatalf("answer %v (%v), want ok", r.Code, c.Err())
 	}
 	s.cancel()
@@ -116,35 +101,9 @@ func testStopIdle(t *testing.T, serve node.Serve) {
 
 // A listener that fails ends serve with its error, and ends the clients.
 func testListenerFails(t *testing.T, serve node.Serve) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := cluster.Default()
-	cfg.Nodes[0].Addr = ln.Addr().String()
-	n := node.New(cfg, 0, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	served := make(chan error)
-	go func() { served <- serve(t.Context(), failingListener{ln}, n) }()
-	cl, err := client.Dial(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	do(t, cl, put("k", "v"))
-	cl.Close()
-	ln.Close()
-	if err := <-served; !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("serve returned %v, want the listener's error", err)
-	}
-	noneLeft(t, serve)
-}
-
-// A failingListener fails with io.ErrClosedPipe once the Listener is closed.
-type failingListener struct{ net.Listener }
-
-func (l failingListener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		err = io.ErrClosedPipe
-	}
-	return nc, err
+	s := start(t, serve, nil)
+	c, _ := s.dial(0)
+	ask(c, put("k", "v"))
+	c.Close() // a stage that serves one client at a time does not accept before
+	s.fail(0)
 }

@@ -29,7 +29,7 @@ func testMutatedStreams(t *testing.T, serve node.Serve) {
 		tries = 5000
 	}
 	rng := rand.New(rand.NewPCG(5, 6))
-	good := frame(t, &wire.Request{Ops: []wire.Op{put("hostile", "x"), get("hostile"), cas("hostile", "x", "y")}})
+	good := frame(t, put("hostile", "x"), get("hostile"), cas("hostile", "x", "y"))
 	for try := range tries {
 		stream := bytes.Repeat(good, 1+rng.IntN(3))
 		for range 1 + rng.IntN(3) {
@@ -75,11 +75,11 @@ func (s *stage) neverRead() {
 	s.t.Helper()
 	nc := connect(s.t, s.cfg.Nodes[0].Addr)
 	nc.SetReadBuffer(4 << 10)
-	nc.Write(frame(s.t, &wire.Request{Ops: []wire.Op{put("large", string(make([]byte, wire.MaxValue)))}}))
-	ask := bytes.Repeat(frame(s.t, &wire.Request{Ops: []wire.Op{get("large"), get("large"), get("large")}}), 1000)
+	nc.Write(frame(s.t, put("large", string(make([]byte, wire.MaxValue)))))
+	gets := bytes.Repeat(frame(s.t, get("large"), get("large"), get("large")), 1000)
 	for err := error(nil); err == nil; {
 		nc.SetWriteDeadline(time.Now().Add(time.Second / 5))
-		_, err = nc.Write(ask)
+		_, err = nc.Write(gets)
 	}
 }
 
@@ -95,7 +95,7 @@ func Attackers(t *testing.T, serve node.Serve) {
 		s.neverRead()
 		connect(t, s.cfg.Nodes[0].Addr) // idle
 		slowSender := connect(t, s.cfg.Nodes[0].Addr)
-		slowSender.Write(frame(t, &wire.Request{Ops: []wire.Op{get("k")}})[:5]) // the rest never comes
+		slowSender.Write(frame(t, get("k"))[:5]) // the rest never comes
 	}
 	cl := s.client()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -109,36 +109,26 @@ func Attackers(t *testing.T, serve node.Serve) {
 
 // The least and the greatest limits that are allowed work as documented.
 func testExtremes(t *testing.T, serve node.Serve) {
-	for _, test := range []struct {
-		name string
-		slow bool
-		edit func(*cluster.Server)
-	}{
-		{"one worker, one bucket, no queue", false, func(s *cluster.Server) { s.Workers, s.Queue, s.Buckets = 1, 0, 1 }},
-		{"more workers than clients, one bucket", false, func(s *cluster.Server) { s.Workers, s.Queue, s.Buckets = 1000, 1_000_000, 1 }},
-		{"the least timeouts", false, func(s *cluster.Server) {
+	edits := map[string]func(*cluster.Server){
+		"one worker, one bucket, no queue":      func(s *cluster.Server) { s.Workers, s.Queue, s.Buckets = 1, 0, 1 },
+		"more workers than clients, one bucket": func(s *cluster.Server) { s.Workers, s.Queue, s.Buckets = 1000, 1_000_000, 1 },
+		"the least timeouts": func(s *cluster.Server) {
 			s.IdleTimeout, s.FrameTimeout, s.WriteTimeout, s.DrainTimeout = time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond
-		}},
-		{"the greatest values", true, func(s *cluster.Server) {
+		},
+	}
+	if slow() {
+		edits["the greatest values"] = func(s *cluster.Server) {
 			s.Workers, s.Queue, s.Buckets, s.MaxConnections = 4096, 1_000_000, 1_000_000, 1_000_000
-		}},
-	} {
-		if test.slow && !slow() {
-			continue
 		}
-		t.Run(test.name, func(t *testing.T) {
-			s := start(t, serve, func(c *cluster.Config) { test.edit(&c.Server) })
-			crowd(4, func(i int) {
-				cl := s.client()
-				defer cl.Close()
-				for n, lost := 0, 0; n < 10; {
-					_, err := cl.Put(t.Context(), fmt.Sprint("key", i), []byte("v"))
-					switch {
-					case err == nil:
-						n++
-					case errors.Is(err, client.ErrUnknown) && lost < 100: // the least write timeout may lose an answer
-						lost++
-					default:
+	}
+	for name, edit := range edits {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, serve, func(c *cluster.Config) { edit(&c.Server) })
+			s.crowd(4, func(i int, cl *client.Client) {
+				for answers := 0; answers < 10; {
+					if _, err := cl.Put(t.Context(), fmt.Sprint("key", i), []byte("v")); err == nil {
+						answers++
+					} else if !errors.Is(err, client.ErrUnknown) { // the least write timeout may lose an answer
 						t.Errorf("client %d: %v", i, err)
 						return
 					}

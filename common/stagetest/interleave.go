@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"lockstep/common/cluster"
 	"lockstep/common/lincheck"
@@ -29,12 +28,11 @@ type Store func(ops []wire.Op) []wire.Result
 func Interleave(t *testing.T, newStore func(*node.Node) Store) {
 	for _, test := range interleavings {
 		t.Run(test.name, func(t *testing.T) {
-			began := time.Now()
 			bad, runs := findInterleaving(t, newStore, test.before, test.requests)
 			if bad != "" {
 				t.Error(bad)
 			}
-			t.Logf("%d schedules in %v", runs, time.Since(began).Round(time.Millisecond))
+			t.Logf("%d schedules", runs)
 		})
 	}
 }
@@ -98,29 +96,27 @@ func following(made []choice) []choice {
 
 // A scheduler runs requests concurrently, one step of one request at a time.
 type scheduler struct {
-	store    Store
-	calls    []lincheck.Call
-	now      int64 // the number of steps so far
-	threads  []*thread
-	current  *thread
-	stopped  chan struct{} // the current thread is done, or its next step is known
-	owner    map[*metrics.Mutex]*thread
-	locks    []*metrics.Mutex // in order of appearance
-	made     []choice
-	table    []string // the schedule, a line for each step
-	deadlock bool
+	store   Store
+	calls   []lincheck.Call // that ran alone; at the end, all
+	now     int64           // the number of steps so far
+	threads []*thread
+	current *thread
+	stopped chan struct{} // the current thread is done, or its next step is known
+	owner   map[*metrics.Mutex]*thread
+	locks   []*metrics.Mutex // in order of appearance
+	made    []choice
+	table   []string // the schedule, a line for each step
 }
 
 // A thread is the goroutine of one request.
 type thread struct {
-	number  int
-	call    int       // its index in calls
-	resume  chan bool // false: give up
-	started bool
-	done    bool
-	step    metrics.Step // the next step, if started
-	lock    *metrics.Mutex
+	lincheck.Call
+	resume chan bool    // false: give up
+	step   metrics.Step // the next step, if started
+	lock   *metrics.Mutex
 }
+
+func (t *thread) done() bool { return t.End != lincheck.Never }
 
 func newScheduler(store Store, before []wire.Op, requests [][]wire.Op) *scheduler {
 	s := &scheduler{store: store, stopped: make(chan struct{}), owner: make(map[*metrics.Mutex]*thread)}
@@ -128,8 +124,8 @@ func newScheduler(store Store, before []wire.Op, requests [][]wire.Op) *schedule
 		s.alone(before)
 	}
 	for i, ops := range requests {
-		s.threads = append(s.threads, &thread{number: i, call: len(s.calls), resume: make(chan bool)})
-		s.calls = append(s.calls, lincheck.Call{Client: i + 1, Ops: ops, End: lincheck.Never})
+		call := lincheck.Call{Client: i + 1, Ops: ops, End: lincheck.Never}
+		s.threads = append(s.threads, &thread{Call: call, resume: make(chan bool)})
 	}
 	return s
 }
@@ -151,12 +147,10 @@ func (s *scheduler) run(schedule []choice, preemptions int) {
 			if !<-t.resume {
 				return
 			}
-			call := &s.calls[t.call]
-			call.Results = s.store(call.Ops)
+			t.Results = s.store(t.Ops)
 			s.now++
-			call.End = s.now
-			t.done = true
-			s.note(t, words(call.Results))
+			t.End = s.now
+			s.note(t, words(t.Results))
 			s.stopped <- struct{}{}
 		})
 	}
@@ -177,14 +171,13 @@ func (s *scheduler) run(schedule []choice, preemptions int) {
 		s.step(next)
 	}
 	for _, t := range s.threads {
-		if !t.done {
-			s.deadlock = true
+		if !t.done() {
 			s.note(t, "waits for "+s.lockName(t.lock)+", forever")
 		}
 	}
 	metrics.Schedule = func(metrics.Step, *metrics.Mutex) {} // threads that give up free their locks
 	for _, t := range s.threads {
-		if !t.done {
+		if !t.done() {
 			t.resume <- false
 		}
 	}
@@ -205,7 +198,7 @@ func (s *scheduler) able(preemptions int) (able []*thread) {
 }
 
 func (s *scheduler) canGoOn(t *thread) bool {
-	return t != nil && !t.done && (!t.started || t.step != metrics.Locking || s.owner[t.lock] == nil)
+	return t != nil && !t.done() && (t.Start == 0 || t.step != metrics.Locking || s.owner[t.lock] == nil)
 }
 
 // step lets a thread take its next step and waits until the step after that is known.
@@ -213,9 +206,8 @@ func (s *scheduler) step(t *thread) {
 	s.current = t
 	s.now++
 	switch {
-	case !t.started:
-		t.started = true
-		s.calls[t.call].Start = s.now
+	case t.Start == 0:
+		t.Start = s.now
 	case t.step == metrics.Locking:
 		s.owner[t.lock] = t
 		s.note(t, "takes "+s.lockName(t.lock))
@@ -251,7 +243,7 @@ func (s *scheduler) lockName(lock *metrics.Mutex) string {
 
 // note adds a line to the table, in the thread's column.
 func (s *scheduler) note(t *thread, what string) {
-	s.table = append(s.table, fmt.Sprintf("%3d  %s%s", len(s.table)+1, strings.Repeat(" ", t.number*columnWidth), what))
+	s.table = append(s.table, fmt.Sprintf("%3d  %s%s", len(s.table)+1, strings.Repeat(" ", (t.Client-1)*columnWidth), what))
 }
 
 const columnWidth = 28
@@ -259,9 +251,12 @@ const columnWidth = 28
 // judge returns the schedule and what is wrong with it, or "" if nothing is.
 func (s *scheduler) judge(t *testing.T) string {
 	wrong := ""
-	if s.deadlock {
+	if slices.ContainsFunc(s.threads, func(th *thread) bool { return !th.done() }) {
 		wrong = "a deadlock: each waits for a lock that another holds"
 	} else {
+		for _, th := range s.threads {
+			s.calls = append(s.calls, th.Call)
+		}
 		s.alone([]wire.Op{get("a"), get("b"), get("n")}) // the final state
 		verdict, counterexample := lincheck.Check(t.Context(), s.calls)
 		if verdict == lincheck.Linearizable {
@@ -271,23 +266,11 @@ func (s *scheduler) judge(t *testing.T) string {
 	}
 	requests := ""
 	for _, th := range s.threads {
-		requests += fmt.Sprintf("%-*s", columnWidth, opWords(s.calls[th.call].Ops))
+		var list []string
+		for _, op := range th.Ops {
+			list = append(list, strings.TrimSuffix(fmt.Sprintf("%v %s=%s", op.Kind, op.Key, op.Value), "="))
+		}
+		requests += fmt.Sprintf("%-*s", columnWidth, strings.Join(list, ", "))
 	}
 	return fmt.Sprintf("\n     %s\n%s\n\n%s", strings.TrimSpace(requests), strings.Join(s.table, "\n"), wrong)
-}
-
-// opWords formats operations like "put a=1, get b".
-func opWords(ops []wire.Op) string {
-	var list []string
-	for _, op := range ops {
-		word := op.Kind.String() + " " + op.Key
-		switch {
-		case op.Kind == wire.Put, op.Absent:
-			word += "=" + string(op.Value)
-		case op.Kind == wire.CompareAndSwap:
-			word += fmt.Sprintf(" %s to %s", op.Old, op.Value)
-		}
-		list = append(list, word)
-	}
-	return strings.Join(list, ", ")
 }

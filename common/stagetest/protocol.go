@@ -19,13 +19,13 @@ import (
 )
 
 // frame returns the frame of any request, even of one that package wire refuses to send.
-func frame(t *testing.T, r *wire.Request) []byte {
+func frame(t *testing.T, ops ...wire.Op) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	enc := gob.NewEncoder(&b)
 	err := enc.Encode(&wire.Request{}) // the type descriptions, which are not sent
 	b.Reset()
-	if err := errors.Join(err, enc.Encode(r)); err != nil {
+	if err := errors.Join(err, enc.Encode(&wire.Request{Ops: ops})); err != nil {
 		t.Fatal(err)
 	}
 	return append(binary.BigEndian.AppendUint32(nil, uint32(b.Len())), b.Bytes()...)
@@ -51,31 +51,11 @@ func testAnswersInOrder(t *testing.T, serve node.Serve) {
 	}
 }
 
+// A client refuses a request beyond the limits; to one that is sent nevertheless, the server
+// answers Invalid and ends the connection.
 func testLimits(t *testing.T, serve node.Serve) {
-	cl := start(t, serve, nil).client()
-	large := put("k", strings.Repeat("v", wire.MaxValue))
-	for name, ops := range map[string][]wire.Op{
-		"a key of 0 bytes":          {get("")},
-		"a key of 251 bytes":        {get(strings.Repeat("k", wire.MaxKey+1))},
-		"a value of 16 KiB + 1":     {put("k", strings.Repeat("v", wire.MaxValue+1))},
-		"1025 operations":           make([]wire.Op, wire.MaxOps+1),
-		"an operation without kind": {{Key: "k"}},
-		"more than a frame":         {large, large, large, large},
-	} {
-		results, err := cl.Do(t.Context(), ops...)
-		if err == nil || len(results) != len(ops) || results[0].Status != wire.NotRun {
-			t.Errorf("%s: %d results, %v, want an error and nothing run", name, len(results), err)
-		}
-	}
-	if got := do(t, cl, put("k", "v"), get("k")); got != "created found:v" {
-		t.Errorf("after refused requests: %s, want created found:v", got)
-	}
-}
-
-// The server answers Invalid to requests that a client does not send, and ends the
-// connection.
-func testLimitsAtServer(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
+	large := put("k", strings.Repeat("v", wire.MaxValue))
 	for _, test := range []struct {
 		name string
 		ops  []wire.Op
@@ -83,15 +63,16 @@ func testLimitsAtServer(t *testing.T, serve node.Serve) {
 	}{
 		{"the longest key", []wire.Op{get(strings.Repeat("k", wire.MaxKey))}, wire.OK},
 		{"a key that is a byte too long", []wire.Op{get(strings.Repeat("k", wire.MaxKey+1))}, wire.Invalid},
-		{"the longest value", []wire.Op{put("k", strings.Repeat("v", wire.MaxValue))}, wire.OK},
+		{"the longest value", []wire.Op{large}, wire.OK},
 		{"a value that is a byte too long", []wire.Op{put("k", strings.Repeat("v", wire.MaxValue+1))}, wire.Invalid},
 		{"no key", []wire.Op{get("")}, wire.Invalid},
+		{"no kind", []wire.Op{{Key: "k"}}, wire.Invalid},
 		{"the most operations", slices.Repeat([]wire.Op{get("k")}, wire.MaxOps), wire.OK},
 		{"one operation too many", slices.Repeat([]wire.Op{get("k")}, wire.MaxOps+1), wire.Invalid},
 		{"no operation", nil, wire.Invalid},
 	} {
 		c, nc := s.dial(0)
-		nc.Write(frame(t, &wire.Request{Ops: test.ops}))
+		nc.Write(frame(t, test.ops...))
 		var r wire.Response
 		if !c.ReadResponse(&r) || r.Code != test.want {
 			t.Errorf("%s: answer %v (%v), want %v", test.name, r.Code, c.Err(), test.want)
@@ -100,7 +81,23 @@ func testLimitsAtServer(t *testing.T, serve node.Serve) {
 			checkGoodbye(t, c, "after "+test.name)
 		}
 		c.Close()
+		if test.want == wire.Invalid && test.ops != nil {
+			s.checkRefused(test.name, test.ops)
+		}
 	}
+	s.checkRefused("more than a frame", []wire.Op{large, large, large, large})
+}
+
+// checkRefused checks that a client refuses a request.
+func (s *stage) checkRefused(name string, ops []wire.Op) {
+	s.t.Helper()
+	cl := s.client()
+	defer cl.Close()
+	results, err := cl.Do(s.t.Context(), ops...)
+	if err == nil || len(results) != len(ops) || results[0].Status != wire.NotRun {
+		s.t.Errorf("%s: %d results, %v, want an error and nothing run", name, len(results), err)
+	}
+	do(s.t, cl, get("k")) // it can still be used
 }
 
 // A client that disagrees with the server learns it before its first request.
@@ -130,9 +127,7 @@ func testWrongNode(t *testing.T, serve node.Serve) {
 	for i := range s.nodes {
 		c, _ := s.dial(i)
 		for _, ops := range [][]wire.Op{{put(keys[1-i], "x")}, {put(keys[i], "x"), put(keys[1-i], "x")}} {
-			var r wire.Response
-			c.WriteRequest(&wire.Request{Ops: ops})
-			if c.Flush(); !c.ReadResponse(&r) || r.Code != wire.WrongNode {
+			if r := ask(c, ops...); r.Code != wire.WrongNode {
 				t.Errorf("node %d answers %v (%v) to a key of the other node, want wrong node", i, r.Code, c.Err())
 			}
 		}
@@ -149,28 +144,22 @@ func testBusy(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) {
 		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, 2*time.Millisecond
 	})
-	const clients, each = 8, 10
-	var refused [clients][each]bool
-	crowd(clients, func(i int) {
-		cl := s.client()
-		defer cl.Close()
-		for n := range each {
+	s.crowd(8, func(i int, cl *client.Client) {
+		var refused [10]bool
+		for n := range refused {
 			results, err := cl.Once(t.Context(), insert(fmt.Sprint(i, "-", n), "x"))
-			refused[i][n] = errors.Is(err, client.ErrBusy)
-			if err != nil && (!refused[i][n] || results[0].Status != wire.NotRun) {
+			refused[n] = errors.Is(err, client.ErrBusy)
+			if err != nil && (!refused[n] || results[0].Status != wire.NotRun) {
 				t.Errorf("Once: %v, %v, want an answer, or NotRun and ErrBusy", results, err)
 			}
 		}
-	})
-	cl := s.client()
-	for i := range clients {
-		for n := range each {
+		for n, busy := range refused {
 			_, found, err := cl.Get(t.Context(), fmt.Sprint(i, "-", n))
-			if found == refused[i][n] || err != nil {
-				t.Errorf("insert %d of client %d: refused %v, found %v (%v)", n, i, refused[i][n], found, err)
+			if found == busy || err != nil {
+				t.Errorf("insert %d of client %d: refused %v, found %v (%v)", n, i, busy, found, err)
 			}
 		}
-	}
+	})
 }
 
 func testGarbage(t *testing.T, serve node.Serve) {

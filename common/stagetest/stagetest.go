@@ -44,7 +44,6 @@ func Run(t *testing.T, serve node.Serve) {
 		{"MoneyIsConserved", testMoney},
 		{"AnswersInOrder", testAnswersInOrder},
 		{"Limits", testLimits},
-		{"LimitsAtTheServer", testLimitsAtServer},
 		{"AnswersThatDoNotFit", testTooLarge},
 		{"WrongNode", testWrongNode},
 		{"GreetingMismatch", testGreeting},
@@ -95,11 +94,12 @@ func packageOf(serve node.Serve) string {
 
 // A stage is the stage under test, serving a cluster in the process of the test.
 type stage struct {
-	t      *testing.T
-	cfg    cluster.Config
-	nodes  []*node.Node
-	cancel context.CancelFunc
-	served sync.WaitGroup
+	t         *testing.T
+	cfg       cluster.Config
+	nodes     []*node.Node
+	listeners []net.Listener
+	served    []chan error // what serve returned, then closed
+	cancel    context.CancelFunc
 }
 
 // start runs serve as every node of a cluster until the end of the test. edit, unless nil,
@@ -117,25 +117,23 @@ func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), fro
 	if edit != nil {
 		edit(&s.cfg)
 	}
-	listeners := make([]net.Listener, len(s.cfg.Nodes))
 	for i := range s.cfg.Nodes {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		listeners[i] = ln
+		s.listeners = append(s.listeners, ln)
 		s.cfg.Nodes[i] = cluster.Node{Addr: front(ln.Addr().String()), Control: fmt.Sprintf("127.0.0.1:%d", 1+i)}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	for i, ln := range listeners {
-		n := node.New(s.cfg, i, slog.New(slog.NewTextHandler(t.Output(), nil)))
-		s.nodes = append(s.nodes, n)
-		s.served.Go(func() { // ends after stop
-			if err := serve(ctx, ln, n); err != nil && !errors.Is(err, node.ErrStopped) {
-				t.Errorf("serve returned %v, want node.ErrStopped at the end of its context", err)
-			}
-		})
+	for i, ln := range s.listeners {
+		n, served := node.New(s.cfg, i, slog.New(slog.NewTextHandler(t.Output(), nil))), make(chan error, 1)
+		s.nodes, s.served = append(s.nodes, n), append(s.served, served)
+		go func() { // ends after stop or fail
+			served <- serve(ctx, ln, n)
+			close(served)
+		}()
 	}
 	t.Cleanup(func() {
 		s.stop()
@@ -147,11 +145,22 @@ func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), fro
 // stop ends the stage and waits until serve has returned on every node.
 func (s *stage) stop() {
 	s.cancel()
-	s.served.Wait()
 	for i, n := range s.nodes {
+		if err := <-s.served[i]; err != nil && !errors.Is(err, node.ErrStopped) {
+			s.t.Errorf("serve returned %v, want node.ErrStopped at the end of its context", err)
+		}
 		if open := n.Stats.Open.Load(); open != 0 {
 			s.t.Errorf("node %d: serve has returned with %d connections open", i, open)
 		}
+	}
+}
+
+// fail makes the listener of node i fail, which must end serve with the listener's error.
+func (s *stage) fail(i int) {
+	s.t.Helper()
+	s.listeners[i].Close()
+	if err := <-s.served[i]; !errors.Is(err, net.ErrClosed) {
+		s.t.Errorf("serve returned %v, want the listener's error", err)
 	}
 }
 
@@ -238,6 +247,14 @@ func (s *stage) dial(i int) (*wire.Conn, net.Conn) {
 	return c, nc
 }
 
+// ask sends a request and returns its answer. Code is 0 if there is none.
+func ask(c *wire.Conn, ops ...wire.Op) (r wire.Response) {
+	c.WriteRequest(&wire.Request{Ops: ops})
+	c.Flush()
+	c.ReadResponse(&r)
+	return r
+}
+
 // checkGoodbye checks that the server says Goodbye on c and then closes it.
 func checkGoodbye(t *testing.T, c *wire.Conn, when string) {
 	t.Helper()
@@ -247,11 +264,15 @@ func checkGoodbye(t *testing.T, c *wire.Conn, when string) {
 	}
 }
 
-// crowd runs f n times at once and waits for all of them.
-func crowd(n int, f func(i int)) {
+// crowd runs f for n clients at once and waits for all of them.
+func (s *stage) crowd(n int, f func(i int, cl *client.Client)) {
 	var wg sync.WaitGroup
 	for i := range n {
-		wg.Go(func() { f(i) })
+		wg.Go(func() {
+			cl := s.client()
+			defer cl.Close()
+			f(i, cl)
+		})
 	}
 	wg.Wait()
 }

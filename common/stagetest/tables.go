@@ -77,9 +77,6 @@ func testOperations(t *testing.T, serve node.Serve) {
 	if value, ok, err := cl.Get(t.Context(), "empty"); value == nil || len(value) != 0 || !ok || err != nil {
 		t.Errorf("Get of an empty value = %#v, %v, %v, want []byte{}, true, nil", value, ok, err)
 	}
-	if swapped, err := cl.CompareAndSwap(t.Context(), "new", nil, []byte("x")); !swapped || err != nil {
-		t.Errorf("CompareAndSwap(nil) of an absent key = %v, %v, want true, nil", swapped, err)
-	}
 }
 
 func testBatches(t *testing.T, serve node.Serve) {
@@ -120,9 +117,7 @@ func busyTable(c *cluster.Config) { c.Server.Work = cluster.Work{Time: 20 * time
 func testBatchesAreAtomic(t *testing.T, serve node.Serve) {
 	s := start(t, serve, busyTable)
 	keys := []string{"a", "b", "c", "d"}
-	crowd(8, func(i int) {
-		cl := s.client()
-		defer cl.Close()
+	s.crowd(8, func(i int, cl *client.Client) {
 		rng := rand.New(rand.NewPCG(1, uint64(i)))
 		for n := range 25 {
 			ops := make([]wire.Op, len(keys))
@@ -146,11 +141,9 @@ func testBatchesAreAtomic(t *testing.T, serve node.Serve) {
 func testCounters(t *testing.T, serve node.Serve) {
 	const clients, counters = 8, 100
 	s := start(t, serve, busyTable)
-	crowd(clients, func(i int) {
-		cl := s.client()
-		defer cl.Close()
+	s.crowd(clients, func(i int, cl *client.Client) {
 		for c := range counters {
-			increment(t, cl, fmt.Sprint("counter", (c+i)%counters))
+			s.change(cl, change{fmt.Sprint("counter", (c+i)%counters), 1})
 		}
 	})
 	cl := s.client()
@@ -161,18 +154,33 @@ func testCounters(t *testing.T, serve node.Serve) {
 	}
 }
 
-// increment adds one to a counter. It repeats the CompareAndSwap until no other client
-// comes in between.
-func increment(t *testing.T, cl *client.Client, key string) {
+// A change adds to the number that is stored under a key.
+type change struct {
+	key string
+	by  int
+}
+
+// change makes changes in one batch, all or none. It repeats the batch of CompareAndSwaps
+// until no other client comes in between.
+func (s *stage) change(cl *client.Client, changes ...change) {
 	for swapped := false; !swapped; {
-		old, _, err := cl.Get(t.Context(), key)
+		gets, swaps := make([]wire.Op, len(changes)), make([]wire.Op, len(changes))
+		for i, c := range changes {
+			gets[i] = get(c.key)
+		}
+		results, err := cl.Do(s.t.Context(), gets...)
 		if err == nil {
-			swapped, err = cl.CompareAndSwap(t.Context(), key, old, fmt.Append(nil, number(old)+1))
+			for i, c := range changes {
+				swaps[i] = cas(c.key, string(results[i].Value), fmt.Sprint(number(results[i].Value)+c.by))
+				swaps[i].Absent = results[i].Status == wire.Missing
+			}
+			results, err = cl.Do(s.t.Context(), swaps...)
 		}
 		if err != nil {
-			t.Errorf("incrementing %s: %v", key, err)
+			s.t.Errorf("%v: %v", changes, err)
 			return
 		}
+		swapped = results[0].Status == wire.Swapped
 	}
 }
 
@@ -186,21 +194,15 @@ func testMoney(t *testing.T, serve node.Serve) {
 	const clients, accounts, transfers, each = 8, 6, 30, 100
 	s := start(t, serve, busyTable)
 	account := func(i int) string { return fmt.Sprint("account", i) }
-	cl := s.client()
-	for i := range accounts {
-		do(t, cl, put(account(i), fmt.Sprint(each)))
-	}
-	cl.Close()
-	crowd(clients, func(i int) {
-		cl := s.client()
-		defer cl.Close()
+	s.crowd(clients, func(i int, cl *client.Client) {
+		s.change(cl, change{account(i % accounts), each})
 		rng := rand.New(rand.NewPCG(2, uint64(i)))
 		for range transfers {
-			pair := rng.Perm(accounts)
-			transfer(t, cl, account(pair[0]), account(pair[1]), 1+rng.IntN(20))
+			pair, amount := rng.Perm(accounts), 1+rng.IntN(20)
+			s.change(cl, change{account(pair[0]), -amount}, change{account(pair[1]), amount})
 		}
 	})
-	cl = s.client()
+	cl := s.client()
 	total := 0
 	for i := range accounts {
 		value, _, err := cl.Get(t.Context(), account(i))
@@ -209,25 +211,8 @@ func testMoney(t *testing.T, serve node.Serve) {
 		}
 		total += number(value)
 	}
-	if total != accounts*each {
-		t.Errorf("the accounts hold %d in total, want %d", total, accounts*each)
-	}
-}
-
-// transfer moves an amount with a batch of two CompareAndSwaps: both swap, or neither does.
-func transfer(t *testing.T, cl *client.Client, from, to string, amount int) {
-	for moved := false; !moved; {
-		results, err := cl.Do(t.Context(), get(from), get(to))
-		if err == nil {
-			a, b := results[0].Value, results[1].Value
-			results, err = cl.Do(t.Context(),
-				cas(from, string(a), fmt.Sprint(number(a)-amount)), cas(to, string(b), fmt.Sprint(number(b)+amount)))
-		}
-		if err != nil {
-			t.Errorf("moving money: %v", err)
-			return
-		}
-		moved = results[0].Status == wire.Swapped
+	if total != clients*each {
+		t.Errorf("the accounts hold %d in total, want %d", total, clients*each)
 	}
 }
 
