@@ -57,9 +57,9 @@ func twoToThree(two, pool *row) string {
 // slowest says how long an overloaded stage took to answer.
 func slowest(r *load.Result) string {
 	if r.Unfinished > 0 {
-		return fmt.Sprintf("more than %s at p99 (%s left at the end)", text.Duration(p99(r)), text.Plural(r.Unfinished, "request"))
+		return fmt.Sprintf("more than %s at p99 (%s left at the end)", text.DurationSig(p99(r), 2), text.Plural(r.Unfinished, "request"))
 	}
-	return text.Duration(p99(r)) + " at p99"
+	return text.DurationSig(p99(r), 2) + " at p99"
 }
 
 func threeToFour(pool, buckets *row) string {
@@ -69,7 +69,7 @@ func threeToFour(pool, buckets *row) string {
 	}
 	s += fmt.Sprintf("stage 3 does %s requests/s and stage 4 %s", throughput(pool.work), throughput(buckets.work))
 	if times := perSecond(buckets.work) / perSecond(pool.work); times > 1.5 {
-		return s + fmt.Sprintf(", %s times as many: only requests for the same bucket still wait for each other.", text.Sig3(times))
+		return s + fmt.Sprintf(", %s times as many: only requests for the same bucket still wait for each other.", text.Sig(times, 2))
 	}
 	return s + ", which shows no gain."
 }

@@ -35,12 +35,12 @@ func failure(r *load.Result) string {
 	return ""
 }
 
-func throughput(r *load.Result) string { return cmp.Or(failure(r), text.Sig3(perSecond(r))) }
+func throughput(r *load.Result) string { return cmp.Or(failure(r), text.Sig(perSecond(r), 2)) }
 
-func response(r *load.Result) string { return cmp.Or(failure(r), text.Duration(p99(r))) }
+func response(r *load.Result) string { return cmp.Or(failure(r), text.DurationSig(p99(r), 2)) }
 
 func overload(r *load.Result) string {
-	cell := fmt.Sprintf("%s, %.0f %%", text.Duration(p99(r)), refused(r))
+	cell := fmt.Sprintf("%s, %.0f %%", text.DurationSig(p99(r), 2), refused(r))
 	switch {
 	case r.Requests == 0:
 		cell = "all refused"

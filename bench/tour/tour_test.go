@@ -66,9 +66,9 @@ func TestTable(t *testing.T) {
 	const want = `                connection  connections  p99 beside        overload:     1 ms of
                per request         kept   a stalled          p99 and   work each
 stage           requests/s   requests/s      client          refused  requests/s
-1 one thread         2 680   7/8 starve       256ms  999/1000 starve  7/8 starve
-2 coarse lock        4 710       20 600      8.05ms      >2.63s, 0 %         737
-3 thread pool      640 err      123 000      failed     10.0ms, 68 %         734
+1 one thread         2 700   7/8 starve       260ms  999/1000 starve  7/8 starve
+2 coarse lock        4 700       21 000       8.1ms       >2.6s, 0 %         740
+3 thread pool      640 err      120 000      failed       10ms, 68 %         730
 4 bucket lock       failed       failed      failed      all refused  12 000 err
 `
 	if got != want {
@@ -95,16 +95,16 @@ func TestConclude(t *testing.T) {
 		got  string
 		want string // parts of it, in this order, with ... between them
 	}{
-		{oneToTwo(one, fast), "7 of 8 starve...makes all others wait, 250ms at p99...2.00ms"},
+		{oneToTwo(one, fast), "7 of 8 starve...makes all others wait, 250ms at p99...2.0ms"},
 		{oneToTwo(slow, fast), "no client of stage 1 starved...makes all others wait"},
 		{oneToTwo(one, slow), "250ms at p99 in stage 1 and 250ms in stage 2...no gain"},
 		{oneToTwo(one, failed), "7 of 8 starve...shows nothing"},
-		{twoToThree(of(unfinished(answered(100, 250*ms), 311)), refusing), "more than 250ms at p99 (311 requests left...refuses 68 %...10.0ms at p99...to say no"},
-		{twoToThree(fast, slow), "2.00ms at p99...refused 0 %...250ms at p99...no gain"},
-		{twoToThree(fast, refusing), "refused 68 %...10.0ms at p99...no gain"}, // slower although it refuses
+		{twoToThree(of(unfinished(answered(100, 250*ms), 311)), refusing), "more than 250ms at p99 (311 requests left...refuses 68 %...10ms at p99...to say no"},
+		{twoToThree(fast, slow), "2.0ms at p99...refused 0 %...250ms at p99...no gain"},
+		{twoToThree(fast, refusing), "refused 68 %...10ms at p99...no gain"}, // slower although it refuses
 		{twoToThree(slow, allRefused), "refused every request...no gain"},
 		{twoToThree(starved, slow), "shows nothing"},
-		{threeToFour(slow, fast), "stage 3 does 100 requests/s and stage 4 1 000, 10.0 times as many"},
+		{threeToFour(slow, fast), "stage 3 does 100 requests/s and stage 4 1 000, 10 times as many"},
 		{threeToFour(fast, fast), "stage 3 does 1 000 requests/s and stage 4 1 000...no gain"},
 		{threeToFour(failed, fast), "shows nothing"},
 		{withoutWork(gain(0.9, 1.01, 1.1), 0.0435), "Nothing that can be shown: 1.01 times stage 3, [0.900..1.10] in 6 rounds...4.35 % of the time...cannot cost less"},
