@@ -17,8 +17,8 @@ import (
 	"lockstep/bench/yardstick"
 )
 
-// This program starts itself as a yardstick, and so do its tests; under another name
-// they are a program that a test has put into PATH.
+// The program starts itself as a yardstick, and so does the test binary. Called
+// redis-server, it is a program that a test has put into PATH.
 func TestMain(m *testing.M) {
 	switch {
 	case strings.HasPrefix(filepath.Base(os.Args[0]), "redis-server"):
@@ -59,7 +59,7 @@ var batches = []string{"-batch", "16", "-depth", "3", "-mix", "get=50,put=30,del
 
 func TestCompareAgainst(t *testing.T) { checkAgainst(t, "echo,netrpc", batches...) }
 
-// Other workloads that yardsticks can do.
+// batches are other flags that all yardsticks support.
 func TestCompareAgainstLoads(t *testing.T) {
 	benchtest.Slow(t)
 	for name, args := range map[string][]string{
@@ -80,7 +80,7 @@ func TestCompareAgainstLoads(t *testing.T) {
 	})
 }
 
-// Redis and memcached themselves, where they are installed.
+// The real Redis and memcached, if they are installed.
 func TestCompareAgainstInstalled(t *testing.T) {
 	for _, yardstick := range []string{"redis", "memcached"} {
 		t.Run(yardstick, func(t *testing.T) {
@@ -100,7 +100,7 @@ func installed(t *testing.T, yardstick string) {
 	}
 }
 
-// A stage and a yardstick, in one report.
+// A stage and a yardstick share one report.
 func TestCompareStageAgainst(t *testing.T) {
 	benchtest.Slow(t)
 	benchtest.EmptyFolder(t)
@@ -115,7 +115,7 @@ func TestCompareStageAgainst(t *testing.T) {
 	m.Ended(1)
 }
 
-// What is not installed is left out, and said.
+// A yardstick that is not installed is left out, and the report says so.
 func TestCompareAgainstAbsent(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	t.Setenv("PATH", t.TempDir())
@@ -132,7 +132,7 @@ func TestCompareAgainstAbsent(t *testing.T) {
 	}
 }
 
-// A process that is no right Redis is found out, and none is left.
+// A process that does not behave like Redis ends the comparison, and none is left.
 func TestCompareAgainstMistakes(t *testing.T) {
 	for _, test := range []struct {
 		mistake string
@@ -172,7 +172,7 @@ func TestCompareAgainstInterrupted(t *testing.T) {
 	}
 }
 
-// One that runs already is reached, and stays.
+// A Redis that runs already is used, and left running.
 func TestCompareAgainstReached(t *testing.T) {
 	for mistake, want := range map[string]string{
 		"":          "",

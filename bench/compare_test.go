@@ -13,7 +13,7 @@ import (
 	"lockstep/bench/benchtest"
 )
 
-// A saved is a file of -o as others read it.
+// saved is a file of -o, as other programs read it.
 type saved struct {
 	Schema  int
 	Env     map[string]any
@@ -93,8 +93,8 @@ func TestCompare(t *testing.T) {
 	benchtest.CheckWidth(t, stdout, 100)
 }
 
-// A learner's own directory, twice, as three nodes, with batches over all of them,
-// until operations are done.
+// A directory of the learner's own, compared with itself: three nodes, batches that go to
+// all of them, a number of operations.
 func TestCompareOwnStage(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	m := benchtest.NewFaulty(t, "")
@@ -170,7 +170,7 @@ func TestCompareBroken(t *testing.T) {
 	}
 }
 
-// Interrupted at a moment that the stage itself tells of.
+// Interrupted at a moment that the stage announces.
 func TestCompareInterrupted(t *testing.T) {
 	for _, moment := range []string{"starting", "storing the keys"} {
 		t.Run(moment, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestCompareInterrupted(t *testing.T) {
 	}
 }
 
-// Interrupted after any time: while it builds, starts, measures.
+// Interrupted at any time: while it builds, starts, measures.
 func TestCompareInterruptedAnytime(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	m := benchtest.NewFaulty(t, "")

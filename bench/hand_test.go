@@ -43,7 +43,7 @@ func TestByHand(t *testing.T) {
 	}
 }
 
-// Where nobody listens, it says so soon, and what to do.
+// Without a server, the error comes soon and says what to do.
 func TestNoServer(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
 	addrs, err := ports.Free(4)

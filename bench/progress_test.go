@@ -12,7 +12,7 @@ import (
 	"lockstep/common/text"
 )
 
-// A screen shows what a terminal would: its lines, the last one as it stands.
+// screen returns the lines that a terminal would show.
 func screen(text string) []string {
 	lines := [][]rune{nil}
 	for part := range strings.SplitAfterSeq(text, "\n") {
@@ -87,7 +87,7 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-// What is no terminal gets no line.
+// There is no line without a terminal.
 func TestNoProgress(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {

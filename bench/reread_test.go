@@ -94,7 +94,7 @@ func TestRereadMistakes(t *testing.T) {
 	}
 }
 
-// What a file says must not take hold of the terminal.
+// Text in a file cannot take control of the terminal.
 func TestRereadHostileText(t *testing.T) {
 	rep := testReport()
 	const clear = "\x1b[2J\x07\u009b\u202e"

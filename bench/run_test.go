@@ -15,7 +15,7 @@ import (
 	"lockstep/common/cluster"
 )
 
-// The workload of properties.json, shorter, on servers that run already.
+// The workload of properties.json, shortened, on servers that run already.
 func TestRun(t *testing.T) {
 	for nodes := 1; nodes <= 3; nodes += 2 {
 		_, path, _ := benchtest.StartCluster(t, nodes, 1, benchtest.ServeLocked)
@@ -34,7 +34,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// Two client processes start and stop together, and each has the results of both.
+// Two client processes start and stop together, and both have all results.
 func TestRunTogether(t *testing.T) {
 	_, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	outs := [2]string{filepath.Join(t.TempDir(), "out.json"), filepath.Join(t.TempDir(), "out.json")}
@@ -59,7 +59,7 @@ func TestRunTogether(t *testing.T) {
 	}
 }
 
-// A client whose company does not come waits, says so, and can be interrupted.
+// A client waits for the others, says so, and can be interrupted.
 func TestRunWaits(t *testing.T) {
 	cfg, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -77,7 +77,7 @@ func TestRunWaits(t *testing.T) {
 	}
 }
 
-// lines is a writer that hands on what is written.
+// lines is a writer that sends what is written to it.
 type lines chan string
 
 func (l lines) Write(p []byte) (int, error) {
@@ -85,7 +85,7 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Interrupted in its only round, it keeps what there is of it.
+// Interrupted in its only round, run keeps what it has measured.
 func TestRunInterrupted(t *testing.T) {
 	cfg, path, _ := benchtest.StartCluster(t, 1, 0, benchtest.ServeLocked)
 	out := filepath.Join(t.TempDir(), "out.json")

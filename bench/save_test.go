@@ -97,7 +97,7 @@ func TestReportWrite(t *testing.T) {
 	if files, _ := os.ReadDir(dir); len(files) != 1 {
 		t.Errorf("%d files beside each other after two writes, want 1", len(files))
 	}
-	// A report that cannot be encoded, or stored, leaves the one before alone, and nothing beside it.
+	// A report that cannot be encoded or stored leaves the file as it was, and no other file.
 	before, _ := os.ReadFile(path)
 	broken := *rep
 	broken.Runs = []report.Run{{OpsPerSecond: math.Inf(1)}}
@@ -114,7 +114,7 @@ func TestReportWrite(t *testing.T) {
 	}
 }
 
-// What is no file, such as /dev/stdout, is written to and not replaced.
+// A device, such as /dev/stdout, is written to and not replaced.
 func TestReportWriteDevice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	ln, err := net.Listen("unix", path)
@@ -131,7 +131,7 @@ func TestReportWriteDevice(t *testing.T) {
 	}
 }
 
-// How a command ends, by what it measured and how the measurement ended.
+// How a command ends depends on what it measured and how the measurement ended.
 func TestFinish(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -194,7 +194,7 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// A report that cannot be saved is said to be lost, also by a run that is interrupted.
+// A report that cannot be saved is reported as lost, even after an interruption.
 func TestFinishNotSaved(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -9,7 +9,7 @@ import (
 	"lockstep/bench/benchtest"
 )
 
-// Each measurement is made on servers of its own, which have what the point says.
+// Each measurement has servers of its own, configured for its point.
 func TestCompareSweep(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	m := benchtest.NewFaulty(t, "")
@@ -34,7 +34,7 @@ func TestCompareSweep(t *testing.T) {
 	}
 }
 
-// Interrupted after its first measurement, a sweep prints that one.
+// Interrupted after its first measurement, a sweep prints it.
 func TestSweepInterrupted(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	m := benchtest.NewFaulty(t, "")

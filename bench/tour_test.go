@@ -13,7 +13,7 @@ import (
 	"lockstep/common/text"
 )
 
-// What the tour cannot do without is named; and it is no matter of usage.
+// If a stage is missing, the error names it, and is not a usage error.
 func TestTourWithoutAStage(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"stage1_a", "stage2_b", "stage4_d"} {
@@ -48,7 +48,7 @@ func TestTourInterrupted(t *testing.T) {
 	}
 }
 
-// The whole tour, with a secret in the environment, which the servers read too.
+// The whole tour, with a secret in the environment, which the servers read as well.
 func TestTour(t *testing.T) {
 	benchtest.Slow(t)
 	benchtest.EmptyFolder(t)
