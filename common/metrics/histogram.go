@@ -79,14 +79,8 @@ func (h *Histogram) Merge(o *Histogram) {
 // Count returns the number of times recorded, including those longer than 60 s.
 func (h *Histogram) Count() int64 { return int64(h.count) }
 
-// Overflow returns the number of times recorded that were longer than 60 s.
-func (h *Histogram) Overflow() int64 { return int64(h.overflow) }
-
 // Max returns the exact longest time recorded, or 0 if there is none.
 func (h *Histogram) Max() time.Duration { return h.max }
-
-// Min returns the exact shortest time recorded, or 0 if there is none.
-func (h *Histogram) Min() time.Duration { return h.min }
 
 // Mean returns the exact mean of the times recorded, or 0 if there is none.
 func (h *Histogram) Mean() time.Duration { return mean(h.sum, int64(h.count)) }

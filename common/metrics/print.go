@@ -11,8 +11,15 @@ import (
 
 // String returns the most important figures in six lines of at most 80 columns, without
 // a newline at the end.
-func (s Snapshot) String() string {
-	var p page
+func (s Snapshot) String() string { return strings.Join(s.lines()[:6], "\n") }
+
+// Detail returns all figures, beginning with those of String.
+func (s Snapshot) Detail() string { return strings.Join(s.lines(), "\n") }
+
+func (s Snapshot) lines() (all []string) {
+	line := func(label, format string, args ...any) {
+		all = append(all, fmt.Sprintf("%-11s ", label)+fmt.Sprintf(format, args...))
+	}
 	var errors int64
 	for _, n := range s.Errors {
 		errors += n
@@ -22,45 +29,30 @@ func (s Snapshot) String() string {
 		peak = text.Bytes(s.PeakMemory)
 	}
 	rate := float64(s.Requests) / max(s.Uptime.Seconds(), 1e-9)
-	p.line("requests", "%s in %s (%s/s); operations %s; refused %s",
+	line("requests", "%s in %s (%s/s); operations %s; refused %s",
 		count(s.Requests), text.Duration(s.Uptime), count(int64(rate)), count(s.Ops), count(s.Refusals))
-	p.line("connections", "accepted %s, open %s; errors %s; panics %s",
+	line("connections", "accepted %s, open %s; errors %s; panics %s",
 		count(s.Connections), count(s.Open), count(errors), count(s.Panics))
-	p.line("queue", "turns %s; mean wait for a worker %s", count(s.QueueWait.Count), text.Duration(s.QueueWait.Mean()))
-	p.line("locks", "taken %s, contended %s (%.1f %%); mean wait %s",
+	line("queue", "turns %s; mean wait for a worker %s", count(s.QueueWait.Count), text.Duration(s.QueueWait.Mean()))
+	line("locks", "taken %s, contended %s (%.1f %%); mean wait %s",
 		count(s.Locks.Acquired), count(s.Locks.Contended), s.Locks.percent(), text.Duration(s.Locks.Mean()))
-	p.line("time", "per request: CPU %s, in the table %s; CPU in all %s",
+	line("time", "per request: CPU %s, in the table %s; CPU in all %s",
 		text.Duration(mean(s.CPU, s.Requests)), text.Duration(s.Table.Mean()), text.Duration(s.CPU))
-	p.line("memory", "heap %s, peak %s; goroutines %s", text.Bytes(s.Heap), peak, count(int64(s.Goroutines)))
-	return p.String()
-}
-
-// Detail returns all figures, beginning with those of String.
-func (s Snapshot) Detail() string {
-	p := page{s.String()}
-	p.line("serving", "%v", s.Serving)
-	p.line("waited", "for a worker %s, for locks %s, in all", text.Duration(s.QueueWait.Total), text.Duration(s.Locks.Waited))
-	p.line("turns", "%s in all, including decoding and encoding", text.Duration(s.Turn.Total))
-	p.line("table", "%s in %s that were timed", text.Duration(s.Table.Total), text.Plural(s.Table.Count, "request"))
-	p.line("held", "%s, each about %.1f %% of the time", text.Plural(int64(s.Watched), "lock"), 100*s.Held())
+	line("memory", "heap %s, peak %s; goroutines %s", text.Bytes(s.Heap), peak, count(int64(s.Goroutines)))
+	line("serving", "%v", s.Serving)
+	line("waited", "for a worker %s, for locks %s, in all", text.Duration(s.QueueWait.Total), text.Duration(s.Locks.Waited))
+	line("turns", "%s in all, including decoding and encoding", text.Duration(s.Turn.Total))
+	line("table", "%s in %s that were timed", text.Duration(s.Table.Total), text.Plural(s.Table.Count, "request"))
+	line("held", "%s, each about %.1f %% of the time", text.Plural(int64(s.Watched), "lock"), 100*s.Held())
 	for _, hot := range s.Hottest {
-		p.line("hot bucket", "%d: taken %s, contended %s (%.1f %%); mean wait %s", hot.Bucket,
+		line("hot bucket", "%d: taken %s, contended %s (%.1f %%); mean wait %s", hot.Bucket,
 			count(hot.Acquired), count(hot.Contended), hot.percent(), text.Duration(hot.Mean()))
 	}
 	for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
-		p.line("error", "%s: %s", kind, count(s.Errors[kind]))
+		line("error", "%s: %s", kind, count(s.Errors[kind]))
 	}
-	return p.String()
+	return all
 }
-
-// A page is lines of text, each after a label.
-type page []string
-
-func (p *page) line(label, format string, args ...any) {
-	*p = append(*p, fmt.Sprintf("%-11s ", label)+fmt.Sprintf(format, args...))
-}
-
-func (p page) String() string { return strings.Join(p, "\n") }
 
 // count writes n in full below a million, and in millions from there on, so that a line
 // stays short.

@@ -90,9 +90,8 @@ func (s *Stats) Snapshot() Snapshot {
 			snap.Hottest = append(snap.Hottest, Hot{i, c})
 		}
 	}
-	slices.SortFunc(snap.Hottest, func(a, b Hot) int {
-		return cmp.Or(cmp.Compare(b.Contended, a.Contended), cmp.Compare(b.Waited, a.Waited),
-			cmp.Compare(a.Bucket, b.Bucket))
+	slices.SortStableFunc(snap.Hottest, func(a, b Hot) int {
+		return cmp.Or(cmp.Compare(b.Contended, a.Contended), cmp.Compare(b.Waited, a.Waited))
 	})
 	snap.Hottest = slices.Clone(snap.Hottest[:min(len(snap.Hottest), 5)])
 	return snap

@@ -15,9 +15,7 @@ import (
 // memory in bytes. What is not known is 0.
 func usage() (cpu time.Duration, peak int64) {
 	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0, 0
-	}
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u) // if it fails, u stays 0
 	cpu = time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	if runtime.GOOS == "darwin" {
 		return cpu, int64(u.Maxrss) // in bytes there
