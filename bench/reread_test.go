@@ -25,12 +25,12 @@ func saveReport(t *testing.T, rep *report.Report) (path string) {
 // A saved report is shown as the run has shown it, in each form.
 func TestReread(t *testing.T) {
 	rep, dir := testReport(), t.TempDir()
-	html, lines := filepath.Join(dir, "out.html"), filepath.Join(dir, "out.txt")
-	code, stdout, stderr := bench(t, "report", "-html", html, "-gobench", lines, saveReport(t, rep))
+	html, text := filepath.Join(dir, "out.html"), filepath.Join(dir, "out.txt")
+	code, stdout, stderr := bench(t, "report", "-html", html, "-gobench", text, saveReport(t, rep))
 	if code != exitOK || stdout != rep.String() || stderr != "" {
 		t.Errorf("exit code %d, stderr %q, and it prints\n%s", code, stderr, stdout)
 	}
-	for path, render := range map[string]func(*report.Report) ([]byte, error){html: page.Render, lines: (*report.Report).Gobench} {
+	for path, render := range map[string]func(*report.Report) ([]byte, error){html: page.Render, text: (*report.Report).Gobench} {
 		got, err := os.ReadFile(path)
 		want, _ := render(rep)
 		if err != nil || !bytes.Equal(got, want) {
