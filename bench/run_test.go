@@ -102,7 +102,7 @@ func TestRunInterrupted(t *testing.T) {
 	go func() { // ends with ctx, at the latest
 		defer cancel()
 		for ctx.Err() == nil {
-			if stats, err := load.StatsOf(ctx, cfg); err == nil && stats[0].Connections > 100 { // one stored the keys
+			if stats, err := load.NewLockstep(cfg).Stats(ctx); err == nil && stats[0].Connections > 100 { // one stored the keys
 				return
 			}
 		}

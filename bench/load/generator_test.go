@@ -49,7 +49,7 @@ func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change fu
 	for ops := range work.Preload {
 		k.apply(ops)
 	}
-	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: defaultGrace, patience: patience, clock: bubbleClock(0), arrivals: work.Seed}
+	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: defaultGrace, patience: time.Minute, clock: bubbleClock(0), arrivals: work.Seed}
 	for i := range work.Connections {
 		c := &connection{greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
 		close(c.greeted)
