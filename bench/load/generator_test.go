@@ -44,7 +44,9 @@ func (k *knownServer) Close() error { return nil }
 // newKnownLoad returns a generator for a known server, with the clock of a synctest bubble.
 func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change func(*cluster.Workload)) *Generator {
 	t.Helper()
-	work := newTestWorkload(t, change)
+	w := cluster.Default().Workload
+	change(&w)
+	work := newWorkload(t, w)
 	k := &knownServer{apply: benchtest.Locked(nil), serve: serve}
 	for ops := range work.Preload {
 		k.apply(ops)
