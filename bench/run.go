@@ -37,7 +37,7 @@ func runWorkload(ctx context.Context, o *options) error {
 		return usageErrorf("%w", err)
 	}
 	work.Once = o.once
-	stats, err := load.StatsOf(ctx, o.cfg)
+	stats, err := load.NewLockstep(o.cfg).Stats(ctx)
 	if err != nil {
 		return o.advise(err)
 	}

@@ -91,7 +91,7 @@ func TestRunInterrupted(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out.json")
 	measuring := func() {
 		for { // until more than the connection that stored the keys
-			if stats, err := load.StatsOf(t.Context(), cfg); err != nil || stats[0].Connections > 100 {
+			if stats, err := load.NewLockstep(cfg).Stats(t.Context()); err != nil || stats[0].Connections > 100 {
 				return
 			}
 		}

@@ -25,7 +25,7 @@ func showTour(ctx context.Context, o *options) error {
 		"go run ./bench compare -stages 3,4 -work 1ms\n"
 	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
-	if _, err := load.StatsOf(ctx, o.cfg); err == nil {
+	if _, err := load.NewLockstep(o.cfg).Stats(ctx); err == nil {
 		next += "Your servers are up: go run ./bench run\n"
 	}
 	_, err = fmt.Fprint(o.stdout, next)

@@ -44,12 +44,14 @@ func (k *knownServer) Close() error { return nil }
 // newKnownLoad returns a generator for a known server, with the clock of a synctest bubble.
 func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change func(*cluster.Workload)) *Generator {
 	t.Helper()
-	work := newTestWorkload(t, change)
+	w := cluster.Default().Workload
+	change(&w)
+	work := newWorkload(t, w)
 	k := &knownServer{apply: benchtest.Locked(nil), serve: serve}
 	for ops := range work.Preload {
 		k.apply(ops)
 	}
-	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: defaultGrace, patience: patience, clock: bubbleClock(0), arrivals: work.Seed}
+	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: defaultGrace, patience: time.Minute, clock: bubbleClock(0), arrivals: work.Seed}
 	for i := range work.Connections {
 		c := &connection{greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
 		close(c.greeted)

@@ -21,7 +21,6 @@ const (
 
 	othersTime   = 250 * time.Millisecond // for the next connection to be greeted
 	defaultGrace = 5 * time.Second
-	patience     = 20 * time.Second // for one request, not counting the server's property work
 )
 
 var (
@@ -39,7 +38,7 @@ type Generator struct {
 	target   Target
 	cfg      cluster.Config
 	clock    clock
-	patience time.Duration // without progress, when only the number of operations ends the load
+	patience time.Duration // for the next request to be sent, when only the number of operations ends the load
 	arrivals uint64        // seed of the next phase's arrivals
 	conns    []*connection
 	quit     context.CancelFunc // ends the dials
@@ -61,7 +60,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	cfg := to.Config()
 	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
 	arrivals := cfg.Workload.Seed + uint64(first) + work.Round<<40
-	g := &Generator{Once: work.Once, Grace: defaultGrace, target: to, cfg: cfg, clock: realClock(), patience: patience, arrivals: arrivals}
+	g := &Generator{Once: work.Once, Grace: defaultGrace, target: to, cfg: cfg, clock: realClock(), patience: patience(cfg, cfg.Workload.Batch), arrivals: arrivals}
 	dialing, quit := context.WithCancel(ctx)
 	g.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)
@@ -116,15 +115,21 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 	return failure
 }
 
+// isGreeted reports whether the connection has been greeted, or needs not be.
+func (c *connection) isGreeted() bool {
+	select {
+	case <-c.greeted:
+		return true
+	default:
+		return false
+	}
+}
+
 // refusals returns the number of Busy answers to all connections that are kept.
 func (g *Generator) refusals() (n int64) {
 	for _, c := range g.conns {
-		select {
-		case <-c.greeted:
-			if c.client != nil {
-				n += c.client.Counts().Refusals
-			}
-		default:
+		if c.isGreeted() && c.client != nil {
+			n += c.client.Counts().Refusals
 		}
 	}
 	return n
@@ -141,6 +146,11 @@ func (g *Generator) Close() {
 	}
 }
 
+// patience returns how long a request of this many operations may take.
+func patience(cfg cluster.Config, ops int) time.Duration {
+	return 20*time.Second + time.Duration(ops)*cfg.Server.Work.Time
+}
+
 // Preload stores a value under every key.
 func Preload(ctx context.Context, to Target, work *workload.Workload) error {
 	dialing, cancel := context.WithTimeout(ctx, ConnectTime)
@@ -151,7 +161,7 @@ func Preload(ctx context.Context, to Target, work *workload.Workload) error {
 	}
 	defer cl.Close()
 	for ops := range work.Preload {
-		limit := patience + time.Duration(len(ops))*to.Config().Server.Work.Time
+		limit := patience(to.Config(), len(ops))
 		doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", ErrNoAnswer, limit))
 		results, err := cl.Do(doing, ops...)
 		if err != nil && doing.Err() != nil {

@@ -19,15 +19,45 @@ import (
 	"lockstep/common/wire"
 )
 
+func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
+	t.Helper()
+	work, err := workload.New(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return work
+}
+
+// turns is a stage that calls turn for each request; answer gives the right answer to it.
+func turns(turn func(n *node.Node, c *node.Conn, answer func())) node.Serve {
+	return func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := benchtest.Locked(n)
+		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+			turn(n, c, func() { n.Answer(c, apply) })
+		})
+	}
+}
+
+// stuckAfter runs a node that answers this many requests, and no others before the end of the test.
+func stuckAfter(t *testing.T, answers int64) cluster.Config {
+	t.Helper()
+	var taken atomic.Int64
+	over := make(chan struct{})
+	cfg, _ := benchtest.Here(t, 1, turns(func(_ *node.Node, _ *node.Conn, answer func()) {
+		if taken.Add(1) > answers {
+			<-over
+		}
+		answer()
+	}))
+	t.Cleanup(func() { close(over) })
+	return cfg
+}
+
 // newTestLoad connects to the servers of cfg. At the end of the test it closes the
 // connections and checks that no goroutine of theirs is left.
 func newTestLoad(t *testing.T, cfg cluster.Config) *Generator {
 	t.Helper()
-	work, err := workload.New(cfg.Workload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := New(t.Context(), NewLockstep(cfg), work, 0)
+	l, err := New(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,34 +114,10 @@ func TestClosedLoopDuration(t *testing.T) {
 	}
 }
 
-// A gate holds up requests until it is opened.
-type gate struct {
-	held atomic.Int64
-	open chan struct{}
-}
-
-func newGate() *gate { return &gate{open: make(chan struct{})} }
-
-func (g *gate) wait() {
-	g.held.Add(1)
-	<-g.open
-}
-
 // Requests in flight at the end have the grace to be answered and are counted. A connection
 // without any answer is starved.
 func TestUnfinished(t *testing.T) {
-	g := newGate()
-	var turns atomic.Int64
-	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		apply := benchtest.Locked(n)
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			if turns.Add(1) > 3 {
-				g.wait()
-			}
-			n.Answer(c, apply)
-		})
-	})
-	t.Cleanup(func() { close(g.open) })
+	cfg := stuckAfter(t, 3)
 	cfg.Workload.Connections = 5
 	cfg.Workload.Mix = cluster.Mix{Put: 100}
 	l := newTestLoad(t, cfg)
@@ -143,9 +149,7 @@ func TestStarved(t *testing.T) {
 
 // A connection that is refused is not starved.
 func TestBusy(t *testing.T) {
-	cfg, nodes := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		return benchtest.ServeAll(ctx, ln, n, n.Refuse)
-	})
+	cfg, nodes := benchtest.Here(t, 1, turns(func(n *node.Node, c *node.Conn, _ func()) { n.Refuse(c) }))
 	for _, depth := range []int{1, 3} {
 		t.Run(fmt.Sprintf("depth=%d", depth), func(t *testing.T) {
 			cfg.Workload.Connections, cfg.Workload.Depth = 2, depth
@@ -188,10 +192,7 @@ func TestPreloadThenNoMisses(t *testing.T) {
 	for nodes, size := range map[int]cluster.Size{1: cluster.Bytes(30), 3: {Min: 16, Max: 1024}} {
 		cfg, _ := benchtest.Here(t, nodes, benchtest.ServeLocked)
 		cfg.Workload.Mix, cfg.Workload.Value = cluster.Mix{Get: 70, Put: 10, CAS: 20}, size
-		work, err := workload.New(cfg.Workload)
-		if err != nil {
-			t.Fatal(err)
-		}
+		work := newWorkload(t, cfg.Workload)
 		if err := Preload(t.Context(), NewLockstep(cfg), work); err != nil {
 			t.Fatal(err)
 		}
@@ -212,14 +213,7 @@ func TestLoadCancelled(t *testing.T) {
 	for _, depth := range []int{1, 2} {
 		for _, rate := range []float64{0, 0.01} {
 			t.Run(fmt.Sprintf("depth=%d/rate=%v", depth, rate), func(t *testing.T) {
-				g := newGate()
-				cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-					return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-						g.wait()
-						n.Refuse(c)
-					})
-				})
-				t.Cleanup(func() { close(g.open) })
+				cfg := stuckAfter(t, 0)
 				cfg.Workload.Rate, cfg.Workload.Depth = rate, depth
 				l := newTestLoad(t, cfg)
 				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -249,19 +243,7 @@ func TestOpenLoopLastsToItsEnd(t *testing.T) {
 
 // Servers that stop answering do not block a load that ends with its operations.
 func TestLoadStuck(t *testing.T) {
-	g := newGate()
-	var turns atomic.Int64
-	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		apply := benchtest.Locked(n)
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			if turns.Add(1) > 100 {
-				g.wait()
-			}
-			n.Answer(c, apply)
-		})
-	})
-	t.Cleanup(func() { close(g.open) })
-	l := newTestLoad(t, cfg)
+	l := newTestLoad(t, stuckAfter(t, 100))
 	l.patience = 50 * time.Millisecond
 	if r := l.run(t.Context(), 0, 1000); r.Requests != 100 || r.Unfinished != 8 {
 		t.Errorf("%d answered, %d unfinished, want 100 and 8", r.Requests, r.Unfinished)
@@ -276,10 +258,7 @@ func TestNobodyGreets(t *testing.T) {
 	defer ln.Close()
 	cfg := cluster.Default()
 	cfg.Nodes[0].Addr = ln.Addr().String()
-	work, err := workload.New(cfg.Workload)
-	if err != nil {
-		t.Fatal(err)
-	}
+	work := newWorkload(t, cfg.Workload)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := New(ctx, NewLockstep(cfg), work, 0); err != context.DeadlineExceeded {
@@ -303,11 +282,8 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeOne)
 	newTestLoad(t, cfg) // has it
 	cfg.Workload.Connections = 2
-	work, err := workload.New(cfg.Workload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "no connection was greeted within 10s: the server serves others") {
+	work := newWorkload(t, cfg.Workload)
+	if _, err := New(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("a silent server: error %v", err)
 	}
 	if err := Preload(t.Context(), NewLockstep(cfg), work); err == nil || !strings.Contains(err.Error(), "the server serves others") {

@@ -28,7 +28,6 @@ type phase struct {
 type tally struct {
 	mu sync.Mutex // guards what follows, as several requests may be in flight
 	Result
-	asked bool
 }
 
 // run puts load on the servers for length or, if that is 0, until ops operations are done,
@@ -53,7 +52,7 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	default:
 		p.left = new(atomic.Int64)
 		p.left.Store(int64((ops + w.Batch - 1) / w.Batch))
-		p.stuck = time.AfterFunc(g.stuckAfter(), giveUp)
+		p.stuck = time.AfterFunc(p.patience, giveUp)
 		defer p.stuck.Stop()
 	}
 	if length > 0 {
@@ -64,7 +63,6 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	tallies := make([]tally, len(g.conns))
 	var workers sync.WaitGroup
 	for i, c := range g.conns {
-		tallies[i].Connections = 1
 		for _, s := range c.sources {
 			workers.Go(func() { p.work(c, s, &tallies[i]) }) // ends with the phase
 		}
@@ -73,11 +71,14 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	sum := &Result{Dur: g.clock.now() - start}
 	sum.Refusals = g.refusals() - refusals
 	for i := range tallies {
-		t := &tallies[i]
-		if t.asked && t.Requests == 0 && t.Errors[client.ErrBusy.Error()] == 0 {
-			t.Starved = 1
+		r := &tallies[i].Result
+		r.Connections = 1
+		if !g.conns[i].isGreeted() {
+			r.NeverGreeted, r.Starved = 1, 1
+		} else if r.Requests == 0 && r.Errors[client.ErrBusy.Error()] == 0 && r.Failed()+r.Unfinished > 0 {
+			r.Starved = 1
 		}
-		sum.Merge(&t.Result)
+		sum.Merge(r)
 	}
 	if p.pace != nil {
 		sum.Unfinished += p.pace.unsent()
@@ -88,24 +89,11 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	return sum
 }
 
-// stuckAfter returns how long no connection may have sent a request before the servers are
-// taken to be stuck.
-func (g *Generator) stuckAfter() time.Duration {
-	return g.patience + time.Duration(g.cfg.Workload.Batch)*g.cfg.Server.Work.Time
-}
-
 // work is the request loop. It keeps one request of the connection in flight.
 func (p *phase) work(c *connection, s *workload.Source, t *tally) {
 	select {
 	case <-c.greeted:
 	case <-p.over.Done():
-		select {
-		case <-c.greeted: // but other connections have done it all
-		default:
-			t.mu.Lock()
-			t.NeverGreeted, t.Starved = 1, 1
-			t.mu.Unlock()
-		}
 		return
 	}
 	for {
@@ -127,7 +115,7 @@ func (p *phase) next() (due, sent, slip time.Duration, ok bool) {
 		return p.pace.next(p.over)
 	default:
 		if p.stuck != nil {
-			p.stuck.Reset(p.stuckAfter())
+			p.stuck.Reset(p.patience)
 		}
 		due, ok = p.clock.now(), p.left == nil || p.left.Add(-1) >= 0
 	}
@@ -159,7 +147,6 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.asked = true
 	if p.pace != nil {
 		Record(&t.Slips, slip)
 	}

@@ -33,50 +33,16 @@ func newTestPipeline(t *testing.T, cfg cluster.Config) *pipeline {
 
 func put(key string) wire.Op { return wire.Op{Kind: wire.Put, Key: key, Value: []byte("value")} }
 
-// This server answers nothing before it has read as many requests as there are calls.
-func TestPipelineDepth(t *testing.T) {
-	const depth = 16
-	cfg, nodes := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			var requests [depth]wire.Request
-			for i := 0; i < depth && c.Ready() && c.ReadRequest(&requests[i]); i++ {
-			}
-			for _, r := range requests {
-				c.WriteResponse(&wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.Found, Value: []byte(r.Ops[0].Key)}}})
-			}
-		})
-	})
-	pl := newTestPipeline(t, cfg)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	var calls sync.WaitGroup
-	for i := range depth {
-		calls.Go(func() {
-			key := strconv.Itoa(i)
-			if r, err := pl.Do(ctx, wire.Op{Kind: wire.Get, Key: key}); err != nil || string(r[0].Value) != key {
-				t.Errorf("get %s = %v, error %v", key, r, err)
-			}
-		})
-	}
-	calls.Wait()
-	if got := nodes[0].Stats.Connections.Load(); got != 1 {
-		t.Errorf("%d connections, want 1", got)
-	}
-}
-
 // Batches over several nodes, some of them refused at first, get their own answers in their order.
 func TestPipelineOverNodes(t *testing.T) {
-	var turns atomic.Int64
-	cfg, nodes := benchtest.Here(t, 3, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		apply := benchtest.Locked(n)
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			if turns.Add(1)%3 == 0 {
-				n.Refuse(c)
-				return
-			}
-			n.Answer(c, apply)
-		})
-	})
+	var taken atomic.Int64
+	cfg, nodes := benchtest.Here(t, 3, turns(func(n *node.Node, c *node.Conn, answer func()) {
+		if taken.Add(1)%3 == 0 {
+			n.Refuse(c)
+			return
+		}
+		answer()
+	}))
 	pl := newTestPipeline(t, cfg)
 	var callers sync.WaitGroup
 	for caller := range 8 {
@@ -140,16 +106,13 @@ func TestPipelineErrors(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var wrong atomic.Bool
-			cfg, nodes := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-				apply := benchtest.Locked(n)
-				return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-					if wrong.Swap(false) {
-						test.turn(c)
-						return
-					}
-					n.Answer(c, apply)
-				})
-			})
+			cfg, nodes := benchtest.Here(t, 1, turns(func(_ *node.Node, c *node.Conn, answer func()) {
+				if wrong.Swap(false) {
+					test.turn(c)
+					return
+				}
+				answer()
+			}))
 			pl := newTestPipeline(t, cfg)
 			for _, call := range []struct {
 				op   wire.Op
@@ -212,17 +175,14 @@ func TestPipelineIdle(t *testing.T) {
 
 // A part that fails leaves the others' answers alone.
 func TestPipelinePart(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 2, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		apply := benchtest.Locked(n)
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			if n.Self == 1 {
-				c.SkipRequest()
-				c.WriteResponse(&wire.Response{Code: wire.Failed})
-				return
-			}
-			n.Answer(c, apply)
-		})
-	})
+	cfg, _ := benchtest.Here(t, 2, turns(func(n *node.Node, c *node.Conn, answer func()) {
+		if n.Self == 1 {
+			c.SkipRequest()
+			c.WriteResponse(&wire.Response{Code: wire.Failed})
+			return
+		}
+		answer()
+	}))
 	var ops []wire.Op
 	for i := range 10 {
 		ops = append(ops, put(strconv.Itoa(i)))
@@ -241,21 +201,18 @@ func TestPipelinePart(t *testing.T) {
 
 // A call that is given up returns at once; the next one has a new connection.
 func TestPipelineGivenUp(t *testing.T) {
-	g := newGate()
-	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		apply := benchtest.Locked(n)
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			g.wait()
-			n.Answer(c, apply)
-		})
-	})
+	open := make(chan struct{})
+	cfg, _ := benchtest.Here(t, 1, turns(func(_ *node.Node, _ *node.Conn, answer func()) {
+		<-open
+		answer()
+	}))
 	pl := newTestPipeline(t, cfg)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := pl.Do(ctx, put("a")); !errors.Is(err, client.ErrUnknown) {
 		t.Errorf("a call that is given up: error %v", err)
 	}
-	close(g.open)
+	close(open)
 	if _, err := pl.Do(t.Context(), put("b")); err != nil {
 		t.Errorf("the next call: error %v", err)
 	}

@@ -33,11 +33,11 @@ func (s *schedule) due() time.Duration { return time.Duration(s.at) }
 
 // advance moves to the next request.
 func (s *schedule) advance() {
-	if s.rand == nil {
-		s.at += s.gap
-	} else {
-		s.at += s.gap * s.rand.ExpFloat64()
+	gap := s.gap
+	if s.rand != nil {
+		gap *= s.rand.ExpFloat64()
 	}
+	s.at += gap
 }
 
 // A pacer hands the times of a schedule to the connections of an open loop, in order. A
@@ -84,11 +84,8 @@ func (p *pacer) next(ctx context.Context) (due, sent, slip time.Duration, ok boo
 		return 0, 0, 0, false
 	}
 	defer func() { p.turn <- s }()
-	if s.due() >= p.end {
-		return 0, 0, 0, false
-	}
 	due = p.start + s.due()
-	if !p.wait(ctx, due) {
+	if s.due() >= p.end || !p.wait(ctx, due) {
 		return 0, 0, 0, false
 	}
 	s.advance()

@@ -67,13 +67,9 @@ func (t lockstep) Open(ctx context.Context) (Client, error) {
 }
 
 func (t lockstep) Stats(ctx context.Context) ([]metrics.Snapshot, error) {
-	return StatsOf(ctx, t.cfg)
-}
-
-// StatsOf returns what each node of a cluster has counted.
-func StatsOf(ctx context.Context, cfg cluster.Config) (nodes []metrics.Snapshot, err error) {
-	for i := range cfg.Nodes {
-		snapshot, err := client.Stats(ctx, cfg, i)
+	var nodes []metrics.Snapshot
+	for i := range t.cfg.Nodes {
+		snapshot, err := client.Stats(ctx, t.cfg, i)
 		if err != nil {
 			return nil, err
 		}
