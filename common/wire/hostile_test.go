@@ -134,10 +134,10 @@ func TestHostileStreams(t *testing.T) {
 	checkHostile(t, codecs.control, question, hostiles(t, codecs.control, question), (*Conn).ReadControl)
 }
 
-func checkHostile[T any](t *testing.T, codec *codec[T], good *T, all []hostile, read func(*Conn, *T) bool) {
+func checkHostile[T any](t *testing.T, kind *codec[T], good *T, all []hostile, read func(*Conn, *T) bool) {
 	for _, h := range all {
 		for want := range 2 {
-			c := newConn(&script{in: append(bytes.Repeat(framed(body(t, codec, good)), want), h.stream...)}, Limits{})
+			c := newConn(&script{in: append(bytes.Repeat(framed(body(t, kind, good)), want), h.stream...)}, Limits{})
 			got := 0
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)

@@ -125,22 +125,22 @@ func DecodeResponse(frame []byte, r *Response) error { return codecs.response.de
 
 // ReadResponse waits for the next answer, and reports whether one came.
 func (c *Conn) ReadResponse(r *Response) bool {
-	return c.Ready() && read(c, codecs.response, r, "reading an answer")
+	return c.Ready() && receive(c, codecs.response, r, "reading an answer")
 }
 
 // ReadControl takes the next control message that has been received whole, and reports
 // whether there was one. It does not wait.
 func (c *Conn) ReadControl(m *Control) bool {
-	return read(c, codecs.control, m, "reading a control message")
+	return receive(c, codecs.control, m, "reading a control message")
 }
 
-// read takes the next message, and reports whether there was a valid one.
-func read[T any](c *Conn, codec *codec[T], m *T, doing string) bool {
+// receive takes the next message, and reports whether there was a valid one.
+func receive[T any](c *Conn, kind *codec[T], m *T, doing string) bool {
 	frame, ok := c.take()
 	if !ok {
 		return false
 	}
-	err := codec.decode(frame, m)
+	err := kind.decode(frame, m)
 	if err != nil {
 		c.fail(doing, err)
 	}
