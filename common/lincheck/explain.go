@@ -86,9 +86,11 @@ func (e *explanation) count(which []int) {
 // then quarters, and so on down to single calls. One pass of each size is enough: an
 // answer that was needed among many is needed among few.
 func (e *explanation) minimize(need []int) {
-	leaveOut := func(size int, cut bool) {
-		for to := len(need); to > 0; to -= size {
-			from := max(to-size, 0)
+	for size, cut := len(need)/2, true; cut; size /= 2 {
+		cut = size > 0 // the last pass is exact, now that few calls are left
+		few := max(size, 1)
+		for to := len(need); to > 0; to -= few {
+			from := max(to-few, 0)
 			for _, i := range need[from:to] {
 				e.some[i].Results = nil
 			}
@@ -99,10 +101,6 @@ func (e *explanation) minimize(need []int) {
 			}
 		}
 	}
-	for size := len(need) / 2; size > 0; size /= 2 {
-		leaveOut(size, true)
-	}
-	leaveOut(1, false) // exact, now that few calls are left
 }
 
 // addContext chooses the other calls to show.

@@ -148,20 +148,11 @@ func (c *Call) all(status wire.Status) bool {
 
 // mustBePossible panics if the call cannot have been recorded.
 func (c *Call) mustBePossible() {
-	wrong := ""
-	switch {
-	case len(c.Ops) == 0:
-		wrong = "has no operations"
-	case slices.ContainsFunc(c.Ops, func(op wire.Op) bool { return op.Kind < wire.Get || op.Kind > wire.CompareAndSwap }):
-		wrong = "has an operation of unknown kind"
-	case c.Start >= c.End:
-		wrong = "does not end after its start"
-	case c.End == Never && c.Results != nil && !c.all(wire.Unknown) && !c.all(wire.NotRun):
-		wrong = "has results, but was never answered"
-	default:
-		return
+	badKind := func(op wire.Op) bool { return op.Kind < wire.Get || op.Kind > wire.CompareAndSwap }
+	if len(c.Ops) == 0 || slices.ContainsFunc(c.Ops, badKind) || c.Start >= c.End ||
+		c.End == Never && c.Results != nil && !c.all(wire.Unknown) && !c.all(wire.NotRun) {
+		panic(fmt.Sprintf("lincheck: a call that cannot have been recorded: %+v", *c))
 	}
-	panic(fmt.Sprintf("lincheck: a call of client %d %s: %v", c.Client, wrong, *c))
 }
 
 // answered reports whether the outcome of a relevant call is known.

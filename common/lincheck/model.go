@@ -21,7 +21,7 @@ func (s *search) apply(st *step) bool {
 // match, and each one that was Aborted does.
 func (s *search) check(st *step) bool {
 	for _, o := range st.ops {
-		fits := true
+		fits := false
 		switch {
 		case o.kind != wire.CompareAndSwap:
 			fits = !st.failed || o.status == wire.Aborted
@@ -29,8 +29,6 @@ func (s *search) check(st *step) bool {
 			fits = s.state[o.key] != o.seen // anything can be something else
 		case st.optional, st.failed && o.status == wire.Aborted, !st.failed && o.status == wire.Swapped:
 			fits = s.narrow(o.key, o.seen)
-		default:
-			fits = false
 		}
 		if !fits {
 			return false

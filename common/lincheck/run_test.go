@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	"lockstep/common/cluster"
 	"lockstep/common/table"
@@ -95,11 +94,9 @@ func TestRuns(t *testing.T) {
 	for _, r := range runs {
 		t.Run(r.String(), func(t *testing.T) {
 			calls, shared := r.record()
-			began := time.Now()
 			if got, x := Check(t.Context(), calls); got != Linearizable {
 				t.Fatalf("%v, want linearizable\n%v", got, x)
 			}
-			t.Logf("decided in %v", time.Since(began).Round(time.Millisecond))
 			moves := 0
 			for _, group := range split(calls) {
 				s := newSearch(t.Context(), group, false)
@@ -139,12 +136,9 @@ func TestRuns(t *testing.T) {
 				"a stale read":                     {first, stale},
 				"a lost update":                    {first, lost},
 			} {
-				began := time.Now()
-				got, x := Check(t.Context(), append(slices.Clip(calls), last...))
-				if got != Violated || len(x.Calls) > 2 {
+				if got, x := Check(t.Context(), append(slices.Clip(calls), last...)); got != Violated || len(x.Calls) > 2 {
 					t.Errorf("%s: %v, want violated and at most 2 calls\n%v", name, got, x)
 				}
-				t.Logf("%s: explained in %v", name, time.Since(began).Round(time.Millisecond))
 			}
 
 			middle := slices.IndexFunc(calls[r.calls/2:], func(c Call) bool { return c.Results != nil && c.Results[0].Status == wire.Found })

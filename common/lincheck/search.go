@@ -54,10 +54,7 @@ type search struct {
 
 type change struct{ key, from int32 }
 
-const (
-	roomToSearch  = 256 << 20
-	roomToExplain = 8 << 20
-)
+const roomToSearch, roomToExplain = 256 << 20, 8 << 20
 
 // newSearch prepares a search of calls, which are in order of Start. A call without
 // Results is optional: it may take effect between its Start and End, or not at all.

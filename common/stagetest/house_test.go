@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"go/parser"
-	"go/scanner"
 	"go/token"
 	"io/fs"
 	"os"
@@ -81,7 +80,7 @@ func TestStagesDifferByTheirLesson(t *testing.T) {
 
 // codeLines returns the lines of a Go file without comments and blank lines, or nil if there is
 // no such file.
-func codeLines(t *testing.T, path string) []string {
+func codeLines(t *testing.T, path string) (lines []string) {
 	t.Helper()
 	src, err := os.ReadFile(path)
 	if os.IsNotExist(err) {
@@ -90,27 +89,13 @@ func codeLines(t *testing.T, path string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var s scanner.Scanner
-	files := token.NewFileSet()
-	file := files.AddFile(path, -1, len(src))
-	s.Init(file, src, nil, 0) // without comments
-	var lines []string
-	last := 0
-	all := strings.Split(string(src), "\n")
-	for {
-		pos, tok, lit := s.Scan()
-		if tok == token.EOF {
-			return lines
-		}
-		if tok == token.SEMICOLON && lit == "\n" {
-			continue
-		}
-		for line := max(file.Line(pos), last+1); line <= file.Line(pos)+strings.Count(lit, "\n"); line++ {
-			text, _, _ := strings.Cut(all[line-1], "//")
-			lines = append(lines, strings.TrimSpace(text))
-			last = line
+	for line := range strings.Lines(string(src)) {
+		code, _, _ := strings.Cut(line, "//")
+		if code = strings.TrimSpace(code); code != "" {
+			lines = append(lines, code)
 		}
 	}
+	return lines
 }
 
 // diff returns how many lines must be removed and added to turn a into b.
@@ -129,20 +114,6 @@ func diff(a, b []string) int {
 		}
 	}
 	return len(a) + len(b) - 2*same[len(b)]
-}
-
-func TestDiff(t *testing.T) {
-	fields := strings.Fields
-	for _, test := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"a b c", "a b c", 0}, {"a b c", "a x c", 2}, {"a b", "b a", 2}, {"", "a b", 2}, {"a b a b", "b a b a", 2},
-	} {
-		if got := diff(fields(test.a), fields(test.b)); got != test.want {
-			t.Errorf("diff(%s, %s) = %d, want %d", test.a, test.b, got, test.want)
-		}
-	}
 }
 
 // order lists the packages so that each one imports only packages above it. Stages import

@@ -3,6 +3,7 @@ package stagetest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -192,12 +193,9 @@ func TestMutants(t *testing.T) {
 // run builds the mutant and runs its check, which must fail. It returns the check's output.
 func (m mutant) run(t *testing.T) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join(root, m.file))
-	if err != nil {
-		t.Fatal(err)
-	}
+	path, unknown := filepath.Abs(filepath.Join(root, m.file))
 	source, err := os.ReadFile(path)
-	if err != nil {
+	if err := errors.Join(unknown, err); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(string(source), m.old); n != 1 {
