@@ -120,16 +120,16 @@ func (o *options) useYCSB() error {
 	if o.letter == "" {
 		return nil
 	}
-	w, ok := workload.YCSB[o.letter]
+	mix, ok := workload.YCSB[o.letter]
 	switch {
 	case !ok:
 		return usageErrorf("-workload: %q is not a, b, c or f", o.letter)
 	case o.given["mix"]:
-		return usageErrorf("-workload %s is a mix, %v: give it or -mix, but not both", o.letter, w.Mix)
+		return usageErrorf("-workload %s is a mix, %v: give it or -mix, but not both", o.letter, mix)
 	}
-	o.cfg.Workload.Mix = w.Mix
+	o.cfg.Workload.Mix = mix
 	if !o.given["dist"] {
-		o.cfg.Workload.Dist = w.Dist
+		o.cfg.Workload.Dist = workload.YCSBDist
 	}
 	return nil
 }

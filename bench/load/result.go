@@ -11,15 +11,6 @@ import (
 	"lockstep/common/text"
 )
 
-// InFlight returns the average number of requests in flight during the round, by Little's
-// law: requests a second × mean response time. In a closed loop this is the number of
-// connections that were served × depth; otherwise the generator is wrong, or was
-// itself too slow.
-func (r *Result) InFlight() float64 {
-	busy := time.Duration(r.ResponseTimes.Count())*r.ResponseTimes.Mean() + r.FailedTime
-	return float64(busy) / float64(max(r.Dur, 1))
-}
-
 // A Result is what was measured in one round of one stage, or by one worker: each worker
 // counts its own, and Merge adds those of workers and of client processes. It is also what a
 // saved report has of a round. The zero Result is empty and ready to use.
@@ -147,6 +138,15 @@ func merge(h **metrics.Histogram, o *metrics.Histogram) {
 		*h = cmp.Or(*h, new(metrics.Histogram))
 		(*h).Merge(o)
 	}
+}
+
+// InFlight returns the average number of requests in flight during the round, by Little's
+// law: requests a second × mean response time. In a closed loop this is the number of
+// connections that were served × depth; otherwise the generator is wrong, or was
+// itself too slow.
+func (r *Result) InFlight() float64 {
+	busy := time.Duration(r.ResponseTimes.Count())*r.ResponseTimes.Mean() + r.FailedTime
+	return float64(busy) / float64(max(r.Dur, 1))
 }
 
 // Broken reports why further rounds of the stage are pointless, or nil.

@@ -29,40 +29,34 @@ func (s *Source) Check(results []wire.Result) (a Answers) {
 		return a
 	}
 	for i, answer := range results {
-		if answer.Status != wire.Unknown && answer.Status != wire.NotRun {
-			s.checkOne(i, answer, &a)
+		op, left := &s.ops[i], s.stamps[i]
+		switch kind, status := op.Kind, answer.Status; {
+		case status == wire.Unknown, status == wire.NotRun:
+			continue
+		case kind == wire.Get && status == wire.Found:
+			var err error
+			if left, s.scratch, err = verify(s.scratch, op.Key, answer.Value, s.Value); err != nil {
+				a.wrong(err)
+				continue
+			}
+		case (kind == wire.Get || kind == wire.Delete) && status == wire.Missing:
+			a.Misses++
+		case kind == wire.CompareAndSwap && status == wire.Mismatch,
+			s.Mix.CAS > 0 && s.Batch > 1 && status == wire.Aborted:
+			a.OK++
+			a.Mismatches++
+			continue // the value of the key is not known
+		case kind == wire.Put && (status == wire.Created || status == wire.Replaced),
+			kind == wire.Delete && status == wire.Deleted,
+			kind == wire.CompareAndSwap && status == wire.Swapped:
+		default:
+			a.wrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
+			continue
+		}
+		a.OK++
+		if s.seen != nil {
+			s.seen[s.keys[i]].Store(uint64(left))
 		}
 	}
 	return a
-}
-
-func (s *Source) checkOne(i int, answer wire.Result, a *Answers) {
-	op := &s.ops[i]
-	left := s.stamps[i]
-	switch kind, status := op.Kind, answer.Status; {
-	case kind == wire.Get && status == wire.Found:
-		var err error
-		if left, s.scratch, err = verify(s.scratch, op.Key, answer.Value, s.Value); err != nil {
-			a.wrong(err)
-			return
-		}
-	case kind == wire.Get && status == wire.Missing,
-		kind == wire.Delete && status == wire.Missing:
-		a.Misses++
-	case kind == wire.CompareAndSwap && status == wire.Mismatch,
-		s.Mix.CAS > 0 && s.Batch > 1 && status == wire.Aborted:
-		a.OK++
-		a.Mismatches++
-		return // the value of the key is not known
-	case kind == wire.Put && (status == wire.Created || status == wire.Replaced),
-		kind == wire.Delete && status == wire.Deleted,
-		kind == wire.CompareAndSwap && status == wire.Swapped:
-	default:
-		a.wrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
-		return
-	}
-	a.OK++
-	if s.seen != nil {
-		s.seen[s.keys[i]].Store(uint64(left))
-	}
 }

@@ -1,7 +1,6 @@
 package workload
 
 import (
-	"strings"
 	"testing"
 
 	"lockstep/common/cluster"
@@ -10,33 +9,34 @@ import (
 
 func TestCheck(t *testing.T) {
 	good := appendValue(nil, "key-0", newStamp(9, 9), cluster.Bytes(30))
+	get, put, del, cas := cluster.Mix{Get: 100}, cluster.Mix{Put: 100}, cluster.Mix{Delete: 100}, cluster.Mix{CAS: 100}
 	for _, test := range []struct {
 		mix    cluster.Mix
 		batch  int
 		answer wire.Result // to each operation
 		want   string      // what the operation is counted as
 	}{
-		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Found, Value: good}, "ok"},
-		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Found, Value: good[:29]}, "wrong"},
-		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Found}, "wrong"},
-		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Missing}, "miss"},
-		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Unknown}, ""},
-		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.NotRun}, ""},
-		{cluster.Mix{Get: 100}, 1, wire.Result{}, "wrong"},
-		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.TooLarge}, "wrong"},
-		{cluster.Mix{Get: 100}, 2, wire.Result{Status: wire.Aborted}, "wrong"},
-		{cluster.Mix{Get: 100}, 1, wire.Result{Status: wire.Created}, "wrong"},
-		{cluster.Mix{Put: 100}, 1, wire.Result{Status: wire.Created}, "ok"},
-		{cluster.Mix{Put: 100}, 1, wire.Result{Status: wire.Replaced}, "ok"},
-		{cluster.Mix{Put: 100}, 1, wire.Result{Status: wire.Missing}, "wrong"},
-		{cluster.Mix{Delete: 100}, 1, wire.Result{Status: wire.Deleted}, "ok"},
-		{cluster.Mix{Delete: 100}, 1, wire.Result{Status: wire.Missing}, "miss"},
-		{cluster.Mix{Delete: 100}, 1, wire.Result{Status: wire.Found, Value: good}, "wrong"},
-		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Swapped}, "ok"},
-		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Mismatch}, "mismatch"},
-		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Aborted}, "wrong"},
-		{cluster.Mix{CAS: 100}, 2, wire.Result{Status: wire.Aborted}, "mismatch"},
-		{cluster.Mix{CAS: 100}, 1, wire.Result{Status: wire.Missing}, "wrong"},
+		{get, 1, wire.Result{Status: wire.Found, Value: good}, "ok"},
+		{get, 1, wire.Result{Status: wire.Found, Value: good[:29]}, "wrong"},
+		{get, 1, wire.Result{Status: wire.Found}, "wrong"},
+		{get, 1, wire.Result{Status: wire.Missing}, "miss"},
+		{get, 1, wire.Result{Status: wire.Unknown}, ""},
+		{get, 1, wire.Result{Status: wire.NotRun}, ""},
+		{get, 1, wire.Result{}, "wrong"},
+		{get, 1, wire.Result{Status: wire.TooLarge}, "wrong"},
+		{get, 2, wire.Result{Status: wire.Aborted}, "wrong"},
+		{get, 1, wire.Result{Status: wire.Created}, "wrong"},
+		{put, 1, wire.Result{Status: wire.Created}, "ok"},
+		{put, 1, wire.Result{Status: wire.Replaced}, "ok"},
+		{put, 1, wire.Result{Status: wire.Missing}, "wrong"},
+		{del, 1, wire.Result{Status: wire.Deleted}, "ok"},
+		{del, 1, wire.Result{Status: wire.Missing}, "miss"},
+		{del, 1, wire.Result{Status: wire.Found, Value: good}, "wrong"},
+		{cas, 1, wire.Result{Status: wire.Swapped}, "ok"},
+		{cas, 1, wire.Result{Status: wire.Mismatch}, "mismatch"},
+		{cas, 1, wire.Result{Status: wire.Aborted}, "wrong"},
+		{cas, 2, wire.Result{Status: wire.Aborted}, "mismatch"},
+		{cas, 1, wire.Result{Status: wire.Missing}, "wrong"},
 	} {
 		s := newTestWorkload(t, func(w *cluster.Workload) { w.Mix, w.Batch, w.Keys = test.mix, test.batch, 1 }).Source(0)
 		s.Next()
@@ -60,8 +60,7 @@ func TestCheck(t *testing.T) {
 func TestCheckCountsAnswers(t *testing.T) {
 	s := newTestWorkload(t, func(w *cluster.Workload) { w.Batch = 2 }).Source(0)
 	s.Next()
-	r := s.Check(make([]wire.Result, 1))
-	if r.Wrong != 1 || !strings.Contains(r.FirstWrong.Error(), "1 answers to 2 operations") {
+	if r := s.Check(make([]wire.Result, 1)); r.Wrong != 1 || r.FirstWrong == nil {
 		t.Errorf("one answer to two operations: %d wrong, %v", r.Wrong, r.FirstWrong)
 	}
 }

@@ -128,11 +128,3 @@ func TestScatter(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkZipf(b *testing.B) {
-	draw := newDistribution("zipf:0.99", 1000)
-	r := rand.New(rand.NewPCG(1, 1))
-	for b.Loop() {
-		draw(r)
-	}
-}

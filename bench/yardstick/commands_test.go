@@ -38,7 +38,6 @@ func TestCommands(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
-	const large = "99999999999"
 	longest := strings.Repeat("v", wire.MaxValue)
 	for _, test := range []struct {
 		*dialect
@@ -58,26 +57,22 @@ func TestAnswers(t *testing.T) {
 		{redis, testDelete, ":0\r\n", wire.Missing, "", ""},
 		{redis, testGet, "-WRONGTYPE it is a list\r\n", 0, "", "refused: the server says: WRONGTYPE it is a list"},
 		{redis, testPut, "-\r\n", 0, "", "refused: the server says: "},
-		{redis, testGet, "$" + large + "\r\n", 0, "", `its value is "99999999999", and the limit 16384`},
+		{redis, testGet, "$99999999999\r\n", 0, "", "99999999999"},
 		{redis, testGet, "$16385\r\n" + longest + "v\r\n", 0, "", "16385"},
 		{redis, testGet, "$-2\r\n", 0, "", "-2"},
 		{redis, testGet, "$\r\n", 0, "", `""`},
 		{redis, testGet, "$6\r\nvalue\r\n", 0, "", "unexpected EOF"},
 		{redis, testGet, "$4\r\nvalue\r\n", 0, "", "malformed answer"},
 		{redis, testGet, "$5\r\nval", 0, "", "unexpected EOF"},
-		{redis, testGet, "$5\r\n", 0, "", "unexpected EOF"},
 		{redis, testGet, "$5\nvalue\r\n", 0, "", "malformed answer"},
 		{redis, testGet, "+OK\r\n", 0, "", `malformed answer: "+OK"`},
 		{redis, testPut, "$-1\r\n", 0, "", "malformed answer"},
-		{redis, testDelete, ":2\r\n", 0, "", "malformed answer"},
 		{redis, testGet, "\r\n", 0, "", "malformed answer"},
-		{redis, testGet, "\n", 0, "", "malformed answer"},
 		{redis, testGet, "", 0, "", "unexpected EOF"},
 		{redis, testGet, strings.Repeat("x", 1<<20), 0, "", "malformed answer"},
 
 		{memcached, testGet, "VA 5\r\nvalue\r\n", wire.Found, "value", ""},
 		{memcached, testGet, "VA 5 f0 t-1\r\nvalue\r\n", wire.Found, "value", ""},
-		{memcached, testGet, "VA 0\r\n\r\n", wire.Found, "", ""},
 		{memcached, testGet, "EN\r\n", wire.Missing, "", ""},
 		{memcached, testPut, "HD\r\n", wire.Replaced, "", ""},
 		{memcached, testPut, "HD \r\n", wire.Replaced, "", ""},
@@ -85,14 +80,10 @@ func TestAnswers(t *testing.T) {
 		{memcached, testDelete, "NF\r\n", wire.Missing, "", ""},
 		{memcached, testPut, "SERVER_ERROR out of memory storing object\r\n", 0, "", "refused: the server says: out of memory storing object"},
 		{memcached, testPut, "CLIENT_ERROR bad data chunk\r\n", 0, "", "malformed answer"},
-		{memcached, testPut, "NS\r\n", 0, "", "malformed answer"},
 		{memcached, testGet, "ERROR\r\n", 0, "", `malformed answer: "ERROR"`},
 		{memcached, testGet, "HD\r\n", 0, "", "malformed answer"},
 		{memcached, testGet, "VA\r\n", 0, "", "malformed answer"},
 		{memcached, testGet, "VA five\r\nvalue\r\n", 0, "", `"five"`},
-		{memcached, testGet, "VA " + large + "\r\n", 0, "", large},
-		{memcached, testGet, "VA 6\r\nvalue\r\n", 0, "", "unexpected EOF"},
-		{memcached, testGet, "VA 4\r\nvalue\r\n", 0, "", "malformed answer"},
 	} {
 		in := bufio.NewReaderSize(strings.NewReader(test.answer), bufferSize)
 		_, results, err := test.codec(in).Read([]wire.Op{test.op})

@@ -2,14 +2,11 @@ package yardstick
 
 import (
 	"os"
-	"os/exec"
 	"strconv"
 	"testing"
 	"time"
 
-	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
-	"lockstep/bench/testbed"
 )
 
 func TestProcessCPU(t *testing.T) {
@@ -32,17 +29,7 @@ func TestProcessCPU(t *testing.T) {
 
 // What the keeper itself has used does not count.
 func TestUsageOf(t *testing.T) {
-	benchtest.FaultyInPath(t, "redis-server")
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := benchtest.NewFaulty(t, "busy")
-	p, err := testbed.StartProc(exec.Command(self, Command, "keep", "redis-server"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Started(1, false)
+	m, p := startKeeper(t, "busy")
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		if cpu, peak := usageOf(p.Cmd.Process.Pid, true); cpu > 200*time.Millisecond && peak > 1<<20 {
 			break

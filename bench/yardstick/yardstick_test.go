@@ -26,24 +26,36 @@ import (
 	"lockstep/common/wire"
 )
 
-// A program that is kept ends with its keeper, even if that is killed.
-func TestKeep(t *testing.T) {
+// startKeeper starts a process that keeps a redis-server with this fault, and waits until it runs.
+func startKeeper(t *testing.T, fault string) (*benchtest.Faulty, *testbed.Proc) {
+	t.Helper()
 	benchtest.FaultyInPath(t, "redis-server")
-	self, err := os.Executable()
+	m := benchtest.NewFaulty(t, fault)
+	p, err := testbed.StartProc(exec.Command(os.Args[0], Command, "keep", "redis-server"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.Started(1, false)
+	return m, p
+}
+
+func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
+	t.Helper()
+	work, err := workload.New(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return work
+}
+
+// A program that is kept ends with its keeper, even if that is killed.
+func TestKeep(t *testing.T) {
 	for name, end := range map[string]func(*testbed.Proc){
 		"end of standard input": func(p *testbed.Proc) { p.Stdin.Close() },
 		"killed":                (*testbed.Proc).Kill,
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := benchtest.NewFaulty(t, "late")
-			p, err := testbed.StartProc(exec.Command(self, Command, "keep", "redis-server"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.Started(1, false)
+			m, p := startKeeper(t, "late")
 			end(p)
 			m.Ended(1)
 			if <-p.Done; name != "killed" && p.Err != nil {
@@ -56,10 +68,6 @@ func TestKeep(t *testing.T) {
 // Start tries another port if one is taken, and gives up on a program that never answers.
 func TestStartYardstick(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	work, err := workload.New(cluster.Default().Workload)
-	if err != nil {
-		t.Fatal(err)
-	}
 	h, err := testbed.New(t.Context(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +100,7 @@ func TestStartYardstick(t *testing.T) {
 		t.Fatalf("a port that is taken: %d searches, error %v, want a second to help", finds, err)
 	}
 	h.Patience = 300 * time.Millisecond
-	silent := newEcho(work)
+	silent := newEcho(newWorkload(t, cluster.Default().Workload))
 	silent.version = func(*bufio.Reader) (string, error) { return "", errors.New("not yet") }
 	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "does not serve after 300ms") {
 		t.Errorf("a yardstick that never answers: error %v", err)
@@ -102,10 +110,7 @@ func TestStartYardstick(t *testing.T) {
 
 // The clients of echo and net/rpc get right answers, several at a time, until the server ends.
 func TestCodecs(t *testing.T) {
-	work, err := workload.New(cluster.Default().Workload)
-	if err != nil {
-		t.Fatal(err)
-	}
+	work := newWorkload(t, cluster.Default().Workload)
 	rpcServer := newRPCServer()
 	for _, test := range []struct {
 		yard  *Yardstick
@@ -163,16 +168,10 @@ func TestRPCRefusal(t *testing.T) {
 
 // An echo sends and receives as many bytes as a stage.
 func TestEchoBytes(t *testing.T) {
-	for _, w := range []cluster.Workload{
-		{Batch: 1, Mix: cluster.Mix{Get: 60, Put: 40}},
-		{Batch: 64, Mix: cluster.Mix{Get: 50, Put: 50}},
-	} {
+	for _, batch := range []int{1, 64} {
 		cfg := cluster.Default().Workload
-		cfg.Batch, cfg.Mix = w.Batch, w.Mix
-		work, err := workload.New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cfg.Batch = batch
+		work := newWorkload(t, cfg)
 		stored := table.New(cluster.Work{}, nil)
 		for ops := range work.Preload {
 			stored.Apply(slices.Clone(ops))
@@ -185,7 +184,7 @@ func TestEchoBytes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			real, err := wire.AppendResponse(nil, &wire.Response{Code: wire.OK, Results: stored.Apply(cloneOps(ops))})
+			real, err := wire.AppendResponse(nil, &wire.Response{Code: wire.OK, Results: stored.Apply(slices.Clone(ops))})
 			if err != nil || len(frame) != len(real) {
 				t.Fatalf("a batch of %d gets an answer of %d bytes, want %d as from a stage (%v)", cfg.Batch, len(frame), len(real), err)
 			}
@@ -199,15 +198,6 @@ func TestEchoBytes(t *testing.T) {
 			}
 		}
 	}
-}
-
-// cloneOps copies ops and their values, which are valid until the next request.
-func cloneOps(ops []wire.Op) []wire.Op {
-	ops = slices.Clone(ops)
-	for i := range ops {
-		ops[i].Value = slices.Clone(ops[i].Value)
-	}
-	return ops
 }
 
 // The largest frames just fit the lengths in the header.
