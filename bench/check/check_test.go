@@ -24,6 +24,9 @@ func TestLinearizable(t *testing.T) {
 	for _, plan := range []Plan{{}, {Shared: true}, {Shared: true, Faults: true}} {
 		plan.Length = 300 * time.Millisecond
 		found, err := Run(t.Context(), cfg, plan)
+		for tries := 1; plan.Faults && err == nil && found.Unknown == 0 && tries < 20; tries++ { // a busy machine makes few calls
+			found, err = Run(t.Context(), cfg, plan)
+		}
 		if err != nil {
 			t.Fatalf("%+v: %v", plan, err)
 		}

@@ -4,6 +4,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -131,22 +132,31 @@ func Read(path string) (*Report, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
-	var rep *Report
-	if err == nil {
-		rep, err = Parse(data)
-	}
+	rep, err := read(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a report that bench -o has written: %w", path, err)
 	}
 	return rep, nil
 }
 
+func read(f *os.File) (*Report, error) {
+	if info, err := f.Stat(); err != nil || info.Size() > MaxSize {
+		return nil, cmp.Or(err, errTooLarge)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1)) // a pipe has no size
+	if err != nil {
+		return nil, err
+	}
+	return Parse(data)
+}
+
+var errTooLarge = fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
+
 // Parse reads a report. It makes the summary anew, and of the rounds all figures but
 // their latencies.
 func Parse(data []byte) (*Report, error) {
 	if len(data) > MaxSize {
-		return nil, fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
+		return nil, errTooLarge
 	}
 	var outer struct {
 		Schema int
