@@ -110,7 +110,7 @@ func (p *phase) work(c *connection, s *workload.Source, t *tally) {
 // it is sent, which are the same in a closed loop, and false if the phase is over.
 func (p *phase) next() (due, sent, slip time.Duration, ok bool) {
 	switch {
-	case p.over.Err() != nil:
+	case p.over.Err() != nil, p.limit.Err() != nil: // over follows limit, but a moment later
 	case p.pace != nil:
 		return p.pace.next(p.over)
 	default:
