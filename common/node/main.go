@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 // Main runs a stage as a process and exits with 0 after a drain, with 1 after a failure
@@ -35,9 +36,9 @@ type options struct {
 // Run is Main with its surroundings as arguments; args[0] is the program's name. It logs
 // to stderr, prints the statistics to stdout, and returns the exit code.
 func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) int {
-	stage := strings.TrimSuffix(filepath.Base(args[0]), ".exe")
+	stage := text.Quote(strings.TrimSuffix(filepath.Base(args[0]), ".exe"), 60)
 	complain := func(err error) int {
-		fmt.Fprintf(stderr, "%s: %v\n", stage, err)
+		fmt.Fprintf(stderr, "%s: %s\n", stage, text.Printable(err.Error()))
 		return 1
 	}
 	opt, cfg, err := parse(stage, args[1:], stdout)
@@ -77,7 +78,9 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	if err != nil {
 		return complain(err)
 	}
-	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage)))
+	log := slog.New(newHandler(stderr, stage))
+	limitConnections(&cfg.Server, maxFiles(), log)
+	n := New(cfg, opt.node, log)
 	err = n.run(stage, service, control, serve, signals, eof)
 	err = errors.Join(err, profiled())
 	if n.served.Load() {
@@ -94,6 +97,20 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 		return complain(err)
 	}
 	return 0
+}
+
+// ownFiles is how many descriptors a server needs besides its clients' connections: for
+// the standard streams, the listeners, profiles, the runtime, and questions at its
+// control port, which must work when all places for clients are taken.
+const ownFiles = 24
+
+// limitConnections lowers max_connections to what the limit on open files allows.
+func limitConnections(s *cluster.Server, files int, log *slog.Logger) {
+	if most := max(files-ownFiles, 1); s.MaxConnections > most {
+		log.Warn(fmt.Sprintf("max_connections is %d, but the limit of %d open files has room for %d: refusing further ones (raise it with ulimit -n)",
+			s.MaxConnections, files, most))
+		s.MaxConnections = most
+	}
 }
 
 // stopSignals returns the signals that ask a server to stop: Ctrl-C, a kill, and the end

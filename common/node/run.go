@@ -13,10 +13,19 @@ import (
 
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
-// errCutShort ends a drain at a second signal or at the drain timeout.
-var errCutShort = errors.New("stopped before every client had its answer")
+var (
+	// errCutShort ends a drain at a second signal or at the drain timeout.
+	errCutShort = errors.New("stopped before every client had its answer")
+	// errNotEnded is the same where no client is waiting.
+	errNotEnded = errors.New("stopped before the stage had ended; no connection is open")
+)
+
+// moment is within what a second signal belongs to the first one (timeout(1) sends two),
+// and how long a second signal leaves a drain that has no connections.
+const moment = 100 * time.Millisecond
 
 // run waits for the other nodes, serves until a signal or the end of eof, and drains
 // until serve returns. A second signal or the drain timeout cuts the drain short; a
@@ -48,7 +57,15 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 	case <-time.After(n.Config.Server.DrainTimeout):
 		b.Hurry()
 	}
-	return fmt.Errorf("%w (%d connections open)", errCutShort, n.Stats.Open.Load())
+	if open := n.Stats.Open.Load(); open > 0 {
+		return fmt.Errorf("%w (%s open)", errCutShort, text.Plural(open, "connection"))
+	}
+	select {
+	case err := <-served:
+		return err
+	case <-time.After(moment):
+		return errNotEnded
+	}
 }
 
 // serve passes the barrier and runs the stage until ctx ends.
@@ -92,18 +109,24 @@ func (n *Node) newBarrier(stage string, control net.Listener) *barrier.Barrier {
 }
 
 // watchStops turns what asks a server to stop into a reason, sent to stop, and into the
-// end of hurry at the second signal. The end of input does not count as a signal: after
-// Ctrl-C in a parent's terminal both come, in either order.
+// end of hurry at the second signal. A signal within a moment of the first one does not
+// count, nor does the end of input: after Ctrl-C in a parent's terminal both come, in
+// either order.
 func watchStops(ctx context.Context, signals <-chan os.Signal, eof <-chan struct{}) (stop <-chan string, hurry context.Context) {
-	reasons := make(chan string, 3) // all that there can be: only the first is read
+	reasons := make(chan string, 2) // all that there can be: only the first is read
 	hurry, cancel := context.WithCancel(ctx)
 	go func() { // ends with ctx or at the second signal
 		defer cancel()
-		for heard := 0; heard < 2; {
+		var first time.Time
+		for {
 			select {
 			case s := <-signals:
-				heard++
-				reasons <- s.String()
+				if first.IsZero() {
+					first = time.Now()
+					reasons <- s.String()
+				} else if time.Since(first) > moment {
+					return
+				}
 			case <-eof:
 				eof = nil
 				reasons <- "end of input"

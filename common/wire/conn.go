@@ -57,9 +57,10 @@ type Conn struct {
 	err   error
 	dead  bool // the connection is gone, not only ended
 
-	mu        sync.Mutex // guards stopped, and the deadlines against being set after Stop
+	mu        sync.Mutex // guards stopped, stoppedAt and closing, and the deadlines against being set after Stop
 	stopped   bool
 	stoppedAt time.Time
+	closing   bool // Close reads on to the end
 	swept     bool // after Stop: all that had arrived is in the buffer
 }
 
@@ -210,7 +211,9 @@ func (c *Conn) Stop() {
 	}
 	c.stopped, c.stoppedAt = true, time.Now()
 	past := time.Unix(1, 0)
-	c.nc.SetReadDeadline(past)
+	if !c.closing {
+		c.nc.SetReadDeadline(past)
+	}
 	if !c.server {
 		c.nc.SetWriteDeadline(past)
 	} else if limit := c.writeLimit(); limit > 0 { // of a write that is under way
@@ -270,9 +273,9 @@ func (c *Conn) send() (int, error) {
 	return c.nc.Write(c.out)
 }
 
-// writeLimit is how long a write may take; 0: for ever. In a drain it is what is left of
-// that, if that is less: a client that does not read must not hold up the end. It is
-// called with mu held.
+// writeLimit returns how long a write may take; 0: there is no limit. In a drain it is at
+// most what is left of Limits.Drain: a client that does not read must not hold up the
+// end. The caller holds mu.
 func (c *Conn) writeLimit() time.Duration {
 	limit := c.limits.Write
 	if c.stopped && c.limits.Drain > 0 {
@@ -307,12 +310,12 @@ func (c *Conn) Spare() bool { return len(c.in) > c.taken }
 // Unsent is how many bytes wait for Flush.
 func (c *Conn) Unsent() int { return len(c.out) }
 
-// Close ends the connection. Where it is the server that ends it, it says
-// Goodbye, closes the sending side and reads on for a moment: a socket closed
-// over unread bytes is reset, and the reset can overtake the last answers.
+// Close ends the connection. A server that ends it says Goodbye, for which it has as
+// long as for any answer, closes the sending side and reads on for a moment: a socket
+// closed over unread bytes is reset, and the reset can overtake the last answers.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	c.stopped = true // a Stop from here on comes too late
+	c.closing = true // a Stop from here on bounds the Goodbye, and does not end the reading
 	c.mu.Unlock()
 	if c.talks && !c.dead {
 		c.WriteResponse(&Response{Code: Goodbye})

@@ -23,7 +23,7 @@
 //
 // A receive buffer holds one frame at most, and grows with the bytes received and
 // never with the bytes announced; answers collect up to MaxUnsent, and one more; and
-// decoded is what NextCost says of all requests that are being decoded, applied and
+// decoded is what Next says of all requests that are being decoded, applied and
 // encoded at the same time, at most 288 KiB each (twice MaxFrame, and 160 bytes for
 // each of MaxOps operations). Package node keeps the sum of the large ones within a
 // budget; the small ones are the 4 KiB. The garbage collector lets the heap grow to

@@ -64,19 +64,19 @@ func (c *Conn) ReadRequest(r *Request) bool {
 	return true
 }
 
-// NextCost is how much memory, in bytes, the next request takes at most while it is
-// answered, decoded and with its results; 0 if none has been received whole. It is
-// read off the frame, which stays where it is.
-func (c *Conn) NextCost() int {
+// Next returns how many operations the next request has, and how many bytes of memory it
+// takes at most while it is decoded and answered; zeros if no request has been received
+// whole or it is malformed. It reads them off the frame, which stays where it is.
+func (c *Conn) Next() (ops, bytes int) {
 	if c.err != nil {
-		return 0
+		return 0, 0
 	}
 	frame, _ := c.peek()
 	ops, err := codecs.request.check(frame)
 	if err != nil {
-		return 0 // nothing will be decoded
+		return 0, 0 // nothing will be decoded
 	}
-	return 2*len(frame) + ops*opCost // gob copies the frame, too
+	return ops, 2*len(frame) + ops*opCost // gob copies the frame, too
 }
 
 // SkipRequest takes the next request unread, and reports whether there was one.
