@@ -509,10 +509,10 @@ func TestRefuse(t *testing.T) {
 		if got := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...); !slices.Equal(got, slices.Repeat([]wire.Code{wire.Busy}, 20)) {
 			t.Errorf("refused with %v, want busy 20 times", got)
 		}
-		client.Close()
 		if s := n.Stats.Snapshot(); s.Requests != 0 || len(s.Errors) != 0 || len(log.lines()) != 0 {
 			t.Errorf("counted %d requests, %v, logged %q, want 0, nothing, nothing", s.Requests, s.Errors, log.lines())
 		}
+		client.Close()
 	})
 }
 
