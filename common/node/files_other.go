@@ -2,7 +2,5 @@
 
 package node
 
-import "math"
-
 // maxFiles returns how many descriptors the process may have open, as far as is known.
-func maxFiles() int { return math.MaxInt }
+func maxFiles() uint64 { return 1 << 32 }

@@ -186,7 +186,7 @@ func TestFewDescriptors(t *testing.T) {
 	if code := exitCode(cmd); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	if got := unwrap(said.String()); !containsAll(got, "max_connections is 10000", "40 open files", "ulimit -n") || strings.Contains(got, "cannot accept") {
+	if got := unwrap(said.String()); !containsAll(got, "max_connections: 40 open files have room for 16, not 10000", "ulimit -n") || strings.Contains(got, "cannot accept") {
 		t.Errorf("said %q, want that 40 files are too few for max_connections, and no trouble", &said)
 	}
 }

@@ -39,16 +39,15 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	stage := text.Quote(strings.TrimSuffix(filepath.Base(args[0]), ".exe"), 60)
 	complain := func(err error) int {
 		fmt.Fprintf(stderr, "%s: %s\n", stage, text.Printable(err.Error()))
+		var usage cluster.UsageError
+		if errors.As(err, &usage) {
+			return 2
+		}
 		return 1
 	}
 	opt, cfg, err := parse(stage, args[1:], stdout)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
-	}
-	var usage cluster.UsageError
-	if errors.As(err, &usage) {
-		complain(err)
-		return 2
 	}
 	if err != nil {
 		return complain(err)
@@ -78,9 +77,12 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	if err != nil {
 		return complain(err)
 	}
-	log := slog.New(newHandler(stderr, stage))
-	limitConnections(&cfg.Server, maxFiles(), log)
-	n := New(cfg, opt.node, log)
+	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage)))
+	if most := max(maxFiles(), ownFiles+1) - ownFiles; uint64(n.Config.Server.MaxConnections) > most {
+		n.Log.Warn(fmt.Sprintf("max_connections: %d open files have room for %d, not %d: raise the limit with ulimit -n",
+			maxFiles(), most, n.Config.Server.MaxConnections))
+		n.Config.Server.MaxConnections = int(most)
+	}
 	err = n.run(stage, service, control, serve, signals, eof)
 	err = errors.Join(err, profiled())
 	if n.served.Load() {
@@ -103,15 +105,6 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 // the standard streams, the listeners, profiles, the runtime, and questions at its
 // control port, which must work when all places for clients are taken.
 const ownFiles = 24
-
-// limitConnections lowers max_connections to what the limit on open files allows.
-func limitConnections(s *cluster.Server, files int, log *slog.Logger) {
-	if most := max(files-ownFiles, 1); s.MaxConnections > most {
-		log.Warn(fmt.Sprintf("max_connections is %d, but the limit of %d open files has room for %d: refusing further ones (raise it with ulimit -n)",
-			s.MaxConnections, files, most))
-		s.MaxConnections = most
-	}
-}
 
 // stopSignals returns the signals that ask a server to stop: Ctrl-C, a kill, and the end
 // of the terminal unless the server was started to outlive it (nohup).

@@ -42,14 +42,12 @@ const (
 	// A turn has at most turnRequests requests and, not counting the first one's, turnOps
 	// operations. So a client with thousands of requests in flight delays the others by
 	// one turn at a time.
-	turnRequests = 16
-	turnOps      = 64
+	turnRequests, turnOps = 16, 64
 
 	// The next turn of a refused connection begins after a pause, which doubles from
 	// firstPause to lastPause while it is refused. So a client that ignores Busy gains
 	// nothing over one that backs off.
-	firstPause = time.Millisecond
-	lastPause  = 32 * time.Millisecond
+	firstPause, lastPause = time.Millisecond, 32 * time.Millisecond
 )
 
 // ErrStopped is what Accept returns at the end of its context. Main takes it for success.
@@ -107,29 +105,30 @@ func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	pause := 0 * time.Millisecond
 	for ctx.Err() == nil {
-		nc, err := ln.Accept()
-		if err == nil {
+		switch nc, err := ln.Accept(); {
+		case err == nil:
 			pause = 0
 			if c := n.greet(ctx, nc); c != nil {
 				return c, nil
 			}
-			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		if !passes(err) {
+		case ctx.Err() != nil: // the end
+		case !passes(err):
 			n.fail()
 			return nil, fmt.Errorf("accepting on %v: %w", ln.Addr(), err)
-		}
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		n.trouble("accept", "cannot accept connections, trying again", "err", err)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		default:
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			n.trouble("accept", "cannot accept connections, trying again", "err", err)
+			sleep(ctx, pause)
 		}
 	}
 	return nil, ErrStopped
+}
+
+// sleep returns after d or at the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
 }
 
 // passes reports whether Accept may succeed after err: if net/http takes the error for
@@ -145,32 +144,27 @@ func passes(err error) bool {
 // greet makes nc a Conn, or returns nil where the node is full or the client is gone.
 func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 	n.Stats.Connections.Add(1)
-	if limit := n.Config.Server.MaxConnections; n.Stats.Open.Load() >= int64(limit) {
-		full := fmt.Sprintf("all %d places are taken (max_connections)", limit)
+	s := n.Config.Server
+	if n.Stats.Open.Load() >= int64(s.MaxConnections) {
+		full := fmt.Sprintf("all %d places are taken (max_connections)", s.MaxConnections)
 		n.trouble("max_connections", "refused a connection", "from", nc.RemoteAddr(), "err", full)
 		wire.Refuse(nc, full)
 		return nil
 	}
-	wc, err := wire.Greet(nc, n.hello(), n.limits())
+	limits := wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
+	wc, err := wire.Greet(nc, n.hello(), limits)
 	if err != nil {
 		n.connectionEnded(nc.RemoteAddr(), err)
 		return nil
 	}
 	n.Stats.Open.Add(1)
-	c := &Conn{Conn: wc, node: n, ctx: ctx}
-	stopped, failed := context.AfterFunc(ctx, c.Stop), context.AfterFunc(n.broken, c.Stop)
-	c.unbind = func() { stopped(); failed() }
-	return c
+	stopped, failed := context.AfterFunc(ctx, wc.Stop), context.AfterFunc(n.broken, wc.Stop)
+	return &Conn{Conn: wc, node: n, ctx: ctx, unbind: func() { stopped(); failed() }}
 }
 
 func (n *Node) hello() wire.Hello {
 	return wire.Hello{Purpose: wire.Service, Group: "nodes", Number: n.Self,
 		Fingerprint: n.Config.Fingerprint(), Secret: n.Config.Secret}
-}
-
-func (n *Node) limits() wire.Limits {
-	s := n.Config.Server
-	return wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
 }
 
 // Ready waits until the client has sent a whole request. It returns false at the end
@@ -179,10 +173,7 @@ func (n *Node) limits() wire.Limits {
 // turn it pauses first, unless that context has ended.
 func (c *Conn) Ready() bool {
 	if c.pause > 0 {
-		select {
-		case <-time.After(c.pause):
-		case <-c.ctx.Done():
-		}
+		sleep(c.ctx, c.pause)
 	}
 	ready := c.Conn.Ready()
 	c.readyAt = metrics.Now()
@@ -234,13 +225,10 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	n.Stats.QueueWait.Add(begun - c.readyAt)
 	c.pause = 0
 	var request wire.Request
-	room := turnOps
-	for i, more := 0, true; i < turnRequests && more && c.Unsent() < wire.MaxUnsent; i++ {
+	first, _ := c.Next()
+	for i, room, more := 0, first+turnOps, true; i < turnRequests && more && c.Unsent() < wire.MaxUnsent; i++ {
 		ops, cost := c.Next()
-		if i > 0 {
-			room -= ops
-		}
-		if room < 0 {
+		if room -= ops; room < 0 {
 			break
 		}
 		n.memory.take(cost)

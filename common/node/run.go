@@ -16,20 +16,15 @@ import (
 	"lockstep/common/text"
 )
 
-var (
-	// errCutShort ends a drain at a second signal or at the drain timeout.
-	errCutShort = errors.New("stopped before every client had its answer")
-	// errNotEnded is the same where no client is waiting.
-	errNotEnded = errors.New("stopped before the stage had ended; no connection is open")
-)
+// errCutShort ends a drain at a second signal or at the drain timeout.
+var errCutShort = errors.New("the drain was cut short")
 
-// moment is within what a second signal belongs to the first one (timeout(1) sends two),
-// and how long a second signal leaves a drain that has no connections.
+// A signal within a moment of the first one is taken for the same: timeout(1) sends two.
 const moment = 100 * time.Millisecond
 
 // run waits for the other nodes, serves until a signal or the end of eof, and drains
-// until serve returns. A second signal or the drain timeout cuts the drain short; a
-// second signal also ends the lingering of the barrier.
+// until serve returns. The drain timeout cuts the drain short, and so does a second signal
+// unless no connection is open; a second signal also ends the lingering of the barrier.
 func (n *Node) run(stage string, service, control net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
 	b := n.newBarrier(stage, control)
 	over, finish := context.WithCancel(context.Background())
@@ -57,23 +52,18 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 	case <-time.After(n.Config.Server.DrainTimeout):
 		b.Hurry()
 	}
-	if open := n.Stats.Open.Load(); open > 0 {
-		return fmt.Errorf("%w (%s open)", errCutShort, text.Plural(open, "connection"))
+	open := n.Stats.Open.Load()
+	if open == 0 && hurry.Err() != nil {
+		return nil // every client had its answer
 	}
-	select {
-	case err := <-served:
-		return err
-	case <-time.After(moment):
-		return errNotEnded
-	}
+	return fmt.Errorf("%w (%s open)", errCutShort, text.Plural(open, "connection"))
 }
 
 // serve passes the barrier and runs the stage until ctx ends.
 func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listener, serve Serve) error {
-	if _, err := b.Wait(ctx, nil); err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped while it waited: there is nothing to drain
-		}
+	if _, err := b.Wait(ctx, nil); ctx.Err() != nil {
+		return nil // stopped while it waited: there is nothing to drain
+	} else if err != nil {
 		return err
 	}
 	n.served.Store(true)
@@ -140,14 +130,12 @@ func watchStops(ctx context.Context, signals <-chan os.Signal, eof <-chan struct
 
 // listen opens the two ports of a node.
 func listen(self cluster.Node) (service, control net.Listener, err error) {
-	if service, err = net.Listen("tcp", self.Addr); err != nil {
-		return nil, nil, err
+	if service, err = net.Listen("tcp", self.Addr); err == nil {
+		if control, err = net.Listen("tcp", self.Control); err != nil {
+			service.Close()
+		}
 	}
-	if control, err = net.Listen("tcp", self.Control); err != nil {
-		service.Close()
-		return nil, nil, err
-	}
-	return service, control, nil
+	return service, control, err
 }
 
 // hint says what can be done about an error of listen, or "". Windows has numbers of
