@@ -105,7 +105,7 @@ var mutants = []mutant{
 		"Owner(ops[i].Key) != n.Self", "Owner(ops[i].Key) != n.Self && false",
 		"./stage1_singlethread -run TestStage/WrongNode", "want wrong node"},
 	{"one connection too many", "common/node/node.go",
-		"n.Stats.Open.Load() >= int64(limit)", "false",
+		"n.Stats.Open.Load() >= int64(s.MaxConnections)", "false",
 		"./common/node -run TestMaxConnections -timeout 20s", "FAIL|timed out"},
 	{"a turn of any number of requests", "common/node/node.go",
 		"i < turnRequests && more", "more",
@@ -126,7 +126,7 @@ var mutants = []mutant{
 		"\tc.pause = 0\n", "",
 		"./common/node -run TestRefusedConnection", "32ms 32ms 32ms 32ms"},
 	{"a refusal while a worker is free", "stage3_threadpool/pool.go",
-		"<-p.places; close(done)", "close(done); <-p.places",
+		"<-p.places; close(done)", "close(done); for range 1 << 20 {}; <-p.places", // as a worker that takes its time
 		"./stage3_threadpool -run TestFreeWorker", "was refused"},
 	{"a Goodbye with no time", "common/wire/conn.go",
 		"c.closing = true", "c.closing, c.stopped = true, true",
