@@ -54,7 +54,6 @@ func TestPool(t *testing.T) {
 			workers, queue := size.workers, size.queue
 			t.Logf("%d workers, a queue of %d", workers, queue)
 			c := &crowd{pool: newPool(int(workers), int(queue)), gate: make(chan struct{})}
-			synctest.Wait() // a worker takes a job only once it waits for one
 			c.call(int(workers))
 			c.want(t, "a job for each worker", workers, 0, 0, 0)
 			c.call(int(queue))
@@ -74,6 +73,17 @@ func TestPool(t *testing.T) {
 				t.Error("close has not returned, and all jobs are done")
 			}
 		})
+	}
+}
+
+// A worker that is done with a job is free, though it may not wait for the next one yet.
+func TestFreeWorkerIsNotRefused(t *testing.T) {
+	p := newPool(1, 0)
+	defer p.close()
+	for i := range 10_000 {
+		if !p.run(func() {}) {
+			t.Fatalf("job %d was refused, and the worker had nothing to do", i)
+		}
 	}
 }
 

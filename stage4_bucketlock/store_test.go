@@ -126,6 +126,24 @@ func TestSameBucketTwice(t *testing.T) {
 	}
 }
 
+// A panic in a table leaves no lock held.
+func TestPanicFreesTheLocks(t *testing.T) {
+	s, n := newTestStore(1, 4, cluster.Work{})
+	keys := apart(s, 3)
+	broken := &s.buckets[s.bucketOf(keys[1])]
+	broken.table = nil
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("a bucket without a table does not panic")
+			}
+		}()
+		s.apply(puts(keys, "x"))
+	}()
+	broken.table = n.NewTable()
+	inTime(t, "the batch after a panic", func() { s.apply(puts(keys, "x")) })
+}
+
 // Batches over many buckets in opposite orders: the order of the operations must not
 // become the order of the locks.
 func TestOppositeBatches(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 // Main runs a stage as a process and exits with 0 after a drain, with 1 after a failure
@@ -36,19 +37,18 @@ type options struct {
 // Run is Main with its surroundings as arguments; args[0] is the program's name. It logs
 // to stderr, prints the statistics to stdout, and returns the exit code.
 func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) int {
-	stage := strings.TrimSuffix(filepath.Base(args[0]), ".exe")
+	stage := text.Quote(strings.TrimSuffix(filepath.Base(args[0]), ".exe"), 60)
 	complain := func(err error) int {
-		fmt.Fprintf(stderr, "%s: %v\n", stage, err)
+		fmt.Fprintf(stderr, "%s: %s\n", stage, text.Printable(err.Error()))
+		var usage cluster.UsageError
+		if errors.As(err, &usage) {
+			return 2
+		}
 		return 1
 	}
 	opt, cfg, err := parse(stage, args[1:], stdout)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
-	}
-	var usage cluster.UsageError
-	if errors.As(err, &usage) {
-		complain(err)
-		return 2
 	}
 	if err != nil {
 		return complain(err)
@@ -79,6 +79,11 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 		return complain(err)
 	}
 	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage)))
+	if most := max(maxFiles(), ownFiles+1) - ownFiles; uint64(n.Config.Server.MaxConnections) > most {
+		n.Log.Warn(fmt.Sprintf("max_connections: %d open files have room for %d, not %d: raise the limit with ulimit -n",
+			maxFiles(), most, n.Config.Server.MaxConnections))
+		n.Config.Server.MaxConnections = int(most)
+	}
 	err = n.run(stage, service, control, serve, signals, eof)
 	err = errors.Join(err, profiled())
 	if n.served.Load() {
@@ -96,6 +101,11 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	}
 	return 0
 }
+
+// ownFiles is how many descriptors a server needs besides its clients' connections: for
+// the standard streams, the listeners, profiles, the runtime, and questions at its
+// control port, which must work when all places for clients are taken.
+const ownFiles = 24
 
 // stopSignals returns the signals that ask a server to stop: Ctrl-C, a kill, and the end
 // of the terminal unless the server was started to outlive it (nohup).

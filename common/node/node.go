@@ -27,13 +27,27 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 	"lockstep/common/table"
 	"lockstep/common/wire"
+)
+
+const (
+	// A turn has at most turnRequests requests and, not counting the first one's, turnOps
+	// operations. So a client with thousands of requests in flight delays the others by
+	// one turn at a time.
+	turnRequests, turnOps = 16, 64
+
+	// The next turn of a refused connection begins after a pause, which doubles from
+	// firstPause to lastPause while it is refused. So a client that ignores Busy gains
+	// nothing over one that backs off.
+	firstPause, lastPause = time.Millisecond, 32 * time.Millisecond
 )
 
 // ErrStopped is what Accept returns at the end of its context. Main takes it for success.
@@ -75,65 +89,77 @@ func (n *Node) NewTable() *table.Table {
 type Conn struct {
 	*wire.Conn
 	node    *Node
-	unbind  func() // unties the connection from the contexts that stop it
+	ctx     context.Context // of Accept
+	unbind  func()          // unties the connection from the contexts that stop it
 	closed  bool
+	pause   time.Duration // before the next turn; 0 unless the last one was refused
 	readyAt time.Duration // when Ready last returned
 }
 
 // Accept waits for a client and greets it. When ctx ends it closes ln and returns
 // ErrStopped. The end of ctx also ends the connections that Accept has returned: each
 // answers the requests that have arrived, then its Ready returns false. Any other error
-// ends them in the same way. When there are too many open files Accept waits and tries
-// again, as net/http does; past max_connections it refuses clients.
+// ends them in the same way. After an error that may pass, such as too many open files,
+// Accept waits and tries again, as net/http does; past max_connections it refuses clients.
 func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	pause := 0 * time.Millisecond
 	for ctx.Err() == nil {
-		nc, err := ln.Accept()
-		if err == nil {
+		switch nc, err := ln.Accept(); {
+		case err == nil:
 			pause = 0
 			if c := n.greet(ctx, nc); c != nil {
 				return c, nil
 			}
-			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		var temporary interface{ Temporary() bool }
-		if !errors.As(err, &temporary) || !temporary.Temporary() {
+		case ctx.Err() != nil: // the end
+		case !passes(err):
 			n.fail()
 			return nil, fmt.Errorf("accepting on %v: %w", ln.Addr(), err)
-		}
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		n.trouble("accept", "cannot accept connections, trying again", "err", err)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		default:
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			n.trouble("accept", "cannot accept connections, trying again", "err", err)
+			sleep(ctx, pause)
 		}
 	}
 	return nil, ErrStopped
 }
 
+// sleep returns after d or at the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
+}
+
+// passes reports whether Accept may succeed after err: if net/http takes the error for
+// temporary, or the system reports anything (no memory for buffers, a client or a network
+// that has gone) but that the listener itself cannot be used.
+func passes(err error) bool {
+	var temporary interface{ Temporary() bool }
+	var errno syscall.Errno
+	return errors.As(err, &temporary) && temporary.Temporary() ||
+		errors.As(err, &errno) && !slices.Contains([]syscall.Errno{syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK}, errno)
+}
+
 // greet makes nc a Conn, or returns nil where the node is full or the client is gone.
 func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 	n.Stats.Connections.Add(1)
-	if limit := n.Config.Server.MaxConnections; n.Stats.Open.Load() >= int64(limit) {
-		full := fmt.Sprintf("all %d places are taken (max_connections)", limit)
+	s := n.Config.Server
+	if n.Stats.Open.Load() >= int64(s.MaxConnections) {
+		full := fmt.Sprintf("all %d places are taken (max_connections)", s.MaxConnections)
 		n.trouble("max_connections", "refused a connection", "from", nc.RemoteAddr(), "err", full)
 		wire.Refuse(nc, full)
 		return nil
 	}
-	wc, err := wire.Greet(nc, n.hello(), n.limits())
+	limits := wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
+	wc, err := wire.Greet(nc, n.hello(), limits)
 	if err != nil {
 		n.connectionEnded(nc.RemoteAddr(), err)
 		return nil
 	}
 	n.Stats.Open.Add(1)
-	c := &Conn{Conn: wc, node: n}
-	stopped, failed := context.AfterFunc(ctx, c.Stop), context.AfterFunc(n.broken, c.Stop)
-	c.unbind = func() { stopped(); failed() }
-	return c
+	stopped, failed := context.AfterFunc(ctx, wc.Stop), context.AfterFunc(n.broken, wc.Stop)
+	return &Conn{Conn: wc, node: n, ctx: ctx, unbind: func() { stopped(); failed() }}
 }
 
 func (n *Node) hello() wire.Hello {
@@ -141,15 +167,14 @@ func (n *Node) hello() wire.Hello {
 		Fingerprint: n.Config.Fingerprint(), Secret: n.Config.Secret}
 }
 
-func (n *Node) limits() wire.Limits {
-	s := n.Config.Server
-	return wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
-}
-
 // Ready waits until the client has sent a whole request. It returns false at the end
 // of the connection: the client has left, broken the protocol or missed a deadline, or
-// the context of Accept has ended and all that had arrived is answered.
+// the context of Accept has ended and all that had arrived is answered. After a refused
+// turn it pauses first, unless that context has ended.
 func (c *Conn) Ready() bool {
+	if c.pause > 0 {
+		sleep(c.ctx, c.pause)
+	}
 	ready := c.Conn.Ready()
 	c.readyAt = metrics.Now()
 	return ready
@@ -161,8 +186,8 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	c.closed = true
-	c.unbind()
 	err := c.Conn.Close()
+	c.unbind()
 	c.node.Stats.Open.Add(-1)
 	c.node.connectionEnded(c.RemoteAddr(), c.Err())
 	return err
@@ -190,17 +215,22 @@ func (n *Node) trouble(kind, msg string, args ...any) {
 	n.Log.Warn(msg, args...)
 }
 
-// Answer answers the requests that c has ready, in order, until MaxUnsent bytes of
-// answers wait for c.Flush. It decodes and validates each request, checks that this node
+// Answer answers the requests that c has ready, in order, within the bounds of a turn and
+// until MaxUnsent bytes of answers wait for c.Flush. It decodes and validates each request, checks that this node
 // owns its keys, has apply execute it, and encodes the results. A large request waits
 // for memory before it is decoded (see budget). A panic inside apply is answered Failed
 // and goes no further.
 func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	begun := metrics.Now()
 	n.Stats.QueueWait.Add(begun - c.readyAt)
+	c.pause = 0
 	var request wire.Request
-	for more := true; more && c.Unsent() < wire.MaxUnsent; {
-		cost := c.NextCost()
+	first, _ := c.Next()
+	for i, room, more := 0, first+turnOps, true; i < turnRequests && more && c.Unsent() < wire.MaxUnsent; i++ {
+		ops, cost := c.Next()
+		if room -= ops; room < 0 {
+			break
+		}
 		n.memory.take(cost)
 		if more = c.ReadRequest(&request); more {
 			response := n.answer(request.Ops, apply)
@@ -235,9 +265,11 @@ func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wir
 	return wire.Response{Code: wire.OK, Results: results}
 }
 
-// Refuse answers Busy to the requests that c has ready, without decoding them.
+// Refuse answers Busy to the requests that c has ready, up to those of a turn, without
+// decoding them. The next Ready pauses.
 func (n *Node) Refuse(c *Conn) {
-	for c.Unsent() < wire.MaxUnsent && c.SkipRequest() {
+	c.pause = min(max(2*c.pause, firstPause), lastPause)
+	for i := 0; i < turnRequests && c.SkipRequest(); i++ {
 		n.Stats.Refusals.Add(1)
 		c.WriteResponse(&wire.Response{Code: wire.Busy})
 	}

@@ -52,8 +52,13 @@ func (ln *listener) Accept() (net.Conn, error) {
 func (ln *listener) Close() error   { ln.once.Do(func() { close(ln.closed) }); return nil }
 func (ln *listener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7001} }
 
+// accepting is what a listener's Accept returns for an error of the system.
+func accepting(err syscall.Errno) error {
+	return &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", err)}
+}
+
 // tooManyFiles is what Accept says in a process that has no descriptors left.
-var tooManyFiles = &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+var tooManyFiles = accepting(syscall.EMFILE)
 
 // A journal is what a node logs, an entry for each message.
 type journal struct {
@@ -139,7 +144,7 @@ func TestAcceptBacksOff(t *testing.T) {
 			ln.next <- tooManyFiles
 		}
 		ln.next <- left // accepted, though the client has gone: there are descriptors again
-		ln.next <- tooManyFiles
+		ln.next <- accepting(syscall.ENOBUFS)
 		ln.next <- far
 		go open(n, near)
 		c, err := n.Accept(t.Context(), ln)
@@ -194,7 +199,30 @@ func TestAcceptEnds(t *testing.T) {
 	})
 }
 
-// An error that is not temporary is returned, and ends the connections.
+// What net/http takes for temporary and what the system reports of a client, a network or
+// its memory may pass; a listener that is none any more does not.
+func TestPasses(t *testing.T) {
+	for err, want := range map[error]bool{
+		os.ErrDeadlineExceeded:          true,
+		accepting(syscall.EMFILE):       true,
+		accepting(syscall.ENFILE):       true,
+		accepting(syscall.ENOBUFS):      true,
+		accepting(syscall.ENOMEM):       true,
+		accepting(syscall.ECONNABORTED): true,
+		accepting(syscall.EPROTO):       true,
+		accepting(syscall.ENETDOWN):     true,
+		accepting(syscall.EBADF):        false,
+		accepting(syscall.EINVAL):       false,
+		net.ErrClosed:                   false,
+		io.ErrClosedPipe:                false,
+	} {
+		if got := passes(err); got != want {
+			t.Errorf("%v may pass: %v, want %v", err, got, want)
+		}
+	}
+}
+
+// An error that does not pass is returned, and ends the connections.
 func TestAcceptFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := newNode(nil)
@@ -337,36 +365,54 @@ func TestEndsOfConnections(t *testing.T) {
 	}
 }
 
-// A turn answers all requests that have arrived, in order, in one write.
-func TestAnswer(t *testing.T) {
-	n, _ := newNode(nil)
-	c, client := connect(t, n, t.Context())
-	applied, turns := "", 0
-	done := make(chan struct{})
-	go func() { // ends with the connection
-		defer close(done)
-		for ; c.Ready(); turns++ {
-			n.Answer(c, func(ops []wire.Op) []wire.Result {
-				for _, op := range ops {
-					applied += op.Key
-				}
-				return missing(ops)
-			})
-			c.Flush()
+// A turn answers the requests that have arrived, in order: at most 16, and at most 64
+// operations beyond the first request.
+func TestTurns(t *testing.T) {
+	for _, test := range []struct {
+		requests []int // the operations in each
+		want     []int // the operations in each turn
+	}{
+		{[]int{1, 2, 1}, []int{4}},
+		{slices.Repeat([]int{1}, 40), []int{16, 16, 8}},
+		{[]int{70, 30, 30, 4, 1}, []int{134, 1}},
+		{[]int{1, 60, 5, 1}, []int{61, 6}},
+		{[]int{70, 65}, []int{70, 65}},
+	} {
+		n, _ := newNode(nil)
+		c, client := connect(t, n, t.Context())
+		var applied, turns []int
+		done := make(chan struct{})
+		go func() { // ends with the connection
+			defer close(done)
+			for c.Ready() {
+				ops := 0
+				n.Answer(c, func(request []wire.Op) []wire.Result {
+					applied, ops = append(applied, len(request)), ops+len(request)
+					return missing(request)
+				})
+				turns = append(turns, ops)
+				c.Flush()
+			}
+			c.Close()
+		}()
+		var requests [][]wire.Op
+		for _, ops := range test.requests {
+			requests = append(requests, slices.Repeat(get("k"), ops))
 		}
-		c.Close()
-	}()
-	want := []wire.Code{wire.OK, wire.OK, wire.OK}
-	if got := send(client, get("a"), append(get("b"), get("c")...), get("d")); !slices.Equal(got, want) {
-		t.Errorf("answered %v, want %v", got, want)
-	}
-	client.Close()
-	if <-done; turns != 1 || applied != "abcd" {
-		t.Errorf("%q applied in %d turns, want abcd in 1", applied, turns)
-	}
-	s := n.Stats.Snapshot()
-	if s.Requests != 3 || s.Ops != 4 || s.QueueWait.Count != 1 || s.Turn.Count != 1 || s.Turn.Total <= 0 {
-		t.Errorf("counted %d requests, %d operations, %d turns begun, %+v ended, want 3, 4, 1, 1", s.Requests, s.Ops, s.QueueWait.Count, s.Turn)
+		codes := send(client, requests...)
+		client.Close()
+		<-done
+		if !slices.Equal(codes, slices.Repeat([]wire.Code{wire.OK}, len(requests))) || !slices.Equal(applied, test.requests) || !slices.Equal(turns, test.want) {
+			t.Errorf("requests of %v operations: answers %v, applied %v, in turns of %v, want turns of %v", test.requests, codes, applied, turns, test.want)
+		}
+		ops := 0
+		for _, n := range test.want {
+			ops += n
+		}
+		s := n.Stats.Snapshot()
+		if s.Requests != int64(len(requests)) || s.Ops != int64(ops) || s.QueueWait.Count != int64(len(turns)) || s.Turn.Count != int64(len(turns)) || s.Turn.Total <= 0 {
+			t.Errorf("counted %d requests, %d operations, %d turns begun, %+v ended, want %d, %d, %d, %[7]d", s.Requests, s.Ops, s.QueueWait.Count, s.Turn, len(requests), ops, len(turns))
+		}
 	}
 }
 
@@ -443,23 +489,69 @@ func TestAnswerRecovers(t *testing.T) {
 	})
 }
 
-// Refuse answers the requests that have arrived, and applies none of them.
+// A refused turn is bounded as any other, so its answers stay far within MaxUnsent, and
+// nothing of it is applied.
 func TestRefuse(t *testing.T) {
-	n, log := newNode(nil)
-	c, client := connect(t, n, t.Context())
-	done := make(chan struct{})
-	go func() { // ends after one turn
-		defer close(done)
-		c.Ready()
-		n.Refuse(c)
-		c.Flush()
-	}()
-	want := []wire.Code{wire.Busy, wire.Busy, wire.Busy}
-	if got := send(client, get("a"), get("b"), get("c")); !slices.Equal(got, want) {
-		t.Errorf("refused with %v, want %v", got, want)
-	}
-	<-done
-	if s := n.Stats.Snapshot(); s.Refusals != 3 || s.Requests != 0 || len(s.Errors) != 0 || len(log.lines()) != 0 {
-		t.Errorf("counted %d refusals, %d requests, %v, logged %q, want 3, 0, nothing, nothing", s.Refusals, s.Requests, s.Errors, log.lines())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		n, log := newNode(nil)
+		c, client := connect(t, n, t.Context())
+		go func() { // ends with the connection
+			for _, want := range []int64{turnRequests, 20} {
+				c.Ready()
+				n.Refuse(c)
+				if got := n.Stats.Refusals.Load(); got != want || c.Unsent() > wire.MaxUnsent {
+					t.Errorf("refused %d requests with %d bytes, want %d", got, c.Unsent(), want)
+				}
+				c.Flush()
+			}
+			c.Close()
+		}()
+		if got := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...); !slices.Equal(got, slices.Repeat([]wire.Code{wire.Busy}, 20)) {
+			t.Errorf("refused with %v, want busy 20 times", got)
+		}
+		if s := n.Stats.Snapshot(); s.Requests != 0 || len(s.Errors) != 0 || len(log.lines()) != 0 {
+			t.Errorf("counted %d requests, %v, logged %q, want 0, nothing, nothing", s.Requests, s.Errors, log.lines())
+		}
+		client.Close()
+	})
+}
+
+// A client that ignores Busy waits longer and longer for its next turn, until it is served.
+// The end of the context ends the pause.
+func TestRefusedConnectionPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newNode(nil)
+		ctx, stop := context.WithCancel(t.Context())
+		c, client := connect(t, n, ctx)
+		go func() { // ends with the connection
+			for {
+				if send(client, get("k"))[0] == 0 {
+					return
+				}
+			}
+		}()
+		got, last := "", time.Now()
+		turn := func(turn func()) {
+			if !c.Ready() {
+				t.Fatal(c.Err())
+			}
+			got, last = got+time.Since(last).String()+" ", time.Now()
+			turn()
+			c.Flush()
+		}
+		refuse := func() { n.Refuse(c) }
+		for range 8 {
+			turn(refuse)
+		}
+		turn(func() { n.Answer(c, missing) })
+		turn(refuse)
+		turn(refuse)
+		time.AfterFunc(time.Microsecond, stop)
+		turn(refuse)
+		if want := "0s 1ms 2ms 4ms 8ms 16ms 32ms 32ms 32ms 0s 1ms 1µs "; got != want {
+			t.Errorf("turns after %s, want %s", got, want)
+		}
+		client.Close()
+		c.Close()
+	})
 }

@@ -13,14 +13,18 @@ import (
 
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 // errCutShort ends a drain at a second signal or at the drain timeout.
-var errCutShort = errors.New("stopped before every client had its answer")
+var errCutShort = errors.New("the drain was cut short")
+
+// A signal within a moment of the first one is taken for the same: timeout(1) sends two.
+const moment = 100 * time.Millisecond
 
 // run waits for the other nodes, serves until a signal or the end of eof, and drains
-// until serve returns. A second signal or the drain timeout cuts the drain short; a
-// second signal also ends the lingering of the barrier.
+// until serve returns. The drain timeout cuts the drain short, and so does a second signal
+// unless no connection is open; a second signal also ends the lingering of the barrier.
 func (n *Node) run(stage string, service, control net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
 	b := n.newBarrier(stage, control)
 	over, finish := context.WithCancel(context.Background())
@@ -48,15 +52,18 @@ func (n *Node) run(stage string, service, control net.Listener, serve Serve, sig
 	case <-time.After(n.Config.Server.DrainTimeout):
 		b.Hurry()
 	}
-	return fmt.Errorf("%w (%d connections open)", errCutShort, n.Stats.Open.Load())
+	open := n.Stats.Open.Load()
+	if open == 0 && hurry.Err() != nil {
+		return nil // every client had its answer
+	}
+	return fmt.Errorf("%w (%s open)", errCutShort, text.Plural(open, "connection"))
 }
 
 // serve passes the barrier and runs the stage until ctx ends.
 func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listener, serve Serve) error {
-	if _, err := b.Wait(ctx, nil); err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped while it waited: there is nothing to drain
-		}
+	if _, err := b.Wait(ctx, nil); ctx.Err() != nil {
+		return nil // stopped while it waited: there is nothing to drain
+	} else if err != nil {
 		return err
 	}
 	n.served.Store(true)
@@ -92,18 +99,24 @@ func (n *Node) newBarrier(stage string, control net.Listener) *barrier.Barrier {
 }
 
 // watchStops turns what asks a server to stop into a reason, sent to stop, and into the
-// end of hurry at the second signal. The end of input does not count as a signal: after
-// Ctrl-C in a parent's terminal both come, in either order.
+// end of hurry at the second signal. A signal within a moment of the first one does not
+// count, nor does the end of input: after Ctrl-C in a parent's terminal both come, in
+// either order.
 func watchStops(ctx context.Context, signals <-chan os.Signal, eof <-chan struct{}) (stop <-chan string, hurry context.Context) {
-	reasons := make(chan string, 3) // all that there can be: only the first is read
+	reasons := make(chan string, 2) // all that there can be: only the first is read
 	hurry, cancel := context.WithCancel(ctx)
 	go func() { // ends with ctx or at the second signal
 		defer cancel()
-		for heard := 0; heard < 2; {
+		var first time.Time
+		for {
 			select {
 			case s := <-signals:
-				heard++
-				reasons <- s.String()
+				if first.IsZero() {
+					first = time.Now()
+					reasons <- s.String()
+				} else if time.Since(first) > moment {
+					return
+				}
 			case <-eof:
 				eof = nil
 				reasons <- "end of input"
@@ -117,14 +130,12 @@ func watchStops(ctx context.Context, signals <-chan os.Signal, eof <-chan struct
 
 // listen opens the two ports of a node.
 func listen(self cluster.Node) (service, control net.Listener, err error) {
-	if service, err = net.Listen("tcp", self.Addr); err != nil {
-		return nil, nil, err
+	if service, err = net.Listen("tcp", self.Addr); err == nil {
+		if control, err = net.Listen("tcp", self.Control); err != nil {
+			service.Close()
+		}
 	}
-	if control, err = net.Listen("tcp", self.Control); err != nil {
-		service.Close()
-		return nil, nil, err
-	}
-	return service, control, nil
+	return service, control, err
 }
 
 // hint says what can be done about an error of listen, or "". Windows has numbers of

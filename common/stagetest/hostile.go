@@ -13,6 +13,7 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
@@ -141,7 +142,8 @@ func testExtremes(t *testing.T, serve node.Serve) {
 	}
 }
 
-// A drain ends at its timeout, even if an operation takes longer.
+// While an operation takes long, the control port answers. A drain ends at its timeout, even
+// if the operation does not.
 func testStopInTheMiddle(t *testing.T, serve node.Serve) {
 	p := startProcess(t, "-work", "10s", "-drain_timeout", "50ms")
 	cl := client.New(p.cfg)
@@ -151,7 +153,7 @@ func testStopInTheMiddle(t *testing.T, serve node.Serve) {
 		_, err := cl.Put(t.Context(), "k", nil)
 		asked <- err
 	}()
-	p.await(1)
+	p.await(func(s metrics.Snapshot) bool { return s.QueueWait.Count == 1 && s.Requests == 0 })
 	began := time.Now()
 	p.stdin.Close()
 	if err := <-asked; err == nil {

@@ -21,6 +21,7 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/node"
 )
 
@@ -71,7 +72,7 @@ func startProcess(t *testing.T, args ...string) *process {
 	}
 	p.stdin = stdin
 	t.Cleanup(func() { p.wait() })
-	p.await(0)
+	p.await(func(s metrics.Snapshot) bool { return s.Open == 0 })
 	return p
 }
 
@@ -86,14 +87,14 @@ func freeAddrs() (addrs []string) {
 	return addrs
 }
 
-// await waits until the process serves and has this many connections.
-func (p *process) await(open int64) {
+// await waits until the process serves and its statistics are as wanted.
+func (p *process) await(wanted func(metrics.Snapshot) bool) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
 	defer cancel()
 	for {
 		s, err := client.Stats(ctx, p.cfg, 0)
-		if err == nil && s.Serving && s.Open == open {
+		if err == nil && s.Serving && wanted(s) {
 			return
 		}
 		if ctx.Err() != nil {

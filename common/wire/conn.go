@@ -59,6 +59,7 @@ type Conn struct {
 	mu        sync.Mutex // guards what follows, and the deadlines against being set after Stop
 	stopped   bool
 	stoppedAt time.Time
+	closing   bool // Close reads on to the end
 	swept     bool // after Stop: all that had arrived is in the buffer
 }
 
@@ -200,7 +201,9 @@ func (c *Conn) Stop() {
 		return
 	}
 	c.stopped, c.stoppedAt = true, time.Now()
-	c.nc.SetReadDeadline(time.Unix(1, 0))
+	if !c.closing {
+		c.nc.SetReadDeadline(time.Unix(1, 0))
+	}
 	c.limitWrite() // one may be under way
 }
 
@@ -287,12 +290,12 @@ func (c *Conn) Spare() bool { return len(c.in) > c.taken }
 // Unsent is the number of bytes that wait for Flush.
 func (c *Conn) Unsent() int { return len(c.out) }
 
-// Close ends the connection. A server first sends Goodbye, closes the sending side and
-// goes on reading for a moment: closing a socket with unread bytes resets it, and the
-// reset can overtake the last answers.
+// Close ends the connection. A server first sends Goodbye, for which it has as long as
+// for any answer, closes the sending side and goes on reading for a moment: closing a
+// socket with unread bytes resets it, and the reset can overtake the last answers.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	c.stopped = true // a Stop from here on comes too late
+	c.closing = true // a Stop from here on bounds the Goodbye, and does not end the reading
 	c.mu.Unlock()
 	talks := c.server && c.hello.Purpose == Service && c.nonce == nil // a Goodbye is understood
 	if talks && !c.dead {

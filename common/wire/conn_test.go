@@ -495,27 +495,95 @@ func TestLostHandshakeIsNotAMismatch(t *testing.T) {
 	}
 }
 
-// A client that does not read holds up a write for Limits.Write, and a drain for what is
-// left of Limits.Drain, whether the write began before Stop or after.
+// A client that does not read holds up a drain for what is left of Limits.Drain, whether
+// the write began before Stop or after, and whether it sends answers or the Goodbye.
 func TestClientThatDoesNotRead(t *testing.T) {
-	for _, test := range []struct{ stop, want time.Duration }{{0, time.Second}, {time.Second, 2 * time.Second}, {time.Hour, time.Minute}} {
+	for _, test := range []struct {
+		stop   time.Duration // when; 0: first
+		answer bool
+		want   time.Duration
+	}{
+		{0, true, time.Second}, {time.Second, true, 2 * time.Second}, {0, false, time.Second}, {time.Second, false, 2 * time.Second},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
-			server := newConn(near, Limits{Write: time.Minute, Drain: time.Second})
+			server := newConn(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second})
 			server.server, server.hello = true, service
-			began := time.Now()
 			if test.stop == 0 {
 				server.Stop()
 			} else {
-				defer time.AfterFunc(test.stop, server.Stop).Stop()
+				time.AfterFunc(test.stop, server.Stop)
 			}
-			server.WriteResponse(&Response{Code: Busy})
-			sent := server.Flush()
-			server.Close() // does not wait again
-			if took := time.Since(began); sent || took != test.want {
-				t.Errorf("stopped after %v: sent %v after %v, want false after %v", test.stop, sent, took, test.want)
+			began := time.Now()
+			if test.answer {
+				server.WriteResponse(&Response{Code: Busy})
+				server.Flush()
+			}
+			server.Close()
+			if took := time.Since(began); took != test.want || !server.dead {
+				t.Errorf("%+v: ended after %v (%v), want %v", test, took, server.Err(), test.want)
 			}
 		})
+	}
+}
+
+// A halfPipe says that its sending side is closed, and goes on: a pipe has no half-close.
+type halfPipe struct{ net.Conn }
+
+func (halfPipe) CloseWrite() error { return nil }
+
+// A server that ends a connection outside a drain gives the Goodbye the time of any answer,
+// and then reads on for a moment, so that a slow reader gets all of it.
+func TestGoodbyeReachesASlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		server, client := newConn(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second}), newConn(far, Limits{})
+		server.server, server.hello = true, service
+		closed := make(chan struct{})
+		go func() { // ends with the connection
+			defer close(closed)
+			echo(server)
+		}()
+		client.WriteRequest(get("key"))
+		client.out = append(client.out, 0, 0, 0, 0) // a frame of no bytes ends the connection
+		client.Flush()
+		for _, want := range []Code{OK, Goodbye} {
+			<-time.After(10 * time.Second)
+			var r Response
+			if client.ReadResponse(&r); r.Code != want {
+				t.Errorf("read %v (%v), want %v", r.Code, client.Err(), want)
+			}
+		}
+		<-time.After(lingerTime / 2)
+		server.Stop() // does not end the reading
+		if n, err := far.Write(make([]byte, 1<<20)); err != nil {
+			t.Errorf("after the Goodbye the server takes %d bytes (%v), want it to read on", n, err)
+		}
+		began := time.Now()
+		if <-closed; time.Since(began) != lingerTime/2 {
+			t.Errorf("the connection is closed %v later, want the rest of %v", time.Since(began), lingerTime)
+		}
+	})
+}
+
+// A client that has closed its sending side is answered all that it sent before.
+func TestHalfClosedClientIsAnswered(t *testing.T) {
+	s, c := tcp(t)
+	server, client := newConn(s, Limits{}), newConn(c, Limits{})
+	server.server, server.hello = true, service
+	for range 1000 {
+		client.WriteRequest(get("key"))
+	}
+	client.Flush()
+	c.(*net.TCPConn).CloseWrite()
+	go echo(server)
+	var r Response
+	answers := 0
+	for client.ReadResponse(&r) {
+		answers++
+	}
+	if answers != 1000 || client.Err() != io.EOF {
+		t.Errorf("%d answers, %v, want 1000 and EOF", answers, client.Err())
 	}
 }

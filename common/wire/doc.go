@@ -21,8 +21,8 @@
 //	max_connections × (MaxFrame + MaxUnsent + MaxFrame + 4 KiB) + decoded
 //
 // A receive buffer holds at most one frame, and grows with the bytes received, never
-// with the bytes announced. Answers collect up to MaxUnsent plus one frame. The sum of
-// NextCost over all requests that are being decoded, applied and encoded at the same
+// with the bytes announced. Answers collect up to MaxUnsent plus one frame. The memory that
+// Next tells of all requests that are being decoded, applied and encoded at the same
 // time is decoded: at most 288 KiB each (twice MaxFrame, and 160 bytes for each of
 // MaxOps operations). Package node keeps the large ones within a budget; the small ones
 // are the 4 KiB. The garbage collector lets the heap grow to at most twice that bound:

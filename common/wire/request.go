@@ -63,16 +63,16 @@ func (c *Conn) ReadRequest(r *Request) bool {
 	return err == nil
 }
 
-// NextCost is the maximum memory in bytes that the next request takes, with its results,
-// while it is answered; 0 if none has been received whole. It is computed from the
-// frame, which stays in the buffer.
-func (c *Conn) NextCost() int {
+// Next returns how many operations the next request has, and the maximum memory in bytes
+// that it takes, with its results, while it is answered; zeros if none has been received
+// whole or it is malformed. Both are computed from the frame, which stays in the buffer.
+func (c *Conn) Next() (ops, bytes int) {
 	frame, _ := c.peek()
 	ops, err := codecs.request.check(frame)
 	if err != nil {
-		return 0 // the frame will not be decoded
+		return 0, 0 // the frame will not be decoded
 	}
-	return 2*len(frame) + ops*opCost // twice: gob copies the frame
+	return ops, 2*len(frame) + ops*opCost // twice: gob copies the frame
 }
 
 // SkipRequest takes the next request without decoding it, and reports whether there was
