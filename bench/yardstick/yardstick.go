@@ -57,10 +57,10 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 			return "", err
 		}
 	}
-	commands := func(cfg cluster.Config) ([]*exec.Cmd, error) {
+	start := func(cfg cluster.Config) ([]*exec.Cmd, error) {
 		return []*exec.Cmd{y.command(self, cfg.Nodes[0].Addr, bed.Dir)}, nil
 	}
-	s, err := bed.Launch(ctx, y.Name, cfg, 1, commands, func(ctx context.Context, cfg cluster.Config, _ int) error {
+	s, err := bed.Launch(ctx, y.Name, cfg, 1, start, func(ctx context.Context, cfg cluster.Config, _ int) error {
 		for version, err = y.ask(ctx, cfg.Nodes[0].Addr); err != nil && ctx.Err() == nil; version, err = y.ask(ctx, cfg.Nodes[0].Addr) {
 			load.Pause(ctx, 5*time.Millisecond)
 		}
