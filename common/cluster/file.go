@@ -193,7 +193,8 @@ func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, argum
 	case fs.NArg() > 0 && arguments == "":
 		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case fs.NArg() != len(strings.Fields(arguments)):
-		err = fmt.Errorf("%s needs %s after the flags, got %s", fs.Name(), strings.ReplaceAll(arguments, " ", " and "), text.Plural(int64(fs.NArg()), "argument"))
+		command := fs.Name()[strings.LastIndex(fs.Name(), " ")+1:]
+		err = fmt.Errorf("%s needs %s after the flags, got %s", command, strings.ReplaceAll(arguments, " ", " and "), text.Plural(int64(fs.NArg()), "argument"))
 	}
 	if err != nil {
 		return UsageError{fmt.Errorf("%w (%s -h lists the flags)", err, fs.Name())}
