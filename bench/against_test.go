@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -14,21 +12,7 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/ports"
-	"lockstep/bench/yardstick"
 )
-
-// The program starts itself as a yardstick, and so does the test binary. Called
-// redis-server, it is a program that a test has put into PATH.
-func TestMain(m *testing.M) {
-	switch {
-	case strings.HasPrefix(filepath.Base(os.Args[0]), "redis-server"):
-		fmt.Println(fakeRedisMain())
-		os.Exit(1)
-	case len(os.Args) > 1 && os.Args[1] == yardstick.Command:
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
-	}
-	os.Exit(m.Run())
-}
 
 // against compares yardsticks alone, in one short round.
 func against(t *testing.T, yardsticks string, args ...string) (code int, stdout, stderr string, s saved) {

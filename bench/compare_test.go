@@ -188,6 +188,7 @@ func TestCompareInterrupted(t *testing.T) {
 
 // Interrupted at any time: while it builds, starts, measures.
 func TestCompareInterruptedAnytime(t *testing.T) {
+	t.Setenv("LOCKSTEP_BUILT", t.TempDir()) // it has to build
 	benchtest.EmptyFolder(t)
 	m := benchtest.NewFaulty(t, "")
 	path := filepath.Join(t.TempDir(), "out.json")
