@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"flag"
 	"fmt"
 	"io"
@@ -80,30 +81,7 @@ func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
 	}
 }
 
-const statistics = `How to read the figures.
-
-8 040 [8 010..8 060]  the median of the rounds and an interval: with six rounds
-                      their range, which holds the true median in 97 % of all
-                      cases; with three rounds in 75 %, so there is no verdict
-0.750 times [..]      the ratio to the first stage, round by round
-no difference shown   the interval of the ratio holds 1 or lies within the noise
-                      that -aa measured; there may be a difference all the same
-response time         counted from when the request was due: without -rate, when
-                      its connection was free, so that a stall counts only once
-                      for each connection (coordinated omission)
->5.74s                so many requests had no answer that this percentile may
-                      lie among them
-service time          with -rate: counted from when the request was sent
-client late by        with -rate: how late the client sent; more than 1 ms and a
-                      quarter of the response time make a round INVALID
-a request's time      on average: waiting for a worker, for locks; in the table;
-                      codec (decode, check, encode); and the rest: network,
-                      kernel, scheduling, client
-lock held             the share of the time that a lock was held, averaged over
-                      all locks: near 0 no lock can matter, near 1 all waits are
-                      for it
-
-Each percentile is the median of the rounds, and max the greatest of all. Two
-laws check each round: requests in flight = throughput × mean response (Little),
-and throughput × CPU a request <= cores. NOTES.md explains the rest.
-`
+// statistics says how to read the figures.
+//
+//go:embed statistics.txt
+var statistics string

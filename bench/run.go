@@ -53,11 +53,13 @@ func runWorkload(ctx context.Context, o *options) error {
 
 // runRounds stores the keys and adds the rounds to the report.
 func (o *options) runRounds(ctx context.Context, work *workload.Workload, rep *report.Report, line *progress) error {
-	meet, leave, err := o.joinClients(line)
+	others, err := o.joinClients(line)
 	if err != nil {
 		return err
 	}
-	defer leave()
+	if others != nil {
+		defer others.Close()
+	}
 	if o.client == 0 {
 		line.Say("storing the keys")
 		if err := load.Preload(ctx, load.NewLockstep(o.cfg), work); err != nil {
@@ -71,7 +73,7 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, rep *r
 	w.Ops = max(w.Ops*(o.client+1)/clients-w.Ops*o.client/clients, 1)
 	stage := rep.Stages[0]
 	for round := 1; round <= o.rounds; round++ {
-		if _, err := meet(ctx, nil); err != nil { // start together
+		if _, err := meet(ctx, others, line, nil); err != nil { // start together
 			return err
 		}
 		line.Say(fmt.Sprintf("round %d of %d on %s", round, o.rounds, stage))
@@ -86,7 +88,7 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, rep *r
 			}
 			return err
 		}
-		all, err := meet(ctx, r) // stop together, with everybody's results
+		all, err := meet(ctx, others, line, r) // stop together, with everybody's results
 		if err != nil {
 			return err
 		}
@@ -98,52 +100,52 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, rep *r
 	return nil
 }
 
-// A meeting is where the client processes of a run start and stop together. It returns
-// when all of them have arrived, with the results that they brought.
-type meeting func(ctx context.Context, mine *load.Result) ([]*load.Result, error)
-
-// joinClients joins the other client processes that properties.json names. If there are
-// none, meet returns at once.
-func (o *options) joinClients(line *progress) (meet meeting, leave func() error, err error) {
+// joinClients joins the other client processes that properties.json names. It returns nil
+// if there are none.
+func (o *options) joinClients(line *progress) (*barrier.Barrier, error) {
 	if len(o.cfg.Clients) <= 1 {
-		alone := func(_ context.Context, mine *load.Result) ([]*load.Result, error) { return []*load.Result{mine}, nil }
-		return alone, func() error { return nil }, nil
+		return nil, nil
 	}
 	if err := o.cfg.CheckExposure(o.insecure); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	ln, err := net.Listen("tcp", o.cfg.Clients[o.client].Control)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: is client %d running here already?", err, o.client)
+		return nil, fmt.Errorf("%w: is client %d running here already?", err, o.client)
 	}
 	var peers []string
 	for _, c := range o.cfg.Clients {
 		peers = append(peers, c.Control)
 	}
-	b := barrier.New(ln, barrier.Config{
+	return barrier.New(ln, barrier.Config{
 		Group: "clients", Self: o.client, Peers: peers, Fingerprint: o.cfg.Describe("bench run"), Secret: o.cfg.Secret,
 		Log: slog.New(printer{slog.DiscardHandler, line, o.stderr}),
-	})
-	meet = func(ctx context.Context, mine *load.Result) (all []*load.Result, err error) {
-		line.Say("waiting for the other clients")
-		payload, err := mine.Pack()
-		if err != nil {
-			return nil, err
-		}
-		payloads, err := b.Wait(ctx, payload)
-		if err != nil {
-			return nil, err
-		}
-		for i, payload := range payloads {
-			r, err := load.Unpack(payload)
-			if err != nil {
-				return nil, fmt.Errorf("the result of client %d: %w", i, err)
-			}
-			all = append(all, r)
-		}
-		return all, nil
+	}), nil
+}
+
+// meet waits until all client processes have arrived, and returns the results that they
+// brought. Without others it returns at once.
+func meet(ctx context.Context, others *barrier.Barrier, line *progress, mine *load.Result) (all []*load.Result, err error) {
+	if others == nil {
+		return []*load.Result{mine}, nil
 	}
-	return meet, b.Close, nil
+	line.Say("waiting for the other clients")
+	payload, err := mine.Pack()
+	if err != nil {
+		return nil, err
+	}
+	payloads, err := others.Wait(ctx, payload)
+	if err != nil {
+		return nil, err
+	}
+	for i, payload := range payloads {
+		r, err := load.Unpack(payload)
+		if err != nil {
+			return nil, fmt.Errorf("the result of client %d: %w", i, err)
+		}
+		all = append(all, r)
+	}
+	return all, nil
 }
 
 // A printer prints what is logged, in place of the progress line.
