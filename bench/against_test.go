@@ -12,10 +12,11 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/ports"
+	"lockstep/bench/report"
 )
 
 // against compares yardsticks alone, in one short round.
-func against(t *testing.T, yardsticks string, args ...string) (code int, stdout, stderr string, s saved) {
+func against(t *testing.T, yardsticks string, args ...string) (code int, stdout, stderr string, s *report.Report) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "out.json")
 	args = append([]string{"compare", "-stages", "none", "-against", yardsticks, "-rounds", "1", "-o", path}, args...)
@@ -93,7 +94,7 @@ func TestCompareStageAgainst(t *testing.T) {
 	if len(s.Runs) != 4 || s.Summary[0].Stage != "faulty" || s.Summary[1].Stage != "echo" || s.Summary[1].Ratio == nil {
 		t.Errorf("%d rounds, and the summary is %v, want echo compared with faulty", len(s.Runs), s.Summary)
 	}
-	if runtime.GOOS == "linux" && s.Summary[1].ServerCPU == 0 {
+	if runtime.GOOS == "linux" && s.Summary[1].ServerCPUPerRequest == 0 {
 		t.Errorf("nothing is known of the CPU time of echo:\n%s", stdout)
 	}
 	m.Ended(1)
@@ -136,8 +137,8 @@ func TestCompareAgainstMistakes(t *testing.T) {
 			if code != test.code && !(test.code == exitOK && code == exitInvalid) || !strings.Contains(stderr, test.want) {
 				t.Errorf("exit code %d, stderr %q, want %d and %q", code, stderr, test.code, test.want)
 			}
-			if test.code == exitOK && (!strings.Contains(stdout, "7.7.7") || fmt.Sprint(s.Env["yardsticks"]) != "map[redis:7.7.7]") {
-				t.Errorf("the version is not in %v and\n%s", s.Env["yardsticks"], stdout)
+			if test.code == exitOK && (!strings.Contains(stdout, "7.7.7") || fmt.Sprint(s.Env.Yardsticks) != "map[redis:7.7.7]") {
+				t.Errorf("the version is not in %v and\n%s", s.Env.Yardsticks, stdout)
 			}
 			m.Ended(1)
 		})
@@ -178,8 +179,8 @@ func TestCompareAgainstReached(t *testing.T) {
 			}
 			switch mistake {
 			case "":
-				if !strings.Contains(stdout, "not known") || fmt.Sprint(s.Env["yardsticks"]) != "map[redis:7.7.7 at "+addr+"]" {
-					t.Errorf("yardsticks are %v, and the CPU time of a server of others is known in\n%s", s.Env["yardsticks"], stdout)
+				if !strings.Contains(stdout, "not known") || fmt.Sprint(s.Env.Yardsticks) != "map[redis:7.7.7 at "+addr+"]" {
+					t.Errorf("yardsticks are %v, and the CPU time of a server of others is known in\n%s", s.Env.Yardsticks, stdout)
 				}
 			case "full":
 				if s.Runs[0].Errors["other"] != 100 || !strings.Contains(strings.Join(strings.Fields(stdout), " "), "the first error: the server says: OOM command not allowed") {

@@ -30,27 +30,21 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 	o.measureFlags(fs)
 }
 
-// The rounds that compare makes where the flags do not say.
-const (
-	compareRound = 2 * time.Second
-	quickRound   = 500 * time.Millisecond
-	quickRounds  = 3 // with -quick, and of a sweep
-)
-
 const sweepHelp = "measure at several values of one property, as in `c=1,2,4,8`, rate=5k,10k or work=0s,1ms.\n" +
 	"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n" +
 	"3 rounds of 500ms at each value, unless -rounds and -duration say otherwise"
 
 // compare builds and starts stages, and measures them in interleaved rounds.
 func compare(ctx context.Context, o *options) error {
-	if quick := o.quick || o.sweep != ""; quick && !o.given["rounds"] {
-		o.rounds = quickRounds
+	rounds, duration := o.rounds, 2*time.Second
+	if o.quick || o.sweep != "" {
+		rounds, duration = 3, 500*time.Millisecond
+	}
+	if !o.given["rounds"] {
+		o.rounds = rounds
 	}
 	if w := &o.cfg.Workload; w.Duration == 0 && !o.given["ops"] {
-		w.Duration = compareRound
-		if o.quick || o.sweep != "" {
-			w.Duration = quickRound
-		}
+		w.Duration = duration
 	}
 	sweep, err := o.parseSweep()
 	if err != nil {

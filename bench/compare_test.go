@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,54 +10,16 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
+	"lockstep/bench/report"
 )
 
-// saved is a file of -o, as other programs read it.
-type saved struct {
-	Schema  int
-	Env     map[string]any
-	Config  map[string]any
-	Sweep   struct{ Points []string }
-	Runs    []savedRun
-	Summary []struct {
-		Stage, Point string
-		OpsPerSecond struct {
-			Median float64
-			Rounds int
-		} `json:"ops_per_s"`
-		ServerCPU float64 `json:"server_cpu_ns_per_request"`
-		Ratio     any
-	}
-	Verdict string
-}
-
-type savedRun struct {
-	Stage        string
-	Round        int
-	Dur          int64 `json:"dur_ns"`
-	OK           int64
-	Requests     int64
-	Errors       map[string]int64
-	Misses       int64
-	Wrong        int64
-	Unfinished   int64
-	Connections  int
-	Starved      int
-	NeverGreeted int              `json:"never_greeted"`
-	Latency      map[string]int64 `json:"latency_ns"`
-	Histogram    struct{ Buckets [][2]int64 }
-}
-
-func readSaved(t *testing.T, path string) (s saved) {
+func readSaved(t *testing.T, path string) *report.Report {
 	t.Helper()
-	data, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(data, &s)
-	}
+	rep, err := report.Read(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return rep
 }
 
 func TestCompare(t *testing.T) {
@@ -155,17 +116,16 @@ func TestCompareMistakes(t *testing.T) {
 func TestCompareBroken(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	path := filepath.Join(t.TempDir(), "out.json")
-	for _, test := range []struct{ stages, want string }{
-		{"testdata/broken", "bench: broken does not build: exit status 1\n"},
-		{"testdata/broken", "main.go:4:15: undefined: serveEverybody\n"},
-		{"../common/wire", "bench: wire does not build: exit status 1\n"},
+	for stages, want := range map[string]string{
+		"testdata/broken": "bench: broken does not build: exit status 1\n# lockstep/bench/testdata/broken\n./main.go:4:15: undefined: serveEverybody\n",
+		"../common/wire":  "bench: wire does not build: exit status 1\n",
 	} {
-		code, stdout, stderr := bench(t, "compare", "-stages", test.stages, "-o", path)
-		if code != exitFailure || stdout != "" || strings.Count(stderr, test.want) != 1 {
-			t.Errorf("%s: exit code %d, stdout %q, want 1 and nothing, and %q in\n%s", test.stages, code, stdout, test.want, stderr)
+		code, stdout, stderr := bench(t, "compare", "-stages", stages, "-o", path)
+		if code != exitFailure || stdout != "" || strings.Count(stderr, want) != 1 {
+			t.Errorf("%s: exit code %d, stdout %q, want 1 and nothing, and %q in\n%s", stages, code, stdout, want, stderr)
 		}
 		if s := readSaved(t, path); !strings.HasPrefix(s.Verdict, "failed: ") || len(s.Runs) != 0 {
-			t.Errorf("%s: the report has %d rounds and the verdict %q", test.stages, len(s.Runs), s.Verdict)
+			t.Errorf("%s: the report has %d rounds and the verdict %q", stages, len(s.Runs), s.Verdict)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
+	"lockstep/bench/report"
 	"lockstep/bench/yardstick"
 )
 
@@ -88,7 +89,7 @@ func benchUntil(ctx context.Context, args ...string) (code int, stdout, stderr s
 
 // measured runs a command that measures, and returns what it printed and saved. On a busy
 // machine the measurement may be invalid.
-func measured(t *testing.T, args ...string) (stdout string, s saved) {
+func measured(t *testing.T, args ...string) (stdout string, s *report.Report) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "out.json")
 	code, stdout, stderr := bench(t, append(args, "-o", path)...)
@@ -153,15 +154,12 @@ func TestUsage(t *testing.T) {
 		{"compare 3 4", 2, `unexpected argument "3"`},
 		{"compare -stages 9", 2, "-stages: there is no stage 9: no directory stage9_* in "},
 		{"compare -stages 1,", 2, `-stages: there is no stage ""`},
-		{"compare -stages frob", 2, `-stages: there is no stage "frob"`},
 		{"compare -stages main.go", 2, `-stages: there is no stage "main.go"`},
 		{"compare -nodes 17", 2, "-nodes: not in 1..16"},
 		{"compare -c 0", 2, "-c: workload.connections: 0 is not in 1..100000"},
 		{"compare -mix get=50", 2, "-mix: workload.mix: get=50 is not"},
-		{"compare -batch 1024 -value 1000", 2, "workload.batch: "},
 		{"compare -depth 2 -conn per-request", 2, "workload.depth: 2 requests in flight need a connection that is kept"},
 		{"compare -o " + filepath.Join(t.TempDir(), "no", "such.json"), 1, "the report was not saved: "},
-		{"compare -html " + filepath.Join(t.TempDir(), "no", "such.html"), 1, "the report was not saved: "},
 		{"compare -against frob", 2, `-against: unknown yardstick "frob": use echo, netrpc, redis or memcached`},
 		{"compare -against echo,", 2, `-against: unknown yardstick ""`},
 		{"compare -against redis,redis=127.0.0.1:6379", 2, "-against: redis is named twice"},
@@ -172,8 +170,6 @@ func TestUsage(t *testing.T) {
 		{"compare -against memcached -mix get=90,cas=10", 2, "-against: memcached has no compare-and-swap"},
 		{"compare -against netrpc -work 1ms", 2, "-against: net/rpc cannot do -work 1ms"},
 		{"compare -sweep nodes=1,2", 2, `"nodes" is not PROPERTY=VALUES with a property out of c, rate,`},
-		{"compare -sweep c=1,,2", 2, `workload.connections: "" is not in`},
-		{"compare -sweep c=0,4", 2, "workload.connections: 0 is not in 1..100000"},
 		{"compare -sweep keys=1000,1k", 2, "keys: 1000 is given twice"},
 		{"compare -sweep c=1,2 -c 3", 2, "c has a flag of its own"},
 		{"compare -sweep c=1,2 -connections 3", 2, "c has a flag of its own"},
@@ -188,7 +184,6 @@ func TestUsage(t *testing.T) {
 		{"run -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
 		{"run -client 2 -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
 		{"run -client 1", 2, "clients 0 to 0"},
-		{"run -config missing.json", 1, "open missing.json: "},
 		{"run -config " + bad, 1, "server.workers: 0 is not in 1..4096"},
 	} {
 		code, stdout, stderr := bench(t, strings.Fields(test.args)...)

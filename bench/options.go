@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -152,9 +153,5 @@ func (o *options) withStages(ctx context.Context, dirs []string, f func(bed *tes
 	if err != nil {
 		return err
 	}
-	err = f(bed, line)
-	if closed := bed.Close(); err == nil {
-		err = closed
-	}
-	return err
+	return cmp.Or(f(bed, line), bed.Close())
 }

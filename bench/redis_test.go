@@ -11,22 +11,20 @@ import (
 	"sync"
 
 	"lockstep/bench/benchtest"
-	"lockstep/common/wire"
 )
 
 // A fakeRedis answers as Redis does, except for its fault.
 type fakeRedis struct {
-	fault string
-	apply func([]wire.Op) []wire.Result
+	fault string // "" is none
 
 	mu     sync.Mutex // guards what follows
-	last   []byte     // the value that was set last
+	values map[string]string
+	last   string // the value that was set last
 	served int
 }
 
-// newFakeRedis returns a fakeRedis without keys. The fault "" is none.
 func newFakeRedis(fault string) *fakeRedis {
-	return &fakeRedis{fault: fault, apply: benchtest.Locked(nil)}
+	return &fakeRedis{fault: fault, values: make(map[string]string)}
 }
 
 // serve accepts connections until ln is closed. Each connection ends when its client leaves.
@@ -84,34 +82,30 @@ func (f *fakeRedis) answer(words []string) string {
 		if f.fault == "secretive" {
 			return "-NOAUTH Authentication required.\r\n"
 		}
-		return bulk([]byte("# Server\r\nredis_version:7.7.7\r\nredis_mode:standalone\r\n"))
+		return bulk("# Server\r\nredis_version:7.7.7\r\nredis_mode:standalone\r\n")
 	}
 	if f.served++; f.fault == "mortal" && f.served > 2000 {
 		panic("out of memory")
 	}
-	op := wire.Op{Kind: map[string]wire.OpKind{"GET": wire.Get, "SET": wire.Put, "DEL": wire.Delete}[words[0]], Key: words[1]}
-	if op.Kind == wire.Put {
-		op.Value = []byte(words[2])
-		f.last = op.Value
-	}
-	switch r := f.apply([]wire.Op{op})[0]; {
-	case r.Status == wire.Found && f.fault == "full" && f.served%2 == 0:
-		return "-OOM command not allowed\r\n"
-	case r.Status == wire.Found && f.fault == "wrong":
-		return bulk(f.last)
-	case r.Status == wire.Found:
-		return bulk(r.Value)
-	case r.Status == wire.Deleted:
-		return ":1\r\n"
-	case op.Kind == wire.Put:
+	value, found := f.values[words[1]]
+	switch {
+	case words[0] == "SET":
+		f.last, f.values[words[1]] = words[2], words[2]
 		return "+OK\r\n"
-	case op.Kind == wire.Delete:
-		return ":0\r\n"
+	case words[0] == "DEL":
+		delete(f.values, words[1])
+		return map[bool]string{true: ":1\r\n", false: ":0\r\n"}[found]
+	case !found:
+		return "$-1\r\n"
+	case f.fault == "full" && f.served%2 == 0:
+		return "-OOM command not allowed\r\n"
+	case f.fault == "wrong":
+		return bulk(f.last)
 	}
-	return "$-1\r\n"
+	return bulk(value)
 }
 
-func bulk(value []byte) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(value), value) }
+func bulk(value string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(value), value) }
 
 // fakeRedisMain is the main function of a redis-server with the fault that NewFaulty set.
 func fakeRedisMain() error {

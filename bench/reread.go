@@ -17,10 +17,8 @@ func reread(_ context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	for _, out := range o.outputs() {
-		if err := out.write(rep); err != nil {
-			return err
-		}
+	if err := o.writeAll(rep, true); err != nil {
+		return err
 	}
 	_, err = fmt.Fprint(o.stdout, text.Printable(rep.String()))
 	return err

@@ -60,15 +60,17 @@ func (o *options) save(rep *report.Report) error {
 	if err := o.distinct(nil); err != nil {
 		return err
 	}
+	return o.writeAll(&soFar, false) // a device gets only the final report
+}
+
+// writeAll writes the report to all outputs, or to all but devices.
+func (o *options) writeAll(rep *report.Report, devices bool) (err error) {
 	for _, out := range o.outputs() {
-		if isDevice(out.path) { // which gets only the final report
-			continue
-		}
-		if err := out.write(&soFar); err != nil {
-			return err
+		if devices || !isDevice(out.path) {
+			err = errors.Join(err, out.write(rep))
 		}
 	}
-	return nil
+	return err
 }
 
 // finish prints and saves the report of a measurement that ended with err, and returns
@@ -85,9 +87,7 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 	case !strings.HasPrefix(rep.Verdict, "failed"):
 		rep.Verdict = "failed: " + err.Error()
 	}
-	for _, out := range o.outputs() {
-		err = errors.Join(err, out.write(rep))
-	}
+	err = errors.Join(err, o.writeAll(rep, true))
 	if len(rep.Runs) > 0 {
 		if _, e := fmt.Fprint(o.stdout, rep); e != nil {
 			err = errors.Join(err, fmt.Errorf("printing the report: %w", e))

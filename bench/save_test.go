@@ -51,37 +51,24 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
+// The file of -o as other programs read it: the names of its fields stay as they are.
 func TestReportJSON(t *testing.T) {
 	rep := testReport()
-	path := saveReport(t, rep)
-	file := readSaved(t, path)
-	data, _ := os.ReadFile(path)
-	if !bytes.Contains(data, []byte(rep.Config.Nodes[0].Addr)) || bytes.Contains(data, []byte("0123456789abcdef")) {
-		t.Errorf("the file lacks the configuration, or holds the secret:\n%s", data)
+	data, err := os.ReadFile(saveReport(t, rep))
+	if err != nil || !bytes.Contains(data, []byte(rep.Config.Nodes[0].Addr)) || bytes.Contains(data, []byte("0123456789abcdef")) {
+		t.Errorf("error %v; the file lacks the configuration, or holds the secret:\n%s", err, data)
 	}
 	var top map[string]json.RawMessage
 	json.Unmarshal(data, &top)
 	if got, want := slices.Sorted(maps.Keys(top)), []string{"config", "env", "nodes", "runs", "schema", "stages", "summary", "verdict"}; !slices.Equal(got, want) {
 		t.Errorf("the file has the fields %v, want %v", got, want)
 	}
-	if file.Schema != 2 || file.Verdict != "ok" || len(file.Runs) != 2 || len(file.Summary) != 2 || len(file.Env) == 0 || len(file.Config) == 0 {
-		t.Errorf("schema %d, verdict %q, %d runs, %d in the summary; env %v, config %v",
-			file.Schema, file.Verdict, len(file.Runs), len(file.Summary), file.Env, file.Config)
-	}
-	run := file.Runs[0]
-	if run.Stage != "b" || run.Round != 1 || run.Dur != 1e9 || run.OK != 50 || run.Errors["other"] != 1 {
-		t.Errorf("the first run is %+v", run)
-	}
-	for _, name := range []string{"p50", "p90", "p99", "p999", "max", "mean"} {
-		if run.Latency[name] < 158e6 || run.Latency[name] > 162e6 { // 8 s / 50
-			t.Errorf("latency_ns.%s = %d, want about 160 ms", name, run.Latency[name])
+	for _, want := range []string{`{"schema":2,"env":{`, `"runs":[{"stage":"b","round":1,`, `"dur_ns":1000000000,`, `"ok":50,`, `"requests":50,`, `"errors":{"other":1},`, `"errors":{},`,
+		`"connections":8,`, `"starved":0,`, `"never_greeted":0,`, `"latency_ns":{"max":160000000,"mean":160000000,"p50":16`, `"buckets":[[160432127,50]]`,
+		`"ops_per_s":{"median":100,`, `"server_cpu_ns_per_request":0,`, `"verdict":"ok"`} {
+		if !bytes.Contains(data, []byte(want)) {
+			t.Errorf("there is no %s in\n%s", want, data)
 		}
-	}
-	if len(run.Histogram.Buckets) != 1 || run.Histogram.Buckets[0][1] != 50 {
-		t.Errorf("histogram has the buckets %v, want one with 50", run.Histogram.Buckets)
-	}
-	if none := file.Runs[1].Errors; none == nil {
-		t.Error("errors is null where there are none, want {}")
 	}
 }
 

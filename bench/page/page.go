@@ -4,7 +4,6 @@ package page
 
 import (
 	"bytes"
-	"cmp"
 	_ "embed"
 	"encoding/json"
 	"html/template"
@@ -216,15 +215,6 @@ var sweptTitles = map[string]string{
 	"workers": "workers", "queue": "requests that may wait",
 }
 
-// stagePoints returns the points of a stage in a sweep, by value.
-func stagePoints(rep *report.Report, stage string) []report.Summary {
-	of := slices.DeleteFunc(slices.Clone(rep.Summary), func(s report.Summary) bool { return s.Stage != stage })
-	slices.SortFunc(of, func(a, b report.Summary) int {
-		return cmp.Compare(rep.Sweep.Number(a.Point), rep.Sweep.Number(b.Point))
-	})
-	return of
-}
-
 // swept draws the throughput by the swept property.
 func swept(rep *report.Report) exhibit {
 	var series []figure.Series
@@ -233,7 +223,7 @@ func swept(rep *report.Report) exhibit {
 	due := figure.Series{Name: "due", Style: figure.Faint, Class: "dashed"}
 	for i, stage := range rep.Stages {
 		s := figure.Series{Name: stage, Style: i % figure.Styles}
-		for _, p := range stagePoints(rep, stage) {
+		for _, p := range rep.Points(stage) {
 			x, ops, w := rep.Sweep.Number(p.Point), p.OpsPerSecond, rep.Workload(p.Point)
 			s.Points = append(s.Points, [2]float64{x, ops.Median})
 			s.Bars = append(s.Bars, [2]float64{ops.Low, ops.High})
@@ -268,7 +258,7 @@ func achieved(rep *report.Report) exhibit {
 	most := 0.0
 	for i, stage := range rep.Stages {
 		p50, p99 := figure.Series{Style: i % figure.Styles, Class: "dashed"}, figure.Series{Name: stage, Style: i % figure.Styles}
-		for _, p := range stagePoints(rep, stage) {
+		for _, p := range rep.Points(stage) {
 			ops, low, high := p.OpsPerSecond.Median, float64(p.Latency["p50"]), float64(p.Latency["p99"])
 			if low > 0 { // something was answered
 				p50.Points, p99.Points = append(p50.Points, [2]float64{ops, low}), append(p99.Points, [2]float64{ops, high})

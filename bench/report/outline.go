@@ -104,8 +104,7 @@ func (rep *Report) comparison() string {
 // peaks says where in a sweep each stage does best.
 func (rep *Report) peaks() (lines []string) {
 	for _, stage := range rep.Stages {
-		points := slices.DeleteFunc(slices.Clone(rep.Summary), func(s Summary) bool { return s.Stage != stage })
-		if len(points) > 0 {
+		if points := rep.Points(stage); len(points) > 0 {
 			best := slices.MaxFunc(points, func(a, b Summary) int { return cmp.Compare(a.OpsPerSecond.Median, b.OpsPerSecond.Median) })
 			lines = append(lines, fmt.Sprintf("%s: %s operations a second.", rep.name(best.Point, stage+" peaks"), text.Sig3(best.OpsPerSecond.Median)))
 		}

@@ -216,14 +216,6 @@ func TestNotes(t *testing.T) {
 	}
 }
 
-func TestTextBeforeTheFirstRound(t *testing.T) {
-	rep := New(cluster.Default(), []string{"a"}, true)
-	rep.Verdict = "interrupted"
-	if got, want := rep.String(), "INTERRUPTED\nNo round was measured.\n"; !strings.HasPrefix(got, want) {
-		t.Errorf("the report is %q, want %q", got, want)
-	}
-}
-
 func TestWidth(t *testing.T) {
 	for _, rate := range []float64{0, 123_456} {
 		rep := testReport(func(c *cluster.Config) { c.Workload.Rate = rate })

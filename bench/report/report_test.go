@@ -12,7 +12,6 @@ import (
 
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
-	"lockstep/bench/stats"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 )
@@ -174,35 +173,6 @@ func TestWarnings(t *testing.T) {
 		if broken := len(run.Warnings) > 0; broken != (run.Point == "2") {
 			t.Errorf("8 requests in flight on 8 connections at depth=%s: warnings %q", run.Point, run.Warnings)
 		}
-	}
-}
-
-func TestSummary(t *testing.T) {
-	rep := testReport(func(*cluster.Config) {})
-	if len(rep.Summary) != 3 || rep.Summary[0].Stage != "stage2_coarselock" || rep.Summary[2].Stage != "mine" {
-		t.Fatalf("the summary is not in the order of the stages: %+v", rep.Summary)
-	}
-	first, slow, mine := rep.Summary[0], rep.Summary[1], rep.Summary[2]
-	if got, want := first.OpsPerSecond, (stats.Interval{Median: 8035, Low: 8010, High: 8060, Level: 0.96875, Rounds: 6}); got != want {
-		t.Errorf("throughput is %+v, want %+v", got, want)
-	}
-	if first.Ratio != nil {
-		t.Error("the first stage is compared with itself")
-	}
-	if got := slow.Ratio; got.Of != "ops_per_s" || got.NoDifference || math.Abs(got.Median-0.75) > 0.001 || got.Rounds != 6 {
-		t.Errorf("ratio of the slow stage is %+v, want 0.75", got)
-	}
-	if !mine.Ratio.NoDifference {
-		t.Errorf("ratio of the stage that is about as fast is %+v, want no difference", mine.Ratio)
-	}
-	if slow.OK != 36_156 || slow.Errors["other"] != 6 || slow.Unfinished != 42 || slow.Starved != 7 || slow.NeverGreeted != 6 || slow.Connections != 8 {
-		t.Errorf("counts of the slow stage are %+v", slow)
-	}
-	if got, want := first.Latency["max"], 8*time.Second/8010; got != want {
-		t.Errorf("max is %v, want %v, that of the slowest round", got, want)
-	}
-	if got := first.ServerCPUPerRequest; math.Abs(got-7e8/8035) > 1 {
-		t.Errorf("server CPU is %v ns a request, want %v", got, 7e8/8035)
 	}
 }
 

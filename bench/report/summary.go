@@ -1,6 +1,8 @@
 package report
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"lockstep/bench/load"
@@ -60,6 +62,15 @@ func (rep *Report) Summarize() {
 			rep.Summary = append(rep.Summary, s)
 		}
 	}
+}
+
+// Points returns the rows of a stage in a sweep, by the value of the swept property.
+func (rep *Report) Points(stage string) []Summary {
+	points := slices.DeleteFunc(slices.Clone(rep.Summary), func(s Summary) bool { return s.Stage != stage })
+	slices.SortFunc(points, func(a, b Summary) int {
+		return cmp.Compare(rep.Sweep.Number(a.Point), rep.Sweep.Number(b.Point))
+	})
+	return points
 }
 
 func summarize(runs []*Run) Summary {
