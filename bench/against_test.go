@@ -40,11 +40,17 @@ func checkAgainst(t *testing.T, yardsticks string, args ...string) {
 	benchtest.CheckWidth(t, stdout, 100)
 }
 
-var batches = []string{"-batch", "16", "-depth", "3", "-mix", "get=50,put=30,delete=20"}
+// Redis and memcached are measured if they are installed.
+func TestCompareAgainst(t *testing.T) {
+	for _, yardsticks := range []string{"echo,netrpc", "redis", "memcached"} {
+		t.Run(yardsticks, func(t *testing.T) {
+			installed(t, yardsticks)
+			checkAgainst(t, yardsticks, "-batch", "16", "-depth", "3", "-mix", "get=50,put=30,delete=20")
+		})
+	}
+}
 
-func TestCompareAgainst(t *testing.T) { checkAgainst(t, "echo,netrpc", batches...) }
-
-// batches are other flags that all yardsticks support.
+// Other flags that all yardsticks support.
 func TestCompareAgainstLoads(t *testing.T) {
 	benchtest.Slow(t)
 	for name, args := range map[string][]string{
@@ -63,16 +69,6 @@ func TestCompareAgainstLoads(t *testing.T) {
 	t.Run("compare-and-swap", func(t *testing.T) {
 		checkAgainst(t, "netrpc", "-mix", "get=40,put=20,delete=20,cas=20", "-batch", "2")
 	})
-}
-
-// The real Redis and memcached, if they are installed.
-func TestCompareAgainstInstalled(t *testing.T) {
-	for _, yardstick := range []string{"redis", "memcached"} {
-		t.Run(yardstick, func(t *testing.T) {
-			installed(t, yardstick)
-			checkAgainst(t, yardstick, batches...)
-		})
-	}
 }
 
 // installed skips the test if the yardstick cannot be started here.
@@ -140,18 +136,6 @@ func TestCompareAgainstMistakes(t *testing.T) {
 			if test.code == exitOK && (!strings.Contains(stdout, "7.7.7") || fmt.Sprint(s.Env.Yardsticks) != "map[redis:7.7.7]") {
 				t.Errorf("the version is not in %v and\n%s", s.Env.Yardsticks, stdout)
 			}
-			m.Ended(1)
-		})
-	}
-}
-
-func TestCompareAgainstInterrupted(t *testing.T) {
-	for _, faulty := range []string{"", "late"} {
-		t.Run(faulty, func(t *testing.T) {
-			benchtest.EmptyFolder(t)
-			benchtest.FaultyInPath(t, "redis-server")
-			m := benchtest.NewFaulty(t, faulty)
-			interrupted(t, func() { m.Started(1, false) }, "compare", "-stages", "none", "-against", "echo,redis", "-rounds", "1000", "-duration", "100ms")
 			m.Ended(1)
 		})
 	}

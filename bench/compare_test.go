@@ -125,18 +125,33 @@ func TestCompareBroken(t *testing.T) {
 	}
 }
 
-// Interrupted at a moment that the stage announces.
+// Interrupted at a moment that a process announces. What was measured is saved and printed.
 func TestCompareInterrupted(t *testing.T) {
-	for _, moment := range []string{"starting", "storing the keys"} {
+	for moment, test := range map[string]struct {
+		args, fault string
+		processes   int
+		busy        bool
+		runs        int
+	}{
+		"starting":              {"-stages testdata/faulty -nodes 3", "", 3, false, 0},
+		"storing the keys":      {"-stages testdata/faulty -nodes 3", "", 3, true, 0},
+		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -duration 100ms -keys 20", "", 2, false, 1},
+		"starting a yardstick":  {"-stages none -against echo,redis", "", 1, false, 0},
+		"waiting for yardstick": {"-stages none -against echo,redis", "late", 1, false, 0},
+	} {
 		t.Run(moment, func(t *testing.T) {
 			benchtest.EmptyFolder(t)
-			m := benchtest.NewFaulty(t, "")
-			path := filepath.Join(t.TempDir(), "out.json")
-			interrupted(t, func() { m.Started(3, moment != "starting") }, "compare", "-stages", "testdata/faulty", "-nodes", "3", "-o", path)
-			if s := readSaved(t, path); s.Verdict != "interrupted" {
-				t.Errorf("the verdict is %q, want interrupted", s.Verdict)
+			if strings.Contains(test.args, "redis") {
+				benchtest.FaultyInPath(t, "redis-server")
 			}
-			m.Ended(3)
+			m := benchtest.NewFaulty(t, test.fault)
+			path := filepath.Join(t.TempDir(), "out.json")
+			args := append([]string{"compare", "-o", path}, strings.Fields(test.args)...)
+			stdout := interrupted(t, func() { m.Started(test.processes, test.busy) }, args...)
+			if s := readSaved(t, path); s.Verdict != "interrupted" || len(s.Runs) != test.runs || strings.HasPrefix(stdout, "INTERRUPTED\nfaulty peaks at value=") != (test.runs > 0) {
+				t.Errorf("verdict %q with %d runs, want interrupted with %d; stdout\n%s", s.Verdict, len(s.Runs), test.runs, stdout)
+			}
+			m.Ended(test.processes)
 		})
 	}
 }

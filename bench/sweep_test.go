@@ -1,7 +1,6 @@
 package main
 
 import (
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,17 +31,4 @@ func TestCompareSweep(t *testing.T) {
 			t.Errorf("there is no %q in\n%s", want, stdout)
 		}
 	}
-}
-
-// Interrupted after its first measurement, a sweep prints it.
-func TestSweepInterrupted(t *testing.T) {
-	benchtest.EmptyFolder(t)
-	m := benchtest.NewFaulty(t, "")
-	path := filepath.Join(t.TempDir(), "out.json")
-	stdout := interrupted(t, func() { m.Started(2, false) },
-		"compare", "-stages", "testdata/faulty", "-sweep", "value=30,16..64", "-duration", "100ms", "-keys", "20", "-o", path)
-	if s := readSaved(t, path); s.Verdict != "interrupted" || len(s.Runs) != 1 || !strings.HasPrefix(stdout, "INTERRUPTED\nfaulty peaks at value=") {
-		t.Errorf("verdict %q with %d runs, want interrupted with 1; stdout\n%s", s.Verdict, len(s.Runs), stdout)
-	}
-	m.Ended(2)
 }
