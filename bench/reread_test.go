@@ -59,9 +59,7 @@ func TestRereadMistakes(t *testing.T) {
 	}
 	for _, test := range []struct{ file, want string }{
 		{"", "unexpected end of JSON input"},
-		{string(data[:len(data)/2]), "unexpected end of JSON input"},
 		{"goos: linux\n", "invalid character 'g'"},
-		{"[]", "cannot unmarshal array"},
 		{"{}", "its schema is 0, and this program reads schema 2"},
 		{edit(data, `"schema":2`, `"schema":1`), "its schema is 1, and this program reads schema 2"},
 		{edit(data, `"keys":1000`, `"kies":1000`), "workload.kies: unknown"},

@@ -76,12 +76,10 @@ func (o *options) writeAll(rep *report.Report, devices bool) (err error) {
 // finish prints and saves the report of a measurement that ended with err, and returns
 // how the command ended. A wrong answer outweighs everything that happened after it.
 func (o *options) finish(ctx context.Context, rep *report.Report, err error) error {
-	if errors.Is(err, load.ErrWrong) {
-		rep.Verdict = "wrong data: " + err.Error()
-	}
-	wrong := strings.HasPrefix(rep.Verdict, "wrong data")
 	switch {
-	case err == nil, wrong:
+	case errors.Is(err, load.ErrWrong):
+		rep.Verdict = "wrong data: " + err.Error()
+	case err == nil, strings.HasPrefix(rep.Verdict, "wrong data"):
 	case ctx.Err() != nil:
 		rep.Verdict = "interrupted"
 	case !strings.HasPrefix(rep.Verdict, "failed"):
@@ -94,7 +92,7 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 		}
 	}
 	switch {
-	case wrong && !errors.Is(err, load.ErrWrong):
+	case strings.HasPrefix(rep.Verdict, "wrong data") && !errors.Is(err, load.ErrWrong):
 		return codeError{exitWrongData, errors.Join(errors.New(rep.Verdict), err)}
 	case err != nil || rep.Verdict == "ok":
 		return err
