@@ -199,7 +199,7 @@ func TestHelp(t *testing.T) {
 		"help":            "bench put KEY VALUE",
 		"-h":              "bench put KEY VALUE",
 		"help config":     "workload.depth",
-		"compare -h":      "-stages paths",
+		"compare -h":      "(default 1,2,3,4)",
 		"get -h":          "bench get [flags] KEY: print a value.",
 		"help get":        "bench get [flags] KEY: print a value.",
 		"help all":        "-write_timeout",

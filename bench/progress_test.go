@@ -96,24 +96,20 @@ func TestNoProgress(t *testing.T) {
 	defer f.Close()
 	var b bytes.Buffer
 	for _, p := range []*progress{newProgress(&b, false), newProgress(f, false), newProgress(f, true)} {
-		if p.w != nil {
-			t.Error("there is a line where there is no terminal")
-		}
 		p.Say("round 1 of 6")
 		p.Expect(time.Second)
-		if err := p.Print(&b, "text"); err != nil {
-			t.Error(err)
+		if err := p.Print(&b, "text"); p.w != nil || err != nil {
+			t.Errorf("there is a line where there is no terminal: %v; error %v", p.w != nil, err)
 		}
 		p.stop()
 	}
 	if b.String() != "texttexttext" {
 		t.Errorf("%q was written, want the text alone", b.String())
 	}
-	if null, err := os.Open(os.DevNull); err == nil {
-		defer null.Close()
-		t.Setenv("TERM", "dumb")
-		if isTerminal(null) {
-			t.Error("a dumb terminal gets a line")
-		}
+	t.Setenv("TERM", "dumb")
+	null, err := os.Open(os.DevNull)
+	defer null.Close()
+	if err != nil || isTerminal(null) {
+		t.Errorf("a dumb terminal gets a line; error %v", err)
 	}
 }
