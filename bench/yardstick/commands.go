@@ -5,8 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"strconv"
 
 	"lockstep/bench/load"
 	"lockstep/common/wire"
@@ -48,9 +46,9 @@ func (c commands) Read(ops []wire.Op) (number uint64, results []wire.Result, err
 		}
 	}
 	if refused != nil {
-		return 0, nil, refused
+		results = nil
 	}
-	return 0, results, nil
+	return 0, results, refused
 }
 
 // read reads the answer to a command.
@@ -77,35 +75,4 @@ func (d *dialect) read(in *bufio.Reader, kind wire.OpKind) (r wire.Result, err e
 
 func refusal(text string) error {
 	return load.Refusal{Reason: fmt.Errorf("the server says: %s", text)}
-}
-
-func malformed(text []byte) error { return fmt.Errorf("malformed answer: %.60q", text) }
-
-// readLine reads a line and returns it without its end. It is valid until the next read.
-func readLine(in *bufio.Reader) ([]byte, error) {
-	line, err := in.ReadSlice('\n')
-	if err == io.EOF {
-		return nil, io.ErrUnexpectedEOF
-	}
-	line, whole := bytes.CutSuffix(line, []byte("\r\n"))
-	if err == bufio.ErrBufferFull || err == nil && !whole {
-		err = malformed(line)
-	}
-	return bytes.TrimRight(line, " "), err
-}
-
-// readValue reads a value of size bytes, and the end of its line.
-func readValue(in *bufio.Reader, size []byte) ([]byte, error) {
-	n, err := strconv.Atoi(string(size))
-	if err != nil || n < 0 || n > wire.MaxValue {
-		return nil, fmt.Errorf("malformed answer: the length of its value is %.20q, and the limit %d", size, wire.MaxValue)
-	}
-	value := make([]byte, n+2)
-	if _, err := io.ReadFull(in, value); err != nil {
-		return nil, io.ErrUnexpectedEOF
-	}
-	if string(value[n:]) != "\r\n" {
-		return nil, malformed(value[n:])
-	}
-	return value[:n:n], nil
 }

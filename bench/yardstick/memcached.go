@@ -4,34 +4,13 @@ import (
 	"bufio"
 	"cmp"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
-	"lockstep/common/cluster"
 	"lockstep/common/wire"
 )
 
-// newMemcached returns memcached, with so much memory that it never evicts a value. A batch
-// is a pipeline of meta commands and not an atomic step.
-func newMemcached(w cluster.Workload) *Yardstick {
-	return &Yardstick{
-		Name: "memcached", program: "memcached",
-		args: func(host, port, _ string) []string {
-			memory := 64 + 2*w.Keys*wire.MaxValue>>20 // MiB; none is taken before it is needed
-			args := []string{"-l", host, "-p", port, "-U", "0", "-m", strconv.Itoa(memory), "-c", strconv.Itoa(max(1024, 2*w.Connections))}
-			if os.Getuid() == 0 {
-				args = append(args, "-u", "root") // memcached insists on it
-			}
-			return args
-		},
-		noCAS:   "memcached compares versions, not values",
-		codec:   memcached.codec,
-		hello:   "version\r\nmn\r\n",
-		version: memcachedVersion,
-	}
-}
-
+// memcached is its meta commands.
 var memcached = &dialect{
 	append: appendMemcached,
 	answers: [...]map[string]wire.Status{
@@ -43,7 +22,6 @@ var memcached = &dialect{
 	refusal: "SERVER_ERROR ",
 }
 
-// appendMemcached appends a meta command of memcached's protocol.
 func appendMemcached(dst []byte, op *wire.Op) []byte {
 	switch op.Kind {
 	case wire.Get:

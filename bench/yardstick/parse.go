@@ -18,17 +18,14 @@ func Parse(list string, cfg cluster.Config, nodes int, work *workload.Workload) 
 	}
 	for item := range strings.SplitSeq(list, ",") {
 		word, addr, reached := strings.Cut(strings.TrimSpace(item), "=")
-		var y *Yardstick
-		switch word {
-		case "echo":
+		program, ok := programs[word]
+		y := &program
+		switch {
+		case word == "echo":
 			y = newEcho(work)
-		case "netrpc":
+		case word == "netrpc":
 			y = newNetRPC()
-		case "redis":
-			y = newRedis(work.Workload)
-		case "memcached":
-			y = newMemcached(work.Workload)
-		default:
+		case !ok:
 			return nil, fmt.Errorf("unknown yardstick %q: use echo, netrpc, redis or memcached", word)
 		}
 		if y.addr = addr; reached {

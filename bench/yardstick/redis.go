@@ -6,26 +6,11 @@ import (
 	"strconv"
 	"strings"
 
-	"lockstep/common/cluster"
 	"lockstep/common/wire"
 )
 
-// newRedis returns Redis, without persistence. A batch is a pipeline of GET, SET and DEL,
-// which is what its users send for throughput. It is not an atomic step, as with MULTI.
-func newRedis(w cluster.Workload) *Yardstick {
-	return &Yardstick{
-		Name: "redis", program: "redis-server",
-		args: func(host, port, dir string) []string {
-			return []string{"--bind", host, "--port", port, "--protected-mode", "yes", "--dir", dir,
-				"--save", "", "--appendonly", "no", "--maxclients", strconv.Itoa(max(10_000, 2*w.Connections))}
-		},
-		noCAS:   "Redis would need a script for it",
-		codec:   redis.codec,
-		hello:   "*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n",
-		version: redisVersion,
-	}
-}
-
+// redis is RESP. A batch is a pipeline of GET, SET and DEL, which is what its users send for
+// throughput. It is not an atomic step, as with MULTI.
 var redis = &dialect{
 	append: appendRedis,
 	answers: [...]map[string]wire.Status{
@@ -37,7 +22,6 @@ var redis = &dialect{
 	refusal: "-",
 }
 
-// appendRedis appends a command in Redis' protocol, RESP.
 func appendRedis(dst []byte, op *wire.Op) []byte {
 	switch op.Kind {
 	case wire.Get:
