@@ -60,7 +60,7 @@ func TestAnswers(t *testing.T) {
 		{redis, testGet, "$99999999999\r\n", 0, "", "99999999999"},
 		{redis, testGet, "$16385\r\n" + longest + "v\r\n", 0, "", "16385"},
 		{redis, testGet, "$-2\r\n", 0, "", "-2"},
-		{redis, testGet, "$\r\n", 0, "", `""`},
+		{redis, testGet, "$\r\n", 0, "", `"$"`},
 		{redis, testGet, "$6\r\nvalue\r\n", 0, "", "EOF"},
 		{redis, testGet, "$4\r\nvalue\r\n", 0, "", "malformed answer"},
 		{redis, testGet, "$5\r\nval", 0, "", "EOF"},
@@ -83,7 +83,7 @@ func TestAnswers(t *testing.T) {
 		{memcached, testGet, "ERROR\r\n", 0, "", `malformed answer: "ERROR"`},
 		{memcached, testGet, "HD\r\n", 0, "", "malformed answer"},
 		{memcached, testGet, "VA\r\n", 0, "", "malformed answer"},
-		{memcached, testGet, "VA five\r\nvalue\r\n", 0, "", `"five"`},
+		{memcached, testGet, "VA five\r\nvalue\r\n", 0, "", `"VA five"`},
 	} {
 		in := bufio.NewReaderSize(strings.NewReader(test.answer), bufferSize)
 		_, results, err := test.codec(in).Read([]wire.Op{test.op})

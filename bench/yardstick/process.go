@@ -42,8 +42,7 @@ func Serve(ctx context.Context, args []string, stdin io.Reader) error {
 	if args[0] == "echo" {
 		return serveConns(ctx, ln, serveEcho)
 	}
-	rpcServer := newRPCServer()
-	return serveConns(ctx, ln, func(nc net.Conn) { rpcServer.ServeConn(nc) })
+	return serveConns(ctx, ln, newRPCServer())
 }
 
 // serveConns serves each connection in a goroutine of its own, until ctx ends.
