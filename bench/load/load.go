@@ -93,24 +93,21 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 
 // wait waits for the results of the dials.
 func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
-	greeted, limit := 0, ConnectTime
+	limit := ConnectTime
 	failure := fmt.Errorf("no connection was greeted within %v: the server serves others, or waits for its peers", limit)
 	for waiting := len(g.conns); waiting > 0; waiting-- {
 		select {
 		case err := <-dialed:
-			if err != nil {
+			if err == nil {
+				failure, limit = nil, othersTime
+			} else if failure != nil {
 				failure = err
-			} else {
-				greeted, limit = greeted+1, othersTime
 			}
 		case <-time.After(limit):
 			waiting = 0
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	}
-	if greeted > 0 {
-		return nil
 	}
 	return failure
 }

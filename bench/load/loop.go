@@ -68,8 +68,7 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		}
 	}
 	workers.Wait()
-	sum := &Result{Dur: g.clock.now() - start}
-	sum.Refusals = g.refusals() - refusals
+	sum := &Result{Dur: g.clock.now() - start, Counts: Counts{Refusals: g.refusals() - refusals}}
 	for i := range tallies {
 		r := &tallies[i].Result
 		r.Connections = 1
@@ -96,14 +95,10 @@ func (p *phase) work(c *connection, s *workload.Source, t *tally) {
 	case <-p.over.Done():
 		return
 	}
-	for {
-		due, sent, slip, ok := p.next()
-		if !ok {
-			p.end() // for connections that are never greeted
-			return
-		}
+	for due, sent, slip, ok := p.next(); ok; due, sent, slip, ok = p.next() {
 		p.request(c, s, due, sent, slip, t)
 	}
+	p.end() // for connections that are never greeted
 }
 
 // next waits until a request is to be sent. It returns when the request was due and when

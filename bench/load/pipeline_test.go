@@ -225,7 +225,7 @@ func TestPipelineDown(t *testing.T) {
 	pl := newTestPipeline(t, cfg)
 	p := pl.nodes[1]
 	p.stream.nc.Close()
-	p.addr = "127.0.0.1:1"
+	pl.cfg.Nodes[1].Addr = "127.0.0.1:1"
 	p.failing = time.Now().Add(-downAfter)
 	var ops []wire.Op
 	for i := range 10 {

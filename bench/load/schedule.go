@@ -12,33 +12,27 @@ import (
 // due, as offsets from its start. The same seed gives the same sequence. Not safe for
 // concurrent use.
 type schedule struct {
-	gap  float64    // mean time between two requests, ns
-	rand *rand.Rand // for Poisson arrivals; nil for constant ones
-	at   float64    // offset of the next request, ns
+	gap func() float64 // draws the time between two requests, ns
+	at  float64        // offset of the next request, ns
 }
 
 // newSchedule returns a schedule of rate > 0 requests a second. arrival is "constant" or
 // "poisson", which is how many independent users behave.
 func newSchedule(rate float64, arrival string, seed uint64) *schedule {
-	s := &schedule{gap: 1e9 / rate}
-	if arrival == "poisson" {
-		s.rand = rand.New(rand.NewPCG(seed, 1<<63)) // no worker has this stream
-		s.advance()
+	mean := 1e9 / rate
+	if arrival == "constant" {
+		return &schedule{gap: func() float64 { return mean }}
 	}
-	return s
+	r := rand.New(rand.NewPCG(seed, 1<<63)) // no worker has this stream
+	gap := func() float64 { return mean * r.ExpFloat64() }
+	return &schedule{gap, gap()}
 }
 
 // due returns the offset at which the next request is due.
 func (s *schedule) due() time.Duration { return time.Duration(s.at) }
 
 // advance moves to the next request.
-func (s *schedule) advance() {
-	gap := s.gap
-	if s.rand != nil {
-		gap *= s.rand.ExpFloat64()
-	}
-	s.at += gap
-}
+func (s *schedule) advance() { s.at += s.gap() }
 
 // A pacer hands the times of a schedule to the connections of an open loop, in order. A
 // connection that is free takes the next time, waits until it is due, and sends. If all
@@ -99,12 +93,7 @@ func (p *pacer) wait(ctx context.Context, due time.Duration) bool {
 	// (golang/go#53824). A sleep cannot be stopped, and is precise.
 	const coarse = 2 * time.Millisecond
 	if left := due - p.now(); left > 2*coarse {
-		timer := time.NewTimer(left - coarse)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
+		Pause(ctx, left-coarse)
 	}
 	for ctx.Err() == nil {
 		left := due - p.now()
