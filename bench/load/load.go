@@ -4,6 +4,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -32,7 +34,6 @@ var (
 
 // A Generator has the connections of a workload, each of which is a client of its own.
 type Generator struct {
-	Once  bool          // do not send a request again that is answered Busy
 	Grace time.Duration // how long requests in flight at the end may still take
 
 	target   Target
@@ -50,6 +51,9 @@ type connection struct {
 	sources []*workload.Source // one for each request in flight
 	greeted chan struct{}      // closed when client is set
 	client  Client             // nil if each request has a new one
+
+	mu    sync.Mutex // guards tally, as several requests may be in flight
+	tally *Result    // what came of the phase's requests
 }
 
 // New connects. The connections are numbered from first, and no others of the run may have
@@ -60,7 +64,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	cfg := to.Config()
 	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
 	arrivals := cfg.Workload.Seed + uint64(first) + work.Round<<40
-	g := &Generator{Once: work.Once, Grace: defaultGrace, target: to, cfg: cfg, clock: realClock(), patience: patience(cfg, cfg.Workload.Batch), arrivals: arrivals}
+	g := &Generator{Grace: defaultGrace, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep}, patience: patience(cfg, cfg.Workload.Batch), arrivals: arrivals}
 	dialing, quit := context.WithCancel(ctx)
 	g.quit = quit
 	dialed := make(chan error, cfg.Workload.Connections)
@@ -70,13 +74,11 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 			c.sources = append(c.sources, work.Source((first+i)*cfg.Workload.Depth+d))
 		}
 		g.conns = append(g.conns, c)
-		if cfg.Workload.Conn == "per-request" {
-			close(c.greeted)
-			dialed <- nil
-			continue
-		}
 		g.dials.Go(func() { // ends when greeted, or at Close
-			cl, err := to.Dial(dialing)
+			cl, err := Client(nil), error(nil)
+			if cfg.Workload.Conn == "persistent" {
+				cl, err = to.Dial(dialing)
+			}
 			if err == nil {
 				c.client = cl
 				close(c.greeted)
@@ -122,14 +124,12 @@ func (c *connection) isGreeted() bool {
 	}
 }
 
-// refusals returns the number of Busy answers to all connections that are kept.
-func (g *Generator) refusals() (n int64) {
-	for _, c := range g.conns {
-		if c.isGreeted() && c.client != nil {
-			n += c.client.Counts().Refusals
-		}
+// refusals returns the number of Busy answers to a connection that is kept.
+func (c *connection) refusals() int64 {
+	if c.isGreeted() && c.client != nil {
+		return c.client.Counts().Refusals
 	}
-	return n
+	return 0
 }
 
 // Close ends all connections and waits for their goroutines.
@@ -161,12 +161,10 @@ func Preload(ctx context.Context, to Target, work *workload.Workload) error {
 		limit := patience(to.Config(), len(ops))
 		doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", ErrNoAnswer, limit))
 		results, err := cl.Do(doing, ops...)
-		if err != nil && doing.Err() != nil {
-			err = context.Cause(doing)
-		}
+		late := context.Cause(doing)
 		cancel()
 		if err != nil {
-			return fmt.Errorf("storing the keys: %w", err)
+			return fmt.Errorf("storing the keys: %w", cmp.Or(late, err))
 		}
 		for i, r := range results {
 			if r.Status != wire.Created && r.Status != wire.Replaced {

@@ -154,7 +154,7 @@ func TestBusy(t *testing.T) {
 		t.Run(fmt.Sprintf("depth=%d", depth), func(t *testing.T) {
 			cfg.Workload.Connections, cfg.Workload.Depth = 2, depth
 			l := newTestLoad(t, cfg)
-			l.Once = true
+			l.conns[0].sources[0].Once = true
 			before := nodes[0].Stats.Refusals.Load()
 			r := l.run(t.Context(), 0, 50)
 			if want := map[string]int64{"server busy": 50}; !maps.Equal(r.Errors, want) || r.Starved != 0 || r.Requests != 0 || r.Unfinished != 0 || r.FailedTime <= 0 {

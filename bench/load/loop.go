@@ -24,12 +24,6 @@ type phase struct {
 	end   func()          // ends over
 }
 
-// A tally is what came of the requests of one connection.
-type tally struct {
-	mu sync.Mutex // guards what follows, as several requests may be in flight
-	Result
-}
-
 // run puts load on the servers for length or, if that is 0, until ops operations are done,
 // at the workload's rate or, if that is 0, as fast as answers come. The result counts what was
 // asked for in that time, even if it was answered later, within the grace. The end of ctx
@@ -59,20 +53,19 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		defer time.AfterFunc(length+g.Grace, giveUp).Stop()
 	}
 	g.arrivals += 1 << 32
-	refusals := g.refusals()
-	tallies := make([]tally, len(g.conns))
 	var workers sync.WaitGroup
-	for i, c := range g.conns {
+	for _, c := range g.conns {
+		c.tally = &Result{Counts: Counts{Connections: 1, Refusals: -c.refusals()}}
 		for _, s := range c.sources {
-			workers.Go(func() { p.work(c, s, &tallies[i]) }) // ends with the phase
+			workers.Go(func() { p.work(c, s) }) // ends with the phase
 		}
 	}
 	workers.Wait()
-	sum := &Result{Dur: g.clock.now() - start, Counts: Counts{Refusals: g.refusals() - refusals}}
-	for i := range tallies {
-		r := &tallies[i].Result
-		r.Connections = 1
-		if !g.conns[i].isGreeted() {
+	sum := &Result{Dur: g.clock.now() - start}
+	for _, c := range g.conns {
+		r := c.tally
+		r.Refusals += c.refusals()
+		if !c.isGreeted() {
 			r.NeverGreeted, r.Starved = 1, 1
 		} else if r.Requests == 0 && r.Errors[client.ErrBusy.Error()] == 0 && r.Failed()+r.Unfinished > 0 {
 			r.Starved = 1
@@ -89,14 +82,14 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 }
 
 // work is the request loop. It keeps one request of the connection in flight.
-func (p *phase) work(c *connection, s *workload.Source, t *tally) {
+func (p *phase) work(c *connection, s *workload.Source) {
 	select {
 	case <-c.greeted:
 	case <-p.over.Done():
 		return
 	}
 	for due, sent, slip, ok := p.next(); ok; due, sent, slip, ok = p.next() {
-		p.request(c, s, due, sent, slip, t)
+		p.request(c, s, due, sent, slip)
 	}
 	p.end() // for connections that are never greeted
 }
@@ -118,7 +111,7 @@ func (p *phase) next() (due, sent, slip time.Duration, ok bool) {
 }
 
 // request sends the source's next request and counts what came of it.
-func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.Duration, t *tally) {
+func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.Duration) {
 	ops := s.Next()
 	cl, err := c.client, error(nil)
 	perRequest := cl == nil
@@ -130,7 +123,7 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 	var answers []wire.Result
 	if err == nil {
 		do := cl.Do
-		if p.Once {
+		if s.Once {
 			do = cl.Once
 		}
 		answers, err = do(p.limit, ops...)
@@ -140,8 +133,9 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 		defer Pause(p.over, time.Millisecond) // so as not to count only how fast it fails
 	}
 
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.tally
 	if p.pace != nil {
 		Record(&t.Slips, slip)
 	}

@@ -37,7 +37,7 @@ func TestOverload(t *testing.T) {
 			w := &cfg.Workload
 			w.Connections, w.Depth, w.Rate, w.Arrival = test.connections, test.depth, 1000, test.arrival
 			l := newTestLoad(t, cfg)
-			l.Once, l.Grace = true, 50*time.Millisecond
+			l.conns[0].sources[0].Once, l.Grace = true, 50*time.Millisecond
 			for _, counter := range []*atomic.Int64{&taken, &refused, &answered, &held} {
 				counter.Store(0)
 			}

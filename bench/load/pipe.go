@@ -62,7 +62,7 @@ func (c *call) unpark() (parked bool) {
 
 // do sends a request and returns the answer. The end of ctx ends the connection. An error
 // is a Refusal, client.ErrUnknown, errNotApplied, or says which rule the request breaks.
-func (s *stream) do(ctx context.Context, ops []wire.Op) ([]wire.Result, error) {
+func (s *stream) do(ctx context.Context, ops []wire.Op) (results []wire.Result, err error) {
 	defer context.AfterFunc(ctx, func() { s.nc.Close() })() // as the call that reads will see
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +70,6 @@ func (s *stream) do(ctx context.Context, ops []wire.Op) ([]wire.Result, error) {
 		return nil, fmt.Errorf("%w: %w", errNotApplied, s.lost)
 	}
 	s.count++
-	var err error
 	if s.unsent, err = s.codec.Append(s.unsent, s.count, ops); err != nil {
 		return nil, err
 	}

@@ -91,9 +91,7 @@ func (r *Result) FoundWrong(err error) {
 // check counts the answers to a request.
 func (r *Result) check(a workload.Answers) {
 	r.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong})
-	if a.FirstWrong != nil {
-		r.FirstWrong = cmp.Or(r.FirstWrong, a.FirstWrong.Error())
-	}
+	r.FirstWrong = cmp.Or(r.FirstWrong, a.FirstWrong)
 }
 
 // Answered counts operations that were answered at this time of the round.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
-
-	"lockstep/common/metrics"
 )
 
 // A schedule is an endless sequence of the times at which the requests of an open loop are
@@ -55,8 +53,6 @@ type clock struct {
 	now   func() time.Duration
 	sleep func(time.Duration) // for d or longer
 }
-
-func realClock() clock { return clock{metrics.Now, metrics.Sleep} }
 
 // newPacer returns a pacer that starts now and ends after length.
 func newPacer(s *schedule, length time.Duration, c clock) *pacer {

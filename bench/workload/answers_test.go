@@ -51,7 +51,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%v, batch %d, answered %v: ok, misses, mismatches, wrong = %v, want %q",
 				test.mix, test.batch, test.answer.Status, got, test.want)
 		}
-		if (r.Wrong > 0) != (r.FirstWrong != nil) {
+		if (r.Wrong > 0) != (r.FirstWrong != "") {
 			t.Errorf("%v answered %v: %d wrong, and the error is %v", test.mix, test.answer.Status, r.Wrong, r.FirstWrong)
 		}
 	}
@@ -60,7 +60,7 @@ func TestCheck(t *testing.T) {
 func TestCheckCountsAnswers(t *testing.T) {
 	s := newTestWorkload(t, func(w *cluster.Workload) { w.Batch = 2 }).Source(0)
 	s.Next()
-	if r := s.Check(make([]wire.Result, 1)); r.Wrong != 1 || r.FirstWrong == nil {
+	if r := s.Check(make([]wire.Result, 1)); r.Wrong != 1 || r.FirstWrong == "" {
 		t.Errorf("one answer to two operations: %d wrong, %v", r.Wrong, r.FirstWrong)
 	}
 }
