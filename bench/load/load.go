@@ -62,11 +62,10 @@ type connection struct {
 // if none is greeted.
 func New(ctx context.Context, to Target, work *workload.Workload, first int) (*Generator, error) {
 	cfg := to.Config()
-	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
-	arrivals := cfg.Workload.Seed + uint64(first) + work.Round<<40
-	g := &Generator{Grace: defaultGrace, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep}, patience: patience(cfg, cfg.Workload.Batch), arrivals: arrivals}
 	dialing, quit := context.WithCancel(ctx)
-	g.quit = quit
+	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
+	g := &Generator{Grace: defaultGrace, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep}, quit: quit,
+		patience: patience(cfg, cfg.Workload.Batch), arrivals: cfg.Workload.Seed + uint64(first) + work.Round<<40}
 	dialed := make(chan error, cfg.Workload.Connections)
 	for i := range cfg.Workload.Connections {
 		c := &connection{greeted: make(chan struct{})}

@@ -17,8 +17,8 @@ type phase struct {
 	*Generator
 	start time.Duration   // by the clock
 	pace  *pacer          // open loop; nil in a closed one
-	left  *atomic.Int64   // requests left to send; nil if time ends the phase
-	stuck *time.Timer     // gives up when it is not reset; nil if left is
+	left  atomic.Int64    // requests left to send, if no time ends the phase
+	stuck *time.Timer     // gives up when it is not reset; nil if time ends the phase
 	limit context.Context // ends when requests in flight are given up
 	over  context.Context // ends when no more requests are sent, at the latest with limit
 	end   func()          // ends over
@@ -29,12 +29,11 @@ type phase struct {
 // asked for in that time, even if it was answered later, within the grace. The end of ctx
 // ends run at once.
 func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Result {
-	start := g.clock.now() // before the clock that ends the phase
 	limit, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	over, end := context.WithCancel(limit)
 	defer end()
-	p := &phase{Generator: g, start: start, limit: limit, over: over, end: end}
+	p := &phase{Generator: g, start: g.clock.now(), limit: limit, over: over, end: end}
 	switch w := g.cfg.Workload; {
 	case w.Rate > 0:
 		if length == 0 {
@@ -44,7 +43,6 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	case length > 0:
 		defer time.AfterFunc(length, end).Stop()
 	default:
-		p.left = new(atomic.Int64)
 		p.left.Store(int64((ops + w.Batch - 1) / w.Batch))
 		p.stuck = time.AfterFunc(p.patience, giveUp)
 		defer p.stuck.Stop()
@@ -61,7 +59,7 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		}
 	}
 	workers.Wait()
-	sum := &Result{Dur: g.clock.now() - start}
+	sum := &Result{Dur: g.clock.now() - p.start}
 	for _, c := range g.conns {
 		r := c.tally
 		r.Refusals += c.refusals()
@@ -105,7 +103,7 @@ func (p *phase) next() (due, sent, slip time.Duration, ok bool) {
 		if p.stuck != nil {
 			p.stuck.Reset(p.patience)
 		}
-		due, ok = p.clock.now(), p.left == nil || p.left.Add(-1) >= 0
+		due, ok = p.clock.now(), p.stuck == nil || p.left.Add(-1) >= 0
 	}
 	return due, due, 0, ok
 }
@@ -114,8 +112,7 @@ func (p *phase) next() (due, sent, slip time.Duration, ok bool) {
 func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.Duration) {
 	ops := s.Next()
 	cl, err := c.client, error(nil)
-	perRequest := cl == nil
-	if perRequest {
+	if c.client == nil {
 		if cl, err = p.target.Open(p.limit); err == nil {
 			defer cl.Close()
 		}
@@ -139,7 +136,7 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 	if p.pace != nil {
 		Record(&t.Slips, slip)
 	}
-	if perRequest && cl != nil {
+	if c.client == nil && cl != nil {
 		counts := cl.Counts()
 		t.Refusals += counts.Refusals
 		if err == nil {

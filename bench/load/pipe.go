@@ -103,7 +103,7 @@ func (s *stream) write() {
 	n, err := s.nc.Write(out)
 	s.mu.Lock()
 	s.spare, s.writing = out, false
-	if err != nil {
+	if err != nil && s.lost == nil {
 		s.sent -= len(out) - n
 		s.lose(err)
 	}
@@ -145,9 +145,6 @@ func (s *stream) pass() bool {
 // applied if the server said Goodbye, or if they were not sent whole. It is called with mu
 // held.
 func (s *stream) lose(why error) {
-	if s.lost != nil {
-		return
-	}
 	s.nc.Close()
 	s.lost = fmt.Errorf("lost the connection to %v: %w", s.nc.RemoteAddr(), why)
 	for _, c := range s.inFlight {
