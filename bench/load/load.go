@@ -74,12 +74,11 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 		}
 		g.conns = append(g.conns, c)
 		g.dials.Go(func() { // ends when greeted, or at Close
-			cl, err := Client(nil), error(nil)
+			var err error
 			if cfg.Workload.Conn == "persistent" {
-				cl, err = to.Dial(dialing)
+				c.client, err = to.Dial(dialing)
 			}
 			if err == nil {
-				c.client = cl
 				close(c.greeted)
 			}
 			dialed <- err
@@ -113,22 +112,18 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 	return failure
 }
 
-// isGreeted reports whether the connection has been greeted, or needs not be.
-func (c *connection) isGreeted() bool {
+// refusals returns the number of Busy answers to a connection that is kept, and whether the
+// connection has been greeted, or needs not be.
+func (c *connection) refusals() (n int64, greeted bool) {
 	select {
 	case <-c.greeted:
-		return true
+		if c.client != nil {
+			n = c.client.Counts().Refusals
+		}
+		return n, true
 	default:
-		return false
+		return 0, false
 	}
-}
-
-// refusals returns the number of Busy answers to a connection that is kept.
-func (c *connection) refusals() int64 {
-	if c.isGreeted() && c.client != nil {
-		return c.client.Counts().Refusals
-	}
-	return 0
 }
 
 // Close ends all connections and waits for their goroutines.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -32,7 +33,6 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	limit, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	over, end := context.WithCancel(limit)
-	defer end()
 	p := &phase{Generator: g, start: g.clock.now(), limit: limit, over: over, end: end}
 	switch w := g.cfg.Workload; {
 	case w.Rate > 0:
@@ -53,7 +53,8 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	g.arrivals += 1 << 32
 	var workers sync.WaitGroup
 	for _, c := range g.conns {
-		c.tally = &Result{Counts: Counts{Connections: 1, Refusals: -c.refusals()}}
+		refusals, _ := c.refusals()
+		c.tally = &Result{Counts: Counts{Connections: 1, Refusals: -refusals}}
 		for _, s := range c.sources {
 			workers.Go(func() { p.work(c, s) }) // ends with the phase
 		}
@@ -62,8 +63,9 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	sum := &Result{Dur: g.clock.now() - p.start}
 	for _, c := range g.conns {
 		r := c.tally
-		r.Refusals += c.refusals()
-		if !c.isGreeted() {
+		refusals, greeted := c.refusals()
+		r.Refusals += refusals
+		if !greeted {
 			r.NeverGreeted, r.Starved = 1, 1
 		} else if r.Requests == 0 && r.Errors[client.ErrBusy.Error()] == 0 && r.Failed()+r.Unfinished > 0 {
 			r.Starved = 1
@@ -159,7 +161,9 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 		t.FailedTime += done - due
 	}
 	if answers != nil { // of a request that failed, the parts that were answered
-		t.check(s.Check(answers))
+		a := s.Check(answers)
+		t.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong})
+		t.FirstWrong = cmp.Or(t.FirstWrong, a.FirstWrong)
 	}
 }
 

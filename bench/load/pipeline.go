@@ -51,13 +51,9 @@ func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) 
 	return pl, nil
 }
 
-func (pl *pipeline) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
-	return pl.do(ctx, ops, true)
-}
+func (pl *pipeline) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) { return pl.do(ctx, ops, true) }
 
-func (pl *pipeline) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
-	return pl.do(ctx, ops, false)
-}
+func (pl *pipeline) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) { return pl.do(ctx, ops, false) }
 
 func (pl *pipeline) Counts() client.Counts {
 	return client.Counts{Dialing: time.Duration(pl.dialTime.Load()), Refusals: pl.refusals.Load()}
@@ -123,11 +119,11 @@ func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 			return nil, err
 		}
 		results, err := s.do(ctx, ops)
-		busy := errors.Is(err, client.ErrBusy)
-		if busy {
+		again := errors.Is(err, errNotApplied) || errors.Is(err, client.ErrUnknown) && !writes
+		if errors.Is(err, client.ErrBusy) {
 			p.pl.refusals.Add(1)
+			again = insist
 		}
-		again := busy && insist || errors.Is(err, errNotApplied) || errors.Is(err, client.ErrUnknown) && !writes
 		if !again || ctx.Err() != nil {
 			return results, err
 		}

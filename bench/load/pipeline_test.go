@@ -246,9 +246,11 @@ func TestPipelineDial(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
 	cfg.Nodes = append([]cluster.Node{}, cfg.Nodes...)
 	cfg.Nodes[1].Control = "127.0.0.1:9" // another cluster
-	cfg.Workload.Depth = 2
-	if _, err := NewLockstep(cfg).Dial(t.Context()); !errors.Is(err, wire.ErrMismatch) || !strings.HasPrefix(err.Error(), "node 0 (") {
-		t.Errorf("dialling another cluster: error %v", err)
+	for _, depth := range []int{1, 2} {
+		cfg.Workload.Depth = depth
+		if cl, err := NewLockstep(cfg).Dial(t.Context()); cl != nil || !errors.Is(err, wire.ErrMismatch) || !strings.HasPrefix(err.Error(), "node 0 (") {
+			t.Errorf("depth %d: dialling another cluster: client %v, error %v", depth, cl, err)
+		}
 	}
 	noneLeft(t)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"lockstep/bench/workload"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
@@ -86,12 +85,6 @@ func (r *Result) Fail(kind string, err error) {
 func (r *Result) FoundWrong(err error) {
 	r.Wrong++
 	r.FirstWrong = cmp.Or(r.FirstWrong, err.Error())
-}
-
-// check counts the answers to a request.
-func (r *Result) check(a workload.Answers) {
-	r.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong})
-	r.FirstWrong = cmp.Or(r.FirstWrong, a.FirstWrong)
 }
 
 // Answered counts operations that were answered at this time of the round.

@@ -88,17 +88,14 @@ func (p *pacer) wait(ctx context.Context, due time.Duration) bool {
 	// A timer can be stopped, but is often a millisecond late on an idle Linux
 	// (golang/go#53824). A sleep cannot be stopped, and is precise.
 	const coarse = 2 * time.Millisecond
-	if left := due - p.now(); left > 2*coarse {
-		Pause(ctx, left-coarse)
-	}
-	for ctx.Err() == nil {
-		left := due - p.now()
-		if left <= 0 {
-			return true
+	for left := due - p.now(); left > 0 && ctx.Err() == nil; left = due - p.now() {
+		if left > 2*coarse {
+			Pause(ctx, left-coarse)
+		} else {
+			p.sleep(left)
 		}
-		p.sleep(left)
 	}
-	return false
+	return ctx.Err() == nil
 }
 
 // unsent returns the number of requests that were due before now and the end of the
