@@ -51,9 +51,13 @@ func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) 
 	return pl, nil
 }
 
-func (pl *pipeline) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) { return pl.do(ctx, ops, true) }
+func (pl *pipeline) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	return pl.do(ctx, ops, true)
+}
 
-func (pl *pipeline) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) { return pl.do(ctx, ops, false) }
+func (pl *pipeline) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	return pl.do(ctx, ops, false)
+}
 
 func (pl *pipeline) Counts() client.Counts {
 	return client.Counts{Dialing: time.Duration(pl.dialTime.Load()), Refusals: pl.refusals.Load()}
