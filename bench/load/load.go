@@ -21,8 +21,7 @@ const (
 	// ConnectTime is how long the first connection may take to be greeted.
 	ConnectTime = 10 * time.Second
 
-	othersTime   = 250 * time.Millisecond // for the next connection to be greeted
-	defaultGrace = 5 * time.Second
+	othersTime = 250 * time.Millisecond // for the next connection to be greeted
 )
 
 var (
@@ -64,7 +63,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	cfg := to.Config()
 	dialing, quit := context.WithCancel(ctx)
 	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
-	g := &Generator{Grace: defaultGrace, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep}, quit: quit,
+	g := &Generator{Grace: 5 * time.Second, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep}, quit: quit,
 		patience: patience(cfg, cfg.Workload.Batch), arrivals: cfg.Workload.Seed + uint64(first) + work.Round<<40}
 	dialed := make(chan error, cfg.Workload.Connections)
 	for i := range cfg.Workload.Connections {

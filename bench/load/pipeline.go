@@ -142,10 +142,8 @@ func (p *peer) connect(ctx context.Context) (*stream, error) {
 	for pause := time.Millisecond; p.stream == nil || !p.stream.good(); pause = min(2*pause, lastPause) {
 		err := p.dial(ctx)
 		switch {
-		case err == nil:
-			return p.stream, nil
-		case ctx.Err() != nil, errors.Is(err, wire.ErrMismatch):
-			return nil, err
+		case err == nil, ctx.Err() != nil, errors.Is(err, wire.ErrMismatch):
+			return p.stream, err
 		case p.failing.IsZero():
 			p.failing = time.Now()
 		case time.Since(p.failing) >= downAfter:
