@@ -97,6 +97,7 @@ func dueTimes(w cluster.Workload, length time.Duration) (all []time.Duration) {
 // An open loop sees a server stall for 100 ms each second: the requests that are due meanwhile
 // wait for the rest of the stall, evenly from 0 to 100 ms.
 func TestOpenLoopSeesStalls(t *testing.T) {
+	t.Parallel()
 	const stall, length = 100 * time.Millisecond, 2 * time.Second
 	for _, arrival := range []string{"constant", "poisson"} {
 		for _, connections := range []int{1, 150} {
@@ -167,6 +168,7 @@ func known() func(context.Context) error {
 }
 
 func TestKnownServiceTimes(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*cluster.Workload){
 		"closed loop":                  func(w *cluster.Workload) { w.Connections = 8 },
 		"closed loop of one":           func(w *cluster.Workload) { w.Connections = 1 },

@@ -208,12 +208,12 @@ func TestLoadCancelled(t *testing.T) {
 				cfg := stuckAfter(t, 0)
 				cfg.Workload.Rate, cfg.Workload.Depth = rate, depth
 				l := newTestLoad(t, cfg)
-				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 				defer cancel()
 				began := time.Now()
 				r := l.run(ctx, time.Hour, 0)
 				if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished == 0 {
-					t.Errorf("it took %v after 100ms, %d answered, %d unfinished", took, r.Requests, r.Unfinished)
+					t.Errorf("it took %v after 50ms, %d answered, %d unfinished", took, r.Requests, r.Unfinished)
 				}
 				if inFlight := int64(8 * depth); rate == 0 && r.Unfinished != inFlight {
 					t.Errorf("%d requests were in flight on 8 connections, want %d", r.Unfinished, inFlight)
@@ -243,6 +243,7 @@ func TestLoadStuck(t *testing.T) {
 }
 
 func TestNobodyGreets(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

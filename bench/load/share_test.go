@@ -49,6 +49,7 @@ func TestPack(t *testing.T) {
 
 // A Result fits the payload of a barrier even if its times are widely spread.
 func TestPackFits(t *testing.T) {
+	t.Parallel()
 	r := new(Result)
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range 100_000 { // from 30 µs to a minute
