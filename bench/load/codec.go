@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,11 +68,8 @@ func (f frames) Read([]wire.Op) (number uint64, results []wire.Result, err error
 			return 0, nil, fmt.Errorf("%w: status %q in an answer", wire.ErrMalformed, s)
 		}
 	}
-	if err = codeErrors[r.Code]; err == nil && r.Code != wire.OK {
-		err = fmt.Errorf("%w: %q in an answer", wire.ErrMalformed, r.Code)
-	}
-	if err != nil {
-		return 0, nil, err
+	if r.Code != wire.OK {
+		return 0, nil, cmp.Or(codeErrors[r.Code], fmt.Errorf("%w: %q in an answer", wire.ErrMalformed, r.Code))
 	}
 	return 0, r.Results, nil
 }

@@ -51,7 +51,7 @@ func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change fu
 	for ops := range work.Preload {
 		k.apply(ops)
 	}
-	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: defaultGrace, patience: time.Minute, clock: bubbleClock(0), arrivals: work.Seed}
+	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: 5 * time.Second, patience: time.Minute, clock: bubbleClock(0), arrivals: work.Seed}
 	for i := range work.Connections {
 		c := &connection{greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
 		close(c.greeted)
@@ -97,9 +97,10 @@ func dueTimes(w cluster.Workload, length time.Duration) (all []time.Duration) {
 // An open loop sees a server stall for 100 ms each second: the requests that are due meanwhile
 // wait for the rest of the stall, evenly from 0 to 100 ms.
 func TestOpenLoopSeesStalls(t *testing.T) {
-	const stall, length = 100 * time.Millisecond, 3 * time.Second
+	t.Parallel()
+	const stall, length = 100 * time.Millisecond, 2 * time.Second
 	for _, arrival := range []string{"constant", "poisson"} {
-		for _, connections := range []int{1, 8, 150} {
+		for _, connections := range []int{1, 150} {
 			what := fmt.Sprintf("%s arrivals on %d connections", arrival, connections)
 			synctest.Test(t, func(t *testing.T) {
 				l := newKnownLoad(t, stalls(stall, 0), func(w *cluster.Workload) {
@@ -134,9 +135,9 @@ func TestOpenLoopSeesStalls(t *testing.T) {
 func TestClosedLoopMissesStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newKnownLoad(t, stalls(100*time.Millisecond, time.Millisecond), func(w *cluster.Workload) { w.Connections = 1 })
-		r := l.run(t.Context(), 10*time.Second-time.Microsecond, 0) // when nothing else happens
-		if r.Requests != 9000 {                                     // in each second one for 101 ms, and 899 for 1 ms
-			t.Errorf("%d requests, want 9000", r.Requests)
+		r := l.run(t.Context(), 5*time.Second-time.Microsecond, 0) // when nothing else happens
+		if r.Requests != 4500 {                                    // in each second one for 101 ms, and 899 for 1 ms
+			t.Errorf("%d requests, want 4500", r.Requests)
 		}
 		wantQuantile(t, "closed loop", r, 0.99, time.Millisecond)
 		wantQuantile(t, "closed loop", r, 0.9988, time.Millisecond)
@@ -167,23 +168,27 @@ func known() func(context.Context) error {
 }
 
 func TestKnownServiceTimes(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*cluster.Workload){
 		"closed loop":                  func(w *cluster.Workload) { w.Connections = 8 },
 		"closed loop of one":           func(w *cluster.Workload) { w.Connections = 1 },
-		"open loop, constant arrivals": func(w *cluster.Workload) { w.Connections, w.Rate = 16, 1000 },
+		"open loop, constant arrivals": func(w *cluster.Workload) { w.Connections, w.Rate, w.Batch = 16, 1000, 2 },
 		"open loop, poisson arrivals":  func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival = 64, 1000, "poisson" },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newKnownLoad(t, known(), change)
-			r := l.run(t.Context(), 0, 10_000)
+			r := l.run(t.Context(), 0, 4000)
 			want := map[float64]time.Duration{0.25: 1, 0.49: 1, 0.51: 2, 0.89: 2, 0.91: 5, 0.98: 5, 0.995: 10, 1: 10}
 			for q, ms := range want {
 				wantQuantile(t, name, r, q, ms*time.Millisecond)
 			}
+			if r.OK != 4000 && l.cfg.Workload.Arrival == "constant" {
+				t.Errorf("%s: %d operations, want 4000", name, r.OK)
+			}
 			if mean := r.ResponseTimes.Mean(); mean < 1840*time.Microsecond || mean > 1860*time.Microsecond {
 				t.Errorf("%s: the mean is %v, want 1.85ms", name, mean)
 			}
-			if connections := float64(len(l.conns)); l.cfg.Workload.Rate == 0 && (r.InFlight() < 0.99*connections || r.InFlight() > connections) {
+			if connections := float64(len(l.conns)); l.cfg.Workload.Rate == 0 && (r.InFlight() < 0.97*connections || r.InFlight() > connections) {
 				t.Errorf("%s: by Little's law %v are in flight, want %v", name, r.InFlight(), connections)
 			}
 		})
@@ -240,16 +245,6 @@ func TestNothingBurstsAfterWarmUp(t *testing.T) {
 				second.Seed += 1 << 32 // of its second phase
 				if due := dueTimes(second, 2*time.Second); !slices.Equal(sent, due) {
 					t.Errorf("%s: %d requests were sent in the round, not when the %d were due", what, len(sent), len(due))
-				}
-				first := 0
-				for _, at := range sent {
-					if at < time.Second {
-						first++
-					}
-				}
-				// Of 1000 that are expected, a Poisson process has 130 more once in 20 000 times.
-				if first > 1130 || arrival == "constant" && first != 1000 {
-					t.Errorf("%s: %d requests in the first second, at 1000 a second", what, first)
 				}
 				if r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
 					t.Errorf("%s: a response of %v, and a slip of %v, of a server that answers at once", what, r.ResponseTimes.Max(), r.Slips.Max())

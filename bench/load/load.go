@@ -4,6 +4,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -19,8 +21,7 @@ const (
 	// ConnectTime is how long the first connection may take to be greeted.
 	ConnectTime = 10 * time.Second
 
-	othersTime   = 250 * time.Millisecond // for the next connection to be greeted
-	defaultGrace = 5 * time.Second
+	othersTime = 250 * time.Millisecond // for the next connection to be greeted
 )
 
 var (
@@ -32,7 +33,6 @@ var (
 
 // A Generator has the connections of a workload, each of which is a client of its own.
 type Generator struct {
-	Once  bool          // do not send a request again that is answered Busy
 	Grace time.Duration // how long requests in flight at the end may still take
 
 	target   Target
@@ -50,6 +50,9 @@ type connection struct {
 	sources []*workload.Source // one for each request in flight
 	greeted chan struct{}      // closed when client is set
 	client  Client             // nil if each request has a new one
+
+	mu    sync.Mutex // guards tally, as several requests may be in flight
+	tally *Result    // what came of the phase's requests
 }
 
 // New connects. The connections are numbered from first, and no others of the run may have
@@ -58,11 +61,10 @@ type connection struct {
 // if none is greeted.
 func New(ctx context.Context, to Target, work *workload.Workload, first int) (*Generator, error) {
 	cfg := to.Config()
-	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
-	arrivals := cfg.Workload.Seed + uint64(first) + work.Round<<40
-	g := &Generator{Once: work.Once, Grace: defaultGrace, target: to, cfg: cfg, clock: realClock(), patience: patience(cfg, cfg.Workload.Batch), arrivals: arrivals}
 	dialing, quit := context.WithCancel(ctx)
-	g.quit = quit
+	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
+	g := &Generator{Grace: 5 * time.Second, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep}, quit: quit,
+		patience: patience(cfg, cfg.Workload.Batch), arrivals: cfg.Workload.Seed + uint64(first) + work.Round<<40}
 	dialed := make(chan error, cfg.Workload.Connections)
 	for i := range cfg.Workload.Connections {
 		c := &connection{greeted: make(chan struct{})}
@@ -70,15 +72,12 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 			c.sources = append(c.sources, work.Source((first+i)*cfg.Workload.Depth+d))
 		}
 		g.conns = append(g.conns, c)
-		if cfg.Workload.Conn == "per-request" {
-			close(c.greeted)
-			dialed <- nil
-			continue
-		}
 		g.dials.Go(func() { // ends when greeted, or at Close
-			cl, err := to.Dial(dialing)
+			var err error
+			if cfg.Workload.Conn == "persistent" {
+				c.client, err = to.Dial(dialing)
+			}
 			if err == nil {
-				c.client = cl
 				close(c.greeted)
 			}
 			dialed <- err
@@ -93,15 +92,15 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 
 // wait waits for the results of the dials.
 func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
-	greeted, limit := 0, ConnectTime
+	limit := ConnectTime
 	failure := fmt.Errorf("no connection was greeted within %v: the server serves others, or waits for its peers", limit)
 	for waiting := len(g.conns); waiting > 0; waiting-- {
 		select {
 		case err := <-dialed:
-			if err != nil {
+			if err == nil {
+				failure, limit = nil, othersTime
+			} else if failure != nil {
 				failure = err
-			} else {
-				greeted, limit = greeted+1, othersTime
 			}
 		case <-time.After(limit):
 			waiting = 0
@@ -109,30 +108,21 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 			return context.Cause(ctx)
 		}
 	}
-	if greeted > 0 {
-		return nil
-	}
 	return failure
 }
 
-// isGreeted reports whether the connection has been greeted, or needs not be.
-func (c *connection) isGreeted() bool {
+// refusals returns the number of Busy answers to a connection that is kept, and whether the
+// connection has been greeted, or needs not be.
+func (c *connection) refusals() (n int64, greeted bool) {
 	select {
 	case <-c.greeted:
-		return true
-	default:
-		return false
-	}
-}
-
-// refusals returns the number of Busy answers to all connections that are kept.
-func (g *Generator) refusals() (n int64) {
-	for _, c := range g.conns {
-		if c.isGreeted() && c.client != nil {
-			n += c.client.Counts().Refusals
+		if c.client != nil {
+			n = c.client.Counts().Refusals
 		}
+		return n, true
+	default:
+		return 0, false
 	}
-	return n
 }
 
 // Close ends all connections and waits for their goroutines.
@@ -164,12 +154,10 @@ func Preload(ctx context.Context, to Target, work *workload.Workload) error {
 		limit := patience(to.Config(), len(ops))
 		doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", ErrNoAnswer, limit))
 		results, err := cl.Do(doing, ops...)
-		if err != nil && doing.Err() != nil {
-			err = context.Cause(doing)
-		}
+		late := context.Cause(doing)
 		cancel()
 		if err != nil {
-			return fmt.Errorf("storing the keys: %w", err)
+			return fmt.Errorf("storing the keys: %w", cmp.Or(late, err))
 		}
 		for i, r := range results {
 			if r.Status != wire.Created && r.Status != wire.Replaced {

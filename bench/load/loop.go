@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -17,17 +18,11 @@ type phase struct {
 	*Generator
 	start time.Duration   // by the clock
 	pace  *pacer          // open loop; nil in a closed one
-	left  *atomic.Int64   // requests left to send; nil if time ends the phase
-	stuck *time.Timer     // gives up when it is not reset; nil if left is
+	left  atomic.Int64    // requests left to send, if no time ends the phase
+	stuck *time.Timer     // gives up when it is not reset; nil if time ends the phase
 	limit context.Context // ends when requests in flight are given up
 	over  context.Context // ends when no more requests are sent, at the latest with limit
 	end   func()          // ends over
-}
-
-// A tally is what came of the requests of one connection.
-type tally struct {
-	mu sync.Mutex // guards what follows, as several requests may be in flight
-	Result
 }
 
 // run puts load on the servers for length or, if that is 0, until ops operations are done,
@@ -35,12 +30,10 @@ type tally struct {
 // asked for in that time, even if it was answered later, within the grace. The end of ctx
 // ends run at once.
 func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Result {
-	start := g.clock.now() // before the clock that ends the phase
 	limit, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	over, end := context.WithCancel(limit)
-	defer end()
-	p := &phase{Generator: g, start: start, limit: limit, over: over, end: end}
+	p := &phase{Generator: g, start: g.clock.now(), limit: limit, over: over, end: end}
 	switch w := g.cfg.Workload; {
 	case w.Rate > 0:
 		if length == 0 {
@@ -50,7 +43,6 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	case length > 0:
 		defer time.AfterFunc(length, end).Stop()
 	default:
-		p.left = new(atomic.Int64)
 		p.left.Store(int64((ops + w.Batch - 1) / w.Batch))
 		p.stuck = time.AfterFunc(p.patience, giveUp)
 		defer p.stuck.Stop()
@@ -59,21 +51,21 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		defer time.AfterFunc(length+g.Grace, giveUp).Stop()
 	}
 	g.arrivals += 1 << 32
-	refusals := g.refusals()
-	tallies := make([]tally, len(g.conns))
 	var workers sync.WaitGroup
-	for i, c := range g.conns {
+	for _, c := range g.conns {
+		refusals, _ := c.refusals()
+		c.tally = &Result{Counts: Counts{Connections: 1, Refusals: -refusals}}
 		for _, s := range c.sources {
-			workers.Go(func() { p.work(c, s, &tallies[i]) }) // ends with the phase
+			workers.Go(func() { p.work(c, s) }) // ends with the phase
 		}
 	}
 	workers.Wait()
-	sum := &Result{Dur: g.clock.now() - start}
-	sum.Refusals = g.refusals() - refusals
-	for i := range tallies {
-		r := &tallies[i].Result
-		r.Connections = 1
-		if !g.conns[i].isGreeted() {
+	sum := &Result{Dur: g.clock.now() - p.start}
+	for _, c := range g.conns {
+		r := c.tally
+		refusals, greeted := c.refusals()
+		r.Refusals += refusals
+		if !greeted {
 			r.NeverGreeted, r.Starved = 1, 1
 		} else if r.Requests == 0 && r.Errors[client.ErrBusy.Error()] == 0 && r.Failed()+r.Unfinished > 0 {
 			r.Starved = 1
@@ -90,20 +82,16 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 }
 
 // work is the request loop. It keeps one request of the connection in flight.
-func (p *phase) work(c *connection, s *workload.Source, t *tally) {
+func (p *phase) work(c *connection, s *workload.Source) {
 	select {
 	case <-c.greeted:
 	case <-p.over.Done():
 		return
 	}
-	for {
-		due, sent, slip, ok := p.next()
-		if !ok {
-			p.end() // for connections that are never greeted
-			return
-		}
-		p.request(c, s, due, sent, slip, t)
+	for due, sent, slip, ok := p.next(); ok; due, sent, slip, ok = p.next() {
+		p.request(c, s, due, sent, slip)
 	}
+	p.end() // for connections that are never greeted
 }
 
 // next waits until a request is to be sent. It returns when the request was due and when
@@ -117,17 +105,16 @@ func (p *phase) next() (due, sent, slip time.Duration, ok bool) {
 		if p.stuck != nil {
 			p.stuck.Reset(p.patience)
 		}
-		due, ok = p.clock.now(), p.left == nil || p.left.Add(-1) >= 0
+		due, ok = p.clock.now(), p.stuck == nil || p.left.Add(-1) >= 0
 	}
 	return due, due, 0, ok
 }
 
 // request sends the source's next request and counts what came of it.
-func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.Duration, t *tally) {
+func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.Duration) {
 	ops := s.Next()
 	cl, err := c.client, error(nil)
-	perRequest := cl == nil
-	if perRequest {
+	if c.client == nil {
 		if cl, err = p.target.Open(p.limit); err == nil {
 			defer cl.Close()
 		}
@@ -135,7 +122,7 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 	var answers []wire.Result
 	if err == nil {
 		do := cl.Do
-		if p.Once {
+		if s.Once {
 			do = cl.Once
 		}
 		answers, err = do(p.limit, ops...)
@@ -145,12 +132,13 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 		defer Pause(p.over, time.Millisecond) // so as not to count only how fast it fails
 	}
 
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.tally
 	if p.pace != nil {
 		Record(&t.Slips, slip)
 	}
-	if perRequest && cl != nil {
+	if c.client == nil && cl != nil {
 		counts := cl.Counts()
 		t.Refusals += counts.Refusals
 		if err == nil {
@@ -173,7 +161,9 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 		t.FailedTime += done - due
 	}
 	if answers != nil { // of a request that failed, the parts that were answered
-		t.check(s.Check(answers))
+		a := s.Check(answers)
+		t.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong})
+		t.FirstWrong = cmp.Or(t.FirstWrong, a.FirstWrong)
 	}
 }
 

@@ -25,8 +25,7 @@ func Measure(ctx context.Context, to Target, work *workload.Workload, first int)
 	}
 	r, err := g.Measure(ctx)
 	if r != nil && warm.Wrong > 0 { // counts at any time
-		r.Wrong += warm.Wrong
-		r.FirstWrong = warm.FirstWrong
+		r.Merge(&Result{Counts: Counts{Wrong: warm.Wrong}, FirstWrong: warm.FirstWrong})
 	}
 	return r, err
 }

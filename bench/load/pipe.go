@@ -62,7 +62,7 @@ func (c *call) unpark() (parked bool) {
 
 // do sends a request and returns the answer. The end of ctx ends the connection. An error
 // is a Refusal, client.ErrUnknown, errNotApplied, or says which rule the request breaks.
-func (s *stream) do(ctx context.Context, ops []wire.Op) ([]wire.Result, error) {
+func (s *stream) do(ctx context.Context, ops []wire.Op) (results []wire.Result, err error) {
 	defer context.AfterFunc(ctx, func() { s.nc.Close() })() // as the call that reads will see
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +70,6 @@ func (s *stream) do(ctx context.Context, ops []wire.Op) ([]wire.Result, error) {
 		return nil, fmt.Errorf("%w: %w", errNotApplied, s.lost)
 	}
 	s.count++
-	var err error
 	if s.unsent, err = s.codec.Append(s.unsent, s.count, ops); err != nil {
 		return nil, err
 	}
@@ -104,7 +103,7 @@ func (s *stream) write() {
 	n, err := s.nc.Write(out)
 	s.mu.Lock()
 	s.spare, s.writing = out, false
-	if err != nil {
+	if err != nil && s.lost == nil {
 		s.sent -= len(out) - n
 		s.lose(err)
 	}
@@ -146,9 +145,6 @@ func (s *stream) pass() bool {
 // applied if the server said Goodbye, or if they were not sent whole. It is called with mu
 // held.
 func (s *stream) lose(why error) {
-	if s.lost != nil {
-		return
-	}
 	s.nc.Close()
 	s.lost = fmt.Errorf("lost the connection to %v: %w", s.nc.RemoteAddr(), why)
 	for _, c := range s.inFlight {

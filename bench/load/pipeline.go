@@ -26,16 +26,19 @@ const (
 // in flight as there are calls. It keeps the promises of client.Client.
 type pipeline struct {
 	cfg   cluster.Config
+	open  Opener
 	nodes []*peer
+
+	dialTime, refusals atomic.Int64
 }
 
 // Dial connects to the nodes of cfg in ascending order, as client.Dial does, and returns a
 // client that has as many requests in flight on each connection as there are calls.
 func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) {
-	pl := &pipeline{cfg: cfg}
+	pl := &pipeline{cfg: cfg, open: open}
 	down := 0
 	for i, node := range cfg.Nodes {
-		p := &peer{number: i, addr: node.Addr, open: open}
+		p := &peer{pl: pl, number: i}
 		pl.nodes = append(pl.nodes, p)
 		_, err := p.connect(ctx)
 		if errors.Is(err, client.ErrDown) && down+1 < len(cfg.Nodes) {
@@ -56,12 +59,8 @@ func (pl *pipeline) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, er
 	return pl.do(ctx, ops, false)
 }
 
-func (pl *pipeline) Counts() (sum client.Counts) {
-	for _, p := range pl.nodes {
-		sum.Dialing += time.Duration(p.dialTime.Load())
-		sum.Refusals += p.refusals.Load()
-	}
-	return sum
+func (pl *pipeline) Counts() client.Counts {
+	return client.Counts{Dialing: time.Duration(pl.dialTime.Load()), Refusals: pl.refusals.Load()}
 }
 
 // Close ends the connections. No call may be in progress.
@@ -107,11 +106,8 @@ func (pl *pipeline) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.
 
 // A peer is one node.
 type peer struct {
+	pl     *pipeline
 	number int
-	addr   string
-	open   Opener
-
-	dialTime, refusals atomic.Int64
 
 	mu      sync.Mutex // guards what follows; held while dialling, as all calls need the connection
 	stream  *stream    // nil before the first is greeted
@@ -127,11 +123,11 @@ func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 			return nil, err
 		}
 		results, err := s.do(ctx, ops)
-		busy := errors.Is(err, client.ErrBusy)
-		if busy {
-			p.refusals.Add(1)
+		again := errors.Is(err, errNotApplied) || errors.Is(err, client.ErrUnknown) && !writes
+		if errors.Is(err, client.ErrBusy) {
+			p.pl.refusals.Add(1)
+			again = insist
 		}
-		again := busy && insist || errors.Is(err, errNotApplied) || errors.Is(err, client.ErrUnknown) && !writes
 		if !again || ctx.Err() != nil {
 			return results, err
 		}
@@ -144,14 +140,10 @@ func (p *peer) connect(ctx context.Context) (*stream, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for pause := time.Millisecond; p.stream == nil || !p.stream.good(); pause = min(2*pause, lastPause) {
-		s, err := p.dial(ctx)
-		if err == nil {
-			p.stream, p.failing = s, time.Time{}
-			break
-		}
+		err := p.dial(ctx)
 		switch {
-		case ctx.Err() != nil, errors.Is(err, wire.ErrMismatch):
-			return nil, err
+		case err == nil, ctx.Err() != nil, errors.Is(err, wire.ErrMismatch):
+			return p.stream, err
 		case p.failing.IsZero():
 			p.failing = time.Now()
 		case time.Since(p.failing) >= downAfter:
@@ -162,17 +154,18 @@ func (p *peer) connect(ctx context.Context) (*stream, error) {
 	return p.stream, nil
 }
 
-func (p *peer) dial(ctx context.Context) (*stream, error) {
+func (p *peer) dial(ctx context.Context) error {
 	start := time.Now()
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", p.addr)
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", p.pl.cfg.Nodes[p.number].Addr)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	codec, err := p.open(ctx, p.number, nc)
+	codec, err := p.pl.open(ctx, p.number, nc)
 	if err != nil {
 		nc.Close()
-		return nil, err
+		return err
 	}
-	p.dialTime.Add(int64(time.Since(start)))
-	return &stream{codec: codec, nc: nc, idleSince: time.Now()}, nil
+	p.pl.dialTime.Add(int64(time.Since(start)))
+	p.stream, p.failing = &stream{codec: codec, nc: nc, idleSince: time.Now()}, time.Time{}
+	return nil
 }

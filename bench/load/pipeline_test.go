@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -173,32 +174,6 @@ func TestPipelineIdle(t *testing.T) {
 	}
 }
 
-// A part that fails leaves the others' answers alone.
-func TestPipelinePart(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 2, turns(func(n *node.Node, c *node.Conn, answer func()) {
-		if n.Self == 1 {
-			c.SkipRequest()
-			c.WriteResponse(&wire.Response{Code: wire.Failed})
-			return
-		}
-		answer()
-	}))
-	var ops []wire.Op
-	for i := range 10 {
-		ops = append(ops, put(strconv.Itoa(i)))
-	}
-	results, err := newTestPipeline(t, cfg).Do(t.Context(), ops...)
-	if !errors.Is(err, client.ErrUnknown) || len(results) != len(ops) {
-		t.Fatalf("%d results, error %v", len(results), err)
-	}
-	for i, r := range results {
-		want := []wire.Status{wire.Created, wire.Unknown}[cfg.Owner(ops[i].Key)]
-		if r.Status != want {
-			t.Errorf("operation %d: %v, want %v", i, r.Status, want)
-		}
-	}
-}
-
 // A call that is given up returns at once; the next one has a new connection.
 func TestPipelineGivenUp(t *testing.T) {
 	open := make(chan struct{})
@@ -218,26 +193,38 @@ func TestPipelineGivenUp(t *testing.T) {
 	}
 }
 
-// One node of several may be down: its operations fail at once, after a second in which it was tried.
-func TestPipelineDown(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
-	cfg.Nodes = append([]cluster.Node{}, cfg.Nodes...)
-	pl := newTestPipeline(t, cfg)
-	p := pl.nodes[1]
-	p.stream.nc.Close()
-	p.addr = "127.0.0.1:1"
-	p.failing = time.Now().Add(-downAfter)
+// A part that fails leaves the others' answers alone, also if its node is down: then it fails at
+// once, after a second in which the node was tried.
+func TestPipelinePart(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 2, turns(func(n *node.Node, c *node.Conn, answer func()) {
+		if n.Self == 1 {
+			c.SkipRequest()
+			c.WriteResponse(&wire.Response{Code: wire.Failed})
+			return
+		}
+		answer()
+	}))
+	cfg.Nodes = slices.Clone(cfg.Nodes)
 	var ops []wire.Op
 	for i := range 10 {
-		ops = append(ops, wire.Op{Kind: wire.Get, Key: strconv.Itoa(i)})
+		ops = append(ops, put(strconv.Itoa(i)))
 	}
-	results, err := pl.Do(t.Context(), ops...)
-	if !errors.Is(err, client.ErrDown) {
-		t.Errorf("error %v, want %v", err, client.ErrDown)
-	}
-	for i, r := range results {
-		if want := []wire.Status{wire.Missing, wire.Unknown}[cfg.Owner(ops[i].Key)]; r.Status != want {
-			t.Errorf("operation %d: %v, want %v", i, r.Status, want)
+	pl := newTestPipeline(t, cfg)
+	for i, fate := range []error{client.ErrUnknown, client.ErrDown} {
+		answered := []wire.Status{wire.Created, wire.Replaced}[i]
+		if fate == client.ErrDown {
+			pl.nodes[1].stream.nc.Close()
+			pl.nodes[1].failing = time.Now().Add(-downAfter)
+			cfg.Nodes[1].Addr = "127.0.0.1:1"
+		}
+		results, err := pl.Do(t.Context(), ops...)
+		if !errors.Is(err, fate) || len(results) != len(ops) {
+			t.Fatalf("%d results, error %v, want %v", len(results), err, fate)
+		}
+		for i, r := range results {
+			if want := []wire.Status{answered, wire.Unknown}[cfg.Owner(ops[i].Key)]; r.Status != want {
+				t.Errorf("operation %d: %v, want %v", i, r.Status, want)
+			}
 		}
 	}
 }
@@ -246,9 +233,11 @@ func TestPipelineDial(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
 	cfg.Nodes = append([]cluster.Node{}, cfg.Nodes...)
 	cfg.Nodes[1].Control = "127.0.0.1:9" // another cluster
-	cfg.Workload.Depth = 2
-	if _, err := NewLockstep(cfg).Dial(t.Context()); !errors.Is(err, wire.ErrMismatch) || !strings.HasPrefix(err.Error(), "node 0 (") {
-		t.Errorf("dialling another cluster: error %v", err)
+	for _, depth := range []int{1, 2} {
+		cfg.Workload.Depth = depth
+		if cl, err := NewLockstep(cfg).Dial(t.Context()); cl != nil || !errors.Is(err, wire.ErrMismatch) || !strings.HasPrefix(err.Error(), "node 0 (") {
+			t.Errorf("depth %d: dialling another cluster: client %v, error %v", depth, cl, err)
+		}
 	}
 	noneLeft(t)
 }

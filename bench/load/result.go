@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"lockstep/bench/workload"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
@@ -60,16 +59,12 @@ func (c *Counts) Add(o Counts) {
 	c.Refusals += o.Refusals
 	c.Unfinished += o.Unfinished
 	c.Wrong += o.Wrong
-	for kind, n := range o.Errors {
-		c.failed(kind, n)
-	}
-}
-
-func (c *Counts) failed(kind string, n int64) {
-	if c.Errors == nil {
+	if c.Errors == nil && o.Errors != nil {
 		c.Errors = make(map[string]int64)
 	}
-	c.Errors[kind] += n
+	for kind, n := range o.Errors {
+		c.Errors[kind] += n
+	}
 }
 
 // Failed returns the number of requests that failed.
@@ -82,7 +77,7 @@ func (c *Counts) Failed() (sum int64) {
 
 // Fail counts a request that failed.
 func (r *Result) Fail(kind string, err error) {
-	r.failed(kind, 1)
+	r.Add(Counts{Errors: map[string]int64{kind: 1}})
 	r.FirstError = cmp.Or(r.FirstError, err.Error())
 }
 
@@ -90,14 +85,6 @@ func (r *Result) Fail(kind string, err error) {
 func (r *Result) FoundWrong(err error) {
 	r.Wrong++
 	r.FirstWrong = cmp.Or(r.FirstWrong, err.Error())
-}
-
-// check counts the answers to a request.
-func (r *Result) check(a workload.Answers) {
-	r.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong})
-	if a.FirstWrong != nil {
-		r.FirstWrong = cmp.Or(r.FirstWrong, a.FirstWrong.Error())
-	}
 }
 
 // Answered counts operations that were answered at this time of the round.
@@ -151,9 +138,13 @@ func (r *Result) InFlight() float64 {
 
 // Broken reports why further rounds of the stage are pointless, or nil.
 func (r *Result) Broken() error {
-	switch n := r.Panics(); {
-	case n > 0:
-		return fmt.Errorf("%s panicked inside the server, which logs where", text.Plural(n, "request"))
+	panics := int64(0)
+	for _, node := range r.Nodes {
+		panics += node.Panics
+	}
+	switch {
+	case panics > 0:
+		return fmt.Errorf("%s panicked inside the server, which logs where", text.Plural(panics, "request"))
 	case r.Requests == 0 && r.Unfinished > 0:
 		return errors.New("no request was answered")
 	}
@@ -167,12 +158,4 @@ func (r *Result) Held() (share float64) {
 		share = max(share, n.Held())
 	}
 	return share
-}
-
-// Panics returns the number of requests that ended in a panic inside a server.
-func (r *Result) Panics() (n int64) {
-	for _, node := range r.Nodes {
-		n += node.Panics
-	}
-	return n
 }

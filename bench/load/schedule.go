@@ -4,41 +4,33 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
-
-	"lockstep/common/metrics"
 )
 
 // A schedule is an endless sequence of the times at which the requests of an open loop are
 // due, as offsets from its start. The same seed gives the same sequence. Not safe for
 // concurrent use.
 type schedule struct {
-	gap  float64    // mean time between two requests, ns
-	rand *rand.Rand // for Poisson arrivals; nil for constant ones
-	at   float64    // offset of the next request, ns
+	gap func() float64 // draws the time between two requests, ns
+	at  float64        // offset of the next request, ns
 }
 
 // newSchedule returns a schedule of rate > 0 requests a second. arrival is "constant" or
 // "poisson", which is how many independent users behave.
 func newSchedule(rate float64, arrival string, seed uint64) *schedule {
-	s := &schedule{gap: 1e9 / rate}
-	if arrival == "poisson" {
-		s.rand = rand.New(rand.NewPCG(seed, 1<<63)) // no worker has this stream
-		s.advance()
+	mean := 1e9 / rate
+	if arrival == "constant" {
+		return &schedule{gap: func() float64 { return mean }}
 	}
-	return s
+	r := rand.New(rand.NewPCG(seed, 1<<63)) // no worker has this stream
+	gap := func() float64 { return mean * r.ExpFloat64() }
+	return &schedule{gap, gap()}
 }
 
 // due returns the offset at which the next request is due.
 func (s *schedule) due() time.Duration { return time.Duration(s.at) }
 
 // advance moves to the next request.
-func (s *schedule) advance() {
-	gap := s.gap
-	if s.rand != nil {
-		gap *= s.rand.ExpFloat64()
-	}
-	s.at += gap
-}
+func (s *schedule) advance() { s.at += s.gap() }
 
 // A pacer hands the times of a schedule to the connections of an open loop, in order. A
 // connection that is free takes the next time, waits until it is due, and sends. If all
@@ -61,8 +53,6 @@ type clock struct {
 	now   func() time.Duration
 	sleep func(time.Duration) // for d or longer
 }
-
-func realClock() clock { return clock{metrics.Now, metrics.Sleep} }
 
 // newPacer returns a pacer that starts now and ends after length.
 func newPacer(s *schedule, length time.Duration, c clock) *pacer {
@@ -98,22 +88,14 @@ func (p *pacer) wait(ctx context.Context, due time.Duration) bool {
 	// A timer can be stopped, but is often a millisecond late on an idle Linux
 	// (golang/go#53824). A sleep cannot be stopped, and is precise.
 	const coarse = 2 * time.Millisecond
-	if left := due - p.now(); left > 2*coarse {
-		timer := time.NewTimer(left - coarse)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
+	for left := due - p.now(); left > 0 && ctx.Err() == nil; left = due - p.now() {
+		if left > 2*coarse {
+			Pause(ctx, left-coarse)
+		} else {
+			p.sleep(left)
 		}
 	}
-	for ctx.Err() == nil {
-		left := due - p.now()
-		if left <= 0 {
-			return true
-		}
-		p.sleep(left)
-	}
-	return false
+	return ctx.Err() == nil
 }
 
 // unsent returns the number of requests that were due before now and the end of the

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"lockstep/common/metrics"
 )
 
 func TestConstantSchedule(t *testing.T) {
@@ -148,7 +150,7 @@ func TestPacerUnsent(t *testing.T) {
 
 // With the system's own clock: never early, and each due time once.
 func TestPacerRealTime(t *testing.T) {
-	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond, realClock())
+	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond, clock{metrics.Now, metrics.Sleep})
 	for i := range 40 {
 		due, sent, slip, ok := p.next(t.Context())
 		if want := p.start + time.Duration(i)*500*time.Microsecond; !ok || due != want || slip < 0 || sent < due || p.now() < sent {

@@ -46,7 +46,11 @@ func (t lockstep) Dial(ctx context.Context) (Client, error) {
 	if t.cfg.Workload.Depth > 1 {
 		return Dial(ctx, t.cfg, t.greeted)
 	}
-	return client.Dial(ctx, t.cfg)
+	cl, err := client.Dial(ctx, t.cfg)
+	if err != nil {
+		return nil, err // and not a nil *client.Client
+	}
+	return cl, nil
 }
 
 func (t lockstep) Client() string {

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"cmp"
 	"fmt"
 
 	"lockstep/common/wire"
@@ -8,17 +9,16 @@ import (
 
 // Answers counts the answers to one request.
 type Answers struct {
-	OK         int64 // operations with a right answer
-	Misses     int64 // of OK: a get or delete of a key that had no value
-	Mismatches int64 // of OK: a compare that failed, and the rest of its request
-	Wrong      int64 // answers that no correct server gives
-	FirstWrong error // of those
+	OK         int64  // operations with a right answer
+	Misses     int64  // of OK: a get or delete of a key that had no value
+	Mismatches int64  // of OK: a compare that failed, and the rest of its request
+	Wrong      int64  // answers that no correct server gives
+	FirstWrong string // of those
 }
 
 func (a *Answers) wrong(err error) {
-	if a.Wrong++; a.FirstWrong == nil {
-		a.FirstWrong = err
-	}
+	a.Wrong++
+	a.FirstWrong = cmp.Or(a.FirstWrong, err.Error())
 }
 
 // Check verifies the answers to the source's last request and remembers the values that they

@@ -2,44 +2,48 @@ package workload
 
 import (
 	"math"
+	"math/big"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 )
 
 // A distribution draws the number of a key, from 0 to the number of keys less one.
 type distribution func(*rand.Rand) int
 
-// newDistribution returns the distribution that spec names: uniform, zipf:THETA, or
-// hotspot:KEYS,OPS. A hotspot has at least one key. Inside it all keys are equally likely,
-// and so are all keys outside.
+// newDistribution returns the distribution that spec names, or nil if it names none:
+//
+//	uniform           all keys alike
+//	zipf:THETA        key k in proportion to 1/k^THETA; 0 < THETA <= 10
+//	hotspot:KEYS,OPS  KEYS % of the keys, but at least one, get OPS % of the operations, and
+//	                  inside and outside all keys are alike; 0 < KEYS <= 100, 0 <= OPS <= 100
 //
 // Which keys are popular depends only on the number of keys, so all clients of a run agree.
 func newDistribution(spec string, keys int) distribution {
-	switch name, a, b, _ := parseDist(spec); name {
-	case "zipf":
+	name, numbers, _ := strings.Cut(spec, ":")
+	first, second, two := strings.Cut(numbers, ",")
+	a, errA := strconv.ParseFloat(first, 64)
+	b, errB := strconv.ParseFloat(second, 64)
+	switch {
+	case spec == "uniform":
+		return func(r *rand.Rand) int { return r.IntN(keys) }
+	case name == "zipf" && errA == nil && 0 < a && a <= 10 && !two:
 		return scatter(newZipf(a, keys).rank, keys)
-	case "hotspot":
+	case name == "hotspot" && errA == nil && errB == nil && 0 < a && a <= 100 && 0 <= b && b <= 100:
 		return scatter(hotspot(a/100, b/100, keys), keys)
 	}
-	return func(r *rand.Rand) int { return r.IntN(keys) }
+	return nil
 }
 
 // scatter maps ranks to keys so that keys next to each other in popularity are not next to
 // each other by number. It is a bijection: a hash modulo keys would give one key several ranks
 // and others none, which is another distribution.
 func scatter(rank distribution, keys int) distribution {
-	n := uint64(keys)
-	step := uint64(float64(keys)/math.Phi) | 1
-	for gcd(step, n) != 1 {
+	n, step := int64(keys), int64(float64(keys)/math.Phi)|1
+	for new(big.Int).GCD(nil, nil, big.NewInt(step), big.NewInt(n)).Int64() != 1 {
 		step += 2
 	}
-	return func(r *rand.Rand) int { return int(uint64(rank(r)) * step % n) }
-}
-
-func gcd(a, b uint64) uint64 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
+	return func(r *rand.Rand) int { return int(int64(rank(r)) * step % n) }
 }
 
 // hotspot draws one of the first share hot of the ranks for the share ops of the draws.

@@ -50,33 +50,7 @@ func addsUp(m cluster.Mix) bool { return m.Get+m.Put+m.Delete+m.CAS == 100 }
 // isRate has a lower bound so that the time between two requests fits a time.Duration.
 func isRate(r float64) bool { return r == 0 || 0.001 <= r && r <= 1e6 }
 
-func isDist(spec string) bool {
-	_, _, _, ok := parseDist(spec)
-	return ok
-}
-
-// parseDist splits a distribution of keys into its name and its numbers, a and b. The
-// distributions are
-//
-//	uniform           all keys alike
-//	zipf:THETA        key k in proportion to 1/k^THETA; 0 < THETA <= 10
-//	hotspot:KEYS,OPS  KEYS % of the keys get OPS % of the operations; 0 < KEYS <= 100,
-//	                  0 <= OPS <= 100
-func parseDist(spec string) (name string, a, b float64, ok bool) {
-	name, numbers, _ := strings.Cut(spec, ":")
-	first, second, two := strings.Cut(numbers, ",")
-	a, errA := strconv.ParseFloat(first, 64)
-	b, errB := strconv.ParseFloat(second, 64)
-	switch name {
-	case "uniform":
-		ok = spec == name
-	case "zipf":
-		ok = errA == nil && 0 < a && a <= 10 && !two
-	case "hotspot":
-		ok = errA == nil && errB == nil && 0 < a && a <= 100 && 0 <= b && b <= 100
-	}
-	return name, a, b, ok
-}
+func isDist(spec string) bool { return newDistribution(spec, 1) != nil }
 
 // Flags defines a flag for each property of c.Workload. -c is -connections, and -mix
 // takes all four percentages: "get=60,put=40".

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"lockstep/common/cluster"
-	"lockstep/common/text"
 )
 
 func TestValueText(t *testing.T) {
@@ -118,18 +117,5 @@ func TestValueRangeKeepsTheStamp(t *testing.T) {
 		if got, _, err := verify(nil, key, value, sizes); err != nil || got != s || len(value) > sizes.Max {
 			t.Errorf("verify of %q: stamp %d, error %v, want %d", value, got, err, s)
 		}
-	}
-}
-
-func BenchmarkVerify(b *testing.B) {
-	for _, n := range []int{30, 16 << 10} {
-		b.Run("size="+text.Count(int64(n)), func(b *testing.B) {
-			size := cluster.Bytes(n)
-			value := appendValue(nil, "key-017", newStamp(3, 42), size)
-			var scratch []byte
-			for b.Loop() {
-				_, scratch, _ = verify(scratch, "key-017", value, size)
-			}
-		})
 	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/common/cluster"
-	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
@@ -220,17 +219,5 @@ func TestCompareAndSwap(t *testing.T) {
 		if wrong > 0 || mismatches > ok/2 {
 			t.Errorf("batch %d, four workers: %d ok, %d mismatches, %d wrong", batch, ok, mismatches, wrong)
 		}
-	}
-}
-
-func BenchmarkSource(b *testing.B) {
-	for _, batch := range []int{1, 64} {
-		b.Run("batch="+text.Count(int64(batch)), func(b *testing.B) {
-			s := newTestWorkload(b, func(w *cluster.Workload) { w.Batch = batch }).Source(0)
-			b.ReportAllocs()
-			for b.Loop() {
-				s.Next()
-			}
-		})
 	}
 }

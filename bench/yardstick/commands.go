@@ -4,24 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 
 	"lockstep/bench/load"
 	"lockstep/common/wire"
 )
-
-// A dialect is a protocol in which each operation is a command with an answer of its own, in
-// order. A batch is a pipeline of commands and not an atomic step.
-type dialect struct {
-	append  func(dst []byte, op *wire.Op) []byte
-	answers [wire.Delete + 1]map[string]wire.Status // to each kind of operation, without a value
-	value   string                                  // starts the answer to a get, before the value's length
-	refusal string                                  // starts an answer that refuses the command, before the reason
-}
-
-func (d *dialect) codec(in *bufio.Reader) load.Codec { return commands{in, d} }
 
 // commands is the codec of a dialect.
 type commands struct {
@@ -48,9 +36,9 @@ func (c commands) Read(ops []wire.Op) (number uint64, results []wire.Result, err
 		}
 	}
 	if refused != nil {
-		return 0, nil, refused
+		results = nil
 	}
-	return 0, results, nil
+	return 0, results, refused
 }
 
 // read reads the answer to a command.
@@ -66,46 +54,24 @@ func (d *dialect) read(in *bufio.Reader, kind wire.OpKind) (r wire.Result, err e
 		return r, refusal(string(why))
 	}
 	size, ok := bytes.CutPrefix(line, []byte(d.value))
-	if !ok || kind != wire.Get {
+	size, _, _ = bytes.Cut(size, []byte(" ")) // memcached's flags may follow
+	n, err := strconv.ParseUint(string(size), 10, 32)
+	if !ok || kind != wire.Get || err != nil || n > wire.MaxValue {
 		return r, malformed(line)
 	}
-	size, _, _ = bytes.Cut(size, []byte(" ")) // memcached's flags may follow
-	r.Status = wire.Found
-	r.Value, err = readValue(in, size)
-	return r, err
+	value := make([]byte, n+2)
+	if _, err = io.ReadFull(in, value); err == nil && string(value[n:]) != "\r\n" {
+		err = malformed(value[n:])
+	}
+	return wire.Result{Status: wire.Found, Value: value[:n:n]}, err
 }
-
-func refusal(text string) error {
-	return load.Refusal{Reason: fmt.Errorf("the server says: %s", text)}
-}
-
-func malformed(text []byte) error { return fmt.Errorf("malformed answer: %.60q", text) }
 
 // readLine reads a line and returns it without its end. It is valid until the next read.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	line, err := in.ReadSlice('\n')
-	if err == io.EOF {
-		return nil, io.ErrUnexpectedEOF
-	}
 	line, whole := bytes.CutSuffix(line, []byte("\r\n"))
-	if err == bufio.ErrBufferFull || err == nil && !whole {
+	if !whole && (err == nil || err == bufio.ErrBufferFull) {
 		err = malformed(line)
 	}
 	return bytes.TrimRight(line, " "), err
-}
-
-// readValue reads a value of size bytes, and the end of its line.
-func readValue(in *bufio.Reader, size []byte) ([]byte, error) {
-	n, err := strconv.Atoi(string(size))
-	if err != nil || n < 0 || n > wire.MaxValue {
-		return nil, fmt.Errorf("malformed answer: the length of its value is %.20q, and the limit %d", size, wire.MaxValue)
-	}
-	value := make([]byte, n+2)
-	if _, err := io.ReadFull(in, value); err != nil {
-		return nil, io.ErrUnexpectedEOF
-	}
-	if string(value[n:]) != "\r\n" {
-		return nil, malformed(value[n:])
-	}
-	return value[:n:n], nil
 }

@@ -60,15 +60,15 @@ func TestAnswers(t *testing.T) {
 		{redis, testGet, "$99999999999\r\n", 0, "", "99999999999"},
 		{redis, testGet, "$16385\r\n" + longest + "v\r\n", 0, "", "16385"},
 		{redis, testGet, "$-2\r\n", 0, "", "-2"},
-		{redis, testGet, "$\r\n", 0, "", `""`},
-		{redis, testGet, "$6\r\nvalue\r\n", 0, "", "unexpected EOF"},
+		{redis, testGet, "$\r\n", 0, "", `"$"`},
+		{redis, testGet, "$6\r\nvalue\r\n", 0, "", "EOF"},
 		{redis, testGet, "$4\r\nvalue\r\n", 0, "", "malformed answer"},
-		{redis, testGet, "$5\r\nval", 0, "", "unexpected EOF"},
+		{redis, testGet, "$5\r\nval", 0, "", "EOF"},
 		{redis, testGet, "$5\nvalue\r\n", 0, "", "malformed answer"},
 		{redis, testGet, "+OK\r\n", 0, "", `malformed answer: "+OK"`},
 		{redis, testPut, "$-1\r\n", 0, "", "malformed answer"},
 		{redis, testGet, "\r\n", 0, "", "malformed answer"},
-		{redis, testGet, "", 0, "", "unexpected EOF"},
+		{redis, testGet, "", 0, "", "EOF"},
 		{redis, testGet, strings.Repeat("x", 1<<20), 0, "", "malformed answer"},
 
 		{memcached, testGet, "VA 5\r\nvalue\r\n", wire.Found, "value", ""},
@@ -83,7 +83,7 @@ func TestAnswers(t *testing.T) {
 		{memcached, testGet, "ERROR\r\n", 0, "", `malformed answer: "ERROR"`},
 		{memcached, testGet, "HD\r\n", 0, "", "malformed answer"},
 		{memcached, testGet, "VA\r\n", 0, "", "malformed answer"},
-		{memcached, testGet, "VA five\r\nvalue\r\n", 0, "", `"five"`},
+		{memcached, testGet, "VA five\r\nvalue\r\n", 0, "", `"VA five"`},
 	} {
 		in := bufio.NewReaderSize(strings.NewReader(test.answer), bufferSize)
 		_, results, err := test.codec(in).Read([]wire.Op{test.op})
@@ -149,10 +149,10 @@ func TestVersions(t *testing.T) {
 		{redisVersion, "-LOADING Redis is loading\r\n", "", "the server says: LOADING"},
 		{redisVersion, "$99999999\r\n", "", "99999999"},
 		{redisVersion, "HTTP/1.1 400 Bad Request\r\n", "", "malformed answer"},
-		{redisVersion, "", "", "unexpected EOF"},
+		{redisVersion, "", "", "EOF"},
 		{memcachedVersion, "VERSION 1.6.18\r\nMN\r\n", "1.6.18", ""},
 		{memcachedVersion, "VERSION 1.5.22\r\nERROR\r\n", "1.5.22", "memcached 1.5.22 does not know meta commands"},
-		{memcachedVersion, "VERSION 1.5.22\r\n", "1.5.22", "unexpected EOF"},
+		{memcachedVersion, "VERSION 1.5.22\r\n", "1.5.22", "EOF"},
 		{memcachedVersion, "ERROR\r\n", "", "malformed answer"},
 	} {
 		got, err := test.version(bufio.NewReader(strings.NewReader(test.answer)))

@@ -2,6 +2,7 @@ package yardstick
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -50,21 +51,21 @@ func newEcho(work *workload.Workload) *Yardstick {
 		codec: func(in *bufio.Reader) load.Codec { return echoCodec{in, e} }}
 }
 
-// frame returns the frame of a right answer to operations of the same kinds.
-func (e *echo) frame(ops []wire.Op) (frame []byte, err error) {
+// frame returns the frame of a right answer to operations of the same kinds. It is not too
+// large, as no batch of a workload is.
+func (e *echo) frame(ops []wire.Op) []byte {
 	var s shape
 	for i := range ops {
 		s[ops[i].Kind]++
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if frame = e.frames[s]; frame == nil {
-		results := make([]wire.Result, len(ops))
-		e.answer(ops, results)
-		frame, err = wire.AppendResponse(nil, &wire.Response{Code: wire.OK, Results: results})
-		e.frames[s] = frame
+	if e.frames[s] == nil {
+		response := wire.Response{Code: wire.OK, Results: make([]wire.Result, len(ops))}
+		e.answer(ops, response.Results)
+		e.frames[s], _ = wire.AppendResponse(nil, &response)
 	}
-	return frame, err
+	return e.frames[s]
 }
 
 // answer sets the right results.
@@ -84,14 +85,12 @@ type echoCodec struct {
 }
 
 func (c echoCodec) Append(dst []byte, _ uint64, ops []wire.Op) ([]byte, error) {
-	frame, err := c.frame(ops)
+	start := len(dst)
+	dst, err := wire.AppendRequest(dst, &wire.Request{Ops: ops})
 	if err != nil {
 		return dst, err
 	}
-	start := len(dst)
-	if dst, err = wire.AppendRequest(dst, &wire.Request{Ops: ops}); err != nil {
-		return dst, err
-	}
+	frame := c.frame(ops)
 	header := dst[start:]
 	binary.BigEndian.PutUint16(header[0:], uint16(len(header)-frameHeader-1))
 	binary.BigEndian.PutUint16(header[2:], uint16(len(frame)-frameHeader-1))
@@ -99,10 +98,7 @@ func (c echoCodec) Append(dst []byte, _ uint64, ops []wire.Op) ([]byte, error) {
 }
 
 func (c echoCodec) Read(ops []wire.Op) (number uint64, results []wire.Result, err error) {
-	frame, err := c.frame(ops)
-	if err != nil {
-		return 0, nil, err
-	}
+	frame := c.frame(ops)
 	header, err := c.Peek(frameHeader)
 	if err != nil {
 		return 0, nil, err
@@ -110,11 +106,9 @@ func (c echoCodec) Read(ops []wire.Op) (number uint64, results []wire.Result, er
 	if got, want := binary.BigEndian.Uint32(header), binary.BigEndian.Uint32(frame); got != want {
 		return 0, nil, fmt.Errorf("the answer has %d bytes, want %d", got, want)
 	}
-	if _, err := c.Discard(len(frame)); err != nil {
-		return 0, nil, err
-	}
+	_, err = c.Discard(len(frame))
 	var response wire.Response
-	if err := wire.DecodeResponse(frame[frameHeader:], &response); err != nil {
+	if err = cmp.Or(err, wire.DecodeResponse(frame[frameHeader:], &response)); err != nil {
 		return 0, nil, err
 	}
 	c.answer(ops, response.Results)
@@ -123,8 +117,9 @@ func (c echoCodec) Read(ops []wire.Op) (number uint64, results []wire.Result, er
 
 // serveEcho answers requests, with one write for all that have arrived.
 func serveEcho(nc net.Conn) {
-	in := bufio.NewReaderSize(nc, bufferSize)
-	for out := []byte(nil); ; {
+	in, out := bufio.NewReaderSize(nc, bufferSize), bufio.NewWriterSize(nc, wire.MaxUnsent)
+	frame := make([]byte, frameHeader+wire.MaxFrame)
+	for {
 		header, err := in.Peek(frameHeader)
 		if err != nil {
 			return
@@ -133,14 +128,10 @@ func serveEcho(nc net.Conn) {
 		if _, err := in.Discard(frameHeader + request); err != nil {
 			return
 		}
-		out = binary.BigEndian.AppendUint32(out, uint32(answer))
-		out = append(out, make([]byte, answer)...)
-		if in.Buffered() > 0 && len(out) < wire.MaxUnsent {
-			continue
-		}
-		if _, err := nc.Write(out); err != nil {
+		binary.BigEndian.PutUint32(frame, uint32(answer))
+		out.Write(frame[:frameHeader+answer])
+		if in.Buffered() == 0 && out.Flush() != nil {
 			return
 		}
-		out = out[:0]
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/gob"
 	"errors"
+	"net"
 	"net/rpc"
 	"reflect"
 	"sync"
@@ -29,12 +30,11 @@ type rpcTable struct {
 	table *table.Table
 }
 
-func newRPCServer() *rpc.Server {
+// newRPCServer returns the function that serves a connection.
+func newRPCServer() (serve func(net.Conn)) {
 	s := rpc.NewServer()
-	if err := s.RegisterName("Table", &rpcTable{table: table.New(cluster.Work{}, nil)}); err != nil {
-		panic(err) // Apply does not have the signature that net/rpc needs
-	}
-	return s
+	s.RegisterName("Table", &rpcTable{table: table.New(cluster.Work{}, nil)}) // Apply has the signature that net/rpc needs
+	return func(nc net.Conn) { s.ServeConn(nc) }
 }
 
 // Apply executes a request as one atomic step.

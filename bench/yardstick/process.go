@@ -1,6 +1,7 @@
 package yardstick
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,8 +42,7 @@ func Serve(ctx context.Context, args []string, stdin io.Reader) error {
 	if args[0] == "echo" {
 		return serveConns(ctx, ln, serveEcho)
 	}
-	rpcServer := newRPCServer()
-	return serveConns(ctx, ln, func(nc net.Conn) { rpcServer.ServeConn(nc) })
+	return serveConns(ctx, ln, newRPCServer())
 }
 
 // serveConns serves each connection in a goroutine of its own, until ctx ends.
@@ -75,11 +75,8 @@ func keep(ctx context.Context, args []string) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	err := cmd.Run()
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return nil
-	case err == nil:
-		err = errors.New("exit status 0")
 	}
-	return fmt.Errorf("%s has ended: %w", args[0], err)
+	return fmt.Errorf("%s has ended: %w", args[0], cmp.Or(err, errors.New("exit status 0")))
 }

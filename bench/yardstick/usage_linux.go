@@ -29,13 +29,10 @@ func usageOf(id int, keeper bool) (cpu time.Duration, peak int64) {
 func processCPU(dir string) (cpu time.Duration, group int) {
 	const tick = 10 * time.Millisecond // USER_HZ, the same on all processors that Go supports
 	stat, _ := os.ReadFile(dir + "/stat")
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // after the name, which may contain anything
-	if len(fields) < 13 {
-		return 0, 0
-	}
-	group, _ = strconv.Atoi(fields[2])
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
+	stat = stat[bytes.LastIndexByte(stat, ')')+1:] // after the name, which may contain anything
+	var user, system int
+	var skip string
+	fmt.Sscan(string(stat), &skip, &skip, &group, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &user, &system)
 	return time.Duration(user+system) * tick, group
 }
 

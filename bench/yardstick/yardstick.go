@@ -25,7 +25,7 @@ type Yardstick struct {
 	Name    string
 	addr    string // HOST:PORT of one that runs already; "" if it has to be started
 	program string // that has to be started; "" if it is this one
-	args    func(host, port, dir string) []string
+	args    func(host, port, dir string, w cluster.Workload) []string
 	noCAS   string // why it has no compare-and-swap; "" if it has
 
 	codec   func(in *bufio.Reader) load.Codec
@@ -48,17 +48,9 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 		bed.Running = append(bed.Running, &testbed.Servers{Name: y.Name, Config: cfg, Target: target{y, cfg, 0}})
 		return version + " at " + y.addr, nil
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	if y.program != "" {
-		if y.program, err = exec.LookPath(y.program); err != nil {
-			return "", err
-		}
-	}
 	start := func(cfg cluster.Config) ([]*exec.Cmd, error) {
-		return []*exec.Cmd{y.command(self, cfg.Nodes[0].Addr, bed.Dir)}, nil
+		cmd, err := y.command(cfg, bed.Dir)
+		return []*exec.Cmd{cmd}, err
 	}
 	s, err := bed.Launch(ctx, y.Name, cfg, 1, start, func(ctx context.Context, cfg cluster.Config, _ int) error {
 		for version, err = y.ask(ctx, cfg.Nodes[0].Addr); err != nil && ctx.Err() == nil; version, err = y.ask(ctx, cfg.Nodes[0].Addr) {
@@ -72,14 +64,17 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 	return version, err
 }
 
-// command returns the command that starts the yardstick: this program, at the path self,
-// which serves by itself or keeps the yardstick's program.
-func (y *Yardstick) command(self, addr, dir string) *exec.Cmd {
-	if y.program == "" {
-		return exec.Command(self, Command, y.Name, addr)
+// command returns the command that starts the yardstick: this program, which serves by itself
+// or keeps the yardstick's program.
+func (y *Yardstick) command(cfg cluster.Config, dir string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	addr := cfg.Nodes[0].Addr
+	if err != nil || y.program == "" {
+		return exec.Command(self, Command, y.Name, addr), err
 	}
+	program, err := exec.LookPath(y.program)
 	host, port, _ := net.SplitHostPort(addr)
-	return exec.Command(self, append([]string{Command, "keep", y.program}, y.args(host, port, dir)...)...)
+	return exec.Command(self, append([]string{Command, "keep", program}, y.args(host, port, dir, cfg.Workload)...)...), err
 }
 
 // ask connects to the server at addr and returns its version, if it has one.

@@ -99,24 +99,89 @@ func TestStartYardstick(t *testing.T) {
 	if _, err := y.Start(t.Context(), h, cluster.Default()); err != nil || finds != 2 {
 		t.Fatalf("a port that is taken: %d searches, error %v, want a second to help", finds, err)
 	}
-	h.Patience = 300 * time.Millisecond
+	h.Patience = 50 * time.Millisecond
 	silent := newEcho(newWorkload(t, cluster.Default().Workload))
 	silent.version = func(*bufio.Reader) (string, error) { return "", errors.New("not yet") }
-	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "does not serve after 300ms") {
+	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "does not serve after") {
 		t.Errorf("a yardstick that never answers: error %v", err)
 	}
 	h.Patience = 10 * time.Second
 }
 
+// Parse makes the yardsticks of a list in its order, or says why they cannot be compared.
+func TestParse(t *testing.T) {
+	ordinary := func(*cluster.Config) {}
+	for _, test := range []struct {
+		list   string
+		nodes  int
+		change func(*cluster.Config)
+		names  string
+		err    string
+	}{
+		{"", 1, ordinary, "", ""},
+		{"redis=host:1, echo,memcached,netrpc", 1, ordinary, "redis echo memcached net/rpc", ""},
+		{"netrpc", 1, func(c *cluster.Config) { c.Workload.Mix = cluster.Mix{CAS: 100} }, "net/rpc", ""},
+		{"echo,", 1, ordinary, "", "unknown"},
+		{"redis,redis=host:1", 1, ordinary, "", "twice"},
+		{"echo=host:1", 1, ordinary, "", "reached"},
+		{"redis=", 1, ordinary, "", "reached"},
+		{"echo", 2, ordinary, "", "one process"},
+		{"redis", 1, func(c *cluster.Config) { c.Workload.Mix = cluster.Mix{CAS: 100} }, "", "compare-and-swap"},
+		{"netrpc", 1, func(c *cluster.Config) { c.Server.Work.Time = time.Second }, "", "-work"},
+	} {
+		cfg := cluster.Default()
+		test.change(&cfg)
+		yards, err := Parse(test.list, cfg, test.nodes, newWorkload(t, cfg.Workload))
+		var names []string
+		for _, y := range yards {
+			names = append(names, y.Name)
+		}
+		if strings.Join(names, " ") != test.names || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%q on %d nodes: %v, error %v, want %s, %q", test.list, test.nodes, names, err, test.names, test.err)
+		}
+	}
+}
+
+// A program that runs already is reached by its address; one that is not installed is not found.
+func TestPrograms(t *testing.T) {
+	benchtest.EmptyFolder(t)
+	h, err := testbed.New(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	addr, _ := serveHere(t, func(nc net.Conn) {
+		nc.Read(make([]byte, 1<<10))
+		io.WriteString(nc, "$19\r\nredis_version:6.2\r\n\r\n")
+	})
+	cfg := cluster.Default()
+	yards, err := Parse("memcached,redis="+addr, cfg, 1, newWorkload(t, cfg.Workload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", "")
+	if _, err := yards[0].Start(t.Context(), h, cfg); !errors.Is(err, exec.ErrNotFound) {
+		t.Errorf("memcached, without a PATH: error %v, want %v", err, exec.ErrNotFound)
+	}
+	if version, err := yards[1].Start(t.Context(), h, cfg); err != nil || version != "6.2 at "+addr || len(h.Running) != 1 {
+		t.Fatalf("redis that runs: %q, error %v", version, err)
+	}
+	to := h.Running[0].Target
+	if used, err := to.Stats(t.Context()); used != nil || err != nil || to.Config().Nodes[0].Addr != addr || to.Client() != load.Pipelined {
+		t.Errorf("it has used %v, error %v, at %v", used, err, to.Config().Nodes)
+	}
+	h.Running = nil // which the bed did not start
+}
+
 // The clients of echo and net/rpc get right answers, several at a time, until the server ends.
 func TestCodecs(t *testing.T) {
 	work := newWorkload(t, cluster.Default().Workload)
-	rpcServer := newRPCServer()
 	for _, test := range []struct {
 		yard  *Yardstick
 		serve func(net.Conn)
-	}{{newEcho(work), serveEcho}, {newNetRPC(), func(nc net.Conn) { rpcServer.ServeConn(nc) }}} {
+	}{{newEcho(work), serveEcho}, {newNetRPC(), newRPCServer()}} {
 		t.Run(test.yard.Name, func(t *testing.T) {
+			t.Parallel() // each waits a second for the end of the server to be certain
 			addr, stop := serveHere(t, test.serve)
 			cl := dialTest(t, test.yard, addr)
 			var calls sync.WaitGroup
@@ -151,10 +216,9 @@ func TestCodecs(t *testing.T) {
 
 // An error of the service is a Refusal: net/rpc keeps the connection.
 func TestRPCRefusal(t *testing.T) {
-	rpcServer := newRPCServer()
 	mine, its := net.Pipe()
 	var serving sync.WaitGroup
-	serving.Go(func() { rpcServer.ServeConn(its) })
+	serving.Go(func() { newRPCServer()(its) })
 	defer serving.Wait()
 	defer mine.Close()
 	c := newRPCCodec(bufio.NewReader(mine)).(*rpcCodec)
@@ -180,10 +244,7 @@ func TestEchoBytes(t *testing.T) {
 		s := work.Source(0)
 		for range 100 {
 			ops := s.Next()
-			frame, err := codec.frame(ops)
-			if err != nil {
-				t.Fatal(err)
-			}
+			frame := codec.frame(ops)
 			real, err := wire.AppendResponse(nil, &wire.Response{Code: wire.OK, Results: stored.Apply(slices.Clone(ops))})
 			if err != nil || len(frame) != len(real) {
 				t.Fatalf("a batch of %d gets an answer of %d bytes, want %d as from a stage (%v)", cfg.Batch, len(frame), len(real), err)
