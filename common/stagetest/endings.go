@@ -4,34 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
-
-// A node that refuses connections is down. Calls for its keys say so at once; calls for
-// other keys succeed.
-func testDown(t *testing.T, serve node.Serve) {
-	s := start(t, serve, func(c *cluster.Config) { c.Nodes = make([]cluster.Node, 2) })
-	s.fail(1)
-	cl := s.client() // Dial succeeds with one node
-	for i := range 20 {
-		key := fmt.Sprint("key", i)
-		began := time.Now()
-		results, err := cl.Do(t.Context(), put(key, "v"))
-		took := time.Since(began)
-		down := s.cfg.Owner(key) == 1
-		if !down && err != nil || down && (!errors.Is(err, client.ErrDown) || results[0].Status != wire.NotRun || took > time.Second/2) {
-			t.Errorf("a put, node down %v: %v, %v after %v, want success, or NotRun and ErrDown at once", down, results[0].Status, err, took)
-		}
-	}
-}
 
 // The server is stopped under full load. Every acknowledged write was applied, no other
 // was, and every client knows the outcome of its writes.
@@ -105,5 +87,8 @@ func testListenerFails(t *testing.T, serve node.Serve) {
 	c, _ := s.dial(0)
 	ask(c, put("k", "v"))
 	c.Close() // a stage that serves one client at a time does not accept before
-	s.fail(0)
+	s.listeners[0].Close()
+	if err := <-s.served[0]; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("serve returned %v, want the listener's error", err)
+	}
 }
