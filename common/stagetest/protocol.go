@@ -162,26 +162,6 @@ func testBusy(t *testing.T, serve node.Serve) {
 	})
 }
 
-func testGarbage(t *testing.T, serve node.Serve) {
-	s := start(t, serve, nil)
-	streams := []string{
-		"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-		"\x00\x00\x00\x00",
-		"\x00\x01\x00\x01",
-		"\x00\x00\x00\x05\x04\xff\x82\x01\x00",
-		"\xff\xff\xff\xff\xff\xff\xff\xff",
-		strings.Repeat("\x00\x00\x00\x01\x00", 100),
-	}
-	for _, garbage := range streams {
-		if err := feed(t, s.cfg.Nodes[0].Addr, garbage); err != nil {
-			t.Errorf("%.20q: %v, want the connection closed in order", garbage, err)
-		}
-		s.checkServed(fmt.Sprintf("%.20q", garbage))
-	}
-	s.checkCounted("malformed", int64(len(streams)))
-}
-
 func testSlowSender(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) { c.Server.FrameTimeout = 30 * time.Millisecond })
 	nc := connect(t, s.cfg.Nodes[0].Addr)

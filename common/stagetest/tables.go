@@ -143,7 +143,7 @@ func testCounters(t *testing.T, serve node.Serve) {
 	s := start(t, serve, busyTable)
 	s.crowd(clients, func(i int, cl *client.Client) {
 		for c := range counters {
-			s.change(cl, change{fmt.Sprint("counter", (c+i)%counters), 1})
+			s.change(cl, map[string]int{fmt.Sprint("counter", (c+i)%counters): 1})
 		}
 	})
 	cl := s.client()
@@ -154,30 +154,24 @@ func testCounters(t *testing.T, serve node.Serve) {
 	}
 }
 
-// A change adds to the number that is stored under a key.
-type change struct {
-	key string
-	by  int
-}
-
-// change makes changes in one batch, all or none. It repeats the batch of CompareAndSwaps
-// until no other client comes in between.
-func (s *stage) change(cl *client.Client, changes ...change) {
+// change adds to the numbers that are stored under some keys, in one batch, all or none. It
+// repeats the batch of CompareAndSwaps until no other client comes in between.
+func (s *stage) change(cl *client.Client, by map[string]int) {
 	for swapped := false; !swapped; {
-		gets, swaps := make([]wire.Op, len(changes)), make([]wire.Op, len(changes))
-		for i, c := range changes {
-			gets[i] = get(c.key)
+		var ops []wire.Op
+		for key := range by {
+			ops = append(ops, get(key))
 		}
-		results, err := cl.Do(s.t.Context(), gets...)
+		results, err := cl.Do(s.t.Context(), ops...)
 		if err == nil {
-			for i, c := range changes {
-				swaps[i] = cas(c.key, string(results[i].Value), fmt.Sprint(number(results[i].Value)+c.by))
-				swaps[i].Absent = results[i].Status == wire.Missing
+			for i, op := range ops {
+				ops[i] = cas(op.Key, string(results[i].Value), fmt.Sprint(number(results[i].Value)+by[op.Key]))
+				ops[i].Absent = results[i].Status == wire.Missing
 			}
-			results, err = cl.Do(s.t.Context(), swaps...)
+			results, err = cl.Do(s.t.Context(), ops...)
 		}
 		if err != nil {
-			s.t.Errorf("%v: %v", changes, err)
+			s.t.Errorf("%v: %v", by, err)
 			return
 		}
 		swapped = results[0].Status == wire.Swapped
@@ -195,11 +189,11 @@ func testMoney(t *testing.T, serve node.Serve) {
 	s := start(t, serve, busyTable)
 	account := func(i int) string { return fmt.Sprint("account", i) }
 	s.crowd(clients, func(i int, cl *client.Client) {
-		s.change(cl, change{account(i % accounts), each})
+		s.change(cl, map[string]int{account(i % accounts): each})
 		rng := rand.New(rand.NewPCG(2, uint64(i)))
 		for range transfers {
 			pair, amount := rng.Perm(accounts), 1+rng.IntN(20)
-			s.change(cl, change{account(pair[0]), -amount}, change{account(pair[1]), amount})
+			s.change(cl, map[string]int{account(pair[0]): -amount, account(pair[1]): amount})
 		}
 	})
 	cl := s.client()
