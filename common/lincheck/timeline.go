@@ -12,7 +12,6 @@ import (
 )
 
 const (
-	lineWidth = 80
 	barsWidth = 30
 	maxRows   = 12 // calls drawn; the last ones, if a counterexample has more
 	maxOps    = 16 // operations of a batch drawn
@@ -43,11 +42,11 @@ func (x *Counterexample) String() string {
 		names = max(names, len(r.client()))
 	}
 	var b strings.Builder
-	b.WriteString(text.Wrap(head+":", lineWidth) + "\n")
+	b.WriteString(text.Wrap(head+":", text.Columns) + "\n")
 	for _, r := range rows {
 		label := fmt.Sprintf("%-*s  %-*s  ", names, r.client(), bars, r.bar(column))
-		for _, line := range r.operations(lineWidth - len(label)) {
-			b.WriteString(text.Quote(label+line, lineWidth) + "\n")
+		for _, line := range r.operations(text.Columns - len(label)) {
+			b.WriteString(text.Quote(label+line, text.Columns) + "\n")
 			label = strings.Repeat(" ", len(label))
 		}
 	}

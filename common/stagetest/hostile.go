@@ -19,8 +19,13 @@ import (
 	"lockstep/common/wire"
 )
 
-// slow reports whether tests that take longer than seconds run too.
-func slow() bool { return os.Getenv("LOCKSTEP_SLOW") != "" }
+// tries returns few, or many if LOCKSTEP_SLOW is set and tests may take longer than seconds.
+func tries(few, many int) int {
+	if os.Getenv("LOCKSTEP_SLOW") != "" {
+		return many
+	}
+	return few
+}
 
 // Bytes that are no requests. Each connection ends, and other clients are served as before.
 func testGarbage(t *testing.T, serve node.Serve) {
@@ -38,13 +43,10 @@ func testGarbage(t *testing.T, serve node.Serve) {
 
 // Streams of requests with random changes.
 func testMutatedStreams(t *testing.T, serve node.Serve) {
-	streams := make([]string, 150)
-	if slow() {
-		streams = make([]string, 5000)
-	}
+	streams := make([]string, tries(150, 5000))
 	rng := rand.New(rand.NewPCG(5, 6))
 	good := frame(t, put("hostile", "x"), get("hostile"), cas("hostile", "x", "y"))
-	for try := range streams {
+	for n := range streams {
 		stream := bytes.Repeat(good, 1+rng.IntN(3))
 		for range 1 + rng.IntN(3) {
 			i := rng.IntN(len(stream))
@@ -59,7 +61,7 @@ func testMutatedStreams(t *testing.T, serve node.Serve) {
 				stream = stream[:i+1]
 			}
 		}
-		streams[try] = string(stream)
+		streams[n] = string(stream)
 	}
 	start(t, serve, nil).checkHarmless(streams, len(streams)/4)
 }
@@ -133,19 +135,16 @@ func Attackers(t *testing.T, serve node.Serve) {
 
 // The least and the greatest limits that are allowed work as documented.
 func testExtremes(t *testing.T, serve node.Serve) {
-	edits := map[string]func(*cluster.Server){
+	for name, edit := range map[string]func(*cluster.Server){
 		"one worker, one bucket, no queue":      func(s *cluster.Server) { s.Workers, s.Queue, s.Buckets = 1, 0, 1 },
 		"more workers than clients, one bucket": func(s *cluster.Server) { s.Workers, s.Queue, s.Buckets = 1000, 1_000_000, 1 },
 		"the least timeouts": func(s *cluster.Server) {
 			s.IdleTimeout, s.FrameTimeout, s.WriteTimeout, s.DrainTimeout = time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond
 		},
-	}
-	if slow() {
-		edits["the greatest values"] = func(s *cluster.Server) {
-			s.Workers, s.Queue, s.Buckets, s.MaxConnections = 4096, 1_000_000, 1_000_000, 1_000_000
-		}
-	}
-	for name, edit := range edits {
+		"the greatest values": func(s *cluster.Server) {
+			s.Workers, s.Queue, s.Buckets, s.MaxConnections = 4096, 1_000_000, tries(10_000, 1_000_000), 1_000_000
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, serve, func(c *cluster.Config) { edit(&c.Server) })
 			s.crowd(4, func(i int, cl *client.Client) {

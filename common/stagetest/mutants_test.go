@@ -204,11 +204,7 @@ func TestMutants(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command")
 	}
-	run := mutants
-	if !slow() {
-		run = mutants[:len(mutants)/6]
-	}
-	for _, m := range run {
+	for _, m := range mutants[:tries(len(mutants)/6, len(mutants))] {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel() // while one compiles, another waits
 			began := time.Now()
