@@ -128,7 +128,7 @@ func testBatchesAreAtomic(t *testing.T, serve node.Serve) {
 			for j, k := range rng.Perm(len(keys)) {
 				ops[j] = get(keys[k])
 			}
-			results, err := cl.Do(t.Context(), ops...)
+			results, err := cl.Do(t.Context(), ops[:3]...) // not always the bucket that is locked first
 			for _, r := range results {
 				if err != nil || !bytes.Equal(r.Value, results[0].Value) {
 					t.Errorf("get sees half of a batch: %q and %q (%v)", results[0].Value, r.Value, err)
