@@ -134,8 +134,8 @@ var planted = []struct{ name, text string }{
 		- 2                |--|     get a -> "1"`},
 	{"an unknown write that is better kept for later", `
 		  1 |--|                       put a 0 -> created
-		  2      |>                    put a 2 -> ?
-		  3      |>                    cas a 0 2 -> ?
+		  2      |>                    cas a 0 2 -> ?
+		  3      |>                    put a 2 -> ?
 		  1         |--|               cas a 2 1 -> swapped
 		+ 1              |--|          get a -> "2"
 		- 1              |--|          get a -> "0"`},
