@@ -179,17 +179,3 @@ func testIdle(t *testing.T, serve node.Serve) {
 	c, _ := s.dial(0)
 	checkGoodbye(t, c, "an idle client")
 }
-
-func testMaxConnections(t *testing.T, serve node.Serve) {
-	s := start(t, serve, func(c *cluster.Config) { c.Server.MaxConnections = 1 })
-	cl := s.client()
-	second := connect(t, s.cfg.Nodes[0].Addr)
-	do(t, cl, put("k", "v"))
-	cl.Close() // a stage that serves one client at a time accepts the second only now
-	greeting, err := io.ReadAll(io.LimitReader(second, 40))
-	if !strings.HasPrefix(string(greeting), "lockstep: all 1 places") && !strings.HasPrefix(string(greeting), "lockstep\x00\x01") {
-		t.Errorf("a client too many reads %q (%v), want the reason of the refusal, or a greeting", greeting, err)
-	}
-	second.Close()
-	s.checkServed("a client too many") // the client retries until the place is free
-}

@@ -209,20 +209,3 @@ func testMoney(t *testing.T, serve node.Serve) {
 		t.Errorf("the accounts hold %d in total, want %d", total, clients*each)
 	}
 }
-
-// Values that do not fit into one frame are left out of the answer, not cut.
-func testTooLarge(t *testing.T, serve node.Serve) {
-	cl := start(t, serve, nil).client()
-	value := strings.Repeat("v", wire.MaxValue)
-	var gets []wire.Op
-	for i := range 5 {
-		key := fmt.Sprint("large", i)
-		do(t, cl, put(key, value))
-		gets = append(gets, get(key))
-	}
-	do(t, cl, put("small", "v"))
-	if got, want := do(t, cl, append(gets, get("small"), get("none"))...),
-		strings.Repeat("found:"+value+" ", 3)+"too large too large found:v missing"; got != want {
-		t.Errorf("5 gets of %d bytes, one of 1 byte, one of an absent key: %d bytes of answers, want %d", wire.MaxValue, len(got), len(want))
-	}
-}
