@@ -229,15 +229,12 @@ func (m mutant) run(t *testing.T) string {
 		t.Fatalf("%q occurs in %s %d times, want once", m.old, m.file, n)
 	}
 	// The edit is an overlay: the file itself stays as it is.
-	edited, overlay := filepath.Join(t.TempDir(), "edited.go"), filepath.Join(t.TempDir(), "overlay.json")
+	dir := t.TempDir()
+	edited, overlay := filepath.Join(dir, "edited.go"), filepath.Join(dir, "overlay.json")
 	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{path: edited}})
-	if err != nil {
+	source = []byte(strings.Replace(string(source), m.old, m.new, 1))
+	if err := errors.Join(err, os.WriteFile(edited, source, 0o666), os.WriteFile(overlay, replace, 0o666)); err != nil {
 		t.Fatal(err)
-	}
-	for name, data := range map[string][]byte{edited: []byte(strings.Replace(string(source), m.old, m.new, 1)), overlay: replace} {
-		if err := os.WriteFile(name, data, 0o666); err != nil {
-			t.Fatal(err)
-		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()

@@ -142,7 +142,7 @@ func testWrongNode(t *testing.T, serve node.Serve) {
 // A request that is answered Busy was not applied.
 func testBusy(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) {
-		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, 2*time.Millisecond
+		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, time.Millisecond
 	})
 	s.crowd(8, func(i int, cl *client.Client) {
 		var refused [10]bool
