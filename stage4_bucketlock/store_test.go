@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,11 +17,10 @@ import (
 
 // newTestStore returns a store of node 0 in a cluster of that many nodes, with that many
 // buckets.
-func newTestStore(nodes, buckets int, work cluster.Work) (*store, *node.Node) {
+func newTestStore(nodes, buckets int) (*store, *node.Node) {
 	cfg := cluster.Default()
 	cfg.Nodes = make([]cluster.Node, nodes)
 	cfg.Server.Buckets = buckets
-	cfg.Server.Work = work
 	n := node.New(cfg, 0, slog.New(slog.DiscardHandler))
 	return newStore(n), n
 }
@@ -47,22 +45,6 @@ func puts(keys []string, value string) (ops []wire.Op) {
 	return ops
 }
 
-func gets(keys []string) (ops []wire.Op) {
-	for _, key := range keys {
-		ops = append(ops, wire.Op{Kind: wire.Get, Key: key})
-	}
-	return ops
-}
-
-// values returns the values of the results, separated by blanks.
-func values(results []wire.Result) string {
-	var words []string
-	for _, r := range results {
-		words = append(words, string(r.Value))
-	}
-	return strings.Join(words, " ")
-}
-
 // inTime fails the test if f does not return, long before go test would notice a
 // deadlock.
 func inTime(t *testing.T, what string, f func()) {
@@ -82,7 +64,7 @@ func inTime(t *testing.T, what string, f func()) {
 // to node 0 of 2 have an even hash, and half of the buckets would stay empty.
 func TestKeysOfOneNodeFillAllBuckets(t *testing.T) {
 	const buckets, each = 8, 250
-	s, n := newTestStore(2, buckets, cluster.Work{})
+	s, n := newTestStore(2, buckets)
 	for i, found := 0, 0; found < buckets*each; i++ {
 		if key := fmt.Sprint("key", i); n.Config.Owner(key) == 0 {
 			s.apply(puts([]string{key}, "x"))
@@ -96,25 +78,13 @@ func TestKeysOfOneNodeFillAllBuckets(t *testing.T) {
 	}
 }
 
-func TestOneBucket(t *testing.T) {
-	s, _ := newTestStore(1, 1, cluster.Work{})
-	keys := []string{"a", "b", "c"}
-	inTime(t, "three keys in one bucket", func() { s.apply(puts(keys, "x")) })
-	if got := values(s.apply(gets(keys))); got != "x x x" {
-		t.Errorf("the values are %q, want x x x", got)
-	}
-	if got := s.buckets[0].mu.Counts().Acquired; got != 2 {
-		t.Errorf("two requests took the lock %d times, want once each", got)
-	}
-}
-
 // A request takes each lock that it needs once, and no other.
 func TestSameBucketTwice(t *testing.T) {
-	s, _ := newTestStore(1, 4, cluster.Work{})
+	s, _ := newTestStore(1, 4)
 	keys := apart(s, 2)
 	twice := []string{keys[1], keys[0], keys[1], keys[0], keys[0]}
 	inTime(t, "a batch that names two buckets several times", func() { s.apply(puts(twice, "x")) })
-	inTime(t, "the next batch", func() { s.apply(gets(twice)) })
+	inTime(t, "the next batch", func() { s.apply(puts(twice, "y")) })
 	for i := range s.buckets {
 		want := int64(0)
 		if i == s.bucketOf(keys[0]) || i == s.bucketOf(keys[1]) {
@@ -128,7 +98,7 @@ func TestSameBucketTwice(t *testing.T) {
 
 // A panic in a table leaves no lock held.
 func TestPanicFreesTheLocks(t *testing.T) {
-	s, n := newTestStore(1, 4, cluster.Work{})
+	s, n := newTestStore(1, 4)
 	keys := apart(s, 3)
 	broken := &s.buckets[s.bucketOf(keys[1])]
 	broken.table = nil
@@ -142,50 +112,6 @@ func TestPanicFreesTheLocks(t *testing.T) {
 	}()
 	broken.table = n.NewTable()
 	inTime(t, "the batch after a panic", func() { s.apply(puts(keys, "x")) })
-}
-
-// Batches over many buckets in opposite orders: the order of the operations must not
-// become the order of the locks.
-func TestOppositeBatches(t *testing.T) {
-	s, _ := newTestStore(1, 64, cluster.Work{})
-	up := apart(s, 32)
-	down := slices.Clone(up)
-	slices.Reverse(down)
-	inTime(t, "batches in opposite orders", func() {
-		var wg sync.WaitGroup
-		for _, keys := range [][]string{up, down, up, down} {
-			wg.Go(func() {
-				for range 1000 {
-					s.apply(puts(keys, "x"))
-				}
-			})
-		}
-		wg.Wait()
-	})
-}
-
-// A batch that reads several keys sees all of another batch or nothing of it.
-func TestBatchIsAtomicOverBuckets(t *testing.T) {
-	s, _ := newTestStore(1, 16, cluster.Work{Spin: true, Time: 20 * time.Microsecond})
-	keys := apart(s, 4)
-	s.apply(puts(keys, "0"))
-	var wg sync.WaitGroup
-	for writer := range 2 {
-		wg.Go(func() {
-			for i := range 50 {
-				s.apply(puts(keys, fmt.Sprint(writer, ".", i)))
-			}
-		})
-	}
-	wg.Go(func() {
-		for i := range 100 {
-			got := s.apply(gets(keys[i%3:])) // the lowest bucket differs from the writers' in two of three batches
-			if first := string(got[0].Value); values(got) != strings.Repeat(first+" ", len(got)-1)+first {
-				t.Errorf("one batch read %q, a mixture of batches", values(got))
-			}
-		}
-	})
-	wg.Wait()
 }
 
 // Two batches want the same two buckets in opposite orders. They take turns: one lock

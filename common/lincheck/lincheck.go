@@ -25,6 +25,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -106,17 +107,12 @@ func split(calls []Call) [][]Call {
 			}
 		}
 	}
-	index := make(map[string]int) // of a group, by its root
-	var groups [][]Call
+	groups := make(map[string][]Call) // by root
 	for _, c := range calls {
 		key := root(c.Ops[0].Key)
-		if _, known := index[key]; !known {
-			index[key] = len(groups)
-			groups = append(groups, nil)
-		}
-		groups[index[key]] = append(groups[index[key]], c)
+		groups[key] = append(groups[key], c)
 	}
-	return groups
+	return slices.SortedFunc(maps.Values(groups), func(a, b []Call) int { return cmp.Compare(a[0].Start, b[0].Start) })
 }
 
 // relevant returns the calls that can have changed or seen anything, in order of Start.

@@ -1,6 +1,10 @@
 package lincheck
 
-import "lockstep/common/wire"
+import (
+	"slices"
+
+	"lockstep/common/wire"
+)
 
 // The model of the table. It does not compute answers; it decides whether the state allows
 // the answers that a step had.
@@ -8,11 +12,11 @@ import "lockstep/common/wire"
 // apply executes a step, and reports whether it could: whether the answers fit the state
 // or, for an optional step, whether it changes the state. If not, the state is unchanged.
 func (s *search) apply(st *step) bool {
-	mark := len(s.undo)
-	if s.check(st) && (st.failed || s.execute(st)) && (!st.optional || len(s.undo) > mark) {
+	before := s.state
+	if s.check(st) && (st.failed || s.execute(st)) && (!st.optional || !slices.Equal(s.state, before)) {
 		return true
 	}
-	s.takeBack(mark)
+	s.state = before
 	return false
 }
 
@@ -73,17 +77,10 @@ func (s *search) narrow(key, value int32) bool {
 	return s.state[key] == value
 }
 
+// set changes a copy of the state, so that whoever kept the slice can go back to it.
 func (s *search) set(key, value int32) {
 	if s.state[key] != value {
-		s.undo = append(s.undo, change{key, s.state[key]})
+		s.state = slices.Clone(s.state)
 		s.state[key] = value
-	}
-}
-
-// takeBack undoes all changes except the first mark.
-func (s *search) takeBack(mark int) {
-	for ; len(s.undo) > mark; s.undo = s.undo[:len(s.undo)-1] {
-		last := s.undo[len(s.undo)-1]
-		s.state[last.key] = last.from
 	}
 }

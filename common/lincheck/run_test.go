@@ -11,10 +11,9 @@ import (
 	"lockstep/common/wire"
 )
 
-// A run is a workload of clients of one table. Each starts a call, which takes effect
-// later; later still the client gets the answer and starts another call.
+// A run is a workload of clients of one table.
 type run struct {
-	calls, keys, clients int
+	calls, keys, clients int // half of the clients are active on average
 	tied                 int // keys tied together by batches; 1: no batches
 	unknown              int // percentage of calls without an answer
 }
@@ -23,36 +22,21 @@ func (r run) String() string {
 	return fmt.Sprintf("calls=%d/keys=%d/clients=%d/tied=%d/unknown=%d", r.calls, r.keys, r.clients, r.tied, r.unknown)
 }
 
-// record returns the history of a run and its table.
+// record returns the history of a run and its table. A call takes effect at one time
+// between its start and its end. Without an answer it may do so much later, or never.
 func (r run) record() ([]Call, *table.Table) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	shared := table.New(cluster.Work{}, nil)
-	calls := make([]Call, 0, r.calls)
-	current := make([]*Call, r.clients)
-	results := make([][]wire.Result, r.clients)
-	var late [][]wire.Op // calls without an answer that may still take effect
-	for now := int64(1); len(calls) < r.calls || slices.ContainsFunc(current, func(c *Call) bool { return c != nil }); now++ {
-		if i := rng.IntN(100); i < len(late) {
-			shared.Apply(late[i])
-			late = slices.Delete(late, i, i+1)
+	calls := make([]Call, r.calls)
+	for i := range calls {
+		now, most := int64(100*i), int64(50*r.clients)
+		c := Call{Client: i, Ops: r.ops(rng, shared, i), Start: now - rng.Int64N(most), End: now + 1 + rng.Int64N(most)}
+		if rng.IntN(100) >= r.unknown {
+			c.Results = shared.Apply(c.Ops)
+		} else if c.Start, c.End = now-rng.Int64N(50*most), Never; rng.IntN(2) == 0 {
+			shared.Apply(c.Ops)
 		}
-		client := rng.IntN(r.clients)
-		switch c := current[client]; {
-		case c == nil && len(calls) < r.calls:
-			ops := r.ops(rng, shared, len(calls))
-			calls = append(calls, Call{Client: client, Ops: ops, Start: now, End: Never})
-			if rng.IntN(100) >= r.unknown {
-				current[client] = &calls[len(calls)-1]
-			} else if rng.IntN(2) == 0 {
-				late = append(late, ops)
-			}
-		case c == nil:
-		case results[client] == nil:
-			results[client] = shared.Apply(c.Ops)
-		default:
-			c.Results, c.End = results[client], now
-			current[client], results[client] = nil, nil
-		}
+		calls[i] = c
 	}
 	return calls, shared
 }
@@ -71,6 +55,8 @@ func (r run) ops(rng *rand.Rand, shared *table.Table, number int) (ops []wire.Op
 			now := shared.Apply([]wire.Op{{Kind: wire.Get, Key: op.Key}})[0]
 			op.Kind, op.Value, op.Old = wire.CompareAndSwap, value, now.Value
 			op.Absent = now.Status == wire.Missing
+		case n < 6:
+			op.Kind, op.Value, op.Old = wire.CompareAndSwap, value, value // a mismatch
 		}
 		ops = append(ops, op)
 		if r.tied == 1 || rng.IntN(3) > 0 {

@@ -43,16 +43,13 @@ type search struct {
 	keys     map[string]int32
 	values   map[string]int32     // the named ones
 	todo     step                 // the ring of steps that are not in the order yet, by start
-	state    []int32              // what each key holds
+	state    []int32              // what each key holds; replaced, and never changed in place
 	before   []map[int32]bool     // what a key that holds anything may hold
-	undo     []change             // how to take back what the order did to state
 	visited  map[string][][]int32 // where the search has been, see seen
 	room     int                  // bytes that visited may still grow by
 	moves    int                  // so far
 	furthest int64                // the latest end that the search reached
 }
-
-type change struct{ key, from int32 }
 
 const roomToSearch, roomToExplain = 256 << 20, 8 << 20
 
@@ -166,13 +163,13 @@ func (s *search) run() Verdict {
 
 	// A step that only reads, fits, and settles nothing is safe to take next: an order
 	// without it here remains possible with it here. So no other step need be tried.
-	mark := len(s.undo)
+	before := s.state
 	for _, st := range open {
 		if st.reads && s.apply(st) {
-			if len(s.undo) == mark {
+			if slices.Equal(s.state, before) {
 				return s.with(st)
 			}
-			s.takeBack(mark)
+			s.state = before
 		}
 	}
 	if s.seen(open) {
@@ -186,7 +183,7 @@ func (s *search) run() Verdict {
 			if v := s.with(st); v != Violated {
 				return v
 			}
-			s.takeBack(mark)
+			s.state = before
 		}
 	}
 	if open[0].optional {
@@ -229,6 +226,6 @@ func (s *search) seen(open []*step) bool {
 		}
 	}
 	s.visited[string(key)] = append(s.visited[string(key)], spare)
-	s.room -= len(key) + 4*len(spare) + 100
+	s.room -= 2*len(key) + 4*len(spare) + 100 // the state may be copied once more
 	return false
 }

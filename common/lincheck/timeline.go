@@ -12,7 +12,6 @@ import (
 )
 
 const (
-	lineWidth = 80
 	barsWidth = 30
 	maxRows   = 12 // calls drawn; the last ones, if a counterexample has more
 	maxOps    = 16 // operations of a batch drawn
@@ -37,17 +36,23 @@ func (x *Counterexample) String() string {
 	}
 	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(a.Start, b.Start) })
 
-	column, bars := columns(rows)
 	names := 0
+	var times []int64 // at which calls start or end, a column each
 	for _, r := range rows {
 		names = max(names, len(r.client()))
+		times = append(times, r.Start, r.End)
 	}
+	slices.Sort(times)
+	times = slices.Compact(times)
+	wide := min(3, max(1, barsWidth/len(times)))
+	column := func(time int64) int { i, _ := slices.BinarySearch(times, time); return i * wide }
+	bars := (len(times)-1)*wide + 1
 	var b strings.Builder
-	b.WriteString(text.Wrap(head+":", lineWidth) + "\n")
+	b.WriteString(text.Wrap(head+":", text.Columns) + "\n")
 	for _, r := range rows {
 		label := fmt.Sprintf("%-*s  %-*s  ", names, r.client(), bars, r.bar(column))
-		for _, line := range r.operations(lineWidth - len(label)) {
-			b.WriteString(text.Quote(label+line, lineWidth) + "\n")
+		for _, line := range r.operations(text.Columns - len(label)) {
+			b.WriteString(text.Quote(label+line, text.Columns) + "\n")
 			label = strings.Repeat(" ", len(label))
 		}
 	}
@@ -61,18 +66,6 @@ func (x *Counterexample) String() string {
 type row struct {
 	Call
 	line string
-}
-
-// columns gives each start and end of a row a column, and returns the width of all.
-func columns(rows []row) (column func(time int64) int, width int) {
-	var times []int64
-	for _, r := range rows {
-		times = append(times, r.Start, r.End)
-	}
-	slices.Sort(times)
-	times = slices.Compact(times)
-	wide := min(3, max(1, barsWidth/len(times)))
-	return func(time int64) int { i, _ := slices.BinarySearch(times, time); return i * wide }, (len(times)-1)*wide + 1
 }
 
 func (r row) client() string { return fmt.Sprintf("client %d", r.Client) }

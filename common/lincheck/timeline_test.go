@@ -81,7 +81,7 @@ func TestWidth(t *testing.T) {
 		x := &Counterexample{Calls: calls[:n+1], Context: calls[n+1:], others: n}
 		for line := range strings.Lines(x.String()) {
 			line = strings.TrimSuffix(line, "\n")
-			if utf8.RuneCountInString(line) > lineWidth || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			if utf8.RuneCountInString(line) > 80 || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
 				t.Fatalf("%d columns in %q", utf8.RuneCountInString(line), line)
 			}
 		}

@@ -170,14 +170,10 @@ func (s *scheduler) run(schedule []choice, preemptions int) {
 		}
 		s.step(next)
 	}
-	for _, t := range s.threads {
-		if !t.done() {
-			s.note(t, "waits for "+s.lockName(t.lock)+", forever")
-		}
-	}
 	metrics.Schedule = func(metrics.Step, *metrics.Mutex) {} // threads that give up free their locks
 	for _, t := range s.threads {
 		if !t.done() {
+			s.note(t, "waits for "+s.lockName(t.lock)+", forever")
 			t.resume <- false
 		}
 	}

@@ -121,11 +121,7 @@ func (p *process) said() string {
 // turn. Each request is answered or was never applied, and the exit code is 0. What strangers
 // sent before is logged once a second at most, and never as it came.
 func testDrainOfAProcess(t *testing.T, serve node.Serve) {
-	times := 3
-	if slow() {
-		times = 50
-	}
-	for i := range times {
+	for i := range tries(2, 50) {
 		drainProcess(t, i%2 == 0 && runtime.GOOS != "windows") // which cannot signal a process
 	}
 }
