@@ -144,16 +144,16 @@ func TestListenHints(t *testing.T) {
 // signal ends that.
 func TestSecondSignalEndsTheLingering(t *testing.T) {
 	n, _ := newNode(func(c *cluster.Config) { c.Nodes = make([]cluster.Node, 2) })
-	service, port, err := listen(cluster.Node{Addr: "127.0.0.1:0", Control: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
+	var listeners [3]net.Listener
+	for i := range listeners {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		listeners[i] = ln
 	}
-	defer service.Close()
-	other, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	service, port, other := listeners[0], listeners[1], listeners[2]
 	n.Config.Nodes[0] = cluster.Node{Addr: service.Addr().String(), Control: port.Addr().String()}
 	n.Config.Nodes[1] = cluster.Node{Addr: "127.0.0.1:1", Control: other.Addr().String()}
 	var asked atomic.Int64

@@ -121,7 +121,7 @@ var mutants = []mutant{
 		"if c.pause > 0 {", "if false {",
 		"./common/node -run TestRefusedConnection", "turns after 0s 0s"},
 	{"a pause that outlasts the server", "common/node/node.go",
-		"sleep(c.ctx,", "sleep(context.Background(),",
+		"control.Pause(c.ctx,", "control.Pause(context.Background(),",
 		"./common/node -run TestRefusedConnection", "0s 1ms 2ms "},
 	{"a pause that is not reset", "common/node/node.go",
 		"\tc.pause = 0\n", "",
