@@ -26,12 +26,9 @@ func Main(serve Serve) {
 
 // options are the flags that do not override a property.
 type options struct {
-	config   string
-	node     int
-	verbose  bool
-	child    bool
-	insecure bool
-	profile  string
+	config, profile          string
+	node                     int
+	verbose, child, insecure bool
 }
 
 // Run is Main with its surroundings as arguments; args[0] is the program's name. It logs
@@ -87,8 +84,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 			maxFiles(), most, n.Config.Server.MaxConnections))
 		n.Config.Server.MaxConnections = int(most)
 	}
-	err = n.run(stage, service, control, serve, signals, eof)
-	err = errors.Join(err, profiled())
+	err = errors.Join(n.run(stage, service, control, serve, signals, eof), profiled())
 	if n.served.Load() {
 		snapshot := n.Stats.Snapshot()
 		stats := snapshot.String()

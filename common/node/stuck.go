@@ -57,10 +57,9 @@ func Stacks(words ...string) (found []string) {
 func whereabouts(stacks []string) string {
 	counts := make(map[string]int)
 	for _, stack := range stacks {
-		if at := place(stack); at != "" {
-			counts[at]++
-		}
+		counts[place(stack)]++
 	}
+	delete(counts, "")
 	places := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
 	})

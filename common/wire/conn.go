@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,8 +63,6 @@ type Conn struct {
 	closing   bool // Close reads on to the end
 	swept     bool // after Stop: all that had arrived is in the buffer
 }
-
-func newConn(nc net.Conn, l Limits) *Conn { return &Conn{nc: nc, limits: l} }
 
 // RemoteAddr is the other end's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
@@ -210,9 +209,6 @@ func (c *Conn) Stop() {
 // Bind calls Stop when ctx ends. Release undoes that, and reports whether ctx is still
 // alive; if not, the Conn may have been stopped and is useless.
 func (c *Conn) Bind(ctx context.Context) (release func() bool) {
-	if ctx.Done() == nil {
-		return func() bool { return true }
-	}
 	return context.AfterFunc(ctx, c.Stop)
 }
 
@@ -270,9 +266,7 @@ func (c *Conn) limitWrite() {
 // lost notes an error after which nothing can be sent any more.
 func (c *Conn) lost(err error) {
 	c.dead = true
-	if c.err == nil {
-		c.err = err
-	}
+	c.err = cmp.Or(c.err, err)
 }
 
 // Quiet reports whether nothing has arrived and the other end is still there. A client

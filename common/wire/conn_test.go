@@ -36,6 +36,11 @@ func tcp(t testing.TB) (server, client net.Conn) {
 	return server, client
 }
 
+// serverEnd returns a server's end that has greeted.
+func serverEnd(nc net.Conn, l Limits) *Conn {
+	return &Conn{nc: nc, limits: l, server: true, hello: service}
+}
+
 // pair returns two ends that have agreed on a greeting.
 func pair(t testing.TB, l Limits) (server, client *Conn) {
 	t.Helper()
@@ -184,7 +189,7 @@ func TestSecret(t *testing.T) {
 // Garbage instead of a request is answered Invalid, and ends the connection.
 func TestGarbageEndsTheConnection(t *testing.T) {
 	frame := func(b []byte) []byte { return append([]byte{0, 0, byte(len(b) >> 8), byte(len(b))}, b...) }
-	long, _ := codecs.request.appendFrame(nil, get(strings.Repeat("k", MaxKey+1)))
+	long, _ := requestCodec.appendFrame(nil, get(strings.Repeat("k", MaxKey+1)))
 	for _, test := range []struct {
 		name   string
 		bytes  []byte
@@ -195,7 +200,7 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		{"empty frame", []byte{0, 0, 0, 0}, []Code{Goodbye}, "length 0 is not in 1..65536"},
 		{"one byte too long", []byte{0, 1, 0, 1}, []Code{Goodbye}, "length 65537 is not in 1..65536"},
 		{"garbage in a frame", frame([]byte("garbage")), []Code{Invalid, Goodbye}, "not a message of the expected kind"},
-		{"no operation", frame(body(t, codecs.request, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
+		{"no operation", frame(body(t, requestCodec, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
 		{"long key", long, []Code{Invalid, Goodbye}, "a key of 251 bytes is not in 1..250"},
 	} {
 		client, ended := echoing(t)
@@ -235,10 +240,10 @@ func TestLargestFrame(t *testing.T) {
 	client, ended := echoing(t)
 	put := Op{Kind: Put, Key: "k", Value: make([]byte, MaxValue)}
 	r := &Request{Ops: []Op{put, put, put, put}}
-	for codecs.request.size(r.size()) > MaxFrame {
+	for requestCodec.size(r.size()) > MaxFrame {
 		r.Ops[3].Value = r.Ops[3].Value[1:]
 	}
-	if got := codecs.request.size(r.size()); got != MaxFrame {
+	if got := requestCodec.size(r.size()); got != MaxFrame {
 		t.Fatalf("the request takes %d bytes, want %d", got, MaxFrame)
 	}
 	if err := client.WriteRequest(r); err != nil {
@@ -285,7 +290,7 @@ func TestValuesThatDoNotFit(t *testing.T) {
 // The deadlines of a server's end.
 func TestDeadlines(t *testing.T) {
 	limits := Limits{Idle: time.Minute, Frame: 10 * time.Second, Write: 5 * time.Second}
-	frame, _ := codecs.request.appendFrame(nil, get("key"))
+	frame, _ := requestCodec.appendFrame(nil, get("key"))
 	for _, test := range []struct {
 		name  string
 		act   func(peer net.Conn)
@@ -306,9 +311,8 @@ func TestDeadlines(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := newConn(nil, limits)
 				a, b := net.Pipe()
-				server.nc, server.server = a, true
+				server := serverEnd(a, limits)
 				acted := make(chan struct{})
 				go func() { defer close(acted); test.act(b) }()
 				start := time.Now()
@@ -406,7 +410,7 @@ func TestQuiet(t *testing.T) {
 // FuzzFrames feeds any bytes to a server's end. It must not panic, end with an error, and
 // hold at most one buffer.
 func FuzzFrames(f *testing.F) {
-	frame, _ := codecs.request.appendFrame(nil, sampleRequest())
+	frame, _ := requestCodec.appendFrame(nil, sampleRequest())
 	f.Add(frame)
 	f.Add(append(bytes.Clone(frame), frame...))
 	f.Add(frame[:len(frame)-1])
@@ -415,11 +419,10 @@ func FuzzFrames(f *testing.F) {
 		f.Add(append(bytes.Clone(frame), h.stream...))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		c := newConn(&script{in: stream}, Limits{})
-		c.server, c.hello = true, service
+		c := serverEnd(&script{in: stream}, Limits{})
 		for c.Ready() {
 			for r := (Request{}); c.ReadRequest(&r); {
-				roundTrip(t, codecs.request, &r)
+				roundTrip(t, requestCodec, &r)
 			}
 		}
 		if cap(c.in) > maxBuffer || c.Err() == nil {
@@ -455,8 +458,7 @@ func TestDrainIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	flood := bytes.Repeat(frame, 1+maxBuffer/len(frame))
-	server := newConn(&endless{flood: flood}, Limits{Drain: 20 * time.Millisecond})
-	server.server, server.hello = true, service
+	server := serverEnd(&endless{flood: flood}, Limits{Drain: 20 * time.Millisecond})
 	server.Stop()
 	for server.Ready() { // ends, though every read fills the buffer
 		for server.SkipRequest() {
@@ -508,8 +510,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
-			server := newConn(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second})
-			server.server, server.hello = true, service
+			server := serverEnd(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second})
 			if test.stop == 0 {
 				server.Stop()
 			} else {
@@ -538,8 +539,7 @@ func (halfPipe) CloseWrite() error { return nil }
 func TestGoodbyeReachesASlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
-		server, client := newConn(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second}), newConn(far, Limits{})
-		server.server, server.hello = true, service
+		server, client := serverEnd(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second}), &Conn{nc: far}
 		closed := make(chan struct{})
 		go func() { // ends with the connection
 			defer close(closed)
@@ -570,8 +570,7 @@ func TestGoodbyeReachesASlowReader(t *testing.T) {
 // A client that has closed its sending side is answered all that it sent before.
 func TestHalfClosedClientIsAnswered(t *testing.T) {
 	s, c := tcp(t)
-	server, client := newConn(s, Limits{}), newConn(c, Limits{})
-	server.server, server.hello = true, service
+	server, client := serverEnd(s, Limits{}), &Conn{nc: c}
 	for range 1000 {
 		client.WriteRequest(get("key"))
 	}
