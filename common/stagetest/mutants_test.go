@@ -82,7 +82,7 @@ var mutants = []mutant{
 		"c.WriteResponse(&response)", "defer c.WriteResponse(&response)",
 		"./stage1_singlethread -run TestStage/AnswersInOrder", "answer 0 of 300"},
 	{"a deadline set without a look at the stop", "common/wire/conn.go",
-		"\tcase c.stopped:\n\t\tbound = sweepTime\n", "",
+		"\tcase c.stopped:\n\t\tbound, late = sweepTime, nil\n", "",
 		"./common/wire -run TestStopEndsAnIdleServer -timeout 8s", "timed out"},
 	{"a client that swallows Busy", "common/client/request.go",
 		"if fate != notRun || err == ErrBusy && !insist {", "if err == ErrBusy && !insist {\n\t\t\treturn make([]wire.Result, len(request.Ops)), answered, nil\n\t\t}\n\t\tif fate != notRun {",

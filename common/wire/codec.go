@@ -2,10 +2,10 @@ package wire
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"hash/crc64"
 	"slices"
 	"sync"
 )
@@ -29,10 +29,7 @@ var (
 
 // digest is a hash of the descriptions of all types that travel. It is part of the
 // greeting, so two programs whose types differ part before the first frame.
-var digest = func() uint64 {
-	h := sha256.Sum256(slices.Concat(requestCodec.prime, responseCodec.prime, controlCodec.prime))
-	return byteOrder.Uint64(h[:])
-}()
+var digest = crc64.Checksum(slices.Concat(requestCodec.prime, responseCodec.prime, controlCodec.prime), crc64.MakeTable(crc64.ECMA))
 
 // A codec turns messages of type T into frames and back. Safe for concurrent use.
 //

@@ -160,17 +160,16 @@ func (c *Conn) WriteControl(m *Control) {
 func (c *Conn) Ask(ctx context.Context, question *Control) (answer Control, err error) {
 	release := c.Bind(ctx)
 	c.WriteControl(question)
-	ok := c.Flush() && c.Ready() && c.ReadControl(&answer)
+	if c.Flush() && c.Ready() {
+		c.ReadControl(&answer)
+	}
 	if !release() {
 		return Control{}, ctx.Err()
 	}
-	if !ok {
-		if c.err == io.EOF {
-			return Control{}, io.ErrUnexpectedEOF
-		}
-		return Control{}, c.err
+	if c.err == io.EOF {
+		return Control{}, io.ErrUnexpectedEOF
 	}
-	return answer, nil
+	return answer, c.err
 }
 
 // fail ends the connection because of a message, not because of the network.
