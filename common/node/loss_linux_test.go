@@ -66,6 +66,7 @@ func unwritable(t *testing.T, kind string) io.Writer {
 // A server that cannot write its log, to a closed pipe or a full disk, goes on serving and
 // drains. Statistics that cannot be written are a failure, reported in one line.
 func TestLogThatIsLost(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name           string
 		stdout, stderr string // as in unwritable
@@ -114,6 +115,7 @@ func TestLogThatIsLost(t *testing.T) {
 
 // A server started with nohup outlives its terminal.
 func TestNohup(t *testing.T) {
+	t.Parallel()
 	cfg, file := config(t, 1)
 	inner := child(t, "drains", file)
 	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `trap "" HUP; exec "$@"`, "sh"}, inner.Args...)...)
@@ -136,6 +138,7 @@ func TestNohup(t *testing.T) {
 // refuses the clients that there is no room for. It serves those that it has, and answers
 // at its control port.
 func TestFewDescriptors(t *testing.T) {
+	t.Parallel()
 	cfg, file := config(t, 1)
 	var said strings.Builder
 	cmd := child(t, "crowded", file)
@@ -182,6 +185,7 @@ func TestFewDescriptors(t *testing.T) {
 	}
 	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Open == 1 })
 	putKey(t, cfg)
+	cl.Close()
 	cmd.Process.Signal(syscall.SIGTERM)
 	if code := exitCode(cmd); code != 0 {
 		t.Errorf("exit code %d, want 0", code)

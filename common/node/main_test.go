@@ -31,6 +31,7 @@ import (
 func TestMain(m *testing.M) {
 	switch os.Getenv("LOCKSTEP_TEST_SERVER") {
 	case "":
+		os.Unsetenv("LOCKSTEP_SECRET")
 		os.Exit(m.Run())
 	case "drains":
 		Main(serveOne)
@@ -92,32 +93,28 @@ func child(t *testing.T, server, file string) *exec.Cmd {
 	return cmd
 }
 
-// freeAddrs returns free loopback addresses. They are outside the
-// ephemeral range, where any client's socket could take one before it is used.
-func freeAddrs(t *testing.T, n int) (addrs []string) {
-	t.Helper()
-	for range 1000 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000)))
+var lastPort atomic.Int64 // tried by freeAddr
+
+// freeAddr returns another free loopback address each time. It is outside the ephemeral
+// range, where any client's socket could take it before it is used.
+func freeAddr() string {
+	lastPort.CompareAndSwap(0, 10_000+rand.Int64N(10_000))
+	for {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lastPort.Add(1)))
 		if err == nil {
-			defer ln.Close() // after all are found, so that they differ
-			if addrs = append(addrs, ln.Addr().String()); len(addrs) == n {
-				return addrs
-			}
+			defer ln.Close()
+			return ln.Addr().String()
 		}
 	}
-	t.Fatal("no free ports")
-	return nil
 }
 
 // config writes a file with n nodes whose ports are free.
 func config(t *testing.T, n int) (cfg cluster.Config, file string) {
 	t.Helper()
-	t.Setenv("LOCKSTEP_SECRET", "")
 	cfg = cluster.Default()
 	cfg.Nodes = nil
-	free := freeAddrs(t, 2*n)
-	for i := range n {
-		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: free[2*i], Control: free[2*i+1]})
+	for range n {
+		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: freeAddr(), Control: freeAddr()})
 	}
 	file = filepath.Join(t.TempDir(), "cluster.json")
 	if err := cfg.Save(file); err != nil {
@@ -277,7 +274,6 @@ func TestHelp(t *testing.T) {
 // Without a file at the default path the defaults hold; a file that is named must exist.
 // A flag overrides the file.
 func TestParse(t *testing.T) {
-	t.Setenv("LOCKSTEP_SECRET", "")
 	t.Chdir(t.TempDir())
 	args := []string{"-workers", "3", "-work", "spin 1ms", "-v"}
 	for _, file := range []string{"", `{"server": {"workers": 5, "queue": 6}, "secret": "sixteen bytes or more"}`} {
@@ -322,6 +318,7 @@ func TestPortInUse(t *testing.T) {
 
 // From the start to the end of standard input.
 func TestServeAndDrain(t *testing.T) {
+	t.Parallel()
 	for _, verbose := range []bool{false, true} {
 		cfg, file := config(t, 1)
 		p := run(t, serveOne, "-config", file, fmt.Sprint("-v=", verbose))
@@ -342,8 +339,8 @@ func TestServeAndDrain(t *testing.T) {
 		}
 		p.stdin.Close() // with a client that is still there, or without
 		p.wait("end of input", "answering what has arrived")
-		code, stderr := p.end()
 		cl.Close()
+		code, stderr := p.end()
 		if code != 0 || stderr != "" {
 			t.Errorf("exit code %d, %q, want 0 and no further line", code, stderr)
 		}
@@ -434,6 +431,7 @@ func TestDrainCutShort(t *testing.T) {
 // Two nodes, started one after the other: neither serves before both have started. A node
 // that is stopped while it waits has nothing to drain and no statistics.
 func TestNodesWaitForEachOther(t *testing.T) {
+	t.Parallel()
 	cfg, file := config(t, 2)
 	var both atomic.Bool
 	serve := func(ctx context.Context, ln net.Listener, n *Node) error {
@@ -484,6 +482,7 @@ func TestProfile(t *testing.T) {
 
 // A server as a process of its own, and the signals of a terminal.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("no signal can be sent to another process")
 	}
