@@ -87,9 +87,7 @@ func TestLogThatIsLost(t *testing.T) {
 		if test.stderr == "" {
 			cmd.Stderr = &said
 		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		start(t, cmd)
 		statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
 		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
 		if err != nil {
@@ -122,9 +120,7 @@ func TestNohup(t *testing.T) {
 	cmd.Env = inner.Env
 	var said strings.Builder
 	cmd.Stderr = &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	start(t, cmd)
 	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
 	cmd.Process.Signal(syscall.SIGHUP)
 	putKey(t, cfg)
@@ -149,9 +145,7 @@ func TestFewDescriptors(t *testing.T) {
 		t.Skip(err)
 	}
 	cmd.Path, cmd.Stderr = sh, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	start(t, cmd)
 	serving := func(s metrics.Snapshot) bool { return s.Serving }
 	statsOf(t, cfg, serving)
 	cl, err := client.Dial(t.Context(), cfg)
