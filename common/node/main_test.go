@@ -130,6 +130,16 @@ func config(t *testing.T, n int) (cfg cluster.Config, file string) {
 	return cfg, file
 }
 
+// write returns a new file that holds text.
+func write(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "cluster.json")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
 // A process is a Run in this process.
 type process struct {
 	t      *testing.T
@@ -212,18 +222,10 @@ func putKey(t *testing.T, cfg cluster.Config) {
 func TestRunRefuses(t *testing.T) {
 	_, one := config(t, 1)
 	_, two := config(t, 2)
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		name = filepath.Join(dir, name)
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
-	absent := filepath.Join(dir, "missing.json")
-	broken := write("broken.json", "{\n\"server\": {\n")
-	value := write("value.json", `{"server": {"workers": 0}}`)
-	exposed := write("exposed.json", `{"nodes": [{"addr": "0.0.0.0:7001", "control": "127.0.0.1:7101"}]}`)
+	absent := filepath.Join(t.TempDir(), "missing.json")
+	broken := write(t, "{\n\"server\": {\n")
+	value := write(t, `{"server": {"workers": 0}}`)
+	exposed := write(t, `{"nodes": [{"addr": "0.0.0.0:7001", "control": "127.0.0.1:7101"}]}`)
 
 	for _, test := range []struct {
 		args []string

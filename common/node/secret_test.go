@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -95,27 +94,19 @@ func TestSecretAmongStrangers(t *testing.T) {
 // No error about flags or configuration shows a secret, and neither does the help.
 func TestSecretIsNeverShown(t *testing.T) {
 	_, plain := config(t, 1)
-	dir := t.TempDir()
-	write := func(text string) string {
-		name := filepath.Join(dir, fmt.Sprint(time.Now().UnixNano(), ".json"))
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
 	const short = "hush, hush"
 	for _, test := range []struct{ env, file, args string }{
 		{theSecret, plain, "-h"},
 		{theSecret, plain, "-workers=0"},
 		{theSecret, plain, "-secret"},
-		{theSecret, write(`{"server": {"workers": 0}}`), ""},
+		{theSecret, write(t, `{"server": {"workers": 0}}`), ""},
 		{short, plain, ""},
-		{"", write(`{"secret": "` + short + `"}`), ""},
-		{"", write(`{"secret": ["` + theSecret + `"]}`), ""},
-		{"", write(`{"secret": "` + theSecret + `", "secret": "` + theSecret + `"}`), ""},
-		{"", write(`{"secret": "` + theSecret + `", "sekret": "` + theSecret + `"}`), ""},
-		{"", write(`{"secret": "` + theSecret + `\x"}`), ""},
-		{"", write(`{"secret": "` + theSecret + `", "nodes": [{"addr": "192.0.2.1:7001", "control": "192.0.2.1:7101"}]}`), ""},
+		{"", write(t, `{"secret": "`+short+`"}`), ""},
+		{"", write(t, `{"secret": ["`+theSecret+`"]}`), ""},
+		{"", write(t, `{"secret": "`+theSecret+`", "secret": "`+theSecret+`"}`), ""},
+		{"", write(t, `{"secret": "`+theSecret+`", "sekret": "`+theSecret+`"}`), ""},
+		{"", write(t, `{"secret": "`+theSecret+`\x"}`), ""},
+		{"", write(t, `{"secret": "`+theSecret+`", "nodes": [{"addr": "192.0.2.1:7001", "control": "192.0.2.1:7101"}]}`), ""},
 	} {
 		t.Setenv("LOCKSTEP_SECRET", test.env)
 		args := append([]string{"-config", test.file}, strings.Fields(test.args)...)
