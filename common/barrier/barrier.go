@@ -228,10 +228,7 @@ func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer
 				if ctx.Err() != nil || then(peer, b.learn(peer, answer, err)) {
 					return
 				}
-				select {
-				case <-ctx.Done():
-				case <-time.After(pause/2 + rand.N(pause/2)):
-				}
+				control.Pause(ctx, pause/2+rand.N(pause/2))
 			}
 		})
 	}
@@ -259,12 +256,7 @@ func (b *Barrier) learn(peer int, answer wire.Control, err error) error {
 
 // report logs the status every few seconds until ctx ends.
 func (b *Barrier) report(ctx context.Context, since time.Time) {
-	for pause := firstReport; ; pause = reportEvery {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
+	for control.Pause(ctx, firstReport); ctx.Err() == nil; control.Pause(ctx, reportEvery) {
 		b.mu.Lock()
 		status := b.status(since)
 		b.mu.Unlock()

@@ -133,6 +133,7 @@ type model struct {
 	wordIDs map[string]int
 	spoken  map[[3]int]int                            // by core, process and round: its word
 	heard   []*[processes][(processes + 1) * 64]after // by core, peer and word: what follows
+	events  []edge[world]                             // of the last call of next; used again by each
 }
 
 // An ending is when a process that has passed may end.
@@ -241,7 +242,7 @@ func (m *model) speak(w world) world {
 
 // next lists all that can happen.
 func (m *model) next(w world) []edge[world] {
-	events := make([]edge[world], 0, 16)
+	events := m.events[:0]
 	for i, id := range w.core {
 		to, c := w, m.cores[id]
 		switch {
@@ -277,6 +278,7 @@ func (m *model) next(w world) []edge[world] {
 			events = append(events, edge[world]{to: to, fault: true, say: "%[1]d crashes", a: i})
 		}
 	}
+	m.events = events
 	return events
 }
 

@@ -1,7 +1,6 @@
 package cluster_test
 
 import (
-	"flag"
 	"fmt"
 
 	"lockstep/common/cluster"
@@ -22,17 +21,4 @@ func ExampleConfig_Owner() {
 	// color belongs to node 2
 	// apple belongs to node 0
 	// size belongs to node 1
-}
-
-// Flags override the file, and without a file at the default path, the defaults.
-func ExampleConfig_ParseFlags() {
-	cfg, path := cluster.Default(), ""
-	fs := flag.NewFlagSet("server", flag.ContinueOnError)
-	fs.StringVar(&path, "config", cluster.DefaultPath, "the configuration `file`")
-	cfg.Flags(fs, "server")
-	if err := cfg.ParseFlags(fs, []string{"-workers", "4"}, &path, ""); err != nil {
-		fmt.Println(err)
-	}
-	fmt.Println(cfg.Server.Workers, "workers for a queue of", cfg.Server.Queue)
-	// Output: 4 workers for a queue of 64
 }

@@ -185,10 +185,9 @@ func (c *Config) Flags(fs *flag.FlagSet, section string, more ...Rules) {
 // it, so fs should use flag.ContinueOnError and discard its output.
 func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, arguments string, more ...Rules) error {
 	err := fs.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		return err
-	}
 	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return err
 	case err != nil:
 	case fs.NArg() > 0 && arguments == "":
 		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))

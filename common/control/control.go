@@ -47,10 +47,7 @@ func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, answer func(q
 		nc, err := ln.Accept()
 		if err != nil { // ctx has ended, or there are too many open files
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
+			Pause(ctx, pause)
 			continue
 		}
 		pause = 0
@@ -83,6 +80,13 @@ func serve(ctx context.Context, nc net.Conn, hello wire.Hello, answer func(wire.
 		c.WriteControl(&reply)
 		c.Flush()
 	}
+}
+
+// Pause returns after d or at the end of ctx.
+func Pause(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
 }
 
 // A DialFunc connects to an address.

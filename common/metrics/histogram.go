@@ -25,10 +25,9 @@ const (
 // at most 0.8 % too long. The zero Histogram is empty and ready to use. It is not safe
 // for concurrent use: give each worker its own, and Merge them.
 type Histogram struct {
-	counts        [cells]uint64
-	overflow      uint64 // longer than Longest
-	count         uint64 // all of them, overflow included
-	sum, min, max time.Duration
+	counts   [cells]uint64
+	count    uint64 // all of them, with those longer than Longest
+	sum, max time.Duration
 }
 
 // cell returns the index of the sub-bucket of d, which must not be negative.
@@ -45,14 +44,8 @@ func edge(i int) time.Duration {
 
 // Record counts d. A negative d counts as 0.
 func (h *Histogram) Record(d time.Duration) {
-	d = max(d, 0)
-	if d > Longest {
-		h.overflow++
-	} else {
+	if d = max(d, 0); d <= Longest {
 		h.counts[cell(d)]++
-	}
-	if h.count == 0 || d < h.min {
-		h.min = d
 	}
 	h.max = max(h.max, d)
 	h.sum += d
@@ -61,15 +54,8 @@ func (h *Histogram) Record(d time.Duration) {
 
 // Merge adds the counts of o to h, as if each time in o had been recorded in h.
 func (h *Histogram) Merge(o *Histogram) {
-	if o.count == 0 {
-		return
-	}
 	for i, n := range o.counts {
 		h.counts[i] += n
-	}
-	h.overflow += o.overflow
-	if h.count == 0 || o.min < h.min {
-		h.min = o.min
 	}
 	h.max = max(h.max, o.max)
 	h.sum += o.sum
@@ -106,7 +92,6 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 // and Overflow.
 type histogramJSON struct {
 	Sum      time.Duration `json:"sum_ns"`
-	Min      time.Duration `json:"min_ns"`
 	Max      time.Duration `json:"max_ns"`
 	Overflow uint64        `json:"overflow"`
 	Buckets  [][2]uint64   `json:"buckets"` // upper edge in ns, count; ascending
@@ -116,9 +101,9 @@ type histogramJSON struct {
 // the other methods, because encoding/json would write {} for a Histogram whose address
 // it cannot take.
 func (h Histogram) MarshalJSON() ([]byte, error) {
-	j := histogramJSON{h.sum, h.min, h.max, h.overflow, [][2]uint64{}}
+	j := histogramJSON{h.sum, h.max, h.count, [][2]uint64{}}
 	for i, n := range h.counts {
-		if n > 0 {
+		if j.Overflow -= n; n > 0 {
 			j.Buckets = append(j.Buckets, [2]uint64{uint64(edge(i)), n})
 		}
 	}
@@ -132,7 +117,7 @@ func (h *Histogram) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*h = Histogram{overflow: j.Overflow, count: j.Overflow, sum: j.Sum, min: j.Min, max: j.Max}
+	*h = Histogram{count: j.Overflow, sum: j.Sum, max: j.Max}
 	for _, b := range j.Buckets {
 		// Compared first: cell must not be called with a time that is negative as an int64.
 		if b[0] > uint64(edge(cells-1)) || edge(cell(time.Duration(b[0]))) != time.Duration(b[0]) {

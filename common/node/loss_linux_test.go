@@ -66,6 +66,7 @@ func unwritable(t *testing.T, kind string) io.Writer {
 // A server that cannot write its log, to a closed pipe or a full disk, goes on serving and
 // drains. Statistics that cannot be written are a failure, reported in one line.
 func TestLogThatIsLost(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name           string
 		stdout, stderr string // as in unwritable
@@ -86,9 +87,7 @@ func TestLogThatIsLost(t *testing.T) {
 		if test.stderr == "" {
 			cmd.Stderr = &said
 		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		start(t, cmd)
 		statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
 		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
 		if err != nil {
@@ -114,15 +113,14 @@ func TestLogThatIsLost(t *testing.T) {
 
 // A server started with nohup outlives its terminal.
 func TestNohup(t *testing.T) {
+	t.Parallel()
 	cfg, file := config(t, 1)
 	inner := child(t, "drains", file)
 	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `trap "" HUP; exec "$@"`, "sh"}, inner.Args...)...)
 	cmd.Env = inner.Env
 	var said strings.Builder
 	cmd.Stderr = &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	start(t, cmd)
 	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
 	cmd.Process.Signal(syscall.SIGHUP)
 	putKey(t, cfg)
@@ -136,6 +134,7 @@ func TestNohup(t *testing.T) {
 // refuses the clients that there is no room for. It serves those that it has, and answers
 // at its control port.
 func TestFewDescriptors(t *testing.T) {
+	t.Parallel()
 	cfg, file := config(t, 1)
 	var said strings.Builder
 	cmd := child(t, "crowded", file)
@@ -146,9 +145,7 @@ func TestFewDescriptors(t *testing.T) {
 		t.Skip(err)
 	}
 	cmd.Path, cmd.Stderr = sh, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	start(t, cmd)
 	serving := func(s metrics.Snapshot) bool { return s.Serving }
 	statsOf(t, cfg, serving)
 	cl, err := client.Dial(t.Context(), cfg)
@@ -182,6 +179,7 @@ func TestFewDescriptors(t *testing.T) {
 	}
 	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Open == 1 })
 	putKey(t, cfg)
+	cl.Close()
 	cmd.Process.Signal(syscall.SIGTERM)
 	if code := exitCode(cmd); code != 0 {
 		t.Errorf("exit code %d, want 0", code)

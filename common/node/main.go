@@ -26,32 +26,28 @@ func Main(serve Serve) {
 
 // options are the flags that do not override a property.
 type options struct {
-	config   string
-	node     int
-	verbose  bool
-	child    bool
-	insecure bool
-	profile  string
+	config, profile          string
+	node                     int
+	verbose, child, insecure bool
 }
 
 // Run is Main with its surroundings as arguments; args[0] is the program's name. It logs
 // to stderr, prints the statistics to stdout, and returns the exit code.
 func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) int {
 	stage := text.Quote(strings.TrimSuffix(filepath.Base(args[0]), ".exe"), 60)
-	complain := func(err error) int {
+	report := func(err error) int {
+		if err == nil || errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
 		fmt.Fprintf(stderr, "%s: %s\n", stage, text.Printable(err.Error()))
-		var usage cluster.UsageError
-		if errors.As(err, &usage) {
+		if errors.As(err, new(cluster.UsageError)) {
 			return 2
 		}
 		return 1
 	}
 	opt, cfg, err := parse(stage, args[1:], stdout)
-	if errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
 	if err != nil {
-		return complain(err)
+		return report(err)
 	}
 
 	signals := make(chan os.Signal, 2)
@@ -68,15 +64,19 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 		}()
 	}
 
-	service, control, err := listen(cfg.Nodes[opt.node])
-	if err != nil {
-		return complain(fmt.Errorf("%w%s (%s says where node %d listens)", err, hint(err), opt.config, opt.node))
+	var control net.Listener
+	service, err := net.Listen("tcp", cfg.Nodes[opt.node].Addr)
+	if err == nil {
+		defer service.Close()
+		control, err = net.Listen("tcp", cfg.Nodes[opt.node].Control)
 	}
-	defer service.Close()
+	if err != nil {
+		return report(fmt.Errorf("%w%s (%s says where node %d listens)", err, hint(err), opt.config, opt.node))
+	}
 	defer control.Close()
 	profiled, err := startProfile(opt.profile)
 	if err != nil {
-		return complain(err)
+		return report(err)
 	}
 	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage)))
 	if most := max(maxFiles(), ownFiles+1) - ownFiles; uint64(n.Config.Server.MaxConnections) > most {
@@ -84,8 +84,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 			maxFiles(), most, n.Config.Server.MaxConnections))
 		n.Config.Server.MaxConnections = int(most)
 	}
-	err = n.run(stage, service, control, serve, signals, eof)
-	err = errors.Join(err, profiled())
+	err = errors.Join(n.run(stage, service, control, serve, signals, eof), profiled())
 	if n.served.Load() {
 		snapshot := n.Stats.Snapshot()
 		stats := snapshot.String()
@@ -96,10 +95,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 			err = errors.Join(err, fmt.Errorf("printing the statistics: %w", failed))
 		}
 	}
-	if err != nil {
-		return complain(err)
-	}
-	return 0
+	return report(err)
 }
 
 // ownFiles is how many descriptors a server needs besides its clients' connections: for
@@ -129,15 +125,14 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 	fs.BoolVar(&opt.insecure, "insecure", false, "serve off loopback without a secret")
 	fs.StringVar(&opt.profile, "profile", "", "write profiles and an execution trace to this `directory`")
 	cfg.Flags(fs, "server")
-	if err := cfg.ParseFlags(fs, args, &opt.config, ""); errors.Is(err, flag.ErrHelp) {
+	if err = cfg.ParseFlags(fs, args, &opt.config, ""); errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(stdout, "%s serves one node of the hash table until Ctrl-C.\n\nFlags:\n", stage)
 		fs.SetOutput(stdout)
 		fs.PrintDefaults()
-		return opt, cfg, err
-	} else if err != nil {
-		return opt, cfg, err
+	} else if err == nil {
+		err = cfg.CheckExposure(opt.insecure)
 	}
-	if err := cfg.CheckExposure(opt.insecure); err != nil {
+	if err != nil {
 		return opt, cfg, err
 	}
 	if opt.node == -1 {

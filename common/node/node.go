@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/metrics"
 	"lockstep/common/table"
 	"lockstep/common/wire"
@@ -118,17 +119,10 @@ func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
 		default:
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			n.trouble("accept", "cannot accept connections, trying again", "err", err)
-			sleep(ctx, pause)
+			control.Pause(ctx, pause)
 		}
 	}
 	return nil, ErrStopped
-}
-
-// sleep returns after d or at the end of ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-ctx.Done()
 }
 
 // passes reports whether Accept may succeed after err: if net/http takes the error for
@@ -173,7 +167,7 @@ func (n *Node) hello() wire.Hello {
 // turn it pauses first, unless that context has ended.
 func (c *Conn) Ready() bool {
 	if c.pause > 0 {
-		sleep(c.ctx, c.pause)
+		control.Pause(c.ctx, c.pause)
 	}
 	ready := c.Conn.Ready()
 	c.readyAt = metrics.Now()

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"lockstep/common/barrier"
-	"lockstep/common/cluster"
 	"lockstep/common/text"
 )
 
@@ -128,17 +127,7 @@ func watchStops(ctx context.Context, signals <-chan os.Signal, eof <-chan struct
 	return reasons, hurry
 }
 
-// listen opens the two ports of a node.
-func listen(self cluster.Node) (service, control net.Listener, err error) {
-	if service, err = net.Listen("tcp", self.Addr); err == nil {
-		if control, err = net.Listen("tcp", self.Control); err != nil {
-			service.Close()
-		}
-	}
-	return service, control, err
-}
-
-// hint says what can be done about an error of listen, or "". Windows has numbers of
+// hint says what can be done about an error of net.Listen, or "". Windows has numbers of
 // its own for these errors.
 func hint(err error) string {
 	var errno syscall.Errno

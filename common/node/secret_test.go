@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -25,9 +24,14 @@ const theSecret = "correct horse battery staple"
 // A server with a secret, and strangers at both its ports: clients that know the secret are
 // served at once, others are not, and no output contains the secret.
 func TestSecretAmongStrangers(t *testing.T) {
+	t.Parallel()
 	cfg, file := config(t, 1)
-	t.Setenv("LOCKSTEP_SECRET", theSecret)
-	p := run(t, serveMany, "-config", file, "-v", "-frame_timeout", "2s")
+	know := cfg
+	know.Secret = theSecret
+	if err := know.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	p := run(t, serveMany, "-config", file, "-v", "-frame_timeout", "500ms")
 	said := p.wait("serving on")
 
 	var silent []net.Conn
@@ -41,8 +45,6 @@ func TestSecretAmongStrangers(t *testing.T) {
 			silent = append(silent, nc)
 		}
 	}
-	know := cfg
-	know.Secret = theSecret
 	cl, err := client.Dial(t.Context(), know)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +66,7 @@ func TestSecretAmongStrangers(t *testing.T) {
 			t.Errorf("Stats with a secret, %s: %v, want %v", name, err, wire.ErrMismatch)
 		}
 	}
-	for _, nc := range silent { // each is ended by a deadline
+	for _, nc := range silent[:50] { // each is ended by its deadline; package control tests the other port's
 		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatal("a client without a proof is still connected")
@@ -92,27 +94,19 @@ func TestSecretAmongStrangers(t *testing.T) {
 // No error about flags or configuration shows a secret, and neither does the help.
 func TestSecretIsNeverShown(t *testing.T) {
 	_, plain := config(t, 1)
-	dir := t.TempDir()
-	write := func(text string) string {
-		name := filepath.Join(dir, fmt.Sprint(time.Now().UnixNano(), ".json"))
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
 	const short = "hush, hush"
 	for _, test := range []struct{ env, file, args string }{
 		{theSecret, plain, "-h"},
 		{theSecret, plain, "-workers=0"},
 		{theSecret, plain, "-secret"},
-		{theSecret, write(`{"server": {"workers": 0}}`), ""},
+		{theSecret, write(t, `{"server": {"workers": 0}}`), ""},
 		{short, plain, ""},
-		{"", write(`{"secret": "` + short + `"}`), ""},
-		{"", write(`{"secret": ["` + theSecret + `"]}`), ""},
-		{"", write(`{"secret": "` + theSecret + `", "secret": "` + theSecret + `"}`), ""},
-		{"", write(`{"secret": "` + theSecret + `", "sekret": "` + theSecret + `"}`), ""},
-		{"", write(`{"secret": "` + theSecret + `\x"}`), ""},
-		{"", write(`{"secret": "` + theSecret + `", "nodes": [{"addr": "192.0.2.1:7001", "control": "192.0.2.1:7101"}]}`), ""},
+		{"", write(t, `{"secret": "`+short+`"}`), ""},
+		{"", write(t, `{"secret": ["`+theSecret+`"]}`), ""},
+		{"", write(t, `{"secret": "`+theSecret+`", "secret": "`+theSecret+`"}`), ""},
+		{"", write(t, `{"secret": "`+theSecret+`", "sekret": "`+theSecret+`"}`), ""},
+		{"", write(t, `{"secret": "`+theSecret+`\x"}`), ""},
+		{"", write(t, `{"secret": "`+theSecret+`", "nodes": [{"addr": "192.0.2.1:7001", "control": "192.0.2.1:7101"}]}`), ""},
 	} {
 		t.Setenv("LOCKSTEP_SECRET", test.env)
 		args := append([]string{"-config", test.file}, strings.Fields(test.args)...)
@@ -143,45 +137,30 @@ func TestListenHints(t *testing.T) {
 // After its drain a node lingers for nodes that have not passed the barrier yet. A second
 // signal ends that.
 func TestSecondSignalEndsTheLingering(t *testing.T) {
+	t.Parallel()
 	n, _ := newNode(func(c *cluster.Config) { c.Nodes = make([]cluster.Node, 2) })
-	service, port, err := listen(cluster.Node{Addr: "127.0.0.1:0", Control: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
+	var listeners [3]net.Listener
+	for i := range listeners {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		listeners[i] = ln
 	}
-	defer service.Close()
-	other, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	service, port, other := listeners[0], listeners[1], listeners[2]
 	n.Config.Nodes[0] = cluster.Node{Addr: service.Addr().String(), Control: port.Addr().String()}
 	n.Config.Nodes[1] = cluster.Node{Addr: "127.0.0.1:1", Control: other.Addr().String()}
 	var asked atomic.Int64
-	go func() { // node 1 lets node 0 pass and never says that it has passed itself; ends with its listener
-		for {
-			nc, err := other.Accept()
-			if err != nil {
-				return
-			}
-			c, err := wire.Greet(nc, wire.Hello{Purpose: wire.ControlPort, Group: "nodes", Number: 1}, wire.Limits{Idle: time.Second})
-			if err != nil {
-				continue
-			}
-			var q wire.Control
-			if c.Ready() && c.ReadControl(&q) {
-				asked.Add(1)
-				q.Seen, q.From, q.To, q.Ready = []uint64{q.Incarnation, 7}, 1, 0, true
-				q.Incarnation = 7
-				c.WriteControl(&q)
-				c.Flush()
-			}
-			c.Close()
-		}
-	}()
+	// Node 1 lets node 0 pass, and never says that it has passed itself. It ends with the test.
+	go control.Serve(t.Context(), other, control.Hello("nodes", 1, ""), func(q wire.Control) (wire.Control, bool) {
+		asked.Add(1)
+		q.Seen, q.From, q.To, q.Ready = []uint64{q.Incarnation, 7}, 1, 0, true
+		q.Incarnation = 7
+		return q, true
+	})
 	signals, ended := make(chan os.Signal), make(chan error)
-	go func() {
-		ended <- n.run("stage0", service, port, serveOne, signals, nil)
-	}()
+	go func() { ended <- n.run("stage0", service, port, serveOne, signals, nil) }()
 	until := func(what string, done func() bool) {
 		for late := time.Now().Add(10 * time.Second); !done(); runtime.Gosched() {
 			if time.Now().After(late) {

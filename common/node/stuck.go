@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -24,15 +25,8 @@ const stuckAfter = 10 * time.Second
 // know of a lock that is never freed. It returns at the end of ctx.
 func (n *Node) watchStuck(ctx context.Context) {
 	limit := stuckAfter + wire.MaxOps*n.Config.Server.Work.Time
-	look := time.NewTicker(time.Second)
-	defer look.Stop()
 	before, looks := int64(-1), time.Duration(0) // looks without progress: a clock would count the time in which the process was suspended
-	for {
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			return
-		}
+	for control.Pause(ctx, time.Second); ctx.Err() == nil; control.Pause(ctx, time.Second) {
 		turns := n.Stats.Turn.Load().Count
 		done := turns + n.Stats.Requests.Load() + n.Stats.Panics.Load() // a turn may have many requests
 		if looks++; done != before || n.Stats.QueueWait.Load().Count <= turns {
@@ -63,15 +57,14 @@ func Stacks(words ...string) (found []string) {
 func whereabouts(stacks []string) string {
 	counts := make(map[string]int)
 	for _, stack := range stacks {
-		if at := place(stack); at != "" {
-			counts[at]++
-		}
+		counts[place(stack)]++
 	}
-	var places []string
-	for _, at := range slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+	delete(counts, "")
+	places := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
-	}) {
-		places = append(places, fmt.Sprintf("%d × %s", counts[at], at))
+	})
+	for i, at := range places {
+		places[i] = fmt.Sprintf("%d × %s", counts[at], at)
 	}
 	return strings.Join(places, "; ")
 }

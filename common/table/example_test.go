@@ -33,21 +33,3 @@ func ExampleTable_Apply() {
 	// bob mismatch
 	// bob has 80
 }
-
-// Several tables execute a request as one step, if all are guarded meanwhile.
-func ExampleApply() {
-	even, odd := table.New(cluster.Work{}, nil), table.New(cluster.Work{}, nil)
-	tableOf := func(key string) *table.Table {
-		if len(key)%2 == 0 {
-			return even
-		}
-		return odd
-	}
-	results := table.Apply([]wire.Op{
-		{Kind: wire.Put, Key: "alice", Value: []byte("100")},
-		{Kind: wire.Put, Key: "dave", Value: []byte("50")},
-		{Kind: wire.Get, Key: "alice"},
-	}, tableOf)
-	fmt.Println(results[0].Status, results[1].Status, results[2].Status)
-	// Output: created created found
-}

@@ -1,7 +1,6 @@
 package table
 
 import (
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,22 +121,6 @@ func TestWorkTakesItsTime(t *testing.T) {
 			if took := metrics.Now() - start; took < d {
 				t.Errorf("%+v took %v", work, took)
 			}
-		}
-	}
-}
-
-// The time that an operation takes, to compare with the time in its name: the lower bound is
-// tested above, the upper one depends on the machine.
-func BenchmarkWork(b *testing.B) {
-	for _, spin := range []bool{false, true} {
-		for _, us := range []time.Duration{20, 50, 200, 1000, 1500} {
-			work := cluster.Work{Spin: spin, Time: us * time.Microsecond}
-			b.Run(fmt.Sprintf("spin=%v/work=%v", spin, work.Time), func(b *testing.B) {
-				do := working(work)
-				for b.Loop() {
-					do()
-				}
-			})
 		}
 	}
 }

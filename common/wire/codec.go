@@ -2,10 +2,10 @@ package wire
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"hash/crc64"
 	"slices"
 	"sync"
 )
@@ -18,25 +18,18 @@ const frameHeader = 4 // bytes: the length of what follows, big-endian
 // ErrTooLarge is returned for a message that does not fit into a frame.
 var ErrTooLarge = fmt.Errorf("message is larger than a frame (%d bytes)", MaxFrame)
 
-// codecs holds the types that travel. Gob numbers types in the order in which a process
+// The types that travel. Gob numbers types in the order in which a process
 // first uses them. They are first used here, before main begins, so every process of one
 // build gives them the same numbers.
-var codecs = struct {
-	request  *codec[Request]
-	response *codec[Response]
-	control  *codec[Control]
-}{
-	newCodec((*Request).size),
-	newCodec((*Response).size),
-	newCodec((*Control).size),
-}
+var (
+	requestCodec  = newCodec((*Request).size)
+	responseCodec = newCodec((*Response).size)
+	controlCodec  = newCodec((*Control).size)
+)
 
 // digest is a hash of the descriptions of all types that travel. It is part of the
 // greeting, so two programs whose types differ part before the first frame.
-var digest = func() uint64 {
-	h := sha256.Sum256(slices.Concat(codecs.request.prime, codecs.response.prime, codecs.control.prime))
-	return byteOrder.Uint64(h[:])
-}()
+var digest = crc64.Checksum(slices.Concat(requestCodec.prime, responseCodec.prime, controlCodec.prime), crc64.MakeTable(crc64.ECMA))
 
 // A codec turns messages of type T into frames and back. Safe for concurrent use.
 //
@@ -54,13 +47,8 @@ type codec[T any] struct {
 }
 
 type encoder struct {
-	out []byte // what Write appends to
+	out bytes.Buffer // what gob writes to
 	gob *gob.Encoder
-}
-
-func (e *encoder) Write(p []byte) (int, error) {
-	e.out = append(e.out, p...)
-	return len(p), nil
 }
 
 // A decoder reads from a bytes.Reader, because that is an io.ByteReader: gob reads ahead
@@ -72,41 +60,36 @@ type decoder struct {
 
 func newCodec[T any](body func(*T) int) *codec[T] {
 	c := &codec[T]{body: body}
-	c.prime = c.newEncoder().out
+	c.encoders.New = func() any {
+		e := new(encoder)
+		e.gob = gob.NewEncoder(&e.out)
+		if err := e.gob.Encode(new(T)); err != nil {
+			panic(err) // T cannot be encoded: a bug in this package
+		}
+		return e
+	}
+	c.prime = c.encoders.New().(*encoder).out.Bytes()
+	c.decoders.New = func() any {
+		d := new(decoder)
+		d.in.Reset(c.prime)
+		d.gob = gob.NewDecoder(&d.in)
+		if err := d.gob.Decode(new(T)); err != nil {
+			panic(err)
+		}
+		return d
+	}
 	zero, _ := c.appendFrame(nil, new(T)) // length, type number, one byte that ends the struct
 	c.head = zero[frameHeader+1 : len(zero)-1]
 	return c
 }
 
-func (c *codec[T]) newEncoder() *encoder {
-	e := new(encoder)
-	e.gob = gob.NewEncoder(e)
-	if err := e.gob.Encode(new(T)); err != nil {
-		panic(err) // T cannot be encoded: a bug in this package
-	}
-	return e
-}
-
-func (c *codec[T]) newDecoder() *decoder {
-	d := new(decoder)
-	d.in.Reset(c.prime)
-	d.gob = gob.NewDecoder(&d.in)
-	if err := d.gob.Decode(new(T)); err != nil {
-		panic(err)
-	}
-	return d
-}
-
 // appendFrame appends m, as one frame, to dst. On an error dst is unchanged.
 func (c *codec[T]) appendFrame(dst []byte, m *T) ([]byte, error) {
-	e, ok := c.encoders.Get().(*encoder)
-	if !ok {
-		e = c.newEncoder()
-	}
-	e.out = append(dst, 0, 0, 0, 0)
+	e := c.encoders.Get().(*encoder)
+	e.out = *bytes.NewBuffer(append(dst, 0, 0, 0, 0))
 	err := e.gob.Encode(m)
-	out := e.out
-	e.out = nil // the bytes belong to the caller
+	out := e.out.Bytes()
+	e.out = bytes.Buffer{} // the bytes belong to the caller
 	n := len(out) - len(dst) - frameHeader
 	if err == nil && n > MaxFrame {
 		err = ErrTooLarge
@@ -126,10 +109,7 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 	if _, err := c.check(frame); err != nil {
 		return err
 	}
-	d, ok := c.decoders.Get().(*decoder)
-	if !ok {
-		d = c.newDecoder()
-	}
+	d := c.decoders.Get().(*decoder)
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("gob: %v", p) // hostile bytes can make Decode panic: golang.org/issue/55337

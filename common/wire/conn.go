@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,8 +64,6 @@ type Conn struct {
 	swept     bool // after Stop: all that had arrived is in the buffer
 }
 
-func newConn(nc net.Conn, l Limits) *Conn { return &Conn{nc: nc, limits: l} }
-
 // RemoteAddr is the other end's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 
@@ -99,8 +98,7 @@ func (c *Conn) peek() (frame []byte, whole bool) {
 		c.fail("reading a frame", fmt.Errorf("its length %d is not in 1..%d", n, MaxFrame))
 		return nil, false
 	}
-	have = have[frameHeader:]
-	if len(have) < int(n) {
+	if have = have[frameHeader:]; len(have) < int(n) {
 		return nil, false
 	}
 	return have[:n], true
@@ -128,14 +126,14 @@ func (c *Conn) fill() {
 	case full && size < maxBuffer:
 		c.in = append(make([]byte, 0, min(4*size, maxBuffer)), c.in...)
 	}
-	sweep, ok := c.readDeadline()
+	late, ok := c.readDeadline()
 	if !ok {
 		c.err = ErrStopped
 		return
 	}
 	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
 	c.in = c.in[:len(c.in)+n]
-	if sweep && (len(c.in) < cap(c.in) || c.limits.Drain > 0 && time.Since(c.stoppedAt) > c.limits.Drain) {
+	if late == nil && (len(c.in) < cap(c.in) || c.limits.Drain > 0 && time.Since(c.stoppedAt) > c.limits.Drain) {
 		// A read that leaves room has emptied the socket: all that had arrived at
 		// Stop is in the buffer.
 		c.swept = true
@@ -143,7 +141,11 @@ func (c *Conn) fill() {
 	switch {
 	case err == nil:
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.timedOut()
+		c.mu.Lock()
+		if !c.stopped { // otherwise Stop has moved the deadline, and the next fill reads what has arrived
+			c.err = late
+		}
+		c.mu.Unlock()
 	case err == io.EOF && len(c.in) > 0:
 		c.lost(io.ErrUnexpectedEOF)
 	default:
@@ -151,45 +153,32 @@ func (c *Conn) fill() {
 	}
 }
 
-// readDeadline sets the deadline of the next read, and reports whether to read at all.
+// readDeadline sets the deadline of the next read, and reports whether to read at all and
+// what it means if the read is late: nil if it only sweeps up what arrived before Stop.
 // It does both under the lock, so Stop either replaces this deadline, or is noticed here.
 // After Stop, a server reads only what has arrived, and a client nothing.
-func (c *Conn) readDeadline() (sweep, ok bool) {
+func (c *Conn) readDeadline() (late error, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped && (c.swept || !c.server) {
-		return false, false
+		return nil, false
 	}
-	from, bound := time.Now(), c.limits.Idle
+	from, bound, late := time.Now(), c.limits.Idle, ErrIdle
 	if len(c.in) > 0 && c.since.IsZero() {
 		c.since = from
 	}
 	switch {
 	case c.stopped:
-		bound = sweepTime
+		bound, late = sweepTime, nil
 	case !c.since.IsZero():
-		from, bound = c.since, c.limits.Frame
+		from, bound, late = c.since, c.limits.Frame, ErrSlow
 	}
 	var deadline time.Time
 	if bound > 0 {
 		deadline = from.Add(bound)
 	}
 	c.nc.SetReadDeadline(deadline)
-	return c.stopped, true
-}
-
-// timedOut handles a read that reached its deadline: either Stop has moved that, and what
-// has arrived is still to be read, or the other end was too slow.
-func (c *Conn) timedOut() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.stopped: // the next fill handles it
-	case c.since.IsZero():
-		c.err = ErrIdle
-	default:
-		c.err = ErrSlow
-	}
+	return late, true
 }
 
 // Stop makes a server's end take only what has arrived, so that Ready soon returns false.
@@ -210,9 +199,6 @@ func (c *Conn) Stop() {
 // Bind calls Stop when ctx ends. Release undoes that, and reports whether ctx is still
 // alive; if not, the Conn may have been stopped and is useless.
 func (c *Conn) Bind(ctx context.Context) (release func() bool) {
-	if ctx.Done() == nil {
-		return func() bool { return true }
-	}
 	return context.AfterFunc(ctx, c.Stop)
 }
 
@@ -270,9 +256,7 @@ func (c *Conn) limitWrite() {
 // lost notes an error after which nothing can be sent any more.
 func (c *Conn) lost(err error) {
 	c.dead = true
-	if c.err == nil {
-		c.err = err
-	}
+	c.err = cmp.Or(c.err, err)
 }
 
 // Quiet reports whether nothing has arrived and the other end is still there. A client

@@ -36,6 +36,11 @@ func tcp(t testing.TB) (server, client net.Conn) {
 	return server, client
 }
 
+// serverEnd returns a server's end that has greeted.
+func serverEnd(nc net.Conn, l Limits) *Conn {
+	return &Conn{nc: nc, limits: l, server: true, hello: service}
+}
+
 // pair returns two ends that have agreed on a greeting.
 func pair(t testing.TB, l Limits) (server, client *Conn) {
 	t.Helper()
@@ -63,17 +68,24 @@ func echo(c *Conn) {
 	}
 }
 
+// echoes starts to echo, and returns a function that waits for the end and says what it was.
+func echoes(server *Conn) (ended func() error) {
+	done := make(chan struct{})
+	go func() { defer close(done); echo(server) }()
+	return func() error { <-done; return server.Err() }
+}
+
 // echoing returns a client's end, and a function that closes it and returns what ended the
 // server's end, which echoes.
 func echoing(t *testing.T) (client *Conn, ended func() error) {
 	server, client := pair(t, Limits{Idle: time.Hour})
-	done := make(chan struct{})
-	go func() { defer close(done); echo(server) }()
-	return client, func() error { client.Close(); <-done; return server.Err() }
+	wait := echoes(server)
+	return client, func() error { client.Close(); return wait() }
 }
 
 func get(key string) *Request { return &Request{Ops: []Op{{Kind: Get, Key: key}}} }
 
+// All that a client has sent is answered, even if it has closed its sending side since.
 func TestConnAnswersInOrder(t *testing.T) {
 	client, ended := echoing(t)
 	for _, n := range []int{1, 3, 500} { // 500: more than one buffer, and more than one turn
@@ -86,6 +98,9 @@ func TestConnAnswersInOrder(t *testing.T) {
 		}
 		if !client.Flush() {
 			t.Fatal(client.Err())
+		}
+		if n == 500 {
+			client.nc.(*net.TCPConn).CloseWrite()
 		}
 		for i, key := range keys {
 			var r Response
@@ -105,6 +120,8 @@ func TestConnAnswersInOrder(t *testing.T) {
 func TestGreetingMismatch(t *testing.T) {
 	good := posing(service, make([]byte, nonceSize))
 	edit := func(at int) []byte { b := bytes.Clone(good); b[at] ^= 1; return b }
+	var full script
+	Refuse(&full, "all 9 places are taken (max_connections)")
 	for _, test := range []struct {
 		name  string
 		bytes []byte
@@ -114,10 +131,10 @@ func TestGreetingMismatch(t *testing.T) {
 		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), `says "HTTP/1.1`, ErrMismatch},
 		{"version", edit(9), "version 0", ErrMismatch},
 		{"another port", edit(10), "Purpose(0)", ErrMismatch},
-		{"a secret", edit(11), "asks for a secret", ErrMismatch},
 		{"another number", edit(15), "this is number 3, not 2", ErrMismatch},
 		{"another cluster", edit(16), "other nodes", ErrMismatch},
 		{"digest", edit(24), "message types differ", ErrMismatch},
+		{"no room", full.out, `"all 9 places are taken (max_connections)"`, ErrRefused},
 		{"half", good[:40], "reading the greeting", io.ErrUnexpectedEOF},
 		{"nothing", nil, "reading the greeting", io.EOF},
 	} {
@@ -131,52 +148,29 @@ func TestGreetingMismatch(t *testing.T) {
 	}
 }
 
-func TestRefuse(t *testing.T) {
-	s, c := tcp(t)
-	Refuse(s, "all 9 places are taken (max_connections)")
-	_, err := Open(t.Context(), c, service, Limits{})
-	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), `"all 9 places are taken (max_connections)"`) {
-		t.Errorf("%v, want the reason of the refusal", err)
-	}
-}
-
-func TestOpenEndsWithItsContext(t *testing.T) {
-	_, c := tcp(t) // nobody greets
-	ctx, cancel := context.WithCancel(t.Context())
-	opened := opening(ctx, c, service, Limits{})
-	cancel()
-	if err := <-opened; !errors.Is(err, context.Canceled) {
-		t.Errorf("Open: %v, want context.Canceled", err)
-	}
-}
-
 func TestSecret(t *testing.T) {
-	for _, same := range []bool{true, false} {
+	for secret, want := range map[string]error{secretive.Secret: io.EOF, "another, just as long": ErrSecret} {
 		s, c := tcp(t)
 		server, err := Greet(s, secretive, Limits{Frame: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
-		done := make(chan struct{})
-		go func() { defer close(done); echo(server) }()
-		h, want := secretive, io.EOF
-		if !same {
-			h.Secret, want = "another, just as long", ErrSecret
-		}
+		ended := echoes(server)
+		h := secretive
+		h.Secret = secret
 		client, err := Open(t.Context(), c, h, Limits{})
-		if same && err == nil {
+		if want == io.EOF && err == nil {
 			var r Response
 			client.WriteRequest(get("k"))
 			if client.Flush(); !client.ReadResponse(&r) || r.Code != OK {
 				t.Errorf("%v %v, want an answer", r, client.Err())
 			}
 			client.Close()
-		} else if same || !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "not the same") {
-			t.Errorf("the same secret %v: %v", same, err)
+		} else if want == io.EOF || !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "not the same") {
+			t.Errorf("with secret %q: %v", secret, err)
 		}
-		<-done
-		if server.Err() != want {
-			t.Errorf("the same secret %v: the server's end says %v, want %v", same, server.Err(), want)
+		if got := ended(); got != want {
+			t.Errorf("with secret %q the server's end says %v, want %v", secret, got, want)
 		}
 	}
 }
@@ -184,7 +178,7 @@ func TestSecret(t *testing.T) {
 // Garbage instead of a request is answered Invalid, and ends the connection.
 func TestGarbageEndsTheConnection(t *testing.T) {
 	frame := func(b []byte) []byte { return append([]byte{0, 0, byte(len(b) >> 8), byte(len(b))}, b...) }
-	long, _ := codecs.request.appendFrame(nil, get(strings.Repeat("k", MaxKey+1)))
+	long, _ := requestCodec.appendFrame(nil, get(strings.Repeat("k", MaxKey+1)))
 	for _, test := range []struct {
 		name   string
 		bytes  []byte
@@ -195,7 +189,7 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		{"empty frame", []byte{0, 0, 0, 0}, []Code{Goodbye}, "length 0 is not in 1..65536"},
 		{"one byte too long", []byte{0, 1, 0, 1}, []Code{Goodbye}, "length 65537 is not in 1..65536"},
 		{"garbage in a frame", frame([]byte("garbage")), []Code{Invalid, Goodbye}, "not a message of the expected kind"},
-		{"no operation", frame(body(t, codecs.request, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
+		{"no operation", frame(body(t, requestCodec, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
 		{"long key", long, []Code{Invalid, Goodbye}, "a key of 251 bytes is not in 1..250"},
 	} {
 		client, ended := echoing(t)
@@ -235,10 +229,10 @@ func TestLargestFrame(t *testing.T) {
 	client, ended := echoing(t)
 	put := Op{Kind: Put, Key: "k", Value: make([]byte, MaxValue)}
 	r := &Request{Ops: []Op{put, put, put, put}}
-	for codecs.request.size(r.size()) > MaxFrame {
+	for requestCodec.size(r.size()) > MaxFrame {
 		r.Ops[3].Value = r.Ops[3].Value[1:]
 	}
-	if got := codecs.request.size(r.size()); got != MaxFrame {
+	if got := requestCodec.size(r.size()); got != MaxFrame {
 		t.Fatalf("the request takes %d bytes, want %d", got, MaxFrame)
 	}
 	if err := client.WriteRequest(r); err != nil {
@@ -285,7 +279,7 @@ func TestValuesThatDoNotFit(t *testing.T) {
 // The deadlines of a server's end.
 func TestDeadlines(t *testing.T) {
 	limits := Limits{Idle: time.Minute, Frame: 10 * time.Second, Write: 5 * time.Second}
-	frame, _ := codecs.request.appendFrame(nil, get("key"))
+	frame, _ := requestCodec.appendFrame(nil, get("key"))
 	for _, test := range []struct {
 		name  string
 		act   func(peer net.Conn)
@@ -306,9 +300,8 @@ func TestDeadlines(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := newConn(nil, limits)
 				a, b := net.Pipe()
-				server.nc, server.server = a, true
+				server := serverEnd(a, limits)
 				acted := make(chan struct{})
 				go func() { defer close(acted); test.act(b) }()
 				start := time.Now()
@@ -360,17 +353,15 @@ func TestStopTakesWhatHasArrived(t *testing.T) {
 
 func TestStopEndsAnIdleServer(t *testing.T) {
 	server, client := pair(t, Limits{Idle: time.Hour})
-	done := make(chan struct{})
-	go func() { defer close(done); echo(server) }()
+	ended := echoes(server)
 	server.Stop()
 	var r Response
 	if !client.ReadResponse(&r) || r.Code != Goodbye {
 		t.Errorf("an idle client is told %v (%v), want goodbye", r.Code, client.Err())
 	}
 	client.Close()
-	<-done
-	if server.Err() != ErrStopped {
-		t.Errorf("the server's end says %v, want %v", server.Err(), ErrStopped)
+	if got := ended(); got != ErrStopped {
+		t.Errorf("the server's end says %v, want %v", got, ErrStopped)
 	}
 }
 
@@ -406,7 +397,7 @@ func TestQuiet(t *testing.T) {
 // FuzzFrames feeds any bytes to a server's end. It must not panic, end with an error, and
 // hold at most one buffer.
 func FuzzFrames(f *testing.F) {
-	frame, _ := codecs.request.appendFrame(nil, sampleRequest())
+	frame, _ := requestCodec.appendFrame(nil, sampleRequest())
 	f.Add(frame)
 	f.Add(append(bytes.Clone(frame), frame...))
 	f.Add(frame[:len(frame)-1])
@@ -415,11 +406,10 @@ func FuzzFrames(f *testing.F) {
 		f.Add(append(bytes.Clone(frame), h.stream...))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		c := newConn(&script{in: stream}, Limits{})
-		c.server, c.hello = true, service
+		c := serverEnd(&script{in: stream}, Limits{})
 		for c.Ready() {
 			for r := (Request{}); c.ReadRequest(&r); {
-				roundTrip(t, codecs.request, &r)
+				roundTrip(t, requestCodec, &r)
 			}
 		}
 		if cap(c.in) > maxBuffer || c.Err() == nil {
@@ -455,8 +445,7 @@ func TestDrainIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	flood := bytes.Repeat(frame, 1+maxBuffer/len(frame))
-	server := newConn(&endless{flood: flood}, Limits{Drain: 20 * time.Millisecond})
-	server.server, server.hello = true, service
+	server := serverEnd(&endless{flood: flood}, Limits{Drain: 20 * time.Millisecond})
 	server.Stop()
 	for server.Ready() { // ends, though every read fills the buffer
 		for server.SkipRequest() {
@@ -508,8 +497,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
-			server := newConn(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second})
-			server.server, server.hello = true, service
+			server := serverEnd(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second})
 			if test.stop == 0 {
 				server.Stop()
 			} else {
@@ -538,13 +526,8 @@ func (halfPipe) CloseWrite() error { return nil }
 func TestGoodbyeReachesASlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
-		server, client := newConn(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second}), newConn(far, Limits{})
-		server.server, server.hello = true, service
-		closed := make(chan struct{})
-		go func() { // ends with the connection
-			defer close(closed)
-			echo(server)
-		}()
+		server, client := serverEnd(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second}), &Conn{nc: far}
+		ended := echoes(server)
 		client.WriteRequest(get("key"))
 		client.out = append(client.out, 0, 0, 0, 0) // a frame of no bytes ends the connection
 		client.Flush()
@@ -561,29 +544,8 @@ func TestGoodbyeReachesASlowReader(t *testing.T) {
 			t.Errorf("after the Goodbye the server takes %d bytes (%v), want it to read on", n, err)
 		}
 		began := time.Now()
-		if <-closed; time.Since(began) != lingerTime/2 {
+		if ended(); time.Since(began) != lingerTime/2 {
 			t.Errorf("the connection is closed %v later, want the rest of %v", time.Since(began), lingerTime)
 		}
 	})
-}
-
-// A client that has closed its sending side is answered all that it sent before.
-func TestHalfClosedClientIsAnswered(t *testing.T) {
-	s, c := tcp(t)
-	server, client := newConn(s, Limits{}), newConn(c, Limits{})
-	server.server, server.hello = true, service
-	for range 1000 {
-		client.WriteRequest(get("key"))
-	}
-	client.Flush()
-	c.(*net.TCPConn).CloseWrite()
-	go echo(server)
-	var r Response
-	answers := 0
-	for client.ReadResponse(&r) {
-		answers++
-	}
-	if answers != 1000 || client.Err() != io.EOF {
-		t.Errorf("%d answers, %v, want 1000 and EOF", answers, client.Err())
-	}
 }

@@ -86,19 +86,15 @@ func Greet(nc net.Conn, h Hello, l Limits) (*Conn, error) {
 	copy(g, magic)
 	byteOrder.PutUint16(g[8:], Version)
 	g[10] = byte(h.Purpose)
-	if h.Secret != "" {
-		g[11] = 1
-	}
 	byteOrder.PutUint32(g[12:], uint32(h.Number))
 	byteOrder.PutUint64(g[16:], h.Fingerprint)
 	byteOrder.PutUint64(g[24:], digest)
 	rand.Read(g[32:])
-	c := newConn(nc, l)
-	c.server, c.hello = true, h
+	c := &Conn{nc: nc, limits: l, server: true, hello: h, out: g}
 	if h.Secret != "" {
+		g[11] = 1
 		c.nonce = bytes.Clone(g[32:])
 	}
-	c.out = g
 	if !c.Flush() {
 		nc.Close()
 		return nil, c.err
@@ -121,7 +117,7 @@ func Refuse(nc net.Conn, why string) {
 // yet is silent. With a secret, both ends prove that they know it, the client first. On an
 // error nc is closed, and nothing was sent that a server could take for a request.
 func Open(ctx context.Context, nc net.Conn, h Hello, l Limits) (*Conn, error) {
-	c := newConn(nc, l)
+	c := &Conn{nc: nc, limits: l}
 	release := c.Bind(ctx)
 	err := c.open(h)
 	if !release() {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ func (r *Request) Validate() error {
 			return fmt.Errorf("operation %d of %d: %w", i+1, len(r.Ops), err)
 		}
 	}
-	if codecs.request.size(r.size()) > MaxFrame {
+	if requestCodec.size(r.size()) > MaxFrame {
 		return ErrTooLarge
 	}
 	return nil
@@ -52,7 +53,7 @@ func (c *Conn) ReadRequest(r *Request) bool {
 	if !ok {
 		return false
 	}
-	err := codecs.request.decode(frame, r)
+	err := requestCodec.decode(frame, r)
 	if err == nil {
 		err = r.Validate()
 	}
@@ -68,7 +69,7 @@ func (c *Conn) ReadRequest(r *Request) bool {
 // whole or it is malformed. Both are computed from the frame, which stays in the buffer.
 func (c *Conn) Next() (ops, bytes int) {
 	frame, _ := c.peek()
-	ops, err := codecs.request.check(frame)
+	ops, err := requestCodec.check(frame)
 	if err != nil {
 		return 0, 0 // the frame will not be decoded
 	}
@@ -95,7 +96,7 @@ func (c *Conn) WriteResponse(r *Response) {
 		}
 	}
 	var err error
-	if c.out, err = codecs.response.appendFrame(c.out, r); err != nil {
+	if c.out, err = responseCodec.appendFrame(c.out, r); err != nil {
 		c.fail("writing an answer", err)
 	}
 }
@@ -112,26 +113,26 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 	if err := r.Validate(); err != nil {
 		return dst, err
 	}
-	return codecs.request.appendFrame(dst, r)
+	return requestCodec.appendFrame(dst, r)
 }
 
 // AppendResponse appends the frame of an answer to dst. On an error dst is unchanged.
 func AppendResponse(dst []byte, r *Response) ([]byte, error) {
-	return codecs.response.appendFrame(dst, r)
+	return responseCodec.appendFrame(dst, r)
 }
 
 // DecodeResponse decodes an answer from its frame, without the 4-byte length prefix.
-func DecodeResponse(frame []byte, r *Response) error { return codecs.response.decode(frame, r) }
+func DecodeResponse(frame []byte, r *Response) error { return responseCodec.decode(frame, r) }
 
 // ReadResponse waits for the next answer, and reports whether one came.
 func (c *Conn) ReadResponse(r *Response) bool {
-	return c.Ready() && receive(c, codecs.response, r, "reading an answer")
+	return c.Ready() && receive(c, responseCodec, r, "reading an answer")
 }
 
 // ReadControl takes the next control message that has been received whole, and reports
 // whether there was one. It does not wait.
 func (c *Conn) ReadControl(m *Control) bool {
-	return receive(c, codecs.control, m, "reading a control message")
+	return receive(c, controlCodec, m, "reading a control message")
 }
 
 // receive takes the next message, and reports whether there was a valid one.
@@ -150,7 +151,7 @@ func receive[T any](c *Conn, kind *codec[T], m *T, doing string) bool {
 // WriteControl adds a control message to what Flush will send.
 func (c *Conn) WriteControl(m *Control) {
 	var err error
-	if c.out, err = codecs.control.appendFrame(c.out, m); err != nil {
+	if c.out, err = controlCodec.appendFrame(c.out, m); err != nil {
 		c.fail("writing a control message", err)
 	}
 }
@@ -159,22 +160,19 @@ func (c *Conn) WriteControl(m *Control) {
 func (c *Conn) Ask(ctx context.Context, question *Control) (answer Control, err error) {
 	release := c.Bind(ctx)
 	c.WriteControl(question)
-	ok := c.Flush() && c.Ready() && c.ReadControl(&answer)
+	if c.Flush() && c.Ready() {
+		c.ReadControl(&answer)
+	}
 	if !release() {
 		return Control{}, ctx.Err()
 	}
-	if !ok {
-		if c.err == io.EOF {
-			return Control{}, io.ErrUnexpectedEOF
-		}
-		return Control{}, c.err
+	if c.err == io.EOF {
+		return Control{}, io.ErrUnexpectedEOF
 	}
-	return answer, nil
+	return answer, c.err
 }
 
 // fail ends the connection because of a message, not because of the network.
 func (c *Conn) fail(doing string, err error) {
-	if c.err == nil {
-		c.err = fmt.Errorf("%s: %w: %w", doing, ErrMalformed, err)
-	}
+	c.err = cmp.Or(c.err, fmt.Errorf("%s: %w: %w", doing, ErrMalformed, err))
 }

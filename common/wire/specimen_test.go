@@ -95,7 +95,7 @@ func TestSpecimenDelimiters(t *testing.T) {
 				client.Write(frame[i : i+1])
 			}
 		}()
-		c := newConn(server, Limits{})
+		c := &Conn{nc: server}
 		var r Request
 		if !c.Ready() || !c.ReadRequest(&r) {
 			t.Fatal(c.Err())
