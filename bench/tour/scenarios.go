@@ -15,11 +15,8 @@ import (
 )
 
 const (
-	keptTime           = 1500 * time.Millisecond
 	perRequestRequests = 1000 // with a connection each: some systems have only 16 384 ports for them
-	stallTime          = 250 * time.Millisecond
-	stalledRate        = 24 // requests/s of the others, so that fewer are due in a stall than there are clients
-	stalledTime        = 4 * time.Second
+	stalledRequests    = 96   // of the others in 8 units, so that fewer are due in a stall than there are clients
 )
 
 // A row is how one stage did in each scenario.
@@ -30,9 +27,9 @@ type row struct {
 }
 
 // run takes a stage through the scenarios.
-func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.Config, progress Progress) error {
+func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.Config, unit time.Duration, progress Progress) error {
 	say := func(what string) { progress.Say(p.Name + ": " + what) }
-	kept := func(w *cluster.Workload) { w.Duration = keptTime }
+	kept := func(w *cluster.Workload) { w.Duration = 3 * unit }
 	perRequest := func(w *cluster.Workload) { w.Conn, w.Ops = "per-request", perRequestRequests }
 	say("starting")
 	err := b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
@@ -49,10 +46,11 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 		var staller sync.WaitGroup // ends with ctx
 		defer staller.Wait()
 		defer cancel()
-		staller.Go(func() { stall(ctx, s.Config, stallTime) })
+		staller.Go(func() { stall(ctx, s.Config, unit/2) })
 		r.stalled, err = measure(ctx, s, func(w *cluster.Workload) {
 			perRequest(w)
-			w.Rate, w.Duration = stalledRate, stalledTime
+			w.Duration = 8 * unit
+			w.Rate = stalledRequests / w.Duration.Seconds()
 		})
 		return err
 	})
@@ -67,7 +65,7 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 			return err
 		}
 		say("overload")
-		return r.measureOverload(ctx, s)
+		return r.measureOverload(ctx, s, unit)
 	})
 }
 
@@ -95,10 +93,10 @@ func checkAnswers(stage string, r *load.Result) error {
 }
 
 // measureOverload asks for more than the stage can do, and does not retry what it refuses.
-func (r *row) measureOverload(ctx context.Context, s *testbed.Servers) error {
+func (r *row) measureOverload(ctx context.Context, s *testbed.Servers, unit time.Duration) error {
 	cfg := s.Config
 	w := &cfg.Workload
-	w.Connections, w.Rate, w.Duration = 1000, 2000, 1500*time.Millisecond
+	w.Connections, w.Rate, w.Duration = 1000, 2000, 3*unit
 	work, err := workload.New(*w)
 	if err != nil {
 		return err
@@ -109,7 +107,7 @@ func (r *row) measureOverload(ctx context.Context, s *testbed.Servers) error {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
 	defer l.Close()
-	l.Grace = 2500 * time.Millisecond
+	l.Grace = 5 * unit
 	if r.crowd, err = client.Stats(ctx, cfg, 0); err != nil {
 		return err
 	}
