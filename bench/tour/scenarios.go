@@ -14,10 +14,8 @@ import (
 	"lockstep/common/metrics"
 )
 
-const (
-	perRequestRequests = 1000 // with a connection each: some systems have only 16 384 ports for them
-	stalledRequests    = 96   // of the others in 8 units, so that fewer are due in a stall than there are clients
-)
+// stalledRequests of the others are due in 8 units: fewer in a stall than there are clients.
+const stalledRequests = 96
 
 // A row is how one stage did in each scenario.
 type row struct {
@@ -30,7 +28,9 @@ type row struct {
 func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.Config, unit time.Duration, progress Progress) error {
 	say := func(what string) { progress.Say(p.Name + ": " + what) }
 	kept := func(w *cluster.Workload) { w.Duration = 3 * unit }
-	perRequest := func(w *cluster.Workload) { w.Conn, w.Ops = "per-request", perRequestRequests }
+	perRequest := func(w *cluster.Workload) { // 1000 requests at most, since some systems have only 16 384 ports for them
+		w.Conn, w.Ops = "per-request", int(unit/(500*time.Microsecond))
+	}
 	say("starting")
 	err := b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("connections kept")

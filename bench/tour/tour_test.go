@@ -234,7 +234,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("there is no %q in\n%s", want, out.String())
 		}
 	}
-	if strings.Contains(out.String(), "starve") {
+	if strings.Contains(out.String(), "/8 starve") {
 		t.Errorf("stages for many clients let some starve:\n%s", out.String())
 	}
 	for _, want := range []string{"one: beside a stalled client", "four: overload", "round 6 of 6: four"} {
