@@ -114,10 +114,6 @@ func (r *row) measureOverload(ctx context.Context, s *testbed.Servers, unit time
 	if r.overload, err = l.Measure(ctx); err != nil {
 		return err
 	}
-	after, err := client.Stats(ctx, cfg, 0)
-	if err != nil {
-		return err
-	}
-	r.crowd.PeakMemory = after.PeakMemory
+	r.crowd.PeakMemory = r.overload.Nodes[0].PeakMemory
 	return checkAnswers(s.Name, r.overload)
 }

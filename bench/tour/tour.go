@@ -39,12 +39,9 @@ func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration,
 	}
 	cfg := cluster.Default()
 	cfg.Secret = secret                        // the servers read LOCKSTEP_SECRET, too
-	stageTime, compareTime := 25*unit, 14*unit // about
-	left := 4*stageTime + compareTime
 	var rows []*row
 	for i, name := range []string{"1 one thread", "2 coarse lock", "3 thread pool", "4 bucket lock"} {
-		progress.Expect(left)
-		left -= stageTime
+		progress.Expect(time.Duration(25*(4-i)+14) * unit) // 25 for each stage, and 14 to compare the last two
 		r := &row{name: name}
 		if err := r.run(ctx, b, b.Programs[i], cfg, unit, progress); err != nil {
 			return err
