@@ -2,17 +2,22 @@ package benchtest
 
 import (
 	"bufio"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"lockstep/common/node"
 )
 
 // A Faulty watches the processes of the stage in testdata/faulty, or of a
-// program whose main function calls FaultyMain.
+// program whose main function calls FaultyMain or StageMain.
 type Faulty struct {
 	t                    *testing.T
 	started, busy, ended chan bool // one value for each process
@@ -92,15 +97,37 @@ func (f *Faulty) receive(n int, from <-chan bool, complaint string) {
 // fault, but never returns if that is "late" or "busy".
 func FaultyMain() (fault string) {
 	fault = os.Getenv("LOCKSTEP_FAULT")
-	if _, err := net.Dial("tcp", os.Getenv("LOCKSTEP_TELL")); err != nil { // the connection ends with the process
+	nc, err := net.Dial("tcp", os.Getenv("LOCKSTEP_TELL"))
+	if err != nil {
 		panic(err)
 	}
+	go nc.Read(make([]byte, 1)) // ends with the process; the garbage collector would close an unused connection
 	for fault == "busy" {
 	}
 	if fault == "late" {
 		select {}
 	}
 	return fault
+}
+
+// StageMain is the TestMain of a package that starts its own test binary as a stage. It
+// has the fault of a Faulty, if any; "one" is a stage that serves one client at a time.
+func StageMain(m *testing.M) {
+	if !slices.Contains(os.Args, "-child") {
+		m.Run()
+		return
+	}
+	switch fault := FaultyMain(); {
+	case fault == "starting", fault == "absent" && os.Args[len(os.Args)-1] == "1": // never serves
+		fmt.Fprintln(os.Stderr, "still starting")
+		io.Copy(io.Discard, os.Stdin)
+		return
+	case fault == "stubborn": // ignores the end of standard input
+		os.Args = slices.DeleteFunc(os.Args, func(arg string) bool { return arg == "-child" })
+	case fault == "one":
+		node.Main(ServeOne)
+	}
+	node.Main(ServeLocked)
 }
 
 // FaultyInPath makes this test's binary the only program in PATH, under this name. Its

@@ -116,14 +116,13 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 	})
 	for i := range nodes {
 		running.Go(func() {
-			var output Buffer
 			args := []string{"here", "-child", "-config", path, "-node", strconv.Itoa(i)}
-			code := node.Run(args, stdin, &output, &output, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+			code := node.Run(args, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
 				started <- n
 				return serve(ctx, ln, n)
 			})
 			if code != 0 {
-				t.Errorf("node %d: exit code %d:\n%s", i, code, output.String())
+				t.Errorf("node %d: exit code %d", i, code)
 			}
 		})
 	}

@@ -84,9 +84,14 @@ func Run(ctx context.Context, cfg cluster.Config, plan Plan) (*Found, error) {
 		c.prefix = fmt.Sprintf("check-%08x-", rand.Uint32())
 	}
 	if plan.Faults {
-		defer c.closeProxies()
-		if err := c.breakNetwork(); err != nil {
-			return nil, err
+		c.callTime, c.proxies = faultyCallTime, make(map[string]*faults.Proxy)
+		for _, n := range cfg.Nodes {
+			p, err := faults.NewProxy(n.Addr, randomFault)
+			if err != nil {
+				return nil, err
+			}
+			defer p.Close()
+			c.proxies[n.Addr] = p
 		}
 	}
 	over, cancel := context.WithTimeout(ctx, plan.Length)
@@ -154,30 +159,11 @@ func (c *checker) keys(number int) (keys []string) {
 	return keys
 }
 
-// breakNetwork puts a proxy in front of each server. The proxies cut about a third of the
-// connections, and delay or lose answers on others.
-func (c *checker) breakNetwork() error {
-	c.callTime, c.proxies = faultyCallTime, make(map[string]*faults.Proxy)
-	for _, n := range c.cfg.Nodes {
-		p, err := faults.NewProxy(n.Addr, randomFault)
-		if err != nil {
-			return err
-		}
-		c.proxies[n.Addr] = p
-	}
-	return nil
-}
-
-func (c *checker) closeProxies() {
-	for _, p := range c.proxies {
-		p.Close()
-	}
-}
-
 func (c *checker) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, network, c.proxies[addr].Addr())
 }
 
+// randomFault cuts about a third of the connections, and delays or loses answers on others.
 func randomFault(int) faults.Fault {
 	f := faults.Fault{Way: faults.Way(rand.IntN(2)), After: 64 + rand.IntN(1000), Late: rand.N(20 * time.Millisecond)}
 	switch n := rand.IntN(20); {

@@ -2,7 +2,11 @@ package experiment
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,10 +14,13 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
+	"lockstep/bench/testbed"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/node"
 )
+
+func TestMain(m *testing.M) { benchtest.StageMain(m) }
 
 func TestParseSweep(t *testing.T) {
 	for list, want := range map[string]string{
@@ -38,6 +45,72 @@ func TestParseSweep(t *testing.T) {
 			t.Errorf("point %d has the configuration %+v, want work %v and nothing else", i, got, want)
 		}
 	}
+}
+
+func TestSweepErrors(t *testing.T) {
+	for arg, want := range map[string]string{
+		"seed=1": "not PROPERTY=VALUES", "c": "workload.connections", "c=8,4,8": "8 is given twice", "keys=1k,1000": "1000 is given twice",
+		"value=1..x": "value", "depth=0": "workload.depth",
+	} {
+		if _, err := ParseSweep(arg, cluster.Default()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", arg, err, want)
+		}
+	}
+}
+
+// A point has a place on an axis, and a label.
+func TestPoints(t *testing.T) {
+	for _, test := range []struct {
+		property, point, label string
+		number                 float64
+	}{
+		{"rate", "10000", "10 000", 10_000}, {"value", "16..1024", "16..1024", 16},
+		{"work", "spin 1ms", "spin 1ms", float64(time.Millisecond)}, {"work", "0s", "0s", 0},
+	} {
+		sw := &Sweep{Property: test.property}
+		if n, label := sw.Number(test.point), sw.Label(test.point); n != test.number || label != test.label {
+			t.Errorf("%s=%s lies at %v with the label %q, want %v and %q", test.property, test.point, n, label, test.number, test.label)
+		}
+	}
+}
+
+// A sweep measures every stage at every point in each round, with new servers that it
+// stops. It ends at an error of add.
+func TestSweepRun(t *testing.T) {
+	benchtest.EmptyFolder(t)
+	f := benchtest.NewFaulty(t, "")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := testbed.New(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	b.Programs = []testbed.Program{{Name: "mine", Path: self}}
+	cfg := cluster.Default()
+	cfg.Workload.Duration = 20 * time.Millisecond
+	sw, err := ParseSweep("c=1,2", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var added []string
+	full := errors.New("disk full")
+	err = sw.Run(t.Context(), b, Plan{Rounds: 2, Nodes: 1}, new(log), func(stage, point string, round int, r *load.Result) error {
+		if r.Requests == 0 || r.Misses > 0 || r.Connections != sw.At(point).Connections {
+			t.Errorf("%s at %s, round %d: %+v", stage, point, round, r.Counts)
+		}
+		if added = append(added, fmt.Sprint(round, stage, point)); len(added) == 4 {
+			return full
+		}
+		return nil
+	})
+	slices.Sort(added)
+	if want := []string{"1mine1", "1mine2", "2mine1", "2mine2"}; err != full || !slices.Equal(added, want) {
+		t.Errorf("measured %v, error %v, want %v and %v", added, err, want, full)
+	}
+	f.Ended(4)
 }
 
 // With -noretry a point has the refusals that its servers had.

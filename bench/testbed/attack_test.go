@@ -152,7 +152,7 @@ func TestMemoryOfWaitingRequests(t *testing.T) {
 	}
 	checkPeak(ctx, t, s, before, 50)
 	b.Running = nil // answering all requests would take minutes
-	s.kill()
+	s.Procs[0].Kill()
 }
 
 // Runs one attack after the other, on each stage that serves more than one client:

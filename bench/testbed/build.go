@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -16,7 +17,7 @@ import (
 // A Program is a stage that has been built.
 type Program struct {
 	Name string // of its source directory, made unique
-	path string // of the executable, which has its own directory
+	Path string // of the executable
 }
 
 // ErrNoStage is the error for a stage that does not exist.
@@ -64,16 +65,11 @@ func stageDir(root, stage string) (string, error) {
 // build builds the stage in a directory, under a name that no other program has.
 func (b *Bed) build(ctx context.Context, source string, say func(string)) error {
 	p := Program{Name: filepath.Base(source)}
-	folder := filepath.Join(b.Dir, p.Name)
-	err := os.Mkdir(folder, 0o755)
-	for i := 2; errors.Is(err, fs.ErrExist); i++ {
+	taken := func(other Program) bool { return strings.EqualFold(other.Name, p.Name) } // some file systems ignore case
+	for i := 2; slices.ContainsFunc(b.Programs, taken); i++ {
 		p.Name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
-		folder = filepath.Join(b.Dir, p.Name)
-		err = os.Mkdir(folder, 0o755)
 	}
-	if err != nil {
-		return err
-	}
+	folder := filepath.Join(b.Dir, p.Name)
 	say("building " + p.Name)
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), ".")
 	cmd.Dir = source
@@ -94,7 +90,7 @@ func (b *Bed) build(ctx context.Context, source string, say func(string)) error 
 	if err != nil {
 		return err
 	}
-	p.path = filepath.Join(folder, files[0].Name())
+	p.Path = filepath.Join(folder, files[0].Name())
 	b.Programs = append(b.Programs, p)
 	return nil
 }

@@ -21,19 +21,17 @@ type Proc struct {
 }
 
 // StartProc starts a process in the directory of its program.
-func StartProc(cmd *exec.Cmd) (*Proc, error) {
-	p := &Proc{Cmd: cmd, Output: new(tail), Done: make(chan struct{})}
+func StartProc(cmd *exec.Cmd) (p *Proc, err error) {
+	p = &Proc{Cmd: cmd, Output: new(tail), Done: make(chan struct{})}
 	cmd.Dir = filepath.Dir(cmd.Path)
 	cmd.Stdout, cmd.Stderr = p.Output, p.Output
 	cmd.SysProcAttr = newGroup() // Ctrl-C goes to this program alone, which then stops the servers
-	stdin, err := cmd.StdinPipe()
-	if err == nil {
+	if p.Stdin, err = cmd.StdinPipe(); err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
 		return nil, err
 	}
-	p.Stdin = stdin
 	go func() { // ends with the process
 		p.Err = cmd.Wait()
 		close(p.Done)
@@ -71,9 +69,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	case t.crash:
 		t.text = t.text[:tailSize]
 	default:
-		if line := bytes.IndexByte(t.text[cut:], '\n'); line >= 0 {
-			cut += line + 1
-		}
+		cut += bytes.IndexByte(t.text[cut:], '\n') + 1 // whole lines, if there is an end of line
 		t.text = append(t.text[:0], t.text[cut:]...)
 	}
 	return len(p), nil

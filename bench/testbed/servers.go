@@ -52,7 +52,7 @@ func (s *Servers) start(ctx context.Context, cmds []*exec.Cmd, patience time.Dur
 // waitServing is the WaitFunc of a stage: it waits until the node has passed the barrier.
 func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
 	last := errors.New("no answer")
-	for {
+	for ctx.Err() == nil {
 		snapshot, err := client.Stats(ctx, cfg, node)
 		var timeout net.Error
 		switch {
@@ -64,10 +64,8 @@ func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
 			last = err
 		}
 		load.Pause(ctx, 5*time.Millisecond)
-		if ctx.Err() != nil {
-			return last
-		}
 	}
+	return last
 }
 
 // watch returns a context that ends when a process does, with that as its cause.
@@ -103,10 +101,4 @@ func (s *Servers) LastOutput(err error) (text string) {
 		text += fmt.Sprintf("\nlast output of node %d:\n%s", i, p.Output)
 	}
 	return text
-}
-
-func (s *Servers) kill() {
-	for _, p := range s.Procs {
-		p.Kill()
-	}
 }

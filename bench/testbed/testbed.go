@@ -3,11 +3,13 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -25,7 +27,7 @@ type Bed struct {
 	Running  []*Servers // in the order of their start
 
 	Addrs    func(n int) ([]string, error) // finds free addresses
-	Patience time.Duration                 // how long servers may take to start, and to stop after drain_timeout
+	Patience time.Duration                 // how long servers may take to start, and to stop after drain_timeout; a twentieth to be seen dead
 }
 
 // New returns a Bed with the stages in these directories. It calls say before each build.
@@ -47,9 +49,9 @@ func New(ctx context.Context, sources []string, say func(string)) (*Bed, error) 
 // run until Stop or Close.
 func (b *Bed) Start(ctx context.Context, p Program, cfg cluster.Config, nodes int) (*Servers, error) {
 	return b.Launch(ctx, p.Name, cfg, nodes, func(cfg cluster.Config) (cmds []*exec.Cmd, err error) {
-		file := p.path + ".json"
+		file := filepath.Join(b.Dir, p.Name+".json")
 		for i := range cfg.Nodes {
-			cmds = append(cmds, exec.Command(p.path, "-child", "-config", file, "-node", strconv.Itoa(i)))
+			cmds = append(cmds, exec.Command(p.Path, "-child", "-config", file, "-node", strconv.Itoa(i)))
 		}
 		return cmds, cfg.Save(file)
 	}, waitServing)
@@ -83,7 +85,9 @@ func (b *Bed) Launch(ctx context.Context, name string, cfg cluster.Config, nodes
 			b.Running = append(b.Running, s)
 			return s, nil
 		}
-		s.kill()
+		for _, p := range s.Procs {
+			p.Kill()
+		}
 		if try == tries || !errors.Is(err, errDied) || !slices.ContainsFunc(addrs, ports.Taken) {
 			return nil, err
 		}
@@ -98,10 +102,7 @@ func (b *Bed) With(ctx context.Context, p Program, cfg cluster.Config, nodes int
 		return err
 	}
 	err = b.Watch(ctx, func(ctx context.Context) error { return f(ctx, s) })
-	if stopped := b.Stop(s); err == nil {
-		err = stopped
-	}
-	return err
+	return cmp.Or(err, b.Stop(s))
 }
 
 // Watch calls f with a context that ends when a running server dies. If f fails and a
@@ -110,13 +111,11 @@ func (b *Bed) Watch(ctx context.Context, f func(context.Context) error) error {
 	watched, cancel := watch(ctx, b.Running...)
 	defer cancel()
 	err := f(watched)
-	if err != nil {
-		load.Pause(watched, 500*time.Millisecond) // clients may notice a death a moment before we do
+	if err == nil {
+		return nil
 	}
-	if err != nil && watched.Err() != nil {
-		return context.Cause(watched)
-	}
-	return err
+	load.Pause(watched, b.Patience/20) // clients may notice a death a moment before we do
+	return cmp.Or(context.Cause(watched), err)
 }
 
 // Stop asks servers to drain, waits for them, and kills those that are late.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +15,22 @@ import (
 	"lockstep/bench/ports"
 	"lockstep/common/cluster"
 )
+
+func TestMain(m *testing.M) { benchtest.StageMain(m) }
+
+// ownBed returns a Bed whose one program is the test binary: a stage with this
+// fault.
+func ownBed(t *testing.T, fault string) (*Bed, Program, *benchtest.Faulty) {
+	t.Helper()
+	benchtest.EmptyFolder(t)
+	f := benchtest.NewFaulty(t, fault)
+	b := newBed(t.Context(), t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, Program{Name: "own", Path: self}, f
+}
 
 // newBed builds stages for the time of a test.
 func newBed(ctx context.Context, t *testing.T, stages ...string) *Bed {
@@ -35,22 +51,10 @@ func newBed(ctx context.Context, t *testing.T, stages ...string) *Bed {
 	return b
 }
 
-// The subtests share the faulty stage, since building it takes longer than they do.
-func TestBed(t *testing.T) {
-	benchtest.EmptyFolder(t)
-	b := newBed(t.Context(), t, filepath.Join("..", "testdata", "faulty"))
-	for name, test := range map[string]func(*testing.T, *Bed){
-		"PortTaken": testPortTaken, "NeverServes": testNeverServes, "Stubborn": testStubborn, "Watch": testWatch, "With": testWith,
-	} {
-		b.Addrs, b.Patience = ports.Free, 10*time.Second
-		t.Run(name, func(t *testing.T) { test(t, b) })
-	}
-}
-
 // A port that is taken between the search and the start costs another try, whichever node
 // it belongs to. Ports that are always taken are an error that says so.
-func testPortTaken(t *testing.T, b *Bed) {
-	f := benchtest.NewFaulty(t, "")
+func TestPortTaken(t *testing.T) {
+	b, own, f := ownBed(t, "")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +69,7 @@ func testPortTaken(t *testing.T, b *Bed) {
 			}
 			return addrs, err
 		}
-		s, err := b.Start(t.Context(), b.Programs[0], cluster.Default(), 2)
+		s, err := b.Start(t.Context(), own, cluster.Default(), 2)
 		if err != nil || searches != 2 {
 			t.Fatalf("port %d taken: %d searches, error %v, want 2 and none", port, searches, err)
 		}
@@ -74,19 +78,20 @@ func testPortTaken(t *testing.T, b *Bed) {
 		}
 	}
 	b.Addrs = func(int) ([]string, error) { return []string{ln.Addr().String(), "127.0.0.1:1"}, nil }
-	if _, err := b.Start(t.Context(), b.Programs[0], cluster.Default(), 1); !errors.Is(err, errDied) || !strings.Contains(err.Error(), "is another server running there?") {
+	if _, err := b.Start(t.Context(), own, cluster.Default(), 1); !errors.Is(err, errDied) || !strings.Contains(err.Error(), "is another server running there?") {
 		t.Errorf("ports that are always taken: error %v", err)
 	}
 	noPorts := errors.New("no ports")
 	b.Addrs = func(int) ([]string, error) { return nil, noPorts }
-	if _, err := b.Start(t.Context(), b.Programs[0], cluster.Default(), 1); err != noPorts {
+	if _, err := b.Start(t.Context(), own, cluster.Default(), 1); err != noPorts {
 		t.Errorf("no free ports: error %v", err)
 	}
 	f.AllEnded()
 }
 
 // Servers that never serve, for whatever reason, are not started again, and are killed.
-func testNeverServes(t *testing.T, b *Bed) {
+func TestNeverServes(t *testing.T) {
+	b, own, _ := ownBed(t, "")
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, test := range []struct {
@@ -95,9 +100,9 @@ func testNeverServes(t *testing.T, b *Bed) {
 		patience time.Duration
 		want     []string
 	}{
-		{"late", t.Context(), 200 * time.Millisecond, []string{"faulty, node 0, does not serve after 200ms (", "refused", "output:\n    still starting"}},
-		{"absent", t.Context(), time.Second, []string{"faulty, node 0, does not serve after 1s (it waits for its peers)\n"}},
-		{"late", canceled, time.Minute, []string{"canceled"}},
+		{"starting", t.Context(), 200 * time.Millisecond, []string{"own, node 0, does not serve after 200ms (", "refused", "output:\n    still starting"}},
+		{"absent", t.Context(), time.Second, []string{"own, node 0, does not serve after 1s (it waits for its peers)\n"}},
+		{"starting", canceled, time.Minute, []string{"canceled"}},
 	} {
 		f := benchtest.NewFaulty(t, test.fault)
 		searches := 0
@@ -106,7 +111,7 @@ func testNeverServes(t *testing.T, b *Bed) {
 			return ports.Free(n)
 		}
 		b.Patience = test.patience
-		_, err := b.Start(test.ctx, b.Programs[0], cluster.Default(), 2)
+		_, err := b.Start(test.ctx, own, cluster.Default(), 2)
 		for _, want := range test.want {
 			if err == nil || searches != 1 || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %d searches, error %v, want %q after 1", test.fault, searches, err, want)
@@ -117,11 +122,11 @@ func testNeverServes(t *testing.T, b *Bed) {
 }
 
 // Servers that do not stop when asked to are killed.
-func testStubborn(t *testing.T, b *Bed) {
-	f := benchtest.NewFaulty(t, "stubborn")
+func TestStubborn(t *testing.T) {
+	b, own, f := ownBed(t, "stubborn")
 	cfg := cluster.Default()
 	cfg.Server.DrainTimeout = time.Millisecond
-	s, err := b.Start(t.Context(), b.Programs[0], cfg, 2)
+	s, err := b.Start(t.Context(), own, cfg, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,12 +140,13 @@ func testStubborn(t *testing.T, b *Bed) {
 
 // A server that dies ends the context of those that watch it, and is the error of what
 // fails because of it.
-func testWatch(t *testing.T, b *Bed) {
-	f := benchtest.NewFaulty(t, "")
-	s, err := b.Start(t.Context(), b.Programs[0], cluster.Default(), 2)
+func TestWatch(t *testing.T) {
+	b, own, f := ownBed(t, "")
+	s, err := b.Start(t.Context(), own, cluster.Default(), 2)
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.Patience = time.Second
 	reset := errors.New("connection reset")
 	for _, want := range []error{nil, reset} {
 		if err := b.Watch(t.Context(), func(context.Context) error { return want }); err != want {
@@ -152,7 +158,7 @@ func testWatch(t *testing.T, b *Bed) {
 		<-ctx.Done()
 		return reset
 	})
-	if !errors.Is(err, errDied) || !strings.Contains(err.Error(), "faulty, node 1, died (") {
+	if !errors.Is(err, errDied) || !strings.Contains(err.Error(), "own, node 1, died (") {
 		t.Errorf("after a death: error %v, want that node 1 died", err)
 	}
 	if err := b.Stop(s); !errors.Is(err, errDied) {
@@ -162,9 +168,10 @@ func testWatch(t *testing.T, b *Bed) {
 }
 
 // With leaves nothing running, and its error is that of the function.
-func testWith(t *testing.T, b *Bed) {
-	f := benchtest.NewFaulty(t, "")
-	err := b.With(t.Context(), b.Programs[0], cluster.Default(), 1, func(ctx context.Context, s *Servers) error {
+func TestWith(t *testing.T) {
+	b, own, f := ownBed(t, "")
+	b.Patience = 2 * time.Second
+	err := b.With(t.Context(), own, cluster.Default(), 1, func(ctx context.Context, s *Servers) error {
 		return fmt.Errorf("%w%s", load.ErrNoAnswer, s.LastOutput(load.ErrNoAnswer))
 	})
 	if !errors.Is(err, load.ErrNoAnswer) || !strings.Contains(err.Error(), "output of node 0:\n    ") {

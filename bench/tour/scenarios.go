@@ -14,13 +14,8 @@ import (
 	"lockstep/common/metrics"
 )
 
-const (
-	keptTime           = 1500 * time.Millisecond
-	perRequestRequests = 1000 // with a connection each: some systems have only 16 384 ports for them
-	stallTime          = 250 * time.Millisecond
-	stalledRate        = 24 // requests/s of the others, so that fewer are due in a stall than there are clients
-	stalledTime        = 4 * time.Second
-)
+// stalledRequests of the others are due in 8 units: fewer in a stall than there are clients.
+const stalledRequests = 96
 
 // A row is how one stage did in each scenario.
 type row struct {
@@ -30,10 +25,12 @@ type row struct {
 }
 
 // run takes a stage through the scenarios.
-func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.Config, progress Progress) error {
+func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.Config, unit time.Duration, progress Progress) error {
 	say := func(what string) { progress.Say(p.Name + ": " + what) }
-	kept := func(w *cluster.Workload) { w.Duration = keptTime }
-	perRequest := func(w *cluster.Workload) { w.Conn, w.Ops = "per-request", perRequestRequests }
+	kept := func(w *cluster.Workload) { w.Duration = 3 * unit }
+	perRequest := func(w *cluster.Workload) { // 1000 requests at most, since some systems have only 16 384 ports for them
+		w.Conn, w.Ops = "per-request", int(unit/(500*time.Microsecond))
+	}
 	say("starting")
 	err := b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("connections kept")
@@ -49,10 +46,11 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 		var staller sync.WaitGroup // ends with ctx
 		defer staller.Wait()
 		defer cancel()
-		staller.Go(func() { stall(ctx, s.Config, stallTime) })
+		staller.Go(func() { stall(ctx, s.Config, unit/2) })
 		r.stalled, err = measure(ctx, s, func(w *cluster.Workload) {
 			perRequest(w)
-			w.Rate, w.Duration = stalledRate, stalledTime
+			w.Duration = 8 * unit
+			w.Rate = stalledRequests / w.Duration.Seconds()
 		})
 		return err
 	})
@@ -67,7 +65,7 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 			return err
 		}
 		say("overload")
-		return r.measureOverload(ctx, s)
+		return r.measureOverload(ctx, s, unit)
 	})
 }
 
@@ -95,10 +93,10 @@ func checkAnswers(stage string, r *load.Result) error {
 }
 
 // measureOverload asks for more than the stage can do, and does not retry what it refuses.
-func (r *row) measureOverload(ctx context.Context, s *testbed.Servers) error {
+func (r *row) measureOverload(ctx context.Context, s *testbed.Servers, unit time.Duration) error {
 	cfg := s.Config
 	w := &cfg.Workload
-	w.Connections, w.Rate, w.Duration = 1000, 2000, 1500*time.Millisecond
+	w.Connections, w.Rate, w.Duration = 1000, 2000, 3*unit
 	work, err := workload.New(*w)
 	if err != nil {
 		return err
@@ -109,17 +107,13 @@ func (r *row) measureOverload(ctx context.Context, s *testbed.Servers) error {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
 	defer l.Close()
-	l.Grace = 2500 * time.Millisecond
+	l.Grace = 5 * unit
 	if r.crowd, err = client.Stats(ctx, cfg, 0); err != nil {
 		return err
 	}
 	if r.overload, err = l.Measure(ctx); err != nil {
 		return err
 	}
-	after, err := client.Stats(ctx, cfg, 0)
-	if err != nil {
-		return err
-	}
-	r.crowd.PeakMemory = after.PeakMemory
+	r.crowd.PeakMemory = r.overload.Nodes[0].PeakMemory
 	return checkAnswers(s.Name, r.overload)
 }

@@ -27,26 +27,23 @@ overloaded, 1 000 clients make 2 000 requests/s of 1 ms, and a queue holds 64:
 
 `
 
-// About how long the tour takes for each stage and for comparing stages 3 and 4.
-const (
-	stageTime   = 12500 * time.Millisecond
-	compareTime = 7 * time.Second
-)
-
 // Run takes stages 1 to 4, which b has built, through the tour and prints it on out.
 func Run(ctx context.Context, b *testbed.Bed, secret string, progress Progress, out io.Writer) error {
+	return run(ctx, b, secret, 500*time.Millisecond, progress, out)
+}
+
+// run is Run with the unit of which the lengths of all scenarios are multiples.
+func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration, progress Progress, out io.Writer) error {
 	if err := progress.Print(out, introduction+header); err != nil {
 		return err
 	}
 	cfg := cluster.Default()
-	cfg.Secret = secret // the servers read LOCKSTEP_SECRET, too
-	left := time.Duration(len(b.Programs))*stageTime + compareTime
+	cfg.Secret = secret                        // the servers read LOCKSTEP_SECRET, too
 	var rows []*row
 	for i, name := range []string{"1 one thread", "2 coarse lock", "3 thread pool", "4 bucket lock"} {
-		progress.Expect(left)
-		left -= stageTime
+		progress.Expect(time.Duration(25*(4-i)+14) * unit) // 25 for each stage, and 14 to compare the last two
 		r := &row{name: name}
-		if err := r.run(ctx, b, b.Programs[i], cfg, progress); err != nil {
+		if err := r.run(ctx, b, b.Programs[i], cfg, unit, progress); err != nil {
 			return err
 		}
 		if err := progress.Print(out, r.String()); err != nil {
@@ -54,7 +51,7 @@ func Run(ctx context.Context, b *testbed.Bed, secret string, progress Progress, 
 		}
 		rows = append(rows, r)
 	}
-	gain, held, err := compare(ctx, b, cfg, progress)
+	gain, held, err := compare(ctx, b, cfg, unit, progress)
 	if err != nil {
 		return err
 	}
@@ -63,8 +60,8 @@ func Run(ctx context.Context, b *testbed.Bed, secret string, progress Progress, 
 
 // compare compares stages 3 and 4 without work under the lock. It returns the gain of
 // stage 4 and the share of the time that stage 3's lock was held.
-func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, progress Progress) (gain *report.Ratio, held float64, err error) {
-	cfg.Workload.Duration = 400 * time.Millisecond
+func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.Duration, progress Progress) (gain *report.Ratio, held float64, err error) {
+	cfg.Workload.Duration = unit * 4 / 5
 	rep := report.New(cfg, nil, true)
 	for _, p := range b.Programs[2:4] {
 		if _, err := b.Start(ctx, p, cfg, 1); err != nil {

@@ -3,7 +3,10 @@ package tour
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/bench/stats"
+	"lockstep/bench/testbed"
 	"lockstep/common/client"
 	"lockstep/common/metrics"
 	"lockstep/common/node"
@@ -171,5 +175,86 @@ func TestCheckAnswers(t *testing.T) {
 	r.FoundWrong(errors.New("key-017: blue"))
 	if err := checkAnswers("mine", r); !errors.Is(err, load.ErrWrong) || !strings.Contains(err.Error(), "mine: key-017: blue") {
 		t.Errorf("a wrong answer: error %v", err)
+	}
+}
+
+func TestMain(m *testing.M) { benchtest.StageMain(m) }
+
+// A diary is a Progress that records what it is told, and calls meanwhile with it.
+type diary struct {
+	said      []string
+	meanwhile func(what string)
+}
+
+func (d *diary) Say(what string) {
+	d.said = append(d.said, what)
+	d.meanwhile(what)
+}
+
+func (d *diary) Expect(time.Duration) {}
+
+func (d *diary) Print(w io.Writer, text string) error {
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// ownBed returns a Bed whose four programs are the test binary, with one lock.
+func ownBed(t *testing.T) *testbed.Bed {
+	t.Helper()
+	benchtest.EmptyFolder(t)
+	benchtest.NewFaulty(t, "")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := testbed.New(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"one", "two", "three", "four"} {
+		b.Programs = append(b.Programs, testbed.Program{Name: name, Path: self})
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// The whole tour in a fiftieth of its time has a row for each stage and a conclusion.
+func TestRun(t *testing.T) {
+	var out strings.Builder
+	d := &diary{meanwhile: func(string) {}}
+	if err := run(t.Context(), ownBed(t), "", 10*ms, d, &out); err != nil {
+		t.Fatalf("%v, after %q", err, d.said)
+	}
+	for _, want := range []string{"\n1 one thread ", "\n2 coarse lock ", "\n3 thread pool ", "\n4 bucket lock ", "\n1 to 2, ", "\nWithout work, "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "/8 starve") {
+		t.Errorf("stages for many clients let some starve:\n%s", out.String())
+	}
+	for _, want := range []string{"one: beside a stalled client", "four: overload", "round 6 of 6: four"} {
+		if !slices.Contains(d.said, want) {
+			t.Errorf("%q was not said: %q", want, d.said)
+		}
+	}
+}
+
+// An interrupted tour ends soon, with the cause, and leaves nothing.
+func TestInterrupted(t *testing.T) {
+	for _, moment := range []string{"one: beside a stalled client", "one: overload"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		d := &diary{meanwhile: func(what string) {
+			if what == moment {
+				cancel()
+			}
+		}}
+		if err := run(ctx, ownBed(t), "", 10*ms, d, io.Discard); !errors.Is(err, context.Canceled) || d.said[len(d.said)-1] != moment {
+			t.Errorf("%s: error %v after %q", moment, err, d.said)
+		}
 	}
 }
