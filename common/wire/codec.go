@@ -18,18 +18,18 @@ const frameHeader = 4 // bytes: the length of what follows, big-endian
 // ErrTooLarge is returned for a message that does not fit into a frame.
 var ErrTooLarge = fmt.Errorf("message is larger than a frame (%d bytes)", MaxFrame)
 
-// The types that travel. Gob numbers types in the order in which a process
+// codecs holds the types that travel. Gob numbers types in the order in which a process
 // first uses them. They are first used here, before main begins, so every process of one
 // build gives them the same numbers.
-var (
-	requestCodec  = newCodec((*Request).size)
-	responseCodec = newCodec((*Response).size)
-	controlCodec  = newCodec((*Control).size)
-)
+var codecs = struct {
+	request  *codec[Request]
+	response *codec[Response]
+	control  *codec[Control]
+}{newCodec((*Request).size), newCodec((*Response).size), newCodec((*Control).size)}
 
 // digest is a hash of the descriptions of all types that travel. It is part of the
 // greeting, so two programs whose types differ part before the first frame.
-var digest = crc64.Checksum(slices.Concat(requestCodec.prime, responseCodec.prime, controlCodec.prime), crc64.MakeTable(crc64.ECMA))
+var digest = crc64.Checksum(slices.Concat(codecs.request.prime, codecs.response.prime, codecs.control.prime), crc64.MakeTable(crc64.ECMA))
 
 // A codec turns messages of type T into frames and back. Safe for concurrent use.
 //

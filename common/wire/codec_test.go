@@ -39,7 +39,7 @@ func TestDescriptionsNeverTravel(t *testing.T) {
 	var plain bytes.Buffer
 	gob.NewEncoder(&plain).Encode(m)
 	for i := range 3 {
-		if got := len(body(t, requestCodec, m)); got > 16 || plain.Len() < 3*got {
+		if got := len(body(t, codecs.request, m)); got > 16 || plain.Len() < 3*got {
 			t.Errorf("frame %d of a small Get is %d bytes, a plain gob stream takes %d", i, got, plain.Len())
 		}
 	}
@@ -48,8 +48,8 @@ func TestDescriptionsNeverTravel(t *testing.T) {
 func TestDecodeClearsAndSharesNothing(t *testing.T) {
 	var m Request
 	decode := func(op Op) (frame []byte) {
-		frame = body(t, requestCodec, &Request{Ops: []Op{op}})
-		if err := requestCodec.decode(frame, &m); err != nil {
+		frame = body(t, codecs.request, &Request{Ops: []Op{op}})
+		if err := codecs.request.decode(frame, &m); err != nil {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(m.Ops[0], op) {
@@ -75,7 +75,7 @@ func many(n int) *Request {
 // reframe gives a message an inner length that fits it.
 func reframe(message []byte) []byte {
 	_, rest, _ := gobUint(message)
-	if bytes.HasPrefix(message, requestCodec.head) {
+	if bytes.HasPrefix(message, codecs.request.head) {
 		rest = message
 	}
 	return append([]byte{0xfe, byte(len(rest) >> 8), byte(len(rest))}, rest...)
@@ -98,9 +98,9 @@ func TestSize(t *testing.T) {
 		for range rng.IntN(5) {
 			ctl.Seen = append(ctl.Seen, number())
 		}
-		checkSize(t, requestCodec, req)
-		checkSize(t, responseCodec, res)
-		checkSize(t, controlCodec, ctl)
+		checkSize(t, codecs.request, req)
+		checkSize(t, codecs.response, res)
+		checkSize(t, codecs.control, ctl)
 	}
 }
 
@@ -118,15 +118,15 @@ func checkSize[T any](t *testing.T, c *codec[T], m *T) {
 func TestFrameLimit(t *testing.T) {
 	big := make([]byte, MaxFrame)
 	before := []byte("before")
-	out, err := controlCodec.appendFrame(before, &Control{Payload: big})
+	out, err := codecs.control.appendFrame(before, &Control{Payload: big})
 	if err != ErrTooLarge || string(out) != "before" {
 		t.Errorf("a payload of %d bytes: %q, error %v, want the unchanged prefix and ErrTooLarge", len(big), out, err)
 	}
-	if _, err := controlCodec.appendFrame(nil, &Control{Payload: big[:MaxFrame-64]}); err != nil {
+	if _, err := codecs.control.appendFrame(nil, &Control{Payload: big[:MaxFrame-64]}); err != nil {
 		t.Errorf("a payload of %d bytes: %v", MaxFrame-64, err)
 	}
 	var m Request
-	if err := requestCodec.decode(body(t, requestCodec, many(MaxOps)), &m); err != nil || len(m.Ops) != MaxOps {
+	if err := codecs.request.decode(body(t, codecs.request, many(MaxOps)), &m); err != nil || len(m.Ops) != MaxOps {
 		t.Errorf("%d operations: %v, decoded %d", MaxOps, err, len(m.Ops))
 	}
 }
@@ -157,10 +157,10 @@ func BenchmarkCodec(b *testing.B) {
 			var got Request
 			for b.Loop() {
 				var err error
-				if frame, err = requestCodec.appendFrame(frame[:0], m); err != nil {
+				if frame, err = codecs.request.appendFrame(frame[:0], m); err != nil {
 					b.Fatal(err)
 				}
-				if err := requestCodec.decode(frame[frameHeader:], &got); err != nil {
+				if err := codecs.request.decode(frame[frameHeader:], &got); err != nil {
 					b.Fatal(err)
 				}
 			}

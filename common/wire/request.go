@@ -19,7 +19,7 @@ func (r *Request) Validate() error {
 			return fmt.Errorf("operation %d of %d: %w", i+1, len(r.Ops), err)
 		}
 	}
-	if requestCodec.size(r.size()) > MaxFrame {
+	if codecs.request.size(r.size()) > MaxFrame {
 		return ErrTooLarge
 	}
 	return nil
@@ -53,7 +53,7 @@ func (c *Conn) ReadRequest(r *Request) bool {
 	if !ok {
 		return false
 	}
-	err := requestCodec.decode(frame, r)
+	err := codecs.request.decode(frame, r)
 	if err == nil {
 		err = r.Validate()
 	}
@@ -69,7 +69,7 @@ func (c *Conn) ReadRequest(r *Request) bool {
 // whole or it is malformed. Both are computed from the frame, which stays in the buffer.
 func (c *Conn) Next() (ops, bytes int) {
 	frame, _ := c.peek()
-	ops, err := requestCodec.check(frame)
+	ops, err := codecs.request.check(frame)
 	if err != nil {
 		return 0, 0 // the frame will not be decoded
 	}
@@ -96,7 +96,7 @@ func (c *Conn) WriteResponse(r *Response) {
 		}
 	}
 	var err error
-	if c.out, err = responseCodec.appendFrame(c.out, r); err != nil {
+	if c.out, err = codecs.response.appendFrame(c.out, r); err != nil {
 		c.fail("writing an answer", err)
 	}
 }
@@ -113,26 +113,26 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 	if err := r.Validate(); err != nil {
 		return dst, err
 	}
-	return requestCodec.appendFrame(dst, r)
+	return codecs.request.appendFrame(dst, r)
 }
 
 // AppendResponse appends the frame of an answer to dst. On an error dst is unchanged.
 func AppendResponse(dst []byte, r *Response) ([]byte, error) {
-	return responseCodec.appendFrame(dst, r)
+	return codecs.response.appendFrame(dst, r)
 }
 
 // DecodeResponse decodes an answer from its frame, without the 4-byte length prefix.
-func DecodeResponse(frame []byte, r *Response) error { return responseCodec.decode(frame, r) }
+func DecodeResponse(frame []byte, r *Response) error { return codecs.response.decode(frame, r) }
 
 // ReadResponse waits for the next answer, and reports whether one came.
 func (c *Conn) ReadResponse(r *Response) bool {
-	return c.Ready() && receive(c, responseCodec, r, "reading an answer")
+	return c.Ready() && receive(c, codecs.response, r, "reading an answer")
 }
 
 // ReadControl takes the next control message that has been received whole, and reports
 // whether there was one. It does not wait.
 func (c *Conn) ReadControl(m *Control) bool {
-	return receive(c, controlCodec, m, "reading a control message")
+	return receive(c, codecs.control, m, "reading a control message")
 }
 
 // receive takes the next message, and reports whether there was a valid one.
@@ -151,7 +151,7 @@ func receive[T any](c *Conn, kind *codec[T], m *T, doing string) bool {
 // WriteControl adds a control message to what Flush will send.
 func (c *Conn) WriteControl(m *Control) {
 	var err error
-	if c.out, err = controlCodec.appendFrame(c.out, m); err != nil {
+	if c.out, err = codecs.control.appendFrame(c.out, m); err != nil {
 		c.fail("writing a control message", err)
 	}
 }
