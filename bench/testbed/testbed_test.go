@@ -100,8 +100,8 @@ func TestNeverServes(t *testing.T) {
 		patience time.Duration
 		want     []string
 	}{
-		{"starting", t.Context(), 200 * time.Millisecond, []string{"own, node 0, does not serve after 200ms (", "refused", "output:\n    still starting"}},
-		{"absent", t.Context(), time.Second, []string{"own, node 0, does not serve after 1s (it waits for its peers)\n"}},
+		{"starting", t.Context(), 200 * time.Millisecond, []string{"own, node 0, does not serve after ", "refused", "output:\n    still starting"}},
+		{"absent", t.Context(), 500 * time.Millisecond, []string{"own, node 0, does not serve after ", "(it waits for its peers)\n"}},
 		{"starting", canceled, time.Minute, []string{"canceled"}},
 	} {
 		f := benchtest.NewFaulty(t, test.fault)
@@ -112,6 +112,10 @@ func TestNeverServes(t *testing.T) {
 		}
 		b.Patience = test.patience
 		_, err := b.Start(test.ctx, own, cluster.Default(), 2)
+		for last := test.want[len(test.want)-1]; err != nil && !strings.Contains(err.Error(), last) && b.Patience < 20*time.Second; { // a busy machine starts slowly
+			searches, b.Patience = 0, 3*b.Patience
+			_, err = b.Start(test.ctx, own, cluster.Default(), 2)
+		}
 		for _, want := range test.want {
 			if err == nil || searches != 1 || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %d searches, error %v, want %q after 1", test.fault, searches, err, want)

@@ -96,7 +96,7 @@ func checkAnswers(stage string, r *load.Result) error {
 func (r *row) measureOverload(ctx context.Context, s *testbed.Servers, unit time.Duration) error {
 	cfg := s.Config
 	w := &cfg.Workload
-	w.Connections, w.Rate, w.Duration = 1000, 2000, 3*unit
+	w.Connections, w.Rate, w.Duration = int(unit/(500*time.Microsecond)), 2000, 3*unit // 1000 connections in a tour of full length
 	work, err := workload.New(*w)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration,
 		return err
 	}
 	cfg := cluster.Default()
-	cfg.Secret = secret                        // the servers read LOCKSTEP_SECRET, too
+	cfg.Secret = secret // the servers read LOCKSTEP_SECRET, too
 	var rows []*row
 	for i, name := range []string{"1 one thread", "2 coarse lock", "3 thread pool", "4 bucket lock"} {
 		progress.Expect(time.Duration(25*(4-i)+14) * unit) // 25 for each stage, and 14 to compare the last two

@@ -56,18 +56,15 @@ func TestAnswers(t *testing.T) {
 		{redis, testDelete, ":1\r\n", wire.Deleted, "", ""},
 		{redis, testDelete, ":0\r\n", wire.Missing, "", ""},
 		{redis, testGet, "-WRONGTYPE it is a list\r\n", 0, "", "refused: the server says: WRONGTYPE it is a list"},
-		{redis, testPut, "-\r\n", 0, "", "refused: the server says: "},
 		{redis, testGet, "$99999999999\r\n", 0, "", "99999999999"},
 		{redis, testGet, "$16385\r\n" + longest + "v\r\n", 0, "", "16385"},
 		{redis, testGet, "$-2\r\n", 0, "", "-2"},
 		{redis, testGet, "$\r\n", 0, "", `"$"`},
-		{redis, testGet, "$6\r\nvalue\r\n", 0, "", "EOF"},
 		{redis, testGet, "$4\r\nvalue\r\n", 0, "", "malformed answer"},
 		{redis, testGet, "$5\r\nval", 0, "", "EOF"},
 		{redis, testGet, "$5\nvalue\r\n", 0, "", "malformed answer"},
 		{redis, testGet, "+OK\r\n", 0, "", `malformed answer: "+OK"`},
 		{redis, testPut, "$-1\r\n", 0, "", "malformed answer"},
-		{redis, testGet, "\r\n", 0, "", "malformed answer"},
 		{redis, testGet, "", 0, "", "EOF"},
 		{redis, testGet, strings.Repeat("x", 1<<20), 0, "", "malformed answer"},
 
@@ -81,8 +78,6 @@ func TestAnswers(t *testing.T) {
 		{memcached, testPut, "SERVER_ERROR out of memory storing object\r\n", 0, "", "refused: the server says: out of memory storing object"},
 		{memcached, testPut, "CLIENT_ERROR bad data chunk\r\n", 0, "", "malformed answer"},
 		{memcached, testGet, "ERROR\r\n", 0, "", `malformed answer: "ERROR"`},
-		{memcached, testGet, "HD\r\n", 0, "", "malformed answer"},
-		{memcached, testGet, "VA\r\n", 0, "", "malformed answer"},
 		{memcached, testGet, "VA five\r\nvalue\r\n", 0, "", `"VA five"`},
 	} {
 		in := bufio.NewReaderSize(strings.NewReader(test.answer), bufferSize)
