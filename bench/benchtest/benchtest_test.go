@@ -1,0 +1,68 @@
+package benchtest
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"lockstep/common/client"
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+)
+
+func TestMain(m *testing.M) { StageMain(m) }
+
+// Nodes that run inside a test serve as a stage does, by the configuration in their file.
+func TestNodes(t *testing.T) {
+	EmptyFolder(t)
+	for name, serve := range map[string]node.Serve{"locked": ServeLocked, "one": ServeOne} {
+		cfg, path, nodes := StartCluster(t, 2, 1, serve)
+		if read, err := cluster.Load(path); err != nil || len(read.Clients) != 1 || read.Nodes[1] != cfg.Nodes[1] || nodes[1].Self != 1 {
+			t.Errorf("%s: the file holds %v (%v), want the configuration of the nodes, %v", name, read.Nodes, err, cfg.Nodes)
+		}
+		cl := client.New(cfg)
+		for _, key := range []string{"a", "b", "c", "d"} {
+			_, err := cl.Put(t.Context(), key, []byte("of "+key))
+			if value, _, failed := cl.Get(t.Context(), key); err != nil || failed != nil || string(value) != "of "+key {
+				t.Errorf("%s: %s is %q (%v, %v)", name, key, value, err, failed)
+			}
+		}
+		cl.Close()
+	}
+	Here(t, 1, ServeLocked)
+}
+
+// A process with a fault is noticed when it starts, and when it ends.
+func TestFaulty(t *testing.T) {
+	f := NewFaulty(t, "starting")
+	FaultyInPath(t, "stage")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "stage", "-child")
+	var said Buffer
+	cmd.Stderr = &said
+	stdin, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Started(1, false)
+	stdin.Close()
+	f.Ended(1)
+	f.AllEnded()
+	if err := cmd.Wait(); err != nil || !strings.Contains(said.String(), "still starting") {
+		t.Errorf("the process ended with %v and said %q", err, said.String())
+	}
+}
+
+func TestChecks(t *testing.T) {
+	CheckWidth(t, "eleven with\naccents éé\n", 11)
+	t.Setenv("LOCKSTEP_SLOW", "")
+	t.Run("slow", func(t *testing.T) {
+		Slow(t)
+		t.Error("a slow test runs without LOCKSTEP_SLOW")
+	})
+}
