@@ -90,17 +90,20 @@ func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 		return nil, err
 	}
 	cl := New(cfg)
+	var nodes []int
+	for i := range cl.peers {
+		nodes = append(nodes, i)
+	}
 	down := 0
-	for _, p := range cl.peers {
-		c, err := p.get(ctx, true)
-		switch {
-		case err == nil:
-			p.put(c, true)
-		case errors.Is(err, ErrDown) && down+1 < len(cfg.Nodes):
+	for i, g := range cl.collect(ctx, nodes, true) {
+		switch p := cl.peers[i]; {
+		case g.err == nil:
+			p.put(g.c, true)
+		case errors.Is(g.err, ErrDown) && down+1 < len(nodes):
 			down++
-		default:
+		default: // collect has ended here
 			cl.Close()
-			return nil, p.error(err)
+			return nil, p.error(g.err)
 		}
 	}
 	return cl, nil
@@ -144,6 +147,12 @@ func (cl *Client) one(ctx context.Context, op wire.Op) (wire.Result, error) {
 // independent of each other. Do always returns one result for each operation, in
 // order: the node's answer, Unknown, or NotRun. The error joins the errors of the
 // parts, and is nil only if every operation was answered.
+//
+// The limits of a request, such as wire.MaxOps operations, are those of the whole call,
+// however many nodes there are. A call that exceeds one is not sent at all.
+//
+// Within a part every CompareAndSwap is checked against the state before the request.
+// So two of the same key may both answer Swapped; the later one's value is stored.
 func (cl *Client) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
 	return cl.do(ctx, ops, true)
 }
@@ -158,20 +167,23 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	if len(ops) == 0 {
 		return nil, nil
 	}
-	first := cl.cfg.Owner(ops[0].Key)
-	if !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != first }) {
-		return cl.peers[first].do(ctx, ops, insist)
+	if err := (&wire.Request{Ops: ops}).Validate(); err != nil {
+		return unanswered(wire.NotRun, ops), err
 	}
-	parts := make(map[int][]wire.Op) // by node
-	owners := make([]int, len(ops))
+	if node := cl.cfg.Owner(ops[0].Key); !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != node }) {
+		return cl.peers[node].do(ctx, cl.collect(ctx, []int{node}, false)[0], ops, insist)
+	}
+	owners, parts := make([]int, len(ops)), make([][]wire.Op, len(cl.peers))
 	for i, op := range ops {
 		owners[i] = cl.cfg.Owner(op.Key)
 		parts[owners[i]] = append(parts[owners[i]], op)
 	}
+	nodes := slices.Compact(slices.Sorted(slices.Values(owners)))
 	answers, errs := make([][]wire.Result, len(cl.peers)), make([]error, len(cl.peers))
 	var wg sync.WaitGroup
-	for owner, part := range parts {
-		wg.Go(func() { answers[owner], errs[owner] = cl.peers[owner].do(ctx, part, insist) })
+	for i, g := range cl.collect(ctx, nodes, false) {
+		p := cl.peers[nodes[i]]
+		wg.Go(func() { answers[p.number], errs[p.number] = p.do(ctx, g, parts[p.number], insist) })
 	}
 	wg.Wait()
 	results := make([]wire.Result, len(ops))
@@ -179,6 +191,44 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 		results[i], answers[owner] = answers[owner][0], answers[owner][1:]
 	}
 	return results, errors.Join(errs...)
+}
+
+// collect takes a connection to each of the nodes, which are in ascending order: a
+// connection to a server that serves one client at a time is a lock, and two clients
+// must not each hold the one that the other waits for. While a node does not greet, what
+// is held is given back after a second and taken anew. A node without a connection does
+// not keep the call from the others, unless strict, where only one that is down does not.
+func (cl *Client) collect(ctx context.Context, nodes []int, strict bool) []gotten {
+	taken := make([]gotten, 0, len(nodes))
+	for len(taken) < len(nodes) {
+		p := cl.peers[nodes[len(taken)]]
+		c, err := p.get(ctx, len(taken) > 0)
+		if !errors.Is(err, errYield) {
+			taken = append(taken, gotten{c, err})
+			if strict && err != nil && !errors.Is(err, ErrDown) {
+				break
+			}
+			continue
+		}
+		for i, g := range taken {
+			if g.c != nil {
+				cl.peers[nodes[i]].put(g.c, true)
+			}
+		}
+		taken = taken[:0]
+		cl.yield(p)
+	}
+	return taken
+}
+
+// yield closes the idle connections to all nodes but the one that a call waits for:
+// another client may wait for one of them, and hold what the call waits for.
+func (cl *Client) yield(waits *peer) {
+	for _, p := range cl.peers {
+		if p != waits {
+			p.dropIdle()
+		}
+	}
 }
 
 // Stats asks a node for its statistics. The answer comes from its control port, so a

@@ -284,6 +284,7 @@ func TestOutcomes(t *testing.T) {
 	const (
 		again   = "again" // the second try is answered
 		unknown = "unknown"
+		failed  = "failed" // unknown for a write, and not tried again for a read either
 	)
 	for _, test := range []struct {
 		name  string
@@ -298,7 +299,7 @@ func TestOutcomes(t *testing.T) {
 		{"goodbye", func(l *link, ops []wire.Op) { l.say(wire.Goodbye); l.Conn.Close() }, again, nil, "", false},
 		{"wrong node", code(wire.WrongNode), "not run", ErrWrongNode, "wrong node", true},
 		{"invalid", func(l *link, ops []wire.Op) { l.say(wire.Invalid); l.Conn.Close() }, "not run", nil, "invalid", false},
-		{"failed", code(wire.Failed), unknown, nil, "server failed", true},
+		{"failed", code(wire.Failed), failed, nil, "server failed", true},
 		{"no code", code(0), unknown, nil, "no code", false},
 		{"too few results", code(wire.OK), unknown, wire.ErrMalformed, "0 results for 1 operation", false},
 		{"two billion results", raw(string(claim(t))), unknown, wire.ErrMalformed, "more than 1024", false},
@@ -330,6 +331,9 @@ func TestOutcomes(t *testing.T) {
 				results, err := cl.Do(ctx, op)
 
 				want, counts := test.write, Counts{Dials: 1}
+				if want == failed {
+					want = map[bool]string{true: unknown, false: "not run"}[op.Kind.Writes()]
+				}
 				if want == unknown && op.Kind.Writes() {
 					counts.Unknown = 1
 				} else if want == unknown || want == again {

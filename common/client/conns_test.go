@@ -368,12 +368,10 @@ func TestAbandonedDial(t *testing.T) {
 			defer cancel()
 			expect(t, "not run", context.DeadlineExceeded)(m.Do(ctx, put("k")))
 		}
-		for range 5 {
-			giveUp()
-		}
-		time.AfterFunc(time.Second, func() { greet <- struct{}{} })
+		giveUp()
+		time.AfterFunc(time.Second/2, func() { greet <- struct{}{} })
 		if _, err := m.Put(t.Context(), "k", nil); err != nil || m.redial(nil) != 1 {
-			t.Errorf("Put: %v after %d dials, want one dial for all calls", err, m.redial(nil))
+			t.Errorf("Put: %v after %d dials, want one dial for both calls", err, m.redial(nil))
 		}
 		m.peers[0].drop(m.peers[0].idle[0])
 		<-ended
@@ -433,7 +431,7 @@ func TestConnectionThatComesTooLate(t *testing.T) {
 		p.waiting = append(p.waiting, wait)
 		p.mu.Unlock()
 		p.put(c, true)
-		if err := p.giveUp(ctx, wait); !errors.Is(err, context.Canceled) || len(p.idle) != 1 || p.idle[0] != c {
+		if err := p.giveUp(ctx.Err(), wait); !errors.Is(err, context.Canceled) || len(p.idle) != 1 || p.idle[0] != c {
 			t.Errorf("giveUp: %v, and %d idle connections, want canceled, and the one", err, len(p.idle))
 		}
 	})
