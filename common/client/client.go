@@ -151,8 +151,8 @@ func (cl *Client) one(ctx context.Context, op wire.Op) (wire.Result, error) {
 // The limits of a request, such as wire.MaxOps operations, are those of the whole call,
 // however many nodes there are. A call that exceeds one is not sent at all.
 //
-// Within a part every CompareAndSwap is checked against the state before the request.
-// So two of the same key may both answer Swapped; the later one's value is stored.
+// Within a part every CompareAndSwap is checked against the state before the call. So two
+// of one key that expect the same value both swap, and the second one's value stays.
 func (cl *Client) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
 	return cl.do(ctx, ops, true)
 }

@@ -89,7 +89,8 @@ func TestHostileGreetings(t *testing.T) {
 		{"half", func(l *link) { l.Conn.Write(greeting(t, l.hello)[:40]) }, "unexpected EOF", io.ErrUnexpectedEOF},
 		{"endless", func(l *link) { babble(l.Conn, []byte("blah ")) }, "not a Lockstep server", wire.ErrMismatch},
 		{"a cluster that came back with other nodes", greetAs(func(h *wire.Hello) { h.Fingerprint++ }), "other nodes", wire.ErrMismatch},
-		{"a refusal for the terminal", func(l *link) { wire.Refuse(l.Conn, "\x1b[2Jno") }, `"\x1b[2Jno"`, wire.ErrRefused},
+		{"no place", func(l *link) { wire.Refuse(l.Conn, "all places are taken") }, "by the server: all places are taken", wire.ErrRefused},
+		{"a refusal for the terminal", func(l *link) { wire.Refuse(l.Conn, "\x9b31m\x1b[2Jno") }, `"\x9b31m\x1b[2Jno"`, wire.ErrRefused},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var good atomic.Bool
@@ -111,7 +112,7 @@ func TestHostileGreetings(t *testing.T) {
 				t.Errorf("%s, %v, want not run, and final %v", statuses(results), err, final)
 			}
 			text := fmt.Sprint(err)
-			if !strings.Contains(text, test.says) || test.fits != nil && !errors.Is(err, test.fits) || len(text) > 300 || strings.Contains(text, "\x1b") {
+			if !strings.Contains(text, test.says) || test.fits != nil && !errors.Is(err, test.fits) || len(text) > 300 || strings.ContainsAny(text, "\x1b\x9b") {
 				t.Errorf("the error is %q, want %q in it", text, test.says)
 			}
 			good.Store(true)
