@@ -232,7 +232,7 @@ func insert(key string) wire.Op {
 }
 
 // keyOf returns a key of node i.
-func keyOf(cfg *testbed, i int) string {
+func keyOf(cfg cluster.Config, i int) string {
 	for n := 0; ; n++ {
 		if key := fmt.Sprint("key", n); cfg.Owner(key) == i {
 			return key
@@ -490,7 +490,7 @@ func TestBatchOverTwoNodes(t *testing.T) {
 			start(t, cfg, 0, test.zero)
 			start(t, cfg, 1, test.one)
 			cl := dial(t, cfg)
-			zero, one := keyOf(cfg, 0), keyOf(cfg, 1)
+			zero, one := keyOf(cfg.Config, 0), keyOf(cfg.Config, 1)
 			results, err := cl.Once(t.Context(), put(zero), put(one), put(zero+"b"), get(one+"b"))
 			if cfg.Owner(zero+"b") != 0 || cfg.Owner(one+"b") != 1 {
 				t.Fatal("the keys are badly chosen")

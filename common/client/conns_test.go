@@ -169,7 +169,7 @@ func TestDialOneOfThreeDown(t *testing.T) {
 	start(t, cfg, 2, honest)
 	cl := dial(t, cfg)
 	for i, want := range []error{nil, ErrDown, nil} {
-		if _, err := cl.Put(t.Context(), keyOf(cfg, i), nil); !errors.Is(err, want) {
+		if _, err := cl.Put(t.Context(), keyOf(cfg.Config, i), nil); !errors.Is(err, want) {
 			t.Errorf("Put on node %d: %v, want %v", i, err, want)
 		}
 	}
@@ -547,13 +547,13 @@ func TestClose(t *testing.T) {
 			}
 		})
 	}
-	call(put(keyOf(cfg, 0)), wire.Unknown, true)
+	call(put(keyOf(cfg.Config, 0)), wire.Unknown, true)
 	<-written
-	call(get(keyOf(cfg, 0)), wire.NotRun, false)
+	call(get(keyOf(cfg.Config, 0)), wire.NotRun, false)
 	<-written
-	call(put(keyOf(cfg, 1)), wire.NotRun, false)
+	call(put(keyOf(cfg.Config, 1)), wire.NotRun, false)
 	<-waiting
-	call(get(keyOf(cfg, 2)), wire.NotRun, false)
+	call(get(keyOf(cfg.Config, 2)), wire.NotRun, false)
 	until(t, "refusals", func() bool { return cl.Counts().Refusals >= 3 })
 	cl.Close()
 	wg.Wait()

@@ -151,26 +151,39 @@ func TestReadSaysWhyItWasTriedAgain(t *testing.T) {
 	}
 }
 
-// A request that breaks a rule is not sent, and does not wait for a connection: this
-// server never greets.
+// A call that breaks a rule is not sent, not even a part of it, and does not wait for a
+// connection: these servers never greet. The limits do not depend on the number of nodes,
+// and the error counts as the caller does.
 func TestInvalidOperations(t *testing.T) {
-	s, cl := alone(t, func(l *link) { l.Conn.Read(make([]byte, 1)) })
-	for want, ops := range map[string][]wire.Op{
-		"key":    {put("a"), get("")},
-		"value":  {{Kind: wire.Put, Key: "k", Value: make([]byte, wire.MaxValue+1)}},
-		"kind":   {{Kind: 9, Key: "k"}},
-		"1025":   slices.Repeat([]wire.Op{get("k")}, wire.MaxOps+1),
-		"larger": slices.Repeat([]wire.Op{{Kind: wire.Put, Key: "k", Value: make([]byte, wire.MaxValue)}}, 4),
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		results, err := cl.Do(ctx, ops...)
-		cancel()
-		if err == nil || !strings.Contains(err.Error(), want) || slices.ContainsFunc(results, func(r wire.Result) bool { return r.Status != wire.NotRun }) {
-			t.Errorf("%s, %v, want not run: %s", statuses(results), err, want)
+	for nodes := 1; nodes <= 2; nodes++ {
+		cfg := config(t, nodes)
+		var servers []*server
+		var good []wire.Op // for each node as many
+		for i := range nodes {
+			servers = append(servers, start(t, cfg, i, func(l *link) { l.Conn.Read(make([]byte, 1)) }))
+			good = append(good, slices.Repeat([]wire.Op{put(keyOf(cfg.Config, i))}, 4/nodes)...)
 		}
-	}
-	if _, accepted := s.count(); accepted > 0 {
-		t.Errorf("%d connections for requests that cannot be sent", accepted)
+		cl := client(t, cfg)
+		big := func(op wire.Op) wire.Op { op.Value = make([]byte, wire.MaxValue); return op }
+		for want, ops := range map[string][]wire.Op{
+			"operation 5 of 5: a key of 0 bytes":       append(slices.Clone(good), get("")),
+			"operation 5 of 6: a value of 16385 bytes": append(slices.Clone(good), wire.Op{Kind: wire.Put, Key: "k", Value: make([]byte, wire.MaxValue+1)}, get("k")),
+			"operation 5 of 5: operation kind 9":       append(slices.Clone(good), wire.Op{Kind: 9, Key: "k"}),
+			"1025 operations":                          append(slices.Repeat(good, wire.MaxOps/4), get("k")),
+			"larger than a frame":                      {big(good[0]), big(good[1]), big(good[2]), big(good[3])},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			results, err := cl.Do(ctx, ops...)
+			cancel()
+			if err == nil || !strings.Contains(err.Error(), want) || len(results) != len(ops) || slices.ContainsFunc(results, func(r wire.Result) bool { return r.Status != wire.NotRun }) {
+				t.Errorf("%d nodes: %s, %v, want not run: %s", nodes, statuses(results), err, want)
+			}
+		}
+		for i, s := range servers {
+			if _, accepted := s.count(); accepted > 0 {
+				t.Errorf("%d nodes: %d connections to node %d for requests that cannot be sent", nodes, accepted, i)
+			}
+		}
 	}
 }
 
