@@ -203,20 +203,20 @@ func (cl *Client) collect(ctx context.Context, nodes []int, strict bool) []gotte
 	for len(taken) < len(nodes) {
 		p := cl.peers[nodes[len(taken)]]
 		c, err := p.get(ctx, len(taken) > 0)
-		if !errors.Is(err, errYield) {
-			taken = append(taken, gotten{c, err})
-			if strict && err != nil && !errors.Is(err, ErrDown) {
-				break
+		if errors.Is(err, errYield) {
+			for i, g := range taken {
+				if g.c != nil {
+					cl.peers[nodes[i]].put(g.c, true)
+				}
 			}
+			taken = taken[:0]
+			cl.yield(p)
 			continue
 		}
-		for i, g := range taken {
-			if g.c != nil {
-				cl.peers[nodes[i]].put(g.c, true)
-			}
+		taken = append(taken, gotten{c, err})
+		if strict && err != nil && !errors.Is(err, ErrDown) {
+			break
 		}
-		taken = taken[:0]
-		cl.yield(p)
 	}
 	return taken
 }
@@ -226,7 +226,7 @@ func (cl *Client) collect(ctx context.Context, nodes []int, strict bool) []gotte
 func (cl *Client) yield(waits *peer) {
 	for _, p := range cl.peers {
 		if p != waits {
-			p.dropIdle()
+			p.drop(0)
 		}
 	}
 }
@@ -265,7 +265,7 @@ func (cl *Client) Counts() Counts {
 func (cl *Client) Close() error {
 	cl.cancel(ErrClosed)
 	for _, p := range cl.peers {
-		p.close()
+		p.drop(0)
 	}
 	cl.work.Wait()
 	return nil

@@ -209,8 +209,8 @@ func TestDown(t *testing.T) {
 				return func(l *link) { l.say(wire.OK, l.apply(l.greet().next())...) }, false // one request, then the end
 			})
 			<-time.After(probeEvery)
-			if _, _, err := m.Get(t.Context(), "k"); err != nil || m.redial(nil) != before+1 {
-				t.Errorf("Get after the node is back: %v, %d dials, want only the probe's", err, m.redial(nil)-before)
+			if _, _, err := m.Get(t.Context(), "k"); err != nil || m.redial(nil) != before+2 {
+				t.Errorf("Get after the node is back: %v, %d dials, want the probe's and its own", err, m.redial(nil)-before)
 			}
 		}
 	})
@@ -373,7 +373,7 @@ func TestAbandonedDial(t *testing.T) {
 		if _, err := m.Put(t.Context(), "k", nil); err != nil || m.redial(nil) != 1 {
 			t.Errorf("Put: %v after %d dials, want one dial for both calls", err, m.redial(nil))
 		}
-		m.peers[0].drop(m.peers[0].idle[0])
+		m.peers[0].drop(0)
 		<-ended
 		giveUp()
 		greet <- struct{}{}

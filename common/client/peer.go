@@ -5,16 +5,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"lockstep/common/wire"
 )
 
 const (
-	checkAfter = time.Second // of idleness: is the other end still there?
-	yieldAfter = time.Second // of waiting for a node that does not greet
+	dialTimeout   = 3 * time.Second
+	firstPatience = 2 * time.Second        // for a greeting, doubling
+	lastPatience  = 16 * time.Second       // up to this
+	maxDials      = 32                     // to one node at the same time
+	downAfter     = time.Second            // of refused connections
+	probeEvery    = 250 * time.Millisecond // while a node is down
+	firstPause    = time.Millisecond       // before a retry, doubling
+	lastPause     = 100 * time.Millisecond // up to this
+	checkAfter    = time.Second            // of idleness: is the other end still there?
+	yieldAfter    = time.Second            // of waiting for a node that does not greet
 )
 
 var (
@@ -34,18 +45,17 @@ type peer struct {
 	number int
 	addr   string
 
-	mu        sync.Mutex    // guards what follows
-	open      int           // connections, idle and in use
-	idle      []*conn       // the one used last is last
-	waiting   []chan gotten // calls that need a connection, the oldest first
-	dials     int           // goroutines that dial
-	retrying  bool          // one of them tries again after a failure: no other is started
-	failures  int           // tries since a connection was greeted, not counting those that ran beside a retry
-	nextTry   time.Time     // after a failure
-	abandoned bool          // all calls that waited for the dials have given up
-	refused   time.Time     // when the first of an unbroken series of dials was refused; zero: none was
-	down      error         // ErrDown and why, while a probe is running
-	lastErr   error         // why there is no connection
+	mu       sync.Mutex    // guards what follows
+	open     int           // connections, idle and in use
+	idle     []*conn       // the one used last is last
+	waiting  []chan gotten // calls that need a connection, the oldest first
+	dials    int           // goroutines that dial
+	retrying bool          // one of them tries again after a failure: no other is started
+	failures int           // tries since a connection was greeted, not counting those that ran beside a retry
+	nextTry  time.Time     // after a failure
+	refused  time.Time     // when the first of an unbroken series of dials was refused; zero: none was
+	down     error         // ErrDown and why, while a probe is running
+	lastErr  error         // why there is no connection
 }
 
 // gotten is what a waiting call is sent, once, when it is taken off the list. The
@@ -95,7 +105,7 @@ func (p *peer) reserve() (*conn, chan gotten, error) {
 		return c, nil, nil
 	}
 	wait := make(chan gotten, 1)
-	p.waiting, p.abandoned = append(p.waiting, wait), false
+	p.waiting = append(p.waiting, wait)
 	p.dialMore()
 	return nil, wait, nil
 }
@@ -110,6 +120,8 @@ func (p *peer) await(ctx context.Context, wait chan gotten, holding bool) (*conn
 			return g.c, g.err
 		case <-ctx.Done():
 			return nil, p.giveUp(ctx.Err(), wait)
+		case <-p.cl.ctx.Done():
+			return nil, p.giveUp(ErrClosed, wait)
 		case <-tick.C:
 			p.mu.Lock()
 			silent := p.open == 0 // otherwise a call of this Client is served, and will free its connection
@@ -128,7 +140,6 @@ func (p *peer) await(ctx context.Context, wait chan gotten, holding bool) (*conn
 func (p *peer) giveUp(err error, wait chan gotten) error {
 	p.mu.Lock()
 	p.waiting = slices.DeleteFunc(p.waiting, func(w chan gotten) bool { return w == wait })
-	p.abandoned = len(p.waiting) == 0
 	lastErr := cmp.Or(p.lastErr, errNotGreeted)
 	p.mu.Unlock()
 	if len(wait) > 0 { // something was sent at the last moment
@@ -164,24 +175,17 @@ func (p *peer) release(c *conn, good bool) {
 	c.stale.Reset(p.cl.cfg.Server.IdleTimeout / 2)
 }
 
-// drop closes a connection if it is idle.
-func (p *peer) drop(c *conn) {
+// drop closes the connections that have been idle for at least this long.
+func (p *peer) drop(idle time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.Index(p.idle, c); i >= 0 {
-		p.idle = slices.Delete(p.idle, i, i+1)
+	p.idle = slices.DeleteFunc(p.idle, func(c *conn) bool {
+		if time.Since(c.used) < idle {
+			return false
+		}
 		p.discard(c)
-	}
-}
-
-// dropIdle closes the idle connections.
-func (p *peer) dropIdle() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.idle {
-		p.discard(c)
-	}
-	p.idle = nil
+		return true
+	})
 }
 
 // discard closes a connection. The caller holds p.mu, as for fail, found and dialMore.
@@ -203,9 +207,122 @@ func (p *peer) fail(err error) {
 // found notes that the node is there, or that it is not known whether it is.
 func (p *peer) found() { p.refused, p.down, p.lastErr = time.Time{}, nil, nil }
 
-func (p *peer) close() {
-	p.dropIdle()
+// dialMore starts the dials that are needed. After a failure one dial tries again, for all
+// calls, or as the probe of a node that is down; dials that wait for a greeting do not
+// count then. The caller holds p.mu.
+func (p *peer) dialMore() {
+	need, retry := min(len(p.waiting), maxDials), p.failures > 0
+	switch {
+	case p.retrying || p.cl.ctx.Err() != nil:
+		return
+	case retry && (need > 0 || p.down != nil):
+		need = p.dials + 1
+	}
+	for pause := time.Until(p.nextTry); p.dials < need; p.dials++ {
+		p.retrying = retry
+		p.cl.work.Go(func() { p.dial(retry, pause) }) // one try, or until the Client is closed
+	}
+}
+
+// dial tries once to make a connection, after a pause. If no call waits any more, a first
+// connection is not kept: it could take a server's only place from other clients.
+func (p *peer) dial(retry bool, pause time.Duration) {
+	select {
+	case <-time.After(pause):
+	case <-p.cl.ctx.Done():
+	}
+	c, err := p.connect()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fail(ErrClosed)
+	p.dials--
+	p.retrying = p.retrying && !retry
+	if err == nil {
+		p.open++
+		p.failures = 0
+		p.release(c, len(p.waiting) > 0 || p.open > 1)
+	} else {
+		p.failed(err)
+	}
+	if p.dialMore(); p.dials == 0 {
+		p.found()
+	}
+}
+
+// failed notes why a dial failed. The caller holds p.mu.
+func (p *peer) failed(err error) {
+	p.lastErr = err
+	switch {
+	case errors.Is(err, wire.ErrMismatch): // trying again does not help the calls that wait
+		p.fail(err)
+		fallthrough
+	case !unreachable(err):
+		p.refused = time.Time{}
+	case p.refused.IsZero():
+		p.refused = time.Now()
+	case p.down == nil && time.Since(p.refused) >= downAfter:
+		p.down = fmt.Errorf("%w: %w", ErrDown, err)
+		p.fail(p.down)
+	}
+	if pause := backoff(p.failures); !p.retrying {
+		if p.down != nil {
+			pause = probeEvery
+		}
+		p.nextTry = time.Now().Add(pause)
+		p.failures++
+	}
+}
+
+// unreachable reports whether err, of a dial, proves that the node refuses connections or
+// cannot be reached. Anything else, such as too many open files, is this side's trouble.
+// Windows has numbers of its own for these errors.
+func unreachable(err error) bool {
+	var op *net.OpError
+	var errno syscall.Errno
+	var dns *net.DNSError
+	switch {
+	case !errors.As(err, &op) || op.Op != "dial":
+		return false
+	case errors.As(err, &errno):
+		return slices.Contains([]syscall.Errno{
+			syscall.ECONNREFUSED, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN,
+			10061, 10060, 10065, 10051, 10064}, errno)
+	}
+	return op.Timeout() || errors.As(err, &dns) && dns.IsNotFound
+}
+
+// connect makes one connection and waits for its greeting, longer after each failure but
+// not for good: a greeting can be lost.
+func (p *peer) connect() (*conn, error) {
+	start := time.Now()
+	nc, err := p.cl.DialContext(p.cl.ctx, "tcp", p.addr)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	if !p.refused.IsZero() { // it is there; why a greeting failed is kept until one succeeds
+		p.found()
+	}
+	patience := min(firstPatience<<min(p.failures, 16), lastPatience)
+	p.mu.Unlock()
+	cfg := &p.cl.cfg
+	ctx, cancel := context.WithTimeoutCause(p.cl.ctx, patience, errNotGreeted)
+	defer cancel()
+	wc, err := wire.Open(ctx, nc,
+		wire.Hello{Purpose: wire.Service, Group: "nodes", Number: p.number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret},
+		wire.Limits{Frame: cfg.Server.FrameTimeout, Write: cfg.Server.WriteTimeout})
+	if err != nil {
+		return nil, cmp.Or(context.Cause(ctx), err)
+	}
+	p.cl.dials.Add(1)
+	p.cl.dialing.Add(int64(time.Since(start)))
+	c := &conn{Conn: wc, unbind: wc.Bind(p.cl.ctx)}
+	c.stale = time.AfterFunc(cfg.Server.IdleTimeout/2, func() { p.drop(cfg.Server.IdleTimeout / 2) })
+	return c, nil
+}
+
+// backoff is the pause before a retry. It is spread over its upper half, so that clients
+// that were refused at the same time do not return at the same time.
+func backoff(tries int) time.Duration {
+	pause := min(firstPause<<min(tries, 16), lastPause)
+	return pause/2 + rand.N(pause/2)
 }

@@ -64,7 +64,7 @@ func (p *peer) repeat(ctx context.Context, g gotten, request *wire.Request, insi
 			last = err
 		}
 		select {
-		case <-time.After(jitter(backoff(firstPause, lastPause, tries))):
+		case <-time.After(backoff(tries)):
 			p.cl.retries.Add(1)
 		case <-ctx.Done():
 		case <-p.cl.ctx.Done(): // the next try says so
