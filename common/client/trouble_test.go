@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -39,6 +40,7 @@ func turnstiles(t *testing.T) (places [2]chan struct{}, dial func() *Client) {
 	return places, func() *Client {
 		cl := New(cfg)
 		cl.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
+			<-time.After(rand.N(time.Millisecond)) // so that the order is not always the same
 			near, far := net.Pipe()
 			s := servers[addr]
 			place := places[s.hello.Number]
@@ -63,7 +65,7 @@ func TestClientsDoNotDeadlock(t *testing.T) {
 		both  bool // and wants both nodes, or only the other one
 		limit time.Duration
 	}{
-		"from nothing":                       {false, true, 0},
+		"from nothing":                       {false, true, 10 * time.Millisecond},
 		"each has kept one":                  {true, true, 2 * yieldAfter},
 		"each has kept what the other wants": {true, false, 2 * yieldAfter},
 	} {

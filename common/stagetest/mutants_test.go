@@ -106,7 +106,7 @@ var mutants = []mutant{
 		"case silent && holding:", "case false:",
 		"./common/client -run TestBatchGivesBack", "node 0 was held for"},
 	{"a full node that is dialled by every call", "common/client/peer.go",
-		"p.retrying || len", "len",
+		"p.retrying || p", "p",
 		"./common/client -run TestFullNode", "dials of a full node, want"},
 	{"dials without a bound", "common/client/peer.go",
 		"min(len(p.waiting), maxDials)", "len(p.waiting)",
