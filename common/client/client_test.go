@@ -47,12 +47,6 @@ type link struct {
 func start(t *testing.T, cfg *testbed, number int, script func(*link)) *server {
 	t.Helper()
 	ln := cfg.lns[number]
-	if ln == nil {
-		var err error
-		if ln, err = net.Listen("tcp", cfg.Nodes[number].Addr); err != nil {
-			t.Fatal(err)
-		}
-	}
 	s := &server{ln: ln, table: table.New(cluster.Work{}, new(metrics.Timer)),
 		hello: wire.Hello{Purpose: wire.Service, Group: "nodes", Number: number, Fingerprint: cfg.Fingerprint()}}
 	s.conns.Go(func() { // ends when ln is closed

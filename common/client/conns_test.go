@@ -72,35 +72,6 @@ func silent(int) (func(*link), bool) {
 	return func(l *link) { l.Conn.Read(make([]byte, 1)) }, false
 }
 
-// Two clients of servers that take one client at a time must not each hold the node
-// that the other waits for: nodes are dialled in order, one after the other.
-func TestDialInOrder(t *testing.T) {
-	cfg := config(t, 3)
-	var mu sync.Mutex
-	var events []string
-	note := func(what string, l *link) {
-		mu.Lock()
-		defer mu.Unlock()
-		events = append(events, fmt.Sprint(what, " ", l.hello.Number))
-	}
-	for i := range 3 {
-		start(t, cfg, i, func(l *link) {
-			note("dialled", l)
-			// Time for a Client that does not wait for the greeting to dial on.
-			l.Conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-			l.Conn.Read(make([]byte, 1))
-			note("greeted", l)
-			honest(l)
-		})
-	}
-	dial(t, cfg)
-	mu.Lock()
-	defer mu.Unlock()
-	if got, want := strings.Join(events, ", "), "dialled 0, greeted 0, dialled 1, greeted 1, dialled 2, greeted 2"; got != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-}
-
 // greetAs greets as another server than the one expected.
 func greetAs(edit func(*wire.Hello)) func(*link) {
 	return func(l *link) {
@@ -262,55 +233,6 @@ func TestRefusedLongAgo(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// A server that takes one connection at a time greets the second when the first is
-// closed. Calls share the first one meanwhile.
-func TestServerOfOneConnection(t *testing.T) {
-	var one sync.Mutex
-	s, cl := alone(t, func(l *link) {
-		one.Lock()
-		defer one.Unlock()
-		honest(l)
-	})
-	var wg sync.WaitGroup
-	for i := range 4 {
-		wg.Go(func() {
-			for n := range 25 {
-				expect(t, "swapped")(cl.Do(t.Context(), insert(fmt.Sprint(i, "-", n))))
-			}
-		})
-	}
-	wg.Wait()
-	applied, accepted := s.count()
-	if got := cl.Counts(); applied != 100 || got.Dials != 1 || got.Unknown != 0 || accepted > 4 {
-		t.Errorf("%d requests applied, %d connections, counted %+v, want 100 on one connection, and at most 4", applied, accepted, got)
-	}
-	cl.Close() // ends the script of the first connection, which lets the others go on
-}
-
-// Calls that run at the same time have a connection each.
-func TestCallsAtOnce(t *testing.T) {
-	const calls = 4
-	var all sync.WaitGroup
-	all.Add(calls)
-	s, cl := alone(t, func(l *link) {
-		ops := l.greet().next()
-		all.Done()
-		all.Wait()
-		l.say(wire.OK, l.apply(ops)...)
-		l.serve()
-	})
-	var wg sync.WaitGroup
-	for i := range calls {
-		wg.Go(func() {
-			expect(t, "swapped")(cl.Do(t.Context(), insert(fmt.Sprint(i))))
-		})
-	}
-	wg.Wait()
-	if _, accepted := s.count(); accepted != calls {
-		t.Errorf("%d connections for %d calls at once", accepted, calls)
 	}
 }
 

@@ -134,46 +134,52 @@ func TestBatchGivesBackWhatItHolds(t *testing.T) {
 	})
 }
 
-// Many calls share a node that has few places. The node serves as if only as many calls
-// as it has places were made, and is hardly dialled.
+// Many calls share a node that has few places, and refuses the other connections or lets
+// them wait. The node serves as if there were only as many calls as it has places, and is
+// hardly dialled.
 func TestFullNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const places, calls, each, limit = 4, 200, time.Millisecond, 2 * time.Second
-		var greeted atomic.Int64
-		m := newMemory(t, func(int) (func(*link), bool) {
-			return func(l *link) {
-				if greeted.Add(1) > places {
-					wire.Refuse(l.Conn, "all places are taken")
-					return
-				}
-				l.greet()
-				for ops := l.next(); ops != nil; ops = l.next() {
-					<-time.After(each)
-					l.say(wire.OK, l.apply(ops)...)
-				}
-			}, false
-		})
-		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		defer cancel()
-		var puts atomic.Int64
-		var workers sync.WaitGroup
-		for range calls {
-			workers.Go(func() {
-				for ctx.Err() == nil {
-					if _, err := m.Put(ctx, "k", nil); err == nil {
-						puts.Add(1)
+	const places, calls, each, limit = 4, 200, time.Millisecond, 2 * time.Second
+	for _, refuses := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var greeted atomic.Int64
+			m := newMemory(t, func(n int) (func(*link), bool) {
+				return func(l *link) {
+					if greeted.Add(1) > places {
+						if refuses {
+							wire.Refuse(l.Conn, "all places are taken")
+						}
+						l.Conn.Read(make([]byte, 1))
+						return
 					}
-				}
+					l.greet()
+					for ops := l.next(); ops != nil; ops = l.next() {
+						<-time.After(each)
+						l.say(wire.OK, l.apply(ops)...)
+					}
+				}, false
 			})
-		}
-		workers.Wait()
-		if most := int64(places * limit / each); puts.Load() < most*9/10 {
-			t.Errorf("%d puts, want about %d", puts.Load(), most)
-		}
-		if dials, most := m.redial(nil), maxDials+places+int(limit/(lastPause/2))+10; dials > most {
-			t.Errorf("%d dials of a full node, want at most %d", dials, most)
-		}
-	})
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			var puts atomic.Int64
+			var workers sync.WaitGroup
+			for range calls {
+				workers.Go(func() {
+					for ctx.Err() == nil {
+						if _, err := m.Put(ctx, "k", nil); err == nil {
+							puts.Add(1)
+						}
+					}
+				})
+			}
+			workers.Wait()
+			if most := int64(places * limit / each); puts.Load() < most*9/10 {
+				t.Errorf("refuses %v: %d puts, want about %d", refuses, puts.Load(), most)
+			}
+			if dials, most := m.redial(nil), maxDials+places+int(limit/(lastPause/2))+10; dials > most {
+				t.Errorf("%d dials of a full node, want at most %d", dials, most)
+			}
+		})
+	}
 }
 
 func TestDialsInFlight(t *testing.T) {
