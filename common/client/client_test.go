@@ -43,12 +43,27 @@ type link struct {
 	c   *wire.Conn
 }
 
+func newServer(cfg cluster.Config, number int) *server {
+	return &server{table: table.New(cluster.Work{}, new(metrics.Timer)),
+		hello: wire.Hello{Purpose: wire.Service, Group: "nodes", Number: number, Fingerprint: cfg.Fingerprint()}}
+}
+
+// pipe returns the client's end of a connection that does not need the network.
+func (s *server) pipe(nth int, script func(*link)) net.Conn {
+	near, far := net.Pipe()
+	s.conns.Go(func() { // ends with the connection
+		defer far.Close()
+		script(&link{Conn: far, server: s, nth: nth})
+	})
+	return near
+}
+
 // start runs a server as node number of cfg until the end of the test.
 func start(t *testing.T, cfg *testbed, number int, script func(*link)) *server {
 	t.Helper()
 	ln := cfg.lns[number]
-	s := &server{ln: ln, table: table.New(cluster.Work{}, new(metrics.Timer)),
-		hello: wire.Hello{Purpose: wire.Service, Group: "nodes", Number: number, Fingerprint: cfg.Fingerprint()}}
+	s := newServer(cfg.Config, number)
+	s.ln = ln
 	s.conns.Go(func() { // ends when ln is closed
 		for {
 			nc, err := ln.Accept()

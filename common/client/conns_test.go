@@ -18,7 +18,6 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/control"
 	"lockstep/common/metrics"
-	"lockstep/common/table"
 	"lockstep/common/wire"
 )
 
@@ -33,8 +32,7 @@ type memory struct {
 
 func newMemory(t *testing.T, dial func(n int) (script func(*link), refused bool)) *memory {
 	cfg := cluster.Default()
-	s := &server{hello: wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: cfg.Fingerprint()},
-		table: table.New(cluster.Work{}, new(metrics.Timer))}
+	s := newServer(cfg, 0)
 	m := &memory{Client: New(cfg), dial: dial}
 	m.DialContext = func(_ context.Context, network, _ string) (net.Conn, error) {
 		m.mu.Lock()
@@ -44,13 +42,7 @@ func newMemory(t *testing.T, dial func(n int) (script func(*link), refused bool)
 		if refused {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 		}
-		near, far := net.Pipe()
-		l := &link{Conn: far, server: s, nth: m.dials}
-		s.conns.Go(func() { // ends with the connection
-			defer far.Close()
-			script(l)
-		})
-		return near, nil
+		return s.pipe(m.dials, script), nil
 	}
 	t.Cleanup(func() { m.Close(); s.conns.Wait() })
 	return m
@@ -378,39 +370,27 @@ func TestSlowAnswer(t *testing.T) {
 	})
 }
 
-// A server that has gone silently is noticed before a write is sent to it, if the
-// connection has been idle for a second.
+// A server that has gone is noticed before a write is sent to it, if the connection has
+// been idle for a second.
 func TestIdleConnection(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		after func(l *link) // of the first answer
-		dials int64
-	}{
-		{"stays", func(l *link) {}, 1},
-		{"has gone", func(l *link) { l.Conn.Close() }, 2},
-		{"has reset it", func(l *link) { l.reset() }, 2},
-		{"has said goodbye", func(l *link) { l.say(wire.Goodbye) }, 2},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			leave, gone := make(chan struct{}), make(chan struct{})
-			s, cl := alone(t, func(l *link) {
-				if l.greet(); l.nth == 1 {
-					l.say(wire.OK, l.apply(l.next())...)
-					<-leave
-					test.after(l)
-					close(gone)
-				}
-				l.serve()
+	for dials, after := range []func(*link){1: (*link).serve, 2: func(l *link) { l.say(wire.Goodbye) }} {
+		if after == nil {
+			continue
+		}
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemory(t, func(n int) (func(*link), bool) {
+				return func(l *link) {
+					if l.greet(); n == 1 {
+						l.say(wire.OK, l.apply(l.next())...)
+						after(l)
+					}
+					l.serve()
+				}, false
 			})
-			expect(t, "created")(cl.Do(t.Context(), put("a")))
-			close(leave)
-			<-gone
-			cl.peers[0].idle[0].used = time.Now().Add(-checkAfter)
-			expect(t, "swapped")(cl.Do(t.Context(), insert("b")))
-			checkCounts(t, cl, Counts{Dials: test.dials})
-			if applied, _ := s.count(); applied != 2 {
-				t.Errorf("%d requests applied, want 2", applied)
-			}
+			expect(t, "created")(m.Do(t.Context(), put("a")))
+			<-time.After(checkAfter)
+			expect(t, "swapped")(m.Do(t.Context(), insert("b")))
+			checkCounts(t, m.Client, Counts{Dials: int64(dials)})
 		})
 	}
 }

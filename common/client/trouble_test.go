@@ -6,7 +6,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -18,8 +17,6 @@ import (
 	"time"
 
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
-	"lockstep/common/table"
 	"lockstep/common/wire"
 )
 
@@ -27,30 +24,21 @@ import (
 // client when it can put something into its place, and takes that out at the end.
 func turnstiles(t *testing.T) (places [2]chan struct{}, dial func() *Client) {
 	cfg := cluster.Default()
+	cfg.Nodes = []cluster.Node{{Addr: "127.0.0.1:1"}, {Addr: "127.0.0.1:2"}}
 	servers := make(map[string]*server)
-	for i := range places {
-		addr := fmt.Sprint("127.0.0.1:", 1+i)
-		places[i] = make(chan struct{}, 1)
-		servers[addr] = &server{hello: wire.Hello{Purpose: wire.Service, Group: "nodes", Number: i}, table: table.New(cluster.Work{}, new(metrics.Timer))}
-		cfg.Nodes = append(cfg.Nodes[:i:i], cluster.Node{Addr: addr})
-	}
-	for _, s := range servers {
-		s.hello.Fingerprint = cfg.Fingerprint()
+	for i, n := range cfg.Nodes {
+		places[i], servers[n.Addr] = make(chan struct{}, 1), newServer(cfg, i)
 	}
 	return places, func() *Client {
 		cl := New(cfg)
 		cl.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
 			<-time.After(rand.N(time.Millisecond)) // so that the order is not always the same
-			near, far := net.Pipe()
-			s := servers[addr]
-			place := places[s.hello.Number]
-			go func() { // ends with the connection
-				defer far.Close()
+			return servers[addr].pipe(1, func(l *link) {
+				place := places[l.hello.Number]
 				place <- struct{}{}
-				honest(&link{Conn: far, server: s})
+				honest(l)
 				<-place
-			}()
-			return near, nil
+			}), nil
 		}
 		t.Cleanup(func() { cl.Close() })
 		return cl
