@@ -7,10 +7,13 @@
 // Busy or Goodbye. The client retries with jittered exponential backoff until the
 // context ends. It never repeats a write that was sent and not answered, since another
 // client's write may come between the two applications: it returns ErrUnknown, and the
-// caller decides.
+// caller decides. Two answers are final for reads, too: that the server failed inside the
+// request, and that the two ends disagree about the cluster (wire.ErrMismatch).
 //
-// A node that has refused connections for a second is down: calls to it return ErrDown
-// at once, while a probe checks every 250 ms whether it is back.
+// A node that has refused connections for a second, or could not be reached, is down:
+// calls to it return ErrDown at once, while a probe checks every 250 ms whether it is
+// back. Trouble of this process, such as too many open files, says nothing about the node:
+// calls wait for it to pass, and name it if their context ends first.
 package client
 
 import (
@@ -36,7 +39,7 @@ var (
 	ErrUnknown = errors.New("outcome unknown")
 	// ErrBusy: the server was overloaded, and did not apply the request.
 	ErrBusy = errors.New("server busy")
-	// ErrDown: the node refuses connections. Nothing was applied.
+	// ErrDown: the node refuses connections or cannot be reached. Nothing was applied.
 	ErrDown = errors.New("node down")
 	// ErrWrongNode: the server does not own a key of the request. Nothing was applied.
 	ErrWrongNode = errors.New("wrong node")

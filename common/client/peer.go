@@ -39,7 +39,7 @@ var (
 // are as many dials as waiting calls, up to maxDials. A dial belongs to no call: a new
 // connection, like one that a call has finished with, goes to the call that has waited
 // longest. After a failure one dial tries again for all calls, until a connection is
-// greeted: a node that is full, or that refuses, is not asked by every call that waits.
+// greeted: that a node is full, or refuses, is an answer to all of them.
 type peer struct {
 	cl     *Client
 	number int
@@ -58,8 +58,8 @@ type peer struct {
 	lastErr  error         // why there is no connection
 }
 
-// gotten is what a waiting call is sent, once, when it is taken off the list. The
-// channel has room for it.
+// gotten is what a call gets for its first try. A waiting call is sent it, once, when it is
+// taken off the list; the channel has room for it.
 type gotten struct {
 	c   *conn
 	err error
