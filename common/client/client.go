@@ -174,7 +174,8 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 		return unanswered(wire.NotRun, ops), err
 	}
 	if node := cl.cfg.Owner(ops[0].Key); !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != node }) {
-		return cl.peers[node].do(ctx, cl.collect(ctx, []int{node}, false)[0], ops, insist)
+		c, err := cl.peers[node].get(ctx, false)
+		return cl.peers[node].do(ctx, gotten{c, err}, ops, insist)
 	}
 	owners, parts := make([]int, len(ops)), make([][]wire.Op, len(cl.peers))
 	for i, op := range ops {
