@@ -7,10 +7,13 @@
 // Busy or Goodbye. The client retries with jittered exponential backoff until the
 // context ends. It never repeats a write that was sent and not answered, since another
 // client's write may come between the two applications: it returns ErrUnknown, and the
-// caller decides.
+// caller decides. Two answers are final for reads, too: that the server failed inside the
+// request, and that the two ends disagree about the cluster (wire.ErrMismatch).
 //
-// A node that has refused connections for a second is down: calls to it return ErrDown
-// at once, while a probe checks every 250 ms whether it is back.
+// A node that has refused connections for a second, or could not be reached, is down:
+// calls to it return ErrDown at once, while a probe checks every 250 ms whether it is
+// back. Trouble of this process, such as too many open files, says nothing about the node:
+// calls wait for it to pass, and name it if their context ends first.
 package client
 
 import (
@@ -36,7 +39,7 @@ var (
 	ErrUnknown = errors.New("outcome unknown")
 	// ErrBusy: the server was overloaded, and did not apply the request.
 	ErrBusy = errors.New("server busy")
-	// ErrDown: the node refuses connections. Nothing was applied.
+	// ErrDown: the node refuses connections or cannot be reached. Nothing was applied.
 	ErrDown = errors.New("node down")
 	// ErrWrongNode: the server does not own a key of the request. Nothing was applied.
 	ErrWrongNode = errors.New("wrong node")
@@ -90,17 +93,20 @@ func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 		return nil, err
 	}
 	cl := New(cfg)
+	var nodes []int
+	for i := range cl.peers {
+		nodes = append(nodes, i)
+	}
 	down := 0
-	for _, p := range cl.peers {
-		c, err := p.get(ctx, true)
-		switch {
-		case err == nil:
-			p.put(c, true)
-		case errors.Is(err, ErrDown) && down+1 < len(cfg.Nodes):
+	for i, g := range cl.collect(ctx, nodes, true) {
+		switch p := cl.peers[i]; {
+		case g.err == nil:
+			p.put(g.c, true)
+		case errors.Is(g.err, ErrDown) && down+1 < len(nodes):
 			down++
-		default:
+		default: // collect has ended here
 			cl.Close()
-			return nil, p.error(err)
+			return nil, p.error(g.err)
 		}
 	}
 	return cl, nil
@@ -144,6 +150,12 @@ func (cl *Client) one(ctx context.Context, op wire.Op) (wire.Result, error) {
 // independent of each other. Do always returns one result for each operation, in
 // order: the node's answer, Unknown, or NotRun. The error joins the errors of the
 // parts, and is nil only if every operation was answered.
+//
+// The limits of a request, such as wire.MaxOps operations, are those of the whole call,
+// however many nodes there are. A call that exceeds one is not sent at all.
+//
+// Within a part every CompareAndSwap is checked against the state before the call. So two
+// of one key that expect the same value both swap, and the second one's value stays.
 func (cl *Client) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
 	return cl.do(ctx, ops, true)
 }
@@ -158,20 +170,24 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	if len(ops) == 0 {
 		return nil, nil
 	}
-	first := cl.cfg.Owner(ops[0].Key)
-	if !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != first }) {
-		return cl.peers[first].do(ctx, ops, insist)
+	if err := (&wire.Request{Ops: ops}).Validate(); err != nil {
+		return unanswered(wire.NotRun, ops), err
 	}
-	parts := make(map[int][]wire.Op) // by node
-	owners := make([]int, len(ops))
+	if node := cl.cfg.Owner(ops[0].Key); !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != node }) {
+		c, err := cl.peers[node].get(ctx, false)
+		return cl.peers[node].do(ctx, gotten{c, err}, ops, insist)
+	}
+	owners, parts := make([]int, len(ops)), make([][]wire.Op, len(cl.peers))
 	for i, op := range ops {
 		owners[i] = cl.cfg.Owner(op.Key)
 		parts[owners[i]] = append(parts[owners[i]], op)
 	}
+	nodes := slices.Compact(slices.Sorted(slices.Values(owners)))
 	answers, errs := make([][]wire.Result, len(cl.peers)), make([]error, len(cl.peers))
 	var wg sync.WaitGroup
-	for owner, part := range parts {
-		wg.Go(func() { answers[owner], errs[owner] = cl.peers[owner].do(ctx, part, insist) })
+	for i, g := range cl.collect(ctx, nodes, false) {
+		p := cl.peers[nodes[i]]
+		wg.Go(func() { answers[p.number], errs[p.number] = p.do(ctx, g, parts[p.number], insist) })
 	}
 	wg.Wait()
 	results := make([]wire.Result, len(ops))
@@ -179,6 +195,44 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 		results[i], answers[owner] = answers[owner][0], answers[owner][1:]
 	}
 	return results, errors.Join(errs...)
+}
+
+// collect takes a connection to each of the nodes, which are in ascending order: a
+// connection to a server that serves one client at a time is a lock, and two clients
+// must not each hold the one that the other waits for. While a node does not greet, what
+// is held is given back after a second and taken anew. A node without a connection does
+// not keep the call from the others, unless strict, where only one that is down does not.
+func (cl *Client) collect(ctx context.Context, nodes []int, strict bool) []gotten {
+	taken := make([]gotten, 0, len(nodes))
+	for len(taken) < len(nodes) {
+		p := cl.peers[nodes[len(taken)]]
+		c, err := p.get(ctx, len(taken) > 0)
+		if errors.Is(err, errYield) {
+			for i, g := range taken {
+				if g.c != nil {
+					cl.peers[nodes[i]].put(g.c, true)
+				}
+			}
+			taken = taken[:0]
+			cl.yield(p)
+			continue
+		}
+		taken = append(taken, gotten{c, err})
+		if strict && err != nil && !errors.Is(err, ErrDown) {
+			break
+		}
+	}
+	return taken
+}
+
+// yield closes the idle connections to all nodes but the one that a call waits for:
+// another client may wait for one of them, and hold what the call waits for.
+func (cl *Client) yield(waits *peer) {
+	for _, p := range cl.peers {
+		if p != waits {
+			p.drop(0)
+		}
+	}
 }
 
 // Stats asks a node for its statistics. The answer comes from its control port, so a
@@ -215,7 +269,7 @@ func (cl *Client) Counts() Counts {
 func (cl *Client) Close() error {
 	cl.cancel(ErrClosed)
 	for _, p := range cl.peers {
-		p.close()
+		p.drop(0)
 	}
 	cl.work.Wait()
 	return nil

@@ -75,7 +75,8 @@ func babble(w io.Writer, b []byte) {
 	}
 }
 
-// A bad greeting: nothing was sent, so nothing was applied.
+// A bad greeting: nothing was sent, so nothing was applied. A mismatch is final for the
+// call, and after anything else it tries again.
 func TestHostileGreetings(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -87,8 +88,9 @@ func TestHostileGreetings(t *testing.T) {
 		{"nothing", func(l *link) {}, "reading the greeting", nil},
 		{"half", func(l *link) { l.Conn.Write(greeting(t, l.hello)[:40]) }, "unexpected EOF", io.ErrUnexpectedEOF},
 		{"endless", func(l *link) { babble(l.Conn, []byte("blah ")) }, "not a Lockstep server", wire.ErrMismatch},
-		{"another cluster, until that is corrected", greetAs(func(h *wire.Hello) { h.Fingerprint++ }), "other nodes", wire.ErrMismatch},
-		{"a refusal for the terminal", func(l *link) { wire.Refuse(l.Conn, "\x1b[2Jno") }, `"\x1b[2Jno"`, wire.ErrRefused},
+		{"a cluster that came back with other nodes", greetAs(func(h *wire.Hello) { h.Fingerprint++ }), "other nodes", wire.ErrMismatch},
+		{"no place", func(l *link) { wire.Refuse(l.Conn, "all places are taken") }, "by the server: all places are taken", wire.ErrRefused},
+		{"a refusal for the terminal", func(l *link) { wire.Refuse(l.Conn, "\x9b31m\x1b[2Jno") }, `"\x9b31m\x1b[2Jno"`, wire.ErrRefused},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var good atomic.Bool
@@ -100,16 +102,17 @@ func TestHostileGreetings(t *testing.T) {
 				test.bad(l)
 			})
 			ctx, cancel := context.WithCancel(t.Context())
-			go func() {
-				until(t, "a third try", func() bool { _, accepted := s.count(); return accepted >= 3 })
+			go func() { // ends with a third try, or the call
+				until(t, "a third try", func() bool { _, accepted := s.count(); return accepted >= 3 || ctx.Err() != nil })
 				cancel()
 			}()
 			results, err := cl.Do(ctx, insert("k"))
-			if statuses(results) != "not run" || !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknown) {
-				t.Errorf("%s, %v, want not run, and that the call was cancelled", statuses(results), err)
+			cancel()
+			if final := test.fits == wire.ErrMismatch; statuses(results) != "not run" || errors.Is(err, context.Canceled) == final || errors.Is(err, ErrUnknown) {
+				t.Errorf("%s, %v, want not run, and final %v", statuses(results), err, final)
 			}
 			text := fmt.Sprint(err)
-			if !strings.Contains(text, test.says) || test.fits != nil && !errors.Is(err, test.fits) || len(text) > 300 || strings.Contains(text, "\x1b") {
+			if !strings.Contains(text, test.says) || test.fits != nil && !errors.Is(err, test.fits) || len(text) > 300 || strings.ContainsAny(text, "\x1b\x9b") {
 				t.Errorf("the error is %q, want %q in it", text, test.says)
 			}
 			good.Store(true)
@@ -148,26 +151,39 @@ func TestReadSaysWhyItWasTriedAgain(t *testing.T) {
 	}
 }
 
-// A request that breaks a rule is not sent, and does not wait for a connection: this
-// server never greets.
+// A call that breaks a rule is not sent, not even a part of it, and does not wait for a
+// connection: these servers never greet. The limits do not depend on the number of nodes,
+// and the error counts as the caller does.
 func TestInvalidOperations(t *testing.T) {
-	s, cl := alone(t, func(l *link) { l.Conn.Read(make([]byte, 1)) })
-	for want, ops := range map[string][]wire.Op{
-		"key":    {put("a"), get("")},
-		"value":  {{Kind: wire.Put, Key: "k", Value: make([]byte, wire.MaxValue+1)}},
-		"kind":   {{Kind: 9, Key: "k"}},
-		"1025":   slices.Repeat([]wire.Op{get("k")}, wire.MaxOps+1),
-		"larger": slices.Repeat([]wire.Op{{Kind: wire.Put, Key: "k", Value: make([]byte, wire.MaxValue)}}, 4),
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		results, err := cl.Do(ctx, ops...)
-		cancel()
-		if err == nil || !strings.Contains(err.Error(), want) || slices.ContainsFunc(results, func(r wire.Result) bool { return r.Status != wire.NotRun }) {
-			t.Errorf("%s, %v, want not run: %s", statuses(results), err, want)
+	for nodes := 1; nodes <= 2; nodes++ {
+		cfg := config(t, nodes)
+		var servers []*server
+		var good []wire.Op // for each node as many
+		for i := range nodes {
+			servers = append(servers, start(t, cfg, i, func(l *link) { l.Conn.Read(make([]byte, 1)) }))
+			good = append(good, slices.Repeat([]wire.Op{put(keyOf(cfg.Config, i))}, 4/nodes)...)
 		}
-	}
-	if _, accepted := s.count(); accepted > 0 {
-		t.Errorf("%d connections for requests that cannot be sent", accepted)
+		cl := client(t, cfg)
+		big := func(op wire.Op) wire.Op { op.Value = make([]byte, wire.MaxValue); return op }
+		for want, ops := range map[string][]wire.Op{
+			"operation 5 of 5: a key of 0 bytes":       append(slices.Clone(good), get("")),
+			"operation 5 of 6: a value of 16385 bytes": append(slices.Clone(good), wire.Op{Kind: wire.Put, Key: "k", Value: make([]byte, wire.MaxValue+1)}, get("k")),
+			"operation 5 of 5: operation kind 9":       append(slices.Clone(good), wire.Op{Kind: 9, Key: "k"}),
+			"1025 operations":                          append(slices.Repeat(good, wire.MaxOps/4), get("k")),
+			"larger than a frame":                      {big(good[0]), big(good[1]), big(good[2]), big(good[3])},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			results, err := cl.Do(ctx, ops...)
+			cancel()
+			if err == nil || !strings.Contains(err.Error(), want) || len(results) != len(ops) || slices.ContainsFunc(results, func(r wire.Result) bool { return r.Status != wire.NotRun }) {
+				t.Fatalf("%d nodes: %s, %v, want not run: %s", nodes, statuses(results), err, want)
+			}
+		}
+		for i, s := range servers {
+			if _, accepted := s.count(); accepted > 0 {
+				t.Errorf("%d nodes: %d connections to node %d for requests that cannot be sent", nodes, accepted, i)
+			}
+		}
 	}
 }
 

@@ -9,45 +9,57 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"lockstep/common/wire"
 )
 
 const (
-	dialTimeout = 3 * time.Second
-	downAfter   = time.Second            // of refused connections
-	probeEvery  = 250 * time.Millisecond // while a node is down
-	firstPause  = time.Millisecond       // before a retry, doubling
-	lastPause   = 100 * time.Millisecond // up to this
-	checkAfter  = time.Second            // of idleness: is the other end still there?
+	dialTimeout   = 3 * time.Second
+	firstPatience = 2 * time.Second        // for a greeting, doubling
+	lastPatience  = 16 * time.Second       // up to this
+	maxDials      = 32                     // to one node at the same time
+	downAfter     = time.Second            // of refused connections
+	probeEvery    = 250 * time.Millisecond // while a node is down
+	firstPause    = time.Millisecond       // before a retry, doubling
+	lastPause     = 100 * time.Millisecond // up to this
+	checkAfter    = time.Second            // of idleness: is the other end still there?
+	yieldAfter    = time.Second            // of waiting for a node that does not greet
 )
 
-var errNotGreeted = errors.New("not greeted: the server serves others, waits for its peers, or cannot be reached")
+var (
+	errNotGreeted = errors.New("not greeted: the server serves others, waits for its peers, or cannot be reached")
+	errYield      = errors.New("the node does not greet, and the call holds connections to others")
+)
 
 // A peer holds the connections to one node.
 //
 // A call takes an idle connection. If there is none it waits, and makes sure that there
-// are as many dials as waiting calls. A dial belongs to no call: a new connection, like
-// one that a call has finished with, goes to the call that has waited longest.
+// are as many dials as waiting calls, up to maxDials. A dial belongs to no call: a new
+// connection, like one that a call has finished with, goes to the call that has waited
+// longest. After a failure one dial tries again for all calls, until a connection is
+// greeted: that a node is full, or refuses, is an answer to all of them.
 type peer struct {
 	cl     *Client
 	number int
 	addr   string
 
-	mu        sync.Mutex    // guards what follows
-	idle      []*conn       // the one used last is last
-	waiting   []chan gotten // calls that need a connection, the oldest first
-	dials     int           // goroutines that dial
-	abandoned bool          // all calls that waited for the dials have given up
-	strict    bool          // the waiting call is Dial's: a mismatch fails it
-	refused   time.Time     // when the first of an unbroken series of dials was refused; zero: none was
-	down      error         // ErrDown and why, while a probe is running
-	lastErr   error         // why there is no connection
+	mu       sync.Mutex    // guards what follows
+	open     int           // connections, idle and in use
+	idle     []*conn       // the one used last is last
+	waiting  []chan gotten // calls that need a connection, the oldest first
+	dials    int           // goroutines that dial
+	retrying bool          // one of them tries again after a failure: no other is started
+	failures int           // tries since a connection was greeted, not counting those that ran beside a retry
+	nextTry  time.Time     // after a failure
+	refused  time.Time     // when the first of an unbroken series of dials was refused; zero: none was
+	down     error         // ErrDown and why, while a probe is running
+	lastErr  error         // why there is no connection
 }
 
-// gotten is what a waiting call is sent, once, when it is taken off the list. The
-// channel has room for it.
+// gotten is what a call gets for its first try. A waiting call is sent it, once, when it is
+// taken off the list; the channel has room for it.
 type gotten struct {
 	c   *conn
 	err error
@@ -61,35 +73,27 @@ type conn struct {
 	stale  *time.Timer // drops it when it has been idle for too long
 }
 
-func (c *conn) close() {
-	c.stale.Stop()
-	c.unbind()
-	c.Conn.Close()
-}
-
-// get takes a connection: an idle one, or else the first to be greeted or freed. If
-// the other end disagrees about who it is, a strict call fails; any other call waits
-// until that is corrected.
-func (p *peer) get(ctx context.Context, strict bool) (*conn, error) {
-	for {
-		c, wait, err := p.reserve(strict)
-		if wait != nil {
-			select {
-			case g := <-wait:
-				return g.c, g.err
-			case <-ctx.Done():
-				return nil, p.giveUp(ctx, wait)
-			}
-		}
-		if err != nil || time.Since(c.used) < checkAfter || c.Quiet() {
+// get takes a connection: an idle one, or else the first to be greeted or freed. It fails
+// if the node is down, or if the other end disagrees about who it is. While the node has
+// greeted none of the Client's connections for a second, the Client gives back those to
+// other nodes: if the call holds some, get returns errYield, and otherwise it goes on
+// waiting.
+func (p *peer) get(ctx context.Context, holding bool) (*conn, error) {
+	for ctx.Err() == nil {
+		c, wait, err := p.reserve()
+		switch {
+		case wait != nil:
+			return p.await(ctx, wait, holding)
+		case err != nil, time.Since(c.used) < checkAfter, c.Quiet():
 			return c, err
 		}
-		c.close()
+		p.put(c, false)
 	}
+	return nil, ctx.Err()
 }
 
 // reserve takes an idle connection, or else joins the waiting calls.
-func (p *peer) reserve(strict bool) (*conn, chan gotten, error) {
+func (p *peer) reserve() (*conn, chan gotten, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := cmp.Or(context.Cause(p.cl.ctx), p.down); err != nil { // a node that is down has no idle connections
@@ -101,19 +105,41 @@ func (p *peer) reserve(strict bool) (*conn, chan gotten, error) {
 		return c, nil, nil
 	}
 	wait := make(chan gotten, 1)
-	p.waiting, p.abandoned, p.strict = append(p.waiting, wait), false, strict
-	if p.dials < len(p.waiting) {
-		p.dials++
-		p.cl.work.Go(p.dial) // until there is a connection, no call waits, or the Client is closed
-	}
+	p.waiting = append(p.waiting, wait)
+	p.dialMore()
 	return nil, wait, nil
 }
 
-// giveUp leaves the waiting calls at the end of ctx, and says why there was no connection.
-func (p *peer) giveUp(ctx context.Context, wait chan gotten) error {
+// await waits for a connection.
+func (p *peer) await(ctx context.Context, wait chan gotten, holding bool) (*conn, error) {
+	tick := time.NewTicker(yieldAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case g := <-wait:
+			return g.c, g.err
+		case <-ctx.Done():
+			return nil, p.giveUp(ctx.Err(), wait)
+		case <-p.cl.ctx.Done():
+			return nil, p.giveUp(ErrClosed, wait)
+		case <-tick.C:
+			p.mu.Lock()
+			silent := p.open == 0 // otherwise a call of this Client is served, and will free its connection
+			p.mu.Unlock()
+			switch {
+			case silent && holding:
+				return nil, p.giveUp(errYield, wait)
+			case silent:
+				p.cl.yield(p)
+			}
+		}
+	}
+}
+
+// giveUp leaves the waiting calls because of err, and says why there was no connection.
+func (p *peer) giveUp(err error, wait chan gotten) error {
 	p.mu.Lock()
 	p.waiting = slices.DeleteFunc(p.waiting, func(w chan gotten) bool { return w == wait })
-	p.abandoned = len(p.waiting) == 0
 	lastErr := cmp.Or(p.lastErr, errNotGreeted)
 	p.mu.Unlock()
 	if len(wait) > 0 { // something was sent at the last moment
@@ -121,7 +147,7 @@ func (p *peer) giveUp(ctx context.Context, wait chan gotten) error {
 			p.put(g.c, true)
 		}
 	}
-	return fmt.Errorf("no connection: %w: %w", ctx.Err(), lastErr)
+	return fmt.Errorf("no connection: %w: %w", err, lastErr)
 }
 
 // put gives a good connection to the call that has waited longest, or keeps it as
@@ -129,8 +155,13 @@ func (p *peer) giveUp(ctx context.Context, wait chan gotten) error {
 func (p *peer) put(c *conn, good bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.release(c, good)
+}
+
+// release is put for a caller that holds p.mu.
+func (p *peer) release(c *conn, good bool) {
 	if !good || p.cl.ctx.Err() != nil {
-		c.close()
+		p.discard(c)
 		return
 	}
 	c.used = time.Now()
@@ -144,17 +175,28 @@ func (p *peer) put(c *conn, good bool) {
 	c.stale.Reset(p.cl.cfg.Server.IdleTimeout / 2)
 }
 
-// drop closes a connection if it is idle.
-func (p *peer) drop(c *conn) {
+// drop closes the connections that have been idle for at least this long.
+func (p *peer) drop(idle time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.Index(p.idle, c); i >= 0 {
-		p.idle = slices.Delete(p.idle, i, i+1)
-		c.close()
-	}
+	p.idle = slices.DeleteFunc(p.idle, func(c *conn) bool {
+		if time.Since(c.used) < idle {
+			return false
+		}
+		p.discard(c)
+		return true
+	})
 }
 
-// fail ends the wait of all calls. The caller holds p.mu, as for found.
+// discard closes a connection. The caller holds p.mu, as for fail, found and dialMore.
+func (p *peer) discard(c *conn) {
+	p.open--
+	c.stale.Stop()
+	c.unbind()
+	c.Close()
+}
+
+// fail ends the wait of all calls.
 func (p *peer) fail(err error) {
 	for _, wait := range p.waiting {
 		wait <- gotten{err: err}
@@ -165,61 +207,91 @@ func (p *peer) fail(err error) {
 // found notes that the node is there, or that it is not known whether it is.
 func (p *peer) found() { p.refused, p.down, p.lastErr = time.Time{}, nil, nil }
 
-// dial makes one connection, with as many tries as that takes, and gives up when no
-// call waits for one any more. An abandoned dial does not keep its connection: that
-// could take a server's only place from other clients.
-func (p *peer) dial() {
-	c, err := p.connect()
-	for pause := firstPause; err != nil; c, err = p.connect() {
-		if pause = p.again(err, pause); pause == 0 {
-			return
-		}
-		select {
-		case <-time.After(pause):
-		case <-p.cl.ctx.Done():
-		}
+// dialMore starts the dials that are needed. After a failure one dial tries again, for all
+// calls, or as the probe of a node that is down; dials that wait for a greeting do not
+// count then. The caller holds p.mu.
+func (p *peer) dialMore() {
+	need, retry := min(len(p.waiting), maxDials), p.failures > 0
+	switch {
+	case p.retrying || p.cl.ctx.Err() != nil:
+		return
+	case retry && (need > 0 || p.down != nil):
+		need = p.dials + 1
 	}
-	p.mu.Lock()
-	p.dials--
-	wanted := !p.abandoned
-	p.mu.Unlock()
-	p.put(c, wanted)
+	for pause := time.Until(p.nextTry); p.dials < need; p.dials++ {
+		p.retrying = retry
+		p.cl.work.Go(func() { p.dial(retry, pause) }) // one try, or until the Client is closed
+	}
 }
 
-// again notes why a try failed, and returns the pause before the next one, or 0 if the
-// dial is to end. pause is the one before. The dial that finds the node down is its
-// probe, from then on, and known by its pause of probeEvery.
-func (p *peer) again(err error, pause time.Duration) time.Duration {
+// dial tries once to make a connection, after a pause. If no call waits any more, a first
+// connection is not kept: it could take a server's only place from other clients.
+func (p *peer) dial(retry bool, pause time.Duration) {
+	select {
+	case <-time.After(pause):
+	case <-p.cl.ctx.Done():
+	}
+	c, err := p.connect()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.dials--
+	p.retrying = p.retrying && !retry
+	if err == nil {
+		p.open++
+		p.failures = 0
+		p.release(c, len(p.waiting) > 0 || p.open > 1)
+	} else {
+		p.failed(err)
+	}
+	if p.dialMore(); p.dials == 0 {
+		p.found()
+	}
+}
+
+// failed notes why a dial failed. The caller holds p.mu.
+func (p *peer) failed(err error) {
 	p.lastErr = err
-	var op *net.OpError
-	switch refused := errors.As(err, &op) && op.Op == "dial"; {
-	case !refused:
+	switch {
+	case errors.Is(err, wire.ErrMismatch): // trying again does not help the calls that wait
+		p.fail(err)
+		fallthrough
+	case !unreachable(err):
 		p.refused = time.Time{}
-		if p.strict && errors.Is(err, wire.ErrMismatch) {
-			p.fail(err)
-		}
 	case p.refused.IsZero():
 		p.refused = time.Now()
 	case p.down == nil && time.Since(p.refused) >= downAfter:
-		p.down, pause = fmt.Errorf("%w: %w", ErrDown, err), probeEvery
+		p.down = fmt.Errorf("%w: %w", ErrDown, err)
 		p.fail(p.down)
 	}
-	switch {
-	case p.cl.ctx.Err() != nil: // closed
-	case p.down != nil && pause == probeEvery:
-		return probeEvery
-	case len(p.waiting) > 0:
-		return jitter(min(2*pause, lastPause))
+	if pause := backoff(p.failures); !p.retrying {
+		if p.down != nil {
+			pause = probeEvery
+		}
+		p.nextTry = time.Now().Add(pause)
+		p.failures++
 	}
-	if p.dials--; p.dials == 0 {
-		p.found()
-	}
-	return 0
 }
 
-// connect makes one connection and waits to be greeted.
+// unreachable reports whether err, of a dial, proves that the node refuses connections or
+// cannot be reached. Anything else, such as too many open files, is this side's trouble.
+// Windows has numbers of its own for these errors.
+func unreachable(err error) bool {
+	var op *net.OpError
+	var errno syscall.Errno
+	var dns *net.DNSError
+	switch {
+	case !errors.As(err, &op) || op.Op != "dial":
+		return false
+	case errors.As(err, &errno):
+		return slices.Contains([]syscall.Errno{
+			syscall.ECONNREFUSED, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN,
+			10061, 10060, 10065, 10051, 10064}, errno)
+	}
+	return op.Timeout() || errors.As(err, &dns) && dns.IsNotFound
+}
+
+// connect makes one connection and waits for its greeting, longer after each failure but
+// not for good: a greeting can be lost.
 func (p *peer) connect() (*conn, error) {
 	start := time.Now()
 	nc, err := p.cl.DialContext(p.cl.ctx, "tcp", p.addr)
@@ -230,31 +302,27 @@ func (p *peer) connect() (*conn, error) {
 	if !p.refused.IsZero() { // it is there; why a greeting failed is kept until one succeeds
 		p.found()
 	}
+	patience := min(firstPatience<<min(p.failures, 16), lastPatience)
 	p.mu.Unlock()
 	cfg := &p.cl.cfg
-	wc, err := wire.Open(p.cl.ctx, nc,
+	ctx, cancel := context.WithTimeoutCause(p.cl.ctx, patience, errNotGreeted)
+	defer cancel()
+	wc, err := wire.Open(ctx, nc,
 		wire.Hello{Purpose: wire.Service, Group: "nodes", Number: p.number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret},
 		wire.Limits{Frame: cfg.Server.FrameTimeout, Write: cfg.Server.WriteTimeout})
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 	p.cl.dials.Add(1)
 	p.cl.dialing.Add(int64(time.Since(start)))
 	c := &conn{Conn: wc, unbind: wc.Bind(p.cl.ctx)}
-	c.stale = time.AfterFunc(cfg.Server.IdleTimeout/2, func() { p.drop(c) })
+	c.stale = time.AfterFunc(cfg.Server.IdleTimeout/2, func() { p.drop(cfg.Server.IdleTimeout / 2) })
 	return c, nil
 }
 
-func (p *peer) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.idle {
-		c.close()
-	}
-	p.idle = nil
-	p.fail(ErrClosed)
+// backoff is the pause before a retry. It is spread over its upper half, so that clients
+// that were refused at the same time do not return at the same time.
+func backoff(tries int) time.Duration {
+	pause := min(firstPause<<min(tries, 16), lastPause)
+	return pause/2 + rand.N(pause/2)
 }
-
-// jitter spreads a pause over its upper half, so that clients that were refused at
-// the same time do not return at the same time.
-func jitter(pause time.Duration) time.Duration { return pause/2 + rand.N(pause/2) }

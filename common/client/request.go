@@ -23,35 +23,38 @@ const (
 	lost             // sent whole and not answered
 )
 
-// do executes one part of a batch, whose keys all belong to this node. It returns a
-// result for each operation.
-func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
-	results, fate, err := p.repeat(ctx, &wire.Request{Ops: ops}, insist)
-	status := wire.NotRun
+// do executes one part of a batch, whose keys all belong to this node. The first try uses
+// the connection in g. It returns a result for each operation.
+func (p *peer) do(ctx context.Context, g gotten, ops []wire.Op, insist bool) ([]wire.Result, error) {
+	results, fate, err := p.repeat(ctx, g, &wire.Request{Ops: ops}, insist)
 	switch fate {
 	case answered:
 		return results, nil
 	case lost:
 		p.cl.unknown.Add(1)
-		status, err = wire.Unknown, fmt.Errorf("%w: %w", ErrUnknown, err)
+		return unanswered(wire.Unknown, ops), p.error(fmt.Errorf("%w: %w", ErrUnknown, err))
 	}
-	return slices.Repeat([]wire.Result{{Status: status}}, len(ops)), p.error(err)
+	return unanswered(wire.NotRun, ops), p.error(err)
+}
+
+func unanswered(status wire.Status, ops []wire.Op) []wire.Result {
+	return slices.Repeat([]wire.Result{{Status: status}}, len(ops))
 }
 
 func (p *peer) error(err error) error { return fmt.Errorf("node %d (%s): %w", p.number, p.addr, err) }
 
-// repeat tries a request again for as long as that is safe and ctx has not ended. A
-// request that breaks a rule fails without waiting for a connection. A read is never
-// lost: it is tried again.
-func (p *peer) repeat(ctx context.Context, request *wire.Request, insist bool) ([]wire.Result, outcome, error) {
-	if err := request.Validate(); err != nil {
-		return nil, hopeless, err
-	}
-	writes := slices.ContainsFunc(request.Ops, func(op wire.Op) bool { return op.Kind.Writes() })
+// writes reports whether one of the operations can change what is stored.
+func writes(ops []wire.Op) bool {
+	return slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
+}
+
+// repeat tries a request again for as long as that is safe and ctx has not ended. A read
+// is never lost: it is tried again.
+func (p *peer) repeat(ctx context.Context, g gotten, request *wire.Request, insist bool) ([]wire.Result, outcome, error) {
 	var last error // why the request was tried again
-	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, lastPause) {
-		results, fate, err := p.try(ctx, request)
-		if fate == lost && !writes {
+	for tries := 0; ; tries++ {
+		results, fate, err := p.try(ctx, g, request)
+		if fate == lost && !writes(request.Ops) {
 			fate = notRun
 		}
 		if fate != notRun || err == ErrBusy && !insist {
@@ -61,11 +64,16 @@ func (p *peer) repeat(ctx context.Context, request *wire.Request, insist bool) (
 			last = err
 		}
 		select {
-		case <-time.After(jitter(pause)):
+		case <-time.After(backoff(tries)):
 			p.cl.retries.Add(1)
 		case <-ctx.Done():
 		case <-p.cl.ctx.Done(): // the next try says so
 		}
+		if ctx.Err() != nil {
+			break
+		}
+		c, err := p.get(ctx, false)
+		g = gotten{c, err}
 	}
 	if last == nil {
 		return nil, hopeless, ctx.Err()
@@ -75,9 +83,12 @@ func (p *peer) repeat(ctx context.Context, request *wire.Request, insist bool) (
 
 // try sends a request once and waits for the answer. It keeps the connection if that
 // is as good as before.
-func (p *peer) try(ctx context.Context, request *wire.Request) (results []wire.Result, fate outcome, err error) {
-	c, err := p.get(ctx, false)
-	if err != nil {
+func (p *peer) try(ctx context.Context, g gotten, request *wire.Request) (results []wire.Result, fate outcome, err error) {
+	c := g.c
+	if err := cmp.Or(g.err, ctx.Err()); err != nil {
+		if c != nil {
+			p.put(c, true)
+		}
 		return nil, hopeless, err
 	}
 	unbind := c.Bind(ctx)
@@ -132,5 +143,9 @@ func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, outcome, e
 	case wire.Invalid:
 		return nil, hopeless, errors.New("the server calls the request invalid")
 	}
-	return nil, lost, fmt.Errorf("the server answers: %v", r.Code) // Failed, or an unknown code
+	err := fmt.Errorf("the server answers: %v", r.Code)
+	if r.Code == wire.Failed && !writes(ops) { // an answer, and final: another try would fail in the same way
+		return nil, hopeless, err
+	}
+	return nil, lost, err // Failed, or an unknown code
 }

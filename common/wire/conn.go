@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -260,8 +261,18 @@ func (c *Conn) lost(err error) {
 }
 
 // Quiet reports whether nothing has arrived and the other end is still there. A client
-// calls it after idleness: an unsolicited message is a Goodbye.
+// calls it after idleness: an unsolicited message is a Goodbye. It does not wait, unless
+// the connection is not a socket.
 func (c *Conn) Quiet() bool {
+	if socket, ok := c.nc.(syscall.Conn); ok {
+		quiet := false
+		c.nc.SetReadDeadline(time.Time{}) // after one that has passed there is no look
+		raw, err := socket.SyscallConn()
+		if err == nil {
+			err = raw.Read(func(fd uintptr) bool { quiet = !arrived(fd); return true })
+		}
+		return err == nil && quiet
+	}
 	c.nc.SetReadDeadline(time.Now().Add(time.Millisecond))
 	n, err := c.nc.Read(make([]byte, 1))
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -128,7 +129,7 @@ func TestGreetingMismatch(t *testing.T) {
 		want  string
 		is    error
 	}{
-		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), `says "HTTP/1.1`, ErrMismatch},
+		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), "says HTTP/1.1", ErrMismatch},
 		{"version", edit(9), "version 0", ErrMismatch},
 		{"another port", edit(10), "Purpose(0)", ErrMismatch},
 		{"another number", edit(15), "this is number 3, not 2", ErrMismatch},
@@ -379,19 +380,56 @@ func TestAskEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// A look at an idle connection sees what has arrived, and takes no time on a socket: a
+// wait would be charged to the next request.
 func TestQuiet(t *testing.T) {
-	server, client := pair(t, Limits{})
-	if !client.Quiet() {
-		t.Error("an idle connection is not quiet")
+	for name, test := range map[string]struct {
+		end  func(far net.Conn)
+		want bool
+	}{
+		"there":   {func(net.Conn) {}, true},
+		"a byte":  {func(far net.Conn) { far.Write([]byte{1}) }, false},
+		"closed":  {func(far net.Conn) { far.Close() }, false},
+		"a reset": {func(far net.Conn) { far.(*net.TCPConn).SetLinger(0); far.Close() }, false},
+	} {
+		far, near := tcp(t)
+		c := newConn(near, Limits{})
+		near.SetReadDeadline(time.Unix(1, 0)) // left from a read
+		const looks = 200
+		begun := time.Now()
+		for range looks {
+			if !c.Quiet() {
+				t.Fatalf("%s: not quiet before anything has happened", name)
+			}
+		}
+		if each := time.Since(begun) / looks; each > time.Millisecond/2 {
+			t.Errorf("a look takes %v, want no wait", each)
+		}
+		test.end(far)
+		for late := time.Now().Add(5 * time.Second); !test.want && c.Quiet(); runtime.Gosched() { // it is on its way
+			if time.Now().After(late) {
+				t.Fatalf("%s: quiet", name)
+			}
+		}
+		if got := c.Quiet(); got != test.want {
+			t.Errorf("%s: quiet %v, want %v", name, got, test.want)
+		}
+		far.Close()
+		c.Close()
 	}
-	server.Stop()
-	go echo(server)
-	var r Response
-	client.ReadResponse(&r)
-	if client.Quiet() {
-		t.Error("a closed connection is quiet")
+}
+
+// What is not a socket takes a moment, and is seen as well.
+func TestQuietWithoutASocket(t *testing.T) {
+	near, far := net.Pipe()
+	c := newConn(near, Limits{})
+	if !c.Quiet() {
+		t.Error("an idle pipe is not quiet")
 	}
-	client.Close()
+	far.Close()
+	if c.Quiet() {
+		t.Error("a closed pipe is quiet")
+	}
 }
 
 // FuzzFrames feeds any bytes to a server's end. It must not panic, end with an error, and

@@ -12,6 +12,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"lockstep/common/text"
 )
 
 // Version is that of the protocol. Ends of different versions part at the greeting.
@@ -136,7 +138,7 @@ func (c *Conn) open(h Hello) error {
 		return fmt.Errorf("reading the greeting: %w", err)
 	}
 	if bytes.HasPrefix(g, []byte(refusal)) {
-		return fmt.Errorf("%w: %q", ErrRefused, bytes.TrimSpace(g[len(refusal):]))
+		return fmt.Errorf("%w: %s", ErrRefused, text.Quote(string(bytes.TrimSpace(g[len(refusal):])), greetingSize))
 	}
 	if err := h.check(g); err != nil {
 		return fmt.Errorf("%w: %w", ErrMismatch, err)
@@ -153,7 +155,7 @@ func (h Hello) check(g []byte) error {
 	number, fingerprint := int(byteOrder.Uint32(g[12:])), byteOrder.Uint64(g[16:])
 	switch {
 	case !bytes.HasPrefix(g, []byte(magic)):
-		return fmt.Errorf("this is not a Lockstep server: it says %q", g[:16])
+		return fmt.Errorf("this is not a Lockstep server: it says %s", text.Quote(string(g[:16]), greetingSize))
 	case version != Version:
 		return fmt.Errorf("the server speaks version %d, this program version %d: build both from one source", version, Version)
 	case byteOrder.Uint64(g[24:]) != digest:

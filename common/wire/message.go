@@ -36,7 +36,8 @@ func nameOf(n uint8, typ string, names ...string) string {
 // Writes reports whether an operation of this kind can change what is stored.
 func (k OpKind) Writes() bool { return k != Get }
 
-// An Op is one operation on one key.
+// An Op is one operation on one key. In a Request, a CompareAndSwap expects what was stored
+// before the whole request, also if an earlier Op of it changes the same key.
 type Op struct {
 	Kind   OpKind
 	Key    string // 1 to MaxKey bytes
@@ -74,7 +75,9 @@ type Result struct {
 }
 
 // A Request is a list of 1 to MaxOps operations that its node executes as one atomic
-// step.
+// step: every CompareAndSwap is checked against the state before the request, and unless
+// one fails, the operations then run in order. So two CompareAndSwaps of one key with the
+// same expected value both answer Swapped, and the second one's value stays.
 type Request struct {
 	Ops []Op
 }
