@@ -46,6 +46,22 @@ func TestTimer(t *testing.T) {
 	}
 }
 
+// A system whose sleeps end early, or late, or at once now and then.
+func TestSleepUntil(t *testing.T) {
+	const ms = time.Millisecond
+	for _, d := range []time.Duration{0, 1, 2300 * time.Microsecond} {
+		at, slept := ms, 0
+		sleepUntil(at+d, func() time.Duration { return at }, func(rest time.Duration) {
+			if slept++; slept != 2 {
+				at += (rest + 1) * 2 / 3
+			}
+		})
+		if at < ms+d || at > ms+d+ms || (slept == 0) != (d == 0) {
+			t.Errorf("%v slept %v, in %d sleeps", d, at-ms, slept)
+		}
+	}
+}
+
 func TestSnapshot(t *testing.T) {
 	var s Stats
 	locks := make([]Mutex, 8)
