@@ -32,6 +32,7 @@ import (
 	"lockstep/bench/load"
 	"lockstep/bench/yardstick"
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 func main() {
@@ -101,9 +102,9 @@ func conclude(ctx context.Context, err error, stderr io.Writer) int {
 	switch {
 	case err == nil || errors.Is(err, flag.ErrHelp):
 	case code != exitInterrupted:
-		fmt.Fprintln(stderr, "bench:", err)
+		fmt.Fprintln(stderr, "bench:", text.Printable(err.Error()))
 	case errors.Is(err, errNotSaved):
-		fmt.Fprintln(stderr, "bench: interrupted:", err)
+		fmt.Fprintln(stderr, "bench: interrupted:", text.Printable(err.Error()))
 	default: // the interruption caused whatever else went wrong
 		fmt.Fprintln(stderr, "bench: interrupted")
 	}

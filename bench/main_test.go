@@ -16,6 +16,7 @@ import (
 	"lockstep/bench/report"
 	"lockstep/bench/yardstick"
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 // The program starts itself as a yardstick, and so does the test binary. Called go or
@@ -194,6 +195,17 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// What was typed, or is in a file or on a server, does not take control of the terminal.
+func TestForeignText(t *testing.T) {
+	const csi = "\x9b31m\u009b31m\x1b[31m\u202e"
+	for _, args := range []string{csi, "put k", "put -config %", "run -%", "run -config %", "run -mix %", "report %", "run %", "compare -stages %", "compare -against %", "help %"} {
+		code, stdout, stderr := bench(t, strings.Fields(strings.ReplaceAll(args, "%", csi))...)
+		if all := stdout + stderr; code == exitOK || all != text.Printable(all) {
+			t.Errorf("bench %q: exit code %d, and it prints %q", args, code, all)
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
 	for args, want := range map[string]string{
 		"help":            "bench put KEY VALUE",
@@ -212,8 +224,8 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	for _, topic := range []string{"", "compare", "all", "statistics"} {
-		_, text, _ := bench(t, strings.Fields("help "+topic)...)
-		benchtest.CheckWidth(t, text, 80)
+		_, stdout, _ := bench(t, strings.Fields("help "+topic)...)
+		benchtest.CheckWidth(t, stdout, 80)
 	}
 	for _, name := range usual {
 		if !slices.ContainsFunc(commands, func(c command) bool { return c.flags != nil && new(options).flagSet(c).Lookup(name) != nil }) {

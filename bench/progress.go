@@ -77,7 +77,7 @@ func (p *progress) Expect(left time.Duration) {
 func (p *progress) draw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	line := p.now
+	line := text.Printable(p.now)
 	if left := time.Until(p.end); left > 0 { // not if end is zero
 		line += fmt.Sprintf("  (about %.0f s left)", left.Seconds())
 	}
@@ -95,7 +95,7 @@ func (p *progress) Print(w io.Writer, what string) error {
 	if p.w != nil {
 		fmt.Fprint(p.w, "\r"+strings.Repeat(" ", text.Columns-1)+"\r")
 	}
-	_, err := io.WriteString(w, what)
+	_, err := io.WriteString(w, text.Printable(what))
 	return err
 }
 

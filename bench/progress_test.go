@@ -64,13 +64,13 @@ func TestProgress(t *testing.T) {
 		if got := []rune(screen(terminal.String())[0]); len(got) != text.Columns-1 {
 			t.Errorf("a long line takes %d columns, want %d", len(got), text.Columns-1)
 		}
-		p.Say("now")
+		p.Say("now\x9b")
 		if err := p.Print(&terminal, "a row\n"); err != nil {
 			t.Error(err)
 		}
 		<-time.After(time.Second)
 		synctest.Wait()
-		if got := screen(terminal.String()); len(got) != 2 || got[0] != "a row" || got[1] != "now" {
+		if got := screen(terminal.String()); len(got) != 2 || got[0] != "a row" || got[1] != "now\ufffd" {
 			t.Errorf("after a row the screen shows %q", got)
 		}
 		p.stop()
@@ -98,13 +98,13 @@ func TestNoProgress(t *testing.T) {
 	for _, p := range []*progress{newProgress(&b, false), newProgress(f, false), newProgress(f, true)} {
 		p.Say("round 1 of 6")
 		p.Expect(time.Second)
-		if err := p.Print(&b, "text"); p.w != nil || err != nil {
+		if err := p.Print(&b, "te\x9bxt"); p.w != nil || err != nil {
 			t.Errorf("there is a line where there is no terminal: %v; error %v", p.w != nil, err)
 		}
 		p.stop()
 	}
-	if b.String() != "texttexttext" {
-		t.Errorf("%q was written, want the text alone", b.String())
+	if b.String() != strings.Repeat("te\ufffdxt", 3) {
+		t.Errorf("%q was written, want the text alone, printable", b.String())
 	}
 	t.Setenv("TERM", "dumb")
 	null, err := os.Open(os.DevNull)

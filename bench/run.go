@@ -14,6 +14,7 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 func runFlags(o *options, fs *flag.FlagSet) {
@@ -41,7 +42,7 @@ func runWorkload(ctx context.Context, o *options) error {
 	if err != nil {
 		return o.advise(err)
 	}
-	rep := report.New(o.cfg, []string{stats[0].Stage}, o.isLocal())
+	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, o.isLocal())
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"lockstep/bench/load"
 	"lockstep/bench/page"
 	"lockstep/bench/report"
+	"lockstep/common/text"
 )
 
 // An output is a file that a report is written to, in one of its forms.
@@ -87,7 +88,7 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 	}
 	err = errors.Join(err, o.writeAll(rep, true))
 	if len(rep.Runs) > 0 {
-		if _, e := fmt.Fprint(o.stdout, rep); e != nil {
+		if _, e := fmt.Fprint(o.stdout, text.Printable(rep.String())); e != nil {
 			err = errors.Join(err, fmt.Errorf("printing the report: %w", e))
 		}
 	}

@@ -3,6 +3,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"lockstep/bench/load"
+	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/faults"
 	"lockstep/common/lincheck"
@@ -94,6 +96,10 @@ func Run(ctx context.Context, cfg cluster.Config, plan Plan) (*Found, error) {
 			c.proxies[n.Addr] = p
 		}
 	}
+	for i := range cfg.Nodes {
+		stats, _ := client.Stats(ctx, cfg, i) // an incarnation of 0 is not known
+		c.starts = append(c.starts, stats.Incarnation)
+	}
 	over, cancel := context.WithTimeout(ctx, plan.Length)
 	defer cancel()
 	var running sync.WaitGroup // each ends with over, or when one finds a failure
@@ -109,7 +115,7 @@ func Run(ctx context.Context, cfg cluster.Config, plan Plan) (*Found, error) {
 		return nil, context.Cause(ctx)
 	}
 	if c.err != nil {
-		return nil, fmt.Errorf("no verdict, since a call failed: %w", c.err)
+		return nil, fmt.Errorf("no verdict: %w", c.err)
 	}
 	return &c.found, nil
 }
@@ -121,6 +127,7 @@ type checker struct {
 	prefix   string                   // of all keys
 	callTime time.Duration            // limits each call
 	proxies  map[string]*faults.Proxy // by the address of their server; nil: without faults
+	starts   []uint64                 // the incarnation of each node when the check began
 
 	mu    sync.Mutex // guards what follows
 	found Found
@@ -137,6 +144,9 @@ func (c *checker) checkOne(ctx, over context.Context, number int) bool {
 		defer cancel()
 		verdict, counterexample = lincheck.Check(deciding, h.calls)
 	}
+	if err != nil || verdict == lincheck.Violated {
+		err = cmp.Or(c.restarted(ctx, number%len(c.starts)), err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.found.Histories++
@@ -146,6 +156,15 @@ func (c *checker) checkOne(ctx, over context.Context, number int) bool {
 		c.err, c.found.Verdict, c.found.Counterexample = err, verdict, counterexample
 	}
 	return err == nil && verdict == lincheck.Linearizable
+}
+
+// restarted returns an error if a node is not the one that was there when the check began.
+func (c *checker) restarted(ctx context.Context, node int) error {
+	stats, err := client.Stats(ctx, c.cfg, node)
+	if err != nil || c.starts[node] == 0 || stats.Incarnation == c.starts[node] {
+		return nil
+	}
+	return fmt.Errorf("node %d was restarted: its table is empty", node)
 }
 
 // keys returns the keys of a history, which one node owns.

@@ -3,15 +3,19 @@ package check
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
+	"lockstep/bench/ports"
+	"lockstep/common/cluster"
 	"lockstep/common/lincheck"
 	"lockstep/common/node"
 	"lockstep/common/wire"
@@ -84,6 +88,44 @@ func TestViolated(t *testing.T) {
 				t.Errorf("found %v, want violated and a counterexample", found)
 			}
 		})
+	}
+}
+
+// The keys of a server that was restarted are gone, which is no wrong answer.
+func TestRestarted(t *testing.T) {
+	t.Setenv("LOCKSTEP_SECRET", "")
+	cfg, path := cluster.Default(), t.TempDir()+"/cluster.json"
+	addrs, err := ports.Free(2)
+	cfg.Nodes = []cluster.Node{{Addr: addrs[0], Control: addrs[1]}}
+	if err := errors.Join(err, cfg.Save(path)); err != nil {
+		t.Fatal(err)
+	}
+	serving := make(chan bool)
+	first, stop := io.Pipe()
+	second, end := io.Pipe()
+	var servers sync.WaitGroup
+	servers.Go(func() { // both servers end with their standard input
+		for _, stdin := range []io.Reader{first, second} {
+			node.Run([]string{"here", "-child", "-config", path}, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
+				apply, turns := benchtest.Locked(n), new(atomic.Int64)
+				if stdin == first {
+					serving <- true
+				}
+				return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+					if n.Answer(c, apply); turns.Add(1) == 500 {
+						stop.Close() // the check has begun, and its keys have values
+					}
+				})
+			})
+		}
+	})
+	defer servers.Wait()
+	defer end.Close()
+	defer stop.Close()
+	<-serving
+	_, err = Run(t.Context(), cfg, Plan{Length: 20 * time.Second})
+	if want := "no verdict: node 0 was restarted: its table is empty"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }
 

@@ -75,7 +75,7 @@ func (h *history) call(ctx context.Context, cl *client.Client, d *draw) {
 			h.stop()
 		}
 	case h.proxies == nil: // without faults, every call must be answered
-		h.err = err
+		h.err = fmt.Errorf("a call failed: %w", err)
 		h.stop()
 	}
 }

@@ -205,6 +205,14 @@ func (b *Barrier) Close() error {
 // Hurry cuts short the lingering of Close, which may be in progress or still to come.
 func (b *Barrier) Hurry() { b.stop() }
 
+// Rejoined reports whether peers had passed the last round before this process arrived:
+// then it is a node that was restarted while they ran.
+func (b *Barrier) Rejoined() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.core.rejoined()
+}
+
 func (b *Barrier) passed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

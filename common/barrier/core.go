@@ -131,6 +131,12 @@ func (c *core) missing() (numbers []int) {
 	return numbers
 }
 
+// rejoined reports whether a peer has passed the round, with another incarnation of this
+// process.
+func (c *core) rejoined() bool {
+	return slices.ContainsFunc(c.heard, func(m wire.Control) bool { return m.Passed && !slices.Contains(m.Seen, c.incarnation) })
+}
+
 // look passes the round if no process is missing.
 func (c *core) look() {
 	if c.missing() == nil {

@@ -168,23 +168,38 @@ func fnv1a(s string) uint64 {
 // the first property whose value is not allowed, the value, and what is allowed:
 // "server.workers: 0 is not in 1..4096".
 func (c Config) Validate(more ...Rules) error {
-	paths := make(map[string]string) // by address
+	byPort := make(map[string][]property) // addresses
 	for _, p := range c.root(more...).all() {
 		if err := p.check(); err != nil {
 			return err
 		}
 		if strings.Contains(p.path, "].") {
-			addr := strings.ToLower(p.String())
-			if ip, err := netip.ParseAddrPort(addr); err == nil {
-				addr = ip.String() // [::1]:80 and [0:0::1]:80 are the same address
+			host, port := p.socket()
+			for _, first := range byPort[port] {
+				// No host means every address of the machine, and each machine takes it for itself.
+				if other, _ := first.socket(); host == other || host == "" || other == "" {
+					return fmt.Errorf("%s: %s is taken by %s (%s)", p.path, p, first.path, first)
+				}
 			}
-			if first, taken := paths[addr]; taken {
-				return fmt.Errorf("%s: %s is taken by %s", p.path, p, first)
-			}
-			paths[addr] = p.path
+			byPort[port] = append(byPort[port], p)
 		}
 	}
 	return nil
+}
+
+// One host can be written in several ways. Names are not looked up: localhost is either of two.
+var sameHost = map[string]string{"127.0.0.1": "localhost", "::1": "localhost", "0.0.0.0": "", "::": ""}
+
+// socket splits an address into its host, in one spelling, and its port.
+func (p property) socket() (host, port string) {
+	host, port, _ = net.SplitHostPort(strings.ToLower(p.String()))
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.Unmap().String() // 0:0::1 is ::1, and ::ffff:127.0.0.1 is 127.0.0.1
+	}
+	if name, ok := sameHost[host]; ok {
+		host = name
+	}
+	return host, port
 }
 
 // CheckExposure returns an error if other machines can reach a process of the cluster

@@ -54,6 +54,21 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 }
 
+// Programs write whole numbers in many ways.
+func TestWholeNumbers(t *testing.T) {
+	for given, want := range map[string]int{"1e+06": 1_000_000, "1E3": 1000, "12.0": 12, "1.5e1": 15, "-0": 0, "9007199254740993": 1<<53 + 1} {
+		c, err := parse("file", []byte(`{"workload": {"ops": `+given+`, "value": 2e1, "mix": {"get": 1e2}, "seed": 18446744073709551615}}`))
+		if w := c.Workload; err != nil || w.Ops != want || w.Value != Bytes(20) || w.Mix.Get != 100 || w.Seed != math.MaxUint64 {
+			t.Errorf("%s is %+v, error %v, want %d operations", given, w, err, want)
+		}
+	}
+	for _, given := range []string{"1e-1", "1.5", "1e400", "1e19"} {
+		if c, err := parse("file", []byte(`{"workload": {"ops": `+given+`}}`)); err == nil {
+			t.Errorf("%s is %d operations, want an error", given, c.Workload.Ops)
+		}
+	}
+}
+
 // A size is a number in JSON, or a string if it is a range.
 func TestSize(t *testing.T) {
 	for value, want := range map[string]Size{`30`: {30, 30}, `"30"`: {30, 30}, `"16..1024"`: {16, 1024}, `"7..7"`: {7, 7}} {
@@ -125,10 +140,10 @@ func TestLoadErrors(t *testing.T) {
 
 		// addresses
 		{node("a b:80"), "F:1: nodes[0].addr: a b:80 is not HOST:PORT with a port in 1..65535"},
-		{node("c:1"), "F: nodes[0].control: c:1 is taken by nodes[0].addr"},
-		{node("127.0.0.1:7201"), "F: clients[0].control: 127.0.0.1:7201 is taken by nodes[0].addr"},
-		{`{"nodes": [{"addr": "[::1]:1", "control": "[0:0::1]:1"}]}`, "F: nodes[0].control: [0:0::1]:1 is taken by nodes[0].addr"},
-		{`{"nodes": [{"addr": "a:1", "control": "A:1"}]}`, "F: nodes[0].control: A:1 is taken by nodes[0].addr"},
+		{node("c:1"), "F: nodes[0].control: c:1 is taken by nodes[0].addr (c:1)"},
+		{node("127.0.0.1:7201"), "F: clients[0].control: 127.0.0.1:7201 is taken by nodes[0].addr (127.0.0.1:7201)"},
+		{`{"nodes": [{"addr": "[::1]:1", "control": "[0:0::1]:1"}]}`, "F: nodes[0].control: [0:0::1]:1 is taken by nodes[0].addr ([::1]:1)"},
+		{`{"nodes": [{"addr": "a:1", "control": "A:1"}]}`, "F: nodes[0].control: A:1 is taken by nodes[0].addr (a:1)"},
 		{`{"nodes": [{"addr": "a:1"}]}`, `F: nodes[0].control: "" is not HOST:PORT with a port in 1..65535`},
 		{`{"nodes": []}`, "F:1: nodes: [] is not a list of 1 to 100"},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"reflect"
 	"regexp"
@@ -162,9 +163,9 @@ func convert(given string, place any) (err error) {
 	case *string:
 		*p = given
 	case *int:
-		*p, err = strconv.Atoi(given)
+		*p, err = strconv.Atoi(digits(given))
 	case *uint64:
-		*p, err = strconv.ParseUint(given, 10, 64)
+		*p, err = strconv.ParseUint(digits(given), 10, 64)
 	case *float64:
 		*p, err = strconv.ParseFloat(given, 64)
 	case *time.Duration:
@@ -180,6 +181,14 @@ func convert(given string, place any) (err error) {
 		err = cmp.Or(convert(low, &p.Min), convert(high, &p.Max))
 	}
 	return err
+}
+
+// digits writes a whole number in digits, which programs may have written as 1e+06.
+func digits(number string) string {
+	if f, err := strconv.ParseFloat(number, 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 { // beyond, f is not exact
+		return strconv.FormatFloat(f, 'f', 0, 64)
+	}
+	return number
 }
 
 // WriteHelp writes every property that has a rule to w: its path, default, allowed

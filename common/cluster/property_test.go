@@ -30,7 +30,7 @@ func edges(t *testing.T, r Rule) (good, bad []string) {
 	from, _ := new(big.Int).SetString(lo, 10)
 	to, _ := new(big.Int).SetString(hi, 10)
 	one := big.NewInt(1)
-	return []string{lo, hi}, []string{from.Sub(from, one).String(), to.Add(to, one).String(), "1.5", "1e1", "many", "1" + strings.Repeat("0", 400)}
+	return []string{lo, hi}, []string{from.Sub(from, one).String(), to.Add(to, one).String(), "1.5", "1e-1", "many", "1" + strings.Repeat("0", 400)}
 }
 
 // fileWith returns a properties file that holds one property.

@@ -40,10 +40,12 @@ func (s Snapshot) lines() (all []string) {
 		text.Duration(mean(s.CPU, s.Requests)), text.Duration(s.Table.Mean()), text.Duration(s.CPU))
 	line("memory", "heap %s, peak %s; goroutines %s", text.Bytes(s.Heap), peak, count(int64(s.Goroutines)))
 	line("serving", "%v", s.Serving)
-	line("waited", "for a worker %s, for locks %s, in all", text.Duration(s.QueueWait.Total), text.Duration(s.Locks.Waited))
+	line("suspended", "%s, %s in all", text.Plural(s.Suspended.Count, "time"), text.Duration(s.Suspended.Total))
+	line("waited", "for a worker %s, for memory %s, for locks %s, in all",
+		text.Duration(s.QueueWait.Total), text.Duration(s.MemoryWait.Total), text.Duration(s.Locks.Waited))
 	line("turns", "%s in all, including decoding and encoding", text.Duration(s.Turn.Total))
 	line("table", "%s in %s that were timed", text.Duration(s.Table.Total), text.Plural(s.Table.Count, "request"))
-	line("held", "%s, each about %.1f %% of the time", text.Plural(int64(s.Watched), "lock"), 100*s.Held())
+	line("held", "%s, the most used about %.1f %% of the time", text.Plural(int64(s.Watched), "lock"), 100*s.Held())
 	for _, hot := range s.Hottest {
 		line("hot bucket", "%d: taken %s, contended %s (%.1f %%); mean wait %s", hot.Bucket,
 			count(hot.Acquired), count(hot.Contended), hot.percent(), text.Duration(hot.Mean()))

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Sleep sleeps for d and about 0.1 ms more. time.Sleep alone turns 50 µs into more than
-// a millisecond, because an idle runtime on Linux waits in whole milliseconds
-// (golang/go#53824). So time.Sleep sleeps the whole milliseconds, and the system call,
-// which blocks a thread, sleeps the rest.
+// Sleep sleeps for d and about 0.1 ms more, and never for less. time.Sleep alone turns
+// 50 µs into more than a millisecond, because an idle runtime on Linux waits in whole
+// milliseconds (golang/go#53824). So time.Sleep sleeps the whole milliseconds, and the
+// system call, which blocks a thread, sleeps the rest.
 func Sleep(d time.Duration) {
 	end := Now() + d
-	time.Sleep(d.Truncate(time.Millisecond))
+	sleepUntil(end-d%time.Millisecond, Now, time.Sleep)
 	if rest := end - Now(); rest > 0 {
 		ts := syscall.NsecToTimespec(int64(rest))
 		for syscall.Nanosleep(&ts, &ts) == syscall.EINTR { // a signal of the runtime; ts is the rest

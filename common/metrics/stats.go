@@ -5,6 +5,7 @@ package metrics
 import (
 	"cmp"
 	"maps"
+	"math/rand/v2"
 	"runtime"
 	rt "runtime/metrics"
 	"slices"
@@ -25,14 +26,20 @@ type Stats struct {
 	Refusals    atomic.Int64 // requests answered Busy
 	Panics      atomic.Int64 // recovered from, each in a request
 
-	QueueWait Timer // from the moment a turn is ready until a worker takes it
-	Turn      Timer // from then until its answers are encoded, locks and table included
-	Table     Timer // in the table, from look-up to effect; a sample of the requests
+	QueueWait  Timer // from the moment a turn is ready until a worker takes it
+	Turn       Timer // from then until its answers are encoded, memory, locks and table included
+	MemoryWait Timer // until there was memory for a large request, part of Turn
+	Table      Timer // in the table, from look-up to effect; a sample of the requests
+	Suspended  Timer // the process did not run: it was stopped, or the machine slept
 
-	mu     sync.Mutex // guards what follows
-	errors map[string]int64
-	locks  []*Mutex
+	mu          sync.Mutex // guards what follows
+	incarnation uint64     // 0: not drawn yet
+	errors      map[string]int64
+	locks       []*Mutex
 }
+
+// maxHottest is how many locks a Snapshot tells apart.
+const maxHottest = 5
 
 // Error counts an error of a kind: a word or two such as "frame too large". Kinds are
 // few and chosen by the program; nothing that a peer has sent is one.
@@ -57,8 +64,8 @@ func (s *Stats) Watch(locks ...*Mutex) {
 // watched lock, so it works on a server that is stuck.
 func (s *Stats) Snapshot() Snapshot {
 	s.mu.Lock()
-	errors := maps.Clone(s.errors)
-	locks := s.locks
+	s.incarnation = cmp.Or(s.incarnation, 1+rand.Uint64N(1<<53-1)) // a number that every reader of JSON can hold
+	incarnation, errors, locks := s.incarnation, maps.Clone(s.errors), s.locks
 	s.mu.Unlock()
 
 	heap := []rt.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
@@ -66,6 +73,7 @@ func (s *Stats) Snapshot() Snapshot {
 	cpu, peak := usage()
 	snap := Snapshot{
 		Serving:     s.Serving.Load(),
+		Incarnation: incarnation,
 		Uptime:      Now(),
 		Connections: s.Connections.Load(),
 		Open:        s.Open.Load(),
@@ -75,8 +83,10 @@ func (s *Stats) Snapshot() Snapshot {
 		Panics:      s.Panics.Load(),
 		Errors:      errors,
 		QueueWait:   s.QueueWait.Load(),
+		MemoryWait:  s.MemoryWait.Load(),
 		Table:       s.Table.Load(),
 		Turn:        s.Turn.Load(),
+		Suspended:   s.Suspended.Load(),
 		Watched:     len(locks),
 		Goroutines:  runtime.NumGoroutine(),
 		Heap:        int64(heap[0].Value.Uint64()),
@@ -86,21 +96,22 @@ func (s *Stats) Snapshot() Snapshot {
 	for i, lock := range locks {
 		c := lock.Counts()
 		snap.Locks = snap.Locks.add(c)
-		if c.Contended > 0 {
+		if c.Acquired > 0 {
 			snap.Hottest = append(snap.Hottest, Hot{i, c})
 		}
 	}
 	slices.SortStableFunc(snap.Hottest, func(a, b Hot) int {
-		return cmp.Or(cmp.Compare(b.Contended, a.Contended), cmp.Compare(b.Waited, a.Waited))
+		return cmp.Or(cmp.Compare(b.Acquired, a.Acquired), cmp.Compare(b.Waited, a.Waited))
 	})
-	snap.Hottest = slices.Clone(snap.Hottest[:min(len(snap.Hottest), 5)])
+	snap.Hottest = slices.Clone(snap.Hottest[:min(len(snap.Hottest), maxHottest)])
 	return snap
 }
 
 // A Snapshot holds the Stats of one moment and the resources that the process had used
 // by then; or, made by Sub, the difference between two moments.
 type Snapshot struct {
-	Stage       string           `json:"stage,omitempty"` // the program, filled in by the caller of Stats.Snapshot
+	Stage       string           `json:"stage,omitempty"`       // the program, filled in by the caller of Stats.Snapshot
+	Incarnation uint64           `json:"incarnation,omitempty"` // of the Stats: random, another for each start of a server
 	Serving     bool             `json:"serving"`
 	Uptime      time.Duration    `json:"uptime_ns"` // since the process started
 	Connections int64            `json:"connections"`
@@ -111,27 +122,33 @@ type Snapshot struct {
 	Panics      int64            `json:"panics"`
 	Errors      map[string]int64 `json:"errors,omitempty"` // by kind
 	QueueWait   Timing           `json:"queue_wait"`
+	MemoryWait  Timing           `json:"memory_wait"`       // of large requests
 	Table       Timing           `json:"table"`             // a sample of the requests
-	Turn        Timing           `json:"turn"`              // lock waits and table included
+	Turn        Timing           `json:"turn"`              // waits for memory and locks included, and the table
+	Suspended   Timing           `json:"suspended"`         // the process did not run
 	Watched     int              `json:"watched"`           // the number of locks
 	Locks       Contention       `json:"locks"`             // of all watched locks together
-	Hottest     []Hot            `json:"hottest,omitempty"` // the most contended, at most 5
+	Hottest     []Hot            `json:"hottest,omitempty"` // the most used, at most 5, with what is known of each
 	Goroutines  int              `json:"goroutines"`
 	Heap        int64            `json:"heap_bytes"`        // objects, including dead ones that are not collected yet
 	PeakMemory  int64            `json:"peak_memory_bytes"` // resident; 0: not known on this system
 	CPU         time.Duration    `json:"cpu_ns"`            // user and system; 0: not known on this system
 }
 
-// A Hot is a contended lock.
+// A Hot is a lock that was used more than others.
 type Hot struct {
 	Bucket int `json:"bucket"` // its number by Stats.Watch
 	Contention
 }
 
-// Sub returns what was counted since an earlier Snapshot of the same process: counters,
-// times and Uptime are differences. Serving, Open, Watched, Goroutines, Heap, PeakMemory
-// and Hottest are those of s.
+// Sub returns what was counted since an earlier Snapshot of the same start of a server:
+// counters, times and Uptime are differences, and Hottest lacks the locks whose earlier
+// counts are not known. Serving, Open, Watched, Goroutines, Heap and PeakMemory are those
+// of s. If the server was restarted in between, nothing can be subtracted, and Sub returns s.
 func (s Snapshot) Sub(earlier Snapshot) Snapshot {
+	if s.Incarnation != earlier.Incarnation {
+		return s
+	}
 	s.Uptime -= earlier.Uptime
 	s.Connections -= earlier.Connections
 	s.Requests -= earlier.Requests
@@ -139,8 +156,10 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	s.Refusals -= earlier.Refusals
 	s.Panics -= earlier.Panics
 	s.QueueWait = s.QueueWait.sub(earlier.QueueWait)
+	s.MemoryWait = s.MemoryWait.sub(earlier.MemoryWait)
 	s.Table = s.Table.sub(earlier.Table)
 	s.Turn = s.Turn.sub(earlier.Turn)
+	s.Suspended = s.Suspended.sub(earlier.Suspended)
 	s.Locks = s.Locks.sub(earlier.Locks)
 	s.CPU -= earlier.CPU
 	s.Errors = maps.Clone(s.Errors)
@@ -149,16 +168,32 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 			delete(s.Errors, kind)
 		}
 	}
+	before := make(map[int]Contention)
+	for _, hot := range earlier.Hottest {
+		before[hot.Bucket] = hot.Contention
+	}
+	hottest := s.Hottest
+	s.Hottest = nil
+	for _, hot := range hottest {
+		// Where fewer than maxHottest locks had been used, the others are known to be at 0.
+		if c, known := before[hot.Bucket]; known || len(before) < maxHottest {
+			s.Hottest = append(s.Hottest, Hot{hot.Bucket, hot.sub(c)})
+		}
+	}
 	return s
 }
 
-// Held estimates the share of the time, from 0 to 1, that a watched lock was held, as a
-// mean over all of them: acquisitions a second × mean time in the table, since a lock is
-// held for what happens there. Near 0, no lock matters; near 1, only the lock does.
+// Held estimates the share of the time, from 0 to 1, that the most used lock was held:
+// acquisitions a second × mean time in the table, since a lock is held for what happens
+// there. Near 0, no lock matters; near 1, only the lock does. (A mean over a thousand locks
+// would hide the one that all requests wait for.)
 func (s Snapshot) Held() float64 {
 	if s.Uptime <= 0 || s.Watched == 0 {
 		return 0
 	}
-	held := float64(s.Locks.Acquired) * float64(s.Table.Mean()) / float64(s.Uptime) / float64(s.Watched)
-	return min(held, 1) // the sampled mean can be too long
+	most := float64(s.Locks.Acquired) / float64(s.Watched) // at least; which lock it is may not be known
+	for _, hot := range s.Hottest {
+		most = max(most, float64(hot.Acquired))
+	}
+	return min(most*float64(s.Table.Mean())/float64(s.Uptime), 1) // the sampled mean can be too long
 }

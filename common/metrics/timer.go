@@ -34,6 +34,14 @@ func (t Timing) Mean() time.Duration { return mean(t.Total, t.Count) }
 
 func (t Timing) sub(o Timing) Timing { return Timing{t.Count - o.Count, t.Total - o.Total} }
 
+// sleepUntil sleeps again until the clock says that it is time: on Windows, a sleep can
+// end early.
+func sleepUntil(end time.Duration, now func() time.Duration, sleep func(time.Duration)) {
+	for rest := end - now(); rest > 0; rest = end - now() {
+		sleep(rest)
+	}
+}
+
 func mean(total time.Duration, n int64) time.Duration {
 	if n == 0 {
 		return 0

@@ -1,6 +1,10 @@
 package node
 
-import "sync"
+import (
+	"sync"
+
+	"lockstep/common/metrics"
+)
 
 const (
 	// decodedMemory is how many bytes large requests may use together while they are
@@ -13,18 +17,20 @@ const (
 	smallRequest = 4 << 10
 )
 
-// A budget bounds the memory that requests use together. Memory is taken before a
+// A budget bounds the memory that requests use together, as wire.Conn.Next computes it for
+// each of them. Memory is taken before a
 // request is decoded and before any lock, and given back before anything is sent, so a
 // holder never waits for another and deadlock is impossible.
 type budget struct {
-	turn chan struct{} // held while waiting for memory, so that a large request is not overtaken
-	mu   sync.Mutex    // guards free
-	more sync.Cond     // free has grown
-	free int           // bytes
+	wait *metrics.Timer // of requests that are not small
+	turn chan struct{}  // held while waiting for memory, so that a large request is not overtaken
+	mu   sync.Mutex     // guards free
+	more sync.Cond      // free has grown
+	free int            // bytes
 }
 
-func newBudget(bytes int) *budget {
-	b := &budget{turn: make(chan struct{}, 1), free: bytes}
+func newBudget(bytes int, wait *metrics.Timer) *budget {
+	b := &budget{wait: wait, turn: make(chan struct{}, 1), free: bytes}
 	b.more.L = &b.mu
 	return b
 }
@@ -34,6 +40,8 @@ func (b *budget) take(bytes int) {
 	if bytes <= smallRequest {
 		return
 	}
+	asked := metrics.Now()
+	defer func() { b.wait.Add(metrics.Now() - asked) }()
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
 	b.mu.Lock()

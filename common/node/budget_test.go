@@ -5,7 +5,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -13,7 +15,8 @@ import (
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const large = 4 * smallRequest
-		b := newBudget(2 * large)
+		var wait metrics.Timer
+		b := newBudget(2*large, &wait)
 		var holding, most atomic.Int32
 		gate := make(chan struct{})
 		var wg sync.WaitGroup
@@ -39,8 +42,12 @@ func TestBudget(t *testing.T) {
 		if n := holding.Load(); n != 11 {
 			t.Errorf("%d hold memory, want the small requests too", n)
 		}
+		<-time.After(time.Second)
 		close(gate)
 		wg.Wait()
+		if got, want := wait.Load(), (metrics.Timing{Count: 3, Total: 2 * time.Second}); got != want {
+			t.Errorf("the large requests waited %+v, want %+v", got, want)
+		}
 		if b.free != 2*large {
 			t.Errorf("%d bytes are free at the end, want %d", b.free, 2*large)
 		}

@@ -436,6 +436,20 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	one := run(t, serve, "-config", file, "-node", "1")
 	zero.wait("serving on " + cfg.Nodes[0].Addr)
 	one.wait("serving on " + cfg.Nodes[1].Addr)
+
+	// One that is restarted serves beside the other at once, says that its keys are gone, and
+	// counts as another incarnation.
+	first, err := client.Stats(t.Context(), cfg, 1)
+	one.stdin.Close()
+	if code, stderr := one.end(); err != nil || code != 0 || strings.Contains(stderr, "restarted") {
+		t.Errorf("the first start of node 1: exit code %d, %q, error %v", code, stderr, err)
+	}
+	one = run(t, serve, "-config", file, "-node", "1")
+	one.wait("node 1: restarted while the other nodes ran: this node's table is empty")
+	one.wait("serving on " + cfg.Nodes[1].Addr)
+	if second, err := client.Stats(t.Context(), cfg, 1); err != nil || second.Incarnation == first.Incarnation {
+		t.Errorf("node 1 was restarted, and is incarnation %d as before; error %v", second.Incarnation, err)
+	}
 	for _, p := range []*process{zero, one} {
 		p.stdin.Close()
 		if code, stderr := p.end(); code != 0 || p.stdout.Len() == 0 {

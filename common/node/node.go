@@ -18,6 +18,11 @@
 //	}
 //
 // Errors stick to the connection: after one, Ready returns false.
+//
+// Requests of more than 4 KiB share 4 MiB of memory for what they are decoded to and for
+// their results. While there is not enough, the next one waits before it is decoded, its
+// frame in the connection's buffer. None is refused for that, and Stats.MemoryWait counts
+// how long they waited.
 package node
 
 import (
@@ -75,7 +80,8 @@ type Node struct {
 
 // New returns node number self of the cluster.
 func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
-	n := &Node{Config: cfg, Self: self, Log: log.With("node", self), Stats: new(metrics.Stats), memory: newBudget(decodedMemory)}
+	n := &Node{Config: cfg, Self: self, Log: log.With("node", self), Stats: new(metrics.Stats)}
+	n.memory = newBudget(decodedMemory, &n.Stats.MemoryWait)
 	n.broken, n.fail = context.WithCancel(context.Background())
 	return n
 }

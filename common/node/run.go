@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lockstep/common/barrier"
+	"lockstep/common/control"
 	"lockstep/common/text"
 )
 
@@ -24,8 +25,8 @@ const moment = 100 * time.Millisecond
 // run waits for the other nodes, serves until a signal or the end of eof, and drains
 // until serve returns. The drain timeout cuts the drain short, and so does a second signal
 // unless no connection is open; a second signal also ends the lingering of the barrier.
-func (n *Node) run(stage string, service, control net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
-	b := n.newBarrier(stage, control)
+func (n *Node) run(stage string, service, controlPort net.Listener, serve Serve, signals <-chan os.Signal, eof <-chan struct{}) error {
+	b := n.newBarrier(stage, controlPort)
 	over, finish := context.WithCancel(context.Background())
 	defer finish()
 	stop, hurry := watchStops(over, signals, eof)
@@ -65,6 +66,9 @@ func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listen
 	} else if err != nil {
 		return err
 	}
+	if b.Rejoined() {
+		n.Log.Warn("restarted while the other nodes ran: this node's table is empty")
+	}
 	n.served.Store(true)
 	n.Stats.Serving.Store(true)
 	defer n.Stats.Serving.Store(false)
@@ -72,7 +76,7 @@ func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listen
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer unwatch()
-	watch.Go(func() { n.watchStuck(watched) })
+	watch.Go(func() { n.watchStuck(watched, control.Pause) })
 	n.Log.Info(fmt.Sprintf("serving on %s until Ctrl-C", service.Addr()))
 	if err := serve(ctx, service, n); !errors.Is(err, ErrStopped) {
 		return err
@@ -80,12 +84,12 @@ func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listen
 	return nil
 }
 
-func (n *Node) newBarrier(stage string, control net.Listener) *barrier.Barrier {
+func (n *Node) newBarrier(stage string, controlPort net.Listener) *barrier.Barrier {
 	var peers []string
 	for _, node := range n.Config.Nodes {
 		peers = append(peers, node.Control)
 	}
-	return barrier.New(control, barrier.Config{
+	return barrier.New(controlPort, barrier.Config{
 		Group: "nodes", Self: n.Self, Peers: peers,
 		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log,
 		Stats: func() []byte {

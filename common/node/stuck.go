@@ -12,26 +12,40 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/common/control"
+	"lockstep/common/metrics"
+	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
-// stuckAfter is how long a node may have requests in progress and finish none, not
-// counting the work that it was configured with.
-const stuckAfter = 10 * time.Second
+const (
+	// stuckAfter is how long a node may have requests in progress and finish none, not
+	// counting the work that it was configured with.
+	stuckAfter = 10 * time.Second
+
+	lookEvery = 100 * time.Millisecond
+)
 
 // watchStuck logs, once each time, that requests are in progress and none was finished
 // for a long time, and where the goroutines of the stage are: what its author has to
-// know of a lock that is never freed. It returns at the end of ctx.
-func (n *Node) watchStuck(ctx context.Context) {
+// know of a lock that is never freed. It also logs and counts when the process did not run:
+// a pause was longer than asked for by half a second or more. It returns at the end of ctx.
+func (n *Node) watchStuck(ctx context.Context, pause func(context.Context, time.Duration)) {
 	limit := stuckAfter + wire.MaxOps*n.Config.Server.Work.Time
 	before, looks := int64(-1), time.Duration(0) // looks without progress: a clock would count the time in which the process was suspended
-	for control.Pause(ctx, time.Second); ctx.Err() == nil; control.Pause(ctx, time.Second) {
+	for {
+		began := metrics.Now()
+		if pause(ctx, lookEvery); ctx.Err() != nil {
+			return
+		}
+		if late := metrics.Now() - began - lookEvery; late >= time.Second/2 {
+			n.Stats.Suspended.Add(late)
+			n.Log.Warn(fmt.Sprintf("this process did not run for %s: it was stopped, had no processor, or the machine slept", text.Duration(late)))
+		}
 		turns := n.Stats.Turn.Load().Count
 		done := turns + n.Stats.Requests.Load() + n.Stats.Panics.Load() // a turn may have many requests
 		if looks++; done != before || n.Stats.QueueWait.Load().Count <= turns {
 			before, looks = done, 0
-		} else if looks == limit/time.Second {
+		} else if looks == limit/lookEvery {
 			n.Stats.Error("stuck")
 			n.Log.Error(fmt.Sprintf("no request was finished for %v, and some are in progress: a deadlock? Goroutines are at: %s",
 				limit, whereabouts(Stacks("main."))))

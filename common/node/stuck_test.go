@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"lockstep/common/cluster"
+	"lockstep/common/control"
+	"lockstep/common/metrics"
 )
 
 func TestStuck(t *testing.T) {
@@ -31,7 +33,7 @@ func TestStuck(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan struct{})
 				go func() { // ends with ctx
-					n.watchStuck(ctx)
+					n.watchStuck(ctx, control.Pause)
 					close(ended)
 				}()
 				for range test.begun {
@@ -57,6 +59,32 @@ func TestStuck(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A process that was stopped for 5 s says so, and a busy machine is no reason to.
+func TestSuspended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, log := newNode(nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		pauses := 0
+		n.watchStuck(ctx, func(_ context.Context, d time.Duration) {
+			switch pauses++; pauses {
+			case 2:
+				d += 5 * time.Second
+			case 3:
+				d += 400 * time.Millisecond
+			case 4:
+				cancel()
+			}
+			<-time.After(d)
+		})
+		if got, want := n.Stats.Suspended.Load(), (metrics.Timing{Count: 1, Total: 5 * time.Second}); got != want {
+			t.Errorf("suspended %+v, want %+v", got, want)
+		}
+		if got := log.lines(); len(got) != 1 || !strings.Contains(got[0], "did not run for 5.00s") {
+			t.Errorf("the log is %q, want one line that says for how long it did not run", got)
+		}
+	})
 }
 
 func TestWhereabouts(t *testing.T) {

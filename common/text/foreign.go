@@ -25,17 +25,17 @@ func Quote(s string, limit int) string {
 		}
 		return s[:head] + ".." + s[tail:]
 	}
-	if s != "" && Printable(s) == s && !strings.Contains(s, "\n") {
+	if s != "" && Printable(s) == s && !strings.ContainsAny(s, "\n\t") {
 		return cut(s)
 	}
 	return cut(strconv.Quote(s))
 }
 
-// Printable replaces every rune of s that cannot be printed, except for newlines: such
-// runes could take control of a terminal.
+// Printable replaces every rune of s that cannot be printed, since it could take control of
+// a terminal. Newlines and tabs stay: the stacks of a crash have them.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\n' || unicode.IsPrint(r) {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
 			return r
 		}
 		return utf8.RuneError

@@ -51,8 +51,8 @@ func TestLayout(t *testing.T) {
 
 func TestForeign(t *testing.T) {
 	check(t, func(s string) string { return Quote(s, 20) }, map[string]string{ // at most 20 bytes each
-		"": `""`, "color": "color", "two words": "two words", "größe": "größe", "a\nb": `"a\nb"`, "\x1b[31m": `"\x1b[31m"`,
+		"": `""`, "color": "color", "two words": "two words", "größe": "größe", "a\nb": `"a\nb"`, "a\tb": `"a\tb"`, "\x1b[31m": `"\x1b[31m"`,
 		"\x9b31m": `"\x9b31m"`, "a\u009b": `"a\u009b"`, "0123456789abcdefghijklmno": "012345..defghijklmno", "ÄÖÜÄÖÜÄÖÜÄÖÜ": "ÄÖÜ..ÄÖÜÄÖÜ",
 	})
-	check(t, Printable, map[string]string{"a\x1b[31m\nb\x9b ü": "a\ufffd[31m\nb\ufffd ü"})
+	check(t, Printable, map[string]string{"a\x1b[31m\n\tb\x9b ü": "a\ufffd[31m\n\tb\ufffd ü"})
 }
