@@ -44,10 +44,6 @@ func New(w cluster.Workload) (*Workload, error) {
 	if w.Depth > 1 && w.Conn == "per-request" {
 		return nil, fmt.Errorf("workload.depth: %d requests in flight need a connection that is kept: set workload.conn to persistent", w.Depth)
 	}
-	if least := len(wl.Key(0)) + longestStamp; w.Value.Max > w.Value.Min && w.Value.Max < least {
-		return nil, fmt.Errorf("workload.value: the range %v is too short: end it at %d bytes or more, "+
-			"as each value holds what determines its size", w.Value, least)
-	}
 	const overhead = 20 // bytes at most that gob adds to an operation or a result
 	if frame := w.Batch * (len(wl.Key(0)) + values + overhead); frame > wire.MaxFrame {
 		return nil, fmt.Errorf("workload.batch: %d operations with values of %v bytes make a request of "+
