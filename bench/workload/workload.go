@@ -101,11 +101,11 @@ func (w *Workload) Source(worker int) *Source {
 	return &Source{Workload: w, rand: rand.New(rand.NewPCG(w.Seed, w.Round<<40|uint64(worker))), writer: uint64(worker) + 1}
 }
 
-// Next returns the next request, of Batch operations. It is valid, with its values, until the
+// Next returns the next request, of n operations. It is valid, with its values, until the
 // next call of Next: each request in flight needs its own Source.
-func (s *Source) Next() []wire.Op {
+func (s *Source) Next(n int) []wire.Op {
 	s.ops, s.keys, s.stamps, s.text = s.ops[:0], s.keys[:0], s.stamps[:0], s.text[:0]
-	for range s.Batch {
+	for range n {
 		kind, number := s.kind(), s.pick(s.rand)
 		op, left := wire.Op{Kind: kind, Key: s.Key(number)}, absent
 		if kind == wire.Put || kind == wire.CompareAndSwap {
