@@ -137,6 +137,10 @@ func TestUsage(t *testing.T) {
 	if err := os.WriteFile(bad, []byte(`{"server": {"workers": 0}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	both := filepath.Join(t.TempDir(), "both.json")
+	if err := os.WriteFile(both, []byte(`{"workload": {"ops": 5, "duration": "1s"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		args string
 		code int
@@ -186,6 +190,10 @@ func TestUsage(t *testing.T) {
 		{"run -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
 		{"run -client 2 -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
 		{"run -client 1", 2, "clients 0 to 0"},
+		{"run -ops 5 -duration 1s", 2, "-ops 5 ends the load, and so does -duration 1s"},
+		{"run -config " + both, 2, "both.json: workload.ops 5 ends the load, and so does workload.duration 1s"},
+		{"run -arrival poisson", 2, "-arrival poisson needs a -rate"},
+		{"compare -sweep rate=0,5 -arrival poisson -stages 9", 2, "there is no stage 9"},
 		{"run -config " + bad, 1, "server.workers: 0 is not in 1..4096"},
 	} {
 		code, stdout, stderr := bench(t, strings.Fields(test.args)...)

@@ -64,7 +64,10 @@ func (o *options) parse(c command, args []string) error {
 	o.args = fs.Args()
 	o.given = make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { o.given[f.Name] = true })
-	return o.useYCSB()
+	if fs.Lookup("ops") == nil { // not a command that measures
+		return nil
+	}
+	return cmp.Or(o.useYCSB(), o.endLoad())
 }
 
 // flagSet defines the flags of a command, which set o.
@@ -131,6 +134,25 @@ func (o *options) useYCSB() error {
 	o.cfg.Workload.Mix = mix
 	if !o.given["dist"] {
 		o.cfg.Workload.Dist = workload.YCSBDist
+	}
+	return nil
+}
+
+// endLoad decides whether operations or a duration end the load: a flag beats the file.
+func (o *options) endLoad() error {
+	w, usual := &o.cfg.Workload, cluster.Default().Workload.Ops
+	switch timed := w.Duration > 0; {
+	case o.given["ops"] && o.given["duration"] && timed:
+		return usageErrorf("-ops %d ends the load, and so does -duration %v: give one of the two", w.Ops, w.Duration)
+	case o.given["ops"]:
+		w.Duration = 0
+	case o.given["duration"] && timed:
+		w.Ops = usual
+	case timed && w.Ops != usual:
+		return usageErrorf("%s: workload.ops %d ends the load, and so does workload.duration %v: give one of the two", o.config, w.Ops, w.Duration)
+	}
+	if w.Arrival == "poisson" && w.Rate == 0 && !strings.HasPrefix(o.sweep, "rate=") {
+		return usageErrorf("-arrival poisson needs a -rate: without one, requests are sent as fast as answers come")
 	}
 	return nil
 }

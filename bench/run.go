@@ -71,7 +71,7 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, rep *r
 	mine, clients := o.cfg, max(len(o.cfg.Clients), 1)
 	w := &mine.Workload
 	w.Rate /= float64(clients)
-	w.Ops = max(w.Ops*(o.client+1)/clients-w.Ops*o.client/clients, 1)
+	w.Ops = w.Ops*(o.client+1)/clients - w.Ops*o.client/clients
 	stage := rep.Stages[0]
 	for round := 1; round <= o.rounds; round++ {
 		if _, err := meet(ctx, others, line, nil); err != nil { // start together

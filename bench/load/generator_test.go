@@ -182,7 +182,7 @@ func TestKnownServiceTimes(t *testing.T) {
 			for q, ms := range want {
 				wantQuantile(t, name, r, q, ms*time.Millisecond)
 			}
-			if r.OK != 4000 && l.cfg.Workload.Arrival == "constant" {
+			if r.OK != 4000 {
 				t.Errorf("%s: %d operations, want 4000", name, r.OK)
 			}
 			if mean := r.ResponseTimes.Mean(); mean < 1840*time.Microsecond || mean > 1860*time.Microsecond {
@@ -212,6 +212,47 @@ func TestOverloadIsHonest(t *testing.T) {
 		// Request i was due at i ms, and answered at 10 (i + 1).
 		wantQuantile(t, "overload", r, 0.5, (9*74+10)*time.Millisecond)
 		wantQuantile(t, "overload", r, 1, (9*149+10)*time.Millisecond)
+	})
+}
+
+// The number of operations ends an open loop, and not a time by which they should be done.
+func TestOpenLoopOps(t *testing.T) {
+	for _, arrival := range []string{"constant", "poisson"} {
+		for _, n := range []int{6, 7, 11, 49, 100} {
+			synctest.Test(t, func(t *testing.T) {
+				l := newKnownLoad(t, known(), func(w *cluster.Workload) { w.Rate, w.Arrival, w.Batch = float64(n), arrival, n%4+1 })
+				r := l.run(t.Context(), 0, n)
+				batches := (n + n%4) / (n%4 + 1)
+				if r.OK != int64(n) || r.Requests != int64(batches) || r.Unfinished != 0 {
+					t.Errorf("%d operations with %s arrivals: %d done by %d requests, %d unfinished", n, arrival, r.OK, r.Requests, r.Unfinished)
+				}
+				if lasts := time.Duration(batches) * time.Second / time.Duration(n); arrival == "constant" && (r.Dur-lasts).Abs() > time.Microsecond {
+					t.Errorf("%d of %d requests a second took %v, want %v", batches, n, r.Dur, lasts)
+				}
+			})
+		}
+	}
+	for name, test := range map[string]struct {
+		serve                func(context.Context) error
+		requests, unfinished int64
+	}{
+		"goes on":           {known(), 6, 0},
+		"is stuck for good": {func(ctx context.Context) error { return wait(ctx, 24*time.Hour) }, 0, 6},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newKnownLoad(t, test.serve, func(w *cluster.Workload) { w.Rate = 0.001 })
+			ctx, cancel := context.WithTimeout(t.Context(), 5500*time.Second)
+			defer cancel()
+			if r := l.run(ctx, 0, 1_000_000_000); r.Requests != test.requests || r.Unfinished != test.unfinished {
+				t.Errorf("a request each 1000 s, the server %s: after 5500 s %d answered, %d unfinished", name, r.Requests, r.Unfinished)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, time.Hour) }, func(w *cluster.Workload) { w.Rate = 100 })
+		if r := l.run(t.Context(), 0, 1000); r.Requests != 0 || r.Unfinished != 1000 || r.Dur > 2*l.patience {
+			t.Errorf("a server that is stuck: %d answered, %d unfinished after %v", r.Requests, r.Unfinished, r.Dur)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,37 +19,41 @@ type phase struct {
 	*Generator
 	start time.Duration   // by the clock
 	pace  *pacer          // open loop; nil in a closed one
-	left  atomic.Int64    // requests left to send, if no time ends the phase
+	left  atomic.Int64    // operations left to send
 	stuck *time.Timer     // gives up when it is not reset; nil if time ends the phase
+	lull  time.Duration   // longest time between two requests of a phase that goes on
 	limit context.Context // ends when requests in flight are given up
 	over  context.Context // ends when no more requests are sent, at the latest with limit
 	end   func()          // ends over
 }
 
-// run puts load on the servers for length or, if that is 0, until ops operations are done,
-// at the workload's rate or, if that is 0, as fast as answers come. The result counts what was
+// run puts load on the servers for length or, if that is 0, until exactly ops operations are
+// done, at the workload's rate or, if that is 0, as fast as answers come. The result counts what was
 // asked for in that time, even if it was answered later, within the grace. The end of ctx
 // ends run at once.
 func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Result {
 	limit, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	over, end := context.WithCancel(limit)
-	p := &phase{Generator: g, start: g.clock.now(), limit: limit, over: over, end: end}
-	switch w := g.cfg.Workload; {
+	w := g.cfg.Workload
+	p := &phase{Generator: g, start: g.clock.now(), limit: limit, over: over, end: end, lull: g.patience}
+	if length > 0 {
+		ops = math.MaxInt - w.Batch // as many as there is time for
+		defer time.AfterFunc(length+g.Grace, giveUp).Stop()
+	}
+	p.left.Store(int64(ops))
+	switch {
 	case w.Rate > 0:
-		if length == 0 {
-			length = time.Duration(float64(ops) / float64(w.Batch) / w.Rate * 1e9)
-		}
-		p.pace = newPacer(newSchedule(w.Rate, w.Arrival, g.arrivals), length, g.clock)
+		s := newSchedule(w.Rate, w.Arrival, g.arrivals)
+		s.left = (ops + w.Batch - 1) / w.Batch
+		p.pace = newPacer(s, cmp.Or(length, never), g.clock)
+		p.lull += time.Duration(20e9 / w.Rate) // a gap is longer once in e^20 by chance
 	case length > 0:
 		defer time.AfterFunc(length, end).Stop()
-	default:
-		p.left.Store(int64((ops + w.Batch - 1) / w.Batch))
-		p.stuck = time.AfterFunc(p.patience, giveUp)
-		defer p.stuck.Stop()
 	}
-	if length > 0 {
-		defer time.AfterFunc(length+g.Grace, giveUp).Stop()
+	if length == 0 {
+		p.stuck = time.AfterFunc(p.lull, giveUp)
+		defer p.stuck.Stop()
 	}
 	g.arrivals += 1 << 32
 	var workers sync.WaitGroup
@@ -73,9 +78,10 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		sum.Merge(r)
 	}
 	if p.pace != nil {
-		sum.Unfinished += p.pace.unsent()
+		unsent, lasts := p.pace.close()
+		sum.Unfinished += unsent
 		if ctx.Err() == nil {
-			sum.Dur = max(sum.Dur, length) // the last request was due before the end
+			sum.Dur = max(sum.Dur, lasts)
 		}
 	}
 	return sum
@@ -88,31 +94,46 @@ func (p *phase) work(c *connection, s *workload.Source) {
 	case <-p.over.Done():
 		return
 	}
-	for due, sent, slip, ok := p.next(); ok; due, sent, slip, ok = p.next() {
-		p.request(c, s, due, sent, slip)
+	for r := p.next(0); r.ops > 0; r = p.next(r.slip) {
+		p.request(c, s, r)
 	}
 	p.end() // for connections that are never greeted
 }
 
-// next waits until a request is to be sent. It returns when the request was due and when
-// it is sent, which are the same in a closed loop, and false if the phase is over.
-func (p *phase) next() (due, sent, slip time.Duration, ok bool) {
-	switch {
-	case p.over.Err() != nil, p.limit.Err() != nil: // over follows limit, but a moment later
-	case p.pace != nil:
-		return p.pace.next(p.over)
-	default:
-		if p.stuck != nil {
-			p.stuck.Reset(p.patience)
-		}
-		due, ok = p.clock.now(), p.stuck == nil || p.left.Add(-1) >= 0
+// A request is when a request was due and when it is sent, which are the same in a closed
+// loop, how late the client itself is, and the number of operations.
+type request struct {
+	due, sent, slip time.Duration
+	ops             int
+}
+
+// next waits until a connection's next request is to be sent, whose last one was late. A
+// request without operations means that the phase is over.
+func (p *phase) next(late time.Duration) (r request) {
+	if p.over.Err() != nil || p.limit.Err() != nil { // over follows limit, but a moment later
+		return r
 	}
-	return due, due, 0, ok
+	if p.stuck != nil {
+		p.stuck.Reset(p.lull)
+	}
+	ok := true
+	if p.pace != nil {
+		r, ok = p.pace.next(p.over, late)
+	} else {
+		r.due = p.clock.now()
+		r.sent = r.due
+	}
+	if !ok {
+		return r
+	}
+	batch := int64(p.cfg.Workload.Batch)
+	r.ops = int(min(max(p.left.Add(-batch)+batch, 0), batch))
+	return r
 }
 
 // request sends the source's next request and counts what came of it.
-func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.Duration) {
-	ops := s.Next()
+func (p *phase) request(c *connection, s *workload.Source, r request) {
+	ops := s.Next(r.ops)
 	cl, err := c.client, error(nil)
 	if c.client == nil {
 		if cl, err = p.target.Open(p.limit); err == nil {
@@ -135,9 +156,6 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.tally
-	if p.pace != nil {
-		Record(&t.Slips, slip)
-	}
 	if c.client == nil && cl != nil {
 		counts := cl.Counts()
 		t.Refusals += counts.Refusals
@@ -148,9 +166,10 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 	switch {
 	case err == nil:
 		t.Requests++
-		t.ResponseTimes.Record(done - due)
+		t.ResponseTimes.Record(done - r.due)
 		if p.pace != nil {
-			Record(&t.ServiceTimes, done-sent)
+			Record(&t.ServiceTimes, done-r.sent)
+			Record(&t.Slips, r.slip)
 		}
 		t.Answered(len(ops), done-p.start)
 	case p.limit.Err() != nil:
@@ -158,7 +177,7 @@ func (p *phase) request(c *connection, s *workload.Source, due, sent, slip time.
 		return
 	default:
 		t.Fail(errorKind(err), err)
-		t.FailedTime += done - due
+		t.FailedTime += done - r.due
 	}
 	if answers != nil { // of a request that failed, the parts that were answered
 		a := s.Check(answers)

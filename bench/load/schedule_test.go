@@ -78,16 +78,18 @@ func drive(ctx context.Context, p *pacer, workers int, service time.Duration) []
 	var mu sync.Mutex // guards all
 	var all []release
 	var wg sync.WaitGroup
+	late := make([]time.Duration, workers) // by the request before
 	ms := func(d time.Duration) int { return int(d / time.Millisecond) }
-	for range workers {
+	for w := range workers {
 		wg.Go(func() {
 			for {
-				due, sent, slip, ok := p.next(ctx)
+				r, ok := p.next(ctx, late[w])
 				if !ok {
 					return
 				}
+				late[w] = r.slip
 				mu.Lock()
-				all = append(all, release{ms(due - p.start), ms(sent - p.start), ms(slip)})
+				all = append(all, release{ms(r.due - p.start), ms(r.sent - p.start), ms(r.slip)})
 				mu.Unlock()
 				if service > 0 {
 					<-time.After(service)
@@ -113,8 +115,10 @@ func TestPacer(t *testing.T) {
 		{"the clock is late", 1, 40 * ms, 0, 3 * ms, []release{{0, 0, 0}, {10, 13, 3}, {20, 23, 3}, {30, 33, 3}}},
 		{"the clock is late for several", 3, 40 * ms, 0, 25 * ms,
 			[]release{{0, 0, 0}, {10, 35, 25}, {20, 35, 15}, {30, 35, 5}}},
-		// The second came back at 35, after 20 and 30 were due: only the first half is the clock's.
-		{"both", 1, 40 * ms, 5 * ms, 20 * ms, []release{{0, 0, 0}, {10, 30, 20}, {20, 35, 0}, {30, 40, 0}}},
+		// Without the clock, the connection would have been back at 15 and 25, when nothing was due.
+		{"both", 1, 40 * ms, 5 * ms, 20 * ms, []release{{0, 0, 0}, {10, 30, 20}, {20, 35, 15}, {30, 40, 10}}},
+		// Without the clock, it would have been back at 35 and 60: only the rest is the clock's.
+		{"a busy connection and the clock", 1, 40 * ms, 25 * ms, 3 * ms, []release{{0, 0, 0}, {10, 25, 0}, {20, 50, 0}, {30, 75, 0}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -124,12 +128,41 @@ func TestPacer(t *testing.T) {
 				if !slices.Equal(got, test.want) {
 					t.Errorf("releases (due, sent, slip) = %v, want %v", got, test.want)
 				}
-				if n := p.unsent(); n != 0 {
-					t.Errorf("%d unsent of a schedule that was served to its end", n)
+				if n, end := p.close(); n != 0 || end != test.length {
+					t.Errorf("%d unsent of a schedule that was served to its end, %v", n, end)
 				}
 			})
 		})
 	}
+}
+
+// After one stall of the client, every request that was due in it is late, and not only the
+// first of each connection: those after them wait for answers that a prompt client would have
+// had in time.
+func TestLateIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ms = time.Millisecond
+		c := bubbleClock(0)
+		sleep := c.sleep
+		c.sleep = func(d time.Duration) {
+			if sleep(d); c.now() >= 500*ms && c.now() < 700*ms {
+				sleep(700*ms - c.now())
+			}
+		}
+		p := newPacer(newSchedule(500, "constant", 1), time.Second, c)
+		late, sum := 0, 0
+		for _, r := range drive(t.Context(), p, 8, ms) {
+			if r.due < 500 && r.slip > 0 || r.slip > r.sent-r.due {
+				t.Errorf("%+v, but the stall is from 500 to 700 ms", r)
+			}
+			if r.slip > 1 {
+				late, sum = late+1, sum+r.slip
+			}
+		}
+		if late < 98 || late > 115 || sum < 100*95 {
+			t.Errorf("%d requests are late, by %d ms in all, want the 100 that were due in the stall, by 100 ms on average", late, sum)
+		}
+	})
 }
 
 // A round that ends before its requests are sent knows how many are left.
@@ -142,7 +175,7 @@ func TestPacerUnsent(t *testing.T) {
 		if len(sent) != 3 {
 			t.Errorf("%d requests sent, want 3: %v", len(sent), sent)
 		}
-		if got := p.unsent(); got != 9 { // 30 to 110
+		if got, _ := p.close(); got != 9 { // 30 to 110
 			t.Errorf("%d unsent, want 9", got)
 		}
 	})
@@ -152,12 +185,12 @@ func TestPacerUnsent(t *testing.T) {
 func TestPacerRealTime(t *testing.T) {
 	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond, clock{metrics.Now, metrics.Sleep})
 	for i := range 40 {
-		due, sent, slip, ok := p.next(t.Context())
-		if want := p.start + time.Duration(i)*500*time.Microsecond; !ok || due != want || slip < 0 || sent < due || p.now() < sent {
-			t.Fatalf("request %d: due %v, slip %v, %v at %v, want due %v", i, due, slip, ok, p.now(), want)
+		r, ok := p.next(t.Context(), 0)
+		if want := p.start + time.Duration(i)*500*time.Microsecond; !ok || r.due != want || r.slip < 0 || r.sent < r.due || p.now() < r.sent {
+			t.Fatalf("request %d: due %v, slip %v, %v at %v, want due %v", i, r.due, r.slip, ok, p.now(), want)
 		}
 	}
-	if _, _, _, ok := p.next(t.Context()); ok {
+	if _, ok := p.next(t.Context(), 0); ok {
 		t.Error("a request after the schedule's end")
 	}
 }

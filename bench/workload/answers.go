@@ -54,7 +54,7 @@ func (s *Source) Check(results []wire.Result) (a Answers) {
 			continue
 		}
 		a.OK++
-		if s.seen != nil {
+		if s.seen != nil && left != cut {
 			s.seen[s.keys[i]].Store(uint64(left))
 		}
 	}

@@ -39,7 +39,7 @@ func TestCheck(t *testing.T) {
 		{cas, 1, wire.Result{Status: wire.Missing}, "wrong"},
 	} {
 		s := newTestWorkload(t, func(w *cluster.Workload) { w.Mix, w.Batch, w.Keys = test.mix, test.batch, 1 }).Source(0)
-		s.Next()
+		s.Next(s.Batch)
 		if r := s.Check(make([]wire.Result, test.batch+1)); r.Wrong != 1 || r.FirstWrong == "" {
 			t.Errorf("an answer too many: %d wrong, %q", r.Wrong, r.FirstWrong)
 		}

@@ -18,33 +18,23 @@ type stamp uint64 // writer << numberBits | number
 const (
 	numberBits       = 37
 	absent     stamp = 1<<64 - 1 // the key has no value
+	cut        stamp = 1<<64 - 2 // the value is too short to hold its stamp
 )
 
 func newStamp(writer, number uint64) stamp { return stamp(writer<<numberBits | number) }
-
-// longestStamp is the greatest length of a stamp in the text of a value.
-const longestStamp = len(" by 134217727 #137438953471 ")
 
 // appendValue appends a value to b: the key, the stamp, and filler that depends on both, so
 // that parts of two values never make a third:
 //
 //	key-017 by 3 #42 nkdpobcafhihg
 //
-// If sizes is a range, the value's size is a hash of its key and stamp, and not less than they
-// need. If the size is fixed and too small for key and stamp, the value ends early.
+// If sizes is a range, the value's size is a hash of its key and stamp, and each size is as
+// likely as the others. A value that is too small for key and stamp ends early.
 func appendValue(b []byte, key string, s stamp, sizes cluster.Size) []byte {
 	start := len(b)
-	b = append(b, key...)
-	b = append(b, " by "...)
-	b = strconv.AppendUint(b, uint64(s>>numberBits), 10)
-	b = append(b, " #"...)
-	b = strconv.AppendUint(b, uint64(s&(1<<numberBits-1)), 10)
-	b = append(b, ' ')
+	b = appendText(b, key, s)
 	x := uint64(crc32.ChecksumIEEE(b[start:]))
-	size := sizes.Min
-	if choices := uint64(sizes.Max - sizes.Min + 1); choices > 1 {
-		size = max(size+int(mixed(x)%choices), len(b)-start)
-	}
+	size := sizes.Min + int(mixed(x)%uint64(sizes.Max-sizes.Min+1))
 	for len(b)-start < size {
 		x = x*6364136223846793005 + 1442695040888963407 // Knuth, TAOCP 2, 3.3.4
 		// eight letters at once, a to p; 16 KiB take about 2 µs
@@ -52,6 +42,14 @@ func appendValue(b []byte, key string, s stamp, sizes cluster.Size) []byte {
 		b = binary.LittleEndian.AppendUint64(b, letters)
 	}
 	return b[:start+size]
+}
+
+// appendText appends what a value begins with. It ends with a space, so no such text is
+// the beginning of another.
+func appendText(b []byte, key string, s stamp) []byte {
+	b = append(append(b, key...), " by "...)
+	b = append(strconv.AppendUint(b, uint64(s>>numberBits), 10), " #"...)
+	return append(strconv.AppendUint(b, uint64(s&(1<<numberBits-1)), 10), ' ')
 }
 
 // mixed makes all bits of a number depend on all of its bits (the finalizer of
@@ -65,10 +63,17 @@ func mixed(x uint64) uint64 {
 
 // verify returns the stamp of a value read from key, or an error if no workload with values of
 // these sizes stores it there. It writes the value again from its own stamp and compares all of
-// it. scratch is overwritten and returned for the next call.
+// it. Of a value that ends within its stamp, a range of sizes leaves open which size is right:
+// the stamp is cut, and any size in the range is right. scratch is overwritten and returned
+// for the next call.
 func verify(scratch []byte, key string, value []byte, sizes cluster.Size) (stamp, []byte, error) {
 	s := readStamp(key, value)
-	scratch = appendValue(scratch[:0], key, s, sizes)
+	scratch = appendText(scratch[:0], key, s)
+	if n := len(value); sizes.Min < sizes.Max && sizes.Min <= n && n <= sizes.Max && n < len(scratch) {
+		s, scratch = cut, scratch[:n]
+	} else {
+		scratch = appendValue(scratch[:0], key, s, sizes)
+	}
 	if bytes.Equal(value, scratch) {
 		return s, scratch, nil
 	}

@@ -107,15 +107,33 @@ func TestValueRange(t *testing.T) {
 	}
 }
 
-// Key and stamp remain whole in a range that begins below their length, such as 16..1024.
-func TestValueRangeKeepsTheStamp(t *testing.T) {
+// Sizes that do not hold key and stamp are as likely as the others, and are verified as far as
+// they go.
+func TestSmallValueRange(t *testing.T) {
 	const key = "key-017"
-	longest := newStamp(1<<27-1, 1<<numberBits-1)
-	sizes := cluster.Size{Min: 0, Max: len(key) + longestStamp}
-	for _, s := range []stamp{0, newStamp(3, 42), longest} {
+	sizes := cluster.Size{Min: 0, Max: 36}
+	counts := make([]int, 37)
+	for number := range uint64(37_000) {
+		s := newStamp(12, number)
 		value := appendValue(nil, key, s, sizes)
-		if got, _, err := verify(nil, key, value, sizes); err != nil || got != s || len(value) > sizes.Max {
-			t.Errorf("verify of %q: stamp %d, error %v, want %d", value, got, err, s)
+		counts[len(value)]++
+		got, _, err := verify(nil, key, value, sizes)
+		if whole := len(value) >= len(appendText(nil, key, s)); err != nil || whole && got != s || !whole && got != cut {
+			t.Fatalf("verify of %q: stamp %d, error %v, want %d", value, got, err, s)
+		}
+		if n := len(value); n > 0 {
+			value[n-1] ^= 64
+			if _, _, err := verify(nil, key, value, sizes); err == nil {
+				t.Fatalf("verify accepts %q", value)
+			}
+		}
+	}
+	if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
+		t.Errorf("chi-square of the sizes is %.1f, want at most %.1f: %v", sum, limit, counts)
+	}
+	for _, size := range []cluster.Size{{Min: 9, Max: 36}, {Min: 2, Max: 7}} {
+		if _, _, err := verify(nil, key, []byte("key-017 "), size); err == nil {
+			t.Errorf("verify accepts 8 bytes of %v", size)
 		}
 	}
 }

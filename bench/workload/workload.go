@@ -44,10 +44,6 @@ func New(w cluster.Workload) (*Workload, error) {
 	if w.Depth > 1 && w.Conn == "per-request" {
 		return nil, fmt.Errorf("workload.depth: %d requests in flight need a connection that is kept: set workload.conn to persistent", w.Depth)
 	}
-	if least := len(wl.Key(0)) + longestStamp; w.Value.Max > w.Value.Min && w.Value.Max < least {
-		return nil, fmt.Errorf("workload.value: the range %v is too short: end it at %d bytes or more, "+
-			"as each value holds what determines its size", w.Value, least)
-	}
 	const overhead = 20 // bytes at most that gob adds to an operation or a result
 	if frame := w.Batch * (len(wl.Key(0)) + values + overhead); frame > wire.MaxFrame {
 		return nil, fmt.Errorf("workload.batch: %d operations with values of %v bytes make a request of "+
@@ -105,11 +101,11 @@ func (w *Workload) Source(worker int) *Source {
 	return &Source{Workload: w, rand: rand.New(rand.NewPCG(w.Seed, w.Round<<40|uint64(worker))), writer: uint64(worker) + 1}
 }
 
-// Next returns the next request, of Batch operations. It is valid, with its values, until the
+// Next returns the next request, of n operations. It is valid, with its values, until the
 // next call of Next: each request in flight needs its own Source.
-func (s *Source) Next() []wire.Op {
+func (s *Source) Next(n int) []wire.Op {
 	s.ops, s.keys, s.stamps, s.text = s.ops[:0], s.keys[:0], s.stamps[:0], s.text[:0]
-	for range s.Batch {
+	for range n {
 		kind, number := s.kind(), s.pick(s.rand)
 		op, left := wire.Op{Kind: kind, Key: s.Key(number)}, absent
 		if kind == wire.Put || kind == wire.CompareAndSwap {

@@ -86,7 +86,7 @@ func TestSourceReproduces(t *testing.T) {
 			w.Mix = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}
 		}).Source(worker)
 		for range 500 {
-			for _, op := range s.Next() {
+			for _, op := range s.Next(s.Batch) {
 				op.Value, op.Old = bytes.Clone(op.Value), bytes.Clone(op.Old)
 				ops = append(ops, op)
 			}
@@ -123,7 +123,7 @@ func TestSourceMix(t *testing.T) {
 	last := uint64(0)
 	const draws = 100_000
 	for range draws / w.Batch {
-		ops := s.Next()
+		ops := s.Next(s.Batch)
 		for i, op := range ops {
 			kinds[op.Kind]++
 			if op.Kind == wire.Put || op.Kind == wire.CompareAndSwap {
@@ -156,7 +156,7 @@ func TestSourcesDiffer(t *testing.T) {
 	counts := make([]int, 100)
 	for worker := range 20_000 {
 		s := w.Source(worker)
-		s.Next()
+		s.Next(s.Batch)
 		counts[s.keys[0]]++
 	}
 	if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
@@ -166,9 +166,8 @@ func TestSourcesDiffer(t *testing.T) {
 
 func TestWorkloadErrors(t *testing.T) {
 	for want, change := range map[string]func(*cluster.Workload){
-		"workload.value: the range 30..34": func(w *cluster.Workload) { w.Value.Max = 34 }, // of key-017, at least 35
-		"workload.batch: 1024":             func(w *cluster.Workload) { w.Batch, w.Value = 1024, cluster.Bytes(100) },
-		"workload.batch: 64":               func(w *cluster.Workload) { w.Batch, w.Value = 64, cluster.Size{Min: 16, Max: 1024} }, // the end of the range counts
+		"workload.batch: 1024": func(w *cluster.Workload) { w.Batch, w.Value = 1024, cluster.Bytes(100) },
+		"workload.batch: 64":   func(w *cluster.Workload) { w.Batch, w.Value = 64, cluster.Size{Min: 16, Max: 1024} }, // the end of the range counts
 	} {
 		cfg := cluster.Default().Workload
 		change(&cfg)
@@ -201,7 +200,7 @@ func TestCompareAndSwap(t *testing.T) {
 		run := func(worker, requests int) {
 			s := w.Source(worker)
 			for range requests {
-				a := s.Check(apply(s.Next()))
+				a := s.Check(apply(s.Next(s.Batch)))
 				mu.Lock()
 				ok, mismatches, wrong = ok+a.OK, mismatches+a.Mismatches, wrong+a.Wrong
 				mu.Unlock()

@@ -189,7 +189,7 @@ func TestCodecs(t *testing.T) {
 				calls.Go(func() {
 					s := work.Source(i)
 					for range 20 {
-						results, err := cl.Do(t.Context(), s.Next()...)
+						results, err := cl.Do(t.Context(), s.Next(s.Batch)...)
 						if a := s.Check(results); err != nil || a.Wrong > 0 {
 							t.Errorf("error %v, %v", err, a.FirstWrong)
 						}
@@ -243,7 +243,7 @@ func TestEchoBytes(t *testing.T) {
 		codec := newEcho(work).codec(nil).(echoCodec)
 		s := work.Source(0)
 		for range 100 {
-			ops := s.Next()
+			ops := s.Next(s.Batch)
 			frame := codec.frame(ops)
 			real, err := wire.AppendResponse(nil, &wire.Response{Code: wire.OK, Results: stored.Apply(slices.Clone(ops))})
 			if err != nil || len(frame) != len(real) {

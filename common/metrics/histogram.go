@@ -8,25 +8,19 @@ import (
 	"time"
 )
 
-// Longest is the longest time that a Histogram resolves. Longer times are counted, and
-// are part of Max and Mean.
-const Longest = 60 * time.Second
-
 // The layout is that of Gil Tene's HdrHistogram with two significant digits.
 // Bucket 0 has 256 sub-buckets of 1 ns; each bucket after it covers twice the
 // range of the one before, and only its upper half, 128 sub-buckets, is new. So a
 // sub-bucket is at most 1/128 = 0.8 % as wide as the values in it.
-const (
-	half  = 128
-	cells = 28*half + int(Longest>>28) + 1 // Longest lies in bucket 28; 29.75 KiB
-)
+const half = 128
 
-// A Histogram counts times from 1 ns to 60 s and answers with quantiles that are
-// at most 0.8 % too long. The zero Histogram is empty and ready to use. It is not safe
-// for concurrent use: give each worker its own, and Merge them.
+// A Histogram counts times of any length and answers with quantiles that are at most 0.8 %
+// too long. It grows to the longest time that it holds: 24 KiB up to a second, 31 KiB up to a
+// minute. The zero Histogram is empty and ready to use. It is not safe for concurrent use:
+// give each worker its own, and Merge them. A copy shares its counts with the original.
 type Histogram struct {
-	counts   [cells]uint64
-	count    uint64 // all of them, with those longer than Longest
+	counts   []uint64 // by sub-bucket, in whole buckets
+	count    uint64   // all of them, with those that a file does not resolve
 	sum, max time.Duration
 }
 
@@ -44,25 +38,32 @@ func edge(i int) time.Duration {
 
 // Record counts d. A negative d counts as 0.
 func (h *Histogram) Record(d time.Duration) {
-	if d = max(d, 0); d <= Longest {
-		h.counts[cell(d)]++
-	}
+	d = max(d, 0)
+	*h.at(cell(d))++
 	h.max = max(h.max, d)
 	h.sum += d
 	h.count++
 }
 
+// at returns the count of sub-bucket i.
+func (h *Histogram) at(i int) *uint64 {
+	if i >= len(h.counts) {
+		h.counts = append(h.counts, make([]uint64, (i/half+1)*half-len(h.counts))...)
+	}
+	return &h.counts[i]
+}
+
 // Merge adds the counts of o to h, as if each time in o had been recorded in h.
 func (h *Histogram) Merge(o *Histogram) {
 	for i, n := range o.counts {
-		h.counts[i] += n
+		*h.at(i) += n
 	}
 	h.max = max(h.max, o.max)
 	h.sum += o.sum
 	h.count += o.count
 }
 
-// Count returns the number of times recorded, including those longer than 60 s.
+// Count returns the number of times recorded.
 func (h *Histogram) Count() int64 { return int64(h.count) }
 
 // Max returns the exact longest time recorded, or 0 if there is none.
@@ -73,8 +74,7 @@ func (h *Histogram) Mean() time.Duration { return mean(h.sum, int64(h.count)) }
 
 // Quantile returns a time that a share q of the times recorded, from 0 to 1, did not
 // exceed: the upper edge of the sub-bucket that holds the time of rank ⌈q × Count⌉, and
-// never more than Max. It returns Max if that time is longer than 60 s, and 0 if none
-// was recorded.
+// never more than Max. It returns 0 if none was recorded.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	// One step below q: 0.07 × 100 is slightly above 7, and must not become rank 8.
 	below := max(math.Nextafter(q, 0), 0)
@@ -89,7 +89,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 }
 
 // histogramJSON leaves out empty sub-buckets, and Count, which is the sum of the others
-// and Overflow.
+// and Overflow: in old files, times above a minute were counted there and not resolved.
 type histogramJSON struct {
 	Sum      time.Duration `json:"sum_ns"`
 	Max      time.Duration `json:"max_ns"`
@@ -120,10 +120,10 @@ func (h *Histogram) UnmarshalJSON(data []byte) error {
 	*h = Histogram{count: j.Overflow, sum: j.Sum, max: j.Max}
 	for _, b := range j.Buckets {
 		// Compared first: cell must not be called with a time that is negative as an int64.
-		if b[0] > uint64(edge(cells-1)) || edge(cell(time.Duration(b[0]))) != time.Duration(b[0]) {
+		if b[0] > math.MaxInt64 || edge(cell(time.Duration(b[0]))) != time.Duration(b[0]) {
 			return fmt.Errorf("histogram: %d ns is not the upper edge of a bucket", b[0])
 		}
-		h.counts[cell(time.Duration(b[0]))] += b[1]
+		*h.at(cell(time.Duration(b[0]))) += b[1]
 		h.count += b[1]
 	}
 	return nil

@@ -6,18 +6,20 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
-	"unsafe"
 )
+
+const longest = 60 * time.Second
 
 // distributions draw times from 1 ns to 60 s.
 var distributions = map[string]func(*rand.Rand) time.Duration{
 	"constant": func(*rand.Rand) time.Duration { return 1234567 },
 	"tiny":     func(r *rand.Rand) time.Duration { return 1 + time.Duration(r.IntN(300)) },
 	"log uniform": func(r *rand.Rand) time.Duration {
-		return time.Duration(math.Exp(r.Float64() * math.Log(float64(Longest))))
+		return time.Duration(math.Exp(r.Float64() * math.Log(float64(longest))))
 	},
 	"two humps": func(r *rand.Rand) time.Duration {
 		if r.IntN(100) == 0 {
@@ -70,10 +72,12 @@ func TestQuantileEdges(t *testing.T) {
 		{[]time.Duration{-5}, 1, 0},
 		{[]time.Duration{255, 256, 257, 258}, 0.25, 255}, // the longest exact one
 		{[]time.Duration{255, 256, 257, 258}, 0.50, 257}, // 256 and 257 share a cell
-		{[]time.Duration{Longest}, 0.5, Longest},
-		{[]time.Duration{1, Longest + 1}, 0.5, 1},
-		{[]time.Duration{1, Longest + 1}, 0.51, Longest + 1},
-		{[]time.Duration{time.Hour, 2 * time.Hour}, 0.1, 2 * time.Hour}, // not resolved
+		{[]time.Duration{longest}, 0.5, longest},
+		{[]time.Duration{1, longest + 1}, 0.5, 1},
+		{[]time.Duration{1, longest + 1}, 0.51, longest + 1},
+		{append(slices.Repeat([]time.Duration{61 * time.Second}, 100), 600*time.Second), 0.5, edge(cell(61 * time.Second))},
+		{append(slices.Repeat([]time.Duration{61 * time.Second}, 100), 600*time.Second), 1, 600 * time.Second},
+		{[]time.Duration{math.MaxInt64, 1 << 62}, 0.5, edge(cell(1 << 62))},
 		{[]time.Duration{1, 2, 3}, -1, 1},
 		{[]time.Duration{1, 2, 3}, 2, 3},
 	}
@@ -88,10 +92,11 @@ func TestQuantileEdges(t *testing.T) {
 	}
 }
 
-// Each cell begins where the one before ends, and the last one holds Longest.
+// Each cell begins where the one before ends, the last one holds the longest duration, and a
+// histogram takes no more memory than its longest time needs.
 func TestCells(t *testing.T) {
-	next := time.Duration(0)
-	for i := range cells {
+	next, last := time.Duration(0), cell(math.MaxInt64)
+	for i := range last + 1 {
 		if got := cell(next); got != i {
 			t.Fatalf("cell(%d) = %d, want %d", next, got, i)
 		}
@@ -100,11 +105,12 @@ func TestCells(t *testing.T) {
 		}
 		next = edge(i) + 1
 	}
-	if got := cell(Longest); got != cells-1 {
-		t.Errorf("cell(Longest) = %d, want %d", got, cells-1)
-	}
-	if got := unsafe.Sizeof(Histogram{}); got > 30<<10 {
-		t.Errorf("a Histogram has %d bytes, want at most 30 KiB", got)
+	for d, want := range map[time.Duration]int{1: 1 << 10, time.Second: 24 << 10, longest: 32 << 10, math.MaxInt64: 64 << 10} {
+		var h Histogram
+		h.Record(d)
+		if got := 8 * cap(h.counts); got > want {
+			t.Errorf("a histogram of %v has %d bytes, want at most %d", d, got, want)
+		}
 	}
 }
 
@@ -116,7 +122,7 @@ func TestMergeIsRecordingAll(t *testing.T) {
 		for i := range 5000 {
 			d := draw(r)
 			if i%1000 == 999 {
-				d = Longest + time.Duration(i)
+				d = longest + time.Duration(i)
 			}
 			all.Record(d)
 			parts[i%2].Record(d)
@@ -124,7 +130,7 @@ func TestMergeIsRecordingAll(t *testing.T) {
 		for i := range parts {
 			merged.Merge(&parts[i])
 		}
-		if merged != all {
+		if !reflect.DeepEqual(merged, all) {
 			t.Errorf("%s: the merged parts differ from one histogram of all", name)
 		}
 	}
@@ -138,18 +144,18 @@ func TestHistogramJSON(t *testing.T) {
 		data, err := json.Marshal(struct{ Latency Histogram }{h})
 		var back struct{ Latency Histogram }
 		back.Latency.Record(7) // must be replaced
-		if err = errors.Join(err, json.Unmarshal(data, &back)); err != nil || back.Latency != h {
+		if err = errors.Join(err, json.Unmarshal(data, &back)); err != nil || !reflect.DeepEqual(back.Latency, h) {
 			t.Errorf("%s reads back as a different histogram (%v)", data, err)
 		}
 	}
 	check()
-	for _, d := range []time.Duration{1, 300, 300, Longest, time.Hour} {
+	for _, d := range []time.Duration{1, 300, 300, longest, time.Hour} {
 		h.Record(d)
 	}
 	check()
 	got, _ := json.Marshal(h)
-	want := `{"sum_ns":3660000000601,"max_ns":3600000000000,"overflow":1,` +
-		`"buckets":[[1,1],[301,2],[60129542143,1]]}`
+	want := `{"sum_ns":3660000000601,"max_ns":3600000000000,"overflow":0,` +
+		`"buckets":[[1,1],[301,2],[60129542143,1],[3607772528639,1]]}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -159,9 +165,13 @@ func TestHistogramJSON(t *testing.T) {
 	}
 	check()
 	for _, bad := range []string{`[]`, `{"buckets":[[-1,1]]}`, `{"buckets":[[300,1]]}`,
-		`{"buckets":[[60397977599,1]]}`, `{"buckets":[[18446744073709551615,1]]}`} {
+		`{"buckets":[[60397977598,1]]}`, `{"buckets":[[18446744073709551615,1]]}`} {
 		if err := json.Unmarshal([]byte(bad), &h); err == nil {
 			t.Errorf("%s was accepted", bad)
 		}
+	}
+	// Times that an old file does not resolve count, and are the longest.
+	if err := json.Unmarshal([]byte(`{"max_ns":90000000000,"overflow":1,"buckets":[[1,1]]}`), &h); err != nil || h.Count() != 2 || h.Quantile(0.5) != 1 || h.Quantile(1) != 90e9 {
+		t.Errorf("an old file has %d times, median %v, longest %v (%v)", h.Count(), h.Quantile(0.5), h.Quantile(1), err)
 	}
 }
