@@ -34,7 +34,7 @@ const sweepHelp = "measure at several values of one property, as in `c=1,2,4,8`,
 	"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n" +
 	"3 rounds of 500ms at each value, unless -rounds and -duration say otherwise"
 
-// compare builds and starts stages, and measures them in interleaved rounds.
+// compare builds stages, and measures them in interleaved rounds.
 func compare(ctx context.Context, o *options) error {
 	rounds, duration := o.rounds, 2*time.Second
 	if o.quick || o.sweep != "" {
@@ -90,53 +90,54 @@ func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardst
 	for _, p := range bed.Programs {
 		rep.Stages = append(rep.Stages, p.Name)
 	}
-	plan := experiment.Plan{Rounds: o.rounds, Nodes: o.nodes, Once: o.once}
+	plan := experiment.Plan{Rounds: o.rounds, Once: o.once}
 	if rep.Sweep != nil {
-		return rep.Sweep.Run(ctx, bed, plan, line, func(stage, point string, round int, r *load.Result) error {
-			rep.AddAt(point, stage, round, r)
-			return o.save(rep)
-		})
-	}
-	for _, p := range bed.Programs {
-		line.Say("starting " + p.Name)
-		if _, err := bed.Start(ctx, p, o.cfg, o.nodes); err != nil {
+		plan.Subjects = rep.Sweep.Subjects(bed, o.nodes)
+	} else {
+		for _, p := range bed.Programs {
+			plan.Subjects = append(plan.Subjects, experiment.Stage(bed, p, o.cfg, o.nodes))
+		}
+		found, err := tryYardsticks(ctx, bed, yards, o.cfg, rep, line)
+		if err != nil {
 			return err
 		}
+		plan.Subjects = append(plan.Subjects, found...)
 	}
-	if err := startYardsticks(ctx, bed, yards, o.cfg, rep, line); err != nil {
-		return err
+	if plan.Subjects == nil {
+		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.Missing, ", "))
 	}
-	return experiment.Rounds(ctx, bed, plan, line, func(stage string, round int, r *load.Result) error {
-		rep.Add(stage, round, r)
+	return plan.Run(ctx, bed, line, func(s *experiment.Subject, round int, r *load.Result) error {
+		rep.AddAt(s.Point, s.Name, round, r)
 		return o.save(rep)
 	})
 }
 
-// startYardsticks starts the yardsticks, and notes in the report what they are. It
+// tryYardsticks starts each yardstick once, notes in the report what it is, and stops it. It
 // leaves out those that are not installed.
-func startYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yardstick, cfg cluster.Config, rep *report.Report, line *progress) error {
+func tryYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yardstick, cfg cluster.Config, rep *report.Report, line *progress) (found []experiment.Subject, err error) {
 	for _, y := range all {
 		if slices.Contains(rep.Stages, y.Name) {
-			return usageErrorf("-against: a stage is called %s as well", y.Name)
+			return nil, usageErrorf("-against: a stage is called %s as well", y.Name)
 		}
-		line.Say("starting " + y.Name)
-		version, err := y.Start(ctx, bed, cfg)
+		line.Say("trying " + y.Name)
+		start := func(ctx context.Context) (*testbed.Servers, error) { return y.Start(ctx, bed, cfg) }
+		err := bed.Use(ctx, start, func(_ context.Context, s *testbed.Servers) error {
+			if s.Version != "" {
+				rep.Env.Yardsticks[y.Name] = s.Version
+			}
+			return nil
+		})
 		if errors.Is(err, exec.ErrNotFound) {
 			rep.Env.Missing = append(rep.Env.Missing, fmt.Sprintf("%s: not found in PATH; %s=HOST:PORT uses one that runs already", y.Name, y.Name))
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		rep.Stages = append(rep.Stages, y.Name)
-		if version != "" {
-			rep.Env.Yardsticks[y.Name] = version
-		}
+		found = append(found, experiment.Subject{Name: y.Name, Title: y.Name, Config: cfg, Start: start})
 	}
-	if len(bed.Running) == 0 {
-		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.Missing, ", "))
-	}
-	return nil
+	return found, nil
 }
 
 // parseSweep returns the sweep that -sweep describes, or nil.

@@ -70,7 +70,7 @@ func TestCompareOwnStage(t *testing.T) {
 			t.Errorf("a round is %+v, want 600 operations in 150 requests on 3 connections", r)
 		}
 	}
-	m.Ended(6)
+	m.Ended(12) // three for each round of each
 }
 
 func TestCompareMistakes(t *testing.T) {

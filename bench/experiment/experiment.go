@@ -1,9 +1,9 @@
-// Package experiment measures stages in interleaved rounds, in random order: servers that
-// are running, or a sweep over the values of a property. What a machine does meanwhile then
-// affects all of them alike.
+// Package experiment measures stages in interleaved rounds, in random order, each time with
+// new servers. What a machine does meanwhile then affects all of them alike.
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -12,13 +12,33 @@ import (
 	"lockstep/bench/load"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
+	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
-// A Plan says how often stages are measured, and how.
+// A Subject is what is measured once in each round: a stage, at one point of a sweep if there
+// is one, or a yardstick.
+type Subject struct {
+	Name   string // of the stage or yardstick
+	Point  string // of the sweep, or ""
+	Title  string // in progress and errors
+	Config cluster.Config
+	Start  testbed.StartFunc // starts new servers
+}
+
+// Stage returns a stage to be measured as so many nodes.
+func Stage(b *testbed.Bed, p testbed.Program, cfg cluster.Config, nodes int) Subject {
+	start := func(ctx context.Context) (*testbed.Servers, error) { return b.Start(ctx, p, cfg, nodes) }
+	return Subject{Name: p.Name, Title: p.Name, Config: cfg, Start: start}
+}
+
+// A Plan says what is measured, how often and how.
 type Plan struct {
-	Rounds int
-	Nodes  int  // of each stage; for sweeps
-	Once   bool // a request that is answered Busy has failed, and is not sent again
+	Subjects []Subject
+	Rounds   int
+	Once     bool // a request that is answered Busy has failed, and is not sent again
+
+	storeTime time.Duration // limits how long storing the keys may take; 0: a minute
 }
 
 // A Progress is told what is being done and how much time is left.
@@ -27,67 +47,95 @@ type Progress interface {
 	Expect(left time.Duration)
 }
 
-// Rounds stores the keys on the servers that are running, and measures all of them in each
-// round. It calls add with each result.
-func Rounds(ctx context.Context, b *testbed.Bed, plan Plan, progress Progress, add func(stage string, round int, r *load.Result) error) error {
-	return b.Watch(ctx, func(ctx context.Context) error {
-		var all []measurement
-		for _, s := range b.Running {
-			progress.Say("storing the keys on " + s.Name)
-			work, err := newWorkload(ctx, s.Target, plan, 1) // for all rounds, since it remembers what is stored
-			if err != nil {
-				return fmt.Errorf("%s: %w%s", s.Name, err, s.LastOutput(err))
+// An AddFunc takes the result of a round.
+type AddFunc func(s *Subject, round int, r *load.Result) error
+
+// Run measures each subject once in each round, in random order. Every measurement is an
+// experiment of its own: it starts new servers, stores the keys, puts the load on them and
+// stops them. So no other servers run beside it, and it finds no queues or keys of another.
+// What differs from one start to the next (where memory lies, where the scheduler puts two
+// processes) then differs between rounds, and shows in the interval.
+//
+// Run calls add with each result, even with that of a round that was cut short.
+func (plan Plan) Run(ctx context.Context, b *testbed.Bed, progress Progress, add AddFunc) error {
+	m := &measuring{Plan: plan, bed: b, progress: progress, add: add}
+	rng := rand.New(rand.NewPCG(plan.Subjects[0].Config.Workload.Seed, 0))
+	for round := 1; round <= plan.Rounds; round++ {
+		for _, i := range rng.Perm(len(plan.Subjects)) {
+			s := &plan.Subjects[i]
+			if err := m.measure(ctx, s, round); err != nil {
+				return fmt.Errorf("%s, round %d: %w", s.Title, round, err)
 			}
-			all = append(all, measurement{s.Name, s.Config.Workload.Duration, func(round int) (*load.Result, error) {
-				work.Round = uint64(round - 1)
-				return load.Measure(ctx, s.Target, work, 0)
-			}, func(round int, r *load.Result) error { return add(s.Name, round, r) }, s.LastOutput})
 		}
-		return interleave(plan.Rounds, b.Running[0].Config.Workload.Seed, all, progress)
+	}
+	return nil
+}
+
+// A measuring is a plan that is being carried out.
+type measuring struct {
+	Plan
+	bed       *testbed.Bed
+	progress  Progress
+	add       AddFunc
+	prepared  int           // how many measurements have servers with keys, or had
+	preparing time.Duration // how long that took, of all of them
+}
+
+func (m *measuring) measure(ctx context.Context, s *Subject, round int) error {
+	say := func(what string) { m.progress.Say(fmt.Sprintf("round %d of %d: %s%s", round, m.Rounds, s.Title, what)) }
+	m.expect(s, 0)
+	say(", starting")
+	begin := time.Now()
+	return m.bed.Use(ctx, s.Start, func(ctx context.Context, servers *testbed.Servers) error {
+		say(", storing the keys")
+		work, err := m.store(ctx, servers.Target, round)
+		var r *load.Result
+		if err == nil {
+			m.prepared, m.preparing = m.prepared+1, m.preparing+time.Since(begin)
+			m.expect(s, 1)
+			say("")
+			r, err = load.Measure(ctx, servers.Target, work, 0)
+		}
+		if r != nil && (err == nil || r.Requests > 0) { // cut short, but better than nothing
+			if err := m.add(s, round, r); err != nil {
+				return err
+			}
+		}
+		if err == nil {
+			err = r.Broken()
+		}
+		if err != nil {
+			return fmt.Errorf("%w%s", err, servers.LastOutput(err))
+		}
+		return nil
 	})
 }
 
-// newWorkload stores the keys on new servers, and returns their workload.
-func newWorkload(ctx context.Context, to load.Target, plan Plan, round int) (*workload.Workload, error) {
+// expect tells how long the measurements still take, if as many as ready says have servers
+// with keys, but no load yet. Preparing one takes what it took on average so far.
+func (m *measuring) expect(s *Subject, ready int) {
+	length := s.Config.Workload.Duration
+	if length == 0 {
+		return // the load ends when its operations are done
+	}
+	prepare := time.Duration(m.Rounds*len(m.Subjects) - m.prepared) // how many have to be prepared
+	each := m.preparing / time.Duration(max(m.prepared, 1))
+	m.progress.Expect(prepare*each + (prepare+time.Duration(ready))*(length+load.Warmup(length)))
+}
+
+// store stores the keys on new servers, and returns their workload.
+func (plan Plan) store(ctx context.Context, to load.Target, round int) (*workload.Workload, error) {
 	work, err := workload.New(to.Config().Workload)
 	if err != nil {
 		return nil, err
 	}
 	work.Once, work.Round = plan.Once, uint64(round-1)
-	return work, load.Preload(ctx, to, work)
-}
-
-// A measurement is made once in each round.
-type measurement struct {
-	name     string
-	duration time.Duration
-	measure  func(round int) (*load.Result, error)
-	add      func(round int, r *load.Result) error
-	output   func(error) string // of the servers, to explain an error
-}
-
-// interleave makes all measurements in each round, in random order.
-func interleave(rounds int, seed uint64, all []measurement, progress Progress) error {
-	rng := rand.New(rand.NewPCG(seed, 0))
-	for round := 1; round <= rounds; round++ {
-		for done, i := range rng.Perm(len(all)) {
-			m := all[i]
-			progress.Say(fmt.Sprintf("round %d of %d: %s", round, rounds, m.name))
-			if m.duration > 0 {
-				left := (rounds-round+1)*len(all) - done
-				progress.Expect(time.Duration(left) * (m.duration + load.Warmup(m.duration)))
-			}
-			r, err := m.measure(round)
-			if err == nil {
-				if err := m.add(round, r); err != nil {
-					return err
-				}
-				err = r.Broken()
-			}
-			if err != nil {
-				return fmt.Errorf("%s, round %d: %w%s", m.name, round, err, m.output(err))
-			}
-		}
+	limit := cmp.Or(plan.storeTime, time.Minute)
+	late := fmt.Errorf("storing %s took longer than %v: give fewer with -keys, or less -work", text.Plural(int64(work.Keys), "key"), limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	defer cancel()
+	if err := load.Preload(ctx, to, work); err != nil {
+		return nil, cmp.Or(context.Cause(ctx), err)
 	}
-	return nil
+	return work, nil
 }

@@ -2,16 +2,19 @@ package experiment
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/bench/testbed"
+	"lockstep/common/cluster"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
@@ -25,27 +28,39 @@ type log struct {
 func (l *log) Say(what string)           { l.said = append(l.said, what) }
 func (l *log) Expect(left time.Duration) { l.left = append(l.left, left) }
 
-// runningBed returns a Bed with servers that run in this process.
-func runningBed(t *testing.T, stages map[string]node.Serve) *testbed.Bed {
-	b := new(testbed.Bed)
-	for name, serve := range stages {
-		cfg, _ := benchtest.Here(t, 1, serve)
-		cfg.Workload.Duration, cfg.Workload.Connections = 20*time.Millisecond, 2
-		b.Running = append(b.Running, &testbed.Servers{Name: name, Config: cfg, Target: load.NewLockstep(cfg)})
+// planned returns a plan whose subjects are these stages. Their servers run in this process,
+// new ones for each measurement; started counts them.
+func planned(t *testing.T, rounds int, stages ...node.Serve) (plan Plan, b *testbed.Bed, started map[string]int) {
+	plan, b, started = Plan{Rounds: rounds}, new(testbed.Bed), make(map[string]int)
+	for i, serve := range stages {
+		s := Subject{Name: fmt.Sprint("stage", i), Title: fmt.Sprint("number ", i), Config: cluster.Default()}
+		s.Config.Workload.Duration, s.Config.Workload.Connections = 20*time.Millisecond, 2
+		s.Start = func(context.Context) (*testbed.Servers, error) {
+			cfg, _ := benchtest.Here(t, 1, serve)
+			cfg.Workload = plan.Subjects[i].Config.Workload // which the test may have changed
+			b.Running = append(b.Running, &testbed.Servers{Name: s.Name, Config: cfg, Target: load.NewLockstep(cfg)})
+			started[s.Name]++
+			return b.Running[len(b.Running)-1], nil
+		}
+		plan.Subjects = append(plan.Subjects, s)
 	}
-	return b
+	return plan, b, started
 }
 
-// Every round measures every stage once, with all keys stored.
-func TestRounds(t *testing.T) {
-	b := runningBed(t, map[string]node.Serve{"one": benchtest.ServeLocked, "two": benchtest.ServeLocked})
+// Every round measures every subject once, with servers of its own, which run alone and have
+// all keys. The time that is left includes what preparing them takes.
+func TestRun(t *testing.T) {
+	plan, b, started := planned(t, 3, benchtest.ServeLocked, benchtest.ServeLocked)
 	progress := new(log)
 	var added []string
-	err := Rounds(t.Context(), b, Plan{Rounds: 3}, progress, func(stage string, round int, r *load.Result) error {
+	err := plan.Run(t.Context(), b, progress, func(s *Subject, round int, r *load.Result) error {
 		if r.Requests == 0 || r.Misses > 0 || r.Wrong > 0 {
-			t.Errorf("%s, round %d: %+v", stage, round, r.Counts)
+			t.Errorf("%s, round %d: %+v", s.Title, round, r.Counts)
 		}
-		added = append(added, fmt.Sprint(round, stage))
+		if started[s.Name] != round || len(b.Running) != 1 || b.Running[0].Name != s.Name {
+			t.Errorf("%s, round %d: started %d times, running: %d", s.Title, round, started[s.Name], len(b.Running))
+		}
+		added = append(added, fmt.Sprint(round, s.Name))
 		return nil
 	})
 	if err != nil {
@@ -55,18 +70,27 @@ func TestRounds(t *testing.T) {
 		t.Errorf("the rounds are not in order: %v", added)
 	}
 	slices.Sort(added)
-	if want := []string{"1one", "1two", "2one", "2two", "3one", "3two"}; !slices.Equal(added, want) {
+	if want := []string{"1stage0", "1stage1", "2stage0", "2stage1", "3stage0", "3stage1"}; !slices.Equal(added, want) {
 		t.Errorf("measured %v, want %v", added, want)
 	}
+	if len(b.Running) > 0 {
+		t.Errorf("%d servers are running at the end", len(b.Running))
+	}
 	length := 20*time.Millisecond + load.Warmup(20*time.Millisecond)
-	if len(progress.said) != 2+6 || len(progress.left) != 6 || progress.left[0] != 6*length || progress.left[5] != length {
-		t.Errorf("told %q, left %v, want 8 messages, and 6 times from %v to %v", progress.said, progress.left, 6*length, length)
+	for i, left := range progress.left { // two for each measurement: before its servers start, and before its load
+		loads := time.Duration(6 - i/2)
+		if bare := i == 0 || i == len(progress.left)-1; bare && left != loads*length || !bare && left <= loads*length {
+			t.Errorf("time %d: %v left for %d loads of %v, or %v without preparing", i, left, loads, length, loads*length)
+		}
+	}
+	if len(progress.said) != 3*6 || len(progress.left) != 2*6 || !strings.HasPrefix(progress.said[1], "round 1 of 3: number ") || !strings.HasSuffix(progress.said[1], ", storing the keys") {
+		t.Errorf("told %q, %d times left, want 18 messages and 12 times", progress.said, len(progress.left))
 	}
 }
 
-// Rounds ends at a round that shows that more are pointless, after adding its result, and
-// at an error of add.
-func TestRoundsEndEarly(t *testing.T) {
+// A run ends at a round that shows that more are pointless, after adding its result, and at
+// an error of add.
+func TestRunEndsEarly(t *testing.T) {
 	panics := func(ctx context.Context, ln net.Listener, n *node.Node) error {
 		apply := benchtest.Locked(n)
 		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
@@ -78,18 +102,55 @@ func TestRoundsEndEarly(t *testing.T) {
 			})
 		})
 	}
-	b := runningBed(t, map[string]node.Serve{"faulty": panics})
+	plan, b, _ := planned(t, 3, panics)
 	added := 0
-	err := Rounds(t.Context(), b, Plan{Rounds: 3}, new(log), func(string, int, *load.Result) error {
+	err := plan.Run(t.Context(), b, new(log), func(*Subject, int, *load.Result) error {
 		added++
 		return nil
 	})
-	if err == nil || !strings.HasPrefix(err.Error(), "faulty, round 1: ") || added != 1 {
+	if err == nil || !strings.HasPrefix(err.Error(), "number 0, round 1: ") || added != 1 {
 		t.Errorf("requests that panic: error %v after %d rounds, want one after 1", err, added)
 	}
-	full := fmt.Errorf("disk full")
-	b = runningBed(t, map[string]node.Serve{"mine": benchtest.ServeLocked})
-	if err := Rounds(t.Context(), b, Plan{Rounds: 3}, new(log), func(string, int, *load.Result) error { return full }); err != full {
+	full := errors.New("disk full")
+	plan, b, _ = planned(t, 3, benchtest.ServeLocked)
+	if err := plan.Run(t.Context(), b, new(log), func(*Subject, int, *load.Result) error { return full }); !errors.Is(err, full) {
 		t.Errorf("add fails: error %v, want %v", err, full)
+	}
+}
+
+// A round that is cut short is added, if anything was answered in it.
+func TestRunInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var requests atomic.Int64
+	plan, b, _ := planned(t, 1, func(_ context.Context, ln net.Listener, n *node.Node) error {
+		apply := benchtest.Locked(n)
+		return benchtest.ServeAll(t.Context(), ln, n, func(c *node.Conn) {
+			n.Answer(c, func(ops []wire.Op) []wire.Result {
+				if len(ops) == 1 && requests.Add(1) == 100 {
+					cancel()
+				}
+				return apply(ops)
+			})
+		})
+	})
+	w := &plan.Subjects[0].Config.Workload
+	w.Duration, w.Conn = 0, "per-request" // until 100 000 requests are done, without a warm-up
+	var kept *load.Result
+	err := plan.Run(ctx, b, new(log), func(_ *Subject, _ int, r *load.Result) error {
+		kept = r
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) || kept == nil || kept.Requests == 0 {
+		t.Errorf("error %v, and a result of %+v, want it canceled, with what was done", err, kept)
+	}
+}
+
+// Storing the keys has a limit.
+func TestStoreLimit(t *testing.T) {
+	plan, b, _ := planned(t, 1, benchtest.ServeLocked)
+	plan.storeTime = time.Nanosecond
+	err := plan.Run(t.Context(), b, new(log), func(*Subject, int, *load.Result) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "number 0, round 1: storing 1 000 keys took longer than 1ns: give fewer with -keys") {
+		t.Errorf("error %v, want that storing the keys took too long", err)
 	}
 }

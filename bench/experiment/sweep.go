@@ -1,7 +1,6 @@
 package experiment
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"slices"
@@ -9,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/bench/load"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
@@ -91,37 +89,14 @@ func (sw *Sweep) Label(point string) string {
 	return point
 }
 
-// Run measures every stage at every point in each round. It starts new servers for each
-// measurement and stops them after it: no measurement finds queues or keys of another, no
-// other process runs beside it, and servers that are fast because of where their memory
-// lies are fast in one round only. Run calls add with each result.
-func (sw *Sweep) Run(ctx context.Context, b *testbed.Bed, plan Plan, progress Progress, add func(stage, point string, round int, r *load.Result) error) error {
-	var all []measurement
+// Subjects returns every stage of b at every point, to be measured as so many nodes.
+func (sw *Sweep) Subjects(b *testbed.Bed, nodes int) (all []Subject) {
 	for i, point := range sw.Points {
 		for _, p := range b.Programs {
-			all = append(all, measurement{
-				name:     fmt.Sprintf("%s at %s=%s", p.Name, sw.Property, point),
-				duration: sw.cfgs[i].Workload.Duration,
-				measure: func(round int) (r *load.Result, err error) {
-					err = b.With(ctx, p, sw.cfgs[i], plan.Nodes, func(ctx context.Context, s *testbed.Servers) (err error) {
-						r, err = measureNew(ctx, s.Target, plan, round)
-						return err
-					})
-					return r, err
-				},
-				add:    func(round int, r *load.Result) error { return add(p.Name, point, round, r) },
-				output: func(error) string { return "" }, // the servers are stopped
-			})
+			s := Stage(b, p, sw.cfgs[i], nodes)
+			s.Point, s.Title = point, fmt.Sprintf("%s at %s=%s", p.Name, sw.Property, point)
+			all = append(all, s)
 		}
 	}
-	return interleave(plan.Rounds, sw.cfgs[0].Workload.Seed, all, progress)
-}
-
-// measureNew measures new servers.
-func measureNew(ctx context.Context, to load.Target, plan Plan, round int) (*load.Result, error) {
-	work, err := newWorkload(ctx, to, plan, round)
-	if err != nil {
-		return nil, err
-	}
-	return load.Measure(ctx, to, work, 0)
+	return all
 }

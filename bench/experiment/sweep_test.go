@@ -97,26 +97,26 @@ func TestSweepRun(t *testing.T) {
 	}
 	var added []string
 	full := errors.New("disk full")
-	err = sw.Run(t.Context(), b, Plan{Rounds: 2, Nodes: 1}, new(log), func(stage, point string, round int, r *load.Result) error {
-		if r.Requests == 0 || r.Misses > 0 || r.Connections != sw.At(point).Connections {
-			t.Errorf("%s at %s, round %d: %+v", stage, point, round, r.Counts)
+	err = Plan{Subjects: sw.Subjects(b, 1), Rounds: 2}.Run(t.Context(), b, new(log), func(s *Subject, round int, r *load.Result) error {
+		if r.Requests == 0 || r.Misses > 0 || r.Connections != sw.At(s.Point).Connections || s.Title != "mine at c="+s.Point {
+			t.Errorf("%s, round %d: %+v", s.Title, round, r.Counts)
 		}
-		if added = append(added, fmt.Sprint(round, stage, point)); len(added) == 4 {
+		if added = append(added, fmt.Sprint(round, s.Name, s.Point)); len(added) == 4 {
 			return full
 		}
 		return nil
 	})
 	slices.Sort(added)
-	if want := []string{"1mine1", "1mine2", "2mine1", "2mine2"}; err != full || !slices.Equal(added, want) {
+	if want := []string{"1mine1", "1mine2", "2mine1", "2mine2"}; !errors.Is(err, full) || !slices.Equal(added, want) {
 		t.Errorf("measured %v, error %v, want %v and %v", added, err, want, full)
 	}
 	f.Ended(4)
 }
 
-// With -noretry a point has the refusals that its servers had.
-func TestSweepNoRetry(t *testing.T) {
+// With -noretry a round has the refusals that its servers had.
+func TestNoRetry(t *testing.T) {
 	var turns atomic.Int64
-	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+	plan, b, _ := planned(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
 		apply := benchtest.Locked(n)
 		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
 			if turns.Add(1)%5 == 0 {
@@ -126,14 +126,15 @@ func TestSweepNoRetry(t *testing.T) {
 			}
 		})
 	})
-	cfg.Workload.Duration = 50 * time.Millisecond
-	for _, once := range []bool{false, true} {
-		r, err := measureNew(t.Context(), load.NewLockstep(cfg), Plan{Once: once}, 1)
+	for _, plan.Once = range []bool{false, true} {
+		err := plan.Run(t.Context(), b, new(log), func(_ *Subject, _ int, r *load.Result) error {
+			if (r.Errors[client.ErrBusy.Error()] > 0) != plan.Once || r.Refusals == 0 || r.Requests == 0 {
+				t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", plan.Once, r.Errors[client.ErrBusy.Error()], r.Refusals)
+			}
+			return nil
+		})
 		if err != nil {
 			t.Fatal(err)
-		}
-		if (r.Errors[client.ErrBusy.Error()] > 0) != once || r.Refusals == 0 || r.Requests == 0 {
-			t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", once, r.Errors[client.ErrBusy.Error()], r.Refusals)
 		}
 	}
 }

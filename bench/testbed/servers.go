@@ -15,10 +15,11 @@ import (
 
 // Servers are the processes of one stage, one for each node, or of a yardstick.
 type Servers struct {
-	Name   string // of the stage or yardstick
-	Config cluster.Config
-	Target load.Target
-	Procs  []*Proc // none if the servers were running before
+	Name    string // of the stage or yardstick
+	Version string // of a yardstick, "" if it is part of bench
+	Config  cluster.Config
+	Target  load.Target
+	Procs   []*Proc // none if the servers were running before
 }
 
 var errDied = errors.New("died")

@@ -24,7 +24,7 @@ import (
 type Bed struct {
 	Dir      string
 	Programs []Program
-	Running  []*Servers // in the order of their start
+	Running  []*Servers        // in the order of their start
 
 	Addrs    func(n int) ([]string, error) // finds free addresses
 	Patience time.Duration                 // how long servers may take to start, and to stop after drain_timeout; a twentieth to be seen dead
@@ -94,10 +94,18 @@ func (b *Bed) Launch(ctx context.Context, name string, cfg cluster.Config, nodes
 	}
 }
 
-// With starts a stage, calls f, and stops the stage. Like Watch, it reports a server that
-// died rather than the error that came of it.
+// With starts a stage, calls f, and stops the stage, see Use.
 func (b *Bed) With(ctx context.Context, p Program, cfg cluster.Config, nodes int, f func(context.Context, *Servers) error) error {
-	s, err := b.Start(ctx, p, cfg, nodes)
+	return b.Use(ctx, func(ctx context.Context) (*Servers, error) { return b.Start(ctx, p, cfg, nodes) }, f)
+}
+
+// A StartFunc starts servers and returns when they serve. They are among the Bed's Running.
+type StartFunc func(context.Context) (*Servers, error)
+
+// Use starts servers, calls f, and stops them. Like Watch, it reports a server that died
+// rather than the error that came of it.
+func (b *Bed) Use(ctx context.Context, start StartFunc, f func(context.Context, *Servers) error) error {
+	s, err := start(ctx)
 	if err != nil {
 		return err
 	}

@@ -63,18 +63,17 @@ func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration,
 func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.Duration, progress Progress) (gain *report.Ratio, held float64, err error) {
 	cfg.Workload.Duration = unit * 4 / 5
 	rep := report.New(cfg, nil, true)
+	plan := experiment.Plan{Rounds: 6}
 	for _, p := range b.Programs[2:4] {
-		if _, err := b.Start(ctx, p, cfg, 1); err != nil {
-			return nil, 0, err
-		}
+		plan.Subjects = append(plan.Subjects, experiment.Stage(b, p, cfg, 1))
 		rep.Stages = append(rep.Stages, p.Name)
 	}
-	err = experiment.Rounds(ctx, b, experiment.Plan{Rounds: 6}, progress, func(stage string, round int, r *load.Result) error {
-		if stage == rep.Stages[0] {
+	err = plan.Run(ctx, b, progress, func(s *experiment.Subject, round int, r *load.Result) error {
+		if s.Name == rep.Stages[0] {
 			held = max(held, r.Held())
 		}
-		rep.Add(stage, round, r)
-		return checkAnswers(stage, r)
+		rep.Add(s.Name, round, r)
+		return checkAnswers(s.Name, r)
 	})
 	if err != nil {
 		return nil, 0, err

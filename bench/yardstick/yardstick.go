@@ -35,33 +35,37 @@ type Yardstick struct {
 
 const bufferSize = 16 << 10 // bytes
 
-// Start starts the yardstick, or makes sure that the one to be reached answers, and
-// returns its version. The error of a program that is not installed is exec.ErrNotFound.
-func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Config) (version string, err error) {
+// Start starts the yardstick, or makes sure that the one to be reached answers. The error of
+// a program that is not installed is exec.ErrNotFound.
+func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Config) (*testbed.Servers, error) {
 	if y.addr != "" {
 		asking, cancel := context.WithTimeout(ctx, load.ConnectTime)
 		defer cancel()
-		if version, err = y.ask(asking, y.addr); err != nil {
-			return "", fmt.Errorf("%s at %s: %w", y.Name, y.addr, err)
+		version, err := y.ask(asking, y.addr)
+		if err != nil {
+			return nil, fmt.Errorf("%s at %s: %w", y.Name, y.addr, err)
 		}
 		cfg.Nodes = []cluster.Node{{Addr: y.addr}}
-		bed.Running = append(bed.Running, &testbed.Servers{Name: y.Name, Config: cfg, Target: target{y, cfg, 0}})
-		return version + " at " + y.addr, nil
+		s := &testbed.Servers{Name: y.Name, Version: version + " at " + y.addr, Config: cfg, Target: target{y, cfg, 0}}
+		bed.Running = append(bed.Running, s)
+		return s, nil
 	}
 	start := func(cfg cluster.Config) ([]*exec.Cmd, error) {
 		cmd, err := y.command(cfg, bed.Dir)
 		return []*exec.Cmd{cmd}, err
 	}
-	s, err := bed.Launch(ctx, y.Name, cfg, 1, start, func(ctx context.Context, cfg cluster.Config, _ int) error {
+	var version string
+	s, err := bed.Launch(ctx, y.Name, cfg, 1, start, func(ctx context.Context, cfg cluster.Config, _ int) (err error) {
 		for version, err = y.ask(ctx, cfg.Nodes[0].Addr); err != nil && ctx.Err() == nil; version, err = y.ask(ctx, cfg.Nodes[0].Addr) {
 			load.Pause(ctx, 5*time.Millisecond)
 		}
 		return err
 	})
-	if err == nil {
-		s.Target = target{y, s.Config, s.Procs[0].Cmd.Process.Pid}
+	if err != nil {
+		return nil, err
 	}
-	return version, err
+	s.Version, s.Target = version, target{y, s.Config, s.Procs[0].Cmd.Process.Pid}
+	return s, nil
 }
 
 // command returns the command that starts the yardstick: this program, which serves by itself

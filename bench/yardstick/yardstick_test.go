@@ -163,8 +163,8 @@ func TestPrograms(t *testing.T) {
 	if _, err := yards[0].Start(t.Context(), h, cfg); !errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("memcached, without a PATH: error %v, want %v", err, exec.ErrNotFound)
 	}
-	if version, err := yards[1].Start(t.Context(), h, cfg); err != nil || version != "6.2 at "+addr || len(h.Running) != 1 {
-		t.Fatalf("redis that runs: %q, error %v", version, err)
+	if s, err := yards[1].Start(t.Context(), h, cfg); err != nil || s.Version != "6.2 at "+addr || len(h.Running) != 1 {
+		t.Fatalf("redis that runs: %+v, error %v", s, err)
 	}
 	to := h.Running[0].Target
 	if used, err := to.Stats(t.Context()); used != nil || err != nil || to.Config().Nodes[0].Addr != addr || to.Client() != load.Pipelined {
