@@ -101,6 +101,7 @@ func (s *Stats) Snapshot() Snapshot {
 // by then; or, made by Sub, the difference between two moments.
 type Snapshot struct {
 	Stage       string           `json:"stage,omitempty"` // the program, filled in by the caller of Stats.Snapshot
+	Incarnation uint64           `json:"incarnation"`     // random, one for each start of the process; filled in like Stage
 	Serving     bool             `json:"serving"`
 	Uptime      time.Duration    `json:"uptime_ns"` // since the process started
 	Connections int64            `json:"connections"`
