@@ -77,7 +77,7 @@ func TestReportWrite(t *testing.T) {
 	path := filepath.Join(dir, "report.json")
 	rep := report.New(cluster.Default(), []string{"a"}, false)
 	for range 2 { // the second time over the first
-		if err := (output{path, (*report.Report).JSON}).write(rep); err != nil {
+		if err := (output{path, (*report.Report).JSON}).write(t.Context(), rep); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestReportWrite(t *testing.T) {
 	broken := *rep
 	broken.Runs = []report.Run{{OpsPerSecond: math.Inf(1)}}
 	for path, rep := range map[string]*report.Report{path: &broken, filepath.Join(dir, "missing", "report.json"): rep, dir: rep} {
-		if err := (output{path, (*report.Report).JSON}).write(rep); err == nil {
+		if err := (output{path, (*report.Report).JSON}).write(t.Context(), rep); err == nil {
 			t.Errorf("no error for writing to %s", path)
 		}
 	}
@@ -110,7 +110,7 @@ func TestReportWriteDevice(t *testing.T) {
 	}
 	defer ln.Close()
 	rep := report.New(cluster.Default(), []string{"a"}, false)
-	if err := (output{path, (*report.Report).JSON}).write(rep); err == nil {
+	if err := (output{path, (*report.Report).JSON}).write(t.Context(), rep); err == nil {
 		t.Error("no error for a socket, which cannot be opened")
 	}
 	if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() {

@@ -56,12 +56,25 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return r, fmt.Errorf("after the load: %w", err)
 	}
+	if r.Restarted = Restarted(before, after); r.Restarted != "" {
+		return r, nil
+	}
 	for i := range after {
 		used := after[i].Sub(before[i])
 		r.Nodes = append(r.Nodes, used)
 		r.ServerCPU += used.CPU
 	}
 	return r, nil
+}
+
+// Restarted says which node is not the process that it was before; "" if all are.
+func Restarted(before, after []metrics.Snapshot) string {
+	for i := range after {
+		if after[i].Incarnation != before[i].Incarnation {
+			return fmt.Sprintf("node %d was restarted, and its table is empty", i)
+		}
+	}
+	return ""
 }
 
 // ClientCPU returns the CPU time of this process so far.

@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,7 @@ func Together(all []*Result, local bool) *Result {
 		sum.Merge(r)
 		sum.Client = r.Client
 		sum.Dur = max(sum.Dur, r.Dur)
+		sum.Restarted = cmp.Or(sum.Restarted, r.Restarted)
 		sum.ServerCPU = max(sum.ServerCPU, r.ServerCPU)
 		if sum.Nodes == nil {
 			sum.Nodes = r.Nodes

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"lockstep/bench/figure"
+	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
@@ -75,6 +76,9 @@ func throughput(rep *report.Report) exhibit {
 	most := 0.0
 	var stages []figure.Row
 	for _, s := range rep.Summary {
+		if s.Requests == 0 {
+			continue
+		}
 		ops := s.OpsPerSecond
 		row := figure.Row{Name: s.Stage, Value: strings.TrimSpace(text.Sig3(ops.Median) + " " + ops.Bounds()), Low: ops.Low, Median: ops.Median, High: ops.High}
 		for _, run := range s.Runs {
@@ -90,14 +94,15 @@ func throughput(rep *report.Report) exhibit {
 var median = math.Log10(2) // nines
 
 // quantileLine returns points of a histogram from the median on: how many nines, 2 for
-// 99 %, and the quantile. It ends where fewer than ten requests took longer.
-func quantileLine(h *metrics.Histogram) (points [][2]float64) {
+// 99 %, and the quantile. It ends where fewer than ten requests that were answered took longer.
+func quantileLine(c *load.Counts, h *metrics.Histogram) (points [][2]float64) {
 	for i := 4; i <= 5*16; i++ {
 		nines := max(float64(i)/16, median)
-		if float64(h.Count())*math.Pow(10, -nines) < 10 {
+		rarer := math.Pow(10, -nines)
+		if n := c.Unanswered(); float64(h.Count()+n)*rarer < float64(10+n) {
 			break
 		}
-		if d := h.Quantile(1 - math.Pow(10, -nines)); d > 0 {
+		if d, _ := c.Quantile(h, 1-rarer); d > 0 {
 			points = append(points, [2]float64{nines, float64(d)})
 		}
 	}
@@ -108,8 +113,8 @@ func percentiles(rep *report.Report) exhibit {
 	var series []figure.Series
 	var times []float64
 	most := 1.0
-	add := func(name string, style int, class string, h *metrics.Histogram) {
-		points := quantileLine(h)
+	add := func(name string, style int, class string, c *load.Counts, h *metrics.Histogram) {
+		points := quantileLine(c, h)
 		series = append(series, figure.Series{Name: name, Style: style % figure.Styles, Class: class, Points: points,
 			Marked: func(i int) bool { return i == 0 || points[i][0] == math.Trunc(points[i][0]) }})
 		for _, p := range points {
@@ -124,9 +129,9 @@ func percentiles(rep *report.Report) exhibit {
 				service.Merge(run.ServiceTimes)
 			}
 		}
-		add(s.Stage, i, "", &response)
+		add(s.Stage, i, "", &s.Counts, &response)
 		if service.Count() > 0 {
-			add("", i, "dashed", &service)
+			add("", i, "dashed", &s.Counts, &service)
 		}
 	}
 	x := figure.Axis{Title: "share of the requests that took no longer", Lo: median, Hi: most, Ticks: []float64{median},
@@ -224,6 +229,9 @@ func swept(rep *report.Report) exhibit {
 	for i, stage := range rep.Stages {
 		s := figure.Series{Name: stage, Style: i % figure.Styles}
 		for _, p := range rep.Points(stage) {
+			if p.Requests == 0 {
+				continue
+			}
 			x, ops, w := rep.Sweep.Number(p.Point), p.OpsPerSecond, rep.Workload(p.Point)
 			s.Points = append(s.Points, [2]float64{x, ops.Median})
 			s.Bars = append(s.Bars, [2]float64{ops.Low, ops.High})
@@ -259,14 +267,15 @@ func achieved(rep *report.Report) exhibit {
 	for i, stage := range rep.Stages {
 		p50, p99 := figure.Series{Style: i % figure.Styles, Class: "dashed"}, figure.Series{Name: stage, Style: i % figure.Styles}
 		for _, p := range rep.Points(stage) {
-			ops, low, high := p.OpsPerSecond.Median, float64(p.Latency["p50"]), float64(p.Latency["p99"])
-			if low > 0 { // something was answered
-				p50.Points, p99.Points = append(p50.Points, [2]float64{ops, low}), append(p99.Points, [2]float64{ops, high})
-				times, most = append(times, low, high), max(most, ops)
+			for name, line := range map[string]*figure.Series{"p50": &p50, "p99": &p99} {
+				if d := float64(p.Latency[name]); d > 0 && !slices.Contains(p.AtLeast, name) {
+					line.Points = append(line.Points, [2]float64{p.OpsPerSecond.Median, d})
+					times, most = append(times, d), max(most, p.OpsPerSecond.Median)
+				}
 			}
 		}
 		series = append(series, p99, p50)
 	}
-	return lineChart("Response time and throughput", "Each mark is a point of the sweep; a line follows the swept property upwards. Solid: p99. Dashed: p50.",
+	return lineChart("Response time and throughput", "Each mark is a point of the sweep; a line follows the swept property upwards. Solid: p99. Dashed: p50. A time is missing where it may be that of a request without an answer.",
 		figure.LinearAxis("operations a second, achieved", most, figure.Plain), figure.LogAxis("response time", times, figure.Span), series)
 }

@@ -126,8 +126,8 @@ func TestPageOfLittle(t *testing.T) {
 	idle := report.New(cfg, []string{"a", "b"}, true)
 	idle.Add("a", 1, &load.Result{Counts: load.Counts{Connections: 8, Starved: 8}, Dur: time.Second})
 	idle.Add("b", 1, &load.Result{})
-	if page := render(t, idle); strings.Count(page, "<h2>") != 1 {
-		t.Error("the page of rounds in which nothing was answered has more than the throughput")
+	if page := render(t, idle); strings.Contains(page, "<h2>") {
+		t.Error("the page of rounds in which nothing was answered has a figure")
 	}
 }
 
@@ -181,7 +181,7 @@ func TestQuantileLine(t *testing.T) {
 	for i := range 10_000 {
 		h.Record(time.Duration(i+1) * time.Microsecond)
 	}
-	points := quantileLine(&h)
+	points := quantileLine(new(load.Counts), &h)
 	if first, last := points[0], points[len(points)-1]; first[0] != median || last[0] != 3 {
 		t.Errorf("of 10 000 requests the line has nines from %v to %v, want %v to 3", first[0], last[0], median)
 	}

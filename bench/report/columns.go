@@ -25,7 +25,7 @@ type column struct {
 	head string
 	cell func(*Report, *Summary) string // "": not known
 	unit string                         // for benchstat; "": not for benchstat
-	of   func(*Run) float64             // for benchstat; 0: not known
+	of   func(*Run) float64             // for benchstat; 0: not known, or a bound only
 }
 
 type group struct {
@@ -51,11 +51,11 @@ var (
 		ratio("ratio", "ops_per_s", (*Ratio).short), ratio("ratio of p99", "p99", (*Ratio).short)}
 
 	opsPerSecond = column{"ops/s", func(_ *Report, s *Summary) string { return text.Sig3(s.OpsPerSecond.Median) },
-		"ops/s better=higher", func(r *Run) float64 { return r.OpsPerSecond }}
+		"ops/s better=higher", throughput}
 	interval = column{cell: func(_ *Report, s *Summary) string { return s.OpsPerSecond.Bounds() }}
 	response = times("", func(f *Figures) Times { return f.Latency }, quantileNames...)
 	lockHeld = column{head: "lock held", cell: func(_ *Report, s *Summary) string {
-		if s.Where == nil {
+		if s.LockHeld == 0 {
 			return ""
 		}
 		return text.Sig3(100*s.LockHeld) + " %"
@@ -69,21 +69,22 @@ func times(kind string, of func(*Figures) Times, names ...string) (columns []col
 	for _, name := range names {
 		head := strings.Replace(name, "999", "99.9", 1)
 		columns = append(columns, column{head, func(rep *Report, s *Summary) string { return rep.time(s, of(&s.Figures), name) },
-			kind + head + "-ns better=lower", func(r *Run) float64 { return float64(of(&r.Figures)[name]) }})
+			kind + head + "-ns better=lower", func(r *Run) float64 {
+				if slices.Contains(r.AtLeast, name) {
+					return 0
+				}
+				return float64(of(&r.Figures)[name])
+			}})
 	}
 	return columns
 }
 
-// time writes a time, or a bound if the clock is too coarse for it, or if a quantile may
-// lie among the requests that were never answered and took longer.
+// time writes a time, or a bound if that is all that is known or the clock is too coarse.
 func (rep *Report) time(s *Summary, t Times, name string) string {
-	q := map[string]float64{"p50": 0.5, "p99": 0.99, "p999": 0.999, "max": 1}[name]
 	switch d, step := t[name], rep.Env.ClockStep; {
 	case t == nil:
 		return ""
-	case s.Requests == 0:
-		return "-"
-	case q > 0 && float64(s.Unfinished) > (1-q)*float64(s.Requests+s.Unfinished):
+	case slices.Contains(s.AtLeast, name):
 		return ">" + text.Duration(d)
 	case d < step:
 		return "<" + text.Duration(step)
@@ -113,18 +114,22 @@ func ratio(head, of string, write func(*Ratio) string) column {
 // notServed is the share of what was asked for that starved or was refused; or another
 // reason why the figures of a point do not stand for all of it.
 func (rep *Report) notServed(s *Summary) string {
-	refused, due := s.Errors[client.ErrBusy.Error()], s.Requests+s.Failed()+s.Unfinished
-	switch {
+	switch refused := s.Errors[client.ErrBusy.Error()]; {
 	case slices.ContainsFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" }):
 		return "INVALID"
 	case s.Starved > 0:
 		return text.Sig3(100*float64(s.Starved)/float64(s.Connections)) + " %"
 	case refused > 0:
 		return text.Sig3(100*float64(refused)/float64(s.Requests+refused)) + " %"
-	case rep.Workload(s.Point).Rate > 0 && float64(s.Requests) < 0.95*float64(due):
+	case rep.saturated(s):
 		return "saturated"
 	}
 	return ""
+}
+
+// saturated reports whether an open loop asked for more than was done.
+func (rep *Report) saturated(s *Summary) bool {
+	return rep.Workload(s.Point).Rate > 0 && float64(s.Requests) < 0.95*float64(s.Requests+s.Failed()+s.Unfinished)
 }
 
 // tables returns the tables, without columns, rows and tables that hold nothing.
@@ -139,9 +144,11 @@ func (rep *Report) tables() (tables []Table) {
 			t.Rows = append(t.Rows, []string{rep.label(s.Point, s.Stage)})
 		}
 		for _, c := range g.columns {
-			var cells []string
+			cells := make([]string, len(rep.Summary))
 			for i := range rep.Summary {
-				cells = append(cells, c.cell(rep, &rep.Summary[i]))
+				if s := &rep.Summary[i]; s.Requests > 0 || c.unit == "" { // no figures of no requests
+					cells[i] = c.cell(rep, s)
+				}
 			}
 			if strings.Join(cells, "") != "" {
 				t.Head = append(t.Head, c.head)
@@ -155,7 +162,10 @@ func (rep *Report) tables() (tables []Table) {
 			tables = append(tables, t)
 		}
 	}
-	tables[0].Foot = "ops/s: " + rep.Summary[0].OpsPerSecond.Rule()
+	i := slices.IndexFunc(rep.Summary, func(s Summary) bool { return s.Requests > 0 })
+	if i >= 0 {
+		tables[0].Foot = "ops/s: " + rep.Summary[i].OpsPerSecond.Rule()
+	}
 	return tables
 }
 
@@ -163,6 +173,7 @@ func (rep *Report) tables() (tables []Table) {
 // (https://go.dev/design/14313-benchmark-format), which benchstat reads. The lines above
 // say what must be the same in files that it compares.
 func (rep *Report) Gobench() ([]byte, error) {
+	rep.summarized()
 	var b bytes.Buffer
 	for _, line := range [][2]string{{"goos", rep.Env.OS}, {"goarch", rep.Env.Arch}, {"pkg", "lockstep/bench"}, {"cpu", rep.Env.CPUModel},
 		{"cpus", strconv.Itoa(rep.Env.CPUs)}, {"go", rep.Env.Go}, {"config", strings.Join(rep.properties(rep.Config), " ")}} {
@@ -188,8 +199,8 @@ func (rep *Report) Gobench() ([]byte, error) {
 }
 
 func (rep *Report) gobenchLine(b *bytes.Buffer, run *Run, columns []column) {
-	if run.OK == 0 || run.Requests == 0 {
-		fmt.Fprintf(b, "# %s, round %d: nothing was answered\n", namePart(run.Stage), run.Round)
+	if run.Requests == 0 {
+		fmt.Fprintf(b, "# %s, round %d: no request was answered\n", namePart(run.Stage), run.Round)
 		return
 	}
 	w := rep.Workload(run.Point)
@@ -205,7 +216,7 @@ func (rep *Report) gobenchLine(b *bytes.Buffer, run *Run, columns []column) {
 			fmt.Fprintf(b, " %.1f %s", v, unit)
 		}
 	}
-	fmt.Fprintf(b, " %d failed\n", run.Failed())
+	fmt.Fprintf(b, " %d failed\n", run.Failed()+run.Unanswered())
 }
 
 // namePart makes text fit for the name of a benchmark, whose parts end at a slash.

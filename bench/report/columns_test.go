@@ -61,7 +61,7 @@ func TestGobenchHostile(t *testing.T) {
 	if strings.Contains(lines, "\nBenchmarkForged") || strings.Contains(lines, "\x1b") || strings.Count(lines, "\nBenchmark") != 1 {
 		t.Errorf("the benchmarks are\n%s", lines)
 	}
-	for _, want := range []string{"/stage=a_b_c_=\ufffd[2J/c=8/", "# idle, round 1: nothing was answered\n"} {
+	for _, want := range []string{"/stage=a_b_c_=\ufffd[2J/c=8/", "# idle, round 1: no request was answered\n"} {
 		if !strings.Contains(lines, want) {
 			t.Errorf("there is no %q in\n%s", want, lines)
 		}

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,7 +23,11 @@ type Figures struct {
 	Where               Times   `json:"where_ns"`                  // where the mean service time goes, by Parts; null: the servers did not say
 	ServerCPUPerRequest float64 `json:"server_cpu_ns_per_request"` // requests answered or failed; 0: not known
 	ClientCPUPerRequest float64 `json:"client_cpu_ns_per_request"`
-	LockHeld            float64 `json:"lock_held"` // the share of the round, 0 to 1
+	LockHeld            float64 `json:"lock_held"` // the share of the round that the most contended lock was held, 0 to 1
+
+	// The quantiles that are lower bounds: as many requests were never answered that they may
+	// lie among those, which took longer.
+	AtLeast []string `json:"at_least,omitempty"`
 }
 
 func (f *Figures) times() []*Times {
@@ -33,11 +38,22 @@ func (f *Figures) times() []*Times {
 // or the parts of a mean. The max of a Summary is the greatest of its rounds.
 type Times map[string]time.Duration
 
-func quantiles(h *metrics.Histogram) Times {
+var levels = map[string]float64{"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1}
+
+// quantiles returns those of a kind of time, and the names of those that are bounds.
+func quantiles(c *load.Counts, h *metrics.Histogram) (t Times, atLeast []string) {
 	if h == nil {
-		return nil
+		return nil, nil
 	}
-	return Times{"p50": h.Quantile(0.5), "p90": h.Quantile(0.9), "p99": h.Quantile(0.99), "p999": h.Quantile(0.999), "max": h.Max(), "mean": h.Mean()}
+	t = Times{"mean": h.Mean()}
+	for _, name := range slices.Sorted(maps.Keys(levels)) {
+		known := false
+		if t[name], known = c.Quantile(h, levels[name]); !known {
+			atLeast = append(atLeast, name)
+		}
+	}
+	t["max"] = h.Max()
+	return t, atLeast
 }
 
 // Parts are the parts of the time of a request: waiting for a worker, waiting for locks,
@@ -46,7 +62,8 @@ func quantiles(h *metrics.Histogram) Times {
 var Parts = []string{"queue", "lock", "table", "codec", "rest"}
 
 // parts splits the mean service time of a round. A request to several nodes counts as
-// several requests.
+// several requests. The parts are not known where requests share a turn: each of them
+// waits for all of it.
 func parts(r *load.Result, service time.Duration) Times {
 	var requests, queue, lock, table, turn time.Duration
 	for _, n := range r.Nodes {
@@ -56,7 +73,7 @@ func parts(r *load.Result, service time.Duration) Times {
 		table += n.Table.Mean() * time.Duration(n.Requests) // the mean of a sample
 		turn += n.Turn.Total
 	}
-	if requests == 0 {
+	if requests == 0 || r.Client == load.Pipelined {
 		return nil
 	}
 	codec := max(turn-lock-table, 0)
@@ -64,9 +81,17 @@ func parts(r *load.Result, service time.Duration) Times {
 	return Times{"queue": queue / requests, "lock": lock / requests, "table": table / requests, "codec": codec / requests, "rest": rest}
 }
 
-// derive sets the figures that follow from the counts and from Latency and Service.
+// derive sets the figures that follow from the result. There are none of no requests.
 func (run *Run) derive() {
 	r := &run.Result
+	run.Figures, run.OpsPerSecond = Figures{}, 0
+	if r.Requests == 0 {
+		return
+	}
+	run.Latency, run.AtLeast = quantiles(&r.Counts, &r.ResponseTimes)
+	run.Service, _ = quantiles(&r.Counts, r.ServiceTimes)
+	run.Slip, _ = quantiles(&r.Counts, r.Slips)
+	run.Connect, _ = quantiles(&r.Counts, r.ConnectTimes)
 	requests := float64(max(r.Requests+r.Failed(), 1))
 	run.OpsPerSecond = float64(r.OK) / max(r.Dur, 1).Seconds()
 	run.ServerCPUPerRequest, run.ClientCPUPerRequest = float64(r.ServerCPU)/requests, float64(r.ClientCPU)/requests
@@ -80,17 +105,20 @@ func (run *Run) derive() {
 
 // medians returns the figures of several rounds.
 func medians(runs []*Run) (f Figures) {
+	for _, run := range runs {
+		f.AtLeast = slices.Compact(slices.Sorted(slices.Values(append(f.AtLeast, run.AtLeast...))))
+	}
 	f.ServerCPUPerRequest = over(runs, func(r *Run) float64 { return r.ServerCPUPerRequest }).Median
 	f.ClientCPUPerRequest = over(runs, func(r *Run) float64 { return r.ClientCPUPerRequest }).Median
 	f.LockHeld = over(runs, func(r *Run) float64 { return r.LockHeld }).Median
 	for i, kind := range f.times() {
-		samples := make(map[string][]float64)
+		times := make(map[string][]float64)
 		for _, run := range runs {
 			for name, d := range *run.times()[i] {
-				samples[name] = append(samples[name], float64(d))
+				times[name] = append(times[name], float64(d))
 			}
 		}
-		for name, all := range samples {
+		for name, all := range times {
 			if *kind == nil {
 				*kind = make(Times)
 			}
@@ -105,11 +133,14 @@ func medians(runs []*Run) (f Figures) {
 
 // over returns the interval of a figure over several rounds.
 func over(runs []*Run, figure func(*Run) float64) stats.Interval {
-	samples := make([]float64, len(runs))
-	for i, run := range runs {
-		samples[i] = figure(run)
+	return stats.NewInterval(samples(runs, figure))
+}
+
+func samples(runs []*Run, figure func(*Run) float64) (all []float64) {
+	for _, run := range runs {
+		all = append(all, figure(run))
 	}
-	return stats.NewInterval(samples)
+	return all
 }
 
 // busyCores returns how many cores a CPU time kept busy during the round. By the
@@ -131,7 +162,7 @@ func breaksLittle(r *load.Result, depth int) string {
 	switch {
 	case got > 1.05*want:
 		return fmt.Sprintf("Little's law: throughput × mean response time is %s, and at most %s requests were in flight", text.Sig3(got), text.Sig3(want))
-	case got < 0.9*want-cut:
+	case got < 0.9*want-cut && r.Requests > 0:
 		return fmt.Sprintf("Little's law: throughput × mean response time is only %s of %s requests in flight: "+
 			"the client needed the rest of the time itself", text.Sig3(got), text.Sig3(want))
 	}
@@ -150,7 +181,7 @@ func breaksUtilization(r *load.Result, cores int) string {
 // invalid says why a round measured the client, which may use so many cores, and not the
 // servers; "" if it did not.
 func invalid(r *load.Result, cores int) string {
-	if r.Slips != nil {
+	if r.Slips != nil && r.Requests > 0 {
 		// All systems can wait for a millisecond, but some not for less.
 		slip, took := r.Slips.Quantile(0.99), r.ResponseTimes.Quantile(0.99)
 		if slip > time.Millisecond && slip > took/4 {

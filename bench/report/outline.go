@@ -24,6 +24,7 @@ type Outline struct {
 
 // Outline returns the outline of the report.
 func (rep *Report) Outline() Outline {
+	rep.summarized()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
 		o.Tables, o.Notes = rep.tables(), rep.notes()
@@ -83,22 +84,37 @@ func (rep *Report) name(point, stage string) string {
 // comparison says how the stages compare with the first one.
 func (rep *Report) comparison() string {
 	var ratios []string
+	first, to, figure := rep.Summary[0], rep.Stages[0], "Operations a second"
 	for _, s := range rep.Summary {
+		where := ""
+		if s.Starved > 0 {
+			where = fmt.Sprintf(" (where %d of %s starved)", s.Starved, text.Plural(int64(s.Connections), "connection"))
+		}
 		if s.Ratio != nil {
-			ratios = append(ratios, s.Stage+" "+s.Ratio.String())
+			ratios = append(ratios, s.Stage+" "+s.Ratio.String()+where)
+		} else {
+			to += where
 		}
 	}
-	first, to, figure := rep.Summary[0], rep.Stages[0], "Operations a second"
 	if ratios == nil {
-		return fmt.Sprintf("%s: %s operations a second, %s at p99.", first.Stage, text.Sig3(first.OpsPerSecond.Median), response[1].cell(rep, &first))
+		line := to + ": " + first.did()
+		if at := response[1].cell(rep, &first); at != "" {
+			line += ", " + at + " at p99"
+		}
+		return line + "."
 	}
 	if rep.Config.Workload.Rate > 0 {
 		figure = "Response time at p99"
 	}
-	if first.Starved > 0 {
-		to += fmt.Sprintf(" (where %d of %s starved)", first.Starved, text.Plural(int64(first.Connections), "connection"))
-	}
 	return fmt.Sprintf("%s, compared with %s: %s.", figure, to, strings.Join(ratios, ", "))
+}
+
+// did says how much a stage did.
+func (s *Summary) did() string {
+	if s.Requests == 0 {
+		return "no request was answered"
+	}
+	return text.Sig3(s.OpsPerSecond.Median) + " operations a second"
 }
 
 // peaks says where in a sweep each stage does best.
@@ -106,7 +122,7 @@ func (rep *Report) peaks() (lines []string) {
 	for _, stage := range rep.Stages {
 		if points := rep.Points(stage); len(points) > 0 {
 			best := slices.MaxFunc(points, func(a, b Summary) int { return cmp.Compare(a.OpsPerSecond.Median, b.OpsPerSecond.Median) })
-			lines = append(lines, fmt.Sprintf("%s: %s operations a second.", rep.name(best.Point, stage+" peaks"), text.Sig3(best.OpsPerSecond.Median)))
+			lines = append(lines, fmt.Sprintf("%s: %s.", rep.name(best.Point, stage+" peaks"), best.did()))
 		}
 	}
 	return lines
@@ -115,12 +131,19 @@ func (rep *Report) peaks() (lines []string) {
 // notes says what went wrong, or that nothing did, and what else to know.
 func (rep *Report) notes() []string {
 	const none = "no errors, no misses, nothing unfinished, nobody starved"
+	const contradicted = "%s: the medians differ by %s times. The ratio is that of each round, from which it falls out when a whole round is slow."
 	var troubled, more []string
 	for i := range rep.Summary {
 		s := &rep.Summary[i]
 		name := rep.name(s.Point, s.Stage)
 		if t := s.troubles(); t != "" {
+			if rep.saturated(s) {
+				t += ", saturated"
+			}
 			troubled = append(troubled, name+": "+t)
+		}
+		if s.Ratio.contradicts() {
+			more = append(more, fmt.Sprintf(contradicted, name, text.Sig3(s.Ratio.OfMedians)))
 		}
 		for _, round := range s.Outliers {
 			more = append(more, fmt.Sprintf("%s: round %d is an outlier (kept): was the machine busy?", name, round))
@@ -155,12 +178,20 @@ func (s *Summary) troubles() string {
 	add(s.Misses, "× miss")
 	add(s.Mismatches, "× mismatch")
 	add(s.Unfinished, "unfinished")
-	starved := fmt.Sprintf("of %s starved", text.Plural(int64(s.Connections), "connection"))
-	if s.NeverGreeted > 0 {
-		starved += fmt.Sprintf(" (%d never greeted)", s.NeverGreeted)
+	add(s.RefusedDials, "× refused and dialled again")
+	if s.Starved > 0 {
+		counts = append(counts, s.starved())
 	}
-	add(int64(s.Starved), starved)
 	return strings.Join(counts, ", ")
+}
+
+// starved says who was not served, and why.
+func (s *Summary) starved() string {
+	line := fmt.Sprintf("%d of %s starved", s.Starved, text.Plural(int64(s.Connections), "connection"))
+	if why := strings.TrimSuffix(": "+s.NotServed, ": "); s.NeverGreeted > 0 {
+		line += fmt.Sprintf(" (%d never greeted%s)", s.NeverGreeted, why)
+	}
+	return line
 }
 
 // conditions says what was asked for, and on which machine.

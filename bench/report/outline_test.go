@@ -16,7 +16,8 @@ import (
 func TestText(t *testing.T) {
 	got := testReport(func(*cluster.Config) {}).String()
 	const want = `Operations a second, compared with stage2_coarselock: stage1_singlethread 0.750
-times [0.750..0.750], mine no difference shown.
+times [0.750..0.750] (where 7 of 8 connections starved), mine no difference
+shown.
 
 throughput           ops/s                                       ratio
 stage2_coarselock    8 040  [8 010..8 060]
@@ -186,14 +187,14 @@ func TestComparison(t *testing.T) {
 		want string
 	}{
 		{"few rounds", func(rep *Report) { rep.Runs = rep.Runs[:15] },
-			"compared with stage2_coarselock: stage1_singlethread 0.750 times [0.750..0.750], mine no difference shown."},
+			"compared with stage2_coarselock: stage1_singlethread 0.750 times [0.750..0.750] (where 7 of 8 connections starved), mine no difference shown."},
 		{"noise floor", func(rep *Report) {
 			rep.Stages = []string{"stage2_coarselock", "mine", "stage1_singlethread"}
 			rep.AA = true
 		},
-			"compared with stage2_coarselock: mine 1.00 times [0.997..1.00] (noise floor), stage1_singlethread 0.750 times [0.750..0.750]."},
+			"compared with stage2_coarselock: mine 1.00 times [0.997..1.00] (noise floor), stage1_singlethread 0.750 times [0.750..0.750] (where 7 of 8 connections starved)."},
 		{"within the noise", func(rep *Report) { rep.AA = true },
-			"stage1_singlethread 0.750 times [0.750..0.750] (noise floor), mine no difference shown."},
+			"stage1_singlethread 0.750 times [0.750..0.750] (noise floor) (where 7 of 8 connections starved), mine no difference shown."},
 		{"first stage starved", func(rep *Report) { rep.Stages = []string{"stage1_singlethread", "mine"} },
 			"compared with stage1_singlethread (where 7 of 8 connections starved): mine 1.33 times"},
 	} {

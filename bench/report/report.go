@@ -42,7 +42,7 @@ type Run struct {
 	Round int    `json:"round"`           // from 1; the stages ran next to each other in each round
 	load.Result
 	Figures
-	OpsPerSecond float64  `json:"ops_per_s"`
+	OpsPerSecond float64  `json:"ops_per_s,omitempty"`
 	Invalid      string   `json:"invalid,omitempty"`  // why the client was measured and not the servers
 	Warnings     []string `json:"warnings,omitempty"` // broken laws, missing keys, the first error
 }
@@ -66,7 +66,8 @@ func (rep *Report) Workload(point string) cluster.Workload {
 	return rep.Sweep.At(point)
 }
 
-// Add adds a round of a stage, and brings Summary and Verdict up to date.
+// Add adds a round of a stage, and brings Verdict up to date. Summary is made again when it
+// is needed, since that takes as long as there are rounds.
 func (rep *Report) Add(stage string, round int, r *load.Result) { rep.AddAt("", stage, round, r) }
 
 // AddAt is Add for a point of a sweep. Some points of a sweep may measure the client, so
@@ -74,12 +75,10 @@ func (rep *Report) Add(stage string, round int, r *load.Result) { rep.AddAt("", 
 func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	w := rep.Workload(point)
 	run := Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}
+	run.derive()
 	if run.Errors == nil {
 		run.Errors = map[string]int64{} // "errors": {} rather than null
 	}
-	run.Latency = quantiles(&r.ResponseTimes)
-	run.Service, run.Slip, run.Connect = quantiles(r.ServiceTimes), quantiles(r.Slips), quantiles(r.ConnectTimes)
-	run.derive()
 	if r.Misses > 0 && w.Mix.Delete == 0 {
 		const lost = "stored keys were missing, and the workload deletes none"
 		if _, foreign := rep.Env.Yardsticks[stage]; rep.Nodes > 0 && !foreign { // nobody else uses these servers
@@ -106,8 +105,7 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
 		rep.Verdict = "invalid: " + where + run.Invalid
 	}
-	rep.Runs = append(rep.Runs, run)
-	rep.Summarize()
+	rep.Runs, rep.Summary = append(rep.Runs, run), nil
 }
 
 func (run *Run) warn(warning string) {
@@ -118,12 +116,17 @@ func (run *Run) warn(warning string) {
 
 // JSON returns the content of the file that -o names.
 func (rep *Report) JSON() ([]byte, error) {
+	rep.summarized()
 	data, err := json.Marshal(rep)
 	return append(data, '\n'), err
 }
 
-// MaxSize limits a file, in bytes.
-const MaxSize = 256 << 20
+// MaxSize limits a file, in bytes, and MaxRounds a report, in rounds of one stage: a round
+// with all its histograms takes less than 100 KB.
+const (
+	MaxSize   = 1 << 30
+	MaxRounds = 10_000
+)
 
 // Read reads a file that -o has written. It refuses a file that it cannot show.
 func Read(path string) (*Report, error) {
@@ -152,9 +155,9 @@ func read(f *os.File) (*Report, error) {
 
 var errTooLarge = fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
 
-// Parse reads a report. It makes the summary anew, and of the rounds all figures but
-// their latencies.
+// Parse reads a report. It makes the summary and the figures of the rounds anew.
 func Parse(data []byte) (*Report, error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors put this before UTF-8
 	if len(data) > MaxSize {
 		return nil, errTooLarge
 	}
@@ -172,13 +175,13 @@ func Parse(data []byte) (*Report, error) {
 	}
 	// Memory is bounded: a round takes 100 KiB and a node 300 bytes even if the file says
 	// little about them, and each line of a table is as wide as the longest name.
-	const rounds, objects, names = 5000, 1 << 20, 8 << 10
-	if len(outer.Runs) > rounds || bytes.Count(data, []byte("{")) > objects || len(strings.Join(append(outer.Stages, outer.Sweep.Points...), ",")) > names {
-		return nil, fmt.Errorf("it has more than %d rounds, %d objects or %d bytes of names", rounds, objects, names)
+	const objects, names = 1 << 22, 8 << 10
+	if len(outer.Runs) > MaxRounds || bytes.Count(data, []byte("{")) > objects || len(strings.Join(append(outer.Stages, outer.Sweep.Points...), ",")) > names {
+		return nil, fmt.Errorf("it has more than %d rounds, %d objects or %d bytes of names", MaxRounds, objects, names)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	rep := new(Report)
+	rep := &Report{Runs: make([]Run, 0, len(outer.Runs))} // a Run is large, and is not copied to grow
 	if err := dec.Decode(rep); err != nil {
 		return nil, err
 	}

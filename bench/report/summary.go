@@ -25,10 +25,19 @@ type Summary struct {
 
 // A Ratio compares a stage with the first one, round by round.
 type Ratio struct {
-	Of string `json:"of"` // "ops_per_s", or "p99" in an open loop, where the throughput is given
+	Of    string `json:"of"`              // "ops_per_s", or "p99" in an open loop, where the throughput is given
+	Bound string `json:"bound,omitempty"` // "at most" or "at least", if the p99 of one of the two is a bound
 	stats.Interval
-	NoDifference bool `json:"no_difference"` // no difference is shown
-	Floor        bool `json:"noise_floor"`   // this is the first stage compared with itself
+	OfMedians    float64 `json:"of_medians"`    // the ratio of the medians in the tables; 0: not known
+	NoDifference bool    `json:"no_difference"` // no difference is shown
+	Floor        bool    `json:"noise_floor"`   // this is the first stage compared with itself
+}
+
+// summarized calls Summarize if rounds were added since.
+func (rep *Report) summarized() {
+	if rep.Summary == nil {
+		rep.Summarize()
+	}
 }
 
 // Summarize makes Summary from Runs: point by point if there is a sweep, with the stages
@@ -46,15 +55,17 @@ func (rep *Report) Summarize() {
 	}
 	rep.Summary = []Summary{}
 	for _, point := range points {
-		floor := stats.Interval{}
+		floor, first := stats.Interval{}, Summary{}
 		for i, stage := range rep.Stages {
 			rounds := runs[row{point, stage}]
 			if len(rounds) == 0 {
 				continue
 			}
 			s := summarize(rounds)
-			if i > 0 {
-				s.Ratio = rep.compare(rounds, runs[row{point, rep.Stages[0]}], floor)
+			if i == 0 {
+				first = s
+			} else {
+				s.Ratio = rep.compare(&s, &first, floor)
 				if s.Ratio.Floor = rep.AA && i == 1; s.Ratio.Floor {
 					floor = s.Ratio.Interval
 				}
@@ -74,58 +85,75 @@ func (rep *Report) Points(stage string) []Summary {
 }
 
 func summarize(runs []*Run) Summary {
-	throughput := make([]float64, len(runs))
+	// Rounds in which nobody was answered have no figures.
+	answered := slices.DeleteFunc(slices.Clone(runs), func(r *Run) bool { return r.Requests == 0 })
 	s := Summary{
 		Stage: runs[0].Stage, Point: runs[0].Point,
-		P99:     over(runs, func(r *Run) float64 { return float64(r.Latency["p99"]) }),
-		Figures: medians(runs),
-		Counts:  load.Counts{Errors: make(map[string]int64)},
-		Runs:    runs,
+		OpsPerSecond: over(answered, throughput),
+		P99:          over(answered, p99),
+		Figures:      medians(answered),
+		Counts:       load.Counts{Errors: make(map[string]int64)},
+		Runs:         runs,
 	}
-	for i, run := range runs {
-		throughput[i] = run.OpsPerSecond
+	for _, run := range runs {
 		connections, starved, never := s.Connections, s.Starved, s.NeverGreeted
 		s.Add(run.Counts)
 		s.Connections, s.Starved, s.NeverGreeted = max(connections, run.Connections), max(starved, run.Starved), max(never, run.NeverGreeted)
 	}
-	s.OpsPerSecond = stats.NewInterval(throughput)
-	for _, i := range stats.Outliers(throughput) {
-		s.Outliers = append(s.Outliers, runs[i].Round)
+	for _, i := range stats.Outliers(samples(answered, throughput)) {
+		s.Outliers = append(s.Outliers, answered[i].Round)
 	}
 	return s
 }
 
-// compare compares a stage with the first one in the rounds that both had.
-func (rep *Report) compare(stage, first []*Run, floor stats.Interval) *Ratio {
+// compare compares a stage with the first one in the rounds in which both were answered.
+func (rep *Report) compare(stage, first *Summary, floor stats.Interval) *Ratio {
 	r := &Ratio{Of: "ops_per_s"}
-	figure := func(run *Run) float64 { return run.OpsPerSecond }
-	if rep.Workload(stage[0].Point).Rate > 0 {
+	figure, of, to := throughput, stage.OpsPerSecond, first.OpsPerSecond
+	if rep.Workload(stage.Point).Rate > 0 {
 		r.Of = "p99"
-		figure = func(run *Run) float64 { return float64(run.Latency["p99"]) }
+		figure, of, to = p99, stage.P99, first.P99
+		switch above, below := slices.Contains(stage.AtLeast, "p99"), slices.Contains(first.AtLeast, "p99"); {
+		case above && below:
+			return r
+		case above:
+			r.Bound = "at least"
+		case below:
+			r.Bound = "at most"
+		}
 	}
 	baseline := make(map[int]float64)
-	for _, run := range first {
+	for _, run := range first.Runs {
 		baseline[run.Round] = figure(run)
 	}
 	var quotients []float64
-	for _, run := range stage {
-		if base := baseline[run.Round]; base > 0 {
+	for _, run := range stage.Runs {
+		if base := baseline[run.Round]; base > 0 && run.Requests > 0 {
 			quotients = append(quotients, figure(run)/base)
 		}
 	}
-	r.Interval = stats.NewInterval(quotients)
-	r.NoDifference = r.WithinNoise(floor)
+	if r.Interval = stats.NewInterval(quotients); to.Median > 0 {
+		r.OfMedians = of.Median / to.Median
+	}
+	// What is at most 1.2 may be 1, too.
+	r.NoDifference = r.WithinNoise(floor) || r.Bound == "at most" && r.High > 1 || r.Bound == "at least" && r.Low < 1
 	return r
+}
+
+func throughput(run *Run) float64 { return run.OpsPerSecond }
+func p99(run *Run) float64        { return float64(run.Latency["p99"]) }
+
+// contradicts reports whether the medians in the tables suggest another ratio.
+func (r *Ratio) contradicts() bool {
+	return r != nil && r.Rounds > 1 && (r.OfMedians < r.Low || r.High < r.OfMedians)
 }
 
 // String returns the ratio in words.
 func (r *Ratio) String() string {
-	words := strings.TrimSpace(text.Sig3(r.Median) + " times " + r.Bounds())
+	words := strings.TrimSpace(r.Bound + " " + text.Sig3(r.Median) + " times " + r.Bounds())
 	switch {
 	case r.Rounds == 0:
-		return "not comparable" // no round in which the first stage did anything
-	case r.Median == 0:
-		return "nothing answered"
+		return "not comparable" // no round in which both were answered, or two bounds
 	case r.Floor:
 		return words + " (noise floor)"
 	case r.NoDifference:

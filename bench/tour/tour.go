@@ -78,5 +78,6 @@ func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.
 	if err != nil {
 		return nil, 0, err
 	}
+	rep.Summarize()
 	return rep.Summary[1].Ratio, held, nil
 }

@@ -135,7 +135,7 @@ func TestGreetingMismatch(t *testing.T) {
 		{"another number", edit(15), "this is number 3, not 2", ErrMismatch},
 		{"another cluster", edit(16), "other nodes", ErrMismatch},
 		{"digest", edit(24), "message types differ", ErrMismatch},
-		{"no room", full.out, `"all 9 places are taken (max_connections)"`, ErrRefused},
+		{"no room", full.out, ": all 9 places are taken (max_connections)", ErrRefused},
 		{"half", good[:40], "reading the greeting", io.ErrUnexpectedEOF},
 		{"nothing", nil, "reading the greeting", io.EOF},
 	} {
@@ -393,7 +393,7 @@ func TestQuiet(t *testing.T) {
 		"a reset": {func(far net.Conn) { far.(*net.TCPConn).SetLinger(0); far.Close() }, false},
 	} {
 		far, near := tcp(t)
-		c := newConn(near, Limits{})
+		c := &Conn{nc: near}
 		near.SetReadDeadline(time.Unix(1, 0)) // left from a read
 		const looks = 200
 		begun := time.Now()
@@ -422,7 +422,7 @@ func TestQuiet(t *testing.T) {
 // What is not a socket takes a moment, and is seen as well.
 func TestQuietWithoutASocket(t *testing.T) {
 	near, far := net.Pipe()
-	c := newConn(near, Limits{})
+	c := &Conn{nc: near}
 	if !c.Quiet() {
 		t.Error("an idle pipe is not quiet")
 	}
