@@ -16,6 +16,7 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/faults"
 	"lockstep/common/lincheck"
+	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
 
@@ -96,10 +97,7 @@ func Run(ctx context.Context, cfg cluster.Config, plan Plan) (*Found, error) {
 			c.proxies[n.Addr] = p
 		}
 	}
-	for i := range cfg.Nodes {
-		stats, _ := client.Stats(ctx, cfg, i) // an incarnation of 0 is not known
-		c.starts = append(c.starts, stats.Incarnation)
-	}
+	c.before, _ = load.NewLockstep(cfg).Stats(ctx)
 	over, cancel := context.WithTimeout(ctx, plan.Length)
 	defer cancel()
 	var running sync.WaitGroup // each ends with over, or when one finds a failure
@@ -127,7 +125,7 @@ type checker struct {
 	prefix   string                   // of all keys
 	callTime time.Duration            // limits each call
 	proxies  map[string]*faults.Proxy // by the address of their server; nil: without faults
-	starts   []uint64                 // the incarnation of each node when the check began
+	before   []metrics.Snapshot       // of the nodes when the check began; nil: not known
 
 	mu    sync.Mutex // guards what follows
 	found Found
@@ -145,7 +143,7 @@ func (c *checker) checkOne(ctx, over context.Context, number int) bool {
 		verdict, counterexample = lincheck.Check(deciding, h.calls)
 	}
 	if err != nil || verdict == lincheck.Violated {
-		err = cmp.Or(c.restarted(ctx, number%len(c.starts)), err)
+		err = cmp.Or(c.restarted(ctx, number%len(c.cfg.Nodes)), err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,11 +158,11 @@ func (c *checker) checkOne(ctx, over context.Context, number int) bool {
 
 // restarted returns an error if a node is not the one that was there when the check began.
 func (c *checker) restarted(ctx context.Context, node int) error {
-	stats, err := client.Stats(ctx, c.cfg, node)
-	if err != nil || c.starts[node] == 0 || stats.Incarnation == c.starts[node] {
-		return nil
+	now, err := client.Stats(ctx, c.cfg, node)
+	if err == nil && c.before != nil && now.Incarnation != c.before[node].Incarnation {
+		return fmt.Errorf("node %d was restarted: its table is empty", node)
 	}
-	return fmt.Errorf("node %d was restarted: its table is empty", node)
+	return nil
 }
 
 // keys returns the keys of a history, which one node owns.

@@ -17,13 +17,9 @@ import (
 	"lockstep/common/wire"
 )
 
-const (
-	// stuckAfter is how long a node may have requests in progress and finish none, not
-	// counting the work that it was configured with.
-	stuckAfter = 10 * time.Second
-
-	lookEvery = 100 * time.Millisecond
-)
+// stuckAfter is how long a node may have requests in progress and finish none, not
+// counting the work that it was configured with.
+const stuckAfter, lookEvery = 10 * time.Second, 100 * time.Millisecond
 
 // watchStuck logs, once each time, that requests are in progress and none was finished
 // for a long time, and where the goroutines of the stage are: what its author has to
