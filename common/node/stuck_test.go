@@ -66,7 +66,7 @@ func TestSuspended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, log := newNode(nil)
 		ctx, cancel := context.WithCancel(t.Context())
-		late := []time.Duration{0, 5 * time.Second, 400 * time.Millisecond, 0}
+		late := []time.Duration{0, 5 * time.Second, 900 * time.Millisecond, 0}
 		n.watchStuck(ctx, func(_ context.Context, d time.Duration) {
 			<-time.After(d + late[0])
 			if late = late[1:]; len(late) == 1 {
