@@ -3,7 +3,6 @@
 package check
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -142,8 +141,11 @@ func (c *checker) checkOne(ctx, over context.Context, number int) bool {
 		defer cancel()
 		verdict, counterexample = lincheck.Check(deciding, h.calls)
 	}
-	if err != nil || verdict == lincheck.Violated {
-		err = cmp.Or(c.restarted(ctx, number%len(c.cfg.Nodes)), err)
+	if node := number % len(c.cfg.Nodes); err != nil || verdict == lincheck.Violated {
+		now, unknown := client.Stats(ctx, c.cfg, node)
+		if unknown == nil && c.before != nil && now.Incarnation != c.before[node].Incarnation {
+			err = fmt.Errorf("node %d was restarted: its table is empty", node)
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,15 +156,6 @@ func (c *checker) checkOne(ctx, over context.Context, number int) bool {
 		c.err, c.found.Verdict, c.found.Counterexample = err, verdict, counterexample
 	}
 	return err == nil && verdict == lincheck.Linearizable
-}
-
-// restarted returns an error if a node is not the one that was there when the check began.
-func (c *checker) restarted(ctx context.Context, node int) error {
-	now, err := client.Stats(ctx, c.cfg, node)
-	if err == nil && c.before != nil && now.Incarnation != c.before[node].Incarnation {
-		return fmt.Errorf("node %d was restarted: its table is empty", node)
-	}
-	return nil
 }
 
 // keys returns the keys of a history, which one node owns.
