@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,11 +13,13 @@ import (
 	"lockstep/bench/benchtest"
 	"lockstep/bench/ports"
 	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/wire"
 )
 
 func TestByHand(t *testing.T) {
 	cfg, path, _ := benchtest.StartCluster(t, 3, 0, benchtest.ServeLocked)
-	node := func(key string) string {
+	owner := func(key string) string {
 		return fmt.Sprintf("node %d (%s), ", cfg.Owner(key), cfg.Nodes[cfg.Owner(key)].Addr)
 	}
 	took := regexp.MustCompile(`[0-9.]+(µs|ms) with the connection\n$`)
@@ -24,16 +27,16 @@ func TestByHand(t *testing.T) {
 		args []string
 		want string // but for the time
 	}{
-		{[]string{"get", "color"}, "color: missing, " + node("color")},
-		{[]string{"put", "color", "blue"}, "color: created, " + node("color")},
-		{[]string{"put", "color", "-5"}, "color: replaced, " + node("color")},
-		{[]string{"get", "color"}, "-5\ncolor: found, " + node("color")},
-		{[]string{"put", "a key", "\x1b[2J"}, "a key: created, " + node("a key")},
-		{[]string{"get", "a key"}, `"\x1b[2J"` + "\na key: found, " + node("a key")},
-		{[]string{"put", "size", ""}, "size: created, " + node("size")},
-		{[]string{"get", "size"}, `""` + "\nsize: found, " + node("size")},
-		{[]string{"delete", "color"}, "color: deleted, " + node("color")},
-		{[]string{"delete", "color"}, "color: missing, " + node("color")},
+		{[]string{"get", "color"}, "color: missing, " + owner("color")},
+		{[]string{"put", "color", "blue"}, "color: created, " + owner("color")},
+		{[]string{"put", "color", "-5"}, "color: replaced, " + owner("color")},
+		{[]string{"get", "color"}, "-5\ncolor: found, " + owner("color")},
+		{[]string{"put", "a key", "\x1b[2J"}, "a key: created, " + owner("a key")},
+		{[]string{"get", "a key"}, `"\x1b[2J"` + "\na key: found, " + owner("a key")},
+		{[]string{"put", "size", ""}, "size: created, " + owner("size")},
+		{[]string{"get", "size"}, `""` + "\nsize: found, " + owner("size")},
+		{[]string{"delete", "color"}, "color: deleted, " + owner("color")},
+		{[]string{"delete", "color"}, "color: missing, " + owner("color")},
 	} {
 		args := append([]string{test.args[0], "-config", path}, test.args[1:]...)
 		code, stdout, stderr := bench(t, args...)
@@ -79,5 +82,18 @@ func TestAdvise(t *testing.T) {
 		if got := o.advise(err); got != err {
 			t.Errorf("the advice on %q is %q, want none", err, got)
 		}
+	}
+}
+
+// Wrong answers of servers have an exit code of their own.
+func TestCheckWrong(t *testing.T) {
+	_, path, _ := benchtest.StartCluster(t, 1, 0, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+			n.Answer(c, func(ops []wire.Op) []wire.Result { return benchtest.Locked(nil)(ops) }) // of an empty table each time
+		})
+	})
+	code, stdout, stderr := bench(t, "check", "-running", "-config", path, "-duration", "30s")
+	if want := "bench: the running servers gave answers that are not linearizable\n"; code != exitWrongData || stderr != want {
+		t.Errorf("exit code %d, stdout %q, stderr %q, want 3 and %q", code, stdout, stderr, want)
 	}
 }

@@ -3,7 +3,6 @@
 package check
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -16,6 +15,7 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/faults"
 	"lockstep/common/lincheck"
+	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
 
@@ -96,10 +96,7 @@ func Run(ctx context.Context, cfg cluster.Config, plan Plan) (*Found, error) {
 			c.proxies[n.Addr] = p
 		}
 	}
-	for i := range cfg.Nodes {
-		stats, _ := client.Stats(ctx, cfg, i) // an incarnation of 0 is not known
-		c.starts = append(c.starts, stats.Incarnation)
-	}
+	c.before, _ = load.NewLockstep(cfg).Stats(ctx)
 	over, cancel := context.WithTimeout(ctx, plan.Length)
 	defer cancel()
 	var running sync.WaitGroup // each ends with over, or when one finds a failure
@@ -127,7 +124,7 @@ type checker struct {
 	prefix   string                   // of all keys
 	callTime time.Duration            // limits each call
 	proxies  map[string]*faults.Proxy // by the address of their server; nil: without faults
-	starts   []uint64                 // the incarnation of each node when the check began
+	before   []metrics.Snapshot       // of the nodes when the check began; nil: not known
 
 	mu    sync.Mutex // guards what follows
 	found Found
@@ -144,8 +141,11 @@ func (c *checker) checkOne(ctx, over context.Context, number int) bool {
 		defer cancel()
 		verdict, counterexample = lincheck.Check(deciding, h.calls)
 	}
-	if err != nil || verdict == lincheck.Violated {
-		err = cmp.Or(c.restarted(ctx, number%len(c.starts)), err)
+	if node := number % len(c.cfg.Nodes); err != nil || verdict == lincheck.Violated {
+		now, unknown := client.Stats(ctx, c.cfg, node)
+		if unknown == nil && c.before != nil && now.Incarnation != c.before[node].Incarnation {
+			err = fmt.Errorf("node %d was restarted: its table is empty", node)
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,15 +156,6 @@ func (c *checker) checkOne(ctx, over context.Context, number int) bool {
 		c.err, c.found.Verdict, c.found.Counterexample = err, verdict, counterexample
 	}
 	return err == nil && verdict == lincheck.Linearizable
-}
-
-// restarted returns an error if a node is not the one that was there when the check began.
-func (c *checker) restarted(ctx context.Context, node int) error {
-	stats, err := client.Stats(ctx, c.cfg, node)
-	if err != nil || c.starts[node] == 0 || stats.Incarnation == c.starts[node] {
-		return nil
-	}
-	return fmt.Errorf("node %d was restarted: its table is empty", node)
 }
 
 // keys returns the keys of a history, which one node owns.

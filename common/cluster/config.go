@@ -8,6 +8,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -176,8 +177,8 @@ func (c Config) Validate(more ...Rules) error {
 		if strings.Contains(p.path, "].") {
 			host, port := p.socket()
 			for _, first := range byPort[port] {
-				// No host means every address of the machine, and each machine takes it for itself.
-				if other, _ := first.socket(); host == other || host == "" || other == "" {
+				// A * is every address of a machine, and each machine takes it for its own.
+				if other, _ := first.socket(); host == other || host == "*" || other == "*" {
 					return fmt.Errorf("%s: %s is taken by %s (%s)", p.path, p, first.path, first)
 				}
 			}
@@ -188,7 +189,7 @@ func (c Config) Validate(more ...Rules) error {
 }
 
 // One host can be written in several ways. Names are not looked up: localhost is either of two.
-var sameHost = map[string]string{"127.0.0.1": "localhost", "::1": "localhost", "0.0.0.0": "", "::": ""}
+var sameHost = map[string]string{"127.0.0.1": "localhost", "::1": "localhost", "": "*", "0.0.0.0": "*", "::": "*"}
 
 // socket splits an address into its host, in one spelling, and its port.
 func (p property) socket() (host, port string) {
@@ -196,10 +197,7 @@ func (p property) socket() (host, port string) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		host = ip.Unmap().String() // 0:0::1 is ::1, and ::ffff:127.0.0.1 is 127.0.0.1
 	}
-	if name, ok := sameHost[host]; ok {
-		host = name
-	}
-	return host, port
+	return cmp.Or(sameHost[host], host), port
 }
 
 // CheckExposure returns an error if other machines can reach a process of the cluster

@@ -46,10 +46,8 @@ func (s Snapshot) lines() (all []string) {
 	line("turns", "%s in all, including decoding and encoding", text.Duration(s.Turn.Total))
 	line("table", "%s in %s that were timed", text.Duration(s.Table.Total), text.Plural(s.Table.Count, "request"))
 	line("held", "%s, the most used about %.1f %% of the time", text.Plural(int64(s.Watched), "lock"), 100*s.Held())
-	for _, hot := range s.Hottest {
-		line("hot bucket", "%d: taken %s, contended %s (%.1f %%); mean wait %s", hot.Bucket,
-			count(hot.Acquired), count(hot.Contended), hot.percent(), text.Duration(hot.Mean()))
-	}
+	line("hot lock", "taken %s, contended %s (%.1f %%); mean wait %s",
+		count(s.Hot.Acquired), count(s.Hot.Contended), s.Hot.percent(), text.Duration(s.Hot.Mean()))
 	for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
 		line("error", "%s: %s", kind, count(s.Errors[kind]))
 	}

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	rt "runtime/metrics"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,9 +37,6 @@ type Stats struct {
 	locks       []*Mutex
 }
 
-// maxHottest is how many locks a Snapshot tells apart.
-const maxHottest = 5
-
 // Error counts an error of a kind: a word or two such as "frame too large". Kinds are
 // few and chosen by the program; nothing that a peer has sent is one.
 func (s *Stats) Error(kind string) {
@@ -52,8 +48,7 @@ func (s *Stats) Error(kind string) {
 	s.errors[kind]++
 }
 
-// Watch adds the locks to every Snapshot from now on. Locks are numbered from 0 in the
-// order in which they are added.
+// Watch adds the locks to every Snapshot from now on.
 func (s *Stats) Watch(locks ...*Mutex) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,17 +88,11 @@ func (s *Stats) Snapshot() Snapshot {
 		PeakMemory:  peak,
 		CPU:         cpu,
 	}
-	for i, lock := range locks {
+	for _, lock := range locks {
 		c := lock.Counts()
 		snap.Locks = snap.Locks.add(c)
-		if c.Acquired > 0 {
-			snap.Hottest = append(snap.Hottest, Hot{i, c})
-		}
+		snap.Hot = Contention{max(snap.Hot.Acquired, c.Acquired), max(snap.Hot.Contended, c.Contended), max(snap.Hot.Waited, c.Waited)}
 	}
-	slices.SortStableFunc(snap.Hottest, func(a, b Hot) int {
-		return cmp.Or(cmp.Compare(b.Acquired, a.Acquired), cmp.Compare(b.Waited, a.Waited))
-	})
-	snap.Hottest = slices.Clone(snap.Hottest[:min(len(snap.Hottest), maxHottest)])
 	return snap
 }
 
@@ -122,29 +111,23 @@ type Snapshot struct {
 	Panics      int64            `json:"panics"`
 	Errors      map[string]int64 `json:"errors,omitempty"` // by kind
 	QueueWait   Timing           `json:"queue_wait"`
-	MemoryWait  Timing           `json:"memory_wait"`       // of large requests
-	Table       Timing           `json:"table"`             // a sample of the requests
-	Turn        Timing           `json:"turn"`              // waits for memory and locks included, and the table
-	Suspended   Timing           `json:"suspended"`         // the process did not run
-	Watched     int              `json:"watched"`           // the number of locks
-	Locks       Contention       `json:"locks"`             // of all watched locks together
-	Hottest     []Hot            `json:"hottest,omitempty"` // the most used, at most 5, with what is known of each
+	MemoryWait  Timing           `json:"memory_wait"` // of large requests
+	Table       Timing           `json:"table"`       // a sample of the requests
+	Turn        Timing           `json:"turn"`        // waits for memory and locks included, and the table
+	Suspended   Timing           `json:"suspended"`   // the process did not run
+	Watched     int              `json:"watched"`     // the number of locks
+	Locks       Contention       `json:"locks"`       // of all watched locks together
+	Hot         Contention       `json:"hot"`         // the most that one lock has of each; which lock does not matter
 	Goroutines  int              `json:"goroutines"`
 	Heap        int64            `json:"heap_bytes"`        // objects, including dead ones that are not collected yet
 	PeakMemory  int64            `json:"peak_memory_bytes"` // resident; 0: not known on this system
 	CPU         time.Duration    `json:"cpu_ns"`            // user and system; 0: not known on this system
 }
 
-// A Hot is a lock that was used more than others.
-type Hot struct {
-	Bucket int `json:"bucket"` // its number by Stats.Watch
-	Contention
-}
-
 // Sub returns what was counted since an earlier Snapshot of the same start of a server:
-// counters, times and Uptime are differences, and Hottest lacks the locks whose earlier
-// counts are not known. Serving, Open, Watched, Goroutines, Heap and PeakMemory are those
-// of s. If the server was restarted in between, nothing can be subtracted, and Sub returns s.
+// counters, times and Uptime are differences, and Hot is what one lock has counted at
+// least. Serving, Open, Watched, Goroutines, Heap and PeakMemory are those of s. If the
+// server was restarted in between, nothing can be subtracted, and Sub returns s.
 func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	if s.Incarnation != earlier.Incarnation {
 		return s
@@ -161,23 +144,12 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	s.Turn = s.Turn.sub(earlier.Turn)
 	s.Suspended = s.Suspended.sub(earlier.Suspended)
 	s.Locks = s.Locks.sub(earlier.Locks)
+	s.Hot = s.Hot.sub(earlier.Hot)
 	s.CPU -= earlier.CPU
 	s.Errors = maps.Clone(s.Errors)
 	for kind, n := range earlier.Errors {
 		if s.Errors[kind] -= n; s.Errors[kind] == 0 {
 			delete(s.Errors, kind)
-		}
-	}
-	before := make(map[int]Contention)
-	for _, hot := range earlier.Hottest {
-		before[hot.Bucket] = hot.Contention
-	}
-	hottest := s.Hottest
-	s.Hottest = nil
-	for _, hot := range hottest {
-		// Where fewer than maxHottest locks had been used, the others are known to be at 0.
-		if c, known := before[hot.Bucket]; known || len(before) < maxHottest {
-			s.Hottest = append(s.Hottest, Hot{hot.Bucket, hot.sub(c)})
 		}
 	}
 	return s
@@ -191,9 +163,6 @@ func (s Snapshot) Held() float64 {
 	if s.Uptime <= 0 || s.Watched == 0 {
 		return 0
 	}
-	most := float64(s.Locks.Acquired) / float64(s.Watched) // at least; which lock it is may not be known
-	for _, hot := range s.Hottest {
-		most = max(most, float64(hot.Acquired))
-	}
+	most := max(float64(s.Hot.Acquired), float64(s.Locks.Acquired)/float64(s.Watched))
 	return min(most*float64(s.Table.Mean())/float64(s.Uptime), 1) // the sampled mean can be too long
 }

@@ -17,18 +17,14 @@ import (
 	"lockstep/common/wire"
 )
 
-const (
-	// stuckAfter is how long a node may have requests in progress and finish none, not
-	// counting the work that it was configured with.
-	stuckAfter = 10 * time.Second
-
-	lookEvery = 100 * time.Millisecond
-)
+// stuckAfter is how long a node may have requests in progress and finish none, not
+// counting the work that it was configured with.
+const stuckAfter, lookEvery = 10 * time.Second, 100 * time.Millisecond
 
 // watchStuck logs, once each time, that requests are in progress and none was finished
 // for a long time, and where the goroutines of the stage are: what its author has to
 // know of a lock that is never freed. It also logs and counts when the process did not run:
-// a pause was longer than asked for by half a second or more. It returns at the end of ctx.
+// a pause was a second longer than asked for, or more. It returns at the end of ctx.
 func (n *Node) watchStuck(ctx context.Context, pause func(context.Context, time.Duration)) {
 	limit := stuckAfter + wire.MaxOps*n.Config.Server.Work.Time
 	before, looks := int64(-1), time.Duration(0) // looks without progress: a clock would count the time in which the process was suspended
@@ -37,7 +33,7 @@ func (n *Node) watchStuck(ctx context.Context, pause func(context.Context, time.
 		if pause(ctx, lookEvery); ctx.Err() != nil {
 			return
 		}
-		if late := metrics.Now() - began - lookEvery; late >= time.Second/2 {
+		if late := metrics.Now() - began - lookEvery; late >= time.Second {
 			n.Stats.Suspended.Add(late)
 			n.Log.Warn(fmt.Sprintf("this process did not run for %s: it was stopped, had no processor, or the machine slept", text.Duration(late)))
 		}
