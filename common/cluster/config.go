@@ -148,12 +148,11 @@ func (c Config) Fingerprint() uint64 { return fnv1a(c.Describe("")) }
 // version, the stage and the nodes. Each line is a name and a value, so the first line
 // that differs says what is wrong.
 func (c Config) Describe(stage string) string {
-	var all strings.Builder
-	fmt.Fprintf(&all, "version %d\nstage %s\nnodes %d\n", wire.Version, stage, len(c.Nodes))
+	lines := fmt.Sprintf("version %d\nstage %s\nnodes %d\n", wire.Version, stage, len(c.Nodes))
 	for i, n := range c.Nodes {
-		fmt.Fprintf(&all, "nodes[%d].addr %s\nnodes[%d].control %s\n", i, n.Addr, i, n.Control)
+		lines += fmt.Sprintf("nodes[%d].addr %s\nnodes[%d].control %s\n", i, n.Addr, i, n.Control)
 	}
-	return all.String()
+	return lines
 }
 
 // fnv1a is hash/fnv's New64a without its allocation, since it runs for each operation.
