@@ -142,33 +142,25 @@ func TestStubborn(t *testing.T) {
 	f.Ended(2)
 }
 
-// A server that dies ends the context of those that watch it, and is the error of what
-// fails because of it.
-func TestWatch(t *testing.T) {
+// A server that dies ends the context of those that use it, and is the error of what fails
+// because of it.
+func TestUse(t *testing.T) {
 	b, own, f := ownBed(t, "")
-	s, err := b.Start(t.Context(), own, cluster.Default(), 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Patience = time.Second
-	reset := errors.New("connection reset")
-	for _, want := range []error{nil, reset} {
-		if err := b.Watch(t.Context(), func(context.Context) error { return want }); err != want {
-			t.Errorf("while all live: error %v, want %v", err, want)
+	b.Patience = 2 * time.Second
+	for name, want := range map[string]error{"nothing": nil, "a failure": errors.New("connection reset"), "a death": errDied} {
+		err := b.With(t.Context(), own, cluster.Default(), 2, func(ctx context.Context, s *Servers) error {
+			if want == errDied {
+				s.Procs[1].Cmd.Process.Kill()
+				<-ctx.Done()
+				return errors.New("connection reset")
+			}
+			return want
+		})
+		if !errors.Is(err, want) || want == errDied && !strings.Contains(err.Error(), "own, node 1, died (") || len(b.Running) > 0 {
+			t.Errorf("%s: error %v, want %v; %d are running", name, err, want, len(b.Running))
 		}
 	}
-	err = b.Watch(t.Context(), func(ctx context.Context) error {
-		s.Procs[1].Cmd.Process.Kill()
-		<-ctx.Done()
-		return reset
-	})
-	if !errors.Is(err, errDied) || !strings.Contains(err.Error(), "own, node 1, died (") {
-		t.Errorf("after a death: error %v, want that node 1 died", err)
-	}
-	if err := b.Stop(s); !errors.Is(err, errDied) {
-		t.Errorf("stopping: error %v, want that node 1 died", err)
-	}
-	f.Ended(2)
+	f.Ended(6)
 }
 
 // With leaves nothing running, and its error is that of the function.
