@@ -89,7 +89,9 @@ func compare(ctx context.Context, o *options) error {
 func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardstick.Yardstick, rep *report.Report, line *progress) error {
 	for _, p := range bed.Programs {
 		rep.Stages = append(rep.Stages, p.Name)
+		rep.Env.SetBuilt(p.Name, p.Built)
 	}
+	rep.Env.Set(bed.Variables)
 	plan := experiment.Plan{Rounds: o.rounds, Once: o.once}
 	if rep.Sweep != nil {
 		plan.Subjects = rep.Sweep.Subjects(bed, o.nodes)
