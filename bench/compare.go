@@ -24,7 +24,7 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 	fs.StringVar(&o.against, "against", "", "`yardsticks` beside the stages, out of echo,netrpc,redis,memcached; redis=HOST:PORT uses one\n"+
 		"that runs already, and overwrites its keys key-...; so does memcached=HOST:PORT")
 	fs.StringVar(&o.sweep, "sweep", "", sweepHelp)
-	intFlag(fs, &o.rounds, "rounds", 6, 1, 1000, "rounds of each stage, interleaved in random order")
+	intFlag(fs, &o.rounds, "rounds", 6, 1, 1000, "rounds of each stage, interleaved in random order, each on new servers")
 	fs.BoolVar(&o.quick, "quick", false, "3 rounds of 0.5 s: a range instead of an interval, and no verdict")
 	fs.BoolVar(&o.aa, "aa", false, "run the first stage twice, under two names: what differs between them is the noise floor")
 	o.measureFlags(fs)
@@ -89,8 +89,13 @@ func compare(ctx context.Context, o *options) error {
 func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardstick.Yardstick, rep *report.Report, line *progress) error {
 	for _, p := range bed.Programs {
 		rep.Stages = append(rep.Stages, p.Name)
+		rep.Env.SetBuilt(p.Name, p.Built)
 	}
-	plan := experiment.Plan{Rounds: o.rounds, Once: o.once}
+	rep.Env.Set(bed.Variables)
+	plan := experiment.Plan{Bed: bed, Rounds: o.rounds, Once: o.once, Progress: line, Add: func(s *experiment.Subject, round int, r *load.Result) error {
+		rep.AddAt(s.Point, s.Name, round, r)
+		return o.save(rep)
+	}}
 	if rep.Sweep != nil {
 		plan.Subjects = rep.Sweep.Subjects(bed, o.nodes)
 	} else {
@@ -106,10 +111,7 @@ func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardst
 	if plan.Subjects == nil {
 		return fmt.Errorf("there is nothing to measure: %s", strings.Join(rep.Env.Missing, ", "))
 	}
-	return plan.Run(ctx, bed, line, func(s *experiment.Subject, round int, r *load.Result) error {
-		rep.AddAt(s.Point, s.Name, round, r)
-		return o.save(rep)
-	})
+	return plan.Run(ctx)
 }
 
 // tryYardsticks starts each yardstick once, notes in the report what it is, and stops it. It

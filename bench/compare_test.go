@@ -86,8 +86,8 @@ func TestCompareMistakes(t *testing.T) {
 		{"wrong", exitWrongData, "wrong data: faulty, round 1: key-", "WRONG DATA: faulty", 1, 1, "wrong data: "},
 		{"confused", exitWrongData, `"missing" answered to a put`, "", 1, 0, "wrong data: "},
 		{"forgetful", exitWrongData, "stored keys were missing, and the workload deletes none", "WRONG DATA: faulty", 1, 1, "wrong data: "},
-		{"mortal", exitFailure, "died (exit status 2)\nits last output:\n    panic: request 30", "", 2, 0, "failed: faulty, node "},
-		{"dead", exitFailure, "died (exit status 7)\nits last output:\n    ending at once", "", 1, 0, "failed: faulty, node "},
+		{"mortal", exitFailure, "died (exit status 2)\nits last output:\n    panic: request 30", "", 2, 0, "failed: faulty, round 1: faulty, node "},
+		{"dead", exitFailure, "died (exit status 7)\nits last output:\n    ending at once", "", 1, 0, "failed: faulty, round 1: faulty, node "},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			benchtest.EmptyFolder(t)

@@ -158,7 +158,7 @@ func TestUsage(t *testing.T) {
 		{"put color", 2, "needs KEY and VALUE after the flags, got 1 argument (bench put -h lists the flags)"},
 		{"get " + strings.Repeat("k", 251), 2, "a key of 251 bytes is not in 1..250"},
 		{"compare 3 4", 2, `unexpected argument "3"`},
-		{"compare -stages 9", 2, "-stages: there is no stage 9: no directory stage9_* in "},
+		{"compare -stages 9", 2, "-stages: there is no stage 9: want one directory stage9_* in "},
 		{"compare -stages 1,", 2, `-stages: there is no stage ""`},
 		{"compare -stages main.go", 2, `-stages: there is no stage "main.go"`},
 		{"compare -nodes 17", 2, "-nodes: not in 1..16"},

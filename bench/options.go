@@ -51,7 +51,11 @@ type options struct {
 func (o *options) parse(c command, args []string) error {
 	o.cfg = cluster.Default()
 	fs := o.flagSet(c)
-	err := o.cfg.ParseFlags(fs, args, &o.config, c.args, workload.Rules())
+	config := &o.config
+	if fs.Lookup("config") == nil {
+		config = nil
+	}
+	err := o.cfg.ParseFlags(fs, args, config, c.args, workload.Rules())
 	if errors.Is(err, flag.ErrHelp) {
 		if c.name == "" {
 			help(nil, o.stdout)
@@ -75,7 +79,9 @@ func (o *options) parse(c command, args []string) error {
 func (o *options) flagSet(c command) *flag.FlagSet {
 	fs := flag.NewFlagSet(strings.TrimSpace("bench "+c.name), flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.StringVar(&o.config, "config", cluster.DefaultPath, "the configuration `file`")
+	if c.name != "report" { // which shows a file that says everything
+		fs.StringVar(&o.config, "config", cluster.DefaultPath, "the configuration `file`")
+	}
 	c.flags(o, fs)
 	return fs
 }

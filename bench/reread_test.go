@@ -10,6 +10,7 @@ import (
 	"lockstep/bench/experiment"
 	"lockstep/bench/page"
 	"lockstep/bench/report"
+	"lockstep/common/cluster"
 )
 
 // saveReport saves a report, as -o does, in a folder of the test's own.
@@ -22,8 +23,13 @@ func saveReport(t *testing.T, rep *report.Report) (path string) {
 	return path
 }
 
-// A saved report is shown as the run has shown it, in each form.
+// A saved report is shown as the run has shown it, in each form. The configuration file of
+// another program in the current directory is not read.
 func TestReread(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile(cluster.DefaultPath, []byte("port: 80"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	rep, dir := testReport(), t.TempDir()
 	html, text := filepath.Join(dir, "out.html"), filepath.Join(dir, "out.txt")
 	code, stdout, stderr := bench(t, "report", "-html", html, "-gobench", text, saveReport(t, rep))

@@ -42,7 +42,7 @@ func runWorkload(ctx context.Context, o *options) error {
 	if err != nil {
 		return o.advise(err)
 	}
-	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, o.isLocal())
+	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, o.isLocal(ctx))
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
@@ -163,9 +163,17 @@ func (p printer) Handle(_ context.Context, r slog.Record) error {
 }
 
 // isLocal reports whether servers and client share this machine.
-func (o *options) isLocal() bool {
+func (o *options) isLocal(ctx context.Context) bool {
+	interfaces, _ := net.InterfaceAddrs() // without them, only loopback is known to be here
+	isOwn := func(ip string) bool {
+		return cluster.IsLoopback(ip) || slices.ContainsFunc(interfaces, func(own net.Addr) bool {
+			network, ok := own.(*net.IPNet)
+			return ok && network.IP.Equal(net.ParseIP(ip))
+		})
+	}
 	return !slices.ContainsFunc(o.cfg.Nodes, func(n cluster.Node) bool {
 		host, _, _ := net.SplitHostPort(n.Addr)
-		return !cluster.IsLoopback(host)
+		ips, _ := net.DefaultResolver.LookupHost(ctx, host) // host itself, if that is an address
+		return !cluster.IsLoopback(host) && !slices.ContainsFunc(ips, isOwn)
 	})
 }

@@ -26,7 +26,7 @@ func TestTourWithoutAStage(t *testing.T) {
 	}
 	t.Chdir(dir)
 	code, stdout, stderr := bench(t)
-	if code != exitFailure || stdout != "" || !strings.HasPrefix(stderr, "bench: there is no stage 3: no directory stage3_* in ") {
+	if code != exitFailure || stdout != "" || !strings.HasPrefix(stderr, "bench: there is no stage 3: want one directory stage3_* in ") {
 		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and which stage is missing", code, stdout, stderr)
 	}
 	t.Chdir(t.TempDir())

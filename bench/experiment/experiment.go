@@ -34,11 +34,16 @@ func Stage(b *testbed.Bed, p testbed.Program, cfg cluster.Config, nodes int) Sub
 
 // A Plan says what is measured, how often and how.
 type Plan struct {
+	Bed      *testbed.Bed
 	Subjects []Subject
 	Rounds   int
 	Once     bool // a request that is answered Busy has failed, and is not sent again
+	Progress Progress
+	Add      func(s *Subject, round int, r *load.Result) error // takes each result, even of a round that was cut short
 
 	storeTime time.Duration // limits how long storing the keys may take; 0: a minute
+	prepared  int           // how many measurements have had servers with keys so far
+	preparing time.Duration // how long that took, of all of them
 }
 
 // A Progress is told what is being done and how much time is left.
@@ -47,23 +52,17 @@ type Progress interface {
 	Expect(left time.Duration)
 }
 
-// An AddFunc takes the result of a round.
-type AddFunc func(s *Subject, round int, r *load.Result) error
-
 // Run measures each subject once in each round, in random order. Every measurement is an
 // experiment of its own: it starts new servers, stores the keys, puts the load on them and
 // stops them. So no other servers run beside it, and it finds no queues or keys of another.
 // What differs from one start to the next (where memory lies, where the scheduler puts two
 // processes) then differs between rounds, and shows in the interval.
-//
-// Run calls add with each result, even with that of a round that was cut short.
-func (plan Plan) Run(ctx context.Context, b *testbed.Bed, progress Progress, add AddFunc) error {
-	m := &measuring{Plan: plan, bed: b, progress: progress, add: add}
+func (plan *Plan) Run(ctx context.Context) error {
 	rng := rand.New(rand.NewPCG(plan.Subjects[0].Config.Workload.Seed, 0))
 	for round := 1; round <= plan.Rounds; round++ {
 		for _, i := range rng.Perm(len(plan.Subjects)) {
 			s := &plan.Subjects[i]
-			if err := m.measure(ctx, s, round); err != nil {
+			if err := plan.measure(ctx, s, round); err != nil {
 				return fmt.Errorf("%s, round %d: %w", s.Title, round, err)
 			}
 		}
@@ -71,33 +70,22 @@ func (plan Plan) Run(ctx context.Context, b *testbed.Bed, progress Progress, add
 	return nil
 }
 
-// A measuring is a plan that is being carried out.
-type measuring struct {
-	Plan
-	bed       *testbed.Bed
-	progress  Progress
-	add       AddFunc
-	prepared  int           // how many measurements have servers with keys, or had
-	preparing time.Duration // how long that took, of all of them
-}
-
-func (m *measuring) measure(ctx context.Context, s *Subject, round int) error {
-	say := func(what string) { m.progress.Say(fmt.Sprintf("round %d of %d: %s%s", round, m.Rounds, s.Title, what)) }
-	m.expect(s, 0)
-	say(", starting")
+func (plan *Plan) measure(ctx context.Context, s *Subject, round int) error {
+	title := fmt.Sprintf("round %d of %d: %s", round, plan.Rounds, s.Title)
+	plan.Progress.Say(title + ", storing the keys") // starting the servers takes a moment only
+	plan.expect(s, 0)
 	begin := time.Now()
-	return m.bed.Use(ctx, s.Start, func(ctx context.Context, servers *testbed.Servers) error {
-		say(", storing the keys")
-		work, err := m.store(ctx, servers.Target, round)
+	return plan.Bed.Use(ctx, s.Start, func(ctx context.Context, servers *testbed.Servers) error {
+		work, err := plan.store(ctx, servers.Target, round)
 		var r *load.Result
 		if err == nil {
-			m.prepared, m.preparing = m.prepared+1, m.preparing+time.Since(begin)
-			m.expect(s, 1)
-			say("")
+			plan.prepared, plan.preparing = plan.prepared+1, plan.preparing+time.Since(begin)
+			plan.Progress.Say(title)
+			plan.expect(s, 1)
 			r, err = load.Measure(ctx, servers.Target, work, 0)
 		}
 		if r != nil && (err == nil || r.Requests > 0) { // cut short, but better than nothing
-			if err := m.add(s, round, r); err != nil {
+			if err := plan.Add(s, round, r); err != nil {
 				return err
 			}
 		}
@@ -105,26 +93,24 @@ func (m *measuring) measure(ctx context.Context, s *Subject, round int) error {
 			err = r.Broken()
 		}
 		if err != nil {
-			return fmt.Errorf("%w%s", err, servers.LastOutput(err))
+			err = fmt.Errorf("%w%s", err, servers.LastOutput(err))
 		}
-		return nil
+		return err
 	})
 }
 
-// expect tells how long the measurements still take, if as many as ready says have servers
-// with keys, but no load yet. Preparing one takes what it took on average so far.
-func (m *measuring) expect(s *Subject, ready int) {
-	length := s.Config.Workload.Duration
-	if length == 0 {
-		return // the load ends when its operations are done
+// expect tells how long the measurements still take, if so many of them have servers with
+// keys, but no load yet. Preparing one takes what it took on average so far.
+func (plan *Plan) expect(s *Subject, ready time.Duration) {
+	if length := s.Config.Workload.Duration; length > 0 { // otherwise the load ends when its operations are done
+		each := plan.preparing / time.Duration(max(plan.prepared, 1))
+		prepare := time.Duration(plan.Rounds*len(plan.Subjects) - plan.prepared) // how many have to be prepared
+		plan.Progress.Expect(prepare*each + (prepare+ready)*(length+load.Warmup(length)))
 	}
-	prepare := time.Duration(m.Rounds*len(m.Subjects) - m.prepared) // how many have to be prepared
-	each := m.preparing / time.Duration(max(m.prepared, 1))
-	m.progress.Expect(prepare*each + (prepare+time.Duration(ready))*(length+load.Warmup(length)))
 }
 
 // store stores the keys on new servers, and returns their workload.
-func (plan Plan) store(ctx context.Context, to load.Target, round int) (*workload.Workload, error) {
+func (plan *Plan) store(ctx context.Context, to load.Target, round int) (*workload.Workload, error) {
 	work, err := workload.New(to.Config().Workload)
 	if err != nil {
 		return nil, err

@@ -30,39 +30,42 @@ func (l *log) Expect(left time.Duration) { l.left = append(l.left, left) }
 
 // planned returns a plan whose subjects are these stages. Their servers run in this process,
 // new ones for each measurement; started counts them.
-func planned(t *testing.T, rounds int, stages ...node.Serve) (plan Plan, b *testbed.Bed, started map[string]int) {
-	plan, b, started = Plan{Rounds: rounds}, new(testbed.Bed), make(map[string]int)
+func planned(t *testing.T, rounds int, stages ...node.Serve) (plan *Plan, started map[string]int) {
+	plan, started = &Plan{Bed: new(testbed.Bed), Rounds: rounds, Progress: new(log)}, make(map[string]int)
 	for i, serve := range stages {
 		s := Subject{Name: fmt.Sprint("stage", i), Title: fmt.Sprint("number ", i), Config: cluster.Default()}
 		s.Config.Workload.Duration, s.Config.Workload.Connections = 20*time.Millisecond, 2
 		s.Start = func(context.Context) (*testbed.Servers, error) {
 			cfg, _ := benchtest.Here(t, 1, serve)
 			cfg.Workload = plan.Subjects[i].Config.Workload // which the test may have changed
-			b.Running = append(b.Running, &testbed.Servers{Name: s.Name, Config: cfg, Target: load.NewLockstep(cfg)})
+			servers := &testbed.Servers{Name: s.Name, Config: cfg, Target: load.NewLockstep(cfg)}
+			plan.Bed.Running = append(plan.Bed.Running, servers)
 			started[s.Name]++
-			return b.Running[len(b.Running)-1], nil
+			return servers, nil
 		}
 		plan.Subjects = append(plan.Subjects, s)
 	}
-	return plan, b, started
+	return plan, started
 }
 
 // Every round measures every subject once, with servers of its own, which run alone and have
 // all keys. The time that is left includes what preparing them takes.
 func TestRun(t *testing.T) {
-	plan, b, started := planned(t, 3, benchtest.ServeLocked, benchtest.ServeLocked)
+	plan, started := planned(t, 3, benchtest.ServeLocked, benchtest.ServeLocked)
 	progress := new(log)
+	plan.Progress = progress
 	var added []string
-	err := plan.Run(t.Context(), b, progress, func(s *Subject, round int, r *load.Result) error {
+	plan.Add = func(s *Subject, round int, r *load.Result) error {
 		if r.Requests == 0 || r.Misses > 0 || r.Wrong > 0 {
 			t.Errorf("%s, round %d: %+v", s.Title, round, r.Counts)
 		}
-		if started[s.Name] != round || len(b.Running) != 1 || b.Running[0].Name != s.Name {
-			t.Errorf("%s, round %d: started %d times, running: %d", s.Title, round, started[s.Name], len(b.Running))
+		if started[s.Name] != round || len(plan.Bed.Running) != 1 || plan.Bed.Running[0].Name != s.Name {
+			t.Errorf("%s, round %d: started %d times, running: %d", s.Title, round, started[s.Name], len(plan.Bed.Running))
 		}
 		added = append(added, fmt.Sprint(round, s.Name))
 		return nil
-	})
+	}
+	err := plan.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,8 +76,8 @@ func TestRun(t *testing.T) {
 	if want := []string{"1stage0", "1stage1", "2stage0", "2stage1", "3stage0", "3stage1"}; !slices.Equal(added, want) {
 		t.Errorf("measured %v, want %v", added, want)
 	}
-	if len(b.Running) > 0 {
-		t.Errorf("%d servers are running at the end", len(b.Running))
+	if len(plan.Bed.Running) > 0 {
+		t.Errorf("%d servers are running at the end", len(plan.Bed.Running))
 	}
 	length := 20*time.Millisecond + load.Warmup(20*time.Millisecond)
 	for i, left := range progress.left { // two for each measurement: before its servers start, and before its load
@@ -83,8 +86,8 @@ func TestRun(t *testing.T) {
 			t.Errorf("time %d: %v left for %d loads of %v, or %v without preparing", i, left, loads, length, loads*length)
 		}
 	}
-	if len(progress.said) != 3*6 || len(progress.left) != 2*6 || !strings.HasPrefix(progress.said[1], "round 1 of 3: number ") || !strings.HasSuffix(progress.said[1], ", storing the keys") {
-		t.Errorf("told %q, %d times left, want 18 messages and 12 times", progress.said, len(progress.left))
+	if len(progress.said) != 2*6 || len(progress.left) != 2*6 || progress.said[0] != progress.said[1]+", storing the keys" || !strings.HasPrefix(progress.said[1], "round 1 of 3: number ") {
+		t.Errorf("told %q, %d times left, want 12 of each", progress.said, len(progress.left))
 	}
 }
 
@@ -102,18 +105,20 @@ func TestRunEndsEarly(t *testing.T) {
 			})
 		})
 	}
-	plan, b, _ := planned(t, 3, panics)
+	plan, _ := planned(t, 3, panics)
 	added := 0
-	err := plan.Run(t.Context(), b, new(log), func(*Subject, int, *load.Result) error {
+	plan.Add = func(*Subject, int, *load.Result) error {
 		added++
 		return nil
-	})
+	}
+	err := plan.Run(t.Context())
 	if err == nil || !strings.HasPrefix(err.Error(), "number 0, round 1: ") || added != 1 {
 		t.Errorf("requests that panic: error %v after %d rounds, want one after 1", err, added)
 	}
 	full := errors.New("disk full")
-	plan, b, _ = planned(t, 3, benchtest.ServeLocked)
-	if err := plan.Run(t.Context(), b, new(log), func(*Subject, int, *load.Result) error { return full }); !errors.Is(err, full) {
+	plan, _ = planned(t, 3, benchtest.ServeLocked)
+	plan.Add = func(*Subject, int, *load.Result) error { return full }
+	if err := plan.Run(t.Context()); !errors.Is(err, full) {
 		t.Errorf("add fails: error %v, want %v", err, full)
 	}
 }
@@ -122,7 +127,7 @@ func TestRunEndsEarly(t *testing.T) {
 func TestRunInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var requests atomic.Int64
-	plan, b, _ := planned(t, 1, func(_ context.Context, ln net.Listener, n *node.Node) error {
+	plan, _ := planned(t, 1, func(_ context.Context, ln net.Listener, n *node.Node) error {
 		apply := benchtest.Locked(n)
 		return benchtest.ServeAll(t.Context(), ln, n, func(c *node.Conn) {
 			n.Answer(c, func(ops []wire.Op) []wire.Result {
@@ -136,10 +141,11 @@ func TestRunInterrupted(t *testing.T) {
 	w := &plan.Subjects[0].Config.Workload
 	w.Duration, w.Conn = 0, "per-request" // until 100 000 requests are done, without a warm-up
 	var kept *load.Result
-	err := plan.Run(ctx, b, new(log), func(_ *Subject, _ int, r *load.Result) error {
+	plan.Add = func(_ *Subject, _ int, r *load.Result) error {
 		kept = r
 		return nil
-	})
+	}
+	err := plan.Run(ctx)
 	if !errors.Is(err, context.Canceled) || kept == nil || kept.Requests == 0 {
 		t.Errorf("error %v, and a result of %+v, want it canceled, with what was done", err, kept)
 	}
@@ -147,9 +153,9 @@ func TestRunInterrupted(t *testing.T) {
 
 // Storing the keys has a limit.
 func TestStoreLimit(t *testing.T) {
-	plan, b, _ := planned(t, 1, benchtest.ServeLocked)
+	plan, _ := planned(t, 1, benchtest.ServeLocked)
 	plan.storeTime = time.Nanosecond
-	err := plan.Run(t.Context(), b, new(log), func(*Subject, int, *load.Result) error { return nil })
+	err := plan.Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "number 0, round 1: storing 1 000 keys took longer than 1ns: give fewer with -keys") {
 		t.Errorf("error %v, want that storing the keys took too long", err)
 	}

@@ -97,7 +97,7 @@ func TestSweepRun(t *testing.T) {
 	}
 	var added []string
 	full := errors.New("disk full")
-	err = Plan{Subjects: sw.Subjects(b, 1), Rounds: 2}.Run(t.Context(), b, new(log), func(s *Subject, round int, r *load.Result) error {
+	plan := Plan{Bed: b, Subjects: sw.Subjects(b, 1), Rounds: 2, Progress: new(log), Add: func(s *Subject, round int, r *load.Result) error {
 		if r.Requests == 0 || r.Misses > 0 || r.Connections != sw.At(s.Point).Connections || s.Title != "mine at c="+s.Point {
 			t.Errorf("%s, round %d: %+v", s.Title, round, r.Counts)
 		}
@@ -105,7 +105,8 @@ func TestSweepRun(t *testing.T) {
 			return full
 		}
 		return nil
-	})
+	}}
+	err = plan.Run(t.Context())
 	slices.Sort(added)
 	if want := []string{"1mine1", "1mine2", "2mine1", "2mine2"}; !errors.Is(err, full) || !slices.Equal(added, want) {
 		t.Errorf("measured %v, error %v, want %v and %v", added, err, want, full)
@@ -116,24 +117,24 @@ func TestSweepRun(t *testing.T) {
 // With -noretry a round has the refusals that its servers had.
 func TestNoRetry(t *testing.T) {
 	var turns atomic.Int64
-	plan, b, _ := planned(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		apply := benchtest.Locked(n)
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			if turns.Add(1)%5 == 0 {
-				n.Refuse(c)
-			} else {
-				n.Answer(c, apply)
-			}
+	for _, once := range []bool{false, true} {
+		plan, _ := planned(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+			apply := benchtest.Locked(n)
+			return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+				if turns.Add(1)%5 == 0 {
+					n.Refuse(c)
+				} else {
+					n.Answer(c, apply)
+				}
+			})
 		})
-	})
-	for _, plan.Once = range []bool{false, true} {
-		err := plan.Run(t.Context(), b, new(log), func(_ *Subject, _ int, r *load.Result) error {
-			if (r.Errors[client.ErrBusy.Error()] > 0) != plan.Once || r.Refusals == 0 || r.Requests == 0 {
-				t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", plan.Once, r.Errors[client.ErrBusy.Error()], r.Refusals)
+		plan.Once, plan.Add = once, func(_ *Subject, _ int, r *load.Result) error {
+			if (r.Errors[client.ErrBusy.Error()] > 0) != once || r.Refusals == 0 || r.Requests == 0 {
+				t.Errorf("noretry %v: %d requests failed as busy, of %d refusals", once, r.Errors[client.ErrBusy.Error()], r.Refusals)
 			}
 			return nil
-		})
-		if err != nil {
+		}
+		if err := plan.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

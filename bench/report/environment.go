@@ -6,7 +6,9 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"lockstep/common/metrics"
@@ -26,18 +28,54 @@ type Environment struct {
 	ClockStep time.Duration `json:"clock_step_ns"` // the shortest time that the clock can measure
 	Shared    bool          `json:"shared"`        // the servers use the same cores
 
+	Settings map[string]string `json:"settings,omitempty"` // variables that are set and change what is built or how fast it runs
+	Built    map[string]string `json:"built,omitempty"`    // the flags with which bench and each stage were built, as in "-race=true"
+
 	Yardsticks map[string]string `json:"yardsticks,omitempty"` // the versions of foreign servers, by name
 	Missing    []string          `json:"missing,omitempty"`    // the yardsticks that were not found, and what to do
 }
 
 func environment(shared bool) Environment {
-	return Environment{
+	e := Environment{
 		Time:    time.Now().UTC().Truncate(time.Second),
 		Command: os.Args,
 		Go:      runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 		Cores: runtime.NumCPU(), CPUs: runtime.GOMAXPROCS(0), CPUModel: cpuModel("/proc/cpuinfo"), ClockStep: clockStep(), Shared: shared,
-		Yardsticks: make(map[string]string),
+		Settings: make(map[string]string), Built: make(map[string]string), Yardsticks: make(map[string]string),
 	}
+	for _, entry := range os.Environ() {
+		name, value, _ := strings.Cut(entry, "=")
+		e.Set(map[string]string{name: value})
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		e.SetBuilt("bench", info)
+	}
+	return e
+}
+
+// telling matches the variables that change what the go command builds, or how fast a
+// program in Go runs.
+var telling = regexp.MustCompile(`^(GO(FLAGS|DEBUG|EXPERIMENT|FIPS140|TOOLCHAIN|GC|MEMLIMIT|MAXPROCS|RACE|` +
+	`386|AMD64|ARM|ARM64|LOONG64|MIPS|MIPS64|PPC64|RISCV64|WASM)|CGO_.+|CC|CXX)$`)
+
+// Set notes those of the variables that change what is measured.
+func (e *Environment) Set(variables map[string]string) {
+	for name, value := range variables {
+		if value != "" && telling.MatchString(name) {
+			e.Settings[name] = value
+		}
+	}
+}
+
+// SetBuilt notes the flags with which a program was built, without those that all have.
+func (e *Environment) SetBuilt(program string, info *debug.BuildInfo) {
+	var flags []string
+	for _, s := range info.Settings {
+		if strings.HasPrefix(s.Key, "-") && s.Key != "-buildmode" && s.Key != "-compiler" {
+			flags = append(flags, s.Key+"="+s.Value)
+		}
+	}
+	e.Built[program] = strings.Join(flags, " ")
 }
 
 // clockStep returns the shortest time by which the clock was seen to advance.
@@ -80,4 +118,24 @@ func (e Environment) machine() string {
 		line += fmt.Sprintf("; the client uses %d at once", e.CPUs)
 	}
 	return line
+}
+
+// changes says what was set and how programs were built, in a line each, if it is not as usual.
+func (e Environment) changes() (lines []string) {
+	var set []string
+	for _, name := range slices.Sorted(maps.Keys(e.Settings)) {
+		set = append(set, name+"="+e.Settings[name])
+	}
+	if set != nil {
+		lines = append(lines, "Set in the environment or with go env -w: "+strings.Join(set, ", ")+".")
+	}
+	built := make(map[string][]string) // the programs, by their flags
+	for _, name := range slices.Sorted(maps.Keys(e.Built)) {
+		built[e.Built[name]] = append(built[e.Built[name]], name)
+	}
+	delete(built, "")
+	for _, flags := range slices.Sorted(maps.Keys(built)) {
+		lines = append(lines, "Built with "+flags+": "+strings.Join(built[flags], ", ")+".")
+	}
+	return lines
 }

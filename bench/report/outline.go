@@ -159,7 +159,7 @@ func (rep *Report) notes() []string {
 	} else if len(troubled) < len(rep.Summary) {
 		troubled = append(troubled, "all others: "+none)
 	}
-	return slices.Concat(troubled, more, rep.Env.Missing)
+	return slices.Concat(troubled, more, rep.Env.Missing, rep.Env.changes())
 }
 
 // troubles counts what went wrong in the rounds of a stage; "" if nothing did.

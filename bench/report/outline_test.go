@@ -2,6 +2,7 @@ package report
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -241,4 +242,22 @@ func TestWidth(t *testing.T) {
 	rep.Stages = []string{"stage1_singlethread", "stage4_bucketlock"}
 	rep.Summarize()
 	benchtest.CheckWidth(t, rep.String(), 100)
+}
+
+// What is set and how programs were built is said if it is not as usual.
+func TestChanges(t *testing.T) {
+	t.Setenv("GOGC", "off")
+	if e := New(cluster.Default(), nil, true).Env; e.Settings["GOGC"] != "off" {
+		t.Errorf("with GOGC=off the settings are %v", e.Settings)
+	}
+	e := Environment{Built: map[string]string{"bench": "", "one": "-race=true", "three": "-tags=x", "two": "-race=true"},
+		Settings: map[string]string{"GOGC": "off", "GOFLAGS": "-race"}}
+	want := []string{"Set in the environment or with go env -w: GOFLAGS=-race, GOGC=off.", "Built with -race=true: one, two.", "Built with -tags=x: three."}
+	if got := e.changes(); !slices.Equal(got, want) {
+		t.Errorf("the lines are %q, want %q", got, want)
+	}
+	e.Built = map[string]string{"bench": ""}
+	if e.Settings = nil; e.changes() != nil {
+		t.Errorf("of nothing: %q", e.changes())
+	}
 }

@@ -3,12 +3,15 @@ package testbed
 import (
 	"bytes"
 	"context"
+	"debug/buildinfo"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,9 +19,13 @@ import (
 
 // A Program is a stage that has been built.
 type Program struct {
-	Name string // of its source directory, made unique
-	Path string // of the executable
+	Name  string // of its source directory, made unique
+	Path  string // of the executable
+	Built *debug.BuildInfo
 }
+
+// shipped are the directories of Lockstep's own stages.
+var shipped = []string{"stage1_singlethread", "stage2_coarselock", "stage3_threadpool", "stage4_bucketlock"}
 
 // ErrNoStage is the error for a stage that does not exist.
 var ErrNoStage = errors.New("there is no stage")
@@ -26,18 +33,15 @@ var ErrNoStage = errors.New("there is no stage")
 // StageDirs returns the directories of stages, each named by its number, by its
 // directory's name or by a path: "4", "stage4_bucketlock", "./mine".
 func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
-	cmd := exec.CommandContext(ctx, "go", "env", "GOMOD")
-	cmd.SysProcAttr = newGroup()
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("running go env GOMOD: %w (bench needs the go command to build the stages)", err)
+	var vars struct{ GOMOD string }
+	if err := goEnv(ctx, &vars, "GOMOD"); err != nil {
+		return nil, err
 	}
-	mod := strings.TrimSpace(string(out))
-	if mod == "" || mod == os.DevNull {
+	if vars.GOMOD == "" || vars.GOMOD == os.DevNull {
 		return nil, errors.New("not inside the Lockstep checkout: the stages are built from source, so run bench inside it")
 	}
 	for _, stage := range stages {
-		dir, err := stageDir(filepath.Dir(mod), strings.TrimSpace(stage))
+		dir, err := stageDir(filepath.Dir(vars.GOMOD), strings.TrimSpace(stage))
 		if err != nil {
 			return nil, err
 		}
@@ -46,20 +50,43 @@ func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) 
 	return dirs, nil
 }
 
+// goEnv sets vars to the variables of the go command that args name, as in go env.
+func goEnv(ctx context.Context, vars any, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"env", "-json"}, args...)...)
+	cmd.SysProcAttr = newGroup()
+	out, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(out, vars)
+	}
+	if err != nil {
+		return fmt.Errorf("running go env: %w (bench needs the go command to build the stages)", err)
+	}
+	return nil
+}
+
 func stageDir(root, stage string) (string, error) {
 	if n, err := strconv.Atoi(stage); err == nil {
 		found, _ := fs.Glob(os.DirFS(root), fmt.Sprintf("stage%d_*", n))
+		found = slices.DeleteFunc(found, func(name string) bool { return !isDir(filepath.Join(root, name)) })
+		if i := slices.IndexFunc(found, func(name string) bool { return slices.Contains(shipped, name) }); i >= 0 {
+			found = found[i : i+1] // whatever was copied from it
+		}
 		if len(found) != 1 {
-			return "", fmt.Errorf("%w %d: no directory stage%d_* in %s", ErrNoStage, n, n, root)
+			return "", fmt.Errorf("%w %d: want one directory stage%d_* in %s, found %q", ErrNoStage, n, n, root, found)
 		}
 		return filepath.Join(root, found[0]), nil
 	}
 	for _, dir := range []string{stage, filepath.Join(root, stage)} {
-		if info, err := os.Stat(dir); err == nil && info.IsDir() && stage != "" {
+		if stage != "" && isDir(dir) {
 			return filepath.Abs(dir)
 		}
 	}
 	return "", fmt.Errorf("%w %q: give numbers, directory names or paths, as in 1,stage4_bucketlock,./mine", ErrNoStage, stage)
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // build builds the stage in a directory, under a name that no other program has.
@@ -73,8 +100,8 @@ func (b *Bed) build(ctx context.Context, source string, say func(string)) error 
 	say("building " + p.Name)
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), ".")
 	cmd.Dir = source
-	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+b.Dir) // a build that is killed leaves its files there
-	cmd.SysProcAttr = newGroup()                       // Ctrl-C goes to this program alone, which then kills the build
+	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+b.Dir, "TMPDIR="+b.Dir) // a build that is killed leaves its files there
+	cmd.SysProcAttr = newGroup()                                        // Ctrl-C goes to this program alone, which then kills the build
 	cmd.Cancel = func() error { return killGroup(cmd.Process) }
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
@@ -91,6 +118,9 @@ func (b *Bed) build(ctx context.Context, source string, say func(string)) error 
 		return err
 	}
 	p.Path = filepath.Join(folder, files[0].Name())
+	if p.Built, err = buildinfo.ReadFile(p.Path); err != nil {
+		return err
+	}
 	b.Programs = append(b.Programs, p)
 	return nil
 }

@@ -3,19 +3,29 @@ package testbed
 import (
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
+
+	"lockstep/common/cluster"
 )
 
+// A number means a directory, and Lockstep's own if there are several.
 func TestStageDirs(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "a [b] *?") // must not be taken for a pattern
-	for _, dir := range []string{"stage1_one", "stage12_twelve", "stage2_a", "stage2_b", "mine"} {
+	for _, dir := range []string{"stage1_one", "stage12_twelve", "stage2_a", "stage2_b", "stage4_a", "stage4_bucketlock", "stage4_mine", "mine"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Skip(err) // Windows
 		}
 	}
+	for _, file := range []string{"stage1_notes.txt", "stage3_threadpool"} {
+		if err := os.WriteFile(filepath.Join(root, file), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for stage, want := range map[string]string{
-		"1": "stage1_one", "12": "stage12_twelve", "stage1_one": "stage1_one", "mine": "mine", "./mine": "mine",
-		"2": "", "3": "", "-1": "", "": "", "yours": "",
+		"1": "stage1_one", "12": "stage12_twelve", "stage1_one": "stage1_one", "mine": "mine", "./mine": "mine", "4": "stage4_bucketlock", "stage4_mine": "stage4_mine",
+		"2": "", "3": "", "-1": "", "": "", "yours": "", "stage1_notes.txt": "",
 	} {
 		dir, err := stageDir(root, stage)
 		if want == "" && err == nil || want != "" && dir != filepath.Join(root, want) {
@@ -25,5 +35,59 @@ func TestStageDirs(t *testing.T) {
 	here, err := stageDir(root, "../testdata/faulty") // relative to the current directory
 	if err != nil || filepath.Base(here) != "faulty" || !filepath.IsAbs(here) {
 		t.Errorf("a path from here is %q, %v", here, err)
+	}
+}
+
+// Programs are built where the environment says, by a path from here, too, and how it says.
+func TestBuildEnvironment(t *testing.T) {
+	source, err := filepath.Abs("../testdata/faulty")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const flags = "-buildvcs=false -tags=mine"
+	t.Setenv("GOFLAGS", flags)
+	t.Setenv("GOTMPDIR", "go")
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		t.Setenv(name, "other")
+	}
+	for folder, sources := range map[string][]string{"go": {source}, "other": nil} { // GOTMPDIR is for builds
+		if err := os.Mkdir(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		b, err := New(t.Context(), sources, func(string) {})
+		if err != nil {
+			t.Fatalf("in %s: %v", folder, err)
+		}
+		if filepath.Dir(b.Dir) != filepath.Join(here, folder) {
+			t.Errorf("the temporary directory is %s, want one in %s", b.Dir, folder)
+		}
+		for _, p := range b.Programs {
+			if _, err := os.Stat(p.Path); err != nil || !strings.Contains(p.Built.String(), "-tags=mine\n") || b.Variables["GOFLAGS"] != flags {
+				t.Errorf("%s was built with\n%v%v, error %v", p.Path, p.Built, b.Variables, err)
+			}
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Where programs must not be executed, the error says what to do.
+func TestNotExecutable(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no permission to be executed")
+	}
+	b, own, _ := ownBed(t, "")
+	own.Path = filepath.Join(t.TempDir(), "stage")
+	if err := os.WriteFile(own.Path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Start(t.Context(), own, cluster.Default(), 1); err == nil || !strings.Contains(err.Error(), "set TMPDIR or GOTMPDIR") {
+		t.Errorf("error %v, want that TMPDIR or GOTMPDIR can be set", err)
 	}
 }

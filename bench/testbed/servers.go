@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os/exec"
 	"time"
@@ -29,6 +30,9 @@ var errDied = errors.New("died")
 func (s *Servers) start(ctx context.Context, cmds []*exec.Cmd, patience time.Duration, wait WaitFunc) error {
 	for _, cmd := range cmds {
 		p, err := StartProc(cmd)
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: if the file system of %s does not allow programs, set TMPDIR or GOTMPDIR to a directory of one that does", err, cmd.Dir)
+		}
 		if err != nil {
 			return fmt.Errorf("starting %s: %w", s.Name, err)
 		}
@@ -70,18 +74,16 @@ func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
 }
 
 // watch returns a context that ends when a process does, with that as its cause.
-func watch(ctx context.Context, all ...*Servers) (context.Context, context.CancelFunc) {
+func watch(ctx context.Context, s *Servers) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	for _, s := range all {
-		for i, p := range s.Procs {
-			go func() { // ends with ctx
-				select {
-				case <-p.Done:
-					cancel(s.died(i))
-				case <-ctx.Done():
-				}
-			}()
-		}
+	for i, p := range s.Procs {
+		go func() { // ends with ctx
+			select {
+			case <-p.Done:
+				cancel(s.died(i))
+			case <-ctx.Done():
+			}
+		}()
 	}
 	return ctx, func() { cancel(context.Canceled) }
 }

@@ -22,21 +22,31 @@ import (
 // A Bed holds the stages that a command has built, in a temporary directory, and the
 // servers that are running.
 type Bed struct {
-	Dir      string
-	Programs []Program
-	Running  []*Servers        // in the order of their start
+	Dir       string
+	Programs  []Program
+	Variables map[string]string // of the go command: those that are set, in the environment or with go env -w
+	Running   []*Servers        // in the order of their start
 
 	Addrs    func(n int) ([]string, error) // finds free addresses
 	Patience time.Duration                 // how long servers may take to start, and to stop after drain_timeout; a twentieth to be seen dead
 }
 
 // New returns a Bed with the stages in these directories. It calls say before each build.
+// The temporary directory is in GOTMPDIR, if that is set.
 func New(ctx context.Context, sources []string, say func(string)) (*Bed, error) {
-	dir, err := os.MkdirTemp("", "lockstep-")
+	b := &Bed{Addrs: ports.Free, Patience: 10 * time.Second}
+	if len(sources) > 0 {
+		if err := goEnv(ctx, &b.Variables, "-changed"); err != nil {
+			return nil, err
+		}
+	}
+	parent, err := filepath.Abs(cmp.Or(b.Variables["GOTMPDIR"], os.TempDir())) // builds and servers run in other directories
+	if err == nil {
+		b.Dir, err = os.MkdirTemp(parent, "lockstep-")
+	}
 	if err != nil {
 		return nil, err
 	}
-	b := &Bed{Dir: dir, Addrs: ports.Free, Patience: 10 * time.Second}
 	for _, source := range sources {
 		if err := b.build(ctx, source, say); err != nil {
 			return nil, errors.Join(err, b.Close())
@@ -102,28 +112,20 @@ func (b *Bed) With(ctx context.Context, p Program, cfg cluster.Config, nodes int
 // A StartFunc starts servers and returns when they serve. They are among the Bed's Running.
 type StartFunc func(context.Context) (*Servers, error)
 
-// Use starts servers, calls f, and stops them. Like Watch, it reports a server that died
-// rather than the error that came of it.
+// Use starts servers, calls f with a context that ends when one of them dies, and stops them.
+// If f fails and a server died, Use returns how it died.
 func (b *Bed) Use(ctx context.Context, start StartFunc, f func(context.Context, *Servers) error) error {
 	s, err := start(ctx)
 	if err != nil {
 		return err
 	}
-	err = b.Watch(ctx, func(ctx context.Context) error { return f(ctx, s) })
-	return cmp.Or(err, b.Stop(s))
-}
-
-// Watch calls f with a context that ends when a running server dies. If f fails and a
-// server died, Watch returns how it died.
-func (b *Bed) Watch(ctx context.Context, f func(context.Context) error) error {
-	watched, cancel := watch(ctx, b.Running...)
+	watched, cancel := watch(ctx, s)
 	defer cancel()
-	err := f(watched)
-	if err == nil {
-		return nil
+	if err = f(watched, s); err != nil {
+		load.Pause(watched, b.Patience/20) // clients may notice a death a moment before we do
+		err = cmp.Or(context.Cause(watched), err)
 	}
-	load.Pause(watched, b.Patience/20) // clients may notice a death a moment before we do
-	return cmp.Or(context.Cause(watched), err)
+	return cmp.Or(err, b.Stop(s))
 }
 
 // Stop asks servers to drain, waits for them, and kills those that are late.

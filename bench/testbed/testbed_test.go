@@ -142,49 +142,27 @@ func TestStubborn(t *testing.T) {
 	f.Ended(2)
 }
 
-// A server that dies ends the context of those that watch it, and is the error of what
-// fails because of it.
-func TestWatch(t *testing.T) {
-	b, own, f := ownBed(t, "")
-	s, err := b.Start(t.Context(), own, cluster.Default(), 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Patience = time.Second
-	reset := errors.New("connection reset")
-	for _, want := range []error{nil, reset} {
-		if err := b.Watch(t.Context(), func(context.Context) error { return want }); err != want {
-			t.Errorf("while all live: error %v, want %v", err, want)
-		}
-	}
-	err = b.Watch(t.Context(), func(ctx context.Context) error {
-		s.Procs[1].Cmd.Process.Kill()
-		<-ctx.Done()
-		return reset
-	})
-	if !errors.Is(err, errDied) || !strings.Contains(err.Error(), "own, node 1, died (") {
-		t.Errorf("after a death: error %v, want that node 1 died", err)
-	}
-	if err := b.Stop(s); !errors.Is(err, errDied) {
-		t.Errorf("stopping: error %v, want that node 1 died", err)
-	}
-	f.Ended(2)
-}
-
-// With leaves nothing running, and its error is that of the function.
-func TestWith(t *testing.T) {
+// Use leaves nothing running, and its error is that of the function, or says which server died
+// meanwhile.
+func TestUse(t *testing.T) {
 	b, own, f := ownBed(t, "")
 	b.Patience = 2 * time.Second
-	err := b.With(t.Context(), own, cluster.Default(), 1, func(ctx context.Context, s *Servers) error {
-		return fmt.Errorf("%w%s", load.ErrNoAnswer, s.LastOutput(load.ErrNoAnswer))
-	})
-	if !errors.Is(err, load.ErrNoAnswer) || !strings.Contains(err.Error(), "output of node 0:\n    ") {
-		t.Errorf("error %v, want no answer and the last output", err)
+	for want, in := range map[error]string{nil: "<nil>", load.ErrNoAnswer: "last output of node 1:\n    ", errDied: "own, node 1, died ("} {
+		err := b.With(t.Context(), own, cluster.Default(), 2, func(ctx context.Context, s *Servers) error {
+			if want == nil {
+				return nil
+			}
+			if want == errDied {
+				s.Procs[1].Cmd.Process.Kill()
+				<-ctx.Done()
+			}
+			return fmt.Errorf("%w%s", load.ErrNoAnswer, s.LastOutput(load.ErrNoAnswer))
+		})
+		if !errors.Is(err, want) || !strings.Contains(fmt.Sprint(err), in) || len(b.Running) > 0 {
+			t.Errorf("error %v, want %v that says %q; %d are running", err, want, in, len(b.Running))
+		}
 	}
-	if len(b.Running) > 0 {
-		t.Errorf("%d servers are running", len(b.Running))
-	}
-	f.Ended(1)
+	f.Ended(6)
 }
 
 func TestTail(t *testing.T) {

@@ -63,19 +63,18 @@ func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration,
 func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.Duration, progress Progress) (gain *report.Ratio, held float64, err error) {
 	cfg.Workload.Duration = unit * 4 / 5
 	rep := report.New(cfg, nil, true)
-	plan := experiment.Plan{Rounds: 6}
-	for _, p := range b.Programs[2:4] {
-		plan.Subjects = append(plan.Subjects, experiment.Stage(b, p, cfg, 1))
-		rep.Stages = append(rep.Stages, p.Name)
-	}
-	err = plan.Run(ctx, b, progress, func(s *experiment.Subject, round int, r *load.Result) error {
+	plan := experiment.Plan{Bed: b, Rounds: 6, Progress: progress, Add: func(s *experiment.Subject, round int, r *load.Result) error {
 		if s.Name == rep.Stages[0] {
 			held = max(held, r.Held())
 		}
 		rep.Add(s.Name, round, r)
 		return checkAnswers(s.Name, r)
-	})
-	if err != nil {
+	}}
+	for _, p := range b.Programs[2:4] {
+		plan.Subjects = append(plan.Subjects, experiment.Stage(b, p, cfg, 1))
+		rep.Stages = append(rep.Stages, p.Name)
+	}
+	if err := plan.Run(ctx); err != nil {
 		return nil, 0, err
 	}
 	rep.Summarize()

@@ -79,7 +79,8 @@ type Workload struct {
 }
 
 // Work is what an operation does inside the table between look-up and effect, as if
-// its value came from a disk or had to be computed. The zero Work is none.
+// its value came from a disk or had to be computed; storing a new key does none. The zero
+// Work is none.
 type Work struct {
 	Spin bool          // compute rather than sleep
 	Time time.Duration // for each operation

@@ -249,6 +249,10 @@ var mutants = []mutant{
 	{"a check that does not know when calls began", "bench/check/history.go",
 		"Start: h.clock.Add(1)", "Start: 0 * h.clock.Add(1)",
 		"./bench/check -run TestViolated", "want violated"},
+	{"rounds that share their servers", "bench/experiment/experiment.go",
+		"return plan.Bed.Use(ctx, s.Start, func(ctx context.Context, servers *testbed.Servers) error {",
+		"start := func(ctx context.Context) (*testbed.Servers, error) {\n\t\tfor _, kept := range plan.Bed.Running {\n\t\t\tif kept.Name == s.Name {\n\t\t\t\treturn &testbed.Servers{Name: s.Name, Target: kept.Target}, nil\n\t\t\t}\n\t\t}\n\t\tkept, err := s.Start(ctx)\n\t\tif err != nil {\n\t\t\treturn nil, err\n\t\t}\n\t\treturn &testbed.Servers{Name: s.Name, Target: kept.Target}, nil\n\t}\n\treturn plan.Bed.Use(ctx, start, func(ctx context.Context, servers *testbed.Servers) error {",
+		"./bench/experiment -run TestRun$", "started 1 times"},
 }
 
 func TestMutants(t *testing.T) {

@@ -96,7 +96,9 @@ func apply(ops []wire.Op, tableOf func(key string) *Table) []wire.Result {
 // matches reports whether the value that a CompareAndSwap expects is stored.
 func (t *Table) matches(op wire.Op) bool {
 	value, found := t.values[op.Key]
-	t.work()
+	if found || !op.Absent { // storing a new key does no work
+		t.work()
+	}
 	if op.Absent {
 		return !found
 	}
@@ -105,14 +107,17 @@ func (t *Table) matches(op wire.Op) bool {
 
 // do executes one operation. The work lies between look-up and effect, and the answer is
 // what the look-up found. So if a store lacks its lock, an update that came in between is
-// visibly lost.
+// visibly lost. Storing a key that is not there does no work, as there is no value to fetch;
+// so loading is quick.
 func (t *Table) do(op wire.Op) wire.Result {
 	if op.Kind == wire.CompareAndSwap { // matches has looked it up and done its work
 		t.store(op)
 		return wire.Result{Status: wire.Swapped}
 	}
 	value, found := t.values[op.Key]
-	t.work()
+	if found || op.Kind != wire.Put {
+		t.work()
+	}
 	switch op.Kind {
 	case wire.Get:
 		if found {
