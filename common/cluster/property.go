@@ -52,7 +52,7 @@ var ownRules = Rules{
 	"server.workers":         In(1, 4096, "goroutines that execute requests (stages 3 and 4)"),
 	"server.queue":           In(0, 1_000_000, "requests that may wait for a worker, before Busy is the answer"),
 	"server.buckets":         In(1, 1_000_000, "tables, each behind its own lock (stage 4)"),
-	"server.work":            Where(`in 0s..1m0s, or as "spin 1ms"`, "how long an operation sleeps, or computes (spin), in the table; storing a new key takes none", func(w Work) bool { return 0 <= w.Time && w.Time <= time.Minute }),
+	"server.work":            Where(`in 0s..1m0s, or as "spin 1ms"`, "how long an operation sleeps, or computes (spin); storing a new key takes 0s", func(w Work) bool { return 0 <= w.Time && w.Time <= time.Minute }),
 	"server.max_connections": In(1, 1_000_000, "connections open at the same time"),
 	"server.idle_timeout":    In(time.Millisecond, 24*time.Hour, "how long a connection may be silent between requests"),
 	"server.frame_timeout":   In(time.Millisecond, time.Hour, "how long a request may take to arrive, from its first byte"),
