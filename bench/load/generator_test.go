@@ -195,6 +195,23 @@ func TestKnownServiceTimes(t *testing.T) {
 	}
 }
 
+// The generator notices that it did not run: here its clock jumps by 200 ms each second, as it
+// does when the process is stopped, and by 15 ms in between, as it does on a busy machine.
+func TestStallsOfTheClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newKnownLoad(t, known(), func(w *cluster.Workload) { w.Connections = 1 })
+		steady := l.clock.now
+		l.clock.now = func() time.Duration {
+			d := steady()
+			return d + d.Truncate(time.Second)/5 + (d+time.Second/2).Truncate(time.Second)*15/1000
+		}
+		r := l.run(t.Context(), 2700*time.Millisecond, 0)
+		if r.Stalled < 400*time.Millisecond || r.Stalled > 420*time.Millisecond || r.Stall < 200*time.Millisecond || r.Stall > 210*time.Millisecond {
+			t.Errorf("stalled for %v, for %v at a time, want 400ms and 200ms", r.Stalled, r.Stall)
+		}
+	})
+}
+
 // If more is due than the server can do, throughput is what it can do, the rest is unfinished,
 // and response times include the wait.
 func TestOverloadIsHonest(t *testing.T) {

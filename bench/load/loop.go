@@ -56,7 +56,11 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		defer p.stuck.Stop()
 	}
 	g.arrivals += 1 << 32
-	var workers sync.WaitGroup
+	sum := new(Result)
+	awake, sleep := context.WithCancel(ctx)
+	defer sleep()
+	var workers, watcher sync.WaitGroup
+	watcher.Go(func() { sum.watch(awake, g.clock.now) }) // ends after the workers
 	for _, c := range g.conns {
 		refusals, _ := c.refusals()
 		c.tally = &Result{Counts: Counts{Connections: 1, Refusals: -refusals}}
@@ -65,7 +69,9 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		}
 	}
 	workers.Wait()
-	sum := &Result{Dur: g.clock.now() - p.start}
+	sum.Dur = g.clock.now() - p.start
+	sleep()
+	watcher.Wait()
 	for _, c := range g.conns {
 		r := c.tally
 		refusals, greeted := c.refusals()
@@ -85,6 +91,18 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		}
 	}
 	return sum
+}
+
+// watch wakes every 10 ms until ctx ends. If it is late by more than 20 ms, the process was
+// stopped, or had no CPU: then it did not see answers in time either.
+func (r *Result) watch(ctx context.Context, now func() time.Duration) {
+	const every, tolerated = 10 * time.Millisecond, 20 * time.Millisecond
+	for due := now() + every; ctx.Err() == nil; due = now() + every {
+		Pause(ctx, every)
+		if late := now() - due; late > tolerated {
+			r.Stalled, r.Stall = r.Stalled+late, max(r.Stall, late)
+		}
+	}
 }
 
 // work is the request loop. It keeps one request of the connection in flight.

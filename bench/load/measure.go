@@ -45,7 +45,7 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	}
 	mine := ClientCPU()
 	r := g.run(ctx, g.cfg.Workload.Duration, g.cfg.Workload.Ops)
-	r.Client, r.ClientCPU = g.target.Client(), ClientCPU()-mine
+	r.Client, r.ClientCPU, r.Cores = g.target.Client(), ClientCPU()-mine, metrics.Cores()
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
