@@ -2,8 +2,10 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -210,6 +212,29 @@ func TestStallsOfTheClient(t *testing.T) {
 			t.Errorf("stalled for %v, for %v at a time, want 400ms and 200ms", r.Stalled, r.Stall)
 		}
 	})
+}
+
+// Where every request fails, there is no response time, so the client is not late in it, and
+// the round has failed.
+func TestNobodyIsAnswered(t *testing.T) {
+	for _, rate := range []float64{0, 100} {
+		synctest.Test(t, func(t *testing.T) {
+			full := errors.New("OOM command not allowed")
+			l := newKnownLoad(t, func(ctx context.Context) error {
+				wait(ctx, time.Millisecond)
+				return Refusal{full}
+			}, func(w *cluster.Workload) { w.Rate = rate })
+			late := l.clock.sleep
+			l.clock.sleep = func(d time.Duration) { late(d + 60*time.Millisecond) }
+			r := l.run(t.Context(), 0, 100)
+			if r.Failed() != 100 || r.Requests != 0 || r.Slips != nil {
+				t.Errorf("rate %v: %d failed, %d answered, slips %v, want 100, 0 and none", rate, r.Failed(), r.Requests, r.Slips)
+			}
+			if err := r.Broken(); err == nil || !strings.Contains(err.Error(), "no request was answered: OOM") {
+				t.Errorf("rate %v: the round has the error %v", rate, err)
+			}
+		})
+	}
 }
 
 // If more is due than the server can do, throughput is what it can do, the rest is unfinished,

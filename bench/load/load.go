@@ -8,10 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"lockstep/bench/workload"
+	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 	"lockstep/common/wire"
@@ -50,6 +52,7 @@ type connection struct {
 	sources []*workload.Source // one for each request in flight
 	greeted chan struct{}      // closed when client is set
 	client  Client             // nil if each request has a new one
+	err     error              // why client is nil, when the dials have ended
 
 	mu    sync.Mutex // guards tally, as several requests may be in flight
 	tally *Result    // what came of the phase's requests
@@ -73,18 +76,20 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 		}
 		g.conns = append(g.conns, c)
 		g.dials.Go(func() { // ends when greeted, or at Close
-			var err error
 			if cfg.Workload.Conn == "persistent" {
-				c.client, err = to.Dial(dialing)
+				c.client, c.err = to.Dial(dialing)
 			}
-			if err == nil {
+			if c.err == nil {
 				close(c.greeted)
 			}
-			dialed <- err
+			dialed <- c.err
 		})
 	}
 	if err := g.wait(ctx, dialed); err != nil {
 		g.Close()
+		if why := g.refusal(); why != "" {
+			err = fmt.Errorf("%w: %s", err, why)
+		}
 		return nil, err
 	}
 	return g, nil
@@ -111,18 +116,35 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 	return failure
 }
 
-// refusals returns the number of Busy answers to a connection that is kept, and whether the
-// connection has been greeted, or needs not be.
-func (c *connection) refusals() (n int64, greeted bool) {
+// counts returns what a connection that is kept has counted, and whether it has been greeted,
+// or needs not be.
+func (c *connection) counts() (n client.Counts, greeted bool) {
 	select {
 	case <-c.greeted:
 		if c.client != nil {
-			n = c.client.Counts().Refusals
+			n = c.client.Counts()
 		}
 		return n, true
 	default:
-		return 0, false
+		return n, false
 	}
+}
+
+// refusal ends the dials, and returns what the servers said to a connection for which they
+// had no place.
+func (g *Generator) refusal() (why string) {
+	g.quit()
+	g.dials.Wait()
+	for _, c := range g.conns {
+		why = cmp.Or(why, refusal(c.err))
+	}
+	return why
+}
+
+// refusal returns what the server said that had no place for a connection, or "".
+func refusal(err error) string {
+	_, why, _ := strings.Cut(fmt.Sprint(err), wire.ErrRefused.Error()+": ")
+	return strings.Trim(why, `"`)
 }
 
 // Close ends all connections and waits for their goroutines.

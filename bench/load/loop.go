@@ -62,8 +62,8 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	var workers, watcher sync.WaitGroup
 	watcher.Go(func() { sum.watch(awake, g.clock.now) }) // ends after the workers
 	for _, c := range g.conns {
-		refusals, _ := c.refusals()
-		c.tally = &Result{Counts: Counts{Connections: 1, Refusals: -refusals}}
+		before, _ := c.counts()
+		c.tally = &Result{Counts: Counts{Connections: 1, Refusals: -before.Refusals, RefusedDials: -before.Refused}}
 		for _, s := range c.sources {
 			workers.Go(func() { p.work(c, s) }) // ends with the phase
 		}
@@ -74,8 +74,8 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	watcher.Wait()
 	for _, c := range g.conns {
 		r := c.tally
-		refusals, greeted := c.refusals()
-		r.Refusals += refusals
+		after, greeted := c.counts()
+		r.Add(Counts{Refusals: after.Refusals, RefusedDials: after.Refused})
 		if !greeted {
 			r.NeverGreeted, r.Starved = 1, 1
 		} else if r.Requests == 0 && r.Errors[client.ErrBusy.Error()] == 0 && r.Failed()+r.Unfinished > 0 {
@@ -176,7 +176,7 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 	t := c.tally
 	if c.client == nil && cl != nil {
 		counts := cl.Counts()
-		t.Refusals += counts.Refusals
+		t.Add(Counts{Refusals: counts.Refusals, RefusedDials: counts.Refused, NotServed: refusal(err)})
 		if err == nil {
 			Record(&t.ConnectTimes, counts.Dialing)
 		}

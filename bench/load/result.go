@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"lockstep/common/metrics"
@@ -37,17 +38,19 @@ type Result struct {
 
 // Counts are the numbers of a Result that Merge adds.
 type Counts struct {
-	Connections  int              `json:"connections"`   // each worker counts 1
-	Starved      int              `json:"starved"`       // of Connections: no request was completed
-	NeverGreeted int              `json:"never_greeted"` // of Starved: no server greeted them
-	Requests     int64            `json:"requests"`      // answered, each with a time in ResponseTimes
-	OK           int64            `json:"ok"`            // operations answered; misses and mismatches are answers
-	Misses       int64            `json:"misses"`        // of OK: a get or delete of a key that had no value
-	Mismatches   int64            `json:"mismatches"`    // of OK: a compare that failed, and the rest of its request
-	Errors       map[string]int64 `json:"errors"`        // requests that failed, by kind: a word or two such as "server busy"
-	Refusals     int64            `json:"refusals"`      // Busy answers, whether the request was sent again or failed
-	Unfinished   int64            `json:"unfinished"`    // requests that were due or in flight when the round ended
-	Wrong        int64            `json:"wrong"`         // answers that no correct server gives
+	Connections  int              `json:"connections"`          // each worker counts 1
+	Starved      int              `json:"starved"`              // of Connections: no request was completed
+	NeverGreeted int              `json:"never_greeted"`        // of Starved: no server greeted them
+	Requests     int64            `json:"requests"`             // answered, each with a time in ResponseTimes
+	OK           int64            `json:"ok"`                   // operations answered; misses and mismatches are answers
+	Misses       int64            `json:"misses"`               // of OK: a get or delete of a key that had no value
+	Mismatches   int64            `json:"mismatches"`           // of OK: a compare that failed, and the rest of its request
+	Errors       map[string]int64 `json:"errors"`               // requests that failed, by kind: a word or two such as "server busy"
+	Refusals     int64            `json:"refusals"`             // Busy answers, whether the request was sent again or failed
+	Unfinished   int64            `json:"unfinished"`           // requests that were due or in flight when the round ended
+	Wrong        int64            `json:"wrong"`                // answers that no correct server gives
+	RefusedDials int64            `json:"refused_dials"`        // connections that a server refused, and that were dialled again
+	NotServed    string           `json:"not_served,omitempty"` // why the first of NeverGreeted was not
 }
 
 // Add adds o to c.
@@ -62,6 +65,8 @@ func (c *Counts) Add(o Counts) {
 	c.Refusals += o.Refusals
 	c.Unfinished += o.Unfinished
 	c.Wrong += o.Wrong
+	c.RefusedDials += o.RefusedDials
+	c.NotServed = cmp.Or(c.NotServed, o.NotServed)
 	if c.Errors == nil && o.Errors != nil {
 		c.Errors = make(map[string]int64)
 	}
@@ -148,8 +153,8 @@ func (r *Result) Broken() error {
 	switch {
 	case panics > 0:
 		return fmt.Errorf("%s panicked inside the server, which logs where", text.Plural(panics, "request"))
-	case r.Requests == 0 && r.Unfinished > 0:
-		return errors.New("no request was answered")
+	case r.Requests == 0:
+		return errors.New(strings.TrimSuffix("no request was answered: "+cmp.Or(r.FirstError, r.NotServed), ": "))
 	}
 	return nil
 }

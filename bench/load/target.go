@@ -31,7 +31,7 @@ type Target interface {
 type Client interface {
 	Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error)
 	Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error)
-	Counts() client.Counts // Dialing and Refusals at least
+	Counts() client.Counts // Dialing, Refusals and Refused at least
 	Close() error
 }
 

@@ -193,6 +193,9 @@ func (p *peer) again(err error, pause time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lastErr = err
+	if errors.Is(err, wire.ErrRefused) {
+		p.cl.refused.Add(1)
+	}
 	var op *net.OpError
 	switch refused := errors.As(err, &op) && op.Op == "dial"; {
 	case !refused:
