@@ -54,7 +54,7 @@ func newWorkload(ctx context.Context, to load.Target, plan Plan, round int) (*wo
 		return nil, err
 	}
 	work.Once, work.Round = plan.Once, uint64(round-1)
-	return work, load.Preload(ctx, to, work)
+	return work, load.Preload(ctx, to, work, nil)
 }
 
 // A measurement is made once in each round.

@@ -237,6 +237,58 @@ func TestNobodyIsAnswered(t *testing.T) {
 	}
 }
 
+// A worker is a server, and its target, that works for each key that is there.
+type worker struct {
+	Target
+	*knownServer
+	work     time.Duration
+	longest  time.Duration // of a request
+	requests int
+}
+
+func (s *worker) Dial(context.Context) (Client, error) { return s, nil }
+
+func (s *worker) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	results := s.apply(ops)
+	took := time.Duration(0)
+	for _, r := range results {
+		if r.Status == wire.Replaced {
+			took += s.work
+		}
+	}
+	s.requests++
+	s.longest = max(s.longest, took)
+	return results, wait(ctx, took)
+}
+
+// Keys are stored whatever the work of the server, a second at a time, and the time that is
+// left is known.
+func TestPreloadOfServersThatWork(t *testing.T) {
+	for _, work := range []time.Duration{0, 10 * time.Millisecond, 400 * time.Millisecond, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorkload(t, cluster.Workload{Keys: 100, Value: cluster.Bytes(30), Dist: "uniform"})
+			s := &worker{Target: NewLockstep(cluster.Default()), knownServer: &knownServer{apply: benchtest.Locked(nil)}, work: work}
+			var told []time.Duration
+			for range 2 {
+				began := time.Now()
+				s.longest, s.requests, told = 0, 0, nil
+				if err := Preload(t.Context(), s, w, func(left time.Duration) { told = append(told, left) }); err != nil {
+					t.Fatalf("work of %v: %v after %v", work, err, time.Since(began))
+				}
+			}
+			first, last := told[0], told[len(told)-1]
+			if s.longest > max(time.Second, work) || work == 0 && s.requests > 12 || len(told) != s.requests || first != 99*work || last != 0 {
+				t.Errorf("work of %v: %d requests, the longest of %v, and %v to %v left", work, s.requests, s.longest, first, last)
+			}
+			s.work = time.Hour
+			began := time.Now()
+			if err := Preload(t.Context(), s, w, nil); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
+				t.Errorf("a server that is stuck: error %v after %v", err, time.Since(began))
+			}
+		})
+	}
+}
+
 // If more is due than the server can do, throughput is what it can do, the rest is unfinished,
 // and response times include the wait.
 func TestOverloadIsHonest(t *testing.T) {

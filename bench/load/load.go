@@ -158,13 +158,16 @@ func (g *Generator) Close() {
 	}
 }
 
-// patience returns how long a request of this many operations may take.
+// patience returns how long a request of this many operations may take. Servers that bench
+// did not start may work for longer than cfg says.
 func patience(cfg cluster.Config, ops int) time.Duration {
-	return 20*time.Second + time.Duration(ops)*cfg.Server.Work.Time
+	return 20*time.Second + time.Duration(ops)*max(cfg.Server.Work.Time, time.Second)
 }
 
-// Preload stores a value under every key.
-func Preload(ctx context.Context, to Target, work *workload.Workload) error {
+// Preload stores a value under every key, and tells after each request how long the rest will
+// take; told may be nil. A server works for each key that is there already, for up to a
+// minute: requests grow from one key until they take half a second.
+func Preload(ctx context.Context, to Target, work *workload.Workload, told func(left time.Duration)) error {
 	dialing, cancel := context.WithTimeout(ctx, ConnectTime)
 	defer cancel()
 	cl, err := to.Dial(dialing)
@@ -172,19 +175,36 @@ func Preload(ctx context.Context, to Target, work *workload.Workload) error {
 		return fmt.Errorf("storing the keys: %w", err)
 	}
 	defer cl.Close()
+	start, stored, size := time.Now(), 0, 1
 	for ops := range work.Preload {
-		limit := patience(to.Config(), len(ops))
-		doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", ErrNoAnswer, limit))
-		results, err := cl.Do(doing, ops...)
-		late := context.Cause(doing)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("storing the keys: %w", cmp.Or(late, err))
-		}
-		for i, r := range results {
-			if r.Status != wire.Created && r.Status != wire.Replaced {
-				return fmt.Errorf("%w: storing the keys: %s: %q answered to a put", ErrWrong, ops[i].Key, r.Status)
+		for len(ops) > 0 {
+			n, began := min(size, len(ops)), time.Now()
+			if err := store(ctx, cl, ops[:n], patience(to.Config(), n)+time.Minute); err != nil {
+				return fmt.Errorf("storing the keys: %w", err)
 			}
+			if size = min(2*size, wire.MaxOps); time.Since(began) > 500*time.Millisecond {
+				size = max(n/2, 1)
+			}
+			stored, ops = stored+n, ops[n:]
+			if told != nil {
+				told(time.Since(start) / time.Duration(stored) * time.Duration(work.Keys-stored))
+			}
+		}
+	}
+	return nil
+}
+
+// store sends puts and checks the answers.
+func store(ctx context.Context, cl Client, puts []wire.Op, limit time.Duration) error {
+	doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", ErrNoAnswer, limit))
+	defer cancel()
+	results, err := cl.Do(doing, puts...)
+	if err != nil {
+		return cmp.Or(context.Cause(doing), err)
+	}
+	for i, r := range results {
+		if r.Status != wire.Created && r.Status != wire.Replaced {
+			return fmt.Errorf("%w: %s: %q answered to a put", ErrWrong, puts[i].Key, r.Status)
 		}
 	}
 	return nil

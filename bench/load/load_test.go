@@ -215,7 +215,7 @@ func TestPreloadThenNoMisses(t *testing.T) {
 		cfg, _ := benchtest.Here(t, nodes, benchtest.ServeLocked)
 		cfg.Workload.Mix, cfg.Workload.Value = cluster.Mix{Get: 70, Put: 10, CAS: 20}, size
 		work := newWorkload(t, cfg.Workload)
-		if err := Preload(t.Context(), NewLockstep(cfg), work); err != nil {
+		if err := Preload(t.Context(), NewLockstep(cfg), work, nil); err != nil {
 			t.Fatal(err)
 		}
 		l, err := New(t.Context(), NewLockstep(cfg), work, 0)
@@ -306,7 +306,7 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	if _, err := New(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("a silent server: error %v", err)
 	}
-	if err := Preload(t.Context(), NewLockstep(cfg), work); err == nil || !strings.Contains(err.Error(), "the server serves others") {
+	if err := Preload(t.Context(), NewLockstep(cfg), work, nil); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("storing the keys on a silent server: error %v", err)
 	}
 }
