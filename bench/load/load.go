@@ -54,8 +54,9 @@ type connection struct {
 	client  Client             // nil if each request has a new one
 	err     error              // why client is nil, when the dials have ended
 
-	mu    sync.Mutex // guards tally, as several requests may be in flight
-	tally *Result    // what came of the phase's requests
+	mu     sync.Mutex    // guards what follows, as several requests may be in flight
+	tally  *Result       // what came of the phase's requests
+	counts client.Counts // those of client that are in a tally
 }
 
 // New connects. The connections are numbered from first, and no others of the run may have
@@ -114,20 +115,6 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 		}
 	}
 	return failure
-}
-
-// counts returns what a connection that is kept has counted, and whether it has been greeted,
-// or needs not be.
-func (c *connection) counts() (n client.Counts, greeted bool) {
-	select {
-	case <-c.greeted:
-		if c.client != nil {
-			n = c.client.Counts()
-		}
-		return n, true
-	default:
-		return n, false
-	}
 }
 
 // refusal ends the dials, and returns what the servers said to a connection for which they

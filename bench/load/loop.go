@@ -62,8 +62,7 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	var workers, watcher sync.WaitGroup
 	watcher.Go(func() { sum.watch(awake, g.clock.now) }) // ends after the workers
 	for _, c := range g.conns {
-		before, _ := c.counts()
-		c.tally = &Result{Counts: Counts{Connections: 1, Refusals: -before.Refusals, RefusedDials: -before.Refused}}
+		c.tally = &Result{Counts: Counts{Connections: 1}}
 		for _, s := range c.sources {
 			workers.Go(func() { p.work(c, s) }) // ends with the phase
 		}
@@ -74,12 +73,13 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	watcher.Wait()
 	for _, c := range g.conns {
 		r := c.tally
-		after, greeted := c.counts()
-		r.Add(Counts{Refusals: after.Refusals, RefusedDials: after.Refused})
-		if !greeted {
+		select {
+		case <-c.greeted:
+			if r.Requests == 0 && r.Errors[client.ErrBusy.Error()] == 0 && r.Failed()+r.Unfinished > 0 {
+				r.Starved = 1
+			}
+		default:
 			r.NeverGreeted, r.Starved = 1, 1
-		} else if r.Requests == 0 && r.Errors[client.ErrBusy.Error()] == 0 && r.Failed()+r.Unfinished > 0 {
-			r.Starved = 1
 		}
 		sum.Merge(r)
 	}
@@ -141,11 +141,10 @@ func (p *phase) next(late time.Duration) (r request) {
 		r.due = p.clock.now()
 		r.sent = r.due
 	}
-	if !ok {
-		return r
+	if ok {
+		batch := int64(p.cfg.Workload.Batch)
+		r.ops = int(min(max(p.left.Add(-batch)+batch, 0), batch))
 	}
-	batch := int64(p.cfg.Workload.Batch)
-	r.ops = int(min(max(p.left.Add(-batch)+batch, 0), batch))
 	return r
 }
 
@@ -174,11 +173,16 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.tally
-	if c.client == nil && cl != nil {
+	if cl != nil {
 		counts := cl.Counts()
-		t.Add(Counts{Refusals: counts.Refusals, RefusedDials: counts.Refused, NotServed: refusal(err)})
-		if err == nil {
+		t.Refusals += counts.Refusals - c.counts.Refusals
+		t.RefusedDials += counts.Refused - c.counts.Refused
+		if c.client != nil {
+			c.counts = counts
+		} else if err == nil {
 			Record(&t.ConnectTimes, counts.Dialing)
+		} else {
+			t.NotServed = cmp.Or(t.NotServed, refusal(err))
 		}
 	}
 	switch {
