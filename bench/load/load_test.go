@@ -253,16 +253,6 @@ func TestLoadCancelled(t *testing.T) {
 	}
 }
 
-// The last request is due before the end, and the round lasts until the end.
-func TestOpenLoopLastsToItsEnd(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
-	cfg.Workload.Rate = 10
-	r := newTestLoad(t, cfg).run(t.Context(), 250*time.Millisecond, 0)
-	if r.Requests != 3 || r.Dur < 250*time.Millisecond {
-		t.Errorf("%d requests in %v, want those of 0, 100 and 200 ms in 250", r.Requests, r.Dur)
-	}
-}
-
 // Servers that stop answering do not block a load that ends with its operations.
 func TestLoadStuck(t *testing.T) {
 	l := newTestLoad(t, stuckAfter(t, 100))
