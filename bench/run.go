@@ -63,7 +63,7 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, rep *r
 	}
 	if o.client == 0 {
 		line.Say("storing the keys")
-		if err := load.Preload(ctx, load.NewLockstep(o.cfg), work); err != nil {
+		if err := load.Preload(ctx, load.NewLockstep(o.cfg), work, line.Expect); err != nil {
 			return o.advise(err)
 		}
 	}

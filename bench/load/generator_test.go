@@ -2,8 +2,10 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -195,6 +197,98 @@ func TestKnownServiceTimes(t *testing.T) {
 	}
 }
 
+// The generator notices that it did not run: here its clock jumps by 200 ms each second, as it
+// does when the process is stopped, and by 15 ms in between, as it does on a busy machine.
+func TestStallsOfTheClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newKnownLoad(t, known(), func(w *cluster.Workload) { w.Connections = 1 })
+		steady := l.clock.now
+		l.clock.now = func() time.Duration {
+			d := steady()
+			return d + d.Truncate(time.Second)/5 + (d+time.Second/2).Truncate(time.Second)*15/1000
+		}
+		r := l.run(t.Context(), 2700*time.Millisecond, 0)
+		if r.Stalled < 400*time.Millisecond || r.Stalled > 420*time.Millisecond || r.Stall < 200*time.Millisecond || r.Stall > 210*time.Millisecond {
+			t.Errorf("stalled for %v, for %v at a time, want 400ms and 200ms", r.Stalled, r.Stall)
+		}
+	})
+}
+
+// Where every request fails, there is no response time, so the client is not late in it, and
+// the round has failed.
+func TestNobodyIsAnswered(t *testing.T) {
+	for _, rate := range []float64{0, 100} {
+		synctest.Test(t, func(t *testing.T) {
+			full := errors.New("OOM command not allowed")
+			l := newKnownLoad(t, func(ctx context.Context) error {
+				wait(ctx, time.Millisecond)
+				return Refusal{full}
+			}, func(w *cluster.Workload) { w.Rate = rate })
+			late := l.clock.sleep
+			l.clock.sleep = func(d time.Duration) { late(d + 60*time.Millisecond) }
+			r := l.run(t.Context(), 0, 100)
+			if r.Failed() != 100 || r.Requests != 0 || r.Slips != nil {
+				t.Errorf("rate %v: %d failed, %d answered, slips %v, want 100, 0 and none", rate, r.Failed(), r.Requests, r.Slips)
+			}
+			if err := r.Broken(); err == nil || !strings.Contains(err.Error(), "no request was answered: OOM") {
+				t.Errorf("rate %v: the round has the error %v", rate, err)
+			}
+		})
+	}
+}
+
+// A worker is a server, and its target, that works for each key that is there.
+type worker struct {
+	Target
+	*knownServer
+	work     time.Duration
+	longest  time.Duration // of a request
+	requests int
+}
+
+func (s *worker) Dial(context.Context) (Client, error) { return s, nil }
+
+func (s *worker) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	results := s.apply(ops)
+	took := time.Duration(0)
+	for _, r := range results {
+		if r.Status == wire.Replaced {
+			took += s.work
+		}
+	}
+	s.requests++
+	s.longest = max(s.longest, took)
+	return results, wait(ctx, took)
+}
+
+// Keys are stored whatever the work of the server, a second at a time, and the time that is
+// left is known.
+func TestPreloadOfServersThatWork(t *testing.T) {
+	for _, work := range []time.Duration{0, 10 * time.Millisecond, 400 * time.Millisecond, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorkload(t, cluster.Workload{Keys: 100, Value: cluster.Bytes(30), Dist: "uniform"})
+			s := &worker{Target: NewLockstep(cluster.Default()), knownServer: &knownServer{apply: benchtest.Locked(nil)}, work: work}
+			var told []time.Duration
+			for range 2 {
+				began := time.Now()
+				s.longest, s.requests, told = 0, 0, nil
+				if err := Preload(t.Context(), s, w, func(left time.Duration) { told = append(told, left) }); err != nil {
+					t.Fatalf("work of %v: %v after %v", work, err, time.Since(began))
+				}
+			}
+			first, last := told[0], told[len(told)-1]
+			if s.longest > max(time.Second, work) || work == 0 && s.requests > 12 || len(told) != s.requests || first != 99*work || last != 0 {
+				t.Errorf("work of %v: %d requests, the longest of %v, and %v to %v left", work, s.requests, s.longest, first, last)
+			}
+			s.work = time.Hour
+			began := time.Now()
+			if err := Preload(t.Context(), s, w, nil); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
+				t.Errorf("a server that is stuck: error %v after %v", err, time.Since(began))
+			}
+		})
+	}
+}
+
 // If more is due than the server can do, throughput is what it can do, the rest is unfinished,
 // and response times include the wait.
 func TestOverloadIsHonest(t *testing.T) {
@@ -232,28 +326,25 @@ func TestOpenLoopOps(t *testing.T) {
 			})
 		}
 	}
-	for name, test := range map[string]struct {
-		serve                func(context.Context) error
-		requests, unfinished int64
+	for _, test := range []struct {
+		rate                 float64
+		ops                  int
+		service              time.Duration
+		answered, unfinished int64
 	}{
-		"goes on":           {known(), 6, 0},
-		"is stuck for good": {func(ctx context.Context) error { return wait(ctx, 24*time.Hour) }, 0, 6},
+		{0.001, 1_000_000_000, time.Millisecond, 2, 0}, // in the time of this test: at 0 and 1000 s
+		{100, 1000, time.Hour, 0, 1000},                // the server is stuck, and the load is given up
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			l := newKnownLoad(t, test.serve, func(w *cluster.Workload) { w.Rate = 0.001 })
-			ctx, cancel := context.WithTimeout(t.Context(), 5500*time.Second)
+			l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, test.service) }, func(w *cluster.Workload) { w.Rate = test.rate })
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Second)
 			defer cancel()
-			if r := l.run(ctx, 0, 1_000_000_000); r.Requests != test.requests || r.Unfinished != test.unfinished {
-				t.Errorf("a request each 1000 s, the server %s: after 5500 s %d answered, %d unfinished", name, r.Requests, r.Unfinished)
+			r := l.run(ctx, 0, test.ops)
+			if r.Requests != test.answered || r.Unfinished != test.unfinished || test.answered == 0 && r.Dur > 2*l.patience {
+				t.Errorf("%d operations, %v a second: %d answered, %d unfinished after %v", test.ops, test.rate, r.Requests, r.Unfinished, r.Dur)
 			}
 		})
 	}
-	synctest.Test(t, func(t *testing.T) {
-		l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, time.Hour) }, func(w *cluster.Workload) { w.Rate = 100 })
-		if r := l.run(t.Context(), 0, 1000); r.Requests != 0 || r.Unfinished != 1000 || r.Dur > 2*l.patience {
-			t.Errorf("a server that is stuck: %d answered, %d unfinished after %v", r.Requests, r.Unfinished, r.Dur)
-		}
-	})
 }
 
 // The round has a schedule of its own: what the warm-up could not do is not sent later.

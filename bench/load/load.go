@@ -8,10 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"lockstep/bench/workload"
+	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 	"lockstep/common/wire"
@@ -50,9 +52,11 @@ type connection struct {
 	sources []*workload.Source // one for each request in flight
 	greeted chan struct{}      // closed when client is set
 	client  Client             // nil if each request has a new one
+	err     error              // why client is nil, when the dials have ended
 
-	mu    sync.Mutex // guards tally, as several requests may be in flight
-	tally *Result    // what came of the phase's requests
+	mu     sync.Mutex    // guards what follows, as several requests may be in flight
+	tally  *Result       // what came of the phase's requests
+	counts client.Counts // those of client that are in a tally
 }
 
 // New connects. The connections are numbered from first, and no others of the run may have
@@ -73,18 +77,20 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 		}
 		g.conns = append(g.conns, c)
 		g.dials.Go(func() { // ends when greeted, or at Close
-			var err error
 			if cfg.Workload.Conn == "persistent" {
-				c.client, err = to.Dial(dialing)
+				c.client, c.err = to.Dial(dialing)
 			}
-			if err == nil {
+			if c.err == nil {
 				close(c.greeted)
 			}
-			dialed <- err
+			dialed <- c.err
 		})
 	}
 	if err := g.wait(ctx, dialed); err != nil {
 		g.Close()
+		if why := g.refusal(); why != "" {
+			err = fmt.Errorf("%w: %s", err, why)
+		}
 		return nil, err
 	}
 	return g, nil
@@ -111,18 +117,21 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 	return failure
 }
 
-// refusals returns the number of Busy answers to a connection that is kept, and whether the
-// connection has been greeted, or needs not be.
-func (c *connection) refusals() (n int64, greeted bool) {
-	select {
-	case <-c.greeted:
-		if c.client != nil {
-			n = c.client.Counts().Refusals
-		}
-		return n, true
-	default:
-		return 0, false
+// refusal ends the dials, and returns what the servers said to a connection for which they
+// had no place.
+func (g *Generator) refusal() (why string) {
+	g.quit()
+	g.dials.Wait()
+	for _, c := range g.conns {
+		why = cmp.Or(why, refusal(c.err))
 	}
+	return why
+}
+
+// refusal returns what the server said that had no place for a connection, or "".
+func refusal(err error) string {
+	_, why, _ := strings.Cut(fmt.Sprint(err), wire.ErrRefused.Error()+": ")
+	return strings.Trim(why, `"`)
 }
 
 // Close ends all connections and waits for their goroutines.
@@ -136,13 +145,16 @@ func (g *Generator) Close() {
 	}
 }
 
-// patience returns how long a request of this many operations may take.
+// patience returns how long a request of this many operations may take. Servers that bench
+// did not start may work for longer than cfg says.
 func patience(cfg cluster.Config, ops int) time.Duration {
-	return 20*time.Second + time.Duration(ops)*cfg.Server.Work.Time
+	return 20*time.Second + time.Duration(ops)*max(cfg.Server.Work.Time, time.Second)
 }
 
-// Preload stores a value under every key.
-func Preload(ctx context.Context, to Target, work *workload.Workload) error {
+// Preload stores a value under every key, and tells after each request how long the rest will
+// take; told may be nil. A server works for each key that is there already, for up to a
+// minute: requests grow from one key until they take half a second.
+func Preload(ctx context.Context, to Target, work *workload.Workload, told func(left time.Duration)) error {
 	dialing, cancel := context.WithTimeout(ctx, ConnectTime)
 	defer cancel()
 	cl, err := to.Dial(dialing)
@@ -150,19 +162,36 @@ func Preload(ctx context.Context, to Target, work *workload.Workload) error {
 		return fmt.Errorf("storing the keys: %w", err)
 	}
 	defer cl.Close()
+	start, stored, size := time.Now(), 0, 1
 	for ops := range work.Preload {
-		limit := patience(to.Config(), len(ops))
-		doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", ErrNoAnswer, limit))
-		results, err := cl.Do(doing, ops...)
-		late := context.Cause(doing)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("storing the keys: %w", cmp.Or(late, err))
-		}
-		for i, r := range results {
-			if r.Status != wire.Created && r.Status != wire.Replaced {
-				return fmt.Errorf("%w: storing the keys: %s: %q answered to a put", ErrWrong, ops[i].Key, r.Status)
+		for len(ops) > 0 {
+			n, began := min(size, len(ops)), time.Now()
+			if err := store(ctx, cl, ops[:n], patience(to.Config(), n)+time.Minute); err != nil {
+				return fmt.Errorf("storing the keys: %w", err)
 			}
+			if size = min(2*size, wire.MaxOps); time.Since(began) > 500*time.Millisecond {
+				size = max(n/2, 1)
+			}
+			stored, ops = stored+n, ops[n:]
+			if told != nil {
+				told(time.Since(start) / time.Duration(stored) * time.Duration(work.Keys-stored))
+			}
+		}
+	}
+	return nil
+}
+
+// store sends puts and checks the answers.
+func store(ctx context.Context, cl Client, puts []wire.Op, limit time.Duration) error {
+	doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", ErrNoAnswer, limit))
+	defer cancel()
+	results, err := cl.Do(doing, puts...)
+	if err != nil {
+		return cmp.Or(context.Cause(doing), err)
+	}
+	for i, r := range results {
+		if r.Status != wire.Created && r.Status != wire.Replaced {
+			return fmt.Errorf("%w: %s: %q answered to a put", ErrWrong, puts[i].Key, r.Status)
 		}
 	}
 	return nil

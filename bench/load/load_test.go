@@ -139,6 +139,36 @@ func TestStarved(t *testing.T) {
 	}
 }
 
+// full is a stage that has places for so many clients.
+func full(places int) node.Serve {
+	return func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		n.Config.Server.MaxConnections = places
+		return benchtest.ServeLocked(ctx, ln, n)
+	}
+}
+
+// A server without a place for a connection says so, and its word reaches the result. The
+// connection is dialled again until there is a place, also by each request anew.
+func TestNoPlace(t *testing.T) {
+	for depth, conn := range map[int]string{1: "persistent", 2: "persistent", 0: "per-request"} {
+		cfg, _ := benchtest.Here(t, 1, full(2))
+		w := &cfg.Workload
+		w.Connections, w.Ops, w.Depth, w.Conn = 5, 400, max(depth, 1), conn
+		l := newTestLoad(t, cfg)
+		r, err := l.Measure(t.Context())
+		if err != nil || r.OK != 400 || r.Errors != nil {
+			t.Fatalf("%s, depth %d: %d operations, errors %v, %v", conn, depth, r.OK, r.Errors, err)
+		}
+		const why = "all 2 places are taken (max_connections)"
+		if conn == "persistent" && (r.NeverGreeted != 3 || r.Starved != 3 || r.NotServed != why || r.RefusedDials != 0) {
+			t.Errorf("depth %d: %d never greeted because of %q, %d dials refused, want 3 because of %q", depth, r.NeverGreeted, r.NotServed, r.RefusedDials, why)
+		}
+		if conn == "per-request" && (r.NeverGreeted+r.Starved != 0 || r.RefusedDials < 10) {
+			t.Errorf("per request: %d never greeted, %d starved, %d dials refused, want 0, 0 and many", r.NeverGreeted, r.Starved, r.RefusedDials)
+		}
+	}
+}
+
 // A connection that is refused is not starved.
 func TestBusy(t *testing.T) {
 	cfg, nodes := benchtest.Here(t, 1, turns(func(n *node.Node, c *node.Conn, _ func()) { n.Refuse(c) }))
@@ -185,7 +215,7 @@ func TestPreloadThenNoMisses(t *testing.T) {
 		cfg, _ := benchtest.Here(t, nodes, benchtest.ServeLocked)
 		cfg.Workload.Mix, cfg.Workload.Value = cluster.Mix{Get: 70, Put: 10, CAS: 20}, size
 		work := newWorkload(t, cfg.Workload)
-		if err := Preload(t.Context(), NewLockstep(cfg), work); err != nil {
+		if err := Preload(t.Context(), NewLockstep(cfg), work, nil); err != nil {
 			t.Fatal(err)
 		}
 		l, err := New(t.Context(), NewLockstep(cfg), work, 0)
@@ -220,16 +250,6 @@ func TestLoadCancelled(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// The last request is due before the end, and the round lasts until the end.
-func TestOpenLoopLastsToItsEnd(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
-	cfg.Workload.Rate = 10
-	r := newTestLoad(t, cfg).run(t.Context(), 250*time.Millisecond, 0)
-	if r.Requests != 3 || r.Dur < 250*time.Millisecond {
-		t.Errorf("%d requests in %v, want those of 0, 100 and 200 ms in 250", r.Requests, r.Dur)
 	}
 }
 
@@ -276,7 +296,7 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	if _, err := New(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("a silent server: error %v", err)
 	}
-	if err := Preload(t.Context(), NewLockstep(cfg), work); err == nil || !strings.Contains(err.Error(), "the server serves others") {
+	if err := Preload(t.Context(), NewLockstep(cfg), work, nil); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("storing the keys on a silent server: error %v", err)
 	}
 }

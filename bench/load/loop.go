@@ -56,24 +56,30 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		defer p.stuck.Stop()
 	}
 	g.arrivals += 1 << 32
-	var workers sync.WaitGroup
+	sum := new(Result)
+	awake, sleep := context.WithCancel(ctx)
+	defer sleep()
+	var workers, watcher sync.WaitGroup
+	watcher.Go(func() { sum.watch(awake, g.clock.now) }) // ends after the workers
 	for _, c := range g.conns {
-		refusals, _ := c.refusals()
-		c.tally = &Result{Counts: Counts{Connections: 1, Refusals: -refusals}}
+		c.tally = &Result{Counts: Counts{Connections: 1}}
 		for _, s := range c.sources {
 			workers.Go(func() { p.work(c, s) }) // ends with the phase
 		}
 	}
 	workers.Wait()
-	sum := &Result{Dur: g.clock.now() - p.start}
+	sum.Dur = g.clock.now() - p.start
+	sleep()
+	watcher.Wait()
 	for _, c := range g.conns {
 		r := c.tally
-		refusals, greeted := c.refusals()
-		r.Refusals += refusals
-		if !greeted {
+		select {
+		case <-c.greeted:
+			if r.Requests == 0 && r.Errors[client.ErrBusy.Error()] == 0 && r.Failed()+r.Unfinished > 0 {
+				r.Starved = 1
+			}
+		default:
 			r.NeverGreeted, r.Starved = 1, 1
-		} else if r.Requests == 0 && r.Errors[client.ErrBusy.Error()] == 0 && r.Failed()+r.Unfinished > 0 {
-			r.Starved = 1
 		}
 		sum.Merge(r)
 	}
@@ -85,6 +91,18 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		}
 	}
 	return sum
+}
+
+// watch wakes every 10 ms until ctx ends. If it is late by more than 20 ms, the process was
+// stopped, or had no CPU: then it did not see answers in time either.
+func (r *Result) watch(ctx context.Context, now func() time.Duration) {
+	const every, tolerated = 10 * time.Millisecond, 20 * time.Millisecond
+	for due := now() + every; ctx.Err() == nil; due = now() + every {
+		Pause(ctx, every)
+		if late := now() - due; late > tolerated {
+			r.Stalled, r.Stall = r.Stalled+late, max(r.Stall, late)
+		}
+	}
 }
 
 // work is the request loop. It keeps one request of the connection in flight.
@@ -123,11 +141,10 @@ func (p *phase) next(late time.Duration) (r request) {
 		r.due = p.clock.now()
 		r.sent = r.due
 	}
-	if !ok {
-		return r
+	if ok {
+		batch := int64(p.cfg.Workload.Batch)
+		r.ops = int(min(max(p.left.Add(-batch)+batch, 0), batch))
 	}
-	batch := int64(p.cfg.Workload.Batch)
-	r.ops = int(min(max(p.left.Add(-batch)+batch, 0), batch))
 	return r
 }
 
@@ -156,11 +173,16 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.tally
-	if c.client == nil && cl != nil {
+	if cl != nil {
 		counts := cl.Counts()
-		t.Refusals += counts.Refusals
-		if err == nil {
+		t.Refusals += counts.Refusals - c.counts.Refusals
+		t.RefusedDials += counts.Refused - c.counts.Refused
+		if c.client != nil {
+			c.counts = counts
+		} else if err == nil {
 			Record(&t.ConnectTimes, counts.Dialing)
+		} else {
+			t.NotServed = cmp.Or(t.NotServed, refusal(err))
 		}
 	}
 	switch {

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -45,7 +46,10 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	}
 	mine := ClientCPU()
 	r := g.run(ctx, g.cfg.Workload.Duration, g.cfg.Workload.Ops)
-	r.Client, r.ClientCPU = g.target.Client(), ClientCPU()-mine
+	r.Client, r.ClientCPU, r.Cores = g.target.Client(), ClientCPU()-mine, metrics.Cores()
+	if r.NeverGreeted > 0 {
+		r.NotServed = cmp.Or(r.NotServed, g.refusal())
+	}
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ type pipeline struct {
 	open  Opener
 	nodes []*peer
 
-	dialTime, refusals atomic.Int64
+	dialTime, refusals, refused atomic.Int64
 }
 
 // Dial connects to the nodes of cfg in ascending order, as client.Dial does, and returns a
@@ -60,7 +61,7 @@ func (pl *pipeline) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, er
 }
 
 func (pl *pipeline) Counts() client.Counts {
-	return client.Counts{Dialing: time.Duration(pl.dialTime.Load()), Refusals: pl.refusals.Load()}
+	return client.Counts{Dialing: time.Duration(pl.dialTime.Load()), Refusals: pl.refusals.Load(), Refused: pl.refused.Load()}
 }
 
 // Close ends the connections. No call may be in progress.
@@ -139,11 +140,20 @@ func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 func (p *peer) connect(ctx context.Context) (*stream, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var full error // the server has no place for the connection
 	for pause := time.Millisecond; p.stream == nil || !p.stream.good(); pause = min(2*pause, lastPause) {
 		err := p.dial(ctx)
+		if errors.Is(err, wire.ErrRefused) {
+			p.pl.refused.Add(1)
+			full = err
+		}
 		switch {
-		case err == nil, ctx.Err() != nil, errors.Is(err, wire.ErrMismatch):
+		case err == nil, errors.Is(err, wire.ErrMismatch):
 			return p.stream, err
+		case ctx.Err() != nil:
+			return nil, cmp.Or(full, err)
+		case full == err: // it is there
+			p.failing = time.Time{}
 		case p.failing.IsZero():
 			p.failing = time.Now()
 		case time.Since(p.failing) >= downAfter:

@@ -20,7 +20,10 @@ type Result struct {
 	Dur        time.Duration `json:"dur_ns"`
 	ServerCPU  time.Duration `json:"server_cpu_ns"` // in Dur; 0 if not known
 	ClientCPU  time.Duration `json:"client_cpu_ns"`
-	FailedTime time.Duration `json:"failed_ns"` // closed loop: time spent in the requests that failed
+	Cores      float64       `json:"client_cores"`     // that the client may keep busy; 0: not known
+	Stalled    time.Duration `json:"stalled_ns"`       // how long the client did not run although it should have, see watch
+	Stall      time.Duration `json:"longest_stall_ns"` // the longest of those times
+	FailedTime time.Duration `json:"failed_ns"`        // closed loop: time spent in the requests that failed
 	FirstError string        `json:"first_error,omitempty"`
 	FirstWrong string        `json:"first_wrong,omitempty"`
 	Restarted  string        `json:"restarted,omitempty"` // which server restarted since the keys were stored; Nodes and ServerCPU are left out

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"errors"
+	"runtime"
 )
 
 // Pack encodes r so that it fits the payload of a barrier: the histograms of an hour of
@@ -42,14 +43,16 @@ func Together(all []*Result, local bool) *Result {
 		sum.Client = r.Client
 		sum.Dur = max(sum.Dur, r.Dur)
 		sum.Restarted = cmp.Or(sum.Restarted, r.Restarted)
+		sum.Stalled, sum.Stall = max(sum.Stalled, r.Stalled), max(sum.Stall, r.Stall)
 		sum.ServerCPU = max(sum.ServerCPU, r.ServerCPU)
 		if sum.Nodes == nil {
 			sum.Nodes = r.Nodes
 		}
 		if local {
 			sum.ClientCPU += r.ClientCPU
-		} else {
-			sum.ClientCPU = max(sum.ClientCPU, r.ClientCPU) // each has cores of its own
+			sum.Cores = min(sum.Cores+r.Cores, float64(runtime.NumCPU()))
+		} else if sum.ClientCPU <= r.ClientCPU { // each has cores of its own
+			sum.ClientCPU, sum.Cores = r.ClientCPU, r.Cores
 		}
 	}
 	return sum

@@ -13,7 +13,7 @@ import (
 
 // Pack keeps every field. A new field has to be set here.
 func TestPack(t *testing.T) {
-	r := &Result{Counts: Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, OK: 5, Misses: 6, Mismatches: 7, Unfinished: 8, Refusals: 9}, Client: Pipelined, Restarted: "node 0", FailedTime: 9, Dur: 10, ServerCPU: 11, ClientCPU: 12, Nodes: []metrics.Snapshot{{Requests: 13}}}
+	r := &Result{Counts: Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, OK: 5, Misses: 6, Mismatches: 7, Unfinished: 8, Refusals: 9, RefusedDials: 10, NotServed: "full"}, Client: Pipelined, Restarted: "node 0", Cores: 0.5, Stalled: 14, Stall: 15, FailedTime: 9, Dur: 10, ServerCPU: 11, ClientCPU: 12, Nodes: []metrics.Snapshot{{Requests: 13}}}
 	r.Fail("other", errors.New("first"))
 	r.FoundWrong(errors.New("wrong"))
 	r.ResponseTimes.Record(time.Second)
@@ -67,13 +67,14 @@ func TestTogether(t *testing.T) {
 	saw := []metrics.Snapshot{{Requests: 30}, {Requests: 31}} // of the same servers, at different moments
 	all := func() []*Result {
 		return []*Result{
-			{Counts: Counts{Connections: 2, Requests: 10}, Dur: 3, ServerCPU: 5, ClientCPU: 7, Nodes: saw[:1]},
-			{Counts: Counts{Connections: 4, Requests: 20}, Dur: 2, ServerCPU: 6, ClientCPU: 8, Nodes: saw[1:]},
+			{Counts: Counts{Connections: 2, Requests: 10}, Dur: 3, ServerCPU: 5, ClientCPU: 7, Cores: 0.25, Stalled: 9, Stall: 4, Nodes: saw[:1]},
+			{Counts: Counts{Connections: 4, Requests: 20}, Dur: 2, ServerCPU: 6, ClientCPU: 8, Cores: 0.5, Stalled: 8, Stall: 5, Nodes: saw[1:]},
 		}
 	}
 	for local, clientCPU := range map[bool]time.Duration{true: 15, false: 8} {
+		cores := map[bool]float64{true: 0.75, false: 0.5}[local]
 		got := Together(all(), local)
-		want := &Result{Counts: Counts{Connections: 6, Requests: 30}, Dur: 3, ServerCPU: 6, ClientCPU: clientCPU, Nodes: saw[:1]}
+		want := &Result{Counts: Counts{Connections: 6, Requests: 30}, Dur: 3, ServerCPU: 6, ClientCPU: clientCPU, Cores: cores, Stalled: 9, Stall: 5, Nodes: saw[:1]}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("local %v: together it is %+v, want %+v", local, got, want)
 		}

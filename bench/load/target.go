@@ -31,7 +31,7 @@ type Target interface {
 type Client interface {
 	Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error)
 	Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error)
-	Counts() client.Counts // Dialing and Refusals at least
+	Counts() client.Counts // Dialing, Refusals and Refused at least
 	Close() error
 }
 
@@ -60,15 +60,7 @@ func (t lockstep) Client() string {
 	return "client.Client"
 }
 
-// Open connects to all nodes first if a request may go to several of them. Otherwise, with
-// servers that serve one client at a time, two requests could each hold one server and
-// wait for the other forever.
-func (t lockstep) Open(ctx context.Context) (Client, error) {
-	if len(t.cfg.Nodes) > 1 && t.cfg.Workload.Batch > 1 {
-		return t.Dial(ctx)
-	}
-	return client.New(t.cfg), nil
-}
+func (t lockstep) Open(context.Context) (Client, error) { return client.New(t.cfg), nil }
 
 func (t lockstep) Stats(ctx context.Context) ([]metrics.Snapshot, error) {
 	var nodes []metrics.Snapshot

@@ -181,15 +181,24 @@ func breaksUtilization(r *load.Result, cores int) string {
 // invalid says why a round measured the client, which may use so many cores, and not the
 // servers; "" if it did not.
 func invalid(r *load.Result, cores int) string {
-	if r.Slips != nil && r.Requests > 0 {
-		// All systems can wait for a millisecond, but some not for less.
-		slip, took := r.Slips.Quantile(0.99), r.ResponseTimes.Quantile(0.99)
-		if slip > time.Millisecond && slip > took/4 {
+	if r.Stalled > r.Dur/10 {
+		return fmt.Sprintf("the client was stopped or had no CPU for %s of %s: stop other programs on this machine, or give the client more CPU",
+			text.Duration(r.Stalled), text.Duration(r.Dur))
+	}
+	if r.Slips != nil && r.Requests > 0 { // an open loop
+		took, slip := r.ResponseTimes.Quantile(0.99), r.Slips.Quantile(0.99)
+		switch {
+		case r.Stall > took/4:
+			return fmt.Sprintf("the client was stopped or had no CPU for %s, and the response time is %s at p99", text.Duration(r.Stall), text.Duration(took))
+		case slip > time.Millisecond && slip > took/4: // all systems can wait for a millisecond, but some not for less
 			return fmt.Sprintf("the client was late although a connection was free: by %s at p99, in a response time of %s "+
 				"(stop other programs on this machine, or lower -rate)", text.Duration(slip), text.Duration(took))
 		}
 	}
 	clientCores, serverCores := busyCores(r, r.ClientCPU), busyCores(r, r.ServerCPU)
+	if quota := r.Cores; 0 < quota && quota < float64(cores) && clientCores >= 0.9*quota {
+		return fmt.Sprintf("the client used up its CPU, %s of the %s cores that its quota allows", text.Sig3(clientCores), text.Sig3(quota))
+	}
 	if serverCores > 0 && clientCores >= 0.9*float64(cores) && serverCores < clientCores/2 {
 		return fmt.Sprintf("the client used up its CPU, %s of %s, and the servers only %s",
 			text.Sig3(clientCores), text.Plural(int64(cores), "core"), text.Sig3(serverCores))

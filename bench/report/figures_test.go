@@ -76,11 +76,21 @@ func TestInvalid(t *testing.T) {
 	busy := func(servers, clients time.Duration) *load.Result {
 		return &load.Result{Dur: time.Second, ServerCPU: servers, ClientCPU: clients}
 	}
+	with := func(r *load.Result, stalled, longest time.Duration, cores float64) *load.Result {
+		r.Stalled, r.Stall, r.Cores = stalled, longest, cores
+		return r
+	}
 	for _, test := range []struct {
 		name string
 		r    *load.Result
 		want string
 	}{
+		{"stopped for a tenth", with(closedLoop(8, 100, ms), 101*ms, 50*ms, 2), "had no CPU for 101ms of 1.00s"},
+		{"stopped for less", with(closedLoop(8, 100, ms), 99*ms, 50*ms, 2), ""},
+		{"stopped once in an open loop", with(openLoop(0, 50*ms), 30*ms, 30*ms, 2), "had no CPU for 30.0ms, and the response time is 50.0ms"},
+		{"stopped for little of the response", with(openLoop(0, 200*ms), 30*ms, 30*ms, 2), ""},
+		{"a quota used up", with(busy(500*ms, 190*ms), 0, 0, 0.2), "0.190 of the 0.200 cores that its quota allows"},
+		{"a quota not used up", with(busy(500*ms, 100*ms), 0, 0, 0.2), ""},
 		{"closed loop", closedLoop(8, 100, ms), ""},
 		{"late by less than clocks can tell", openLoop(ms, ms), ""},
 		{"late by little of the response", openLoop(5*ms, 50*ms), ""},

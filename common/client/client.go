@@ -54,6 +54,7 @@ type Counts struct {
 	Retries  int64         // tries after the first of each request
 	Refusals int64         // Busy answers
 	Unknown  int64         // requests whose outcome is unknown
+	Refused  int64         // dials that a server had no place for
 }
 
 // A Client talks to all nodes of a cluster. Safe for concurrent use: calls share
@@ -69,7 +70,7 @@ type Client struct {
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup // dials and probes; they end when ctx does
 
-	dials, dialing, retries, refusals, unknown atomic.Int64
+	dials, dialing, retries, refusals, unknown, refused atomic.Int64
 }
 
 // New returns a Client that connects to a node on the first call that needs it. cfg
@@ -260,7 +261,7 @@ func Stats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapsho
 
 // Counts returns what the Client has counted so far.
 func (cl *Client) Counts() Counts {
-	return Counts{cl.dials.Load(), time.Duration(cl.dialing.Load()), cl.retries.Load(), cl.refusals.Load(), cl.unknown.Load()}
+	return Counts{cl.dials.Load(), time.Duration(cl.dialing.Load()), cl.retries.Load(), cl.refusals.Load(), cl.unknown.Load(), cl.refused.Load()}
 }
 
 // Close closes all connections and waits for the Client's goroutines. Calls in

@@ -251,6 +251,9 @@ func (p *peer) dial(retry bool, pause time.Duration) {
 // failed notes why a dial failed. The caller holds p.mu.
 func (p *peer) failed(err error) {
 	p.lastErr = err
+	if errors.Is(err, wire.ErrRefused) {
+		p.cl.refused.Add(1)
+	}
 	switch {
 	case errors.Is(err, wire.ErrMismatch): // trying again does not help the calls that wait
 		p.fail(err)
