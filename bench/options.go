@@ -44,6 +44,7 @@ type options struct {
 	running  bool
 	faults   bool
 	length   time.Duration // of a check
+	nextSave time.Time
 }
 
 // parse reads the flags of a command, its arguments and the configuration.

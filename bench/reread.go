@@ -9,15 +9,19 @@ import (
 )
 
 // reread shows a report that -o saved.
-func reread(_ context.Context, o *options) error {
-	if err := o.distinct(o.args); err != nil {
+func reread(ctx context.Context, o *options) error {
+	if err := o.checkOutputs(o.args...); err != nil {
 		return err
 	}
-	rep, err := report.Read(o.args[0])
+	var rep *report.Report
+	err := interruptible(ctx, func() (err error) {
+		rep, err = report.Read(o.args[0])
+		return err
+	})
+	if err == nil {
+		err = o.writeAll(ctx, rep, true)
+	}
 	if err != nil {
-		return err
-	}
-	if err := o.writeAll(rep, true); err != nil {
 		return err
 	}
 	_, err = fmt.Fprint(o.stdout, text.Printable(rep.String()))

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"lockstep/bench/load"
 	"lockstep/bench/page"
@@ -26,48 +27,63 @@ func (o *options) outputs() []output {
 	return slices.DeleteFunc(all, func(out output) bool { return out.path == "" })
 }
 
-// distinct returns an error if two of the outputs are one file, or one is an input.
-func (o *options) distinct(inputs []string) error {
-	taken := slices.Clone(inputs)
+// checkOutputs returns an error if an output cannot be written to, or if two of them are one
+// file, or one is an input. It changes no file and leaves none.
+func (o *options) checkOutputs(inputs ...string) error {
 	for _, out := range o.outputs() {
-		if slices.ContainsFunc(taken, func(other string) bool { return sameFile(other, out.path) }) && !isDevice(out.path) {
+		if isDevice(out.path) {
+			continue // opening it may wait for its reader
+		}
+		_, missing := os.Stat(out.path)
+		f, err := os.OpenFile(out.path, os.O_WRONLY|os.O_CREATE, 0o666)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errNotSaved, err)
+		}
+		f.Close()
+		if path, err := filepath.EvalSymlinks(out.path); missing != nil && err == nil {
+			defer os.Remove(path) // when it was compared with all others
+		}
+		if slices.ContainsFunc(inputs, func(other string) bool { return sameFile(other, out.path) }) {
 			return usageErrorf("%s cannot be used twice: -o, -html, -gobench and the report that is read need a file each", out.path)
 		}
-		taken = append(taken, out.path)
+		inputs = append(inputs, out.path)
 	}
 	return nil
 }
 
-// sameFile reports whether two paths name the same file, which need not exist yet.
+// sameFile reports whether two paths name the same file.
 func sameFile(a, b string) bool {
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
-	if errA == nil && errB == nil {
-		return os.SameFile(infoA, infoB)
-	}
-	a, errA = filepath.Abs(a)
-	b, errB = filepath.Abs(b)
-	return a == b && errA == nil && errB == nil
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 // save writes the report of an unfinished run to all outputs. The verdict in them is
-// "interrupted", which is true if nothing is written after it.
+// "interrupted", which is true if nothing is written after it. Before the first round save
+// only tries whether the files can be written: what they hold is better than nothing. A report
+// that takes long to write is written less often, so that saving takes a tenth of the time.
 func (o *options) save(rep *report.Report) error {
+	start := time.Now()
+	switch {
+	case len(rep.Runs) == 0:
+		return o.checkOutputs()
+	case start.Before(o.nextSave):
+		return nil
+	}
 	soFar := *rep
 	if soFar.Verdict == "ok" {
 		soFar.Verdict = "interrupted"
 	}
-	if err := o.distinct(nil); err != nil {
-		return err
-	}
-	return o.writeAll(&soFar, false) // a device gets only the final report
+	err := o.writeAll(context.Background(), &soFar, false) // a device gets only the final report
+	o.nextSave = time.Now().Add(9 * time.Since(start))
+	return err
 }
 
 // writeAll writes the report to all outputs, or to all but devices.
-func (o *options) writeAll(rep *report.Report, devices bool) (err error) {
+func (o *options) writeAll(ctx context.Context, rep *report.Report, devices bool) (err error) {
 	for _, out := range o.outputs() {
 		if devices || !isDevice(out.path) {
-			err = errors.Join(err, out.write(rep))
+			err = errors.Join(err, out.write(ctx, rep))
 		}
 	}
 	return err
@@ -85,8 +101,8 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 	case !strings.HasPrefix(rep.Verdict, "failed"):
 		rep.Verdict = "failed: " + err.Error()
 	}
-	err = errors.Join(err, o.writeAll(rep, true))
 	if len(rep.Runs) > 0 {
+		err = errors.Join(err, o.writeAll(ctx, rep, true))
 		if _, e := fmt.Fprint(o.stdout, rep); e != nil {
 			err = errors.Join(err, fmt.Errorf("printing the report: %w", e))
 		}
@@ -104,37 +120,58 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 
 var errNotSaved = errors.New("the report was not saved")
 
-// write saves the report. The file is replaced as a whole, or stays as it was.
-func (out output) write(rep *report.Report) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("%w: %w", errNotSaved, err)
-		}
-	}()
+// write saves the report. A file is replaced as a whole, or stays as it was; where that is
+// not possible, as for a device or the mount of a single file, it is overwritten.
+func (out output) write(ctx context.Context, rep *report.Report) error {
 	data, err := out.render(rep)
-	if err != nil {
-		return err
+	if err == nil && isDevice(out.path) {
+		err = interruptible(ctx, func() error { return os.WriteFile(out.path, data, 0o666) })
+	} else if err == nil {
+		err = out.replace(data)
 	}
-	if isDevice(out.path) {
-		return os.WriteFile(out.path, data, 0o666)
-	}
-	f, err := os.CreateTemp(filepath.Dir(out.path), filepath.Base(out.path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close(), os.Chmod(f.Name(), 0o644)); err == nil {
-		err = os.Rename(f.Name(), out.path)
+	if file := new(os.PathError); errors.As(err, &file) {
+		file.Path = out.path // and not that of the temporary file
 	}
 	if err != nil {
-		os.Remove(f.Name())
+		err = fmt.Errorf("%w: %w", errNotSaved, err)
+	}
+	return err
+}
+
+func (out output) replace(data []byte) error {
+	var f *os.File
+	path, err := filepath.EvalSymlinks(out.path)
+	if err == nil {
+		f, err = os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	}
+	if err == nil {
+		defer os.Remove(f.Name()) // fails if all is well
+		_, err = f.Write(data)
+		if err = errors.Join(err, f.Close(), os.Chmod(f.Name(), 0o644)); err != nil {
+			return err
+		}
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		err = os.WriteFile(out.path, data, 0o666)
 	}
 	return err
 }
 
 // isDevice reports whether path is something that can be written to but must not be
-// replaced by a file: a terminal, a pipe, or a link such as /dev/stdout.
+// replaced by a file: a terminal, a pipe, or where this program prints.
 func isDevice(path string) bool {
-	info, err := os.Lstat(path)
-	return err == nil && !info.Mode().IsRegular() && !info.IsDir()
+	info, err := os.Stat(path)
+	return err == nil && !info.Mode().IsRegular() && !info.IsDir() || sameFile(path, "/dev/stdout") || sameFile(path, "/dev/stderr")
+}
+
+// interruptible calls f, which may wait for the other end of a pipe. It returns when f does, or
+// a second after the end of ctx; f then ends with the other end or with the program.
+func interruptible(ctx context.Context, f func() error) error {
+	done := make(chan error, 2) // the first counts
+	go func() { done <- f() }()
+	defer context.AfterFunc(ctx, func() {
+		time.AfterFunc(time.Second, func() { done <- errors.New("nobody is at the other end of the pipe") })
+	})()
+	return <-done
 }

@@ -78,10 +78,13 @@ func interleave(rounds int, seed uint64, all []measurement, progress Progress) e
 				progress.Expect(time.Duration(left) * (m.duration + load.Warmup(m.duration)))
 			}
 			r, err := m.measure(round)
-			if err == nil {
+			// A first round that was cut short is better than nothing.
+			if err == nil || round == 1 && r != nil && r.Requests > 0 {
 				if err := m.add(round, r); err != nil {
 					return err
 				}
+			}
+			if err == nil {
 				err = r.Broken()
 			}
 			if err != nil {

@@ -90,6 +90,13 @@ func (c *Counts) Failed() (sum int64) {
 // percentile: those that are unfinished, and one of each connection that was never greeted.
 func (c *Counts) Unanswered() int64 { return c.Unfinished + int64(c.NeverGreeted) }
 
+// Quantile returns a quantile of the times in h, of the requests that were answered, and of
+// those that were never answered, which took longer. It is not known if it is one of these.
+func (c *Counts) Quantile(h *metrics.Histogram, level float64) (d time.Duration, known bool) {
+	level *= 1 + float64(c.Unanswered())/float64(max(h.Count(), 1))
+	return h.Quantile(min(level, 1)), level <= 1
+}
+
 // Fail counts a request that failed.
 func (r *Result) Fail(kind string, err error) {
 	r.failed(kind, 1)

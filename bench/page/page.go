@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"lockstep/bench/figure"
+	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
@@ -94,14 +95,14 @@ var median = math.Log10(2) // nines
 
 // quantileLine returns points of a histogram from the median on: how many nines, 2 for
 // 99 %, and the quantile. It ends where fewer than ten requests that were answered took longer.
-func quantileLine(h *metrics.Histogram, unanswered int64) (points [][2]float64) {
+func quantileLine(c *load.Counts, h *metrics.Histogram) (points [][2]float64) {
 	for i := 4; i <= 5*16; i++ {
 		nines := max(float64(i)/16, median)
 		rarer := math.Pow(10, -nines)
-		if float64(h.Count()+unanswered)*rarer < float64(10+unanswered) {
+		if n := c.Unanswered(); float64(h.Count()+n)*rarer < float64(10+n) {
 			break
 		}
-		if d, _ := report.Quantile(h, unanswered, 1-rarer); d > 0 {
+		if d, _ := c.Quantile(h, 1-rarer); d > 0 {
 			points = append(points, [2]float64{nines, float64(d)})
 		}
 	}
@@ -112,8 +113,8 @@ func percentiles(rep *report.Report) exhibit {
 	var series []figure.Series
 	var times []float64
 	most := 1.0
-	add := func(name string, style int, class string, h *metrics.Histogram, unanswered int64) {
-		points := quantileLine(h, unanswered)
+	add := func(name string, style int, class string, c *load.Counts, h *metrics.Histogram) {
+		points := quantileLine(c, h)
 		series = append(series, figure.Series{Name: name, Style: style % figure.Styles, Class: class, Points: points,
 			Marked: func(i int) bool { return i == 0 || points[i][0] == math.Trunc(points[i][0]) }})
 		for _, p := range points {
@@ -128,10 +129,9 @@ func percentiles(rep *report.Report) exhibit {
 				service.Merge(run.ServiceTimes)
 			}
 		}
-		unanswered := s.Unanswered()
-		add(s.Stage, i, "", &response, unanswered)
+		add(s.Stage, i, "", &s.Counts, &response)
 		if service.Count() > 0 {
-			add("", i, "dashed", &service, unanswered)
+			add("", i, "dashed", &s.Counts, &service)
 		}
 	}
 	x := figure.Axis{Title: "share of the requests that took no longer", Lo: median, Hi: most, Ticks: []float64{median},

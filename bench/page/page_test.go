@@ -181,7 +181,7 @@ func TestQuantileLine(t *testing.T) {
 	for i := range 10_000 {
 		h.Record(time.Duration(i+1) * time.Microsecond)
 	}
-	points := quantileLine(&h, 0)
+	points := quantileLine(new(load.Counts), &h)
 	if first, last := points[0], points[len(points)-1]; first[0] != median || last[0] != 3 {
 		t.Errorf("of 10 000 requests the line has nines from %v to %v, want %v to 3", first[0], last[0], median)
 	}

@@ -40,23 +40,20 @@ type Times map[string]time.Duration
 
 var levels = map[string]float64{"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1}
 
-// Quantile returns a quantile of the times in h and of so many requests more, which were
-// never answered and count as longer than all. It is false if the quantile is one of them.
-func Quantile(h *metrics.Histogram, unanswered int64, level float64) (d time.Duration, known bool) {
-	level *= 1 + float64(unanswered)/float64(max(h.Count(), 1))
-	return h.Quantile(min(level, 1)), level <= 1
-}
-
-func quantiles(h *metrics.Histogram, unanswered int64) Times {
+// quantiles returns those of a kind of time, and the names of those that are bounds.
+func quantiles(c *load.Counts, h *metrics.Histogram) (t Times, atLeast []string) {
 	if h == nil {
-		return nil
+		return nil, nil
 	}
-	t := Times{"mean": h.Mean()}
-	for name, level := range levels {
-		t[name], _ = Quantile(h, unanswered, level)
+	t = Times{"mean": h.Mean()}
+	for _, name := range slices.Sorted(maps.Keys(levels)) {
+		known := false
+		if t[name], known = c.Quantile(h, levels[name]); !known {
+			atLeast = append(atLeast, name)
+		}
 	}
 	t["max"] = h.Max()
-	return t
+	return t, atLeast
 }
 
 // Parts are the parts of the time of a request: waiting for a worker, waiting for locks,
@@ -91,14 +88,10 @@ func (run *Run) derive() {
 	if r.Requests == 0 {
 		return
 	}
-	unanswered := r.Unanswered()
-	run.Latency, run.Service = quantiles(&r.ResponseTimes, unanswered), quantiles(r.ServiceTimes, unanswered)
-	run.Slip, run.Connect = quantiles(r.Slips, 0), quantiles(r.ConnectTimes, unanswered)
-	for _, name := range slices.Sorted(maps.Keys(levels)) {
-		if _, known := Quantile(&r.ResponseTimes, unanswered, levels[name]); !known {
-			run.AtLeast = append(run.AtLeast, name)
-		}
-	}
+	run.Latency, run.AtLeast = quantiles(&r.Counts, &r.ResponseTimes)
+	run.Service, _ = quantiles(&r.Counts, r.ServiceTimes)
+	run.Slip, _ = quantiles(&r.Counts, r.Slips)
+	run.Connect, _ = quantiles(&r.Counts, r.ConnectTimes)
 	requests := float64(max(r.Requests+r.Failed(), 1))
 	run.OpsPerSecond = float64(r.OK) / max(r.Dur, 1).Seconds()
 	run.ServerCPUPerRequest, run.ClientCPUPerRequest = float64(r.ServerCPU)/requests, float64(r.ClientCPU)/requests
