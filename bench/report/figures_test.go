@@ -103,18 +103,21 @@ func TestParts(t *testing.T) {
 	r := closedLoop(1, 40, 100*us)
 	r.Nodes = []metrics.Snapshot{
 		{Requests: 10, QueueWait: metrics.Timing{Count: 5, Total: 100 * us}, Locks: metrics.Contention{Waited: 40 * us},
-			Table: metrics.Timing{Count: 1, Total: 3 * us}, Turn: metrics.Timing{Count: 5, Total: 200 * us}},
+			Table: metrics.Timing{Count: 1, Total: 3 * us}, Turn: metrics.Timing{Count: 5, Total: 600 * us}, MemoryWait: metrics.Timing{Count: 1, Total: 400 * us}},
 		{Requests: 30, QueueWait: metrics.Timing{Count: 30, Total: 300 * us}, Table: metrics.Timing{Count: 2, Total: 2 * us},
 			Turn: metrics.Timing{Count: 30, Total: 200 * us}},
 	}
-	// For 40 requests: 400 µs in the queue, 40 for locks, 10 × 3 + 30 × 1 in the table and
-	// 400 in turns.
-	want := Times{"queue": 10 * us, "lock": us, "table": 1500, "codec": 7500}
-	for service, rest := range map[time.Duration]time.Duration{100 * us: 80 * us, 50 * us: 30 * us, 0: 0} {
+	// For 40 requests: 400 µs in the queue, 400 for memory, 40 for locks, 10 × 3 + 30 × 1 in the table and
+	// 800 in turns, with the wait for memory.
+	want := Times{"queue": 20 * us, "lock": us, "table": 1500, "codec": 7500}
+	for service, rest := range map[time.Duration]time.Duration{100 * us: 70 * us, 50 * us: 20 * us, 0: 0} {
 		want["rest"] = rest
 		if got := parts(r, service); !maps.Equal(got, want) {
 			t.Errorf("service time %v: %v, want %v", service, got, want)
 		}
+	}
+	if r.Client = load.Pipelined; parts(r, 100*us) != nil {
+		t.Error("requests that share a turn have parts of it each")
 	}
 	if got := parts(closedLoop(1, 40, us), us); got != nil {
 		t.Errorf("servers that said nothing: %v", got)

@@ -100,8 +100,8 @@ func (s *Stats) Snapshot() Snapshot {
 // A Snapshot holds the Stats of one moment and the resources that the process had used
 // by then; or, made by Sub, the difference between two moments.
 type Snapshot struct {
-	Stage       string           `json:"stage,omitempty"` // the program, filled in by the caller of Stats.Snapshot
-	Incarnation uint64           `json:"incarnation"`     // random, one for each start of the process; filled in like Stage
+	Stage       string           `json:"stage,omitempty"`       // the program, filled in by the caller of Stats.Snapshot
+	Incarnation uint64           `json:"incarnation,omitempty"` // of the Stats: random, another for each start of a server
 	Serving     bool             `json:"serving"`
 	Uptime      time.Duration    `json:"uptime_ns"` // since the process started
 	Connections int64            `json:"connections"`
@@ -112,6 +112,7 @@ type Snapshot struct {
 	Panics      int64            `json:"panics"`
 	Errors      map[string]int64 `json:"errors,omitempty"` // by kind
 	QueueWait   Timing           `json:"queue_wait"`
+	MemoryWait  Timing           `json:"memory_wait"`       // of large requests
 	Table       Timing           `json:"table"`             // a sample of the requests
 	Turn        Timing           `json:"turn"`              // lock waits and table included
 	Watched     int              `json:"watched"`           // the number of locks
@@ -140,6 +141,7 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	s.Refusals -= earlier.Refusals
 	s.Panics -= earlier.Panics
 	s.QueueWait = s.QueueWait.sub(earlier.QueueWait)
+	s.MemoryWait = s.MemoryWait.sub(earlier.MemoryWait)
 	s.Table = s.Table.sub(earlier.Table)
 	s.Turn = s.Turn.sub(earlier.Turn)
 	s.Locks = s.Locks.sub(earlier.Locks)

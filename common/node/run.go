@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -87,13 +86,12 @@ func (n *Node) newBarrier(stage string, control net.Listener) *barrier.Barrier {
 	for _, node := range n.Config.Nodes {
 		peers = append(peers, node.Control)
 	}
-	incarnation := rand.Uint64()
 	return barrier.New(control, barrier.Config{
 		Group: "nodes", Self: n.Self, Peers: peers,
 		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log,
 		Stats: func() []byte {
 			snapshot := n.Stats.Snapshot()
-			snapshot.Stage, snapshot.Incarnation = stage, incarnation
+			snapshot.Stage = stage
 			answer, _ := json.Marshal(snapshot) // a Snapshot has no field that can fail
 			return answer
 		},
