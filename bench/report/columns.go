@@ -162,8 +162,7 @@ func (rep *Report) tables() (tables []Table) {
 			tables = append(tables, t)
 		}
 	}
-	i := slices.IndexFunc(rep.Summary, func(s Summary) bool { return s.Requests > 0 })
-	if i >= 0 {
+	if i := slices.IndexFunc(rep.Summary, func(s Summary) bool { return s.Requests > 0 }); i >= 0 {
 		tables[0].Foot = "ops/s: " + rep.Summary[i].OpsPerSecond.Rule()
 	}
 	return tables

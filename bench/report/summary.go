@@ -61,11 +61,8 @@ func (rep *Report) Summarize() {
 			s := summarize(rounds)
 			if i == 0 {
 				first = s
-			} else {
-				s.Ratio = rep.compare(&s, &first, floor)
-				if s.Ratio.Floor = rep.AA && i == 1; s.Ratio.Floor {
-					floor = s.Ratio.Interval
-				}
+			} else if s.Ratio = rep.compare(&s, &first, floor); rep.AA && i == 1 {
+				s.Ratio.Floor, floor = true, s.Ratio.Interval
 			}
 			rep.Summary = append(rep.Summary, s)
 		}
