@@ -141,12 +141,36 @@ func TestCompareAgainstMistakes(t *testing.T) {
 	}
 }
 
+// Interrupted in its only round, compare keeps what it has measured, as run does.
+func TestCompareInterruptedInItsOnlyRound(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	redis := newFakeRedis("")
+	go redis.serve(ln) // ends with ln
+	out := filepath.Join(t.TempDir(), "out.json")
+	measuring := func() {
+		for served := 0; served < 50_000; { // more than the keys and the warm-up
+			redis.mu.Lock()
+			served = redis.served
+			redis.mu.Unlock()
+		}
+	}
+	stdout := interrupted(t, measuring, "compare", "-stages", "none", "-against", "redis="+ln.Addr().String(), "-rounds", "1", "-duration", "1h", "-o", out)
+	if s := readSaved(t, out); s.Verdict != "interrupted" || len(s.Runs) != 1 || !strings.HasPrefix(stdout, "INTERRUPTED\nredis: ") {
+		t.Errorf("the saved report has the verdict %q and %d rounds, want one; printed was\n%s", s.Verdict, len(s.Runs), stdout)
+	}
+}
+
 // A Redis that runs already is used, and left running.
 func TestCompareAgainstReached(t *testing.T) {
 	for mistake, want := range map[string]string{
 		"":          "",
 		"wrong":     "wrong data: redis, round 1: key-",
-		"full":      "",
+		"half full": "",
+		"full":      "bench: redis, round 1: no request was answered: the server says: OOM command not allowed",
 		"secretive": "redis at ADDR: the server says: NOAUTH Authentication required.\n",
 	} {
 		t.Run(mistake, func(t *testing.T) {
@@ -167,6 +191,12 @@ func TestCompareAgainstReached(t *testing.T) {
 					t.Errorf("yardsticks are %v, and the CPU time of a server of others is known in\n%s", s.Env.Yardsticks, stdout)
 				}
 			case "full":
+				for _, word := range []string{"p99", "operations", " ms", "INVALID"} {
+					if strings.Contains(stdout, word) {
+						t.Errorf("nobody was answered, but there is a %q in\n%s", word, stdout)
+					}
+				}
+			case "half full":
 				if s.Runs[0].Errors["other"] != 100 || !strings.Contains(strings.Join(strings.Fields(stdout), " "), "the first error: the server says: OOM command not allowed") {
 					t.Errorf("errors are %v, want 100, and the first in\n%s", s.Runs[0].Errors, stdout)
 				}

@@ -71,6 +71,8 @@ func compare(ctx context.Context, o *options) error {
 		return usageErrorf("-stages none: there is nothing to compare without -against")
 	case dirs == nil && o.aa:
 		return usageErrorf("-aa: there is no stage to compare with itself")
+	case o.rounds*(len(dirs)+len(yards))*(1+strings.Count(o.sweep, ",")) > report.MaxRounds:
+		return usageErrorf("-rounds %d: all rounds of all stages together are more than the %d of a report", o.rounds, report.MaxRounds)
 	case o.aa:
 		dirs = slices.Insert(dirs, 1, dirs[0])
 	}

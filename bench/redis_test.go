@@ -89,6 +89,8 @@ func (f *fakeRedis) answer(words []string) string {
 	}
 	value, found := f.values[words[1]]
 	switch {
+	case f.fault == "full" && f.served > 1000: // when the keys are stored
+		return "-OOM command not allowed\r\n"
 	case words[0] == "SET":
 		f.last, f.values[words[1]] = words[2], words[2]
 		return "+OK\r\n"
@@ -97,7 +99,7 @@ func (f *fakeRedis) answer(words []string) string {
 		return map[bool]string{true: ":1\r\n", false: ":0\r\n"}[found]
 	case !found:
 		return "$-1\r\n"
-	case f.fault == "full" && f.served%2 == 0:
+	case f.fault == "half full" && f.served%2 == 0:
 		return "-OOM command not allowed\r\n"
 	case f.fault == "wrong":
 		return bulk(f.last)

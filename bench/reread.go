@@ -13,17 +13,14 @@ func reread(ctx context.Context, o *options) error {
 	if err := o.checkOutputs(o.args...); err != nil {
 		return err
 	}
-	var rep *report.Report
-	err := interruptible(ctx, func() (err error) {
-		rep, err = report.Read(o.args[0])
+	return interruptible(ctx, func() error {
+		rep, err := report.Read(o.args[0])
+		if err == nil {
+			err = o.writeAll(ctx, rep, true)
+		}
+		if err == nil {
+			_, err = fmt.Fprint(o.stdout, text.Printable(rep.String()))
+		}
 		return err
 	})
-	if err == nil {
-		err = o.writeAll(ctx, rep, true)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprint(o.stdout, text.Printable(rep.String()))
-	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
 
@@ -47,13 +49,13 @@ func runWorkload(ctx context.Context, o *options) error {
 		return err
 	}
 	line := newProgress(o.stderr, o.quiet)
-	err = o.runRounds(ctx, work, rep, line)
+	err = o.runRounds(ctx, work, stats, rep, line)
 	line.stop()
 	return o.finish(ctx, rep, err)
 }
 
 // runRounds stores the keys and adds the rounds to the report.
-func (o *options) runRounds(ctx context.Context, work *workload.Workload, rep *report.Report, line *progress) error {
+func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats []metrics.Snapshot, rep *report.Report, line *progress) error {
 	others, err := o.joinClients(line)
 	if err != nil {
 		return err
@@ -93,7 +95,9 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, rep *r
 		if err != nil {
 			return err
 		}
-		rep.Add(stage, round, load.Together(all, rep.Env.Shared))
+		together := load.Together(all, rep.Env.Shared)
+		together.Restarted = cmp.Or(together.Restarted, load.Restarted(stats, together.Nodes)) // before the round
+		rep.Add(stage, round, together)
 		if err := o.save(rep); err != nil {
 			return err
 		}

@@ -28,31 +28,35 @@ func (o *options) outputs() []output {
 	return slices.DeleteFunc(all, func(out output) bool { return out.path == "" })
 }
 
-// checkOutputs returns an error if two of the outputs are one file, or one is an input, or
-// cannot be written to.
+// checkOutputs returns an error if an output cannot be written to, or if two of them are one
+// file, or one is an input. It changes no file and leaves none.
 func (o *options) checkOutputs(inputs ...string) error {
 	for _, out := range o.outputs() {
-		if slices.ContainsFunc(inputs, func(other string) bool { return sameFile(other, out.path) }) && !isDevice(out.path) {
-			return usageErrorf("%s cannot be used twice: -o, -html, -gobench and the report that is read need a file each", out.path)
+		if isDevice(out.path) {
+			continue // opening it may wait for its reader
 		}
-		if err := out.try(); err != nil {
-			return err
+		_, missing := os.Stat(out.path)
+		f, err := os.OpenFile(out.path, os.O_WRONLY|os.O_CREATE, 0o666)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errNotSaved, err)
+		}
+		f.Close()
+		if path, err := filepath.EvalSymlinks(out.path); missing != nil && err == nil {
+			defer os.Remove(path) // when it was compared with all others
+		}
+		if slices.ContainsFunc(inputs, func(other string) bool { return sameFile(other, out.path) }) {
+			return usageErrorf("%s cannot be used twice: -o, -html, -gobench and the report that is read need a file each", out.path)
 		}
 		inputs = append(inputs, out.path)
 	}
 	return nil
 }
 
-// sameFile reports whether two paths name the same file, which need not exist yet.
+// sameFile reports whether two paths name the same file.
 func sameFile(a, b string) bool {
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
-	if errA == nil && errB == nil {
-		return os.SameFile(infoA, infoB)
-	}
-	a, errA = filepath.Abs(a)
-	b, errB = filepath.Abs(b)
-	return a == b && errA == nil && errB == nil
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 // save writes the report of an unfinished run to all outputs. The verdict in them is
@@ -126,7 +130,13 @@ func (out output) write(ctx context.Context, rep *report.Report) error {
 	} else if err == nil {
 		err = out.replace(data)
 	}
-	return out.lost(err)
+	if file := new(os.PathError); errors.As(err, &file) {
+		file.Path = out.path // and not that of the temporary file
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errNotSaved, err)
+	}
+	return err
 }
 
 func (out output) replace(data []byte) error {
@@ -145,33 +155,6 @@ func (out output) replace(data []byte) error {
 	}
 	if err != nil {
 		err = os.WriteFile(out.path, data, 0o666)
-	}
-	return err
-}
-
-// try returns an error if the file cannot be written. It changes no file and leaves none.
-func (out output) try() error {
-	if isDevice(out.path) {
-		return nil // which may wait for its reader
-	}
-	_, missing := os.Stat(out.path)
-	f, err := os.OpenFile(out.path, os.O_WRONLY|os.O_CREATE, 0o666)
-	if err == nil {
-		f.Close()
-		if path, e := filepath.EvalSymlinks(out.path); missing != nil && e == nil {
-			err = os.Remove(path)
-		}
-	}
-	return out.lost(err)
-}
-
-// lost says of an error that the report was not saved, and names the file as the user does.
-func (out output) lost(err error) error {
-	if file := new(os.PathError); errors.As(err, &file) {
-		file.Path = out.path
-	}
-	if err != nil {
-		err = fmt.Errorf("%w: %w", errNotSaved, err)
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,8 +24,7 @@ import (
 	"lockstep/common/metrics"
 )
 
-// Every form of the report is written before the first round, at the end, and to a file
-// of its own.
+// Every form of the report has a file of its own, which is tried before the first round.
 func TestOutputs(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -154,19 +154,37 @@ func TestFinish(t *testing.T) {
 			var out benchtest.Buffer
 			dir := t.TempDir()
 			o := &options{stdout: &out, out: filepath.Join(dir, "out.json"), html: filepath.Join(dir, "out.html")}
+			const before = "of an earlier run"
+			if err := os.WriteFile(o.out, []byte(before), 0o666); err != nil {
+				t.Fatal(err)
+			}
 			rep := report.New(cluster.Default(), []string{"a"}, true)
 			if err := o.save(rep); err != nil {
 				t.Fatal(err)
 			}
-			if s := readSaved(t, o.out); s.Verdict != "interrupted" {
-				t.Errorf("the report of a run that goes on says %q, want interrupted", s.Verdict)
-			}
 			if test.round != nil {
 				rep.Add("a", 1, test.round)
+				verdict := rep.Verdict
+				if err := o.save(rep); err != nil {
+					t.Fatal(err)
+				}
+				if s := readSaved(t, o.out); s.Verdict != strings.Replace(verdict, "ok", "interrupted", 1) {
+					t.Errorf("the report of a run that goes on says %q, want interrupted", s.Verdict)
+				}
 			}
 			err := o.finish(test.ctx, rep, test.err)
 			if code := conclude(test.ctx, err, &out); code != test.code {
 				t.Errorf("exit code %d, want %d: %v", code, test.code, err)
+			}
+			if !strings.HasPrefix(out.String(), test.stdout) || test.stdout == "" && !strings.HasPrefix(out.String(), "bench: ") {
+				t.Errorf("stdout is %q, want %q", out.String(), test.stdout)
+			}
+			if test.round == nil { // nothing better than what was there
+				data, _ := os.ReadFile(o.out)
+				if _, err := os.Stat(o.html); string(data) != before || err == nil || !strings.HasPrefix(rep.Verdict, test.verdict) {
+					t.Errorf("verdict %q; the file of an earlier run holds %q; the page: %v, want none", rep.Verdict, data, err)
+				}
+				return
 			}
 			if s := readSaved(t, o.out); !strings.HasPrefix(s.Verdict, test.verdict) || len(s.Runs) != len(rep.Runs) {
 				t.Errorf("verdict %q and %d rounds, want %q and %d", s.Verdict, len(s.Runs), test.verdict, len(rep.Runs))
@@ -174,10 +192,93 @@ func TestFinish(t *testing.T) {
 			if page, _ := os.ReadFile(o.html); strings.Contains(string(page), `class="alarm"`) != (test.verdict != "ok") {
 				t.Errorf("the page is\n%s\nwant one with the verdict %q", page, test.verdict)
 			}
-			if !strings.HasPrefix(out.String(), test.stdout) || test.stdout == "" && !strings.HasPrefix(out.String(), "bench: ") {
-				t.Errorf("stdout is %q, want %q", out.String(), test.stdout)
-			}
 		})
+	}
+}
+
+// A file is written where links lead, and the links stay; no other file is left.
+func TestSaveThroughLinks(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for link, to := range map[string]string{"latest": at("old"), "relative": "latest", "dangling": at("new")} {
+		if err := os.Symlink(to, at(link)); err != nil {
+			t.Skip(err)
+		}
+	}
+	if err := os.WriteFile(at("old"), []byte("of an earlier run"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	rep := testReport()
+	for link, to := range map[string]string{"relative": "old", "dangling": "new"} {
+		o := &options{out: at(link)}
+		err := o.checkOutputs()
+		if _, missing := os.Stat(at("new")); err != nil || missing == nil {
+			t.Errorf("%s: error %v when it was tried, %v", link, err, missing)
+		}
+		if err := o.save(rep); err != nil {
+			t.Error(err)
+		}
+		if info, err := os.Lstat(at(to)); err != nil || !info.Mode().IsRegular() || len(readSaved(t, at(link)).Runs) != len(rep.Runs) {
+			t.Errorf("%s: %s is %v, error %v, want the report between two rounds", link, to, info, err)
+		}
+		os.Remove(at("new"))
+	}
+	if files, _ := os.ReadDir(dir); len(files) != 4 {
+		t.Errorf("there are %v, want three links and a file", files)
+	}
+}
+
+// A pipe gets the final report only. Whether it is read or written, an interruption ends
+// the wait for its other end.
+func TestPipes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := exec.Command("mkfifo", path).Run(); err != nil {
+		t.Skip(err)
+	}
+	rep := testReport()
+	o := &options{out: path, stdout: new(benchtest.Buffer)}
+	if err := errors.Join(o.checkOutputs(), o.save(rep)); err != nil { // neither waits for a reader
+		t.Error(err)
+	}
+	read := make(chan int)
+	go func() { // ends with finish
+		again, err := report.Read(path)
+		if err != nil {
+			t.Error(err)
+		}
+		read <- len(again.Runs)
+	}()
+	if err := o.finish(t.Context(), rep, nil); err != nil || <-read != len(rep.Runs) {
+		t.Errorf("error %v, or not the report was read from the pipe", err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	saved := saveReport(t, rep)
+	for _, args := range [][]string{{"report", path}, {"report", "-html", path, saved}} {
+		if code, _, stderr := benchUntil(over, args...); code != exitInterrupted {
+			t.Errorf("bench %q: exit code %d, stderr %q, want 130", args, code, stderr)
+		}
+		if both, err := os.OpenFile(path, os.O_RDWR, 0); err == nil { // ends what still waits
+			both.Close()
+		}
+	}
+}
+
+// Saving takes a tenth of the time: after a save the next rounds are not saved for a while.
+func TestSaveInProportion(t *testing.T) {
+	o := &options{out: filepath.Join(t.TempDir(), "out.json")}
+	rep := testReport()
+	start := time.Now()
+	if err := o.save(rep); err != nil || !o.nextSave.After(start) {
+		t.Fatalf("error %v, the next save %v after the first", err, o.nextSave.Sub(start))
+	}
+	o.nextSave = time.Now().Add(time.Hour)
+	rep.Add("a", 2, testRound(100))
+	if err := o.save(rep); err != nil || len(readSaved(t, o.out).Runs) != len(rep.Runs)-1 {
+		t.Errorf("error %v, or saved again at once", err)
+	}
+	if rep.Summary != nil {
+		t.Error("a round that is not saved is summed up, with all before it")
 	}
 }
 
@@ -188,7 +289,8 @@ func TestFinishNotSaved(t *testing.T) {
 	dir := t.TempDir()
 	o := &options{out: filepath.Join(dir, "gone", "out.json")}
 	var said benchtest.Buffer
-	err := o.finish(over, report.New(cluster.Default(), nil, true), over.Err())
+	o.stdout = new(benchtest.Buffer)
+	err := o.finish(over, testReport(), over.Err())
 	if code := conclude(over, err, &said); code != exitInterrupted || !strings.HasPrefix(said.String(), "bench: interrupted: ") || !strings.Contains(said.String(), "the report was not saved: ") {
 		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, said.String())
 	}

@@ -1,10 +1,15 @@
 package load
 
 import (
+	"context"
 	"errors"
 	"reflect"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/workload"
+	"lockstep/common/metrics"
 )
 
 func TestMerge(t *testing.T) {
@@ -35,5 +40,33 @@ func TestMerge(t *testing.T) {
 	}
 	if !reflect.DeepEqual(total, want) {
 		t.Errorf("merged they are %+v, want %+v", total.Counts, want.Counts)
+	}
+}
+
+// restarting are servers that are restarted before each question.
+type restarting struct {
+	Target
+	incarnation *uint64
+}
+
+func (t restarting) Stats(context.Context) ([]metrics.Snapshot, error) {
+	*t.incarnation++
+	return []metrics.Snapshot{{Incarnation: 7}, {Incarnation: *t.incarnation, Requests: -5}}, nil
+}
+
+// Of a node that was restarted in the round nothing is subtracted, and the round has failed.
+func TestMeasureRestarted(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
+	cfg.Workload.Ops, cfg.Workload.Duration = 10, 0
+	work, err := workload.New(cfg.Workload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Measure(t.Context(), restarting{NewLockstep(cfg), new(uint64)}, work, 0)
+	if err != nil || r.Requests != 10 || r.Nodes != nil || r.ServerCPU != 0 {
+		t.Fatalf("error %v, result %+v, want 10 requests and nothing from the servers", err, r)
+	}
+	if err := r.Broken(); err == nil || err.Error() != "node 1 was restarted, and its table is empty" {
+		t.Errorf("the round has failed because of %v", err)
 	}
 }

@@ -158,7 +158,7 @@ func where(rep *report.Report) exhibit {
 		row.Value, most = text.Duration(sum), max(most, float64(sum))
 		stages = append(stages, row)
 	}
-	return rowChart("Where the time of a request goes", "Queue: waiting for a worker. Lock: waiting for locks. Table: in the table, work included. "+
+	return rowChart("Where the time of a request goes", "Queue: waiting for a worker or for memory. Lock: waiting for locks. Table: in the table, work included. "+
 		"Codec: the rest of the server's turn, decoding and encoding. Rest: the network, the kernel, scheduling, the client.",
 		figure.LinearAxis("mean time of a request", most, figure.Span), stages, report.Parts...)
 }

@@ -162,8 +162,7 @@ func (rep *Report) tables() (tables []Table) {
 			tables = append(tables, t)
 		}
 	}
-	i := slices.IndexFunc(rep.Summary, func(s Summary) bool { return s.Requests > 0 })
-	if i >= 0 {
+	if i := slices.IndexFunc(rep.Summary, func(s Summary) bool { return s.Requests > 0 }); i >= 0 {
 		tables[0].Foot = "ops/s: " + rep.Summary[i].OpsPerSecond.Rule()
 	}
 	return tables
@@ -173,7 +172,7 @@ func (rep *Report) tables() (tables []Table) {
 // (https://go.dev/design/14313-benchmark-format), which benchstat reads. The lines above
 // say what must be the same in files that it compares.
 func (rep *Report) Gobench() ([]byte, error) {
-	rep.summarized()
+	rep.Summarize()
 	var b bytes.Buffer
 	for _, line := range [][2]string{{"goos", rep.Env.OS}, {"goarch", rep.Env.Arch}, {"pkg", "lockstep/bench"}, {"cpu", rep.Env.CPUModel},
 		{"cpus", strconv.Itoa(rep.Env.CPUs)}, {"go", rep.Env.Go}, {"config", strings.Join(rep.properties(rep.Config), " ")}} {
@@ -183,12 +182,11 @@ func (rep *Report) Gobench() ([]byte, error) {
 	}
 	var columns []column
 	for _, g := range groups {
-		for _, c := range g.columns {
-			if c.unit != "" {
-				columns = append(columns, c)
-				fmt.Fprintf(&b, "Unit %s\n", c.unit)
-			}
-		}
+		columns = append(columns, g.columns...)
+	}
+	columns = slices.DeleteFunc(columns, func(c column) bool { return c.unit == "" })
+	for _, c := range columns {
+		fmt.Fprintf(&b, "Unit %s\n", c.unit)
 	}
 	for _, s := range rep.Summary { // in the order of the tables: benchstat takes the first stage as its base
 		for _, run := range s.Runs {
@@ -209,7 +207,7 @@ func (rep *Report) gobenchLine(b *bytes.Buffer, run *Run, columns []column) {
 		fmt.Fprintf(b, "/%s=%s", sw.Property, namePart(run.Point))
 	}
 	// What follows the dash stands for GOMAXPROCS.
-	fmt.Fprintf(b, "-%d %d %.1f ns/op", rep.Env.CPUs, run.Requests, float64(run.Dur)/float64(run.OK))
+	fmt.Fprintf(b, "-%d %d %.1f ns/op", rep.Env.CPUs, run.Requests, float64(run.Dur)/float64(max(run.OK, 1)))
 	for _, c := range columns {
 		if v := c.of(run); v > 0 {
 			unit, _, _ := strings.Cut(c.unit, " ")

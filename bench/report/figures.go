@@ -56,7 +56,7 @@ func quantiles(c *load.Counts, h *metrics.Histogram) (t Times, atLeast []string)
 	return t, atLeast
 }
 
-// Parts are the parts of the time of a request: waiting for a worker, waiting for locks,
+// Parts are the parts of the time of a request: waiting for a worker or for memory, waiting for locks,
 // in the table with its work, the rest of the server's turn, and the rest: network,
 // kernel, scheduling, client.
 var Parts = []string{"queue", "lock", "table", "codec", "rest"}
@@ -65,10 +65,11 @@ var Parts = []string{"queue", "lock", "table", "codec", "rest"}
 // several requests. The parts are not known where requests share a turn: each of them
 // waits for all of it.
 func parts(r *load.Result, service time.Duration) Times {
-	var requests, queue, lock, table, turn time.Duration
+	var requests, queue, memory, lock, table, turn time.Duration
 	for _, n := range r.Nodes {
 		requests += time.Duration(n.Requests)
 		queue += n.QueueWait.Total
+		memory += n.MemoryWait.Total
 		lock += n.Locks.Waited
 		table += n.Table.Mean() * time.Duration(n.Requests) // the mean of a sample
 		turn += n.Turn.Total
@@ -76,7 +77,8 @@ func parts(r *load.Result, service time.Duration) Times {
 	if requests == 0 || r.Client == load.Pipelined {
 		return nil
 	}
-	codec := max(turn-lock-table, 0)
+	codec := max(turn-memory-lock-table, 0)
+	queue += memory
 	rest := max(service-(queue+lock+table+codec)/requests, 0) // the servers have other clocks
 	return Times{"queue": queue / requests, "lock": lock / requests, "table": table / requests, "codec": codec / requests, "rest": rest}
 }

@@ -1,13 +1,16 @@
 package report
 
 import (
+	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"lockstep/bench/load"
 	"lockstep/common/client"
+	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 )
 
@@ -110,18 +113,21 @@ func TestParts(t *testing.T) {
 	r := closedLoop(1, 40, 100*us)
 	r.Nodes = []metrics.Snapshot{
 		{Requests: 10, QueueWait: metrics.Timing{Count: 5, Total: 100 * us}, Locks: metrics.Contention{Waited: 40 * us},
-			Table: metrics.Timing{Count: 1, Total: 3 * us}, Turn: metrics.Timing{Count: 5, Total: 200 * us}},
+			Table: metrics.Timing{Count: 1, Total: 3 * us}, Turn: metrics.Timing{Count: 5, Total: 600 * us}, MemoryWait: metrics.Timing{Count: 1, Total: 400 * us}},
 		{Requests: 30, QueueWait: metrics.Timing{Count: 30, Total: 300 * us}, Table: metrics.Timing{Count: 2, Total: 2 * us},
 			Turn: metrics.Timing{Count: 30, Total: 200 * us}},
 	}
-	// For 40 requests: 400 µs in the queue, 40 for locks, 10 × 3 + 30 × 1 in the table and
-	// 400 in turns.
-	want := Times{"queue": 10 * us, "lock": us, "table": 1500, "codec": 7500}
-	for service, rest := range map[time.Duration]time.Duration{100 * us: 80 * us, 50 * us: 30 * us, 0: 0} {
+	// For 40 requests: 400 µs in the queue, 400 for memory, 40 for locks, 10 × 3 + 30 × 1 in the table and
+	// 800 in turns, with the wait for memory.
+	want := Times{"queue": 20 * us, "lock": us, "table": 1500, "codec": 7500}
+	for service, rest := range map[time.Duration]time.Duration{100 * us: 70 * us, 50 * us: 20 * us, 0: 0} {
 		want["rest"] = rest
 		if got := parts(r, service); !maps.Equal(got, want) {
 			t.Errorf("service time %v: %v, want %v", service, got, want)
 		}
+	}
+	if r.Client = load.Pipelined; parts(r, 100*us) != nil {
+		t.Error("requests that share a turn have parts of it each")
 	}
 	if got := parts(closedLoop(1, 40, us), us); got != nil {
 		t.Errorf("servers that said nothing: %v", got)
@@ -140,5 +146,135 @@ func TestMedians(t *testing.T) {
 	got := medians(runs)
 	if !maps.Equal(got.Latency, Times{"p99": 1, "max": 2}) || !maps.Equal(got.Where, Times{"queue": 5, "lock": 1}) || got.Service != nil || got.ClientCPUPerRequest != 1 {
 		t.Errorf("the medians are %+v", got)
+	}
+}
+
+// What was never answered took longer than all that was: a quantile that lies among it is a
+// bound in text, JSON and for benchstat, and others count it.
+func TestUnanswered(t *testing.T) {
+	stage := func(unfinished int64, neverGreeted int) *load.Result {
+		r := closedLoop(8, 0, 0)
+		for i := range 1000 {
+			r.ResponseTimes.Record(time.Duration(i+1) * ms)
+		}
+		r.Requests, r.OK, r.Unfinished, r.Starved, r.NeverGreeted = 1000, 1000, unfinished, neverGreeted, neverGreeted
+		return r
+	}
+	for _, test := range []struct {
+		name    string
+		r       *load.Result
+		p99     time.Duration // or a bound
+		atLeast string
+		bench   string // the end of the line for benchstat
+	}{
+		{"all answered", stage(0, 0), 990 * ms, "", " 0 failed"},
+		{"half a percent unfinished", stage(5, 0), 995 * ms, "max p999", " 5 failed"},
+		{"a tenth unfinished", stage(111, 0), time.Second, "max p99 p999", " 111 failed"},
+		{"most unfinished", stage(9000, 0), time.Second, "max p50 p90 p99 p999", " 9000 failed"},
+		{"never greeted", stage(0, 7), 997 * ms, "max p999", " 7 failed"},
+	} {
+		rep := New(cluster.Default(), []string{"a"}, false)
+		rep.Add("a", 1, test.r)
+		rep.Summarize()
+		run := rep.Runs[0]
+		if got := strings.Join(run.AtLeast, " "); got != test.atLeast || !slices.Equal(rep.Summary[0].AtLeast, run.AtLeast) || (run.Latency["p99"]-test.p99).Abs() > 10*ms {
+			t.Errorf("%s: p99 %v, at least are %s, want %v and %s", test.name, run.Latency["p99"], got, test.p99, test.atLeast)
+		}
+		data, err := rep.JSON()
+		if err != nil || strings.Contains(string(data), `"at_least":["max",`) != (test.atLeast != "") {
+			t.Errorf("%s: error %v; the JSON does not mark what is at least:\n%s", test.name, err, data)
+		}
+		lines, err := rep.Gobench()
+		_, line, _ := strings.Cut(string(lines), "\nBenchmark")
+		if err != nil || !strings.HasSuffix(line, test.bench+"\n") || strings.Contains(line, " p99-ns") != !strings.Contains(test.atLeast, "p99 ") ||
+			strings.Contains(line, " max-ns") != (test.atLeast == "") {
+			t.Errorf("%s: the line for benchstat is %s", test.name, line)
+		}
+	}
+}
+
+// A ratio to a bound is "at most", that of a bound "at least", and two bounds have none.
+func TestRatioOfBounds(t *testing.T) {
+	cfg := cluster.Default()
+	cfg.Workload.Rate = 1000
+	for want, stages := range map[string][2]int64{ // the requests of the first stage and the second; 400 are unanswered if negative
+		"2.00 times": {400, 200}, "at most 0.500 times": {-200, 400}, "at least 2.00 times": {400, -200},
+		"no difference shown": {-400, 200}, "not comparable": {-200, -400},
+	} {
+		rep := New(cfg, []string{"a", "b"}, false)
+		for i, n := range stages {
+			r := testRound(max(n, -n))
+			r.Unfinished = 400 * max(-n/max(n, -n), 0)
+			rep.Add(rep.Stages[i], 1, r)
+		}
+		if rep.Summarize(); rep.Summary[1].Ratio.String() != want {
+			t.Errorf("%v: %q, want %q", stages, rep.Summary[1].Ratio, want)
+		}
+	}
+}
+
+// Of a round in which nobody was answered there is no figure, in whichever form.
+func TestNoFiguresOfNothing(t *testing.T) {
+	cfg := cluster.Default()
+	cfg.Workload.Rate = 1000
+	r := &load.Result{Counts: load.Counts{Connections: 8}, Dur: time.Second, ClientCPU: time.Second}
+	load.Record(&r.Slips, time.Second)
+	r.Fail("other", errors.New("OOM"))
+	rep := New(cfg, []string{"redis"}, true)
+	rep.Add("redis", 1, r)
+	const failed = "failed: redis, round 1: no request was answered: OOM"
+	if rep.Verdict != failed || len(rep.Outline().Tables) != 0 {
+		t.Errorf("the verdict is %q, want %q, and there are tables:\n%s", rep.Verdict, failed, rep)
+	}
+	data, err := rep.JSON()
+	lines, _ := rep.Gobench()
+	if err != nil || !strings.Contains(string(data), `"latency_ns":null`) || strings.Contains(string(data), `"p99"`) || strings.Contains(string(lines), "\nBenchmark") {
+		t.Errorf("error %v; there are figures in\n%s\n%s", err, data, lines)
+	}
+}
+
+// Who was not served, why, and who had to dial again.
+func TestNotServed(t *testing.T) {
+	rep := New(cluster.Default(), []string{"a"}, true)
+	r := testRound(100)
+	r.Connections, r.Starved, r.NeverGreeted, r.NotServed, r.RefusedDials = 16, 12, 12, "all 4 places are taken (max_connections)", 2345
+	rep.Add("a", 1, r)
+	got := strings.Join(strings.Fields(rep.String()), " ")
+	for _, want := range []string{"a (where 12 of 16 connections starved): 100 operations a second",
+		"2 345 × refused and dialled again, 12 of 16 connections starved (12 never greeted: all 4 places are taken (max_connections))"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("there is no %q in\n%s", want, rep)
+		}
+	}
+}
+
+// A node that was restarted fails the round, and nothing of it is subtracted.
+func TestRestarted(t *testing.T) {
+	rep := New(cluster.Default(), []string{"a"}, true)
+	r := testRound(100)
+	r.Restarted = load.Restarted([]metrics.Snapshot{{Incarnation: 1}, {Incarnation: 2}}, []metrics.Snapshot{{Incarnation: 1}, {Incarnation: 3}})
+	rep.Add("a", 1, r)
+	if want := "failed: a, round 1: node 1 was restarted, and its table is empty"; rep.Verdict != want {
+		t.Errorf("the verdict is %q, want %q", rep.Verdict, want)
+	}
+	data, err := rep.JSON()
+	again, parseErr := Parse(append([]byte("\ufeff"), data...)) // as an editor saves it
+	if err != nil || parseErr != nil || again.String() != rep.String() {
+		t.Errorf("errors %v, %v, or it is not what was saved", err, parseErr)
+	}
+}
+
+// The rounds can differ from each other more than the stages do.
+func TestContradiction(t *testing.T) {
+	rep := New(cluster.Default(), []string{"a", "b"}, true)
+	for round, ops := range [][2]int64{{100, 101}, {200, 202}, {1000, 1010}} {
+		rep.Add("a", round, testRound(ops[0]))
+		if round > 0 { // b was not measured in the first, slow round
+			rep.Add("b", round, testRound(ops[1]))
+		}
+	}
+	const want = "b: the medians differ by 3.03 times. The ratio is that of each round"
+	if got := strings.Join(strings.Fields(rep.String()), " "); !strings.Contains(got, want) {
+		t.Errorf("there is no %q in\n%s", want, got)
 	}
 }

@@ -24,7 +24,7 @@ type Outline struct {
 
 // Outline returns the outline of the report.
 func (rep *Report) Outline() Outline {
-	rep.summarized()
+	rep.Summarize()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
 		o.Tables, o.Notes = rep.tables(), rep.notes()
@@ -142,8 +142,8 @@ func (rep *Report) notes() []string {
 			}
 			troubled = append(troubled, name+": "+t)
 		}
-		if s.Ratio.contradicts() {
-			more = append(more, fmt.Sprintf(contradicted, name, text.Sig3(s.Ratio.OfMedians)))
+		if r := s.Ratio; r != nil && r.Rounds > 1 && (r.OfMedians < r.Low || r.High < r.OfMedians) {
+			more = append(more, fmt.Sprintf(contradicted, name, text.Sig3(r.OfMedians)))
 		}
 		for _, round := range s.Outliers {
 			more = append(more, fmt.Sprintf("%s: round %d is an outlier (kept): was the machine busy?", name, round))
@@ -179,19 +179,12 @@ func (s *Summary) troubles() string {
 	add(s.Mismatches, "× mismatch")
 	add(s.Unfinished, "unfinished")
 	add(s.RefusedDials, "× refused and dialled again")
-	if s.Starved > 0 {
-		counts = append(counts, s.starved())
+	starved := fmt.Sprintf("of %s starved", text.Plural(int64(s.Connections), "connection"))
+	if s.NeverGreeted > 0 {
+		starved += fmt.Sprintf(" (%d never greeted%s)", s.NeverGreeted, strings.TrimSuffix(": "+s.NotServed, ": "))
 	}
+	add(int64(s.Starved), starved)
 	return strings.Join(counts, ", ")
-}
-
-// starved says who was not served, and why.
-func (s *Summary) starved() string {
-	line := fmt.Sprintf("%d of %s starved", s.Starved, text.Plural(int64(s.Connections), "connection"))
-	if why := strings.TrimSuffix(": "+s.NotServed, ": "); s.NeverGreeted > 0 {
-		line += fmt.Sprintf(" (%d never greeted%s)", s.NeverGreeted, why)
-	}
-	return line
 }
 
 // conditions says what was asked for, and on which machine.

@@ -4,7 +4,6 @@ package report
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,51 +115,41 @@ func (run *Run) warn(warning string) {
 
 // JSON returns the content of the file that -o names.
 func (rep *Report) JSON() ([]byte, error) {
-	rep.summarized()
+	rep.Summarize()
 	data, err := json.Marshal(rep)
 	return append(data, '\n'), err
 }
 
-// MaxSize limits a file, in bytes, and MaxRounds a report, in rounds of one stage: a round
-// with all its histograms takes less than 100 KB.
+// MaxSize limits a file, in bytes, and MaxRounds the rounds in it, which compare respects. A
+// round with all its histograms takes less than 100 KB.
 const (
 	MaxSize   = 1 << 30
 	MaxRounds = 10_000
 )
 
 // Read reads a file that -o has written. It refuses a file that it cannot show.
-func Read(path string) (*Report, error) {
+func Read(path string) (rep *Report, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	rep, err := read(f)
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err == nil {
+		rep, err = Parse(data)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a report that bench -o has written: %w", path, err)
 	}
 	return rep, nil
 }
 
-func read(f *os.File) (*Report, error) {
-	if info, err := f.Stat(); err != nil || info.Size() > MaxSize {
-		return nil, cmp.Or(err, errTooLarge)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1)) // a pipe has no size
-	if err != nil {
-		return nil, err
-	}
-	return Parse(data)
-}
-
-var errTooLarge = fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
-
 // Parse reads a report. It makes the summary and the figures of the rounds anew.
 func Parse(data []byte) (*Report, error) {
-	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors put this before UTF-8
 	if len(data) > MaxSize {
-		return nil, errTooLarge
+		return nil, fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
 	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors put this before UTF-8
 	var outer struct {
 		Schema int
 		Runs   []struct{}
@@ -196,6 +185,7 @@ func Parse(data []byte) (*Report, error) {
 	for i := range rep.Runs {
 		rep.Runs[i].derive()
 	}
+	rep.Summary = nil
 	if rep.Summarize(); len(rep.Runs) > 0 && len(rep.Summary) == 0 {
 		return nil, errors.New("its rounds are of none of its stages")
 	}

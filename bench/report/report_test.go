@@ -188,12 +188,14 @@ func TestRatioPairsRounds(t *testing.T) {
 		rep.Add("a", 2, testRound(200))
 		rep.Add("b", 1, testRound(200))
 		rep.Add("b", 3, testRound(900)) // interrupted before a's turn
+		rep.Summary = nil
 		rep.Summarize()
 		got := rep.Summary[1].Ratio
 		if (got.Of == "p99") != (rate > 0) || math.Abs(got.Median-want) > 0.02 || got.Rounds != 2 || got.High-got.Low > 0.02 {
 			t.Errorf("rate %v: ratio is %+v, want %v in 2 rounds", rate, got, want)
 		}
 		rep.Stages = []string{"idle", "a"}
+		rep.Summary = nil
 		rep.Summarize()
 		if got := rep.Summary[1].Ratio; got.Rounds != 0 || got.String() != "not comparable" {
 			t.Errorf("rate %v: ratio to a stage that did nothing is %+v", rate, got)

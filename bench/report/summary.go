@@ -33,16 +33,13 @@ type Ratio struct {
 	Floor        bool    `json:"noise_floor"`   // this is the first stage compared with itself
 }
 
-// summarized calls Summarize if rounds were added since.
-func (rep *Report) summarized() {
-	if rep.Summary == nil {
-		rep.Summarize()
-	}
-}
-
 // Summarize makes Summary from Runs: point by point if there is a sweep, with the stages
-// in their order. Stages without a round are left out.
+// in their order. Stages without a round are left out. It does nothing if no round was added
+// since the last call.
 func (rep *Report) Summarize() {
+	if rep.Summary != nil {
+		return
+	}
 	type row struct{ point, stage string }
 	runs := make(map[row][]*Run)
 	for i := range rep.Runs {
@@ -64,11 +61,8 @@ func (rep *Report) Summarize() {
 			s := summarize(rounds)
 			if i == 0 {
 				first = s
-			} else {
-				s.Ratio = rep.compare(&s, &first, floor)
-				if s.Ratio.Floor = rep.AA && i == 1; s.Ratio.Floor {
-					floor = s.Ratio.Interval
-				}
+			} else if s.Ratio = rep.compare(&s, &first, floor); rep.AA && i == 1 {
+				s.Ratio.Floor, floor = true, s.Ratio.Interval
 			}
 			rep.Summary = append(rep.Summary, s)
 		}
@@ -113,13 +107,9 @@ func (rep *Report) compare(stage, first *Summary, floor stats.Interval) *Ratio {
 	if rep.Workload(stage.Point).Rate > 0 {
 		r.Of = "p99"
 		figure, of, to = p99, stage.P99, first.P99
-		switch above, below := slices.Contains(stage.AtLeast, "p99"), slices.Contains(first.AtLeast, "p99"); {
-		case above && below:
-			return r
-		case above:
-			r.Bound = "at least"
-		case below:
-			r.Bound = "at most"
+		above, below := slices.Contains(stage.AtLeast, "p99"), slices.Contains(first.AtLeast, "p99")
+		if r.Bound = map[bool]string{above: "at least", below: "at most"}[true]; above && below {
+			return r // two bounds have no ratio
 		}
 	}
 	baseline := make(map[int]float64)
@@ -143,17 +133,12 @@ func (rep *Report) compare(stage, first *Summary, floor stats.Interval) *Ratio {
 func throughput(run *Run) float64 { return run.OpsPerSecond }
 func p99(run *Run) float64        { return float64(run.Latency["p99"]) }
 
-// contradicts reports whether the medians in the tables suggest another ratio.
-func (r *Ratio) contradicts() bool {
-	return r != nil && r.Rounds > 1 && (r.OfMedians < r.Low || r.High < r.OfMedians)
-}
-
 // String returns the ratio in words.
 func (r *Ratio) String() string {
 	words := strings.TrimSpace(r.Bound + " " + text.Sig3(r.Median) + " times " + r.Bounds())
 	switch {
 	case r.Rounds == 0:
-		return "not comparable" // no round in which both were answered, or two bounds
+		return "not comparable"
 	case r.Floor:
 		return words + " (noise floor)"
 	case r.NoDifference:
