@@ -99,8 +99,8 @@ func TestRunEndsEarly(t *testing.T) {
 		apply := benchtest.Locked(n)
 		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
 			n.Answer(c, func(ops []wire.Op) []wire.Result {
-				if ops[0].Kind == wire.Put && !bytes.Contains(ops[0].Value, []byte(" by 0 ")) { // after the keys are stored
-					panic("a put")
+				if ops[0].Kind != wire.Put || !bytes.Contains(ops[0].Value, []byte(" by 0 ")) { // after the keys are stored
+					panic("a request")
 				}
 				return apply(ops)
 			})

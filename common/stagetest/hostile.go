@@ -134,16 +134,16 @@ func testStopInTheMiddle(t *testing.T, serve node.Serve) {
 	defer cl.Close()
 	asked := make(chan error)
 	go func() {
-		_, err := cl.Put(t.Context(), "k", nil)
+		_, err := cl.Delete(t.Context(), "k")
 		asked <- err
 	}()
 	p.await(func(s metrics.Snapshot) bool { return s.QueueWait.Count == 1 && s.Requests == 0 })
 	began := time.Now()
 	p.stdin.Close()
 	if err := <-asked; err == nil {
-		t.Error("a put that takes 10 s was answered before")
+		t.Error("a delete that takes 10 s was answered before")
 	}
 	if code := p.wait(); code != 1 || time.Since(began) > 9*time.Second {
-		t.Errorf("exit code %d after %v, want 1 before the end of the put; its log:\n%s", code, time.Since(began), p.said())
+		t.Errorf("exit code %d after %v, want 1 before the end of the delete; its log:\n%s", code, time.Since(began), p.said())
 	}
 }

@@ -147,7 +147,8 @@ func testBusy(t *testing.T, serve node.Serve) {
 	s.crowd(8, func(i int, cl *client.Client) {
 		var refused [10]bool
 		for n := range refused {
-			results, err := cl.Once(t.Context(), insert(fmt.Sprint(i, "-", n), "x"))
+			key := fmt.Sprint(i, "-", n)
+			results, err := cl.Once(t.Context(), insert(key, "x"), get(key)) // the get does the work
 			refused[n] = errors.Is(err, client.ErrBusy)
 			if err != nil && (!refused[n] || results[0].Status != wire.NotRun) {
 				t.Errorf("Once: %v, %v, want an answer, or NotRun and ErrBusy", results, err)
