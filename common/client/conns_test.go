@@ -305,15 +305,12 @@ func TestWaitersInOrder(t *testing.T) {
 			return silent(n)
 		})
 		p := m.peers[0]
-		c, err := p.get(t.Context(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := p.get(t.Context(), false).c
 		served := make(chan int, 3)
 		for i := range 3 {
 			go func() { // ends when it is served
-				if got, err := p.get(t.Context(), false); got != c || err != nil {
-					t.Errorf("call %d got %v, %v, want the freed connection", i, got, err)
+				if got := p.get(t.Context(), false); got.c != c {
+					t.Errorf("call %d got %v, want the freed connection", i, got)
 				}
 				served <- i
 			}()
@@ -334,10 +331,7 @@ func TestConnectionThatComesTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, accept)
 		p := m.peers[0]
-		c, err := p.get(t.Context(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := p.get(t.Context(), false).c
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		wait := make(chan gotten, 1)
@@ -345,7 +339,7 @@ func TestConnectionThatComesTooLate(t *testing.T) {
 		p.waiting = append(p.waiting, wait)
 		p.mu.Unlock()
 		p.put(c, true)
-		if err := p.giveUp(ctx.Err(), wait); !errors.Is(err, context.Canceled) || len(p.idle) != 1 || p.idle[0] != c {
+		if err := p.giveUp(ctx.Err(), wait).err; !errors.Is(err, context.Canceled) || len(p.idle) != 1 || p.idle[0] != c {
 			t.Errorf("giveUp: %v, and %d idle connections, want canceled, and the one", err, len(p.idle))
 		}
 	})
@@ -404,10 +398,7 @@ func TestStaleConnections(t *testing.T) {
 			return func(l *link) { honest(l); ended <- time.Now() }, false
 		})
 		half := m.cfg.Server.IdleTimeout / 2
-		used, err := m.peers[0].get(t.Context(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		used := m.peers[0].get(t.Context(), false).c
 		if _, err := m.Put(t.Context(), "k", nil); err != nil {
 			t.Fatal(err)
 		}
@@ -543,17 +534,16 @@ func TestStats(t *testing.T) {
 			return wire.Control{Kind: wire.Stats, Payload: <-answers}, true
 		})
 	})
-	cl := client(t, cfg)
-	if got, err := cl.Stats(t.Context(), 0); fmt.Sprint(got) != fmt.Sprint(want) || err != nil {
+	if got, err := Stats(t.Context(), cfg.Config, 0); fmt.Sprint(got) != fmt.Sprint(want) || err != nil {
 		t.Errorf("Stats: %+v, %v, want %+v", got, err, want)
 	}
-	if _, err := cl.Stats(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "node 0 ("+cfg.Nodes[0].Control+")") {
+	if _, err := Stats(t.Context(), cfg.Config, 0); err == nil || !strings.Contains(err.Error(), "node 0 ("+cfg.Nodes[0].Control+")") {
 		t.Errorf("Stats that are not JSON: %v, want an error that names the node", err)
 	}
 	cancel()
 	server.Wait()
 	for _, i := range []int{-1, 0, 1} {
-		if _, err := cl.Stats(t.Context(), i); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("node %d", i)) {
+		if _, err := Stats(t.Context(), cfg.Config, i); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("node %d", i)) {
 			t.Errorf("Stats(%d): %v, want that it fails, and names the node", i, err)
 		}
 	}
