@@ -175,7 +175,7 @@ var mutants = []mutant{
 		"n.Answer(c, s.apply) })", "n.Answer(c, s.apply); c.Flush() })",
 		"./stage3_threadpool -run TestAttackersHoldNoWorker", "put 0 beside 9 attackers"},
 	{"no write deadline", "common/wire/conn.go",
-		"limit := c.limits.Write", "limit := 0 * c.limits.Write",
+		"cmp.Or(c.limits.Write, forever)", "time.Duration(forever)",
 		"./stage2_coarselock -run TestStage/ClientThatNeverReads -timeout 8s", "FAIL|timed out"},
 	{"a large request that does not ask for memory", "common/node/node.go",
 		"take(cost)", "take(0)",

@@ -136,17 +136,14 @@ var errShape = errors.New("not a message of the expected kind")
 // whose length check returns.
 func (c *codec[T]) check(frame []byte) (list int, err error) {
 	n, rest, ok := gobUint(frame)
-	if !ok || n != uint64(len(rest)) || !bytes.HasPrefix(rest, c.head) {
-		return 0, errShape
-	}
-	rest = rest[len(c.head):]
-	if len(rest) == 0 || rest[0] > 127 {
+	fields, typed := bytes.CutPrefix(rest, c.head)
+	if !ok || n != uint64(len(rest)) || !typed || len(fields) == 0 || fields[0] > 127 {
 		return 0, errShape // a field number longer than necessary would hide the list
 	}
-	if rest[0] != 1 {
+	if fields[0] != 1 {
 		return 0, nil // the list is empty: gob leaves it out
 	}
-	if n, _, ok = gobUint(rest[1:]); !ok || n > MaxOps {
+	if n, _, ok = gobUint(fields[1:]); !ok || n > MaxOps {
 		return 0, fmt.Errorf("more than %d operations", MaxOps)
 	}
 	return int(n), nil
