@@ -160,7 +160,7 @@ func TestInvalidOperations(t *testing.T) {
 		var servers []*server
 		var good []wire.Op // for each node as many
 		for i := range nodes {
-			servers = append(servers, start(t, cfg, i, func(l *link) { l.Conn.Read(make([]byte, 1)) }))
+			servers = append(servers, start(t, cfg, i, silent))
 			good = append(good, slices.Repeat([]wire.Op{put(keyOf(cfg.Config, i))}, 4/nodes)...)
 		}
 		cl := client(t, cfg)

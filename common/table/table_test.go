@@ -1,16 +1,13 @@
 package table
 
 import (
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -270,22 +267,6 @@ func TestAgainstModel(t *testing.T) {
 	for _, answer := range []string{"found=", "found=1", "missing", "created", "replaced", "deleted", "swapped", "mismatch", "aborted"} {
 		if seen[answer] < 1000 {
 			t.Errorf("only %d operations answered %q: the batches are not random enough", seen[answer], answer)
-		}
-	}
-}
-
-func BenchmarkApply(b *testing.B) {
-	for _, n := range []int{1, 64} {
-		for name, op := range map[string]wire.Op{"get": get("a"), "put": put("a", "1"), "cas": cas("a", "1", "1")} {
-			b.Run(fmt.Sprintf("op=%s/batch=%d", name, n), func(b *testing.B) {
-				table := New(cluster.Work{}, new(metrics.Timer))
-				table.Apply([]wire.Op{put("a", "1")})
-				ops := slices.Repeat([]wire.Op{op}, n)
-				b.ReportAllocs()
-				for b.Loop() {
-					table.Apply(ops)
-				}
-			})
 		}
 	}
 }

@@ -5,7 +5,6 @@ package wire
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -170,18 +169,6 @@ func TestRelayedProofIsRefused(t *testing.T) {
 				refused(t, nc, ended, prover(t, way[1], posing(way[1], greeting[32:])))
 			}
 		})
-	}
-}
-
-// The format of a proof, computed independently.
-func TestProof(t *testing.T) {
-	server, client := bytes.Repeat([]byte("s"), 32), bytes.Repeat([]byte("c"), 32)
-	for _, role := range []string{"client", "server"} {
-		m := hmac.New(sha256.New, []byte("a secret of many bytes"))
-		fmt.Fprintf(m, `lockstep "%s" 1 1 "nodes" 2 %s%s`, role, server, client)
-		if got := mac(role, secretive, server, client); !bytes.Equal(got, m.Sum(nil)) {
-			t.Errorf("the %s's proof is %x, want %x", role, got, m.Sum(nil))
-		}
 	}
 }
 
