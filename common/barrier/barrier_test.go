@@ -452,23 +452,6 @@ func TestVoid(t *testing.T) {
 				t.Errorf("Wait of client %d says %v, want %v", i, r.err, want)
 			}
 		}
-
-		// A new run does not start with a client of the old one.
-		closeAll(b[0])
-		b[0] = n.join("clients", 0, 3)
-		w[0], w[1] = wait(t.Context(), b[0]), wait(t.Context(), b[1])
-		<-time.After(time.Minute)
-		closeAll(b[2])
-		b[2] = n.join("clients", 2, 3)
-		began := time.Now()
-		w[2] = wait(t.Context(), b[2])
-		for i := range w {
-			r := <-w[i]
-			r.check(t, "abc")
-			if r.at.Before(began) {
-				t.Errorf("client %d of the new run started with one of the old", i)
-			}
-		}
 	})
 }
 

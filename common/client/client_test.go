@@ -541,20 +541,6 @@ func TestContextEndsDuringAWrite(t *testing.T) {
 	}
 }
 
-func TestContextEndsDuringARead(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	_, cl := alone(t, func(l *link) {
-		l.greet().next()
-		cancel()
-		l.next() // until the client hangs up
-	})
-	_, ok, err := cl.Get(ctx, "k")
-	if ok || !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknown) || strings.Count(err.Error(), "canceled") != 1 {
-		t.Errorf("Get: %v, %v, want canceled, once: the outcome of a read is never unknown", ok, err)
-	}
-	checkCounts(t, cl, Counts{Dials: 1})
-}
-
 // A surplus answer belongs to no request: the next request gets a new connection.
 func TestTwoAnswersToOneRequest(t *testing.T) {
 	_, cl := alone(t, func(l *link) {

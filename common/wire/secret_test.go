@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -183,31 +182,6 @@ func TestRequestInPlaceOfAProof(t *testing.T) {
 			nc, _, ended := serve(t, secretive)
 			refused(t, nc, ended, bytes)
 		})
-	}
-}
-
-// Only one side has a secret: the client sends nothing.
-func TestSecretOnOneSide(t *testing.T) {
-	open := secretive
-	open.Secret = ""
-	for _, test := range []struct {
-		server, client Hello
-		want           string
-	}{
-		{secretive, open, "asks for a secret"},
-		{open, secretive, "asks for no secret"},
-	} {
-		s, c := tcp(t)
-		if _, err := Greet(s, test.server, Limits{}); err != nil {
-			t.Fatal(err)
-		}
-		_, err := Open(t.Context(), c, test.client, Limits{})
-		if !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("Open: %v, want %s", err, test.want)
-		}
-		if got, _ := io.ReadAll(s); len(got) > 0 {
-			t.Errorf("the client has sent %x", got)
-		}
 	}
 }
 
