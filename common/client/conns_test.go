@@ -493,35 +493,34 @@ func TestStats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := config(t, 1)
-	cfg.refuse(t, 0) // Stats needs no service port
+	cfg := cluster.Default() // Stats needs no service port
 	cfg.Nodes[0].Control = ln.Addr().String()
 	want := metrics.Snapshot{Stage: "stage9", Serving: true, Requests: 7, Errors: map[string]int64{"slow": 2}}
-	good, err := json.Marshal(want)
+	answer, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers := make(chan []byte, 2)
-	answers <- good
-	answers <- []byte("{")
 	ctx, cancel := context.WithCancel(t.Context())
 	var server sync.WaitGroup
 	server.Go(func() {
 		control.Serve(ctx, ln, control.Hello("nodes", 0, ""), func(wire.Control) (wire.Control, bool) {
-			return wire.Control{Kind: wire.Stats, Payload: <-answers}, true
+			return wire.Control{Kind: wire.Stats, Payload: answer}, true
 		})
 	})
-	if got, err := Stats(t.Context(), cfg.Config, 0); fmt.Sprint(got) != fmt.Sprint(want) || err != nil {
+	if got, err := Stats(t.Context(), cfg, 0); fmt.Sprint(got) != fmt.Sprint(want) || err != nil {
 		t.Errorf("Stats: %+v, %v, want %+v", got, err, want)
 	}
-	if _, err := Stats(t.Context(), cfg.Config, 0); err == nil || !strings.Contains(err.Error(), "node 0 ("+cfg.Nodes[0].Control+")") {
-		t.Errorf("Stats that are not JSON: %v, want an error that names the node", err)
-	}
-	cancel()
-	server.Wait()
-	for _, i := range []int{-1, 0, 1} {
-		if _, err := Stats(t.Context(), cfg.Config, i); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("node %d", i)) {
-			t.Errorf("Stats(%d): %v, want that it fails, and names the node", i, err)
+	answer = []byte("{") // not JSON
+	fails := func(node int, says string) {
+		t.Helper()
+		if _, err := Stats(t.Context(), cfg, node); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("Stats of node %d: %v, want an error that says %s", node, err, says)
 		}
 	}
+	fails(0, "node 0 ("+cfg.Nodes[0].Control+")")
+	cancel()
+	server.Wait()
+	fails(-1, "node -1")
+	fails(0, "node 0")
+	fails(1, "node 1")
 }

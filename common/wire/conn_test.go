@@ -440,11 +440,9 @@ func FuzzFrames(f *testing.F) {
 		f.Add(append(bytes.Clone(frame), h.stream...))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		c := serverEnd(&script{in: stream}, Limits{})
-		for c.Ready() {
-			for r := (Request{}); c.ReadRequest(&r); {
-				roundTrip(t, codecs.request, &r)
-			}
+		c, requests := feed(stream)
+		for _, r := range requests {
+			roundTrip(t, codecs.request, &r)
 		}
 		if cap(c.in) > maxBuffer || c.Err() == nil {
 			t.Errorf("the stream has ended with %v, and a buffer of %d bytes", c.Err(), cap(c.in))

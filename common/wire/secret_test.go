@@ -171,20 +171,6 @@ func TestRelayedProofIsRefused(t *testing.T) {
 	}
 }
 
-// Nothing is decoded before the proof.
-func TestRequestInPlaceOfAProof(t *testing.T) {
-	for name, bytes := range map[string][]byte{
-		"requests":   bytes.Repeat(mark, 10),
-		"zeros":      make([]byte, proofSize),
-		"an old way": append(make([]byte, nonceSize), mac("client", Hello{}, nil, nil)...),
-	} {
-		t.Run(name, func(t *testing.T) {
-			nc, _, ended := serve(t, secretive)
-			refused(t, nc, ended, bytes)
-		})
-	}
-}
-
 // A proof must arrive within Limits.Frame, even if bytes trickle in, at both ends.
 func TestSilenceInPlaceOfAProof(t *testing.T) {
 	limits := Limits{Idle: time.Hour, Frame: 10 * time.Second, Write: time.Second}
