@@ -399,31 +399,6 @@ func TestMixedUp(t *testing.T) {
 	}
 }
 
-// A process that crashes before the barrier is passed comes back as another incarnation.
-// One that crashes after that joins the others.
-func TestRestart(t *testing.T) {
-	onNetwork(t, func(t *testing.T, n *network) {
-		b0, b1 := n.join("nodes", 0, 3), n.join("nodes", 1, 3)
-		ctx, crash := context.WithCancel(t.Context())
-		w0, w1 := wait(t.Context(), b0), wait(ctx, b1)
-		<-time.After(time.Second) // they have seen each other
-		crash()
-		if r := <-w1; !errors.Is(r.err, context.Canceled) {
-			t.Errorf("Wait of the one that crashes: %v, want %v", r.err, context.Canceled)
-		}
-		closeAll(b1)
-		b2, w2 := n.enter(t, "nodes", 2, 3)
-		<-time.After(time.Second)
-		apart(t, w0, w2)
-		b1, w1 = n.enter(t, "nodes", 1, 3)
-		meet(t, "abc", w0, w1, w2)
-
-		closeAll(b2)
-		b2 = n.join("nodes", 2, 3)
-		meet(t, "abc", wait(t.Context(), b2))
-	})
-}
-
 // Clients that have started together do not go on with one that has restarted, and that
 // one does not start.
 func TestVoid(t *testing.T) {

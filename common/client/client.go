@@ -251,9 +251,7 @@ func (cl *Client) Counts() Counts {
 // always nil.
 func (cl *Client) Close() error {
 	cl.cancel(ErrClosed)
-	for _, p := range cl.peers {
-		p.drop(0)
-	}
+	cl.yield(nil)
 	cl.work.Wait()
 	return nil
 }
