@@ -166,8 +166,8 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	if err := (&wire.Request{Ops: ops}).Validate(); err != nil {
 		return unanswered(wire.NotRun, ops), err
 	}
-	if node := cl.cfg.Owner(ops[0].Key); !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != node }) {
-		p := cl.peers[node]
+	p := cl.peers[cl.cfg.Owner(ops[0].Key)]
+	if !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != p.number }) {
 		return p.do(ctx, p.get(ctx, false), ops, insist)
 	}
 	owners, parts := make([]int, len(ops)), make([][]wire.Op, len(cl.peers))
