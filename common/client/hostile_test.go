@@ -122,16 +122,6 @@ func TestHostileGreetings(t *testing.T) {
 	}
 }
 
-// A status that does not suit its operation is passed on to the caller.
-func TestMistakenAnswer(t *testing.T) {
-	_, cl := alone(t, func(l *link) {
-		for l.greet(); l.next() != nil; {
-			l.say(wire.OK, wire.Result{Status: wire.Missing})
-		}
-	})
-	expect(t, "missing")(cl.Do(t.Context(), put("k")))
-}
-
 // A read whose context ends says so once, and why it was tried again, if it was. Its outcome
 // is never unknown.
 func TestContextEndsDuringARead(t *testing.T) {
