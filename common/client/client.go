@@ -92,8 +92,7 @@ func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cl := New(cfg)
-	down := 0
+	cl, down := New(cfg), 0
 	for i, g := range cl.collect(ctx, cl.peers, true) {
 		switch p := cl.peers[i]; {
 		case g.err == nil:

@@ -130,8 +130,6 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 	return nil
 }
 
-var errShape = errors.New("not a message of the expected kind")
-
 // check examines the beginning of a message without decoding it. There must be one
 // message that fills the frame, a value of type T, and a list of at most MaxOps elements,
 // whose length check returns.
@@ -139,7 +137,7 @@ func (c *codec[T]) check(frame []byte) (list int, err error) {
 	n, rest, ok := gobUint(frame)
 	fields, typed := bytes.CutPrefix(rest, c.head)
 	if !ok || n != uint64(len(rest)) || !typed || len(fields) == 0 || fields[0] > 127 {
-		return 0, errShape // a field number longer than necessary would hide the list
+		return 0, errors.New("not a message of the expected kind") // a field number longer than necessary would hide the list
 	}
 	if fields[0] != 1 {
 		return 0, nil // the list is empty: gob leaves it out
