@@ -306,16 +306,14 @@ func (c *core) lacks(peer int) string {
 	if len(m.Seen) != len(c.heard) {
 		return fmt.Sprintf("it counts %d %s, and this process %d: give both the same properties.json", len(m.Seen), c.group, len(c.heard))
 	}
-	for i, incarnation := range c.seen() {
-		switch {
-		case m.Seen[i] == incarnation:
-		case m.Passed:
-			return fmt.Sprintf("it has started with an earlier %s %d", singular(c.group), i)
-		default:
-			return fmt.Sprintf("it has not seen %s %d ready", singular(c.group), i)
-		}
+	seen, i := c.seen(), 0
+	for i < len(seen)-1 && m.Seen[i] == seen[i] {
+		i++ // to where they differ: otherwise the peer would not be missing
 	}
-	return "it has not seen all ready"
+	if m.Passed {
+		return fmt.Sprintf("it has started with an earlier %s %d", singular(c.group), i)
+	}
+	return fmt.Sprintf("it has not seen %s %d ready", singular(c.group), i)
 }
 
 // reason is the part of a network error that is news to a reader of the status.

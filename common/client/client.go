@@ -93,17 +93,12 @@ func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cl := New(cfg)
-	var nodes []int
-	for i := range cl.peers {
-		nodes = append(nodes, i)
-	}
-	down := 0
-	for i, g := range cl.collect(ctx, nodes, true) {
+	cl, down := New(cfg), 0
+	for i, g := range cl.collect(ctx, cl.peers, true) {
 		switch p := cl.peers[i]; {
 		case g.err == nil:
 			p.put(g.c, true)
-		case errors.Is(g.err, ErrDown) && down+1 < len(nodes):
+		case errors.Is(g.err, ErrDown) && down+1 < len(cl.peers):
 			down++
 		default: // collect has ended here
 			cl.Close()
@@ -117,10 +112,7 @@ func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 // value that is stored is not nil.
 func (cl *Client) Get(ctx context.Context, key string) (value []byte, ok bool, err error) {
 	r, err := cl.one(ctx, wire.Op{Kind: wire.Get, Key: key})
-	if r.Status != wire.Found {
-		return nil, false, err
-	}
-	return r.Value, true, err
+	return r.Value, r.Status == wire.Found, err
 }
 
 // Put stores value under key, and reports whether the key is new.
@@ -174,20 +166,20 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	if err := (&wire.Request{Ops: ops}).Validate(); err != nil {
 		return unanswered(wire.NotRun, ops), err
 	}
-	if node := cl.cfg.Owner(ops[0].Key); !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != node }) {
-		c, err := cl.peers[node].get(ctx, false)
-		return cl.peers[node].do(ctx, gotten{c, err}, ops, insist)
+	p := cl.peers[cl.cfg.Owner(ops[0].Key)]
+	if !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != p.number }) {
+		return p.do(ctx, p.get(ctx, false), ops, insist)
 	}
 	owners, parts := make([]int, len(ops)), make([][]wire.Op, len(cl.peers))
 	for i, op := range ops {
 		owners[i] = cl.cfg.Owner(op.Key)
 		parts[owners[i]] = append(parts[owners[i]], op)
 	}
-	nodes := slices.Compact(slices.Sorted(slices.Values(owners)))
+	peers := slices.DeleteFunc(slices.Clone(cl.peers), func(p *peer) bool { return parts[p.number] == nil })
 	answers, errs := make([][]wire.Result, len(cl.peers)), make([]error, len(cl.peers))
 	var wg sync.WaitGroup
-	for i, g := range cl.collect(ctx, nodes, false) {
-		p := cl.peers[nodes[i]]
+	for i, g := range cl.collect(ctx, peers, false) {
+		p := peers[i]
 		wg.Go(func() { answers[p.number], errs[p.number] = p.do(ctx, g, parts[p.number], insist) })
 	}
 	wg.Wait()
@@ -198,29 +190,25 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	return results, errors.Join(errs...)
 }
 
-// collect takes a connection to each of the nodes, which are in ascending order: a
+// collect takes a connection to each of the peers, which are in ascending order: a
 // connection to a server that serves one client at a time is a lock, and two clients
 // must not each hold the one that the other waits for. While a node does not greet, what
 // is held is given back after a second and taken anew. A node without a connection does
 // not keep the call from the others, unless strict, where only one that is down does not.
-func (cl *Client) collect(ctx context.Context, nodes []int, strict bool) []gotten {
-	taken := make([]gotten, 0, len(nodes))
-	for len(taken) < len(nodes) {
-		p := cl.peers[nodes[len(taken)]]
-		c, err := p.get(ctx, len(taken) > 0)
-		if errors.Is(err, errYield) {
+func (cl *Client) collect(ctx context.Context, peers []*peer, strict bool) []gotten {
+	taken := make([]gotten, 0, len(peers))
+	for len(taken) < len(peers) {
+		p := peers[len(taken)]
+		taken = append(taken, p.get(ctx, len(taken) > 0))
+		switch err := taken[len(taken)-1].err; {
+		case errors.Is(err, errYield):
 			for i, g := range taken {
-				if g.c != nil {
-					cl.peers[nodes[i]].put(g.c, true)
-				}
+				peers[i].put(g.c, true)
 			}
 			taken = taken[:0]
 			cl.yield(p)
-			continue
-		}
-		taken = append(taken, gotten{c, err})
-		if strict && err != nil && !errors.Is(err, ErrDown) {
-			break
+		case strict && err != nil && !errors.Is(err, ErrDown):
+			return taken
 		}
 	}
 	return taken
@@ -237,13 +225,7 @@ func (cl *Client) yield(waits *peer) {
 }
 
 // Stats asks a node for its statistics. The answer comes from its control port, so a
-// stalled server gives it, too.
-func (cl *Client) Stats(ctx context.Context, node int) (metrics.Snapshot, error) {
-	return Stats(ctx, cl.cfg, node)
-}
-
-// Stats is Client.Stats without a Client, that is, without a connection to a service
-// port.
+// stalled server gives it, too, and no Client is needed.
 func Stats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
 	if node < 0 || node >= len(cfg.Nodes) {
 		return s, fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
@@ -269,9 +251,7 @@ func (cl *Client) Counts() Counts {
 // always nil.
 func (cl *Client) Close() error {
 	cl.cancel(ErrClosed)
-	for _, p := range cl.peers {
-		p.drop(0)
-	}
+	cl.yield(nil)
 	cl.work.Wait()
 	return nil
 }

@@ -469,14 +469,18 @@ func TestOperations(t *testing.T) {
 	is(true)(cl.Delete(ctx, "k"))
 	is(false)(cl.Delete(ctx, "k"))
 	is(true)(cl.CompareAndSwap(ctx, "k", nil, []byte("3")))
-}
 
-func TestNothingToDo(t *testing.T) {
-	cl := client(t, config(t, 1)) // nobody serves it
-	expect(t, "")(cl.Do(t.Context()))
-	ctx, cancel := context.WithCancel(t.Context())
+	expect(t, "")(cl.Do(ctx))
+	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	expect(t, "not run", context.Canceled)(cl.Do(ctx, put("k")))
+	expect(t, "not run", context.Canceled)(cl.Do(ended, put("k")))
+
+	// A status that does not suit its operation is passed on to the caller.
+	_, cl = alone(t, func(l *link) {
+		l.greet().next()
+		l.say(wire.OK, wire.Result{Status: wire.Missing})
+	})
+	expect(t, "missing")(cl.Do(ctx, put("k")))
 }
 
 // Each part of a batch has an outcome of its own.
@@ -539,20 +543,6 @@ func TestContextEndsDuringAWrite(t *testing.T) {
 	if _, accepted := s.count(); accepted != 2 {
 		t.Errorf("%d connections, want a new one after the call that was cancelled", accepted)
 	}
-}
-
-func TestContextEndsDuringARead(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	_, cl := alone(t, func(l *link) {
-		l.greet().next()
-		cancel()
-		l.next() // until the client hangs up
-	})
-	_, ok, err := cl.Get(ctx, "k")
-	if ok || !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknown) || strings.Count(err.Error(), "canceled") != 1 {
-		t.Errorf("Get: %v, %v, want canceled, once: the outcome of a read is never unknown", ok, err)
-	}
-	checkCounts(t, cl, Counts{Dials: 1})
 }
 
 // A surplus answer belongs to no request: the next request gets a new connection.

@@ -21,48 +21,48 @@ import (
 	"lockstep/common/wire"
 )
 
-// A memory is one node on net.Pipe, so that synctest owns its time. dial decides what
-// becomes of the n-th dial, from 1; its error is that of a refused connection.
+// A memory is one node on net.Pipe, so that synctest owns its time. Dials are refused
+// while its script is nil.
 type memory struct {
 	*Client
-	mu    sync.Mutex // guards what follows
-	dials int
-	dial  func(n int) (script func(*link), refused bool)
+	mu     sync.Mutex // guards what follows
+	dials  int
+	script func(*link)
 }
 
-func newMemory(t *testing.T, dial func(n int) (script func(*link), refused bool)) *memory {
+func newMemory(t *testing.T, script func(*link)) *memory {
 	cfg := cluster.Default()
 	s := newServer(cfg, 0)
-	m := &memory{Client: New(cfg), dial: dial}
+	m := &memory{Client: New(cfg), script: script}
 	m.DialContext = func(_ context.Context, network, _ string) (net.Conn, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.dials++
-		script, refused := m.dial(m.dials)
-		if refused {
+		if m.script == nil {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 		}
-		return s.pipe(m.dials, script), nil
+		return s.pipe(m.dials, m.script), nil
 	}
-	t.Cleanup(func() { m.Close(); s.conns.Wait() })
+	t.Cleanup(func() { m.Close(); s.conns.Wait() }) // or a deadlock: Close ends all connections
 	return m
 }
 
-// redial sets the dial function, and returns the number of dials so far.
-func (m *memory) redial(dial func(n int) (func(*link), bool)) int {
+// redial sets the script, and returns the number of dials so far.
+func (m *memory) redial(script func(*link)) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if dial != nil {
-		m.dial = dial
-	}
+	m.script = script
 	return m.dials
 }
 
-func refuse(int) (func(*link), bool) { return nil, true }
-func accept(int) (func(*link), bool) { return honest, false }
-func silent(int) (func(*link), bool) {
-	return func(l *link) { l.Conn.Read(make([]byte, 1)) }, false
+func (m *memory) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dials
 }
+
+// silent never greets.
+func silent(l *link) { l.Conn.Read(make([]byte, 1)) }
 
 // greetAs greets as another server than the one expected.
 func greetAs(edit func(*wire.Hello)) func(*link) {
@@ -112,7 +112,7 @@ func TestDialFails(t *testing.T) {
 func TestDialNeverGreeted(t *testing.T) {
 	cfg := config(t, 2)
 	start(t, cfg, 0, honest)
-	mute := start(t, cfg, 1, func(l *link) { l.Conn.Read(make([]byte, 1)) })
+	mute := start(t, cfg, 1, silent)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		until(t, "the connection", func() bool { _, accepted := mute.count(); return accepted == 1 })
@@ -143,9 +143,9 @@ func TestDialOneOfThreeDown(t *testing.T) {
 // when it is gone again, all of that repeats.
 func TestDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, refuse)
+		m := newMemory(t, nil)
 		for range 2 {
-			m.redial(refuse)
+			m.redial(nil)
 			begin := time.Now()
 			var calls sync.WaitGroup
 			for range 8 {
@@ -159,21 +159,19 @@ func TestDown(t *testing.T) {
 			}
 			calls.Wait()
 			<-time.After(probeEvery - time.Millisecond) // the other dials end
-			before := m.redial(nil)
+			before := m.count()
 			<-time.After(20 * probeEvery)
-			if n := m.redial(nil) - before; n != 20 {
+			if n := m.count() - before; n != 20 {
 				t.Errorf("%d dials in %v, want one every %v", n, 20*probeEvery, probeEvery)
 			}
 			begin = time.Now()
 			if _, _, err := m.Get(t.Context(), "k"); !errors.Is(err, ErrDown) || time.Since(begin) > 0 {
 				t.Errorf("Get: %v after %v, want down at once", err, time.Since(begin))
 			}
-			before = m.redial(func(int) (func(*link), bool) {
-				return func(l *link) { l.say(wire.OK, l.apply(l.greet().next())...) }, false // one request, then the end
-			})
+			before = m.redial(func(l *link) { l.say(wire.OK, l.apply(l.greet().next())...) }) // one request, then the end
 			<-time.After(probeEvery)
-			if _, _, err := m.Get(t.Context(), "k"); err != nil || m.redial(nil) != before+2 {
-				t.Errorf("Get after the node is back: %v, %d dials, want the probe's and its own", err, m.redial(nil)-before)
+			if _, _, err := m.Get(t.Context(), "k"); err != nil || m.count() != before+2 {
+				t.Errorf("Get after the node is back: %v, %d dials, want the probe's and its own", err, m.count()-before)
 			}
 		}
 	})
@@ -182,7 +180,7 @@ func TestDown(t *testing.T) {
 // A node that accepts connections is not down, even if it does not greet them.
 func TestNotGreetedIsNotDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, refuse)
+		m := newMemory(t, nil)
 		if _, _, err := m.Get(t.Context(), "k"); !errors.Is(err, ErrDown) {
 			t.Fatalf("Get: %v, want down", err)
 		}
@@ -199,31 +197,33 @@ func TestNotGreetedIsNotDown(t *testing.T) {
 // A node is down when dials have been refused for a second without a break, and a call
 // waited for them. One refused dial, and an hour later another, is not that.
 func TestRefusedLongAgo(t *testing.T) {
-	for name, test := range map[string]struct {
-		refused int           // the first dial is refused, and those whose number has this parity
-		patient time.Duration // of the first call
-	}{
-		"the first call gives up":             {0, time.Millisecond / 4}, // in the first pause
-		"the first call finds the node after": {1, time.Minute},
+	for refused, patient := range map[int]time.Duration{ // the first dial, and those of this parity; the first call
+		0: time.Millisecond / 4, // gives up in the first pause
+		1: time.Minute,          // finds the node after that
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := newMemory(t, func(n int) (func(*link), bool) {
-					return func(l *link) { l.greet().next() }, n == 1 || n%2 == test.refused // takes a request and ends
-				})
-				call := func(limit time.Duration) ([]wire.Result, error) {
-					ctx, cancel := context.WithTimeout(t.Context(), limit)
-					defer cancel()
-					return m.Do(ctx, put("k"))
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemory(t, nil)
+			open := m.DialContext
+			m.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if n := m.count() + 1; n > 1 && n%2 != refused {
+					m.redial(func(l *link) { l.greet().next() }) // takes a request and ends
+				} else {
+					m.redial(nil)
 				}
-				call(test.patient)
-				for range 3 {
-					<-time.After(time.Hour)
-					if results, err := call(time.Minute); errors.Is(err, ErrDown) || statuses(results) != "unknown" {
-						t.Errorf("%s, %v, want unknown, and not down", statuses(results), err)
-					}
+				return open(ctx, network, addr)
+			}
+			call := func(limit time.Duration) ([]wire.Result, error) {
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				return m.Do(ctx, put("k"))
+			}
+			call(patient)
+			for range 3 {
+				<-time.After(time.Hour)
+				if results, err := call(time.Minute); errors.Is(err, ErrDown) || statuses(results) != "unknown" {
+					t.Errorf("%s, %v, want unknown, and not down", statuses(results), err)
 				}
-			})
+			}
 		})
 	}
 }
@@ -233,17 +233,15 @@ func TestRefusedLongAgo(t *testing.T) {
 func TestLeftoverConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		greet, answer := make(chan struct{}), make(chan struct{})
-		m := newMemory(t, func(n int) (func(*link), bool) {
-			return func(l *link) {
-				if n == 2 {
-					<-greet
-				}
-				l.greet()
-				for ops := l.next(); ops != nil; ops = l.next() {
-					<-answer
-					l.say(wire.OK, l.apply(ops)...)
-				}
-			}, false
+		m := newMemory(t, func(l *link) {
+			if l.nth == 2 {
+				<-greet
+			}
+			l.greet()
+			for ops := l.next(); ops != nil; ops = l.next() {
+				<-answer
+				l.say(wire.OK, l.apply(ops)...)
+			}
 		})
 		var calls sync.WaitGroup
 		for round := range 2 {
@@ -263,7 +261,7 @@ func TestLeftoverConnection(t *testing.T) {
 			}
 		}
 		checkCounts(t, m.Client, Counts{Dials: 2})
-		if n := m.redial(nil); n != 2 {
+		if n := m.count(); n != 2 {
 			t.Errorf("%d dials, want 2", n)
 		}
 	})
@@ -274,9 +272,7 @@ func TestLeftoverConnection(t *testing.T) {
 func TestAbandonedDial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		greet, ended := make(chan struct{}), make(chan struct{})
-		m := newMemory(t, func(n int) (func(*link), bool) {
-			return func(l *link) { <-greet; honest(l); ended <- struct{}{} }, false
-		})
+		m := newMemory(t, func(l *link) { <-greet; honest(l); ended <- struct{}{} })
 		giveUp := func() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
@@ -284,8 +280,8 @@ func TestAbandonedDial(t *testing.T) {
 		}
 		giveUp()
 		time.AfterFunc(time.Second/2, func() { greet <- struct{}{} })
-		if _, err := m.Put(t.Context(), "k", nil); err != nil || m.redial(nil) != 1 {
-			t.Errorf("Put: %v after %d dials, want one dial for both calls", err, m.redial(nil))
+		if _, err := m.Put(t.Context(), "k", nil); err != nil || m.count() != 1 {
+			t.Errorf("Put: %v after %d dials, want one dial for both calls", err, m.count())
 		}
 		m.peers[0].drop(0)
 		<-ended
@@ -298,22 +294,19 @@ func TestAbandonedDial(t *testing.T) {
 // The call that has waited longest is served first.
 func TestWaitersInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, func(n int) (func(*link), bool) {
-			if n == 1 {
-				return accept(n)
+		m := newMemory(t, func(l *link) {
+			if l.nth == 1 {
+				honest(l)
 			}
-			return silent(n)
+			silent(l)
 		})
 		p := m.peers[0]
-		c, err := p.get(t.Context(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := p.get(t.Context(), false).c
 		served := make(chan int, 3)
 		for i := range 3 {
 			go func() { // ends when it is served
-				if got, err := p.get(t.Context(), false); got != c || err != nil {
-					t.Errorf("call %d got %v, %v, want the freed connection", i, got, err)
+				if got := p.get(t.Context(), false); got.c != c {
+					t.Errorf("call %d got %v, want the freed connection", i, got)
 				}
 				served <- i
 			}()
@@ -332,12 +325,9 @@ func TestWaitersInOrder(t *testing.T) {
 // A connection that is handed over at the moment at which its call gives up is not lost.
 func TestConnectionThatComesTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, accept)
+		m := newMemory(t, honest)
 		p := m.peers[0]
-		c, err := p.get(t.Context(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := p.get(t.Context(), false).c
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		wait := make(chan gotten, 1)
@@ -345,7 +335,7 @@ func TestConnectionThatComesTooLate(t *testing.T) {
 		p.waiting = append(p.waiting, wait)
 		p.mu.Unlock()
 		p.put(c, true)
-		if err := p.giveUp(ctx.Err(), wait); !errors.Is(err, context.Canceled) || len(p.idle) != 1 || p.idle[0] != c {
+		if err := p.giveUp(ctx.Err(), wait).err; !errors.Is(err, context.Canceled) || len(p.idle) != 1 || p.idle[0] != c {
 			t.Errorf("giveUp: %v, and %d idle connections, want canceled, and the one", err, len(p.idle))
 		}
 	})
@@ -354,16 +344,14 @@ func TestConnectionThatComesTooLate(t *testing.T) {
 // An answer may take any time to begin, but is then limited to frame_timeout.
 func TestSlowAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, func(int) (func(*link), bool) {
-			return func(l *link) {
-				l.greet()
-				ops := l.next()
-				<-time.After(time.Hour)
-				l.say(wire.OK, l.apply(ops)...)
-				l.next()
-				l.Conn.Write([]byte("\x00\x00\x00\x09half"))
-				l.next()
-			}, false
+		m := newMemory(t, func(l *link) {
+			l.greet()
+			ops := l.next()
+			<-time.After(time.Hour)
+			l.say(wire.OK, l.apply(ops)...)
+			l.next()
+			l.Conn.Write([]byte("\x00\x00\x00\x09half"))
+			l.next()
 		})
 		expect(t, "swapped")(m.Do(t.Context(), insert("a")))
 		expect(t, "unknown", ErrUnknown, wire.ErrSlow)(m.Do(t.Context(), insert("b")))
@@ -373,24 +361,19 @@ func TestSlowAnswer(t *testing.T) {
 // A server that has gone is noticed before a write is sent to it, if the connection has
 // been idle for a second.
 func TestIdleConnection(t *testing.T) {
-	for dials, after := range []func(*link){1: (*link).serve, 2: func(l *link) { l.say(wire.Goodbye) }} {
-		if after == nil {
-			continue
-		}
+	for dials, after := range map[int64]func(*link){1: (*link).serve, 2: func(l *link) { l.say(wire.Goodbye) }} {
 		synctest.Test(t, func(t *testing.T) {
-			m := newMemory(t, func(n int) (func(*link), bool) {
-				return func(l *link) {
-					if l.greet(); n == 1 {
-						l.say(wire.OK, l.apply(l.next())...)
-						after(l)
-					}
-					l.serve()
-				}, false
+			m := newMemory(t, func(l *link) {
+				if l.greet(); l.nth == 1 {
+					l.say(wire.OK, l.apply(l.next())...)
+					after(l)
+				}
+				l.serve()
 			})
 			expect(t, "created")(m.Do(t.Context(), put("a")))
 			<-time.After(checkAfter)
 			expect(t, "swapped")(m.Do(t.Context(), insert("b")))
-			checkCounts(t, m.Client, Counts{Dials: int64(dials)})
+			checkCounts(t, m.Client, Counts{Dials: dials})
 		})
 	}
 }
@@ -400,14 +383,9 @@ func TestIdleConnection(t *testing.T) {
 func TestStaleConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan time.Time, 2)
-		m := newMemory(t, func(int) (func(*link), bool) {
-			return func(l *link) { honest(l); ended <- time.Now() }, false
-		})
+		m := newMemory(t, func(l *link) { honest(l); ended <- time.Now() })
 		half := m.cfg.Server.IdleTimeout / 2
-		used, err := m.peers[0].get(t.Context(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		used := m.peers[0].get(t.Context(), false).c
 		if _, err := m.Put(t.Context(), "k", nil); err != nil {
 			t.Fatal(err)
 		}
@@ -471,16 +449,6 @@ func TestClose(t *testing.T) {
 	}
 }
 
-func TestCloseEndsIdleConnections(t *testing.T) {
-	cfg := config(t, 1)
-	ended := make(chan error)
-	start(t, cfg, 0, func(l *link) { honest(l); ended <- l.c.Err() })
-	dial(t, cfg).Close()
-	if err := <-ended; err == nil || !strings.Contains(err.Error(), "EOF") {
-		t.Errorf("the server reads %v, want EOF", err)
-	}
-}
-
 // Many calls on one Client, and servers that often answer Busy and Goodbye: each write
 // is applied exactly once.
 func TestManyCalls(t *testing.T) {
@@ -525,36 +493,34 @@ func TestStats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := config(t, 1)
-	cfg.refuse(t, 0) // Stats needs no service port
+	cfg := cluster.Default() // Stats needs no service port
 	cfg.Nodes[0].Control = ln.Addr().String()
 	want := metrics.Snapshot{Stage: "stage9", Serving: true, Requests: 7, Errors: map[string]int64{"slow": 2}}
-	good, err := json.Marshal(want)
+	answer, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers := make(chan []byte, 2)
-	answers <- good
-	answers <- []byte("{")
 	ctx, cancel := context.WithCancel(t.Context())
 	var server sync.WaitGroup
 	server.Go(func() {
 		control.Serve(ctx, ln, control.Hello("nodes", 0, ""), func(wire.Control) (wire.Control, bool) {
-			return wire.Control{Kind: wire.Stats, Payload: <-answers}, true
+			return wire.Control{Kind: wire.Stats, Payload: answer}, true
 		})
 	})
-	cl := client(t, cfg)
-	if got, err := cl.Stats(t.Context(), 0); fmt.Sprint(got) != fmt.Sprint(want) || err != nil {
+	if got, err := Stats(t.Context(), cfg, 0); fmt.Sprint(got) != fmt.Sprint(want) || err != nil {
 		t.Errorf("Stats: %+v, %v, want %+v", got, err, want)
 	}
-	if _, err := cl.Stats(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "node 0 ("+cfg.Nodes[0].Control+")") {
-		t.Errorf("Stats that are not JSON: %v, want an error that names the node", err)
-	}
-	cancel()
-	server.Wait()
-	for _, i := range []int{-1, 0, 1} {
-		if _, err := cl.Stats(t.Context(), i); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("node %d", i)) {
-			t.Errorf("Stats(%d): %v, want that it fails, and names the node", i, err)
+	answer = []byte("{") // not JSON
+	fails := func(node int, says string) {
+		t.Helper()
+		if _, err := Stats(t.Context(), cfg, node); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("Stats of node %d: %v, want an error that says %s", node, err, says)
 		}
 	}
+	fails(0, "node 0 ("+cfg.Nodes[0].Control+")")
+	cancel()
+	server.Wait()
+	fails(-1, "node -1")
+	fails(0, "node 0")
+	fails(1, "node 1")
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -78,18 +79,18 @@ type conn struct {
 // greeted none of the Client's connections for a second, the Client gives back those to
 // other nodes: if the call holds some, get returns errYield, and otherwise it goes on
 // waiting.
-func (p *peer) get(ctx context.Context, holding bool) (*conn, error) {
+func (p *peer) get(ctx context.Context, holding bool) gotten {
 	for ctx.Err() == nil {
 		c, wait, err := p.reserve()
 		switch {
 		case wait != nil:
 			return p.await(ctx, wait, holding)
 		case err != nil, time.Since(c.used) < checkAfter, c.Quiet():
-			return c, err
+			return gotten{c, err}
 		}
 		p.put(c, false)
 	}
-	return nil, ctx.Err()
+	return gotten{err: ctx.Err()}
 }
 
 // reserve takes an idle connection, or else joins the waiting calls.
@@ -111,24 +112,24 @@ func (p *peer) reserve() (*conn, chan gotten, error) {
 }
 
 // await waits for a connection.
-func (p *peer) await(ctx context.Context, wait chan gotten, holding bool) (*conn, error) {
+func (p *peer) await(ctx context.Context, wait chan gotten, holding bool) gotten {
 	tick := time.NewTicker(yieldAfter)
 	defer tick.Stop()
 	for {
 		select {
 		case g := <-wait:
-			return g.c, g.err
+			return g
 		case <-ctx.Done():
-			return nil, p.giveUp(ctx.Err(), wait)
+			return p.giveUp(ctx.Err(), wait)
 		case <-p.cl.ctx.Done():
-			return nil, p.giveUp(ErrClosed, wait)
+			return p.giveUp(ErrClosed, wait)
 		case <-tick.C:
 			p.mu.Lock()
 			silent := p.open == 0 // otherwise a call of this Client is served, and will free its connection
 			p.mu.Unlock()
 			switch {
 			case silent && holding:
-				return nil, p.giveUp(errYield, wait)
+				return p.giveUp(errYield, wait)
 			case silent:
 				p.cl.yield(p)
 			}
@@ -137,22 +138,23 @@ func (p *peer) await(ctx context.Context, wait chan gotten, holding bool) (*conn
 }
 
 // giveUp leaves the waiting calls because of err, and says why there was no connection.
-func (p *peer) giveUp(err error, wait chan gotten) error {
+func (p *peer) giveUp(err error, wait chan gotten) gotten {
 	p.mu.Lock()
 	p.waiting = slices.DeleteFunc(p.waiting, func(w chan gotten) bool { return w == wait })
 	lastErr := cmp.Or(p.lastErr, errNotGreeted)
 	p.mu.Unlock()
 	if len(wait) > 0 { // something was sent at the last moment
-		if g := <-wait; g.c != nil {
-			p.put(g.c, true)
-		}
+		p.put((<-wait).c, true)
 	}
-	return fmt.Errorf("no connection: %w: %w", err, lastErr)
+	return gotten{err: fmt.Errorf("no connection: %w: %w", err, lastErr)}
 }
 
 // put gives a good connection to the call that has waited longest, or keeps it as
-// idle. It closes any other.
+// idle. It closes any other. c may be nil.
 func (p *peer) put(c *conn, good bool) {
+	if c == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.release(c, good)
@@ -180,11 +182,11 @@ func (p *peer) drop(idle time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.idle = slices.DeleteFunc(p.idle, func(c *conn) bool {
-		if time.Since(c.used) < idle {
-			return false
+		stale := time.Since(c.used) >= idle
+		if stale {
+			p.discard(c)
 		}
-		p.discard(c)
-		return true
+		return stale
 	})
 }
 
@@ -227,10 +229,7 @@ func (p *peer) dialMore() {
 // dial tries once to make a connection, after a pause. If no call waits any more, a first
 // connection is not kept: it could take a server's only place from other clients.
 func (p *peer) dial(retry bool, pause time.Duration) {
-	select {
-	case <-time.After(pause):
-	case <-p.cl.ctx.Done():
-	}
+	control.Pause(p.cl.ctx, pause)
 	c, err := p.connect()
 	p.mu.Lock()
 	defer p.mu.Unlock()

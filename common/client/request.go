@@ -23,18 +23,34 @@ const (
 	lost             // sent whole and not answered
 )
 
-// do executes one part of a batch, whose keys all belong to this node. The first try uses
-// the connection in g. It returns a result for each operation.
+// do executes one part of a batch, whose keys all belong to this node: it tries again for
+// as long as that is safe and ctx has not ended. The first try uses the connection in g.
+// It returns a result for each operation.
 func (p *peer) do(ctx context.Context, g gotten, ops []wire.Op, insist bool) ([]wire.Result, error) {
-	results, fate, err := p.repeat(ctx, g, &wire.Request{Ops: ops}, insist)
-	switch fate {
-	case answered:
-		return results, nil
-	case lost:
-		p.cl.unknown.Add(1)
-		return unanswered(wire.Unknown, ops), p.error(fmt.Errorf("%w: %w", ErrUnknown, err))
+	var last error // why the request was tried again
+	for tries := 0; ; tries++ {
+		results, fate, err := p.try(ctx, g, ops)
+		switch {
+		case fate == answered:
+			return results, nil
+		case fate == lost && writes(ops): // a read that is lost is tried again
+			p.cl.unknown.Add(1)
+			return unanswered(wire.Unknown, ops), p.error(fmt.Errorf("%w: %w", ErrUnknown, err))
+		case fate == hopeless || err == ErrBusy && !insist:
+			return unanswered(wire.NotRun, ops), p.error(err)
+		case err != ctx.Err():
+			last = err
+		}
+		select {
+		case <-time.After(backoff(tries)):
+			p.cl.retries.Add(1)
+		case <-ctx.Done():
+		case <-p.cl.ctx.Done(): // the next try says so
+		}
+		if g = p.get(ctx, false); ctx.Err() != nil && last != nil {
+			g.err = fmt.Errorf("%w: %w", cmp.Or(g.err, ctx.Err()), last)
+		}
 	}
-	return unanswered(wire.NotRun, ops), p.error(err)
 }
 
 func unanswered(status wire.Status, ops []wire.Op) []wire.Result {
@@ -48,52 +64,17 @@ func writes(ops []wire.Op) bool {
 	return slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
 }
 
-// repeat tries a request again for as long as that is safe and ctx has not ended. A read
-// is never lost: it is tried again.
-func (p *peer) repeat(ctx context.Context, g gotten, request *wire.Request, insist bool) ([]wire.Result, outcome, error) {
-	var last error // why the request was tried again
-	for tries := 0; ; tries++ {
-		results, fate, err := p.try(ctx, g, request)
-		if fate == lost && !writes(request.Ops) {
-			fate = notRun
-		}
-		if fate != notRun || err == ErrBusy && !insist {
-			return results, fate, err
-		}
-		if err != ctx.Err() {
-			last = err
-		}
-		select {
-		case <-time.After(backoff(tries)):
-			p.cl.retries.Add(1)
-		case <-ctx.Done():
-		case <-p.cl.ctx.Done(): // the next try says so
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		c, err := p.get(ctx, false)
-		g = gotten{c, err}
-	}
-	if last == nil {
-		return nil, hopeless, ctx.Err()
-	}
-	return nil, hopeless, fmt.Errorf("%w: %w", ctx.Err(), last)
-}
-
 // try sends a request once and waits for the answer. It keeps the connection if that
 // is as good as before.
-func (p *peer) try(ctx context.Context, g gotten, request *wire.Request) (results []wire.Result, fate outcome, err error) {
+func (p *peer) try(ctx context.Context, g gotten, ops []wire.Op) (results []wire.Result, fate outcome, err error) {
 	c := g.c
 	if err := cmp.Or(g.err, ctx.Err()); err != nil {
-		if c != nil {
-			p.put(c, true)
-		}
+		p.put(c, true)
 		return nil, hopeless, err
 	}
 	unbind := c.Bind(ctx)
 	var response wire.Response
-	switch err = c.WriteRequest(request); {
+	switch err = c.WriteRequest(&wire.Request{Ops: ops}); {
 	case err != nil:
 		fate = hopeless
 	case !c.Flush():
@@ -103,7 +84,7 @@ func (p *peer) try(ctx context.Context, g gotten, request *wire.Request) (result
 			err = io.ErrUnexpectedEOF
 		}
 	default:
-		results, fate, err = p.judge(request.Ops, &response)
+		results, fate, err = p.judge(ops, &response)
 	}
 	if c.Err() != nil { // perhaps ctx or Close has ended the connection
 		err = cmp.Or(ctx.Err(), context.Cause(p.cl.ctx), err)

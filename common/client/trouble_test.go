@@ -130,21 +130,19 @@ func TestFullNode(t *testing.T) {
 	for _, refuses := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			var greeted atomic.Int64
-			m := newMemory(t, func(n int) (func(*link), bool) {
-				return func(l *link) {
-					if greeted.Add(1) > places {
-						if refuses {
-							wire.Refuse(l.Conn, "all places are taken")
-						}
-						l.Conn.Read(make([]byte, 1))
-						return
+			m := newMemory(t, func(l *link) {
+				if greeted.Add(1) > places {
+					if refuses {
+						wire.Refuse(l.Conn, "all places are taken")
 					}
-					l.greet()
-					for ops := l.next(); ops != nil; ops = l.next() {
-						<-time.After(each)
-						l.say(wire.OK, l.apply(ops)...)
-					}
-				}, false
+					l.Conn.Read(make([]byte, 1))
+					return
+				}
+				l.greet()
+				for ops := l.next(); ops != nil; ops = l.next() {
+					<-time.After(each)
+					l.say(wire.OK, l.apply(ops)...)
+				}
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
@@ -163,7 +161,7 @@ func TestFullNode(t *testing.T) {
 			if most := int64(places * limit / each); puts.Load() < most*9/10 {
 				t.Errorf("refuses %v: %d puts, want about %d", refuses, puts.Load(), most)
 			}
-			if dials, most := m.redial(nil), maxDials+places+int(limit/(lastPause/2))+10; dials > most {
+			if dials, most := m.count(), maxDials+places+int(limit/(lastPause/2))+10; dials > most {
 				t.Errorf("%d dials of a full node, want at most %d", dials, most)
 			}
 		})
@@ -179,7 +177,7 @@ func TestDialsInFlight(t *testing.T) {
 			calls.Go(func() { m.Put(ctx, "k", nil) })
 		}
 		synctest.Wait()
-		if n := m.redial(accept); n != maxDials {
+		if n := m.redial(honest); n != maxDials {
 			t.Errorf("%d dials in flight, want %d", n, maxDials)
 		}
 		cancel()
@@ -191,11 +189,11 @@ func TestDialsInFlight(t *testing.T) {
 func TestLostGreeting(t *testing.T) {
 	for _, limit := range []time.Duration{time.Second, time.Minute} { // of a call
 		synctest.Test(t, func(t *testing.T) {
-			m := newMemory(t, func(n int) (func(*link), bool) {
-				if n <= 2 {
-					return silent(n)
+			m := newMemory(t, func(l *link) {
+				if l.nth <= 2 {
+					silent(l)
 				}
-				return accept(n)
+				honest(l)
 			})
 			begin := time.Now()
 			for served := false; !served; {
@@ -233,7 +231,7 @@ func TestOwnTroubleIsNotTheNodes(t *testing.T) {
 		{syscall.EPERM, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			m := newMemory(t, accept)
+			m := newMemory(t, honest)
 			open := m.DialContext
 			begin := time.Now()
 			m.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -263,17 +261,15 @@ func TestRetriesBackOff(t *testing.T) {
 	for _, full := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			var tries []time.Time
-			m := newMemory(t, func(int) (func(*link), bool) {
-				return func(l *link) {
-					if full {
-						tries = append(tries, time.Now())
-						wire.Refuse(l.Conn, "full")
-						return
-					}
-					for l.greet(); l.next() != nil; l.say(wire.Busy) {
-						tries = append(tries, time.Now())
-					}
-				}, false
+			m := newMemory(t, func(l *link) {
+				if full {
+					tries = append(tries, time.Now())
+					wire.Refuse(l.Conn, "full")
+					return
+				}
+				for l.greet(); l.next() != nil; l.say(wire.Busy) {
+					tries = append(tries, time.Now())
+				}
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()

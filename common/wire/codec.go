@@ -25,7 +25,7 @@ var codecs = struct {
 	request  *codec[Request]
 	response *codec[Response]
 	control  *codec[Control]
-}{newCodec((*Request).size), newCodec((*Response).size), newCodec((*Control).size)}
+}{newCodec("a request", (*Request).size), newCodec("an answer", (*Response).size), newCodec("a control message", (*Control).size)}
 
 // digest is a hash of the descriptions of all types that travel. It is part of the
 // greeting, so two programs whose types differ part before the first frame.
@@ -39,6 +39,7 @@ var digest = crc64.Checksum(slices.Concat(codecs.request.prime, codecs.response.
 // frame stands alone, any primed encoder or decoder serves any connection, and the pools
 // hold as many as are in use at the same time.
 type codec[T any] struct {
+	name     string       // of a T, in errors
 	prime    []byte       // the descriptions and a zero T: what a new decoder reads first
 	head     []byte       // what each message of type T begins with: its type number
 	body     func(*T) int // the length of a T, without the message around it
@@ -58,8 +59,8 @@ type decoder struct {
 	gob *gob.Decoder
 }
 
-func newCodec[T any](body func(*T) int) *codec[T] {
-	c := &codec[T]{body: body}
+func newCodec[T any](name string, body func(*T) int) *codec[T] {
+	c := &codec[T]{name: name, body: body}
 	c.encoders.New = func() any {
 		e := new(encoder)
 		e.gob = gob.NewEncoder(&e.out)
@@ -129,24 +130,19 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 	return nil
 }
 
-var errShape = errors.New("not a message of the expected kind")
-
 // check examines the beginning of a message without decoding it. There must be one
 // message that fills the frame, a value of type T, and a list of at most MaxOps elements,
 // whose length check returns.
 func (c *codec[T]) check(frame []byte) (list int, err error) {
 	n, rest, ok := gobUint(frame)
-	if !ok || n != uint64(len(rest)) || !bytes.HasPrefix(rest, c.head) {
-		return 0, errShape
+	fields, typed := bytes.CutPrefix(rest, c.head)
+	if !ok || n != uint64(len(rest)) || !typed || len(fields) == 0 || fields[0] > 127 {
+		return 0, errors.New("not a message of the expected kind") // a field number longer than necessary would hide the list
 	}
-	rest = rest[len(c.head):]
-	if len(rest) == 0 || rest[0] > 127 {
-		return 0, errShape // a field number longer than necessary would hide the list
-	}
-	if rest[0] != 1 {
+	if fields[0] != 1 {
 		return 0, nil // the list is empty: gob leaves it out
 	}
-	if n, _, ok = gobUint(rest[1:]); !ok || n > MaxOps {
+	if n, _, ok = gobUint(fields[1:]); !ok || n > MaxOps {
 		return 0, fmt.Errorf("more than %d operations", MaxOps)
 	}
 	return int(n), nil

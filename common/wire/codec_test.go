@@ -33,18 +33,6 @@ func body[T any](t testing.TB, c *codec[T], m *T) []byte {
 	return frame[frameHeader:]
 }
 
-// A frame is one value, without the description, which would make it several times longer.
-func TestDescriptionsNeverTravel(t *testing.T) {
-	m := &Request{Ops: []Op{{Kind: Get, Key: "k"}}}
-	var plain bytes.Buffer
-	gob.NewEncoder(&plain).Encode(m)
-	for i := range 3 {
-		if got := len(body(t, codecs.request, m)); got > 16 || plain.Len() < 3*got {
-			t.Errorf("frame %d of a small Get is %d bytes, a plain gob stream takes %d", i, got, plain.Len())
-		}
-	}
-}
-
 func TestDecodeClearsAndSharesNothing(t *testing.T) {
 	var m Request
 	decode := func(op Op) (frame []byte) {

@@ -26,6 +26,8 @@ const (
 	// long a closing one goes on reading, so that its last answers are not lost.
 	sweepTime  = 20 * time.Millisecond
 	lingerTime = time.Second
+
+	forever = 1 << 62 * time.Nanosecond // no limit
 )
 
 var (
@@ -77,15 +79,12 @@ func (c *Conn) Ready() bool {
 	if c.nonce != nil && c.err == nil && !c.proved() {
 		return false
 	}
-	for c.err == nil {
-		if _, whole := c.peek(); whole {
-			return true
+	for {
+		if _, whole := c.peek(); whole || c.err != nil {
+			return whole
 		}
-		if c.err == nil {
-			c.fill()
-		}
+		c.fill()
 	}
-	return false
 }
 
 // peek returns the next frame, if all of it has been received.
@@ -127,9 +126,8 @@ func (c *Conn) fill() {
 	case full && size < maxBuffer:
 		c.in = append(make([]byte, 0, min(4*size, maxBuffer)), c.in...)
 	}
-	late, ok := c.readDeadline()
-	if !ok {
-		c.err = ErrStopped
+	late := c.readDeadline()
+	if c.err != nil {
 		return
 	}
 	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
@@ -154,15 +152,16 @@ func (c *Conn) fill() {
 	}
 }
 
-// readDeadline sets the deadline of the next read, and reports whether to read at all and
-// what it means if the read is late: nil if it only sweeps up what arrived before Stop.
+// readDeadline sets the deadline of the next read, or ends the connection. It returns what
+// it means if the read is late: nil if it only sweeps up what arrived before Stop.
 // It does both under the lock, so Stop either replaces this deadline, or is noticed here.
 // After Stop, a server reads only what has arrived, and a client nothing.
-func (c *Conn) readDeadline() (late error, ok bool) {
+func (c *Conn) readDeadline() (late error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped && (c.swept || !c.server) {
-		return nil, false
+		c.err = ErrStopped
+		return nil
 	}
 	from, bound, late := time.Now(), c.limits.Idle, ErrIdle
 	if len(c.in) > 0 && c.since.IsZero() {
@@ -174,12 +173,8 @@ func (c *Conn) readDeadline() (late error, ok bool) {
 	case !c.since.IsZero():
 		from, bound, late = c.since, c.limits.Frame, ErrSlow
 	}
-	var deadline time.Time
-	if bound > 0 {
-		deadline = from.Add(bound)
-	}
-	c.nc.SetReadDeadline(deadline)
-	return late, true
+	c.nc.SetReadDeadline(from.Add(cmp.Or(bound, forever)))
+	return late
 }
 
 // Stop makes a server's end take only what has arrived, so that Ready soon returns false.
@@ -199,9 +194,7 @@ func (c *Conn) Stop() {
 
 // Bind calls Stop when ctx ends. Release undoes that, and reports whether ctx is still
 // alive; if not, the Conn may have been stopped and is useless.
-func (c *Conn) Bind(ctx context.Context) (release func() bool) {
-	return context.AfterFunc(ctx, c.Stop)
-}
+func (c *Conn) Bind(ctx context.Context) (release func() bool) { return context.AfterFunc(ctx, c.Stop) }
 
 // readFull reads n bytes that are not a frame, within Limits.Frame.
 func (c *Conn) readFull(n int) ([]byte, bool) {
@@ -240,18 +233,13 @@ func (c *Conn) Flush() bool {
 // has at most what is left of Limits.Drain, so that a client that does not read cannot hold
 // up the end. The caller holds mu.
 func (c *Conn) limitWrite() {
-	limit := c.limits.Write
+	limit := cmp.Or(c.limits.Write, forever)
 	if c.stopped && !c.server {
 		limit = -1 // in the past
 	} else if c.stopped && c.limits.Drain > 0 {
-		left := max(c.limits.Drain-time.Since(c.stoppedAt), time.Millisecond)
-		if limit == 0 || left < limit {
-			limit = left
-		}
+		limit = min(limit, max(c.limits.Drain-time.Since(c.stoppedAt), time.Millisecond))
 	}
-	if limit != 0 {
-		c.nc.SetWriteDeadline(time.Now().Add(limit))
-	}
+	c.nc.SetWriteDeadline(time.Now().Add(limit))
 }
 
 // lost notes an error after which nothing can be sent any more.
@@ -267,11 +255,10 @@ func (c *Conn) Quiet() bool {
 	if socket, ok := c.nc.(syscall.Conn); ok {
 		quiet := false
 		c.nc.SetReadDeadline(time.Time{}) // after one that has passed there is no look
-		raw, err := socket.SyscallConn()
-		if err == nil {
-			err = raw.Read(func(fd uintptr) bool { quiet = !arrived(fd); return true })
+		if raw, err := socket.SyscallConn(); err == nil {
+			raw.Read(func(fd uintptr) bool { quiet = !arrived(fd); return true })
 		}
-		return err == nil && quiet
+		return quiet
 	}
 	c.nc.SetReadDeadline(time.Now().Add(time.Millisecond))
 	n, err := c.nc.Read(make([]byte, 1))
@@ -292,8 +279,7 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.closing = true // a Stop from here on bounds the Goodbye, and does not end the reading
 	c.mu.Unlock()
-	talks := c.server && c.hello.Purpose == Service && c.nonce == nil // a Goodbye is understood
-	if talks && !c.dead {
+	if c.server && c.hello.Purpose == Service && c.nonce == nil && !c.dead { // a Goodbye is understood
 		c.WriteResponse(&Response{Code: Goodbye})
 		if half, ok := c.nc.(interface{ CloseWrite() error }); c.Flush() && ok && half.CloseWrite() == nil {
 			c.nc.SetReadDeadline(time.Now().Add(lingerTime))

@@ -129,6 +129,8 @@ func TestGreetingMismatch(t *testing.T) {
 		want  string
 		is    error
 	}{
+		{"it alone has a secret", posing(secretive, make([]byte, nonceSize)), "asks for a secret", ErrMismatch},
+		{"the client alone has a secret", good, "asks for no secret", ErrMismatch},
 		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), "says HTTP/1.1", ErrMismatch},
 		{"version", edit(9), "version 0", ErrMismatch},
 		{"another port", edit(10), "Purpose(0)", ErrMismatch},
@@ -141,10 +143,17 @@ func TestGreetingMismatch(t *testing.T) {
 	} {
 		s, c := tcp(t)
 		s.Write(test.bytes)
-		s.Close()
-		_, err := Open(t.Context(), c, service, Limits{})
+		s.(*net.TCPConn).CloseWrite()
+		h := service
+		if bytes.Equal(test.bytes, good) {
+			h = secretive
+		}
+		_, err := Open(t.Context(), c, h, Limits{})
 		if !errors.Is(err, test.is) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %v with %q", test.name, err, test.is, test.want)
+		}
+		if got, _ := io.ReadAll(s); len(got) > 0 {
+			t.Errorf("%s: the client has sent %x, want nothing", test.name, got)
 		}
 	}
 }
@@ -419,19 +428,6 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
-// What is not a socket takes a moment, and is seen as well.
-func TestQuietWithoutASocket(t *testing.T) {
-	near, far := net.Pipe()
-	c := &Conn{nc: near}
-	if !c.Quiet() {
-		t.Error("an idle pipe is not quiet")
-	}
-	far.Close()
-	if c.Quiet() {
-		t.Error("a closed pipe is quiet")
-	}
-}
-
 // FuzzFrames feeds any bytes to a server's end. It must not panic, end with an error, and
 // hold at most one buffer.
 func FuzzFrames(f *testing.F) {
@@ -444,11 +440,9 @@ func FuzzFrames(f *testing.F) {
 		f.Add(append(bytes.Clone(frame), h.stream...))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		c := serverEnd(&script{in: stream}, Limits{})
-		for c.Ready() {
-			for r := (Request{}); c.ReadRequest(&r); {
-				roundTrip(t, codecs.request, &r)
-			}
+		c, requests := feed(stream)
+		for _, r := range requests {
+			roundTrip(t, codecs.request, &r)
 		}
 		if cap(c.in) > maxBuffer || c.Err() == nil {
 			t.Errorf("the stream has ended with %v, and a buffer of %d bytes", c.Err(), cap(c.in))

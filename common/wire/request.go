@@ -95,10 +95,7 @@ func (c *Conn) WriteResponse(r *Response) {
 			r.Results[i] = Result{Status: TooLarge}
 		}
 	}
-	var err error
-	if c.out, err = codecs.response.appendFrame(c.out, r); err != nil {
-		c.fail("writing an answer", err)
-	}
+	write(c, codecs.response, r)
 }
 
 // WriteRequest adds a request to what Flush will send. It returns an error if the
@@ -125,34 +122,33 @@ func AppendResponse(dst []byte, r *Response) ([]byte, error) {
 func DecodeResponse(frame []byte, r *Response) error { return codecs.response.decode(frame, r) }
 
 // ReadResponse waits for the next answer, and reports whether one came.
-func (c *Conn) ReadResponse(r *Response) bool {
-	return c.Ready() && receive(c, codecs.response, r, "reading an answer")
-}
+func (c *Conn) ReadResponse(r *Response) bool { return c.Ready() && receive(c, codecs.response, r) }
 
 // ReadControl takes the next control message that has been received whole, and reports
 // whether there was one. It does not wait.
-func (c *Conn) ReadControl(m *Control) bool {
-	return receive(c, codecs.control, m, "reading a control message")
-}
+func (c *Conn) ReadControl(m *Control) bool { return receive(c, codecs.control, m) }
 
 // receive takes the next message, and reports whether there was a valid one.
-func receive[T any](c *Conn, kind *codec[T], m *T, doing string) bool {
+func receive[T any](c *Conn, kind *codec[T], m *T) bool {
 	frame, ok := c.take()
 	if !ok {
 		return false
 	}
 	err := kind.decode(frame, m)
 	if err != nil {
-		c.fail(doing, err)
+		c.fail("reading "+kind.name, err)
 	}
 	return err == nil
 }
 
 // WriteControl adds a control message to what Flush will send.
-func (c *Conn) WriteControl(m *Control) {
+func (c *Conn) WriteControl(m *Control) { write(c, codecs.control, m) }
+
+// write adds a message to what Flush will send, or ends the connection.
+func write[T any](c *Conn, kind *codec[T], m *T) {
 	var err error
-	if c.out, err = codecs.control.appendFrame(c.out, m); err != nil {
-		c.fail("writing a control message", err)
+	if c.out, err = kind.appendFrame(c.out, m); err != nil {
+		c.fail("writing "+kind.name, err)
 	}
 }
 

@@ -5,13 +5,11 @@ package wire
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -170,57 +168,6 @@ func TestRelayedProofIsRefused(t *testing.T) {
 				refused(t, nc, ended, prover(t, way[1], posing(way[1], greeting[32:])))
 			}
 		})
-	}
-}
-
-// The format of a proof, computed independently.
-func TestProof(t *testing.T) {
-	server, client := bytes.Repeat([]byte("s"), 32), bytes.Repeat([]byte("c"), 32)
-	for _, role := range []string{"client", "server"} {
-		m := hmac.New(sha256.New, []byte("a secret of many bytes"))
-		fmt.Fprintf(m, `lockstep "%s" 1 1 "nodes" 2 %s%s`, role, server, client)
-		if got := mac(role, secretive, server, client); !bytes.Equal(got, m.Sum(nil)) {
-			t.Errorf("the %s's proof is %x, want %x", role, got, m.Sum(nil))
-		}
-	}
-}
-
-// Nothing is decoded before the proof.
-func TestRequestInPlaceOfAProof(t *testing.T) {
-	for name, bytes := range map[string][]byte{
-		"requests":   bytes.Repeat(mark, 10),
-		"zeros":      make([]byte, proofSize),
-		"an old way": append(make([]byte, nonceSize), mac("client", Hello{}, nil, nil)...),
-	} {
-		t.Run(name, func(t *testing.T) {
-			nc, _, ended := serve(t, secretive)
-			refused(t, nc, ended, bytes)
-		})
-	}
-}
-
-// Only one side has a secret: the client sends nothing.
-func TestSecretOnOneSide(t *testing.T) {
-	open := secretive
-	open.Secret = ""
-	for _, test := range []struct {
-		server, client Hello
-		want           string
-	}{
-		{secretive, open, "asks for a secret"},
-		{open, secretive, "asks for no secret"},
-	} {
-		s, c := tcp(t)
-		if _, err := Greet(s, test.server, Limits{}); err != nil {
-			t.Fatal(err)
-		}
-		_, err := Open(t.Context(), c, test.client, Limits{})
-		if !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("Open: %v, want %s", err, test.want)
-		}
-		if got, _ := io.ReadAll(s); len(got) > 0 {
-			t.Errorf("the client has sent %x", got)
-		}
 	}
 }
 

@@ -30,9 +30,7 @@ func (r *Response) size() int {
 	return n
 }
 
-func (r *Result) size() int {
-	return uintField(uint64(r.Status)) + bytesField(len(r.Value)) + 1
-}
+func (r *Result) size() int { return uintField(uint64(r.Status)) + bytesField(len(r.Value)) + 1 }
 
 func (m *Control) size() int {
 	n := uintField(uint64(m.Kind)) + bytesField(len(m.Group)) + intField(m.Round) + intField(m.From) + intField(m.To) +
