@@ -225,7 +225,13 @@ func (cl *Client) yield(waits *peer) {
 }
 
 // Stats asks a node for its statistics. The answer comes from its control port, so a
-// stalled server gives it, too, and no Client is needed.
+// stalled server gives it, too.
+func (cl *Client) Stats(ctx context.Context, node int) (metrics.Snapshot, error) {
+	return Stats(ctx, cl.cfg, node)
+}
+
+// Stats is Client.Stats without a Client, that is, without a connection to a service
+// port.
 func Stats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
 	if node < 0 || node >= len(cfg.Nodes) {
 		return s, fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)

@@ -51,6 +51,27 @@ func Example() {
 	// served: node: stopped
 }
 
+// Every CompareAndSwap of a batch is checked against the state before the batch. So two of
+// one key both swap, although the first one changes what the second one expects.
+func ExampleClient_Do() {
+	ctx := context.Background()
+	cfg, stop := serve()
+	cl, err := client.Dial(ctx, cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	cl.Put(ctx, "color", []byte("blue"))
+	results, err := cl.Do(ctx,
+		wire.Op{Kind: wire.CompareAndSwap, Key: "color", Old: []byte("blue"), Value: []byte("red")},
+		wire.Op{Kind: wire.CompareAndSwap, Key: "color", Old: []byte("blue"), Value: []byte("green")},
+		wire.Op{Kind: wire.Get, Key: "color"})
+	fmt.Printf("%v, %v, %v: %s, %v\n", results[0].Status, results[1].Status, results[2].Status, results[2].Value, err)
+
+	cl.Close()
+	stop()
+	// Output: swapped, swapped, found: green, <nil>
+}
+
 // serve runs a server until stop, which returns why it ended.
 func serve() (cfg cluster.Config, stop func() error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

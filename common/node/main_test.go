@@ -310,7 +310,7 @@ func TestServeAndDrain(t *testing.T) {
 		if created, err := cl.Put(t.Context(), "k", []byte("v")); !created || err != nil {
 			t.Errorf("Put: %v, %v", created, err)
 		}
-		s, err := client.Stats(t.Context(), cfg, 0)
+		s, err := cl.Stats(t.Context(), 0)
 		if err != nil || !s.Serving || s.Stage != "stage0" || s.Requests != 1 || s.Open != 1 {
 			t.Errorf("Stats: %+v, %v, want stage0, serving, with one request and one connection", s, err)
 		}

@@ -53,7 +53,7 @@ func TestSecretAmongStrangers(t *testing.T) {
 	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
 		t.Errorf("Put beside silent strangers: %v, %v", created, err)
 	}
-	if s, err := client.Stats(t.Context(), know, 0); err != nil || s.Requests != 1 {
+	if s, err := cl.Stats(t.Context(), 0); err != nil || s.Requests != 1 {
 		t.Errorf("Stats beside silent strangers: %+v, %v", s, err)
 	}
 	for name, secret := range map[string]string{"none": "", "another": "another one, and as long"} {

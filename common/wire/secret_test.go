@@ -5,6 +5,7 @@ package wire
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -167,6 +168,32 @@ func TestRelayedProofIsRefused(t *testing.T) {
 				nc, greeting, ended := serve(t, way[0])
 				refused(t, nc, ended, prover(t, way[1], posing(way[1], greeting[32:])))
 			}
+		})
+	}
+}
+
+// The format of a proof, computed independently.
+func TestProof(t *testing.T) {
+	server, client := bytes.Repeat([]byte("s"), 32), bytes.Repeat([]byte("c"), 32)
+	for _, role := range []string{"client", "server"} {
+		m := hmac.New(sha256.New, []byte("a secret of many bytes"))
+		fmt.Fprintf(m, `lockstep "%s" 1 1 "nodes" 2 %s%s`, role, server, client)
+		if got := mac(role, secretive, server, client); !bytes.Equal(got, m.Sum(nil)) {
+			t.Errorf("the %s's proof is %x, want %x", role, got, m.Sum(nil))
+		}
+	}
+}
+
+// Nothing is decoded before the proof.
+func TestRequestInPlaceOfAProof(t *testing.T) {
+	for name, bytes := range map[string][]byte{
+		"requests":   bytes.Repeat(mark, 10),
+		"zeros":      make([]byte, proofSize),
+		"an old way": append(make([]byte, nonceSize), mac("client", Hello{}, nil, nil)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc, _, ended := serve(t, secretive)
+			refused(t, nc, ended, bytes)
 		})
 	}
 }
