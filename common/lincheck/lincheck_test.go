@@ -282,8 +282,7 @@ func TestUndecided(t *testing.T) {
 		t.Errorf("with a context that ends during the search: %v, %d calls of Err after it, want undecided, 0", got, -1-left)
 	}
 
-	s := newSearch(t.Context(), split(hard)[0], false)
-	s.room = 10000
+	s := newSearch(t.Context(), split(hard)[0], false, 10000)
 	if got := s.run(); got != Undecided || s.room < -1000 || len(s.visited) > 100 {
 		t.Errorf("with 10 kB of memory: %v after %d bytes in %d visits, want undecided", got, 10000-s.room, len(s.visited))
 	}

@@ -85,7 +85,7 @@ func TestRuns(t *testing.T) {
 			}
 			moves := 0
 			for _, group := range split(calls) {
-				s := newSearch(t.Context(), group, false)
+				s := newSearch(t.Context(), group, false, roomToSearch)
 				s.run()
 				moves += s.moves
 			}
@@ -152,11 +152,11 @@ func TestCutIsSound(t *testing.T) {
 					group[i].Results = nil
 				}
 			}
-			if !slices.ContainsFunc(group, answered) || newSearch(t.Context(), group, true).run() != Violated {
+			if !slices.ContainsFunc(group, answered) || newSearch(t.Context(), group, true, roomToSearch).run() != Violated {
 				continue
 			}
 			violated++
-			if got := newSearch(t.Context(), group, false).run(); got != Violated {
+			if got := newSearch(t.Context(), group, false, roomToSearch).run(); got != Violated {
 				t.Fatalf("seed %d: violated with cut, but %v without:\n%s", seed, got, drawn(group))
 			}
 		}
