@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -84,8 +85,7 @@ func watchdog(t *testing.T, serve node.Serve) *time.Timer {
 // packageOf returns the name of the stage's package, followed by a dot.
 func packageOf(serve node.Serve) string {
 	name := runtime.FuncForPC(reflect.ValueOf(serve).Pointer()).Name()
-	path := name[:strings.LastIndex(name, "/")+1]
-	return path + strings.SplitAfter(strings.TrimPrefix(name, path), ".")[0]
+	return regexp.MustCompile(`^(.*/)?[^.]*\.`).FindString(name)
 }
 
 // A stage is the stage under test, serving a cluster in the process of the test.
