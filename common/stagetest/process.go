@@ -92,16 +92,13 @@ func (p *process) await(wanted func(metrics.Snapshot) bool) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
 	defer cancel()
-	for {
-		s, err := client.Stats(ctx, p.cfg, 0)
-		if err == nil && s.Serving && wanted(s) {
+	for ctx.Err() == nil {
+		if s, err := client.Stats(ctx, p.cfg, 0); err == nil && s.Serving && wanted(s) {
 			return
-		}
-		if ctx.Err() != nil {
-			p.t.Fatalf("the server is not ready after 20s (%v); its log:\n%s", err, p.said())
 		}
 		<-time.After(time.Millisecond)
 	}
+	p.t.Fatalf("the server is not ready after 20s; its log:\n%s", p.said())
 }
 
 // wait ends the process and returns its exit code.
@@ -127,8 +124,7 @@ func testDrainOfAProcess(t *testing.T, serve node.Serve) {
 		for range 30 {
 			feed(t, p.cfg.Nodes[0].Addr, "\x1b]0;owned\x07\r\nnode 0: all is well\n\x00\x9b2J")
 		}
-		w := startWriters(t, p.cfg)
-		<-w.loaded
+		stopWriters := startWriters(t, p.cfg)
 		stopped := time.Now()
 		if i%2 == 0 && runtime.GOOS != "windows" { // which cannot signal a process
 			p.cmd.Process.Signal(syscall.SIGTERM)
@@ -141,7 +137,7 @@ func testDrainOfAProcess(t *testing.T, serve node.Serve) {
 			t.Errorf("exit code %d after %v, want 0 within %v; its log:\n%s", code, took, p.cfg.Server.DrainTimeout, p.said())
 		}
 		applied, _, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(p.stdout.String(), "requests")), " in ")
-		if got, acked := strings.ReplaceAll(applied, " ", ""), w.stop(); got != fmt.Sprint(acked) {
+		if got, acked := strings.ReplaceAll(applied, " ", ""), stopWriters(); got != fmt.Sprint(acked) {
 			t.Errorf("the server applied %s requests, its clients had %d answers", got, acked)
 		}
 		p.checkLog(began)

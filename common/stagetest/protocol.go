@@ -35,18 +35,13 @@ func testAnswersInOrder(t *testing.T, serve node.Serve) {
 	c, _ := start(t, serve, nil).dial(0)
 	const n = 300
 	for i := range n { // all in one write, enough for many turns
-		if err := c.WriteRequest(&wire.Request{Ops: []wire.Op{put("k", fmt.Sprint(i)), get("k")}}); err != nil {
-			t.Fatal(err)
-		}
+		c.WriteRequest(&wire.Request{Ops: []wire.Op{put("k", fmt.Sprint(i)), get("k")}})
 	}
 	c.Flush()
 	for i := range n {
 		var r wire.Response
-		if !c.ReadResponse(&r) {
-			t.Fatalf("answer %d of %d: %v", i, n, c.Err())
-		}
-		if r.Code != wire.OK || string(r.Results[1].Value) != fmt.Sprint(i) {
-			t.Fatalf("answer %d of %d: %v %v, want the value %d", i, n, r.Code, r.Results, i)
+		if !c.ReadResponse(&r) || r.Code != wire.OK || string(r.Results[1].Value) != fmt.Sprint(i) {
+			t.Fatalf("answer %d of %d: %v %v (%v), want the value %d", i, n, r.Code, r.Results, c.Err(), i)
 		}
 	}
 }
@@ -153,8 +148,7 @@ func testSlowSender(t *testing.T, serve node.Serve) {
 		t.Errorf("the slow sender reads %v, want its connection closed in order", err)
 	}
 	nc.Close()
-	s.checkServed("half of a frame")
-	s.checkCounted("slow", 1)
+	s.checkHarmless("slow", 1)
 }
 
 func testIdle(t *testing.T, serve node.Serve) {

@@ -160,7 +160,7 @@ func (s *stage) change(cl *client.Client, by map[string]int) {
 		results, err := cl.Do(s.t.Context(), ops...)
 		if err == nil {
 			for i, op := range ops {
-				ops[i] = cas(op.Key, string(results[i].Value), fmt.Sprint(number(results[i].Value)+by[op.Key]))
+				ops[i] = cas(op.Key, string(results[i].Value), fmt.Sprint(number(string(results[i].Value))+by[op.Key]))
 				ops[i].Absent = results[i].Status == wire.Missing
 			}
 			results, err = cl.Do(s.t.Context(), ops...)
@@ -174,8 +174,8 @@ func (s *stage) change(cl *client.Client, by map[string]int) {
 }
 
 // number returns the number that is stored as value, or 0.
-func number(value []byte) int {
-	n, _ := strconv.Atoi(string(value))
+func number(value string) int {
+	n, _ := strconv.Atoi(value)
 	return n
 }
 
@@ -194,11 +194,7 @@ func testMoney(t *testing.T, serve node.Serve) {
 	cl := s.client()
 	total := 0
 	for i := range accounts {
-		value, _, err := cl.Get(t.Context(), account(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		total += number(value)
+		total += number(strings.TrimPrefix(do(t, cl, get(account(i))), "found:"))
 	}
 	if total != clients*each {
 		t.Errorf("the accounts hold %d in total, want %d", total, clients*each)
