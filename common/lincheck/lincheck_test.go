@@ -1,6 +1,7 @@
 package lincheck
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"regexp"
@@ -54,20 +55,15 @@ func operationOf(t *testing.T, words []string) (op wire.Op) {
 		}
 	}
 	op.Key = words[1]
-	switch op.Kind {
-	case wire.Put:
-		op.Value = []byte(words[2])
-	case wire.CompareAndSwap:
-		op.Value = []byte(words[3])
+	if op.Kind.Writes() && op.Kind != wire.Delete {
+		op.Value = []byte(words[len(words)-1])
+	}
+	if op.Kind == wire.CompareAndSwap {
 		if op.Absent = words[2] == "none"; !op.Absent {
 			op.Old = []byte(words[2])
 		}
 	}
-	for _, value := range []*[]byte{&op.Value, &op.Old} {
-		if string(*value) == `""` {
-			*value = nil
-		}
-	}
+	op.Value, op.Old = bytes.Trim(op.Value, `"`), bytes.Trim(op.Old, `"`)
 	return op
 }
 
@@ -76,13 +72,13 @@ func resultOf(t *testing.T, word string) wire.Result {
 	if word[0] == '"' {
 		return wire.Result{Status: wire.Found, Value: []byte(strings.Trim(word, `"`))}
 	}
-	for s := wire.Found; s <= wire.NotRun; s++ {
-		if s.String() == word {
-			return wire.Result{Status: s}
+	s := wire.Found
+	for s.String() != word {
+		if s++; s > wire.NotRun {
+			t.Fatalf("no status %q", word)
 		}
 	}
-	t.Fatalf("no status %q", word)
-	return wire.Result{}
+	return wire.Result{Status: s}
 }
 
 // Histories that show the difficulties beyond single answers, which TestAgainstBruteForce
