@@ -3,7 +3,6 @@ package lincheck
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -14,44 +13,33 @@ import (
 )
 
 // explained is the definition of linearizable, by brute force: it reports whether an order
-// of the calls, executed by the real table from a state, gives all answers. A call without
-// Results may take effect before its End, or not.
-func explained(calls []Call, state map[string]string) bool {
+// of the calls gives all answers when a real table executes them after those that are done.
+// A call without Results may take effect before its End, or not.
+func explained(calls []Call, done ...[]wire.Op) bool {
 	if !slices.ContainsFunc(calls, answered) {
 		return true
 	}
-	for i, first := range calls {
+	for i, next := range calls {
 		rest := slices.Delete(slices.Clone(calls), i, i+1)
-		late := func(c Call) bool { return c.End < first.Start } // cannot come after it
+		late := func(c Call) bool { return c.End < next.Start } // cannot come after it
 		if slices.ContainsFunc(rest, func(c Call) bool { return answered(c) && late(c) }) {
 			continue
 		}
-		results, after := execute(state, first.Ops)
-		if (!answered(first) || same(first.Results, results)) && explained(slices.DeleteFunc(rest, late), after) {
+		after := append(slices.Clip(done), next.Ops)
+		if (!answered(next) || same(next.Results, execute(after...))) && explained(slices.DeleteFunc(rest, late), after...) {
 			return true
 		}
 	}
 	return false
 }
 
-// execute lets a real table answer ops in a state, and returns the state after them.
-func execute(state map[string]string, ops []wire.Op) (results []wire.Result, after map[string]string) {
+// execute returns how a real table answers the last of some requests.
+func execute(requests ...[]wire.Op) (results []wire.Result) {
 	t := table.New(cluster.Work{}, nil)
-	for key, value := range state {
-		t.Apply([]wire.Op{{Kind: wire.Put, Key: key, Value: []byte(value)}})
+	for _, ops := range requests {
+		results = t.Apply(ops)
 	}
-	results = t.Apply(ops)
-	after = maps.Clone(state)
-	if after == nil {
-		after = make(map[string]string)
-	}
-	for _, op := range ops {
-		delete(after, op.Key)
-		if r := t.Apply([]wire.Op{{Kind: wire.Get, Key: op.Key}}); r[0].Status == wire.Found {
-			after[op.Key] = string(r[0].Value)
-		}
-	}
-	return results, after
+	return results
 }
 
 func same(got, want []wire.Result) bool {
@@ -137,7 +125,7 @@ func (choose chooser) mutate(calls []Call) {
 	case 4:
 		c.End = c.Start + 1
 		if c.Results == nil {
-			c.Results, _ = execute(nil, c.Ops)
+			c.Results = execute(c.Ops)
 		}
 	}
 }
@@ -147,7 +135,7 @@ func (choose chooser) mutate(calls []Call) {
 func judge(t *testing.T, calls []Call) Verdict {
 	t.Helper()
 	got, x := Check(t.Context(), calls)
-	if want := map[bool]Verdict{true: Linearizable, false: Violated}[explained(calls, nil)]; got != want || (x != nil) != (got == Violated) {
+	if want := map[bool]Verdict{true: Linearizable, false: Violated}[explained(calls)]; got != want || (x != nil) != (got == Violated) {
 		t.Fatalf("%v, want %v, with counterexample %v:\n%s", got, want, x, drawn(calls))
 	}
 	if x == nil {
@@ -165,11 +153,11 @@ func judge(t *testing.T, calls []Call) Verdict {
 		}
 		return all
 	}
-	if explained(only(x.Calls), nil) {
+	if explained(only(x.Calls)) {
 		t.Fatalf("the counterexample\n%v\nproves nothing about\n%s", x, drawn(calls))
 	}
 	for i, c := range x.Calls {
-		if !explained(only(slices.Delete(slices.Clone(x.Calls), i, i+1)), nil) {
+		if !explained(only(slices.Delete(slices.Clone(x.Calls), i, i+1))) {
 			t.Fatalf("the counterexample\n%v\ndoes not need client %d; of\n%s", x, c.Client, drawn(calls))
 		}
 	}

@@ -85,10 +85,6 @@ func resultOf(t *testing.T, word string) wire.Result {
 // covers. They are linearizable with the lines marked + and violated with those marked -.
 var planted = []struct{ name, text string }{
 	// Batches.
-	{"half of a batch", `
-		  1 |--------|   put a 1 -> created; put b 1 -> created
-		+ 2   |--|       get a -> "1"; get b -> "1"
-		- 2   |--|       get a -> "1"; get b -> missing`},
 	{"swaps of a batch compare with the state before it", `
 		  1 |--|            put a 1 -> created
 		+ 1      |--|       cas a 1 2 -> swapped; cas a 1 3 -> swapped
@@ -101,11 +97,6 @@ var planted = []struct{ name, text string }{
 		+ 4      |---|       get b -> "1"; get a -> "1"
 		- 4      |---|       get b -> "1"; get a -> missing`},
 	// Time.
-	{"stale read", `
-		  1 |--|            put a 1 -> created
-		  1      |--|       put a 2 -> replaced
-		+ 2           |--|  get a -> "2"
-		- 2           |--|  get a -> "1"`},
 	{"an end and a start at one time overlap", `
 		  1 |--|            put a 1 -> created
 		+ 1      |----|     put a 2 -> replaced
