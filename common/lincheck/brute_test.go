@@ -104,15 +104,10 @@ func (choose chooser) executed(n int) []Call {
 func (choose chooser) mutate(calls []Call) {
 	c := &calls[choose(len(calls))]
 	switch choose(5) {
-	case 0:
+	case 0, 1:
 		if c.Results != nil {
 			r := &c.Results[choose(len(c.Results))]
 			*r = wire.Result{Status: wire.Status(1 + choose(int(wire.Unknown)-1)), Value: choose.value()}
-		}
-	case 1:
-		if c.Results != nil {
-			i := choose(len(c.Results))
-			c.Results[i] = wire.Result{Status: wire.Found, Value: choose.value()}
 		}
 	case 2:
 		by := int64(choose(100)) - 50
