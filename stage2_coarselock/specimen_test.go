@@ -3,18 +3,14 @@ package main
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 )
 
-// A guard protects the table: it is nothing, or a lock. The lock is a channel with room
-// for one value: the goroutine that has sent a value holds it, and the next one waits. It
-// does what a Mutex does, and the bubble of the test sees which goroutine waits.
-type guard interface {
-	Lock()
-	Unlock()
-}
-
+// The table is protected by nothing, or by a lock. The lock is a channel with room for one
+// value: the goroutine that has sent a value holds it, and the next one waits. It does what
+// a Mutex does, and the bubble of the test sees which goroutine waits.
 type nothing struct{}
 
 func (nothing) Lock()   {}
@@ -28,7 +24,7 @@ func (c channel) Unlock() { <-c }
 // A cell is a table with one key. Its compareAndSwap does what table.Apply does: look-up,
 // work, effect. Other goroutines may run while it works.
 type cell struct {
-	mu    guard // guards value, and trace
+	mu    sync.Locker // guards value, and trace
 	value int
 	trace []string
 }
@@ -59,13 +55,13 @@ func (c *cell) compareAndSwap(who string, old, new int, work func()) bool {
 func TestSpecimenUnlockedTable(t *testing.T) {
 	for _, c := range []struct {
 		name, prediction string
-		guard            func() guard
+		guard            func() sync.Locker
 		want             string
 	}{
 		{"without a lock", "both are told that they counted, and one count is lost",
-			func() guard { return nothing{} }, "swapped: true and true; the value is 8"},
+			func() sync.Locker { return nothing{} }, "swapped: true and true; the value is 8"},
 		{"with a lock", "the second waits, and finds that it is too late",
-			func() guard { return make(channel, 1) }, "swapped: true and false; the value is 8"},
+			func() sync.Locker { return make(channel, 1) }, "swapped: true and false; the value is 8"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

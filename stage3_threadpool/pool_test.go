@@ -168,7 +168,7 @@ func thirdClient(t *testing.T, stage node.Serve) time.Duration {
 	cfg.Server.Workers = 2
 	n := node.New(cfg, 0, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
-	ln := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	ln := &pipes{conns: make(chan net.Conn)}
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel()
@@ -188,9 +188,7 @@ func thirdClient(t *testing.T, stage node.Serve) time.Duration {
 		}
 		start := time.Now()
 		var r wire.Response
-		if err := c.WriteRequest(&wire.Request{Ops: []wire.Op{{Kind: wire.Get, Key: "color"}}}); err != nil {
-			t.Fatal(err)
-		}
+		c.WriteRequest(&wire.Request{Ops: []wire.Op{{Kind: wire.Get, Key: "color"}}})
 		c.Flush()
 		if !c.ReadResponse(&r) || r.Code != wire.OK {
 			t.Fatalf("answer %v, %v", r.Code, c.Err())
@@ -206,22 +204,19 @@ func thirdClient(t *testing.T, stage node.Serve) time.Duration {
 
 // pipes is a listener for connections in memory: a bubble has no network.
 type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
+	conns chan net.Conn
+	once  sync.Once
 }
 
 func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
+	if c, open := <-p.conns; open {
 		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
 	}
+	return nil, net.ErrClosed
 }
 
 func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.closed) })
+	p.once.Do(func() { close(p.conns) })
 	return nil
 }
 

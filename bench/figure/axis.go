@@ -43,12 +43,11 @@ func LinearAxis(title string, most float64, label func(float64) string) Axis {
 	for i := 0; most/step > 5; i++ { // 1, 2, 5, 10, ...
 		step *= []float64{2, 2.5, 2}[i%3]
 	}
-	a := Axis{Title: title, Label: label}
+	var ticks []float64
 	for n := 0.0; n < math.Ceil(most/step-1e-9)+1; n++ {
-		a.Ticks = append(a.Ticks, n*step)
+		ticks = append(ticks, n*step)
 	}
-	a.Hi = a.Ticks[len(a.Ticks)-1]
-	return a
+	return Axis{Title: title, Hi: ticks[len(ticks)-1], Ticks: ticks, Label: label}
 }
 
 // LogAxis returns a logarithmic axis around the values. Its ticks are 1, 2 and 5 times
@@ -96,12 +95,9 @@ func Span(ns float64) string {
 	if ns == 0 {
 		return "0"
 	}
-	unit := "ns"
-	for _, larger := range []string{"µs", "ms", "s"} {
-		if ns < 999.5 {
-			break
-		}
-		ns, unit = ns/1000, larger
+	units := []string{"ns", "µs", "ms", "s"}
+	for ns >= 999.5 && len(units) > 1 {
+		ns, units = ns/1000, units[1:]
 	}
-	return strconv.FormatFloat(ns, 'g', 3, 64) + " " + unit
+	return strconv.FormatFloat(ns, 'g', 3, 64) + " " + units[0]
 }

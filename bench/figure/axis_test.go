@@ -7,47 +7,39 @@ import (
 	"testing"
 )
 
-func TestLinearAxis(t *testing.T) {
-	for _, test := range []struct {
-		most float64
+func TestTicks(t *testing.T) {
+	linear := func(most float64) Axis { return LinearAxis("", most, Plain) }
+	log := func(values ...float64) Axis { return LogAxis("", values, Span) }
+	unmeasured := []float64{0, 0.2, 0.4, 0.6, 0.8, 1}
+	for i, test := range []struct {
+		a    Axis
 		want []float64
 	}{
-		{8, []float64{0, 2, 4, 6, 8}},
-		{10, []float64{0, 2, 4, 6, 8, 10}},
-		{10.1, []float64{0, 5, 10, 15}},
-		{24_400, []float64{0, 5000, 10_000, 15_000, 20_000, 25_000}},
-		{26_000, []float64{0, 10_000, 20_000, 30_000}},
-		{0.3, []float64{0, 0.1, 0.2, 0.3}},
-		{100, []float64{0, 20, 40, 60, 80, 100}},
-		{0, []float64{0, 0.2, 0.4, 0.6, 0.8, 1}}, // nothing was measured
-		{math.NaN(), []float64{0, 0.2, 0.4, 0.6, 0.8, 1}},
-		{math.Inf(1), []float64{0, 0.2, 0.4, 0.6, 0.8, 1}},
-		{5e-324, []float64{0, 0.2, 0.4, 0.6, 0.8, 1}},
-		{1e308, []float64{0, 0.2, 0.4, 0.6, 0.8, 1}},
+		{linear(8), []float64{0, 2, 4, 6, 8}},
+		{linear(10), []float64{0, 2, 4, 6, 8, 10}},
+		{linear(10.1), []float64{0, 5, 10, 15}},
+		{linear(24_400), []float64{0, 5000, 10_000, 15_000, 20_000, 25_000}},
+		{linear(26_000), []float64{0, 10_000, 20_000, 30_000}},
+		{linear(0.3), []float64{0, 0.1, 0.2, 0.3}},
+		{linear(100), []float64{0, 20, 40, 60, 80, 100}},
+		{linear(0), unmeasured},
+		{linear(math.NaN()), unmeasured},
+		{linear(math.Inf(1)), unmeasured},
+		{linear(5e-324), unmeasured},
+		{linear(1e308), unmeasured},
+		{log(130, 900), []float64{100, 200, 500, 1000}},
+		{log(200, 500), []float64{200, 500}},
+		{log(300), []float64{200, 500}},
+		{log(1000), []float64{1000, 2000}},
+		{log(0.03, 0.1), []float64{0.02, 0.05, 0.1}},
+		{log(15, 70_000), []float64{10, 100, 1000, 10_000, 100_000}},
+		{log(0, -3, math.NaN(), math.Inf(1), 12), []float64{10, 20}},
+		{log(), []float64{1, 2}},
 	} {
-		a := LinearAxis("", test.most, Plain)
-		same := slices.EqualFunc(a.Ticks, test.want, func(a, b float64) bool { return math.Abs(a-b) < 1e-9 })
-		if !same || a.Lo != 0 || a.Hi != a.Ticks[len(a.Ticks)-1] {
-			t.Errorf("up to %v the ticks are %v on %v..%v, want %v", test.most, a.Ticks, a.Lo, a.Hi, test.want)
-		}
-	}
-}
-
-func TestLogAxis(t *testing.T) {
-	for _, test := range []struct{ values, want []float64 }{
-		{[]float64{130, 900}, []float64{100, 200, 500, 1000}},
-		{[]float64{200, 500}, []float64{200, 500}},
-		{[]float64{300}, []float64{200, 500}},
-		{[]float64{1000}, []float64{1000, 2000}},
-		{[]float64{0.03, 0.1}, []float64{0.02, 0.05, 0.1}},
-		{[]float64{15, 70_000}, []float64{10, 100, 1000, 10_000, 100_000}},
-		{[]float64{0, -3, math.NaN(), math.Inf(1), 12}, []float64{10, 20}},
-		{nil, []float64{1, 2}},
-	} {
-		a := LogAxis("", test.values, Span)
-		same := slices.EqualFunc(a.Ticks, test.want, func(a, b float64) bool { return math.Abs(a/b-1) < 1e-9 })
-		if !same || !a.Log || !strings.Contains(a.Title, "logarithmic") || a.Lo != a.Ticks[0] || a.Hi != a.Ticks[len(a.Ticks)-1] {
-			t.Errorf("around %v the ticks are %v on %v..%v, want %v", test.values, a.Ticks, a.Lo, a.Hi, test.want)
+		a := test.a
+		same := slices.EqualFunc(a.Ticks, test.want, func(a, b float64) bool { return math.Abs(a-b) <= 1e-9*b })
+		if !same || a.Lo != a.Ticks[0] || a.Hi != a.Ticks[len(a.Ticks)-1] || a.Log != strings.Contains(a.Title, "logarithmic") || a.Log != (a.Lo > 0) {
+			t.Errorf("%d: the ticks are %v on %v..%v (%s), want %v", i, a.Ticks, a.Lo, a.Hi, a.Title, test.want)
 		}
 	}
 }
@@ -71,24 +63,13 @@ func TestAxisAt(t *testing.T) {
 }
 
 func TestTickLabels(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 0.2: "0.2", 5: "5", 20_000: "20 000", 1e6: "1 000 000", 1e18: "1e+18"} {
-		if got := Plain(v); got != want {
-			t.Errorf("%v is written %q, want %q", v, got, want)
-		}
-	}
-	for ns, want := range map[float64]string{0: "0", 1: "1 ns", 500: "500 ns", 1000: "1 µs", 2e6: "2 ms", 1.5e6: "1.5 ms", 1e9: "1 s", 6e10: "60 s"} {
-		if got := Span(ns); got != want {
-			t.Errorf("%v ns is written %q, want %q", ns, got, want)
-		}
-	}
-	for v, want := range map[float64]string{1.26: "1.3", -3: "-3", math.NaN(): "0", math.Inf(-1): "0", 1e9: "0"} {
-		if got := number(v); got != want {
-			t.Errorf("the coordinate %v is written %q, want %q", v, got, want)
-		}
-	}
-	for text, want := range map[string]string{"short": "short", "0123456789": "0123456789", "0123456789a": "01234…789a"} {
-		if got := fit(text, 10); got != want {
-			t.Errorf("%q is cut to %q, want %q", text, got, want)
+	for _, test := range [][2]string{ // got and want
+		{Plain(0), "0"}, {Plain(0.2), "0.2"}, {Plain(5), "5"}, {Plain(20_000), "20 000"}, {Plain(1e6), "1 000 000"}, {Plain(1e18), "1e+18"},
+		{Span(0), "0"}, {Span(1), "1 ns"}, {Span(500), "500 ns"}, {Span(1000), "1 µs"}, {Span(2e6), "2 ms"}, {Span(1.5e6), "1.5 ms"}, {Span(1e9), "1 s"}, {Span(6e10), "60 s"},
+		{number(-1.26), "-1.3"},
+	} {
+		if test[0] != test[1] {
+			t.Errorf("%q is written for %q", test[0], test[1])
 		}
 	}
 }

@@ -6,7 +6,8 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"lockstep/common/text"
 )
 
 // A Row is a bar of parts, or dots with their median and its interval.
@@ -42,17 +43,16 @@ func Rows(title string, x Axis, rows []Row, names ...string) string {
 	}
 	for i, r := range rows {
 		y := top + pitch*float64(i)
-		f.text("", 0, y+letterHeight, fit(r.Name, 62-utf8.RuneCountInString(r.Value)))
+		f.text("", 0, y+letterHeight, text.Quote(r.Name, 62-len(r.Value)))
 		f.text("end", width, y+letterHeight, r.Value)
-		f.dots(x, y+34, i%Styles, r)
-		desc = append(desc, r.Name+": "+r.Value+f.parts(x, y+34, r, names))
+		desc = append(desc, r.Name+": "+r.Value+f.row(x, y+34, fmt.Sprintf("s%d", i%Styles), r, names))
 	}
 	f.xAxis(x, bottom)
 	return f.svg(title, strings.Join(desc, "; "))
 }
 
-func (f *figure) dots(x Axis, y float64, style int, r Row) {
-	class := fmt.Sprintf("s%d", style)
+// row draws the dots or the parts of a row around y, and returns the parts in words.
+func (f *figure) row(x Axis, y float64, class string, r Row, names []string) (desc string) {
 	if len(r.Dots) > 1 {
 		f.bar("band "+class, x.at(r.Low), x.at(r.High), y)
 	}
@@ -60,13 +60,8 @@ func (f *figure) dots(x Axis, y float64, style int, r Row) {
 		f.line("median "+class, x.at(r.Median), y-11, x.at(r.Median), y+11)
 	}
 	for i, v := range r.Dots { // the first at the top
-		down := 14 * ((float64(i)+0.5)/float64(len(r.Dots)) - 0.5)
-		fmt.Fprintf(&f.body, `<circle class="dot %s" cx="%s" cy="%s" r="3"/>`, class, number(x.at(v)), number(y+down))
+		fmt.Fprintf(&f.body, `<circle class="dot %s" cx="%s" cy="%s" r="3"/>`, class, number(x.at(v)), number(y-7+14*(float64(i)+0.5)/float64(len(r.Dots))))
 	}
-}
-
-// parts draws the parts of a bar, and says what they are.
-func (f *figure) parts(x Axis, y float64, r Row, names []string) (desc string) {
 	at := 0.0
 	for i, v := range r.Parts {
 		left, right := x.at(at), x.at(at+v)
@@ -114,7 +109,7 @@ func Lines(title string, x, y Axis, lines []Series) string {
 	f := &figure{height: 350}
 	names, ticks, desc := 0.0, 0.0, []string(nil)
 	for _, s := range lines {
-		names = max(names, textWidth(fit(s.Name, maxName)))
+		names = max(names, textWidth(text.Quote(s.Name, maxName)))
 	}
 	for _, tick := range y.Ticks {
 		ticks = max(ticks, textWidth(y.Label(tick)))
@@ -166,26 +161,24 @@ func (f *figure) names(x, y Axis, lines []Series) {
 	var ends []end
 	for _, s := range lines {
 		if n := len(s.Points); n > 0 && s.Name != "" {
-			at := y.at(s.Points[n-1][1])
-			ends = append(ends, end{s, x.at(s.Points[n-1][0]), at, at})
+			last := s.Points[n-1]
+			ends = append(ends, end{Series: s, x: x.at(last[0]), y: y.at(last[1])})
 		}
 	}
 	slices.SortFunc(ends, func(a, b end) int { return cmp.Compare(a.y, b.y) })
-	// A name stands half way between where it would be if all names in the way moved down,
-	// and if they moved up; but not below the chart.
-	down, up, lowest := math.Inf(-1), math.Inf(1), y.from
+	// Names in the way move down, and up again where the chart ends.
+	highest, lowest := y.to, y.from
 	for i := range ends {
-		down = max(ends[i].y, down+letterHeight)
-		ends[i].to = down / 2
+		ends[i].to = max(ends[i].y, highest)
+		highest = ends[i].to + letterHeight
 	}
 	for i := range slices.Backward(ends) {
-		up = min(ends[i].y, up-letterHeight)
-		ends[i].to = min(ends[i].to+up/2, lowest)
+		ends[i].to = min(ends[i].to, lowest)
 		lowest = ends[i].to - letterHeight
 	}
 	for _, e := range ends {
 		f.path(fmt.Sprintf("leader s%d", e.Style), [][2]float64{{e.x, e.y}, {x.to + 3, e.y}, {x.to + 15, e.to}})
 		f.mark(e.Style, x.to+20, e.to)
-		f.text("", x.to+28, e.to+5, fit(e.Name, maxName))
+		f.text("", x.to+28, e.to+5, text.Quote(e.Name, maxName))
 	}
 }

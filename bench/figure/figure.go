@@ -23,7 +23,7 @@ const (
 	width        = 520.0
 	letterWidth  = 7.8 // on average, rounded up
 	letterHeight = 17.0
-	maxName      = 24 // letters of the name of a line
+	maxName      = 24 // bytes of the name of a line
 
 	Styles = 8  // the number of styles of series
 	Faint  = -1 // the style of a series that was not measured
@@ -74,21 +74,7 @@ func (f *figure) mark(style int, x, y float64) {
 	}
 }
 
-// number writes a coordinate to a tenth, and 0 for one that is absurd.
-func number(v float64) string {
-	if math.IsNaN(v) || math.Abs(v) > 1e6 {
-		v = 0
-	}
-	return strconv.FormatFloat(math.Round(10*v)/10, 'f', -1, 64)
-}
+// number writes a coordinate to a tenth.
+func number(v float64) string { return strconv.FormatFloat(math.Round(10*v)/10, 'f', -1, 64) }
 
 func textWidth(s string) float64 { return letterWidth * float64(utf8.RuneCountInString(s)) }
-
-// fit cuts out the middle of a text that has more than n letters.
-func fit(s string, n int) string {
-	r := []rune(s)
-	if len(r) <= n {
-		return s
-	}
-	return string(r[:n/2]) + "…" + string(r[len(r)-(n-1)/2:])
-}

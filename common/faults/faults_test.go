@@ -68,19 +68,16 @@ func TestProxy(t *testing.T) {
 		{"cut the answer", Fault{Kind: Cut, Way: Answers, After: 8}, "hello wo", 0},
 		{"lose a request", Fault{Kind: Hole, Way: Requests, After: 2}, "hello wo", 0},
 		{"lose an answer", Fault{Kind: Hole, Way: Answers, After: 7}, "hello w", 0},
+		{"cut a request", Fault{Kind: Cut, Way: Requests, After: 3}, "hello wor", 0},
 		{"delay", Fault{Kind: Delay, Way: Answers, After: 6, Late: late}, "hello world", late},
 	} {
 		start := time.Now()
 		got := through(t, test.fault)
+		if test.fault.Kind == Cut && test.fault.Way == Requests && strings.HasPrefix(test.want, got) {
+			got = test.want // the cut may overtake the answer
+		}
 		if took := time.Since(start); got != test.want || took < test.atLeast {
 			t.Errorf("%s: read %q after %v, want %q after at least %v", test.name, got, took, test.want, test.atLeast)
 		}
-	}
-}
-
-// The server reads only a part of a request that is cut, and the client sees the end.
-func TestProxyCutsRequests(t *testing.T) {
-	if got := through(t, Fault{Kind: Cut, Way: Requests, After: 3}); !strings.HasPrefix("hello wor", got) {
-		t.Errorf("read %q, want a prefix of %q", got, "hello wor")
 	}
 }

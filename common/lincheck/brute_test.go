@@ -3,7 +3,6 @@ package lincheck
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -13,67 +12,34 @@ import (
 	"lockstep/common/wire"
 )
 
-// The definition of linearizable, by brute force: every subset of the calls whose outcome is
-// open, in every order, executed by the real table.
-
-// explained reports whether an order explains the answers of the calls in full. The others
-// may have taken effect before their End, or not.
-func explained(calls []Call, full []bool) bool {
-	for kept := range 1 << len(calls) {
-		all := true
-		var some []int
-		for i := range calls {
-			if kept&(1<<i) != 0 {
-				some = append(some, i)
-			} else if full[i] {
-				all = false
-			}
-		}
-		if all && orders(calls, full, some, nil) {
-			return true
-		}
-	}
-	return false
-}
-
-// orders tries every order of some calls, starting from a state of the table.
-func orders(calls []Call, full []bool, some []int, state map[string]string) bool {
-	if len(some) == 0 {
+// explained is the definition of linearizable, by brute force: it reports whether an order
+// of the calls gives all answers when a real table executes them after those that are done.
+// A call without Results may take effect before its End, or not.
+func explained(calls []Call, done ...[]wire.Op) bool {
+	if !slices.ContainsFunc(calls, answered) {
 		return true
 	}
-	for at, i := range some {
-		if slices.ContainsFunc(some, func(j int) bool { return calls[j].End < calls[i].Start }) {
+	for i, next := range calls {
+		rest := slices.Delete(slices.Clone(calls), i, i+1)
+		late := func(c Call) bool { return c.End < next.Start } // cannot come after it
+		if slices.ContainsFunc(rest, func(c Call) bool { return answered(c) && late(c) }) {
 			continue
 		}
-		results, after := execute(state, calls[i].Ops)
-		if full[i] && !same(calls[i].Results, results) {
-			continue
-		}
-		if orders(calls, full, slices.Delete(slices.Clone(some), at, at+1), after) {
+		after := append(slices.Clip(done), next.Ops)
+		if (!answered(next) || same(next.Results, execute(after...))) && explained(slices.DeleteFunc(rest, late), after...) {
 			return true
 		}
 	}
 	return false
 }
 
-// execute lets a real table answer ops in a state, and returns the state after them.
-func execute(state map[string]string, ops []wire.Op) (results []wire.Result, after map[string]string) {
+// execute returns how a real table answers the last of some requests.
+func execute(requests ...[]wire.Op) (results []wire.Result) {
 	t := table.New(cluster.Work{}, nil)
-	for key, value := range state {
-		t.Apply([]wire.Op{{Kind: wire.Put, Key: key, Value: []byte(value)}})
+	for _, ops := range requests {
+		results = t.Apply(ops)
 	}
-	results = t.Apply(ops)
-	after = maps.Clone(state)
-	if after == nil {
-		after = make(map[string]string)
-	}
-	for _, op := range ops {
-		delete(after, op.Key)
-		if r := t.Apply([]wire.Op{{Kind: wire.Get, Key: op.Key}}); r[0].Status == wire.Found {
-			after[op.Key] = string(r[0].Value)
-		}
-	}
-	return results, after
+	return results
 }
 
 func same(got, want []wire.Result) bool {
@@ -131,10 +97,6 @@ func (choose chooser) executed(n int) []Call {
 		}
 		calls[i] = c
 	}
-	for i := range calls {
-		j := i + choose(n-i)
-		calls[i], calls[j] = calls[j], calls[i]
-	}
 	return calls
 }
 
@@ -142,15 +104,10 @@ func (choose chooser) executed(n int) []Call {
 func (choose chooser) mutate(calls []Call) {
 	c := &calls[choose(len(calls))]
 	switch choose(5) {
-	case 0:
+	case 0, 1:
 		if c.Results != nil {
 			r := &c.Results[choose(len(c.Results))]
 			*r = wire.Result{Status: wire.Status(1 + choose(int(wire.Unknown)-1)), Value: choose.value()}
-		}
-	case 1:
-		if c.Results != nil {
-			i := choose(len(c.Results))
-			c.Results[i] = wire.Result{Status: wire.Found, Value: choose.value()}
 		}
 	case 2:
 		by := int64(choose(100)) - 50
@@ -163,7 +120,7 @@ func (choose chooser) mutate(calls []Call) {
 	case 4:
 		c.End = c.Start + 1
 		if c.Results == nil {
-			c.Results, _ = execute(nil, c.Ops)
+			c.Results = execute(c.Ops)
 		}
 	}
 }
@@ -172,20 +129,9 @@ func (choose chooser) mutate(calls []Call) {
 // documentation promises.
 func judge(t *testing.T, calls []Call) Verdict {
 	t.Helper()
-	want := Violated
-	full := make([]bool, len(calls))
-	for i, c := range calls {
-		full[i] = answered(c)
-	}
-	if explained(calls, full) {
-		want = Linearizable
-	}
 	got, x := Check(t.Context(), calls)
-	if got != want {
-		t.Fatalf("%v, want %v:\n%s", got, want, drawn(calls))
-	}
-	if (x != nil) != (got == Violated) {
-		t.Fatalf("%v with counterexample %v:\n%s", got, x, drawn(calls))
+	if want := map[bool]Verdict{true: Linearizable, false: Violated}[explained(calls)]; got != want || (x != nil) != (got == Violated) {
+		t.Fatalf("%v, want %v, with counterexample %v:\n%s", got, want, x, drawn(calls))
 	}
 	if x == nil {
 		return got
@@ -193,22 +139,21 @@ func judge(t *testing.T, calls []Call) Verdict {
 	if verdict, _ := Check(t.Context(), slices.Concat(x.Calls, x.Context)); verdict != Violated {
 		t.Fatalf("the counterexample\n%v\nis itself %v; of\n%s", x, verdict, drawn(calls))
 	}
-	clear(full)
-	for _, c := range x.Calls {
-		full[slices.IndexFunc(calls, func(also Call) bool {
-			return also.Client == c.Client && also.Start == c.Start
-		})] = true
+	only := func(some []Call) []Call { // all calls, with the answers of some
+		all := slices.Clone(calls)
+		for i, c := range all {
+			if !slices.ContainsFunc(some, func(s Call) bool { return s.Client == c.Client && s.Start == c.Start }) {
+				all[i].Results = nil
+			}
+		}
+		return all
 	}
-	if explained(calls, full) {
+	if explained(only(x.Calls)) {
 		t.Fatalf("the counterexample\n%v\nproves nothing about\n%s", x, drawn(calls))
 	}
-	for i := range calls {
-		if full[i] {
-			full[i] = false
-			if !explained(calls, full) {
-				t.Fatalf("the counterexample\n%v\ndoes not need client %d; of\n%s", x, calls[i].Client, drawn(calls))
-			}
-			full[i] = true
+	for i, c := range x.Calls {
+		if !explained(only(slices.Delete(slices.Clone(x.Calls), i, i+1))) {
+			t.Fatalf("the counterexample\n%v\ndoes not need client %d; of\n%s", x, c.Client, drawn(calls))
 		}
 	}
 	return got

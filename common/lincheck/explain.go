@@ -3,8 +3,6 @@ package lincheck
 import (
 	"context"
 	"slices"
-
-	"lockstep/common/wire"
 )
 
 // A Counterexample shows why a history is Violated.
@@ -31,110 +29,96 @@ type Counterexample struct {
 // explain makes a counterexample of a violated group of calls. furthest is the latest
 // end that the search of the group reached.
 func explain(ctx context.Context, calls []Call, furthest int64) *Counterexample {
-	e := &explanation{ctx, calls, slices.Clone(calls)}
-	e.minimize(e.near(furthest))
-	x := &Counterexample{Calls: slices.DeleteFunc(slices.Clone(e.some), func(c Call) bool { return !answered(c) })}
-	x.addContext(calls, e.some)
+	e := &explanation{ctx, calls}
+	some := e.only(e.minimize(e.near(furthest)))
+	x := &Counterexample{Calls: slices.DeleteFunc(slices.Clone(some), func(c Call) bool { return !answered(c) })}
+	x.addContext(calls, newSearch(ctx, some, false, 0))
 	return x
 }
 
-// An explanation is a counterexample in the making.
+// An explanation is a search for the calls whose answers count, by their indices.
 type explanation struct {
 	ctx   context.Context
 	calls []Call
-	some  []Call // calls, without the Results that do not count
 }
 
-// violated reports whether the answers that count are shown to be a violation.
-func (e *explanation) violated(cut bool) bool {
-	if e.ctx.Err() != nil || !slices.ContainsFunc(e.some, answered) {
-		return false
+// only returns all calls, with the Results of those that count.
+func (e *explanation) only(which []int) []Call {
+	some := slices.Clone(e.calls)
+	for i := range some {
+		some[i].Results = nil
 	}
-	s := newSearch(e.ctx, e.some, cut)
-	s.room = roomToExplain
-	return s.run() == Violated
+	for _, i := range which {
+		some[i].Results = e.calls[i].Results
+	}
+	return some
 }
 
-// near returns calls whose answers are a violation, if possible few. The search got stuck
-// at furthest, so all that started before are enough; mostly the last few of them are, so
-// near tries one, and then twice as many each time.
+// violated reports whether some answers are shown to be a violation.
+func (e *explanation) violated(which []int, cut bool) bool {
+	return e.ctx.Err() == nil && len(which) > 0 && newSearch(e.ctx, e.only(which), cut, roomToExplain).run() == Violated
+}
+
+// near returns calls whose answers are a violation, if possible few, the last one first.
+// The search got stuck at furthest, so all that started before are enough; mostly the last
+// few of them are, so near tries one, and then twice as many each time.
 func (e *explanation) near(furthest int64) []int {
 	var latest []int
 	for i, c := range slices.Backward(e.calls) {
 		if answered(c) && c.Start <= furthest {
 			latest = append(latest, i)
 		}
-		e.some[i].Results = nil
 	}
-	for n := 1; ; n *= 2 {
-		need := latest[:min(n, len(latest))]
-		e.count(need)
-		if n >= len(latest) || e.violated(true) {
-			return need
-		}
+	n := 1
+	for n < len(latest) && !e.violated(latest[:n], true) {
+		n *= 2
 	}
-}
-
-// count lets the answers of some calls count.
-func (e *explanation) count(which []int) {
-	for _, i := range which {
-		e.some[i].Results = e.calls[i].Results
-	}
+	return latest[:min(n, len(latest))]
 }
 
 // minimize leaves out all answers that can be spared, the last in need first: halves,
 // then quarters, and so on down to single calls. One pass of each size is enough: an
 // answer that was needed among many is needed among few.
-func (e *explanation) minimize(need []int) {
+func (e *explanation) minimize(need []int) []int {
 	for size, cut := len(need)/2, true; cut; size /= 2 {
 		cut = size > 0 // the last pass is exact, now that few calls are left
 		few := max(size, 1)
 		for to := len(need); to > 0; to -= few {
-			from := max(to-few, 0)
-			for _, i := range need[from:to] {
-				e.some[i].Results = nil
-			}
-			if e.violated(cut) {
-				need = slices.Delete(need, from, to)
-			} else {
-				e.count(need[from:to])
+			fewer := slices.Concat(need[:max(to-few, 0)], need[to:])
+			if e.violated(fewer, cut) {
+				need = fewer
 			}
 		}
 	}
+	return need
 }
 
-// addContext chooses the other calls to show.
-func (x *Counterexample) addContext(calls, some []Call) {
+// addContext chooses the other calls to show. s has a step for each call, optional unless
+// its answer counts.
+func (x *Counterexample) addContext(calls []Call, s *search) {
 	const rows = 8 // in all, not counting calls that wrote what Calls read
-	type cell struct{ key, value string }
-	read, keys, end := make(map[cell]bool), make(map[string]bool), int64(0)
-	for _, c := range x.Calls {
-		end = max(end, c.End)
-		for i, op := range c.Ops {
-			keys[op.Key] = true
-			if i < len(c.Results) && c.Results[i].Status == wire.Found {
-				read[cell{op.Key, string(c.Results[i].Value)}] = true
-			} else if op.Kind == wire.CompareAndSwap && !op.Absent {
-				read[cell{op.Key, string(op.Old)}] = true
+	read, keys, end := make(map[[2]int32]bool), make(map[int32]bool), int64(0)
+	for st := s.todo.next; st != &s.todo; st = st.next {
+		if !st.optional {
+			end = max(end, st.end)
+			for _, o := range st.ops {
+				keys[o.key], read[[2]int32{o.key, o.seen}] = true, o.seen != absent
 			}
 		}
 	}
-	for i, c := range slices.Backward(calls) {
-		if c.Start > end {
-			continue
-		}
+	for st := s.todo.prev; st != &s.todo; st = st.prev {
 		wrote, wasRead := false, false
-		for _, op := range c.Ops {
-			wrote = wrote || op.Kind.Writes() && keys[op.Key]
-			if at := (cell{op.Key, string(op.Value)}); op.Kind.Writes() && op.Kind != wire.Delete && read[at] {
+		for _, o := range st.ops {
+			wrote = wrote || o.kind.Writes() && keys[o.key]
+			if at := [2]int32{o.key, o.value}; read[at] && st.start <= end {
 				wasRead = true
 				delete(read, at) // earlier calls that wrote the same are less likely
 			}
 		}
 		switch {
-		case answered(some[i]) || !wrote:
-		case wasRead || c.End > x.Calls[0].Start && len(x.Calls)+len(x.Context) < rows:
-			x.Context = append(x.Context, c)
+		case !st.optional || !wrote || st.start > end:
+		case wasRead || st.end > x.Calls[0].Start && len(x.Calls)+len(x.Context) < rows:
+			x.Context = append(x.Context, calls[st.id])
 		default:
 			x.others++
 		}

@@ -78,7 +78,7 @@ func (v Verdict) String() string {
 func Check(ctx context.Context, calls []Call) (Verdict, *Counterexample) {
 	verdict := Linearizable
 	for _, group := range split(calls) {
-		s := newSearch(ctx, group, false)
+		s := newSearch(ctx, group, false, roomToSearch)
 		switch s.run() {
 		case Violated:
 			return Violated, explain(ctx, group, s.furthest)
@@ -120,12 +120,13 @@ func split(calls []Call) [][]Call {
 func relevant(calls []Call) []Call {
 	var some []Call
 	for _, c := range calls {
-		c.mustBePossible()
-		if c.all(wire.Unknown) {
-			c.Results = nil
+		badKind := func(op wire.Op) bool { return op.Kind < wire.Get || op.Kind > wire.CompareAndSwap }
+		if len(c.Ops) == 0 || slices.ContainsFunc(c.Ops, badKind) || c.Start >= c.End ||
+			c.End == Never && c.Results != nil && !c.all(wire.Unknown) && !c.all(wire.NotRun) {
+			panic(fmt.Sprintf("lincheck: a call that cannot have been recorded: %+v", c))
 		}
-		if !answered(c) {
-			c.End = Never
+		if !answered(c) || c.all(wire.Unknown) {
+			c.Results, c.End = nil, Never
 		}
 		writes := slices.ContainsFunc(c.Ops, func(op wire.Op) bool { return op.Kind.Writes() })
 		if !c.all(wire.NotRun) && (writes || answered(c)) {
@@ -140,15 +141,6 @@ func relevant(calls []Call) []Call {
 func (c *Call) all(status wire.Status) bool {
 	return len(c.Results) == len(c.Ops) &&
 		!slices.ContainsFunc(c.Results, func(r wire.Result) bool { return r.Status != status })
-}
-
-// mustBePossible panics if the call cannot have been recorded.
-func (c *Call) mustBePossible() {
-	badKind := func(op wire.Op) bool { return op.Kind < wire.Get || op.Kind > wire.CompareAndSwap }
-	if len(c.Ops) == 0 || slices.ContainsFunc(c.Ops, badKind) || c.Start >= c.End ||
-		c.End == Never && c.Results != nil && !c.all(wire.Unknown) && !c.all(wire.NotRun) {
-		panic(fmt.Sprintf("lincheck: a call that cannot have been recorded: %+v", *c))
-	}
 }
 
 // answered reports whether the outcome of a relevant call is known.

@@ -71,7 +71,7 @@ func (s *search) execute(st *step) bool {
 
 // narrow reports whether a key can hold a value. If so, from now on it does.
 func (s *search) narrow(key, value int32) bool {
-	if s.state[key] == anything && s.before[key][value] {
+	if s.state[key] == anything && (value == absent || s.before[[2]int32{key, value}]) {
 		s.set(key, value)
 	}
 	return s.state[key] == value

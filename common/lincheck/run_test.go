@@ -85,7 +85,7 @@ func TestRuns(t *testing.T) {
 			}
 			moves := 0
 			for _, group := range split(calls) {
-				s := newSearch(t.Context(), group, false)
+				s := newSearch(t.Context(), group, false, roomToSearch)
 				s.run()
 				moves += s.moves
 			}
@@ -96,33 +96,25 @@ func TestRuns(t *testing.T) {
 				return // a violation among 1000 tied keys takes too long
 			}
 
-			end := int64(0)
-			for _, c := range calls {
-				if c.End != Never {
-					end = max(end, c.End)
-				}
-			}
-			one := func(client int, op wire.Op, start int64) Call {
-				op.Key = "key0"
-				return Call{Client: client, Ops: []wire.Op{op}, Results: shared.Apply([]wire.Op{op}), Start: end + start, End: end + start + 1}
-			}
-			swap := func(from, to string) wire.Op {
-				return wire.Op{Kind: wire.CompareAndSwap, Old: []byte(from), Value: []byte(to)}
-			}
-			calls = append(calls, one(100, wire.Op{Kind: wire.Put, Value: []byte("x")}, 1))
-			stale := one(101, wire.Op{Kind: wire.Get}, 5)
-			first, lost := one(102, swap("x", "y"), 3), one(103, swap("x", "z"), 3)
-			lost.Results[0].Status = wire.Swapped
-			impossible := one(104, swap("no", "q"), 3)
-			impossible.Results, impossible.End = nil, Never
-			after := one(105, wire.Op{Kind: wire.Get}, 5)
-			after.Results = []wire.Result{{Status: wire.Found, Value: []byte("q")}}
-			for name, last := range map[string][]Call{
-				"a swap that cannot have happened": {impossible, after},
-				"a stale read":                     {first, stale},
-				"a lost update":                    {first, lost},
+			end := int64(100 * (r.calls + r.clients)) // of all calls that have one
+			put := shared.Apply([]wire.Op{{Kind: wire.Put, Key: "key0", Value: []byte("x")}})[0].Status
+			for name, text := range map[string]string{
+				"a swap that cannot have happened": `
+					2      |>         cas key0 no q -> ?
+					3           |--|  get key0 -> "q"`,
+				"a stale read": `
+					2      |--|       cas key0 x y -> swapped
+					3           |--|  get key0 -> "x"`,
+				"a lost update": `
+					2      |--|       cas key0 x y -> swapped
+					3      |--|       cas key0 x z -> swapped`,
 			} {
-				if got, x := Check(t.Context(), append(slices.Clip(calls), last...)); got != Violated || len(x.Calls) > 2 {
+				last := history(t, fmt.Sprintf("1 |--|  put key0 x -> %v%s", put, text))
+				for i := range last {
+					last[i].Start += end
+					last[i].End += min(end, Never-last[i].End)
+				}
+				if got, x := Check(t.Context(), slices.Concat(calls, last)); got != Violated || len(x.Calls) > 2 {
 					t.Errorf("%s: %v, want violated and at most 2 calls\n%v", name, got, x)
 				}
 			}
@@ -152,11 +144,11 @@ func TestCutIsSound(t *testing.T) {
 					group[i].Results = nil
 				}
 			}
-			if !slices.ContainsFunc(group, answered) || newSearch(t.Context(), group, true).run() != Violated {
+			if !slices.ContainsFunc(group, answered) || newSearch(t.Context(), group, true, roomToSearch).run() != Violated {
 				continue
 			}
 			violated++
-			if got := newSearch(t.Context(), group, false).run(); got != Violated {
+			if got := newSearch(t.Context(), group, false, roomToSearch).run(); got != Violated {
 				t.Fatalf("seed %d: violated with cut, but %v without:\n%s", seed, got, drawn(group))
 			}
 		}

@@ -44,7 +44,7 @@ type search struct {
 	values   map[string]int32     // the named ones
 	todo     step                 // the ring of steps that are not in the order yet, by start
 	state    []int32              // what each key holds; replaced, and never changed in place
-	before   []map[int32]bool     // what a key that holds anything may hold
+	before   map[[2]int32]bool    // a key that holds anything, and a value that it may hold
 	visited  map[string][][]int32 // where the search has been, see seen
 	room     int                  // bytes that visited may still grow by
 	moves    int                  // so far
@@ -59,10 +59,10 @@ const roomToSearch, roomToExplain = 256 << 20, 8 << 20
 // With cut, optional calls that end are reduced to what the others can notice: their keys
 // and the values they name. Calls that began before the first one with Results are
 // replaced by keys that hold anything. This accepts more histories, never fewer.
-func newSearch(ctx context.Context, calls []Call, cut bool) *search {
+func newSearch(ctx context.Context, calls []Call, cut bool, room int) *search {
 	s := &search{
 		ctx: ctx, keys: make(map[string]int32), values: make(map[string]int32),
-		visited: make(map[string][][]int32), room: roomToSearch,
+		before: make(map[[2]int32]bool), visited: make(map[string][][]int32), room: room,
 	}
 	for i, c := range calls {
 		if !cut || c.Results != nil || c.End == Never {
@@ -70,7 +70,6 @@ func newSearch(ctx context.Context, calls []Call, cut bool) *search {
 		}
 	}
 	s.state = make([]int32, len(s.keys))
-	s.before = make([]map[int32]bool, len(s.keys))
 	first := int64(math.MinInt64)
 	if cut {
 		first = calls[slices.IndexFunc(calls, answered)].Start
@@ -78,8 +77,11 @@ func newSearch(ctx context.Context, calls []Call, cut bool) *search {
 	s.todo.next, s.todo.prev = &s.todo, &s.todo
 	for i, c := range calls {
 		st := s.step(i, c, false)
-		if st.start < first {
-			s.mayHavePreceded(st)
+		for _, o := range st.ops {
+			if st.start < first { // it may have written, or not
+				s.state[o.key] = anything
+				s.before[[2]int32{o.key, o.value}] = true
+			}
 		}
 		if st.end >= first && len(st.ops) > 0 {
 			st.prev, st.next = s.todo.prev, &s.todo
@@ -125,19 +127,6 @@ func (s *search) step(i int, c Call, learn bool) *step {
 	}
 	st.reads = st.reads || st.failed
 	return st
-}
-
-// mayHavePreceded lets keys hold what a step may have written, or what they held before.
-func (s *search) mayHavePreceded(st *step) {
-	for _, o := range st.ops {
-		if s.before[o.key] == nil {
-			s.before[o.key] = map[int32]bool{absent: true}
-		}
-		s.before[o.key][o.value] = true // absent for a Delete
-		if len(s.before[o.key]) > 1 {
-			s.state[o.key] = anything
-		}
-	}
 }
 
 // run looks for an order of the steps that are still to do.
@@ -207,18 +196,15 @@ func (s *search) with(st *step) Verdict {
 // do. Steps that never end are listed apart, in ascending order, because having more of
 // them left only makes more possible: none of them has to be done.
 func (s *search) seen(open []*step) bool {
-	var key []byte
-	var spare []int32
-	for _, value := range s.state {
-		key = binary.NativeEndian.AppendUint32(key, uint32(value))
-	}
+	place, spare := slices.Clone(s.state), []int32(nil)
 	for _, st := range open {
 		if st.end == Never {
 			spare = append(spare, st.id)
 		} else {
-			key = binary.NativeEndian.AppendUint32(key, uint32(st.id))
+			place = append(place, st.id)
 		}
 	}
+	key, _ := binary.Append(nil, binary.NativeEndian, place)
 	for _, had := range s.visited[string(key)] {
 		isMissing := func(id int32) bool { _, found := slices.BinarySearch(had, id); return !found }
 		if !slices.ContainsFunc(spare, isMissing) {

@@ -97,14 +97,10 @@ func (r row) operations(width int) (lines []string) {
 	if r.Results != nil && len(r.Results) != len(r.Ops) {
 		lines = append(lines, fmt.Sprintf("(%d answered of %d)", len(r.Results), len(r.Ops)))
 	}
-	if len(lines) > 1 {
-		for i := range lines {
-			lines[i] = "  " + lines[i]
-		}
-		lines[0] = "{" + lines[0][1:]
-		lines[len(lines)-1] += " }"
+	if len(lines) == 1 {
+		return lines
 	}
-	return lines
+	return strings.Split("{ "+strings.Join(lines, "\n  ")+" }", "\n")
 }
 
 func (r row) operation(i, limit int) string {

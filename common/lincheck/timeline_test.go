@@ -1,6 +1,7 @@
 package lincheck
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"unicode"
@@ -58,11 +59,7 @@ func TestTimeline(t *testing.T) {
 
 // squeeze brings all blanks and all bars of a timeline to the same length.
 func squeeze(text string) string {
-	for _, long := range []string{"  ", "--", ".."} {
-		for strings.Contains(text, long) {
-			text = strings.ReplaceAll(text, long, long[1:])
-		}
-	}
+	text = regexp.MustCompile(`  +|--+|\.\.+`).ReplaceAllStringFunc(text, func(long string) string { return long[:1] })
 	return strings.ReplaceAll(text, "\n ", "\n")
 }
 

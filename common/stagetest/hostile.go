@@ -25,7 +25,7 @@ func tries(few, many int) int {
 	return few
 }
 
-// Bytes that are no requests. Each connection ends, and other clients are served as before.
+// Bytes that are no requests. Each connection ends, and other clients are still served.
 func testGarbage(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
 	streams := []string{
@@ -41,9 +41,8 @@ func testGarbage(t *testing.T, serve node.Serve) {
 		if err := feed(t, s.cfg.Nodes[0].Addr, garbage); err != nil {
 			t.Errorf("%.20q: %v, want the connection closed in order", garbage, err)
 		}
-		s.checkServed(fmt.Sprintf("%.20q", garbage))
 	}
-	s.checkCounted("malformed", int64(len(streams)))
+	s.checkHarmless("malformed", int64(len(streams)))
 }
 
 // The write deadline ends a client that never reads its answers, and frees its place.
@@ -52,8 +51,7 @@ func testNeverReads(t *testing.T, serve node.Serve) {
 		c.Server.WriteTimeout, c.Server.MaxConnections = 50*time.Millisecond, 1
 	})
 	s.neverRead()
-	s.checkServed("a client that does not read") // waits until that client's place is free
-	s.checkCounted("lost", 1)
+	s.checkHarmless("lost", 1) // waits until that client's place is free
 }
 
 // neverRead asks for more than any buffer holds, on a connection of its own, and reads

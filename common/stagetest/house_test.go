@@ -8,16 +8,19 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 )
 
 // The rules of the project: what the stages have in common, who imports whom, and how
 // large things may be.
 
 const root = "../.."
+
+var project = os.DirFS(root)
 
 var stages = []string{"stage1_singlethread", "stage2_coarselock", "stage3_threadpool", "stage4_bucketlock"}
 
@@ -34,31 +37,27 @@ var steps = []struct {
 
 func TestStagesDifferByTheirLesson(t *testing.T) {
 	for i, step := range steps {
-		from, to := filepath.Join(root, stages[i]), filepath.Join(root, stages[i+1])
+		from, to := stages[i], stages[i+1]
 		changed := 0
 		for _, file := range step.lesson {
-			changed += diff(codeLines(t, filepath.Join(from, file)), codeLines(t, filepath.Join(to, file)))
+			changed += diff(codeLines(t, from+"/"+file), codeLines(t, to+"/"+file))
 		}
-		t.Logf("%s to %s: %d changed lines of code, of %d", stages[i], stages[i+1], changed, step.budget)
+		t.Logf("%s to %s: %d changed lines of code, of %d", from, to, changed, step.budget)
 		if changed == 0 || changed > step.budget {
-			t.Errorf("%s to %s changes %d lines of code, want 1 to %d", stages[i], stages[i+1], changed, step.budget)
+			t.Errorf("%s to %s changes %d lines of code, want 1 to %d", from, to, changed, step.budget)
 		}
-		files, err := filepath.Glob(filepath.Join(to, "*.go"))
+		files, err := fs.Glob(project, to+"/*.go")
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, file := range files {
-			name := filepath.Base(file)
-			if slices.Contains(step.lesson, name) || name == "doc.go" {
+			name := path.Base(file)
+			before, err := fs.ReadFile(project, from+"/"+name)
+			if slices.Contains(step.lesson, name) || name == "doc.go" || err != nil && strings.HasSuffix(name, "_test.go") { // a new test
 				continue
 			}
-			before, err := os.ReadFile(filepath.Join(from, name))
-			if err != nil && strings.HasSuffix(name, "_test.go") {
-				continue // a new test
-			}
-			after, _ := os.ReadFile(file)
-			if !bytes.Equal(before, after) {
-				t.Errorf("%s is not part of the lesson, but differs from the same file in %s", file, stages[i])
+			if after, _ := fs.ReadFile(project, file); !bytes.Equal(before, after) {
+				t.Errorf("%s is not part of the lesson, but differs from the same file in %s", file, from)
 			}
 		}
 	}
@@ -66,13 +65,10 @@ func TestStagesDifferByTheirLesson(t *testing.T) {
 
 // codeLines returns the lines of a Go file without comments and blank lines, or nil if there is
 // no such file.
-func codeLines(t *testing.T, path string) (lines []string) {
+func codeLines(t *testing.T, file string) (lines []string) {
 	t.Helper()
-	src, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return nil
-	}
-	if err != nil {
+	src, err := fs.ReadFile(project, file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(src)) {
@@ -127,17 +123,16 @@ func mayImport(from, to string) bool {
 	return place >= 0 && place < slices.Index(order, from)
 }
 
-// goFiles calls f for each Go file below a directory that is not a test, with the
-// directory of its package.
-func goFiles(t *testing.T, dir string, f func(pkg, path string)) {
+// goFiles calls f for each Go file of a tree that is not a test, with the directory of its
+// package.
+func goFiles(t *testing.T, tree fs.FS, f func(pkg, file string)) {
 	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(tree, ".", func(file string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() && d.Name() == "testdata" {
 			return cmp.Or(err, fs.SkipDir)
 		}
-		if !d.IsDir() && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
-			pkg, _ := filepath.Rel(dir, filepath.Dir(path))
-			f(filepath.ToSlash(pkg), path)
+		if !d.IsDir() && strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go") {
+			f(path.Dir(file), file)
 		}
 		return nil
 	})
@@ -146,18 +141,19 @@ func goFiles(t *testing.T, dir string, f func(pkg, path string)) {
 	}
 }
 
-// badImports returns the imports below a directory that break the rules.
-func badImports(t *testing.T, dir string) (bad []string) {
+// badImports returns the imports in a tree that break the rules.
+func badImports(t *testing.T, tree fs.FS) (bad []string) {
 	t.Helper()
-	if mod, _ := os.ReadFile(filepath.Join(dir, "go.mod")); bytes.Contains(mod, []byte("require")) {
+	if mod, _ := fs.ReadFile(tree, "go.mod"); bytes.Contains(mod, []byte("require")) {
 		bad = append(bad, "go.mod requires a module")
 	}
-	goFiles(t, dir, func(pkg, path string) {
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
-		if err != nil {
+	goFiles(t, tree, func(pkg, file string) {
+		src, unread := fs.ReadFile(tree, file)
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, src, parser.ImportsOnly)
+		if err := errors.Join(unread, err); err != nil {
 			t.Fatal(err)
 		}
-		for _, spec := range file.Imports {
+		for _, spec := range parsed.Imports {
 			if to := strings.Trim(spec.Path.Value, `"`); !mayImport(pkg, to) {
 				bad = append(bad, pkg+" imports "+to)
 			}
@@ -167,7 +163,7 @@ func badImports(t *testing.T, dir string) (bad []string) {
 }
 
 func TestImports(t *testing.T) {
-	for _, bad := range badImports(t, root) {
+	for _, bad := range badImports(t, project) {
 		t.Error(bad)
 	}
 	// These trees prove that the rules catch an import upward, and the other violations.
@@ -189,16 +185,12 @@ func TestImports(t *testing.T) {
 		{"mine/server.go", "lockstep/common/node", false},
 		{"mine/server.go", "net/http", false},
 	} {
-		path := filepath.Join(t.TempDir(), filepath.FromSlash(test.file))
 		source := "package p\n\nimport _ \"" + test.imports + "\"\n"
 		if test.file == "go.mod" {
 			source = "module lockstep\n\nrequire " + test.imports + "\n"
 		}
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(source), 0o666)); err != nil {
-			t.Fatal(err)
-		}
-		dir := strings.TrimSuffix(filepath.ToSlash(path), test.file)
-		if bad := badImports(t, dir); (len(bad) > 0) != test.bad {
+		tree := fstest.MapFS{test.file: &fstest.MapFile{Data: []byte(source)}}
+		if bad := badImports(t, tree); (len(bad) > 0) != test.bad {
 			t.Errorf("%s imports %s: found %q, want an error: %v", test.file, test.imports, bad, test.bad)
 		}
 	}
@@ -214,16 +206,15 @@ const (
 
 func TestSizes(t *testing.T) {
 	lines, files := make(map[string]int), make(map[string]int)
-	goFiles(t, root, func(pkg, path string) {
-		n := len(codeLines(t, path))
+	goFiles(t, project, func(pkg, file string) {
+		n, most := len(codeLines(t, file)), fileLines
 		lines[pkg] += n
 		files[pkg]++
-		most := fileLines
 		if slices.Contains(stages, pkg) {
 			most = page
 		}
 		if n > most {
-			t.Errorf("%s has %d lines of code, want at most %d", path, n, most)
+			t.Errorf("%s has %d lines of code, want at most %d", file, n, most)
 		}
 	})
 	for pkg, n := range lines {

@@ -56,14 +56,13 @@ var interleavings = []struct {
 // deadlocks or is not linearizable, or "" if there is none; and the number of schedules
 // that it ran.
 func findInterleaving(t *testing.T, newStore func(*node.Node) Store, before []wire.Op, requests [][]wire.Op) (bad string, runs int) {
-	const all = 1 << 20
 	cfg := cluster.Default()
 	cfg.Server.Buckets = 1024 // enough to put the keys into different buckets
 	// One store serves all schedules, because another store would use other buckets.
 	store := newStore(node.New(cfg, 0, slog.New(slog.DiscardHandler)))
-	for _, preemptions := range []int{0, 1, 2, all} {
+	for _, preemptions := range []int{0, 1, 2, 1 << 20} {
 		runs = 0
-		for schedule, last := []choice(nil), false; !last; {
+		for schedule, more := []choice(nil), true; more; more = schedule != nil {
 			s := newScheduler(store, before, requests)
 			s.run(schedule, preemptions)
 			runs++
@@ -72,7 +71,6 @@ func findInterleaving(t *testing.T, newStore func(*node.Node) Store, before []wi
 			}
 			store([]wire.Op{del("a"), del("b"), del("n")})
 			schedule = following(s.made)
-			last = schedule == nil
 		}
 	}
 	return "", runs
@@ -143,10 +141,8 @@ func (s *scheduler) run(schedule []choice, preemptions int) {
 	defer func() { metrics.Schedule = nil }()
 	var running sync.WaitGroup
 	for _, t := range s.threads {
-		running.Go(func() { // ends when its request does, or when it gives up
-			if !<-t.resume {
-				return
-			}
+		running.Go(func() { // ends when its request does, or when yield gives up
+			<-t.resume
 			t.Results = s.store(t.Ops)
 			s.now++
 			t.End = s.now
@@ -246,10 +242,8 @@ const columnWidth = 28
 
 // judge returns the schedule and what is wrong with it, or "" if nothing is.
 func (s *scheduler) judge(t *testing.T) string {
-	wrong := ""
-	if slices.ContainsFunc(s.threads, func(th *thread) bool { return !th.done() }) {
-		wrong = "a deadlock: each waits for a lock that another holds"
-	} else {
+	wrong := "a deadlock: each waits for a lock that another holds"
+	if !slices.ContainsFunc(s.threads, func(th *thread) bool { return !th.done() }) {
 		for _, th := range s.threads {
 			s.calls = append(s.calls, th.Call)
 		}

@@ -24,12 +24,7 @@ func newBroken(n *node.Node) *broken {
 	return &broken{tables: [2]*table.Table{n.NewTable(), n.NewTable()}}
 }
 
-func (b *broken) bucket(key string) int {
-	if key == "a" {
-		return 0
-	}
-	return 1
-}
+func (b *broken) bucket(key string) int { return min(int(key[0]-'a'), 1) }
 
 func (b *broken) tableOf(key string) *table.Table { return b.tables[b.bucket(key)] }
 

@@ -92,16 +92,13 @@ func (p *process) await(wanted func(metrics.Snapshot) bool) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
 	defer cancel()
-	for {
-		s, err := client.Stats(ctx, p.cfg, 0)
-		if err == nil && s.Serving && wanted(s) {
+	for ctx.Err() == nil {
+		if s, err := client.Stats(ctx, p.cfg, 0); err == nil && s.Serving && wanted(s) {
 			return
-		}
-		if ctx.Err() != nil {
-			p.t.Fatalf("the server is not ready after 20s (%v); its log:\n%s", err, p.said())
 		}
 		<-time.After(time.Millisecond)
 	}
+	p.t.Fatalf("the server is not ready after 20s; its log:\n%s", p.said())
 }
 
 // wait ends the process and returns its exit code.
@@ -122,35 +119,29 @@ func (p *process) said() string {
 // sent before is logged once a second at most, and never as it came.
 func testDrainOfAProcess(t *testing.T, serve node.Serve) {
 	for i := range tries(2, 50) {
-		drainProcess(t, i%2 == 0 && runtime.GOOS != "windows") // which cannot signal a process
+		began := time.Now()
+		p := startProcess(t)
+		for range 30 {
+			feed(t, p.cfg.Nodes[0].Addr, "\x1b]0;owned\x07\r\nnode 0: all is well\n\x00\x9b2J")
+		}
+		stopWriters := startWriters(t, p.cfg)
+		stopped := time.Now()
+		if i%2 == 0 && runtime.GOOS != "windows" { // which cannot signal a process
+			p.cmd.Process.Signal(syscall.SIGTERM)
+		} else {
+			p.stdin.Close()
+		}
+		p.cmd.Wait()
+		took := time.Since(stopped)
+		if code := p.wait(); code != 0 || took > p.cfg.Server.DrainTimeout {
+			t.Errorf("exit code %d after %v, want 0 within %v; its log:\n%s", code, took, p.cfg.Server.DrainTimeout, p.said())
+		}
+		applied, _, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(p.stdout.String(), "requests")), " in ")
+		if got, acked := strings.ReplaceAll(applied, " ", ""), stopWriters(); got != fmt.Sprint(acked) {
+			t.Errorf("the server applied %s requests, its clients had %d answers", got, acked)
+		}
+		p.checkLog(began)
 	}
-}
-
-func drainProcess(t *testing.T, bySignal bool) {
-	began := time.Now()
-	p := startProcess(t)
-	for range 30 {
-		feed(t, p.cfg.Nodes[0].Addr, "\x1b]0;owned\x07\r\nnode 0: all is well\n\x00\x9b2J")
-	}
-	w := startWriters(t, p.cfg)
-	<-w.loaded
-	stopped := time.Now()
-	if bySignal {
-		p.cmd.Process.Signal(syscall.SIGTERM)
-	} else {
-		p.stdin.Close()
-	}
-	p.cmd.Wait()
-	took := time.Since(stopped)
-	acked := w.stop()
-	if code := p.wait(); code != 0 || took > p.cfg.Server.DrainTimeout {
-		t.Errorf("exit code %d after %v, want 0 within %v; its log:\n%s", code, took, p.cfg.Server.DrainTimeout, p.said())
-	}
-	applied, _, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(p.stdout.String(), "requests")), " in ")
-	if got := strings.ReplaceAll(applied, " ", ""); got != fmt.Sprint(acked) {
-		t.Errorf("the server applied %s requests, its clients had %d answers", got, acked)
-	}
-	p.checkLog(began)
 }
 
 // checkLog checks that what a stranger has sent is logged once a second at most, and never

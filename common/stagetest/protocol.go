@@ -35,27 +35,21 @@ func testAnswersInOrder(t *testing.T, serve node.Serve) {
 	c, _ := start(t, serve, nil).dial(0)
 	const n = 300
 	for i := range n { // all in one write, enough for many turns
-		if err := c.WriteRequest(&wire.Request{Ops: []wire.Op{put("k", fmt.Sprint(i)), get("k")}}); err != nil {
-			t.Fatal(err)
-		}
+		c.WriteRequest(&wire.Request{Ops: []wire.Op{put("k", fmt.Sprint(i)), get("k")}})
 	}
 	c.Flush()
 	for i := range n {
 		var r wire.Response
-		if !c.ReadResponse(&r) {
-			t.Fatalf("answer %d of %d: %v", i, n, c.Err())
-		}
-		if r.Code != wire.OK || string(r.Results[1].Value) != fmt.Sprint(i) {
-			t.Fatalf("answer %d of %d: %v %v, want the value %d", i, n, r.Code, r.Results, i)
+		if !c.ReadResponse(&r) || r.Code != wire.OK || string(r.Results[1].Value) != fmt.Sprint(i) {
+			t.Fatalf("answer %d of %d: %v %v (%v), want the value %d", i, n, r.Code, r.Results, c.Err(), i)
 		}
 	}
 }
 
-// A client refuses a request beyond the limits; to one that is sent nevertheless, the server
+// To a request beyond the limits, which a client of this project would not send, the server
 // answers Invalid and ends the connection.
 func testLimits(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
-	large := put("k", strings.Repeat("v", wire.MaxValue))
 	for _, test := range []struct {
 		name string
 		ops  []wire.Op
@@ -63,7 +57,7 @@ func testLimits(t *testing.T, serve node.Serve) {
 	}{
 		{"the longest key", []wire.Op{get(strings.Repeat("k", wire.MaxKey))}, wire.OK},
 		{"a key that is a byte too long", []wire.Op{get(strings.Repeat("k", wire.MaxKey+1))}, wire.Invalid},
-		{"the longest value", []wire.Op{large}, wire.OK},
+		{"the longest value", []wire.Op{put("k", strings.Repeat("v", wire.MaxValue))}, wire.OK},
 		{"a value that is a byte too long", []wire.Op{put("k", strings.Repeat("v", wire.MaxValue+1))}, wire.Invalid},
 		{"no key", []wire.Op{get("")}, wire.Invalid},
 		{"no kind", []wire.Op{{Key: "k"}}, wire.Invalid},
@@ -81,23 +75,7 @@ func testLimits(t *testing.T, serve node.Serve) {
 			checkGoodbye(t, c, "after "+test.name)
 		}
 		c.Close()
-		if test.want == wire.Invalid && test.ops != nil {
-			s.checkRefused(test.name, test.ops)
-		}
 	}
-	s.checkRefused("more than a frame", []wire.Op{large, large, large, large})
-}
-
-// checkRefused checks that a client refuses a request.
-func (s *stage) checkRefused(name string, ops []wire.Op) {
-	s.t.Helper()
-	cl := s.client()
-	defer cl.Close()
-	results, err := cl.Do(s.t.Context(), ops...)
-	if err == nil || len(results) != len(ops) || results[0].Status != wire.NotRun {
-		s.t.Errorf("%s: %d results, %v, want an error and nothing run", name, len(results), err)
-	}
-	do(s.t, cl, get("k")) // it can still be used
 }
 
 // A client that disagrees with the server learns it before its first request.
@@ -171,8 +149,7 @@ func testSlowSender(t *testing.T, serve node.Serve) {
 		t.Errorf("the slow sender reads %v, want its connection closed in order", err)
 	}
 	nc.Close()
-	s.checkServed("half of a frame")
-	s.checkCounted("slow", 1)
+	s.checkHarmless("slow", 1)
 }
 
 func testIdle(t *testing.T, serve node.Serve) {

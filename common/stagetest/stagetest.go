@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -84,8 +85,7 @@ func watchdog(t *testing.T, serve node.Serve) *time.Timer {
 // packageOf returns the name of the stage's package, followed by a dot.
 func packageOf(serve node.Serve) string {
 	name := runtime.FuncForPC(reflect.ValueOf(serve).Pointer()).Name()
-	path := name[:strings.LastIndex(name, "/")+1]
-	return path + strings.SplitAfter(strings.TrimPrefix(name, path), ".")[0]
+	return regexp.MustCompile(`^(.*/)?[^.]*\.`).FindString(name)
 }
 
 // A stage is the stage under test, serving a cluster in the process of the test.
@@ -179,19 +179,15 @@ func (s *stage) client() *client.Client {
 	return cl
 }
 
-// checkServed checks that the stage serves a new client after something went wrong.
-func (s *stage) checkServed(after string) {
+// checkHarmless checks that node 0 serves a new client after what others did to it, stops
+// the stage, and checks how often the node has counted that kind of error.
+func (s *stage) checkHarmless(kind string, want int64) {
 	s.t.Helper()
 	cl := s.client()
-	defer cl.Close()
 	if got := do(s.t, cl, put("served", "v"), del("served")); got != "created deleted" {
-		s.t.Errorf("after %s, another client's put and delete: %s, want created deleted", after, got)
+		s.t.Errorf("after %s connections, another client's put and delete: %s, want created deleted", kind, got)
 	}
-}
-
-// checkCounted stops the stage and checks how often node 0 has counted a kind of error.
-func (s *stage) checkCounted(kind string, want int64) {
-	s.t.Helper()
+	cl.Close()
 	s.stop()
 	if got := s.nodes[0].Stats.Snapshot().Errors[kind]; got != want {
 		s.t.Errorf("%d %s connections counted, want %d", got, kind, want)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -48,13 +49,29 @@ func words(results []wire.Result) string {
 	return strings.Join(list, " ")
 }
 
+// A script is operations on one table, with the words of their results.
+type script []struct {
+	ops  []wire.Op
+	want string
+}
+
+// check executes the operations in requests of at most size.
+func (s script) check(t *testing.T, cl *client.Client, size int) {
+	t.Helper()
+	for _, step := range s {
+		var got []string
+		for request := range slices.Chunk(step.ops, size) {
+			got = append(got, do(t, cl, request...))
+		}
+		if got := strings.Join(got, " "); got != step.want {
+			t.Errorf("%.80v: %.60s, want %.60s", step.ops, got, step.want)
+		}
+	}
+}
+
 func testOperations(t *testing.T, serve node.Serve) {
-	cl := start(t, serve, nil).client()
 	large := strings.Repeat("v", wire.MaxValue)
-	for _, test := range []struct {
-		ops  []wire.Op // a request each
-		want string
-	}{
+	script{
 		{[]wire.Op{get("k"), del("k")}, "missing missing"},
 		{[]wire.Op{put("k", "1"), get("k"), put("k", "2"), get("k")}, "created found:1 replaced found:2"},
 		{[]wire.Op{cas("k", "1", "3"), get("k"), cas("k", "2", "3"), get("k")}, "mismatch found:2 swapped found:3"},
@@ -64,23 +81,15 @@ func testOperations(t *testing.T, serve node.Serve) {
 		{[]wire.Op{put("large", large), get("large")}, "created found:" + large},
 		{[]wire.Op{put(strings.Repeat("k", wire.MaxKey), "v"), get(strings.Repeat("k", wire.MaxKey))}, "created found:v"},
 		{[]wire.Op{put("\x00\xff", "bytes"), get("\x00\xff")}, "created found:bytes"},
-	} {
-		var got []string
-		for _, op := range test.ops {
-			got = append(got, do(t, cl, op))
-		}
-		if got := strings.Join(got, " "); got != test.want {
-			t.Errorf("%.80v: %.60s, want %.60s", test.ops, got, test.want)
-		}
-	}
+	}.check(t, start(t, serve, nil).client(), 1)
 }
 
 func testBatches(t *testing.T, serve node.Serve) {
-	cl := start(t, serve, nil).client()
-	for _, step := range []struct {
-		ops  []wire.Op
-		want string
-	}{
+	most := make([]wire.Op, wire.MaxOps)
+	for i := range most {
+		most[i] = put(fmt.Sprint(i%700), fmt.Sprint(i))
+	}
+	script{
 		{[]wire.Op{put("a", "1"), put("b", "2"), get("a"), put("a", "3"), get("a")}, "created created found:1 replaced found:3"},
 		{[]wire.Op{get("a"), del("a"), get("a"), del("a"), put("a", "4")}, "found:3 deleted missing missing created"},
 		{[]wire.Op{put("a", "lost"), cas("b", "wrong", "x"), get("a")}, "aborted mismatch aborted"},
@@ -92,18 +101,8 @@ func testBatches(t *testing.T, serve node.Serve) {
 		{[]wire.Op{put("a", "7"), cas("a", "7", "8")}, "aborted mismatch"},
 		{[]wire.Op{put("a", "7"), cas("a", "5", "8"), get("a")}, "replaced swapped found:8"},
 		{[]wire.Op{insert("c", "1"), insert("c", "2"), get("c")}, "swapped swapped found:2"},
-	} {
-		if got := do(t, cl, step.ops...); got != step.want {
-			t.Errorf("%v: %s, want %s", step.ops, got, step.want)
-		}
-	}
-	most := make([]wire.Op, wire.MaxOps)
-	for i := range most {
-		most[i] = put(fmt.Sprint(i%700), fmt.Sprint(i))
-	}
-	if got, want := do(t, cl, most...), strings.Repeat("created ", 700)+strings.Repeat("replaced ", wire.MaxOps-700); got+" " != want {
-		t.Errorf("%d puts: %.80s...", len(most), got)
-	}
+		{most, strings.Repeat("created ", 700) + strings.Repeat("replaced ", wire.MaxOps-701) + "replaced"},
+	}.check(t, start(t, serve, nil).client(), wire.MaxOps)
 }
 
 // busyTable configures work, so that a store without its lock loses updates.
@@ -161,7 +160,7 @@ func (s *stage) change(cl *client.Client, by map[string]int) {
 		results, err := cl.Do(s.t.Context(), ops...)
 		if err == nil {
 			for i, op := range ops {
-				ops[i] = cas(op.Key, string(results[i].Value), fmt.Sprint(number(results[i].Value)+by[op.Key]))
+				ops[i] = cas(op.Key, string(results[i].Value), fmt.Sprint(number(string(results[i].Value))+by[op.Key]))
 				ops[i].Absent = results[i].Status == wire.Missing
 			}
 			results, err = cl.Do(s.t.Context(), ops...)
@@ -175,8 +174,8 @@ func (s *stage) change(cl *client.Client, by map[string]int) {
 }
 
 // number returns the number that is stored as value, or 0.
-func number(value []byte) int {
-	n, _ := strconv.Atoi(string(value))
+func number(value string) int {
+	n, _ := strconv.Atoi(value)
 	return n
 }
 
@@ -195,11 +194,7 @@ func testMoney(t *testing.T, serve node.Serve) {
 	cl := s.client()
 	total := 0
 	for i := range accounts {
-		value, _, err := cl.Get(t.Context(), account(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		total += number(value)
+		total += number(strings.TrimPrefix(do(t, cl, get(account(i))), "found:"))
 	}
 	if total != clients*each {
 		t.Errorf("the accounts hold %d in total, want %d", total, clients*each)
