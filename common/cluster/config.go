@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -194,8 +193,8 @@ var sameHost = map[string]string{"127.0.0.1": "localhost", "::1": "localhost", "
 // socket splits an address into its host, in one spelling, and its port.
 func (p property) socket() (host, port string) {
 	host, port, _ = net.SplitHostPort(strings.ToLower(p.String()))
-	if ip, err := netip.ParseAddr(host); err == nil {
-		host = ip.Unmap().String() // 0:0::1 is ::1, and ::ffff:127.0.0.1 is 127.0.0.1
+	if ip := net.ParseIP(host); ip != nil {
+		host = ip.String() // 0:0::1 is ::1, and ::ffff:127.0.0.1 is 127.0.0.1
 	}
 	return cmp.Or(sameHost[host], host), port
 }
@@ -217,6 +216,4 @@ func (c Config) CheckExposure(insecure bool) error {
 
 // IsLoopback reports whether host is an address of this machine that no other machine
 // can reach.
-func IsLoopback(host string) bool {
-	return net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
-}
+func IsLoopback(host string) bool { return net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost") }
