@@ -216,4 +216,6 @@ func (c Config) CheckExposure(insecure bool) error {
 
 // IsLoopback reports whether host is an address of this machine that no other machine
 // can reach.
-func IsLoopback(host string) bool { return net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost") }
+func IsLoopback(host string) bool {
+	return net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
+}
