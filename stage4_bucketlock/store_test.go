@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,6 +95,26 @@ func TestSameBucketTwice(t *testing.T) {
 			t.Errorf("two requests took lock %d %d times, want %d", i, got, want)
 		}
 	}
+}
+
+// Batches over many buckets in opposite orders: the order of the operations must not
+// become the order of the locks.
+func TestOppositeBatches(t *testing.T) {
+	s, _ := newTestStore(1, 64)
+	up := apart(s, 32)
+	down := slices.Clone(up)
+	slices.Reverse(down)
+	inTime(t, "batches in opposite orders", func() {
+		var wg sync.WaitGroup
+		for _, keys := range [][]string{up, down, up, down} {
+			wg.Go(func() {
+				for range 1000 {
+					s.apply(puts(keys, "x"))
+				}
+			})
+		}
+		wg.Wait()
+	})
 }
 
 // A panic in a table leaves no lock held.
