@@ -87,10 +87,8 @@ type Work struct {
 
 // String returns the form that properties.json holds: "1ms", or "spin 1ms".
 func (w Work) String() string {
-	if w.Spin {
-		return "spin " + w.Time.String()
-	}
-	return w.Time.String()
+	how := map[bool]string{true: "spin "}
+	return how[w.Spin] + w.Time.String()
 }
 
 // A Size is the number of bytes in a value. If Max is above Min, each value draws its
