@@ -90,7 +90,7 @@ func newNode(edit func(*cluster.Config)) (*Node, *journal) {
 
 // open is a client's end of nc.
 func open(n *Node, nc net.Conn) (*wire.Conn, error) {
-	return wire.Open(context.Background(), nc, n.hello(), wire.Limits{})
+	return wire.Open(context.Background(), nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: n.Config.Fingerprint()}, wire.Limits{})
 }
 
 // connect has n accept a connection, and returns both ends.
