@@ -32,7 +32,7 @@ const (
 type handler struct {
 	who   string // what each line begins with
 	w     io.Writer
-	mu    *sync.Mutex         // guards lines; shared, as they are, with the handlers derived from this one
+	mu    *sync.Mutex         // guards w and lines; shared, as they are, with the handlers derived from this one
 	lines map[string]*logLine // by message
 }
 
