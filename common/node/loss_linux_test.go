@@ -14,17 +14,16 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 )
 
-// statsOf polls the statistics of a server until they are as until wants.
-func statsOf(t *testing.T, cfg cluster.Config, until func(metrics.Snapshot) bool) {
+// awaitServing returns when a server says, at its control port, that it serves.
+func awaitServing(t *testing.T, cfg cluster.Config) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for {
 		s, err := client.Stats(ctx, cfg, 0)
-		if err == nil && until(s) {
+		if s.Serving {
 			return
 		}
 		if ctx.Err() != nil {
@@ -40,55 +39,41 @@ func exitCode(cmd *exec.Cmd) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-// unwritable returns a file on a full disk or a pipe whose other end is closed; or nil.
-func unwritable(t *testing.T, kind string) io.Writer {
-	t.Helper()
-	switch kind {
-	case "full":
-		f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-		if err != nil {
-			t.Skip(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		return f
-	case "closed":
-		far, pipe, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		far.Close()
-		t.Cleanup(func() { pipe.Close() })
-		return pipe
-	}
-	return nil
-}
-
 // A server that cannot write its log, to a closed pipe or a full disk, goes on serving and
 // drains. Statistics that cannot be written are a failure, reported in one line.
 func TestLogThatIsLost(t *testing.T) {
 	t.Parallel()
+	far, closed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	far.Close()
+	defer closed.Close()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	var said strings.Builder
 	for _, test := range []struct {
 		name           string
-		stdout, stderr string // as in unwritable
+		stdout, stderr io.Writer
 		stop           syscall.Signal
 		code           int
 		says           string
 	}{
-		{"the terminal is closed", "closed", "closed", syscall.SIGHUP, 1, ""},
-		{"the disk is full", "full", "full", syscall.SIGTERM, 1, ""},
-		{"the log is closed", "", "closed", syscall.SIGTERM, 0, ""},
-		{"the statistics have no reader", "closed", "", syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: broken pipe"},
-		{"no space for the statistics", "full", "", syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: no space left on device"},
+		{"the terminal is closed", closed, closed, syscall.SIGHUP, 1, ""},
+		{"the disk is full", full, full, syscall.SIGTERM, 1, ""},
+		{"the log is closed", nil, closed, syscall.SIGTERM, 0, ""},
+		{"the statistics have no reader", closed, &said, syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: broken pipe"},
+		{"no space for the statistics", full, &said, syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: no space left on device"},
 	} {
+		said.Reset()
 		cfg, file := config(t, 1)
-		var said strings.Builder
 		cmd := child(t, "drains", file)
-		cmd.Stdout, cmd.Stderr = unwritable(t, test.stdout), unwritable(t, test.stderr)
-		if test.stderr == "" {
-			cmd.Stderr = &said
-		}
+		cmd.Stdout, cmd.Stderr = test.stdout, test.stderr
 		start(t, cmd)
-		statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
+		awaitServing(t, cfg)
 		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
 		if err != nil {
 			t.Fatal(err)
@@ -121,7 +106,7 @@ func TestNohup(t *testing.T) {
 	var said strings.Builder
 	cmd.Stderr = &said
 	start(t, cmd)
-	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
+	awaitServing(t, cfg)
 	cmd.Process.Signal(syscall.SIGHUP)
 	putKey(t, cfg)
 	cmd.Process.Signal(syscall.SIGTERM)
@@ -146,14 +131,12 @@ func TestFewDescriptors(t *testing.T) {
 	}
 	cmd.Path, cmd.Stderr = sh, &said
 	start(t, cmd)
-	serving := func(s metrics.Snapshot) bool { return s.Serving }
-	statsOf(t, cfg, serving)
+	awaitServing(t, cfg)
 	cl, err := client.Dial(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	var crowd []net.Conn
 	refused := 0
 	for range 60 {
 		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
@@ -161,7 +144,6 @@ func TestFewDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer nc.Close()
-		crowd = append(crowd, nc)
 		greeting := make([]byte, 64)
 		if _, err := io.ReadFull(nc, greeting); err != nil {
 			t.Fatal(err)
@@ -173,12 +155,7 @@ func TestFewDescriptors(t *testing.T) {
 	if _, _, err := cl.Get(t.Context(), "k"); err != nil || refused != 45 {
 		t.Errorf("refused %d of 60 connections and a client from before has %v, want 45 and no error", refused, err)
 	}
-	statsOf(t, cfg, serving)
-	for _, nc := range crowd {
-		nc.Close()
-	}
-	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Open == 1 })
-	putKey(t, cfg)
+	awaitServing(t, cfg)
 	cl.Close()
 	cmd.Process.Signal(syscall.SIGTERM)
 	if code := exitCode(cmd); code != 0 {

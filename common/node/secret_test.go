@@ -59,11 +59,12 @@ func TestSecretAmongStrangers(t *testing.T) {
 	for name, secret := range map[string]string{"none": "", "another": "another one, and as long"} {
 		guess := cfg
 		guess.Secret = secret
-		if _, err := client.Dial(t.Context(), guess); !errors.Is(err, wire.ErrMismatch) || !strings.Contains(err.Error(), "secret") {
-			t.Errorf("Dial with a secret, %s: %v, want %v", name, err, wire.ErrMismatch)
-		}
-		if _, err := client.Stats(t.Context(), guess, 0); !errors.Is(err, wire.ErrMismatch) || !strings.Contains(err.Error(), "secret") {
-			t.Errorf("Stats with a secret, %s: %v, want %v", name, err, wire.ErrMismatch)
+		_, dialed := client.Dial(t.Context(), guess)
+		_, asked := client.Stats(t.Context(), guess, 0)
+		for _, err := range []error{dialed, asked} {
+			if !errors.Is(err, wire.ErrMismatch) || !strings.Contains(err.Error(), "secret") {
+				t.Errorf("with a secret, %s: %v, want %v", name, err, wire.ErrMismatch)
+			}
 		}
 	}
 	for _, nc := range silent[:50] { // each is ended by its deadline; package control tests the other port's
@@ -77,8 +78,7 @@ func TestSecretAmongStrangers(t *testing.T) {
 		t.Error(err)
 	}
 	cl.Close()
-	p.stdin.Close()
-	code, stderr := p.end()
+	code, stderr := p.stop()
 	if code != 0 {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
