@@ -115,6 +115,17 @@ func freeAddr() string {
 	}
 }
 
+// listen listens until the end of the test.
+func listen(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
 // config writes a file with n nodes whose ports are free.
 func config(t *testing.T, n int) (cfg cluster.Config, file string) {
 	t.Helper()
@@ -233,11 +244,7 @@ func TestRunRefuses(t *testing.T) {
 	broken := write(t, "{\n\"server\": {\n")
 	value := write(t, `{"server": {"workers": 0}}`)
 	busy, inUse := config(t, 1)
-	taken, err := net.Listen("tcp", busy.Nodes[0].Control)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
+	listen(t, busy.Nodes[0].Control)
 	exposed := write(t, `{"nodes": [{"addr": "0.0.0.0:7001", "control": "127.0.0.1:7101"}]}`)
 
 	for _, test := range []struct {
@@ -273,11 +280,7 @@ func TestRunRefuses(t *testing.T) {
 			t.Errorf("%q: %q, want %q in it", test.args, stderr, test.says)
 		}
 	}
-	ln, err := net.Listen("tcp", busy.Nodes[0].Addr)
-	if err != nil {
-		t.Fatalf("after the other port was in use, this one is still taken: %v", err)
-	}
-	ln.Close()
+	listen(t, busy.Nodes[0].Addr) // given up, since the other port is in use
 }
 
 func TestHelp(t *testing.T) {
