@@ -16,9 +16,12 @@ import (
 	"lockstep/common/cluster"
 )
 
-// awaitServing returns when a server says, at its control port, that it serves.
-func awaitServing(t *testing.T, cfg cluster.Config) {
+// startServing starts a server, and returns when it says at its control port that it serves.
+func startServing(t *testing.T, cmd *exec.Cmd, cfg cluster.Config) {
 	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for {
@@ -33,8 +36,10 @@ func awaitServing(t *testing.T, cfg cluster.Config) {
 	}
 }
 
-// exitCode waits for a child and returns its exit code, or -1 if a signal killed it.
-func exitCode(cmd *exec.Cmd) int {
+// exitCode sends a child a signal, waits for its end, and returns its exit code, or -1 if a
+// signal killed it.
+func exitCode(cmd *exec.Cmd, stop os.Signal) int {
+	cmd.Process.Signal(stop)
 	cmd.Wait()
 	return cmd.ProcessState.ExitCode()
 }
@@ -72,8 +77,7 @@ func TestLogThatIsLost(t *testing.T) {
 		cfg, file := config(t, 1)
 		cmd := child(t, "drains", file)
 		cmd.Stdout, cmd.Stderr = test.stdout, test.stderr
-		start(t, cmd)
-		awaitServing(t, cfg)
+		startServing(t, cmd, cfg)
 		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
 		if err != nil {
 			t.Fatal(err)
@@ -86,8 +90,7 @@ func TestLogThatIsLost(t *testing.T) {
 		if signal.Ignored(stop) { // under nohup, which the server has inherited
 			stop = syscall.SIGTERM
 		}
-		cmd.Process.Signal(stop)
-		if code := exitCode(cmd); code != test.code {
+		if code := exitCode(cmd, stop); code != test.code {
 			t.Errorf("%s: exit code %d (%v), want %d", test.name, code, cmd.ProcessState, test.code)
 		}
 		if !strings.Contains(said.String(), test.says) || strings.Contains(said.String(), "panic") {
@@ -105,12 +108,10 @@ func TestNohup(t *testing.T) {
 	cmd.Env = inner.Env
 	var said strings.Builder
 	cmd.Stderr = &said
-	start(t, cmd)
-	awaitServing(t, cfg)
+	startServing(t, cmd, cfg)
 	cmd.Process.Signal(syscall.SIGHUP)
 	putKey(t, cfg)
-	cmd.Process.Signal(syscall.SIGTERM)
-	if code := exitCode(cmd); code != 0 || strings.Contains(said.String(), "hangup") {
+	if code := exitCode(cmd, syscall.SIGTERM); code != 0 || strings.Contains(said.String(), "hangup") {
 		t.Errorf("exit code %d, and it said %q, want 0, and only the other signal in the log", code, &said)
 	}
 }
@@ -130,8 +131,7 @@ func TestFewDescriptors(t *testing.T) {
 		t.Skip(err)
 	}
 	cmd.Path, cmd.Stderr = sh, &said
-	start(t, cmd)
-	awaitServing(t, cfg)
+	startServing(t, cmd, cfg)
 	cl, err := client.Dial(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -155,10 +155,11 @@ func TestFewDescriptors(t *testing.T) {
 	if _, _, err := cl.Get(t.Context(), "k"); err != nil || refused != 45 {
 		t.Errorf("refused %d of 60 connections and a client from before has %v, want 45 and no error", refused, err)
 	}
-	awaitServing(t, cfg)
+	if s, err := client.Stats(t.Context(), cfg, 0); !s.Serving {
+		t.Errorf("at the control port: %+v, %v, want that it serves", s, err)
+	}
 	cl.Close()
-	cmd.Process.Signal(syscall.SIGTERM)
-	if code := exitCode(cmd); code != 0 {
+	if code := exitCode(cmd, syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	if got := unwrap(said.String()); !containsAll(got, "max_connections: 40 open files have room for 16, not 10000", "ulimit -n") || strings.Contains(got, "cannot accept") {

@@ -55,9 +55,8 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	defer signal.Stop(signals)
 	signal.Ignore(syscall.SIGPIPE) // writing to a closed log fails, and does not end the server
 	defer signal.Reset(syscall.SIGPIPE)
-	var eof chan struct{} // nil: the end of standard input does not matter
+	eof := make(chan struct{}) // never closed if the end of standard input does not matter
 	if opt.child {
-		eof = make(chan struct{})
 		go func() { // ends with standard input or with the process
 			io.Copy(io.Discard, stdin)
 			close(eof)

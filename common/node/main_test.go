@@ -93,13 +93,6 @@ func child(t *testing.T, server, file string) *exec.Cmd {
 	return cmd
 }
 
-func start(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 var lastPort atomic.Int64 // tried by freeAddr
 
 // freeAddr returns another free loopback address each time. It is outside the ephemeral
@@ -479,7 +472,9 @@ func TestSignals(t *testing.T) {
 		stderr := make(logged, 100)
 		cmd := child(t, test.server, file)
 		cmd.Stdout, cmd.Stderr = &stdout, stderr
-		start(t, cmd)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
 		p := &process{t: t, stderr: stderr}
 		p.wait("serving on")
 		for i, s := range test.signals {
