@@ -180,35 +180,28 @@ func TestAcceptBacksOff(t *testing.T) {
 			t.Errorf("counted %v, %d connections, %d open, want 13 of accept and one lost, 2, 1", s.Errors, s.Connections, s.Open)
 		}
 		c.Close()
-
-		// The end of ctx ends a pause.
-		ctx, cancel := context.WithCancel(t.Context())
-		ln = newListener(tooManyFiles, tooManyFiles, tooManyFiles)
-		time.AfterFunc(6*time.Millisecond, cancel)
-		begin := time.Now()
-		c, err = n.Accept(ctx, ln)
-		if c != nil || err != ErrStopped || time.Since(begin) != 6*time.Millisecond || len(ln.asked) != 2 {
-			t.Errorf("Accept, stopped in its second pause: %v, %v after %v and %d tries, want %v after 6ms and 2",
-				c, err, time.Since(begin), len(ln.asked), ErrStopped)
-		}
 		near.Close()
 	})
 }
 
+// The end of its context ends Accept, also in a pause and before it begins.
 func TestAcceptEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, log := newNode(nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		ln := newListener()
-		time.AfterFunc(time.Second, cancel)
-		for range 2 { // during Accept, and before it
-			if c, err := n.Accept(ctx, ln); c != nil || err != ErrStopped {
-				t.Errorf("Accept at the end of its context: %v, %v, want %v", c, err, ErrStopped)
+		n, _ := newNode(nil)
+		for _, ln := range []*listener{newListener(), newListener(tooManyFiles, tooManyFiles, tooManyFiles)} {
+			ctx, cancel := context.WithCancel(t.Context())
+			begin := time.Now()
+			time.AfterFunc(6*time.Millisecond, cancel)
+			for range 2 {
+				c, err := n.Accept(ctx, ln)
+				if took := time.Since(begin); c != nil || err != ErrStopped || took != 6*time.Millisecond || len(ln.asked) > 2 {
+					t.Errorf("Accept: %v, %v after %v and %d tries, want %v after 6ms and at most 2", c, err, took, len(ln.asked), ErrStopped)
+				}
+				<-ln.closed // otherwise clients would wait for a greeting that never comes
 			}
-			<-ln.closed // otherwise clients would wait for a greeting that never comes
 		}
-		if got := log.lines(); len(got) > 0 {
-			t.Errorf("logged %q", got)
+		if s := n.Stats.Snapshot(); s.Errors["accept"] != 2 || len(s.Errors) != 1 {
+			t.Errorf("counted %v, want the two errors before the pauses", s.Errors)
 		}
 	})
 }
