@@ -83,7 +83,7 @@ func TestSecretAmongStrangers(t *testing.T) {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
 	said += stderr + p.stdout.String() + string(answer)
-	if !strings.Contains(unwrap(said), "does not know the secret") || !strings.Contains(said, `"stage":"stage0"`) {
+	if !containsAll(unwrap(said), "ended the connection", "error secret:", `"stage":"stage0"`) {
 		t.Errorf("the log or the statistics are not in\n%s", said)
 	}
 	if strings.Contains(said, theSecret) {
