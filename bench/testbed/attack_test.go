@@ -21,18 +21,6 @@ import (
 	"lockstep/common/wire"
 )
 
-// startAll builds stages, and starts each of them as one node.
-func startAll(ctx context.Context, t *testing.T, cfg cluster.Config, stages ...string) *Bed {
-	t.Helper()
-	b := newBed(ctx, t, stages...)
-	for _, p := range b.Programs {
-		if _, err := b.Start(ctx, p, cfg, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return b
-}
-
 // stats returns what the one server of s has counted.
 func stats(ctx context.Context, t *testing.T, s *Servers) metrics.Snapshot {
 	t.Helper()
@@ -58,17 +46,6 @@ func greeted(t *testing.T, s *Servers) net.Conn {
 		t.Fatalf("greeted with %q (%v)", greeting, err)
 	}
 	return nc
-}
-
-// leave closes connections, and returns when the server has at most one other.
-func leave(ctx context.Context, t *testing.T, s *Servers, conns []net.Conn) {
-	t.Helper()
-	for _, nc := range conns {
-		nc.Close()
-	}
-	for stats(ctx, t, s).Open > 1 {
-		load.Pause(ctx, 5*time.Millisecond)
-	}
 }
 
 // neverRead sends a stream, once or again and again, and reads nothing. It returns when
@@ -107,30 +84,18 @@ func mostSwaps() []wire.Op {
 	return swaps
 }
 
-// checkPeak fails the test if a server's peak memory, which was before bytes, has grown by
-// more than limit MiB.
-func checkPeak(ctx context.Context, t *testing.T, s *Servers, before, limit int64) {
-	t.Helper()
-	if before == 0 {
-		t.Skip("this system does not tell the peak memory of a process")
-	}
-	more := (stats(ctx, t, s).PeakMemory - before) >> 20
-	t.Logf("the peak memory grew by %d MiB", more)
-	if more > limit {
-		t.Errorf("the peak memory grew by %d MiB, want at most %d", more, limit)
-	}
-}
-
-// In stage 2 all connections wait for one lock, which is held for a second at a time here.
-// They must not decode their requests before they wait.
+// All connections wait for one lock, which is held for a second at a time. They must not
+// decode their requests before they wait.
 func TestMemoryOfWaitingRequests(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cfg := cluster.Default()
 	cfg.Server.Work.Time = time.Millisecond
-	b := startAll(ctx, t, cfg, "2")
-	s := b.Running[0]
-	before := stats(ctx, t, s).PeakMemory
+	b, own, _ := ownBed(t, "")
+	s, err := b.Start(ctx, own, cfg, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	stream := requests(t, 2, mostSwaps()...)
 	for range attackers {
 		nc := greeted(t, s)
@@ -150,7 +115,9 @@ func TestMemoryOfWaitingRequests(t *testing.T) {
 			still, heap = 0, now
 		}
 	}
-	checkPeak(ctx, t, s, before, 50)
+	if heap > 50<<20 {
+		t.Errorf("the heap has %d MiB while requests wait, want at most 50", heap>>20)
+	}
 	b.Running = nil // answering all requests would take minutes
 	s.Procs[0].Kill()
 }
@@ -164,7 +131,12 @@ func TestMemoryUnderAttack(t *testing.T) {
 	defer cancel()
 	big := wire.Op{Kind: wire.Get, Key: "big"}
 	put := wire.Op{Kind: wire.Put, Key: "put", Value: make([]byte, wire.MaxValue)}
-	for _, s := range startAll(ctx, t, cluster.Default(), "2", "3", "4").Running {
+	b := newBed(ctx, t, "2", "3", "4")
+	for _, p := range b.Programs {
+		s, err := b.Start(ctx, p, cluster.Default(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
 		cl, err := client.Dial(ctx, s.Config)
 		if err != nil {
 			t.Fatal(err)
@@ -174,6 +146,9 @@ func TestMemoryUnderAttack(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := stats(ctx, t, s).PeakMemory
+		if before == 0 {
+			t.Skip("this system does not tell the peak memory of a process")
+		}
 		for _, a := range []struct {
 			name   string
 			once   bool
@@ -195,93 +170,19 @@ func TestMemoryUnderAttack(t *testing.T) {
 					sent.Go(func() { neverRead(nc, a.stream, a.once) })
 				}
 				sent.Wait()
-				leave(ctx, t, s, conns) // all have taken what they could, at the same time
-				checkPeak(ctx, t, s, before, 100)
+				for _, nc := range conns { // all have taken what they could, at the same time
+					nc.Close()
+				}
+				for stats(ctx, t, s).Open > 1 {
+					load.Pause(ctx, 5*time.Millisecond)
+				}
+				if more := (stats(ctx, t, s).PeakMemory - before) >> 20; more > 100 {
+					t.Errorf("the peak memory grew by %d MiB, want at most 100", more)
+				}
 			})
 		}
 		if _, found, err := cl.Get(ctx, "big"); !found || err != nil {
 			t.Errorf("%s after the attacks: %v, %v", s.Name, found, err)
 		}
-	}
-}
-
-// A normal client beside 1 000 that send a byte a second, 1 000 that send nothing and 100
-// that never read: all its requests are answered, and the others hold no worker. The log
-// shows how much later its answers come, at the 99th percentile:
-//
-//	LOCKSTEP_SLOW=1 go test ./bench/testbed -run LatencyBesideSlowClients -v
-func TestLatencyBesideSlowClients(t *testing.T) {
-	benchtest.Slow(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	cfg := cluster.Default()
-	cfg.Server.MaxConnections, cfg.Server.Workers = 4000, 2
-	cfg.Server.FrameTimeout, cfg.Server.WriteTimeout = time.Minute, time.Minute
-	for _, s := range startAll(ctx, t, cfg, "2", "3", "4").Running {
-		t.Run(s.Name, func(t *testing.T) {
-			cl, err := client.Dial(ctx, s.Config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer cl.Close()
-			for range 3 {
-				alone := p99(ctx, t, cl)
-				before := stats(ctx, t, s)
-				end := attack(ctx, t, s)
-				t.Logf("p99 %v alone, %v under attack", alone, p99(ctx, t, cl))
-				if during := stats(ctx, t, s).Sub(before); during.QueueWait.Mean() > 100*time.Millisecond || during.Open < 2000 {
-					t.Errorf("requests waited %v for a worker on average, with %d connections open", during.QueueWait.Mean(), during.Open)
-				}
-				end()
-			}
-		})
-	}
-}
-
-// p99 returns the 99th percentile of the client's response times.
-func p99(ctx context.Context, t *testing.T, cl *client.Client) time.Duration {
-	t.Helper()
-	var times metrics.Histogram
-	for i := range 5000 {
-		began := time.Now()
-		if _, err := cl.Put(ctx, fmt.Sprint("key", i%1000), []byte("thirty bytes, more or less....")); err != nil {
-			t.Fatal(err)
-		}
-		times.Record(time.Since(began))
-	}
-	return times.Quantile(0.99)
-}
-
-// attack returns when all attackers are connected; end returns when all have left.
-func attack(ctx context.Context, t *testing.T, s *Servers) (end func()) {
-	t.Helper()
-	const slow, idle, unread = 1000, 1000, 100
-	var conns []net.Conn
-	for range slow + idle + unread {
-		conns = append(conns, greeted(t, s))
-	}
-	big := make([]byte, wire.MaxValue)
-	get := wire.Op{Kind: wire.Get, Key: "big"}
-	conns[0].Write(requests(t, 1, wire.Op{Kind: wire.Put, Key: "big", Value: big}))
-	flood := requests(t, 2000, get, get, get)
-	var sending sync.WaitGroup
-	for _, nc := range conns[slow+idle:] {
-		sending.Go(func() { neverRead(nc, flood, false) })
-	}
-	sending.Wait()
-	frame := requests(t, 1, wire.Op{Kind: wire.Put, Key: "k", Value: big})
-	ctx, cancel := context.WithCancel(ctx)
-	sending.Go(func() { // ends with ctx
-		for i := 0; ctx.Err() == nil; i++ {
-			for _, nc := range conns[:slow] {
-				nc.Write(frame[i : i+1])
-				load.Pause(ctx, time.Second/slow)
-			}
-		}
-	})
-	return func() {
-		cancel()
-		sending.Wait()
-		leave(context.Background(), t, s, conns)
 	}
 }

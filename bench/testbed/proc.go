@@ -64,11 +64,9 @@ func (t *tail) Write(p []byte) (int, error) {
 	if at := crashBegins.FindIndex(t.text); at != nil && !t.crash {
 		t.text, t.crash = t.text[at[0]:], true
 	}
-	switch cut := len(t.text) - tailSize; {
-	case cut <= 0:
-	case t.crash:
+	if cut := len(t.text) - tailSize; cut > 0 && t.crash {
 		t.text = t.text[:tailSize]
-	default:
+	} else if cut > 0 {
 		cut += bytes.IndexByte(t.text[cut:], '\n') + 1 // whole lines, if there is an end of line
 		t.text = append(t.text[:0], t.text[cut:]...)
 	}

@@ -1,11 +1,12 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
+	"os"
 	"os/exec"
 	"time"
 
@@ -59,14 +60,11 @@ func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
 	last := errors.New("no answer")
 	for ctx.Err() == nil {
 		snapshot, err := client.Stats(ctx, cfg, node)
-		var timeout net.Error
-		switch {
-		case err == nil && snapshot.Serving:
+		if err == nil && snapshot.Serving {
 			return nil
-		case err == nil:
-			last = errors.New("it waits for its peers")
-		case !errors.As(err, &timeout) || !timeout.Timeout(): // a timeout at the end says less than the error before
-			last = err
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) { // a timeout at the end says less than the error before
+			last = cmp.Or(err, errors.New("it waits for its peers"))
 		}
 		load.Pause(ctx, 5*time.Millisecond)
 	}

@@ -34,11 +34,11 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 	say("starting")
 	err := b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("connections kept")
-		if r.kept, err = measure(ctx, s, kept); err != nil {
+		if r.kept, err = measure(ctx, s, load.Measure, kept); err != nil {
 			return err
 		}
 		say("a connection for each request")
-		if r.perRequest, err = measure(ctx, s, perRequest); err != nil {
+		if r.perRequest, err = measure(ctx, s, load.Measure, perRequest); err != nil {
 			return err
 		}
 		say("beside a stalled client")
@@ -47,7 +47,7 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 		defer staller.Wait()
 		defer cancel()
 		staller.Go(func() { stall(ctx, s.Config, unit/2) })
-		r.stalled, err = measure(ctx, s, func(w *cluster.Workload) {
+		r.stalled, err = measure(ctx, s, load.Measure, func(w *cluster.Workload) {
 			perRequest(w)
 			w.Duration = 8 * unit
 			w.Rate = stalledRequests / w.Duration.Seconds()
@@ -61,23 +61,30 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 	cfg.Server.Work.Time = time.Millisecond
 	return b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("1 ms of work")
-		if r.work, err = measure(ctx, s, kept); err != nil {
+		if r.work, err = measure(ctx, s, load.Measure, kept); err != nil {
 			return err
 		}
 		say("overload")
-		return r.measureOverload(ctx, s, unit)
+		r.overload, err = measure(ctx, s, r.overloaded, func(w *cluster.Workload) { // more than the stage can do
+			w.Connections, w.Rate, w.Duration = int(unit/(500*time.Microsecond)), 2000, 3*unit // 1000 connections in a tour of full length
+		})
+		if err == nil {
+			r.crowd.PeakMemory = r.overload.Nodes[0].PeakMemory
+		}
+		return err
 	})
 }
 
-// measure measures servers with a changed workload.
-func measure(ctx context.Context, s *testbed.Servers, change func(*cluster.Workload)) (*load.Result, error) {
+// measure measures servers with a changed workload, by load.Measure or in another way.
+func measure(ctx context.Context, s *testbed.Servers,
+	way func(context.Context, load.Target, *workload.Workload, int) (*load.Result, error), change func(*cluster.Workload)) (*load.Result, error) {
 	cfg := s.Config
 	change(&cfg.Workload)
 	work, err := workload.New(cfg.Workload)
 	if err != nil {
 		return nil, err
 	}
-	r, err := load.Measure(ctx, load.NewLockstep(cfg), work, 0)
+	r, err := way(ctx, load.NewLockstep(cfg), work, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
@@ -92,28 +99,17 @@ func checkAnswers(stage string, r *load.Result) error {
 	return nil
 }
 
-// measureOverload asks for more than the stage can do, and does not retry what it refuses.
-func (r *row) measureOverload(ctx context.Context, s *testbed.Servers, unit time.Duration) error {
-	cfg := s.Config
-	w := &cfg.Workload
-	w.Connections, w.Rate, w.Duration = int(unit/(500*time.Microsecond)), 2000, 3*unit // 1000 connections in a tour of full length
-	work, err := workload.New(*w)
-	if err != nil {
-		return err
-	}
+// overloaded measures without a warm-up, and does not retry what the stage refuses.
+func (r *row) overloaded(ctx context.Context, to load.Target, work *workload.Workload, first int) (*load.Result, error) {
 	work.Once = true
-	l, err := load.New(ctx, load.NewLockstep(cfg), work, 0)
+	g, err := load.New(ctx, to, work, first)
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.Name, err)
+		return nil, err
 	}
-	defer l.Close()
-	l.Grace = 5 * unit
-	if r.crowd, err = client.Stats(ctx, cfg, 0); err != nil {
-		return err
+	defer g.Close()
+	g.Grace = work.Duration * 5 / 3
+	if r.crowd, err = client.Stats(ctx, to.Config(), 0); err != nil {
+		return nil, err
 	}
-	if r.overload, err = l.Measure(ctx); err != nil {
-		return err
-	}
-	r.crowd.PeakMemory = r.overload.Nodes[0].PeakMemory
-	return checkAnswers(s.Name, r.overload)
+	return g.Measure(ctx)
 }

@@ -29,11 +29,12 @@ overloaded, 1 000 clients make 2 000 requests/s of 1 ms, and a queue holds 64:
 
 // Run takes stages 1 to 4, which b has built, through the tour and prints it on out.
 func Run(ctx context.Context, b *testbed.Bed, secret string, progress Progress, out io.Writer) error {
-	return run(ctx, b, secret, 500*time.Millisecond, progress, out)
+	return run(ctx, b, secret, 500*time.Millisecond, 6, progress, out)
 }
 
-// run is Run with the unit of which the lengths of all scenarios are multiples.
-func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration, progress Progress, out io.Writer) error {
+// run is Run with the unit of which the lengths of all scenarios are multiples, and the
+// number of rounds in which the last two stages are compared.
+func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration, rounds int, progress Progress, out io.Writer) error {
 	if err := progress.Print(out, introduction+header); err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration,
 		}
 		rows = append(rows, r)
 	}
-	gain, held, err := compare(ctx, b, cfg, unit, progress)
+	gain, held, err := compare(ctx, b, cfg, unit, rounds, progress)
 	if err != nil {
 		return err
 	}
@@ -60,10 +61,10 @@ func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration,
 
 // compare compares stages 3 and 4 without work under the lock. It returns the gain of
 // stage 4 and the share of the time that stage 3's lock was held.
-func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.Duration, progress Progress) (gain *report.Ratio, held float64, err error) {
+func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.Duration, rounds int, progress Progress) (gain *report.Ratio, held float64, err error) {
 	cfg.Workload.Duration = unit * 4 / 5
 	rep := report.New(cfg, nil, true)
-	plan := experiment.Plan{Bed: b, Rounds: 6, Progress: progress, Add: func(s *experiment.Subject, round int, r *load.Result) error {
+	plan := experiment.Plan{Bed: b, Rounds: rounds, Progress: progress, Add: func(s *experiment.Subject, round int, r *load.Result) error {
 		if s.Name == rep.Stages[0] {
 			held = max(held, r.Held())
 		}

@@ -69,6 +69,7 @@ func TestQuantileEdges(t *testing.T) {
 		want     time.Duration
 	}{
 		{nil, 0.5, 0},
+		{append(slices.Repeat([]time.Duration{20 * time.Microsecond}, 98), 3*time.Millisecond), 0.5, 20095},
 		{[]time.Duration{-5}, 1, 0},
 		{[]time.Duration{255, 256, 257, 258}, 0.25, 255}, // the longest exact one
 		{[]time.Duration{255, 256, 257, 258}, 0.50, 257}, // 256 and 257 share a cell

@@ -55,18 +55,12 @@ func (m *Mutex) Unlock() {
 // Counts returns the counts up to now, without waiting for the lock. A caller that is
 // still waiting is not counted yet. Contended is never above Acquired.
 func (m *Mutex) Counts() Contention {
-	// Lock counts Contended last, so it is read first.
-	c := Contention{Contended: m.contended.Load(), Waited: time.Duration(m.waited.Load())}
-	c.Acquired = m.acquired.Load()
-	return c
+	// Lock counts Acquired first, so it is read last: calls are evaluated in their order.
+	return Contention{Contended: m.contended.Load(), Waited: time.Duration(m.waited.Load()), Acquired: m.acquired.Load()}
 }
 
 // Mean returns the mean wait of the callers that had to wait, or 0 if none had to.
 func (c Contention) Mean() time.Duration { return mean(c.Waited, c.Contended) }
-
-func (c Contention) add(o Contention) Contention {
-	return Contention{c.Acquired + o.Acquired, c.Contended + o.Contended, c.Waited + o.Waited}
-}
 
 func (c Contention) sub(o Contention) Contention {
 	return Contention{c.Acquired - o.Acquired, c.Contended - o.Contended, c.Waited - o.Waited}

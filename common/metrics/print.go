@@ -34,8 +34,7 @@ func (s Snapshot) lines() (all []string) {
 	line("connections", "accepted %s, open %s; errors %s; panics %s",
 		count(s.Connections), count(s.Open), count(errors), count(s.Panics))
 	line("queue", "turns %s; mean wait for a worker %s", count(s.QueueWait.Count), text.Duration(s.QueueWait.Mean()))
-	line("locks", "taken %s, contended %s (%.1f %%); mean wait %s",
-		count(s.Locks.Acquired), count(s.Locks.Contended), s.Locks.percent(), text.Duration(s.Locks.Mean()))
+	line("locks", "%s", s.Locks.text())
 	line("time", "per request: CPU %s, in the table %s; CPU in all %s",
 		text.Duration(mean(s.CPU, s.Requests)), text.Duration(s.Table.Mean()), text.Duration(s.CPU))
 	line("memory", "heap %s, peak %s; goroutines %s", text.Bytes(s.Heap), peak, count(int64(s.Goroutines)))
@@ -46,8 +45,7 @@ func (s Snapshot) lines() (all []string) {
 	line("turns", "%s in all, including decoding and encoding", text.Duration(s.Turn.Total))
 	line("table", "%s in %s that were timed", text.Duration(s.Table.Total), text.Plural(s.Table.Count, "request"))
 	line("held", "%s, the most used about %.1f %% of the time", text.Plural(int64(s.Watched), "lock"), 100*s.Held())
-	line("hot lock", "taken %s, contended %s (%.1f %%); mean wait %s",
-		count(s.Hot.Acquired), count(s.Hot.Contended), s.Hot.percent(), text.Duration(s.Hot.Mean()))
+	line("hot lock", "%s", s.Hot.text())
 	for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
 		line("error", "%s: %s", kind, count(s.Errors[kind]))
 	}
@@ -63,7 +61,7 @@ func count(n int64) string {
 	return text.Sig3(float64(n)/1e6) + " M"
 }
 
-// percent returns how many of 100 acquisitions had to wait.
-func (c Contention) percent() float64 {
-	return 100 * float64(c.Contended) / float64(max(c.Acquired, 1))
+func (c Contention) text() string {
+	percent := 100 * float64(c.Contended) / float64(max(c.Acquired, 1))
+	return fmt.Sprintf("taken %s, contended %s (%.1f %%); mean wait %s", count(c.Acquired), count(c.Contended), percent, text.Duration(c.Mean()))
 }

@@ -58,17 +58,8 @@ func (s *Stats) Watch(locks ...*Mutex) {
 // Snapshot reads all counters, each at a slightly different moment. It does not take a
 // watched lock, so it works on a server that is stuck.
 func (s *Stats) Snapshot() Snapshot {
-	s.mu.Lock()
-	s.incarnation = cmp.Or(s.incarnation, 1+rand.Uint64N(1<<53-1)) // a number that every reader of JSON can hold
-	incarnation, errors, locks := s.incarnation, maps.Clone(s.errors), s.locks
-	s.mu.Unlock()
-
-	heap := []rt.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-	rt.Read(heap) // unlike runtime.ReadMemStats, does not stop the program
-	cpu, peak := usage()
 	snap := Snapshot{
 		Serving:     s.Serving.Load(),
-		Incarnation: incarnation,
 		Uptime:      Now(),
 		Connections: s.Connections.Load(),
 		Open:        s.Open.Load(),
@@ -76,21 +67,27 @@ func (s *Stats) Snapshot() Snapshot {
 		Ops:         s.Ops.Load(),
 		Refusals:    s.Refusals.Load(),
 		Panics:      s.Panics.Load(),
-		Errors:      errors,
 		QueueWait:   s.QueueWait.Load(),
 		MemoryWait:  s.MemoryWait.Load(),
 		Table:       s.Table.Load(),
 		Turn:        s.Turn.Load(),
 		Suspended:   s.Suspended.Load(),
-		Watched:     len(locks),
 		Goroutines:  runtime.NumGoroutine(),
-		Heap:        int64(heap[0].Value.Uint64()),
-		PeakMemory:  peak,
-		CPU:         cpu,
 	}
-	for _, lock := range locks {
+	snap.CPU, snap.PeakMemory = usage()
+	heap := []rt.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	rt.Read(heap) // unlike runtime.ReadMemStats, does not stop the program
+	snap.Heap = int64(heap[0].Value.Uint64())
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.incarnation = cmp.Or(s.incarnation, 1+rand.Uint64N(1<<53-1)) // a number that every reader of JSON can hold
+	snap.Incarnation, snap.Errors, snap.Watched = s.incarnation, maps.Clone(s.errors), len(s.locks)
+	for _, lock := range s.locks {
 		c := lock.Counts()
-		snap.Locks = snap.Locks.add(c)
+		snap.Locks.Acquired += c.Acquired
+		snap.Locks.Contended += c.Contended
+		snap.Locks.Waited += c.Waited
 		snap.Hot = Contention{max(snap.Hot.Acquired, c.Acquired), max(snap.Hot.Contended, c.Contended), max(snap.Hot.Waited, c.Waited)}
 	}
 	return snap

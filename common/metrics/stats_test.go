@@ -239,25 +239,3 @@ func ExampleSnapshot_Detail() {
 	// error       malformed: 1
 	// error       slow: 2
 }
-
-func ExampleHistogram() {
-	var morning, evening Histogram
-	for range 98 {
-		morning.Record(20 * time.Microsecond)
-	}
-	evening.Record(3 * time.Millisecond)
-	evening.Record(2 * time.Minute) // too long to be resolved, but counted
-
-	var day Histogram
-	day.Merge(&morning)
-	day.Merge(&evening)
-	fmt.Println(day.Count(), "times")
-	fmt.Println("p50", day.Quantile(0.50)) // at most 0.8 % too long
-	fmt.Println("p99", day.Quantile(0.99))
-	fmt.Println("max", day.Max())
-	// Output:
-	// 100 times
-	// p50 20.095µs
-	// p99 3.014655ms
-	// max 2m0s
-}

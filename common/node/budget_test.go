@@ -58,38 +58,27 @@ func TestBudget(t *testing.T) {
 // request fits the budget, so that no request waits forever.
 func TestBudgetIsGivenBack(t *testing.T) {
 	n, _ := newNode(nil)
-	c, client := connect(t, n, t.Context())
+	cost := 0
+	client, ended := connectServed(t, n, func(ops []wire.Op) []wire.Result {
+		if cost = max(cost, decodedMemory-n.memory.free); cost == 0 {
+			t.Error("a large request holds no memory")
+		}
+		if ops[0].Absent {
+			panic("in the middle")
+		}
+		return missing(ops)
+	})
 	largest := make([]wire.Op, wire.MaxOps)
 	for i := range largest {
 		largest[i] = wire.Op{Kind: wire.CompareAndSwap, Key: "a key of 24 bytes or so..", Value: make([]byte, 14), Old: make([]byte, 14)}
 	}
-	cost := 0
-	done := make(chan struct{})
-	go func() { // ends with the connection
-		defer close(done)
-		for c.Ready() {
-			_, bytes := c.Next()
-			cost = max(cost, bytes)
-			n.Answer(c, func(ops []wire.Op) []wire.Result {
-				if n.memory.free == decodedMemory {
-					t.Error("a large request holds no memory")
-				}
-				if ops[0].Absent {
-					panic("in the middle")
-				}
-				return missing(ops)
-			})
-			c.Flush()
-		}
-		c.Close()
-	}()
 	send(client, largest)
 	largest[0].Absent, largest[0].Old = true, nil
 	if got := send(client, largest); got[0] != wire.Failed {
 		t.Errorf("answered %v, want that it failed", got)
 	}
 	client.Close()
-	<-done
+	<-ended
 	if cost < 250<<10 || cost > 288<<10 || n.memory.free != decodedMemory {
 		t.Errorf("the largest request costs %d bytes, and %d are free at the end, want 250 to 288 KiB, and %d", cost, n.memory.free, decodedMemory)
 	}

@@ -30,14 +30,9 @@ const (
 // A hostile network must not fill the disk, so of each message at most one line a second
 // is written. The next line with that message tells how many were left out.
 type handler struct {
-	who string // what each line begins with
-	*logState
-}
-
-// logState is shared by a handler and the handlers derived from it.
-type logState struct {
-	mu    sync.Mutex // guards what follows
+	who   string // what each line begins with
 	w     io.Writer
+	mu    *sync.Mutex         // guards w and lines; shared, as they are, with the handlers derived from this one
 	lines map[string]*logLine // by message
 }
 
@@ -49,7 +44,7 @@ type logLine struct {
 
 // newHandler returns a handler whose lines begin with the program's name.
 func newHandler(w io.Writer, program string) slog.Handler {
-	return handler{program, &logState{w: w, lines: make(map[string]*logLine)}}
+	return handler{program, w, new(sync.Mutex), make(map[string]*logLine)}
 }
 
 func (h handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }

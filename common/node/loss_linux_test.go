@@ -14,17 +14,19 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 )
 
-// statsOf polls the statistics of a server until they are as until wants.
-func statsOf(t *testing.T, cfg cluster.Config, until func(metrics.Snapshot) bool) {
+// startServing starts a server, and returns when it says at its control port that it serves.
+func startServing(t *testing.T, cmd *exec.Cmd, cfg cluster.Config) {
 	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for {
 		s, err := client.Stats(ctx, cfg, 0)
-		if err == nil && until(s) {
+		if s.Serving {
 			return
 		}
 		if ctx.Err() != nil {
@@ -34,61 +36,48 @@ func statsOf(t *testing.T, cfg cluster.Config, until func(metrics.Snapshot) bool
 	}
 }
 
-// exitCode waits for a child and returns its exit code, or -1 if a signal killed it.
-func exitCode(cmd *exec.Cmd) int {
+// exitCode sends a child a signal, waits for its end, and returns its exit code, or -1 if a
+// signal killed it.
+func exitCode(cmd *exec.Cmd, stop os.Signal) int {
+	cmd.Process.Signal(stop)
 	cmd.Wait()
 	return cmd.ProcessState.ExitCode()
-}
-
-// unwritable returns a file on a full disk or a pipe whose other end is closed; or nil.
-func unwritable(t *testing.T, kind string) io.Writer {
-	t.Helper()
-	switch kind {
-	case "full":
-		f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-		if err != nil {
-			t.Skip(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		return f
-	case "closed":
-		far, pipe, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		far.Close()
-		t.Cleanup(func() { pipe.Close() })
-		return pipe
-	}
-	return nil
 }
 
 // A server that cannot write its log, to a closed pipe or a full disk, goes on serving and
 // drains. Statistics that cannot be written are a failure, reported in one line.
 func TestLogThatIsLost(t *testing.T) {
 	t.Parallel()
+	far, closed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	far.Close()
+	defer closed.Close()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	var said strings.Builder
 	for _, test := range []struct {
 		name           string
-		stdout, stderr string // as in unwritable
+		stdout, stderr io.Writer
 		stop           syscall.Signal
 		code           int
 		says           string
 	}{
-		{"the terminal is closed", "closed", "closed", syscall.SIGHUP, 1, ""},
-		{"the disk is full", "full", "full", syscall.SIGTERM, 1, ""},
-		{"the log is closed", "", "closed", syscall.SIGTERM, 0, ""},
-		{"the statistics have no reader", "closed", "", syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: broken pipe"},
-		{"no space for the statistics", "full", "", syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: no space left on device"},
+		{"the terminal is closed", closed, closed, syscall.SIGHUP, 1, ""},
+		{"the disk is full", full, full, syscall.SIGTERM, 1, ""},
+		{"the log is closed", nil, closed, syscall.SIGTERM, 0, ""},
+		{"the statistics have no reader", closed, &said, syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: broken pipe"},
+		{"no space for the statistics", full, &said, syscall.SIGTERM, 1, "printing the statistics: write /dev/stdout: no space left on device"},
 	} {
+		said.Reset()
 		cfg, file := config(t, 1)
-		var said strings.Builder
 		cmd := child(t, "drains", file)
-		cmd.Stdout, cmd.Stderr = unwritable(t, test.stdout), unwritable(t, test.stderr)
-		if test.stderr == "" {
-			cmd.Stderr = &said
-		}
-		start(t, cmd)
-		statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
+		cmd.Stdout, cmd.Stderr = test.stdout, test.stderr
+		startServing(t, cmd, cfg)
 		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
 		if err != nil {
 			t.Fatal(err)
@@ -101,8 +90,7 @@ func TestLogThatIsLost(t *testing.T) {
 		if signal.Ignored(stop) { // under nohup, which the server has inherited
 			stop = syscall.SIGTERM
 		}
-		cmd.Process.Signal(stop)
-		if code := exitCode(cmd); code != test.code {
+		if code := exitCode(cmd, stop); code != test.code {
 			t.Errorf("%s: exit code %d (%v), want %d", test.name, code, cmd.ProcessState, test.code)
 		}
 		if !strings.Contains(said.String(), test.says) || strings.Contains(said.String(), "panic") {
@@ -120,12 +108,10 @@ func TestNohup(t *testing.T) {
 	cmd.Env = inner.Env
 	var said strings.Builder
 	cmd.Stderr = &said
-	start(t, cmd)
-	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Serving })
+	startServing(t, cmd, cfg)
 	cmd.Process.Signal(syscall.SIGHUP)
 	putKey(t, cfg)
-	cmd.Process.Signal(syscall.SIGTERM)
-	if code := exitCode(cmd); code != 0 || strings.Contains(said.String(), "hangup") {
+	if code := exitCode(cmd, syscall.SIGTERM); code != 0 || strings.Contains(said.String(), "hangup") {
 		t.Errorf("exit code %d, and it said %q, want 0, and only the other signal in the log", code, &said)
 	}
 }
@@ -145,15 +131,12 @@ func TestFewDescriptors(t *testing.T) {
 		t.Skip(err)
 	}
 	cmd.Path, cmd.Stderr = sh, &said
-	start(t, cmd)
-	serving := func(s metrics.Snapshot) bool { return s.Serving }
-	statsOf(t, cfg, serving)
+	startServing(t, cmd, cfg)
 	cl, err := client.Dial(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	var crowd []net.Conn
 	refused := 0
 	for range 60 {
 		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
@@ -161,7 +144,6 @@ func TestFewDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer nc.Close()
-		crowd = append(crowd, nc)
 		greeting := make([]byte, 64)
 		if _, err := io.ReadFull(nc, greeting); err != nil {
 			t.Fatal(err)
@@ -173,15 +155,11 @@ func TestFewDescriptors(t *testing.T) {
 	if _, _, err := cl.Get(t.Context(), "k"); err != nil || refused != 45 {
 		t.Errorf("refused %d of 60 connections and a client from before has %v, want 45 and no error", refused, err)
 	}
-	statsOf(t, cfg, serving)
-	for _, nc := range crowd {
-		nc.Close()
+	if s, err := client.Stats(t.Context(), cfg, 0); !s.Serving {
+		t.Errorf("at the control port: %+v, %v, want that it serves", s, err)
 	}
-	statsOf(t, cfg, func(s metrics.Snapshot) bool { return s.Open == 1 })
-	putKey(t, cfg)
 	cl.Close()
-	cmd.Process.Signal(syscall.SIGTERM)
-	if code := exitCode(cmd); code != 0 {
+	if code := exitCode(cmd, syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	if got := unwrap(said.String()); !containsAll(got, "max_connections: 40 open files have room for 16, not 10000", "ulimit -n") || strings.Contains(got, "cannot accept") {

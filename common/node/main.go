@@ -55,25 +55,21 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	defer signal.Stop(signals)
 	signal.Ignore(syscall.SIGPIPE) // writing to a closed log fails, and does not end the server
 	defer signal.Reset(syscall.SIGPIPE)
-	var eof chan struct{} // nil: the end of standard input does not matter
+	eof := make(chan struct{}) // never closed if the end of standard input does not matter
 	if opt.child {
-		eof = make(chan struct{})
 		go func() { // ends with standard input or with the process
 			io.Copy(io.Discard, stdin)
 			close(eof)
 		}()
 	}
 
-	var control net.Listener
-	service, err := net.Listen("tcp", cfg.Nodes[opt.node].Addr)
-	if err == nil {
-		defer service.Close()
-		control, err = net.Listen("tcp", cfg.Nodes[opt.node].Control)
+	var ports [2]net.Listener // for clients, and for questions
+	for i, addr := range []string{cfg.Nodes[opt.node].Addr, cfg.Nodes[opt.node].Control} {
+		if ports[i], err = net.Listen("tcp", addr); err != nil {
+			return report(fmt.Errorf("%w%s (%s says where node %d listens)", err, hint(err), opt.config, opt.node))
+		}
+		defer ports[i].Close()
 	}
-	if err != nil {
-		return report(fmt.Errorf("%w%s (%s says where node %d listens)", err, hint(err), opt.config, opt.node))
-	}
-	defer control.Close()
 	profiled, err := startProfile(opt.profile)
 	if err != nil {
 		return report(err)
@@ -84,7 +80,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 			maxFiles(), most, n.Config.Server.MaxConnections))
 		n.Config.Server.MaxConnections = int(most)
 	}
-	err = errors.Join(n.run(stage, service, control, serve, signals, eof), profiled())
+	err = errors.Join(n.run(stage, ports[0], ports[1], serve, signals, eof), profiled())
 	if n.served.Load() {
 		snapshot := n.Stats.Snapshot()
 		stats := snapshot.String()

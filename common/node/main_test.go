@@ -93,13 +93,6 @@ func child(t *testing.T, server, file string) *exec.Cmd {
 	return cmd
 }
 
-func start(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 var lastPort atomic.Int64 // tried by freeAddr
 
 // freeAddr returns another free loopback address each time. It is outside the ephemeral
@@ -113,6 +106,17 @@ func freeAddr() string {
 			return ln.Addr().String()
 		}
 	}
+}
+
+// listen listens until the end of the test.
+func listen(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
 }
 
 // config writes a file with n nodes whose ports are free.
@@ -204,6 +208,13 @@ func (p *process) end() (code int, stderr string) {
 	return code, stderr
 }
 
+// stop closes standard input, and waits for the end.
+func (p *process) stop() (code int, stderr string) {
+	p.t.Helper()
+	p.stdin.Close()
+	return p.end()
+}
+
 // putKey stores a key, as a client of its own.
 func putKey(t *testing.T, cfg cluster.Config) {
 	t.Helper()
@@ -225,6 +236,8 @@ func TestRunRefuses(t *testing.T) {
 	absent := filepath.Join(t.TempDir(), "missing.json")
 	broken := write(t, "{\n\"server\": {\n")
 	value := write(t, `{"server": {"workers": 0}}`)
+	busy, inUse := config(t, 1)
+	listen(t, busy.Nodes[0].Control)
 	exposed := write(t, `{"nodes": [{"addr": "0.0.0.0:7001", "control": "127.0.0.1:7101"}]}`)
 
 	for _, test := range []struct {
@@ -243,6 +256,7 @@ func TestRunRefuses(t *testing.T) {
 		{[]string{"-config", value}, 1, []string{value, "server.workers: 0 is not in 1..4096"}},
 		{[]string{"-config", exposed}, 1, []string{"nodes[0].addr: 0.0.0.0:7001", "secret", "LOCKSTEP_SECRET", "-insecure"}},
 		{[]string{"-config", one, "-profile", one}, 1, []string{one}},
+		{[]string{"-config", inUse}, 1, []string{busy.Nodes[0].Control, "another server", inUse}},
 	} {
 		p := run(t, func(context.Context, net.Listener, *Node) error {
 			t.Errorf("%q: served", test.args)
@@ -259,49 +273,27 @@ func TestRunRefuses(t *testing.T) {
 			t.Errorf("%q: %q, want %q in it", test.args, stderr, test.says)
 		}
 	}
+	listen(t, busy.Nodes[0].Addr) // given up, since the other port is in use
 }
 
 func TestHelp(t *testing.T) {
-	for _, flag := range []string{"-h", "-help", "--help"} {
-		p := run(t, nil, flag)
-		code, stderr := p.end()
-		if code != 0 || stderr != "" {
-			t.Errorf("%s: exit code %d, %q, want 0 and nothing", flag, code, stderr)
-		}
-		if !containsAll(p.stdout.String(), "stage0 serves", "-config file", cluster.DefaultPath, "-node number", "-workers", "-drain_timeout", "-profile directory", "-v\t") {
-			t.Errorf("%s: a flag is missing in\n%s", flag, &p.stdout)
-		}
+	p := run(t, nil, "-h")
+	if code, stderr := p.end(); code != 0 || stderr != "" || !containsAll(p.stdout.String(), "stage0 serves", "-config file",
+		cluster.DefaultPath, "-node number", "-workers", "-drain_timeout", "-profile directory", "-v\t") {
+		t.Errorf("exit code %d, %q, want 0, nothing, and all flags in\n%s", code, stderr, &p.stdout)
 	}
 }
 
-func TestPortInUse(t *testing.T) {
-	for which := range 2 {
-		cfg, file := config(t, 1)
-		addrs := [2]string{cfg.Nodes[0].Addr, cfg.Nodes[0].Control}
-		taken, other := addrs[which], addrs[1-which]
-		ln, err := net.Listen("tcp", taken)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := run(t, nil, "-config", file)
-		code, stderr := p.end()
-		ln.Close()
-		if code != 1 || p.stdout.Len() > 0 || !containsAll(stderr, taken, "another server", file) {
-			t.Errorf("%s is in use: exit code %d, stdout %q, stderr %q, want 1, nothing, and the address", taken, code, &p.stdout, stderr)
-		}
-		if ln, err = net.Listen("tcp", other); err != nil {
-			t.Fatalf("%s is in use, and the other port is still taken: %v", taken, err)
-		}
-		ln.Close()
-	}
-}
-
-// From the start to the end of standard input.
+// From the start to the end of standard input, with profiles and all statistics, or without.
 func TestServeAndDrain(t *testing.T) {
 	t.Parallel()
 	for _, verbose := range []bool{false, true} {
 		cfg, file := config(t, 1)
-		p := run(t, serveOne, "-config", file, fmt.Sprint("-v=", verbose))
+		args, profiles := []string{"-config", file}, filepath.Join(t.TempDir(), "new", "profiles")
+		if verbose {
+			args = append(args, "-v", "-profile", profiles)
+		}
+		p := run(t, serveOne, args...)
 		p.wait("serving on "+cfg.Nodes[0].Addr, "Ctrl-C")
 		cl, err := client.Dial(t.Context(), cfg)
 		if err != nil {
@@ -320,17 +312,16 @@ func TestServeAndDrain(t *testing.T) {
 		p.stdin.Close() // with a client that is still there, or without
 		p.wait("end of input", "answering what has arrived")
 		cl.Close()
-		code, stderr := p.end()
-		if code != 0 || stderr != "" {
+		if code, stderr := p.end(); code != 0 || stderr != "" {
 			t.Errorf("exit code %d, %q, want 0 and no further line", code, stderr)
 		}
 		stats := strings.Split(strings.TrimSuffix(p.stdout.String(), "\n"), "\n")
 		if !strings.Contains(stats[0], " 1 in ") || !strings.Contains(stats[1], "accepted 1, open 0") || verbose != (len(stats) > 6) || len(stats) < 6 {
 			t.Errorf("statistics, verbose %v:\n%s", verbose, &p.stdout)
 		}
-		for _, line := range stats {
-			if len(line) > 80 {
-				t.Errorf("%q has %d columns", line, len(line))
+		for _, name := range []string{"cpu", "heap", "block", "mutex", "trace"} {
+			if info, err := os.Stat(filepath.Join(profiles, name+".out")); verbose != (err == nil && info.Size() > 0) {
+				t.Errorf("%s: %v, or empty, want a profile: %v", name, err, verbose)
 			}
 		}
 	}
@@ -426,8 +417,7 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	if err != nil || s.Serving {
 		t.Errorf("Stats of a node that waits: %v, serving %v, want false", err, s.Serving)
 	}
-	alone.stdin.Close()
-	if code, stderr := alone.end(); code != 0 || alone.stdout.Len() > 0 {
+	if code, stderr := alone.stop(); code != 0 || alone.stdout.Len() > 0 {
 		t.Errorf("a node that was stopped while it waited: exit code %d, %q, %q, want 0 and no statistics", code, stderr, &alone.stdout)
 	}
 
@@ -440,8 +430,7 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	// One that is restarted serves beside the other at once, says that its keys are gone, and
 	// counts as another incarnation.
 	first, err := client.Stats(t.Context(), cfg, 1)
-	one.stdin.Close()
-	if code, stderr := one.end(); err != nil || code != 0 || strings.Contains(stderr, "restarted") {
+	if code, stderr := one.stop(); err != nil || code != 0 || strings.Contains(stderr, "restarted") {
 		t.Errorf("the first start of node 1: exit code %d, %q, error %v", code, stderr, err)
 	}
 	one = run(t, serve, "-config", file, "-node", "1")
@@ -451,25 +440,8 @@ func TestNodesWaitForEachOther(t *testing.T) {
 		t.Errorf("node 1 was restarted, and is incarnation %d as before; error %v", second.Incarnation, err)
 	}
 	for _, p := range []*process{zero, one} {
-		p.stdin.Close()
-		if code, stderr := p.end(); code != 0 || p.stdout.Len() == 0 {
+		if code, stderr := p.stop(); code != 0 || p.stdout.Len() == 0 {
 			t.Errorf("exit code %d, %q, %q, want 0 and statistics", code, stderr, &p.stdout)
-		}
-	}
-}
-
-func TestProfile(t *testing.T) {
-	_, file := config(t, 1)
-	dir := filepath.Join(t.TempDir(), "new", "profiles")
-	p := run(t, serveOne, "-config", file, "-profile", dir)
-	p.wait("serving on")
-	p.stdin.Close()
-	if code, stderr := p.end(); code != 0 {
-		t.Errorf("exit code %d, %q", code, stderr)
-	}
-	for _, name := range []string{"cpu", "heap", "block", "mutex", "trace"} {
-		if info, err := os.Stat(filepath.Join(dir, name+".out")); err != nil || info.Size() == 0 {
-			t.Errorf("%s: %v, or empty", name, err)
 		}
 	}
 }
@@ -500,7 +472,9 @@ func TestSignals(t *testing.T) {
 		stderr := make(logged, 100)
 		cmd := child(t, test.server, file)
 		cmd.Stdout, cmd.Stderr = &stdout, stderr
-		start(t, cmd)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
 		p := &process{t: t, stderr: stderr}
 		p.wait("serving on")
 		for i, s := range test.signals {

@@ -152,7 +152,8 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 		return nil
 	}
 	limits := wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
-	wc, err := wire.Greet(nc, n.hello(), limits)
+	wc, err := wire.Greet(nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Number: n.Self,
+		Fingerprint: n.Config.Fingerprint(), Secret: n.Config.Secret}, limits)
 	if err != nil {
 		n.connectionEnded(nc.RemoteAddr(), err)
 		return nil
@@ -160,11 +161,6 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 	n.Stats.Open.Add(1)
 	stopped, failed := context.AfterFunc(ctx, wc.Stop), context.AfterFunc(n.broken, wc.Stop)
 	return &Conn{Conn: wc, node: n, ctx: ctx, unbind: func() { stopped(); failed() }}
-}
-
-func (n *Node) hello() wire.Hello {
-	return wire.Hello{Purpose: wire.Service, Group: "nodes", Number: n.Self,
-		Fingerprint: n.Config.Fingerprint(), Secret: n.Config.Secret}
 }
 
 // Ready waits until the client has sent a whole request. It returns false at the end

@@ -90,7 +90,7 @@ func newNode(edit func(*cluster.Config)) (*Node, *journal) {
 
 // open is a client's end of nc.
 func open(n *Node, nc net.Conn) (*wire.Conn, error) {
-	return wire.Open(context.Background(), nc, n.hello(), wire.Limits{})
+	return wire.Open(context.Background(), nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: n.Config.Fingerprint()}, wire.Limits{})
 }
 
 // connect has n accept a connection, and returns both ends.
@@ -110,6 +110,18 @@ func connect(t testing.TB, n *Node, ctx context.Context) (*Conn, *wire.Conn) {
 		t.Fatal(err)
 	}
 	return c, <-opened
+}
+
+// connectServed has n accept a connection and serve it, as a stage does. It returns the
+// client's end, and a channel that is closed when the connection has ended.
+func connectServed(t *testing.T, n *Node, apply func([]wire.Op) []wire.Result) (client *wire.Conn, ended chan struct{}) {
+	c, client := connect(t, n, t.Context())
+	ended = make(chan struct{})
+	go func() { // ends with the connection
+		serveConn(n, c, apply)
+		close(ended)
+	}()
+	return client, ended
 }
 
 // send writes requests to c in one go, and reads as many answers.
@@ -166,35 +178,28 @@ func TestAcceptBacksOff(t *testing.T) {
 			t.Errorf("counted %v, %d connections, %d open, want 13 of accept and one lost, 2, 1", s.Errors, s.Connections, s.Open)
 		}
 		c.Close()
-
-		// The end of ctx ends a pause.
-		ctx, cancel := context.WithCancel(t.Context())
-		ln = newListener(tooManyFiles, tooManyFiles, tooManyFiles)
-		time.AfterFunc(6*time.Millisecond, cancel)
-		begin := time.Now()
-		c, err = n.Accept(ctx, ln)
-		if c != nil || err != ErrStopped || time.Since(begin) != 6*time.Millisecond || len(ln.asked) != 2 {
-			t.Errorf("Accept, stopped in its second pause: %v, %v after %v and %d tries, want %v after 6ms and 2",
-				c, err, time.Since(begin), len(ln.asked), ErrStopped)
-		}
 		near.Close()
 	})
 }
 
+// The end of its context ends Accept, also in a pause and before it begins.
 func TestAcceptEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, log := newNode(nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		ln := newListener()
-		time.AfterFunc(time.Second, cancel)
-		for range 2 { // during Accept, and before it
-			if c, err := n.Accept(ctx, ln); c != nil || err != ErrStopped {
-				t.Errorf("Accept at the end of its context: %v, %v, want %v", c, err, ErrStopped)
+		n, _ := newNode(nil)
+		for _, ln := range []*listener{newListener(), newListener(tooManyFiles, tooManyFiles, tooManyFiles)} {
+			ctx, cancel := context.WithCancel(t.Context())
+			begin := time.Now()
+			time.AfterFunc(6*time.Millisecond, cancel)
+			for range 2 {
+				c, err := n.Accept(ctx, ln)
+				if took := time.Since(begin); c != nil || err != ErrStopped || took != 6*time.Millisecond || len(ln.asked) > 2 {
+					t.Errorf("Accept: %v, %v after %v and %d tries, want %v after 6ms and at most 2", c, err, took, len(ln.asked), ErrStopped)
+				}
+				<-ln.closed // otherwise clients would wait for a greeting that never comes
 			}
-			<-ln.closed // otherwise clients would wait for a greeting that never comes
 		}
-		if got := log.lines(); len(got) > 0 {
-			t.Errorf("logged %q", got)
+		if s := n.Stats.Snapshot(); s.Errors["accept"] != 2 || len(s.Errors) != 1 {
+			t.Errorf("counted %v, want the two errors before the pauses", s.Errors)
 		}
 	})
 }
@@ -202,20 +207,12 @@ func TestAcceptEnds(t *testing.T) {
 // What net/http takes for temporary and what the system reports of a client, a network or
 // its memory may pass; a listener that is none any more does not.
 func TestPasses(t *testing.T) {
-	for err, want := range map[error]bool{
-		os.ErrDeadlineExceeded:          true,
-		accepting(syscall.EMFILE):       true,
-		accepting(syscall.ENFILE):       true,
-		accepting(syscall.ENOBUFS):      true,
-		accepting(syscall.ENOMEM):       true,
-		accepting(syscall.ECONNABORTED): true,
-		accepting(syscall.EPROTO):       true,
-		accepting(syscall.ENETDOWN):     true,
-		accepting(syscall.EBADF):        false,
-		accepting(syscall.EINVAL):       false,
-		net.ErrClosed:                   false,
-		io.ErrClosedPipe:                false,
-	} {
+	all := map[error]bool{os.ErrDeadlineExceeded: true, net.ErrClosed: false, io.ErrClosedPipe: false}
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+		syscall.ECONNABORTED, syscall.EPROTO, syscall.ENETDOWN, syscall.EBADF, syscall.EINVAL} {
+		all[accepting(errno)] = errno != syscall.EBADF && errno != syscall.EINVAL
+	}
+	for err, want := range all {
 		if got := passes(err); got != want {
 			t.Errorf("%v may pass: %v, want %v", err, got, want)
 		}
@@ -249,7 +246,9 @@ func TestMaxConnections(t *testing.T) {
 		first, client := connect(t, n, t.Context())
 
 		// The second client is refused, and Accept goes on until there is a place again.
-		ln := newListener()
+		near, far := net.Pipe()
+		again, place := net.Pipe()
+		ln := newListener(far)
 		accepted := make(chan *Conn)
 		go func() {
 			c, err := n.Accept(t.Context(), ln)
@@ -258,8 +257,6 @@ func TestMaxConnections(t *testing.T) {
 			}
 			accepted <- c
 		}()
-		near, far := net.Pipe()
-		ln.next <- far
 		if _, err := open(n, near); !errors.Is(err, wire.ErrRefused) || !strings.Contains(err.Error(), "all 1 places are taken") {
 			t.Errorf("the second client is told %v, want that all 1 places are taken", err)
 		}
@@ -267,20 +264,14 @@ func TestMaxConnections(t *testing.T) {
 			t.Errorf("logged %q, want one line that names max_connections", got)
 		}
 		client.Close()
-		for first.Ready() {
+		serveConn(n, first, missing)
+		ln.next <- place
+		client, err := open(n, again)
+		if err != nil {
+			t.Fatalf("in the freed place: %v", err)
 		}
-		first.Close()
-		near, far = net.Pipe()
-		ln.next <- far
-		if client, err := open(n, near); err != nil {
-			t.Errorf("in the freed place: %v", err)
-		} else {
-			client.Close()
-		}
-		second := <-accepted
-		for second.Ready() {
-		}
-		second.Close()
+		client.Close()
+		serveConn(n, <-accepted, missing)
 		if s := n.Stats.Snapshot(); s.Connections != 3 || s.Open != 0 || !maps.Equal(s.Errors, map[string]int64{"max_connections": 1}) {
 			t.Errorf("%d connections, %d open, errors %v, want 3, 0 and one of max_connections", s.Connections, s.Open, s.Errors)
 		}
@@ -337,14 +328,10 @@ func TestEndsOfConnections(t *testing.T) {
 					t.Fatal(err)
 				}
 				begin := time.Now()
-				for c.Ready() {
-					n.Answer(c, missing)
-					c.Flush()
-				}
+				serveConn(n, c, missing)
 				if took := time.Since(begin); took != test.after {
 					t.Errorf("ended after %v, want %v", took, test.after)
 				}
-				c.Close()
 				<-left
 				want := map[string]int64{}
 				if test.want != "" {
@@ -418,23 +405,21 @@ func TestTurns(t *testing.T) {
 func TestAnswerStopsAtMaxUnsent(t *testing.T) {
 	n, _ := newNode(nil)
 	c, client := connect(t, n, t.Context())
-	value := make([]byte, wire.MaxValue)
-	done := make(chan struct{})
-	most := 0
-	go func() { // ends with the connection
-		defer close(done)
+	most, value := 0, make([]byte, wire.MaxValue)
+	var served sync.WaitGroup
+	served.Go(func() { // ends with the connection
 		for c.Ready() {
 			n.Answer(c, func([]wire.Op) []wire.Result { return []wire.Result{{Status: wire.Found, Value: value}} })
 			most = max(most, c.Unsent())
 			c.Flush()
 		}
-	}()
-	go func() { // ends when all is sent
+	})
+	served.Go(func() { // ends when all is sent
 		for range 100 {
 			client.WriteRequest(&wire.Request{Ops: get("k")})
 		}
 		client.Flush()
-	}()
+	})
 	for i := range 100 {
 		var r wire.Response
 		if !client.ReadResponse(&r) || r.Code != wire.OK || len(r.Results[0].Value) != len(value) {
@@ -442,7 +427,7 @@ func TestAnswerStopsAtMaxUnsent(t *testing.T) {
 		}
 	}
 	client.Close()
-	<-done
+	served.Wait()
 	if most < wire.MaxUnsent || most > wire.MaxUnsent+wire.MaxFrame {
 		t.Errorf("%d bytes unsent at most, want %d and at most a frame more", most, wire.MaxUnsent)
 	}
@@ -452,26 +437,19 @@ func TestAnswerStopsAtMaxUnsent(t *testing.T) {
 func TestAnswerRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, log := newNode(nil)
-		c, client := connect(t, n, t.Context())
-		go func() { // ends with the connection
-			for c.Ready() {
-				n.Answer(c, func(ops []wire.Op) []wire.Result {
-					switch ops[0].Key {
-					case "panic":
-						panic("at \x1b[2J the disco")
-					case "error":
-						return []wire.Result{}[:len(ops)]
-					case "few":
-						return missing(ops[1:])
-					case "many":
-						return missing(append(ops, ops...))
-					}
-					return missing(ops)
-				})
-				c.Flush()
+		client, _ := connectServed(t, n, func(ops []wire.Op) []wire.Result {
+			switch ops[0].Key {
+			case "panic":
+				panic("at \x1b[2J the disco")
+			case "error":
+				return []wire.Result{}[:len(ops)]
+			case "few":
+				return missing(ops[1:])
+			case "many":
+				return missing(append(ops, ops...))
 			}
-			c.Close()
-		}()
+			return missing(ops)
+		})
 		want := []wire.Code{wire.Failed, wire.OK, wire.Failed, wire.Failed, wire.OK, wire.Failed}
 		if got := send(client, get("panic"), get("a"), get("error"), get("few"), get("b"), get("many")); !slices.Equal(got, want) {
 			t.Errorf("answered %v, want %v", got, want)

@@ -17,13 +17,12 @@ func startProfile(dir string) (stop func() error, err error) {
 	if dir == "" {
 		return func() error { return nil }, nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
+	err = os.MkdirAll(dir, 0o755)
 	files := make(map[string]*os.File)
 	for _, name := range []string{"cpu", "trace", "heap", "block", "mutex"} {
-		f, failed := os.Create(filepath.Join(dir, name+".out"))
-		files[name], err = f, errors.Join(err, failed)
+		if err == nil {
+			files[name], err = os.Create(filepath.Join(dir, name+".out"))
+		}
 	}
 	if err == nil {
 		err = errors.Join(pprof.StartCPUProfile(files["cpu"]), trace.Start(files["trace"]))

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -79,22 +80,18 @@ func whereabouts(stacks []string) string {
 	return strings.Join(places, "; ")
 }
 
+var (
+	stateOf = regexp.MustCompile(`\[([^],]*)`)
+	inMain  = regexp.MustCompile(`(?m)^main\.(.+)\(.*\n\s+(\S+)`) // a function, without its arguments, and its place
+)
+
 // place returns where in the stage a goroutine is, by its stack, such as
 // "(*store).apply store.go:26, in sync.Mutex.Lock"; or "" if it is only in main.
 func place(stack string) string {
-	lines := strings.Split(stack, "\n")
-	_, state, _ := strings.Cut(lines[0], "[")
-	state, _, _ = strings.Cut(strings.TrimRight(state, "]:"), ",")
-	for i, line := range lines[:len(lines)-1] {
-		name, own := strings.CutPrefix(line, "main.")
-		if !own || strings.HasPrefix(name, "main(") {
-			continue
+	for _, call := range inMain.FindAllStringSubmatch(stack, -1) {
+		if call[1] != "main" {
+			return fmt.Sprintf("%s %s, in %s", call[1], filepath.Base(call[2]), stateOf.FindStringSubmatch(stack)[1])
 		}
-		if end := strings.LastIndex(name, "("); end > 0 {
-			name = name[:end] // without the arguments
-		}
-		at, _, _ := strings.Cut(strings.TrimSpace(lines[i+1]), " ")
-		return fmt.Sprintf("%s %s, in %s", name, filepath.Base(at), state)
 	}
 	return ""
 }
