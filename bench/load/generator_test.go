@@ -282,7 +282,7 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 			}
 			s.work = time.Hour
 			began := time.Now()
-			if err := Preload(t.Context(), s, w, nil); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
+			if err := Preload(t.Context(), s, w, unheard); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
 				t.Errorf("a server that is stuck: error %v after %v", err, time.Since(began))
 			}
 		})

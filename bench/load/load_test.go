@@ -29,6 +29,8 @@ func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
 	return work
 }
 
+func unheard(time.Duration) {}
+
 // turns is a stage that calls turn for each request; answer gives the right answer to it.
 func turns(turn func(n *node.Node, c *node.Conn, answer func())) node.Serve {
 	return func(ctx context.Context, ln net.Listener, n *node.Node) error {
@@ -215,7 +217,7 @@ func TestPreloadThenNoMisses(t *testing.T) {
 		cfg, _ := benchtest.Here(t, nodes, benchtest.ServeLocked)
 		cfg.Workload.Mix, cfg.Workload.Value = cluster.Mix{Get: 70, Put: 10, CAS: 20}, size
 		work := newWorkload(t, cfg.Workload)
-		if err := Preload(t.Context(), NewLockstep(cfg), work, nil); err != nil {
+		if err := Preload(t.Context(), NewLockstep(cfg), work, unheard); err != nil {
 			t.Fatal(err)
 		}
 		l, err := New(t.Context(), NewLockstep(cfg), work, 0)
@@ -296,7 +298,7 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	if _, err := New(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("a silent server: error %v", err)
 	}
-	if err := Preload(t.Context(), NewLockstep(cfg), work, nil); err == nil || !strings.Contains(err.Error(), "the server serves others") {
+	if err := Preload(t.Context(), NewLockstep(cfg), work, unheard); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("storing the keys on a silent server: error %v", err)
 	}
 }
