@@ -134,12 +134,10 @@ func (p *phase) next(late time.Duration) (r request) {
 	if p.stuck != nil {
 		p.stuck.Reset(p.lull)
 	}
-	ok := true
+	now, ok := p.clock.now(), true
+	r = request{due: now, sent: now}
 	if p.pace != nil {
 		r, ok = p.pace.next(p.over, late)
-	} else {
-		r.due = p.clock.now()
-		r.sent = r.due
 	}
 	if ok {
 		batch := int64(p.cfg.Workload.Batch)
@@ -203,8 +201,7 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 	}
 	if answers != nil { // of a request that failed, the parts that were answered
 		a := s.Check(answers)
-		t.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong})
-		t.FirstWrong = cmp.Or(t.FirstWrong, a.FirstWrong)
+		t.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong, FirstWrong: a.FirstWrong})
 	}
 }
 

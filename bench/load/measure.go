@@ -26,7 +26,7 @@ func Measure(ctx context.Context, to Target, work *workload.Workload, first int)
 	}
 	r, err := g.Measure(ctx)
 	if r != nil && warm.Wrong > 0 { // counts at any time
-		r.Merge(&Result{Counts: Counts{Wrong: warm.Wrong}, FirstWrong: warm.FirstWrong})
+		r.Add(Counts{Wrong: warm.Wrong, FirstWrong: warm.FirstWrong})
 	}
 	return r, err
 }

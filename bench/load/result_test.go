@@ -30,8 +30,8 @@ func TestMerge(t *testing.T) {
 	total.Merge(new(Result))
 
 	want := &Result{Counts: Counts{Connections: 2, Starved: 2, NeverGreeted: 2, Requests: 30, OK: 30, Misses: 30, Mismatches: 30,
-		Errors: map[string]int64{"busy": 2}, Unfinished: 30, Refusals: 30, Wrong: 2},
-		FailedTime: 30, FirstError: "first", FirstWrong: "first", Series: []int64{0, 10, 20},
+		Errors: map[string]int64{"busy": 2}, Unfinished: 30, Refusals: 30, Wrong: 2, FirstError: "first", FirstWrong: "first"},
+		FailedTime: 30, Series: []int64{0, 10, 20},
 		Dur: time.Second, ServerCPU: 2, ClientCPU: 3} // which belong to the round
 	for _, d := range []time.Duration{10, 20} {
 		want.ResponseTimes.Record(d)
