@@ -57,10 +57,8 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	}
 	g.arrivals += 1 << 32
 	sum := new(Result)
-	awake, sleep := context.WithCancel(ctx)
-	defer sleep()
 	var workers, watcher sync.WaitGroup
-	watcher.Go(func() { sum.watch(awake, g.clock.now) }) // ends after the workers
+	watcher.Go(func() { sum.watch(limit, g.clock.now) }) // ends with limit
 	for _, c := range g.conns {
 		c.tally = &Result{Counts: Counts{Connections: 1}}
 		for _, s := range c.sources {
@@ -69,7 +67,7 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	}
 	workers.Wait()
 	sum.Dur = g.clock.now() - p.start
-	sleep()
+	giveUp()
 	watcher.Wait()
 	for _, c := range g.conns {
 		r := c.tally

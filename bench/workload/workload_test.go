@@ -45,7 +45,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestPreload(t *testing.T) {
-	for size, keys := range map[cluster.Size]int{{}: 2000, cluster.Bytes(30): 2000, {Min: 16, Max: 1024}: 2000, cluster.Bytes(16 << 10): 50} {
+	for size, keys := range map[cluster.Size]int{{}: 2000, cluster.Bytes(30): 2000, {Min: 32, Max: 1024}: 2000, cluster.Bytes(16 << 10): 50} {
 		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Value = keys, size })
 		stored := make(map[string]bool)
 		requests := 0
