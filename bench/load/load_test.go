@@ -17,7 +17,6 @@ import (
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/node"
-	"lockstep/common/wire"
 )
 
 func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
@@ -88,21 +87,25 @@ func noneLeft(t *testing.T) {
 func TestClosedLoopOps(t *testing.T) {
 	for _, test := range []struct {
 		batch, depth, ops int
-		want              int64 // operations
-	}{{1, 1, 200, 200}, {4, 1, 201, 201}, {1, 5, 200, 200}, {3, 2, 199, 199}, {1, 1, 1, 1}} {
-		t.Run(fmt.Sprintf("batch=%d/depth=%d/ops=%d", test.batch, test.depth, test.ops), func(t *testing.T) {
+		conn              string
+		connections       int64 // of the server
+	}{
+		{1, 1, 200, "persistent", 3}, {4, 1, 201, "persistent", 3}, {1, 5, 200, "persistent", 3}, {3, 2, 199, "persistent", 3},
+		{1, 1, 1, "persistent", 3}, {1, 1, 100, "per-request", 100},
+	} {
+		t.Run(fmt.Sprintf("batch=%d/depth=%d/ops=%d/conn=%s", test.batch, test.depth, test.ops, test.conn), func(t *testing.T) {
 			cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
 			w := &cfg.Workload
-			w.Batch, w.Depth, w.Connections = test.batch, test.depth, 3
+			w.Batch, w.Depth, w.Connections, w.Conn = test.batch, test.depth, 3, test.conn
 			r := newTestLoad(t, cfg).run(t.Context(), 0, test.ops)
-			if served := nodes[0].Stats.Ops.Load(); r.OK != test.want || served != test.want || r.Requests != int64((test.ops+test.batch-1)/test.batch) {
-				t.Errorf("%d operations in %d requests, the server says %d, want %d", r.OK, r.Requests, served, test.want)
+			if served := nodes[0].Stats.Ops.Load(); r.OK != int64(test.ops) || served != r.OK || r.Requests != int64((test.ops+test.batch-1)/test.batch) {
+				t.Errorf("%d operations in %d requests, the server says %d, want %d", r.OK, r.Requests, served, test.ops)
 			}
 			if r.Connections != 3 || r.Starved != 0 || r.Unfinished != 0 || r.Errors != nil || r.Wrong != 0 || r.Slips != nil || r.ResponseTimes.Count() != r.Requests {
 				t.Errorf("the result is %+v", r)
 			}
-			if got := nodes[0].Stats.Connections.Load(); got != 3 {
-				t.Errorf("%d connections, want 3", got)
+			if got := nodes[0].Stats.Connections.Load(); got != test.connections {
+				t.Errorf("%d connections, want %d", got, test.connections)
 			}
 		})
 	}
@@ -191,27 +194,6 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-func TestPerRequest(t *testing.T) {
-	cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
-	cfg.Workload.Conn, cfg.Workload.Connections = "per-request", 4
-	r := newTestLoad(t, cfg).run(t.Context(), 0, 100)
-	if got := nodes[0].Stats.Connections.Load(); got != 100 || r.Requests != 100 || r.Errors != nil || r.Starved != 0 {
-		t.Errorf("100 requests: %d answered, %d connections, errors %v", r.Requests, got, r.Errors)
-	}
-}
-
-// With nodes that serve one client at a time, requests to several of them do not deadlock.
-func TestPerRequestOverNodes(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 3, benchtest.ServeOne)
-	cfg.Workload.Conn, cfg.Workload.Connections, cfg.Workload.Batch = "per-request", 4, 8
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	r := newTestLoad(t, cfg).run(ctx, 0, 400)
-	if r.Requests != 50 || r.Errors != nil {
-		t.Errorf("50 requests: %d answered, errors %v, %d unfinished", r.Requests, r.Errors, r.Unfinished)
-	}
-}
-
 func TestPreloadThenNoMisses(t *testing.T) {
 	for nodes, size := range map[int]cluster.Size{1: cluster.Bytes(30), 3: {Min: 16, Max: 1024}} {
 		cfg, _ := benchtest.Here(t, nodes, benchtest.ServeLocked)
@@ -255,15 +237,6 @@ func TestLoadCancelled(t *testing.T) {
 	}
 }
 
-// Servers that stop answering do not block a load that ends with its operations.
-func TestLoadStuck(t *testing.T) {
-	l := newTestLoad(t, stuckAfter(t, 100))
-	l.patience = 50 * time.Millisecond
-	if r := l.run(t.Context(), 0, 1000); r.Requests != 100 || r.Unfinished != 8 {
-		t.Errorf("%d answered, %d unfinished, want 100 and 8", r.Requests, r.Unfinished)
-	}
-}
-
 func TestNobodyGreets(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -300,16 +273,5 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	}
 	if err := Preload(t.Context(), NewLockstep(cfg), work, unheard); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("storing the keys on a silent server: error %v", err)
-	}
-}
-
-func TestErrorKind(t *testing.T) {
-	for want, err := range map[string]error{
-		"server busy": client.ErrBusy, "node down": client.ErrDown, "outcome unknown": client.ErrUnknown,
-		"wrong node": client.ErrWrongNode, "other": wire.ErrMismatch,
-	} {
-		if got := errorKind(err); got != want {
-			t.Errorf("%v is of the kind %q, want %q", err, got, want)
-		}
 	}
 }
