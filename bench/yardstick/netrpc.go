@@ -16,13 +16,6 @@ import (
 	"lockstep/common/wire"
 )
 
-// newNetRPC returns what the standard library has for this purpose: package net/rpc, which
-// speaks gob over TCP and answers each request in a goroutine of its own, with one table
-// behind one lock.
-func newNetRPC() *Yardstick {
-	return &Yardstick{Name: "net/rpc", codec: newRPCCodec}
-}
-
 // An rpcTable is the service of the server.
 type rpcTable struct {
 	mu    sync.Mutex // guards table

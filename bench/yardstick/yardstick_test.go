@@ -86,7 +86,7 @@ func TestStartYardstick(t *testing.T) {
 		return ports.Free(n)
 	}
 	// An answer from the port is not enough: the process that was started must not end.
-	y := newNetRPC()
+	y := yardsticks["netrpc"]
 	y.version = func(*bufio.Reader) (string, error) {
 		if finds == 1 {
 			return "", errors.New("another program is there")
@@ -172,10 +172,11 @@ func TestPrograms(t *testing.T) {
 // The clients of echo and net/rpc get right answers, several at a time, until the server ends.
 func TestCodecs(t *testing.T) {
 	work := newWorkload(t, cluster.Default().Workload)
+	netRPC := yardsticks["netrpc"]
 	for _, test := range []struct {
 		yard  *Yardstick
 		serve func(net.Conn)
-	}{{newEcho(work), serveEcho}, {newNetRPC(), newRPCServer()}} {
+	}{{newEcho(work), serveEcho}, {&netRPC, newRPCServer()}} {
 		t.Run(test.yard.Name, func(t *testing.T) {
 			t.Parallel() // each waits a second for the end of the server to be certain
 			addr, stop := serveHere(t, test.serve)
