@@ -99,7 +99,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	return g, nil
 }
 
-// wait waits for the results of the dials.
+// wait waits for the results of the dials, which the end of ctx ends.
 func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 	limit := ConnectTime
 	failure := fmt.Errorf("no connection was greeted within %v: the server serves others, or waits for its peers", limit)
@@ -113,11 +113,9 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 			}
 		case <-time.After(limit):
 			waiting = 0
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
-	return failure
+	return cmp.Or(context.Cause(ctx), failure)
 }
 
 // endDials ends the dials, and returns what the servers said to a connection for which they

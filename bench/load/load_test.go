@@ -132,23 +132,16 @@ func TestStarved(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeOne)
 	cfg.Workload.Connections = 3
 	l := newTestLoad(t, cfg)
-	for _, length := range []time.Duration{50 * time.Millisecond, 0} {
-		r := l.run(t.Context(), length, 100)
-		if r.Connections != 3 || r.Starved != 2 || r.NeverGreeted != 2 || r.Requests < 1 || length == 0 && r.Requests != 100 {
-			t.Errorf("one client after the other, for %v: %d of %d starve, %d never greeted, %d answers", length, r.Starved, r.Connections, r.NeverGreeted, r.Requests)
+	for _, test := range []struct {
+		length time.Duration
+		rate   float64
+		want   int64 // requests; 0: as many as there is time for
+	}{{50 * time.Millisecond, 0, 0}, {0, 0, 100}, {50 * time.Millisecond, 500, 25}} {
+		l.cfg.Workload.Rate = test.rate
+		r := l.run(t.Context(), test.length, 100)
+		if r.Connections != 3 || r.Starved != 2 || r.NeverGreeted != 2 || r.Requests < 1 || test.want > 0 && r.Requests != test.want {
+			t.Errorf("%+v: %d of %d starve, %d never greeted, %d answers", test, r.Starved, r.Connections, r.NeverGreeted, r.Requests)
 		}
-	}
-	l.cfg.Workload.Rate = 500
-	if r := l.run(t.Context(), 50*time.Millisecond, 0); r.Starved != 2 || r.NeverGreeted != 2 || r.Requests != 25 {
-		t.Errorf("one client after the other, at a rate: %d starve, %d never greeted, %d answers", r.Starved, r.NeverGreeted, r.Requests)
-	}
-}
-
-// full is a stage that has places for so many clients.
-func full(places int) node.Serve {
-	return func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		n.Config.Server.MaxConnections = places
-		return benchtest.ServeLocked(ctx, ln, n)
 	}
 }
 
@@ -156,7 +149,10 @@ func full(places int) node.Serve {
 // connection is dialled again until there is a place, also by each request anew.
 func TestNoPlace(t *testing.T) {
 	for depth, conn := range map[int]string{1: "persistent", 2: "persistent", 0: "per-request"} {
-		cfg, _ := benchtest.Here(t, 1, full(2))
+		cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+			n.Config.Server.MaxConnections = 2
+			return benchtest.ServeLocked(ctx, ln, n)
+		})
 		w := &cfg.Workload
 		w.Connections, w.Ops, w.Depth, w.Conn = 5, 400, max(depth, 1), conn
 		l := newTestLoad(t, cfg)
