@@ -372,36 +372,29 @@ func TestOpenLoopOps(t *testing.T) {
 // The round has a schedule of its own: what the warm-up could not do is not sent later.
 func TestNothingBurstsAfterWarmUp(t *testing.T) {
 	for _, arrival := range []string{"constant", "poisson"} {
-		for name, stalled := range map[string]time.Duration{"ends in its grace": 3 * time.Second, "never ends": time.Hour} {
-			what := arrival + " arrivals, the stall " + name
+		for _, stall := range []time.Duration{3 * time.Second, time.Hour} { // within the warm-up's grace, and for ever
+			what := fmt.Sprintf("%s arrivals, a stall of %v", arrival, stall)
 			synctest.Test(t, func(t *testing.T) {
-				began := time.Now()
-				var mu sync.Mutex // guards sent and warm
-				var sent []time.Duration
-				warm := true
 				start := time.Now()
+				stalledUntil := start.Add(stall)
+				var mu sync.Mutex // guards sent
+				var sent []time.Duration
 				l := newKnownLoad(t, func(ctx context.Context) error {
 					mu.Lock()
 					sent = append(sent, time.Since(start))
-					stall := stalled - time.Since(began)
-					if !warm {
-						stall = 0
-					}
 					mu.Unlock()
-					return wait(ctx, stall)
+					return wait(ctx, time.Until(stalledUntil))
 				}, func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival = 4, 1000, arrival })
-				if r := l.run(t.Context(), time.Second, 0); r.Requests+r.Unfinished != int64(len(dueTimes(l.cfg.Workload, time.Second))) {
+				w := l.cfg.Workload
+				if r := l.run(t.Context(), time.Second, 0); r.Requests+r.Unfinished != int64(len(dueTimes(w, time.Second))) {
 					t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)
 				}
-				warm, sent, start = false, nil, time.Now()
+				sent, start, stalledUntil = nil, time.Now(), time.Now()
 				r := l.run(t.Context(), 2*time.Second, 0)
-				second := l.cfg.Workload
-				second.Seed += 1 << 32 // of its second phase
-				if due := dueTimes(second, 2*time.Second); !slices.Equal(sent, due) {
-					t.Errorf("%s: %d requests were sent in the round, not when the %d were due", what, len(sent), len(due))
-				}
-				if r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
-					t.Errorf("%s: a response of %v, and a slip of %v, of a server that answers at once", what, r.ResponseTimes.Max(), r.Slips.Max())
+				w.Seed += 1 << 32 // of its second phase
+				if due := dueTimes(w, 2*time.Second); !slices.Equal(sent, due) || r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
+					t.Errorf("%s: %d requests were sent in the round, want the %d at the times when they were due; the longest response took %v, with a slip of %v",
+						what, len(sent), len(due), r.ResponseTimes.Max(), r.Slips.Max())
 				}
 			})
 		}

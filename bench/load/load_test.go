@@ -194,16 +194,10 @@ func TestPreloadThenNoMisses(t *testing.T) {
 	for nodes, size := range map[int]cluster.Size{1: cluster.Bytes(30), 3: {Min: 16, Max: 1024}} {
 		cfg, _ := benchtest.Here(t, nodes, benchtest.ServeLocked)
 		cfg.Workload.Mix, cfg.Workload.Value = cluster.Mix{Get: 70, Put: 10, CAS: 20}, size
-		work := newWorkload(t, cfg.Workload)
-		if err := Preload(t.Context(), NewLockstep(cfg), work, unheard); err != nil {
+		if err := Preload(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), unheard); err != nil {
 			t.Fatal(err)
 		}
-		l, err := New(t.Context(), NewLockstep(cfg), work, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := l.run(t.Context(), 0, 500)
-		l.Close()
+		r := newTestLoad(t, cfg).run(t.Context(), 0, 500)
 		if r.OK != 500 || r.Misses != 0 || r.Wrong != 0 {
 			t.Errorf("%d nodes: %d ok, %d misses, %d wrong (%v), want 500, 0, 0", nodes, r.OK, r.Misses, r.Wrong, r.FirstWrong)
 		}
@@ -212,24 +206,23 @@ func TestPreloadThenNoMisses(t *testing.T) {
 
 // The end of ctx ends a load at once.
 func TestLoadCancelled(t *testing.T) {
-	for _, depth := range []int{1, 2} {
-		for _, rate := range []float64{0, 0.01} {
-			t.Run(fmt.Sprintf("depth=%d/rate=%v", depth, rate), func(t *testing.T) {
-				cfg := stuckAfter(t, 0)
-				cfg.Workload.Rate, cfg.Workload.Depth = rate, depth
-				l := newTestLoad(t, cfg)
-				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-				defer cancel()
-				began := time.Now()
-				r := l.run(ctx, time.Hour, 0)
-				if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished == 0 {
-					t.Errorf("it took %v after 50ms, %d answered, %d unfinished", took, r.Requests, r.Unfinished)
-				}
-				if inFlight := int64(8 * depth); rate == 0 && r.Unfinished != inFlight {
-					t.Errorf("%d requests were in flight on 8 connections, want %d", r.Unfinished, inFlight)
-				}
-			})
-		}
+	for _, test := range []struct {
+		depth    int
+		rate     float64
+		inFlight int64 // on 8 connections
+	}{{1, 0, 8}, {2, 0, 16}, {1, 0.01, 1}, {2, 0.01, 1}} {
+		t.Run(fmt.Sprintf("depth=%d/rate=%v", test.depth, test.rate), func(t *testing.T) {
+			cfg := stuckAfter(t, 0)
+			cfg.Workload.Rate, cfg.Workload.Depth = test.rate, test.depth
+			l := newTestLoad(t, cfg)
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			began := time.Now()
+			r := l.run(ctx, time.Hour, 0)
+			if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished != test.inFlight {
+				t.Errorf("it took %v after 50ms, %d answered, %d unfinished, want %d", took, r.Requests, r.Unfinished, test.inFlight)
+			}
+		})
 	}
 }
 
