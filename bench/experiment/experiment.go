@@ -120,7 +120,7 @@ func (plan *Plan) store(ctx context.Context, to load.Target, round int) (*worklo
 	late := fmt.Errorf("storing %s took longer than %v: give fewer with -keys, or less -work", text.Plural(int64(work.Keys), "key"), limit)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	if err := load.Preload(ctx, to, work, nil); err != nil {
+	if err := load.Preload(ctx, to, work, func(time.Duration) {}); err != nil {
 		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 	return work, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"lockstep/common/client"
 	"lockstep/common/wire"
@@ -34,20 +35,11 @@ func (r Refusal) Error() string { return r.Reason.Error() }
 func (r Refusal) Unwrap() error { return r.Reason }
 
 // frames is the Codec of Lockstep. Answers come in the order of the requests.
-type frames struct{ conn *wire.Conn }
+type frames struct{ *wire.Conn }
 
 func (f frames) Append(dst []byte, _ uint64, ops []wire.Op) ([]byte, error) {
 	return wire.AppendRequest(dst, &wire.Request{Ops: ops})
 }
-
-func (f frames) Buffered() int {
-	if f.conn.Spare() {
-		return 1
-	}
-	return 0
-}
-
-var errGoodbye = errors.New("the server is stopping")
 
 // codeErrors are what answers mean that have no results.
 var codeErrors = map[wire.Code]error{
@@ -55,18 +47,16 @@ var codeErrors = map[wire.Code]error{
 	wire.WrongNode: Refusal{client.ErrWrongNode},
 	wire.Failed:    Refusal{fmt.Errorf("%w: the server failed inside the request", client.ErrUnknown)},
 	wire.Invalid:   Refusal{errors.New("the server calls the request invalid")},
-	wire.Goodbye:   errGoodbye,
+	wire.Goodbye:   fmt.Errorf("%w: the server is stopping", errNotApplied),
 }
 
 func (f frames) Read([]wire.Op) (number uint64, results []wire.Result, err error) {
 	var r wire.Response
-	if !f.conn.ReadResponse(&r) {
-		return 0, nil, f.conn.Err()
+	if !f.ReadResponse(&r) {
+		return 0, nil, f.Err()
 	}
-	for i := range r.Results {
-		if s := r.Results[i].Status; s < wire.Found || s > wire.TooLarge { // the others are a client's
-			return 0, nil, fmt.Errorf("%w: status %q in an answer", wire.ErrMalformed, s)
-		}
+	if slices.ContainsFunc(r.Results, func(r wire.Result) bool { return r.Status < wire.Found || r.Status > wire.TooLarge }) {
+		return 0, nil, fmt.Errorf("%w: an answer with the status of a client", wire.ErrMalformed)
 	}
 	if r.Code != wire.OK {
 		return 0, nil, cmp.Or(codeErrors[r.Code], fmt.Errorf("%w: %q in an answer", wire.ErrMalformed, r.Code))

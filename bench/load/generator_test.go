@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,11 +121,6 @@ func TestOpenLoopSeesStalls(t *testing.T) {
 				for _, q := range []float64{0.5, 0.9, 0.95, 0.99, 0.999, 1} {
 					wantQuantile(t, what, r, q, due[max(int(q*float64(len(due))+0.999999)-1, 0)])
 				}
-				if arrival == "constant" { // the same as plain numbers
-					wantQuantile(t, what, r, 0.9, 0)
-					wantQuantile(t, what, r, 0.95, 50*time.Millisecond)
-					wantQuantile(t, what, r, 0.99, 90*time.Millisecond)
-				}
 				if late := r.Slips.Max(); late != 0 {
 					t.Errorf("%s: the client was late by %v, want 0: only the server stalled", what, late)
 				}
@@ -150,22 +146,18 @@ func TestClosedLoopMissesStalls(t *testing.T) {
 // known returns a server that takes 1 ms for half of the requests, 2 ms for 40 %, 5 ms for 9 %
 // and 10 ms for 1 %.
 func known() func(context.Context) error {
-	var mu sync.Mutex // guards n
-	n := 0
+	var served atomic.Int64
 	return func(ctx context.Context) error {
-		mu.Lock()
-		n++
-		i := n % 100
-		mu.Unlock()
-		switch {
-		case i < 50:
-			return wait(ctx, time.Millisecond)
-		case i < 90:
-			return wait(ctx, 2*time.Millisecond)
-		case i < 99:
-			return wait(ctx, 5*time.Millisecond)
+		took := time.Millisecond
+		switch i := served.Add(1) % 100; {
+		case i >= 99:
+			took = 10 * time.Millisecond
+		case i >= 90:
+			took = 5 * time.Millisecond
+		case i >= 50:
+			took = 2 * time.Millisecond
 		}
-		return wait(ctx, 10*time.Millisecond)
+		return wait(ctx, took)
 	}
 }
 
@@ -282,7 +274,7 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 			}
 			s.work = time.Hour
 			began := time.Now()
-			if err := Preload(t.Context(), s, w, nil); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
+			if err := Preload(t.Context(), s, w, unheard); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
 				t.Errorf("a server that is stuck: error %v after %v", err, time.Since(began))
 			}
 		})
@@ -307,6 +299,35 @@ func TestOverloadIsHonest(t *testing.T) {
 		wantQuantile(t, "overload", r, 0.5, (9*74+10)*time.Millisecond)
 		wantQuantile(t, "overload", r, 1, (9*149+10)*time.Millisecond)
 	})
+}
+
+// Every request that was due is answered, refused or unfinished.
+func TestOverload(t *testing.T) {
+	for _, arrival := range []string{"constant", "poisson"} {
+		synctest.Test(t, func(t *testing.T) {
+			var taken, refused, answered atomic.Int64
+			l := newKnownLoad(t, func(ctx context.Context) error {
+				switch taken.Add(1) % 5 {
+				case 0:
+					return wait(ctx, time.Hour)
+				case 1, 2:
+					refused.Add(1)
+					return client.ErrBusy
+				}
+				answered.Add(1)
+				return nil
+			}, func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival = 10, 1000, arrival })
+			r := l.run(t.Context(), 100*time.Millisecond, 0)
+			due := int64(len(dueTimes(l.cfg.Workload, 100*time.Millisecond)))
+			if r.Requests != answered.Load() || r.Errors[client.ErrBusy.Error()] != refused.Load() || r.Requests+r.Failed()+r.Unfinished != due {
+				t.Errorf("%s: %d answered, errors %v, %d unfinished, want %d, %d, and the rest of %d that were due",
+					arrival, r.Requests, r.Errors, r.Unfinished, answered.Load(), refused.Load(), due)
+			}
+			if r.Unfinished <= 10 || refused.Load() == 0 {
+				t.Errorf("%s: %d unfinished, %d refused, want more than were in flight, and some", arrival, r.Unfinished, refused.Load())
+			}
+		})
+	}
 }
 
 // The number of operations ends an open loop, and not a time by which they should be done.
@@ -334,6 +355,7 @@ func TestOpenLoopOps(t *testing.T) {
 	}{
 		{0.001, 1_000_000_000, time.Millisecond, 2, 0}, // in the time of this test: at 0 and 1000 s
 		{100, 1000, time.Hour, 0, 1000},                // the server is stuck, and the load is given up
+		{0, 1000, time.Hour, 0, 8},                     // also on the 8 connections of a closed loop
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, test.service) }, func(w *cluster.Workload) { w.Rate = test.rate })
@@ -350,36 +372,29 @@ func TestOpenLoopOps(t *testing.T) {
 // The round has a schedule of its own: what the warm-up could not do is not sent later.
 func TestNothingBurstsAfterWarmUp(t *testing.T) {
 	for _, arrival := range []string{"constant", "poisson"} {
-		for name, stalled := range map[string]time.Duration{"ends in its grace": 3 * time.Second, "never ends": time.Hour} {
-			what := arrival + " arrivals, the stall " + name
+		for _, stall := range []time.Duration{3 * time.Second, time.Hour} { // within the warm-up's grace, and for ever
+			what := fmt.Sprintf("%s arrivals, a stall of %v", arrival, stall)
 			synctest.Test(t, func(t *testing.T) {
-				began := time.Now()
-				var mu sync.Mutex // guards sent and warm
-				var sent []time.Duration
-				warm := true
 				start := time.Now()
+				stalledUntil := start.Add(stall)
+				var mu sync.Mutex // guards sent
+				var sent []time.Duration
 				l := newKnownLoad(t, func(ctx context.Context) error {
 					mu.Lock()
 					sent = append(sent, time.Since(start))
-					stall := stalled - time.Since(began)
-					if !warm {
-						stall = 0
-					}
 					mu.Unlock()
-					return wait(ctx, stall)
+					return wait(ctx, time.Until(stalledUntil))
 				}, func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival = 4, 1000, arrival })
-				if r := l.run(t.Context(), time.Second, 0); r.Requests+r.Unfinished != int64(len(dueTimes(l.cfg.Workload, time.Second))) {
+				w := l.cfg.Workload
+				if r := l.run(t.Context(), time.Second, 0); r.Requests+r.Unfinished != int64(len(dueTimes(w, time.Second))) {
 					t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)
 				}
-				warm, sent, start = false, nil, time.Now()
+				sent, start, stalledUntil = nil, time.Now(), time.Now()
 				r := l.run(t.Context(), 2*time.Second, 0)
-				second := l.cfg.Workload
-				second.Seed += 1 << 32 // of its second phase
-				if due := dueTimes(second, 2*time.Second); !slices.Equal(sent, due) {
-					t.Errorf("%s: %d requests were sent in the round, not when the %d were due", what, len(sent), len(due))
-				}
-				if r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
-					t.Errorf("%s: a response of %v, and a slip of %v, of a server that answers at once", what, r.ResponseTimes.Max(), r.Slips.Max())
+				w.Seed += 1 << 32 // of its second phase
+				if due := dueTimes(w, 2*time.Second); !slices.Equal(sent, due) || r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
+					t.Errorf("%s: %d requests were sent in the round, want the %d at the times when they were due; the longest response took %v, with a slip of %v",
+						what, len(sent), len(due), r.ResponseTimes.Max(), r.Slips.Max())
 				}
 			})
 		}

@@ -24,6 +24,7 @@ const (
 	ConnectTime = 10 * time.Second
 
 	othersTime = 250 * time.Millisecond // for the next connection to be greeted
+	storeTime  = 2 * time.Minute        // for keys to be stored by a request of Preload
 )
 
 var (
@@ -68,7 +69,9 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	dialing, quit := context.WithCancel(ctx)
 	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
 	g := &Generator{Grace: 5 * time.Second, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep}, quit: quit,
-		patience: patience(cfg, cfg.Workload.Batch), arrivals: cfg.Workload.Seed + uint64(first) + work.Round<<40}
+		arrivals: cfg.Workload.Seed + uint64(first) + work.Round<<40}
+	// Servers that bench did not start may work for longer than cfg says.
+	g.patience = 20*time.Second + time.Duration(cfg.Workload.Batch)*max(cfg.Server.Work.Time, time.Second)
 	dialed := make(chan error, cfg.Workload.Connections)
 	for i := range cfg.Workload.Connections {
 		c := &connection{greeted: make(chan struct{})}
@@ -88,7 +91,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	}
 	if err := g.wait(ctx, dialed); err != nil {
 		g.Close()
-		if why := g.refusal(); why != "" {
+		if why := g.endDials(); why != "" {
 			err = fmt.Errorf("%w: %s", err, why)
 		}
 		return nil, err
@@ -96,7 +99,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	return g, nil
 }
 
-// wait waits for the results of the dials.
+// wait waits for the results of the dials, which the end of ctx ends.
 func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 	limit := ConnectTime
 	failure := fmt.Errorf("no connection was greeted within %v: the server serves others, or waits for its peers", limit)
@@ -110,16 +113,14 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 			}
 		case <-time.After(limit):
 			waiting = 0
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
-	return failure
+	return cmp.Or(context.Cause(ctx), failure)
 }
 
-// refusal ends the dials, and returns what the servers said to a connection for which they
+// endDials ends the dials, and returns what the servers said to a connection for which they
 // had no place.
-func (g *Generator) refusal() (why string) {
+func (g *Generator) endDials() (why string) {
 	g.quit()
 	g.dials.Wait()
 	for _, c := range g.conns {
@@ -136,8 +137,7 @@ func refusal(err error) string {
 
 // Close ends all connections and waits for their goroutines.
 func (g *Generator) Close() {
-	g.quit()
-	g.dials.Wait()
+	g.endDials()
 	for _, c := range g.conns {
 		if c.client != nil {
 			c.client.Close()
@@ -145,15 +145,9 @@ func (g *Generator) Close() {
 	}
 }
 
-// patience returns how long a request of this many operations may take. Servers that bench
-// did not start may work for longer than cfg says.
-func patience(cfg cluster.Config, ops int) time.Duration {
-	return 20*time.Second + time.Duration(ops)*max(cfg.Server.Work.Time, time.Second)
-}
-
 // Preload stores a value under every key, and tells after each request how long the rest will
-// take; told may be nil. A server works for each key that is there already, for up to a
-// minute: requests grow from one key until they take half a second.
+// take. A server works for each key that is there already, for up to a minute: requests are of
+// one key at first, and then grow for as long as they take half a second at most.
 func Preload(ctx context.Context, to Target, work *workload.Workload, told func(left time.Duration)) error {
 	dialing, cancel := context.WithTimeout(ctx, ConnectTime)
 	defer cancel()
@@ -166,24 +160,20 @@ func Preload(ctx context.Context, to Target, work *workload.Workload, told func(
 	for ops := range work.Preload {
 		for len(ops) > 0 {
 			n, began := min(size, len(ops)), time.Now()
-			if err := store(ctx, cl, ops[:n], patience(to.Config(), n)+time.Minute); err != nil {
+			if err := store(ctx, cl, ops[:n]); err != nil {
 				return fmt.Errorf("storing the keys: %w", err)
 			}
-			if size = min(2*size, wire.MaxOps); time.Since(began) > 500*time.Millisecond {
-				size = max(n/2, 1)
-			}
+			size = max(1, min(2*n, int(500*time.Millisecond*time.Duration(n)/max(time.Since(began), 1))))
 			stored, ops = stored+n, ops[n:]
-			if told != nil {
-				told(time.Since(start) / time.Duration(stored) * time.Duration(work.Keys-stored))
-			}
+			told(time.Since(start) / time.Duration(stored) * time.Duration(work.Keys-stored))
 		}
 	}
 	return nil
 }
 
 // store sends puts and checks the answers.
-func store(ctx context.Context, cl Client, puts []wire.Op, limit time.Duration) error {
-	doing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", ErrNoAnswer, limit))
+func store(ctx context.Context, cl Client, puts []wire.Op) error {
+	doing, cancel := context.WithTimeoutCause(ctx, storeTime, fmt.Errorf("%w within %v", ErrNoAnswer, storeTime))
 	defer cancel()
 	results, err := cl.Do(doing, puts...)
 	if err != nil {

@@ -17,7 +17,6 @@ import (
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/node"
-	"lockstep/common/wire"
 )
 
 func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
@@ -28,6 +27,8 @@ func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
 	}
 	return work
 }
+
+func unheard(time.Duration) {}
 
 // turns is a stage that calls turn for each request; answer gives the right answer to it.
 func turns(turn func(n *node.Node, c *node.Conn, answer func())) node.Serve {
@@ -86,21 +87,25 @@ func noneLeft(t *testing.T) {
 func TestClosedLoopOps(t *testing.T) {
 	for _, test := range []struct {
 		batch, depth, ops int
-		want              int64 // operations
-	}{{1, 1, 200, 200}, {4, 1, 201, 201}, {1, 5, 200, 200}, {3, 2, 199, 199}, {1, 1, 1, 1}} {
-		t.Run(fmt.Sprintf("batch=%d/depth=%d/ops=%d", test.batch, test.depth, test.ops), func(t *testing.T) {
+		conn              string
+		connections       int64 // of the server
+	}{
+		{1, 1, 200, "persistent", 3}, {4, 1, 201, "persistent", 3}, {1, 5, 200, "persistent", 3}, {3, 2, 199, "persistent", 3},
+		{1, 1, 1, "persistent", 3}, {1, 1, 100, "per-request", 100},
+	} {
+		t.Run(fmt.Sprintf("batch=%d/depth=%d/ops=%d/conn=%s", test.batch, test.depth, test.ops, test.conn), func(t *testing.T) {
 			cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
 			w := &cfg.Workload
-			w.Batch, w.Depth, w.Connections = test.batch, test.depth, 3
+			w.Batch, w.Depth, w.Connections, w.Conn = test.batch, test.depth, 3, test.conn
 			r := newTestLoad(t, cfg).run(t.Context(), 0, test.ops)
-			if served := nodes[0].Stats.Ops.Load(); r.OK != test.want || served != test.want || r.Requests != int64((test.ops+test.batch-1)/test.batch) {
-				t.Errorf("%d operations in %d requests, the server says %d, want %d", r.OK, r.Requests, served, test.want)
+			if served := nodes[0].Stats.Ops.Load(); r.OK != int64(test.ops) || served != r.OK || r.Requests != int64((test.ops+test.batch-1)/test.batch) {
+				t.Errorf("%d operations in %d requests, the server says %d, want %d", r.OK, r.Requests, served, test.ops)
 			}
 			if r.Connections != 3 || r.Starved != 0 || r.Unfinished != 0 || r.Errors != nil || r.Wrong != 0 || r.Slips != nil || r.ResponseTimes.Count() != r.Requests {
 				t.Errorf("the result is %+v", r)
 			}
-			if got := nodes[0].Stats.Connections.Load(); got != 3 {
-				t.Errorf("%d connections, want 3", got)
+			if got := nodes[0].Stats.Connections.Load(); got != test.connections {
+				t.Errorf("%d connections, want %d", got, test.connections)
 			}
 		})
 	}
@@ -127,23 +132,16 @@ func TestStarved(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeOne)
 	cfg.Workload.Connections = 3
 	l := newTestLoad(t, cfg)
-	for _, length := range []time.Duration{50 * time.Millisecond, 0} {
-		r := l.run(t.Context(), length, 100)
-		if r.Connections != 3 || r.Starved != 2 || r.NeverGreeted != 2 || r.Requests < 1 || length == 0 && r.Requests != 100 {
-			t.Errorf("one client after the other, for %v: %d of %d starve, %d never greeted, %d answers", length, r.Starved, r.Connections, r.NeverGreeted, r.Requests)
+	for _, test := range []struct {
+		length time.Duration
+		rate   float64
+		want   int64 // requests; 0: as many as there is time for
+	}{{50 * time.Millisecond, 0, 0}, {0, 0, 100}, {50 * time.Millisecond, 500, 25}} {
+		l.cfg.Workload.Rate = test.rate
+		r := l.run(t.Context(), test.length, 100)
+		if r.Connections != 3 || r.Starved != 2 || r.NeverGreeted != 2 || r.Requests < 1 || test.want > 0 && r.Requests != test.want {
+			t.Errorf("%+v: %d of %d starve, %d never greeted, %d answers", test, r.Starved, r.Connections, r.NeverGreeted, r.Requests)
 		}
-	}
-	l.cfg.Workload.Rate = 500
-	if r := l.run(t.Context(), 50*time.Millisecond, 0); r.Starved != 2 || r.NeverGreeted != 2 || r.Requests != 25 {
-		t.Errorf("one client after the other, at a rate: %d starve, %d never greeted, %d answers", r.Starved, r.NeverGreeted, r.Requests)
-	}
-}
-
-// full is a stage that has places for so many clients.
-func full(places int) node.Serve {
-	return func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		n.Config.Server.MaxConnections = places
-		return benchtest.ServeLocked(ctx, ln, n)
 	}
 }
 
@@ -151,7 +149,10 @@ func full(places int) node.Serve {
 // connection is dialled again until there is a place, also by each request anew.
 func TestNoPlace(t *testing.T) {
 	for depth, conn := range map[int]string{1: "persistent", 2: "persistent", 0: "per-request"} {
-		cfg, _ := benchtest.Here(t, 1, full(2))
+		cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+			n.Config.Server.MaxConnections = 2
+			return benchtest.ServeLocked(ctx, ln, n)
+		})
 		w := &cfg.Workload
 		w.Connections, w.Ops, w.Depth, w.Conn = 5, 400, max(depth, 1), conn
 		l := newTestLoad(t, cfg)
@@ -189,41 +190,14 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-func TestPerRequest(t *testing.T) {
-	cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
-	cfg.Workload.Conn, cfg.Workload.Connections = "per-request", 4
-	r := newTestLoad(t, cfg).run(t.Context(), 0, 100)
-	if got := nodes[0].Stats.Connections.Load(); got != 100 || r.Requests != 100 || r.Errors != nil || r.Starved != 0 {
-		t.Errorf("100 requests: %d answered, %d connections, errors %v", r.Requests, got, r.Errors)
-	}
-}
-
-// With nodes that serve one client at a time, requests to several of them do not deadlock.
-func TestPerRequestOverNodes(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 3, benchtest.ServeOne)
-	cfg.Workload.Conn, cfg.Workload.Connections, cfg.Workload.Batch = "per-request", 4, 8
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	r := newTestLoad(t, cfg).run(ctx, 0, 400)
-	if r.Requests != 50 || r.Errors != nil {
-		t.Errorf("50 requests: %d answered, errors %v, %d unfinished", r.Requests, r.Errors, r.Unfinished)
-	}
-}
-
 func TestPreloadThenNoMisses(t *testing.T) {
 	for nodes, size := range map[int]cluster.Size{1: cluster.Bytes(30), 3: {Min: 16, Max: 1024}} {
 		cfg, _ := benchtest.Here(t, nodes, benchtest.ServeLocked)
 		cfg.Workload.Mix, cfg.Workload.Value = cluster.Mix{Get: 70, Put: 10, CAS: 20}, size
-		work := newWorkload(t, cfg.Workload)
-		if err := Preload(t.Context(), NewLockstep(cfg), work, nil); err != nil {
+		if err := Preload(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), unheard); err != nil {
 			t.Fatal(err)
 		}
-		l, err := New(t.Context(), NewLockstep(cfg), work, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := l.run(t.Context(), 0, 500)
-		l.Close()
+		r := newTestLoad(t, cfg).run(t.Context(), 0, 500)
 		if r.OK != 500 || r.Misses != 0 || r.Wrong != 0 {
 			t.Errorf("%d nodes: %d ok, %d misses, %d wrong (%v), want 500, 0, 0", nodes, r.OK, r.Misses, r.Wrong, r.FirstWrong)
 		}
@@ -232,33 +206,23 @@ func TestPreloadThenNoMisses(t *testing.T) {
 
 // The end of ctx ends a load at once.
 func TestLoadCancelled(t *testing.T) {
-	for _, depth := range []int{1, 2} {
-		for _, rate := range []float64{0, 0.01} {
-			t.Run(fmt.Sprintf("depth=%d/rate=%v", depth, rate), func(t *testing.T) {
-				cfg := stuckAfter(t, 0)
-				cfg.Workload.Rate, cfg.Workload.Depth = rate, depth
-				l := newTestLoad(t, cfg)
-				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-				defer cancel()
-				began := time.Now()
-				r := l.run(ctx, time.Hour, 0)
-				if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished == 0 {
-					t.Errorf("it took %v after 50ms, %d answered, %d unfinished", took, r.Requests, r.Unfinished)
-				}
-				if inFlight := int64(8 * depth); rate == 0 && r.Unfinished != inFlight {
-					t.Errorf("%d requests were in flight on 8 connections, want %d", r.Unfinished, inFlight)
-				}
-			})
-		}
-	}
-}
-
-// Servers that stop answering do not block a load that ends with its operations.
-func TestLoadStuck(t *testing.T) {
-	l := newTestLoad(t, stuckAfter(t, 100))
-	l.patience = 50 * time.Millisecond
-	if r := l.run(t.Context(), 0, 1000); r.Requests != 100 || r.Unfinished != 8 {
-		t.Errorf("%d answered, %d unfinished, want 100 and 8", r.Requests, r.Unfinished)
+	for _, test := range []struct {
+		depth    int
+		rate     float64
+		inFlight int64 // on 8 connections
+	}{{1, 0, 8}, {2, 0, 16}, {1, 0.01, 1}, {2, 0.01, 1}} {
+		t.Run(fmt.Sprintf("depth=%d/rate=%v", test.depth, test.rate), func(t *testing.T) {
+			cfg := stuckAfter(t, 0)
+			cfg.Workload.Rate, cfg.Workload.Depth = test.rate, test.depth
+			l := newTestLoad(t, cfg)
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			began := time.Now()
+			r := l.run(ctx, time.Hour, 0)
+			if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished != test.inFlight {
+				t.Errorf("it took %v after 50ms, %d answered, %d unfinished, want %d", took, r.Requests, r.Unfinished, test.inFlight)
+			}
+		})
 	}
 }
 
@@ -296,18 +260,7 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	if _, err := New(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("a silent server: error %v", err)
 	}
-	if err := Preload(t.Context(), NewLockstep(cfg), work, nil); err == nil || !strings.Contains(err.Error(), "the server serves others") {
+	if err := Preload(t.Context(), NewLockstep(cfg), work, unheard); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("storing the keys on a silent server: error %v", err)
-	}
-}
-
-func TestErrorKind(t *testing.T) {
-	for want, err := range map[string]error{
-		"server busy": client.ErrBusy, "node down": client.ErrDown, "outcome unknown": client.ErrUnknown,
-		"wrong node": client.ErrWrongNode, "other": wire.ErrMismatch,
-	} {
-		if got := errorKind(err); got != want {
-			t.Errorf("%v is of the kind %q, want %q", err, got, want)
-		}
 	}
 }

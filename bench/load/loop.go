@@ -57,10 +57,8 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	}
 	g.arrivals += 1 << 32
 	sum := new(Result)
-	awake, sleep := context.WithCancel(ctx)
-	defer sleep()
 	var workers, watcher sync.WaitGroup
-	watcher.Go(func() { sum.watch(awake, g.clock.now) }) // ends after the workers
+	watcher.Go(func() { sum.watch(limit, g.clock.now) }) // ends with limit
 	for _, c := range g.conns {
 		c.tally = &Result{Counts: Counts{Connections: 1}}
 		for _, s := range c.sources {
@@ -69,7 +67,7 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	}
 	workers.Wait()
 	sum.Dur = g.clock.now() - p.start
-	sleep()
+	giveUp()
 	watcher.Wait()
 	for _, c := range g.conns {
 		r := c.tally
@@ -134,12 +132,10 @@ func (p *phase) next(late time.Duration) (r request) {
 	if p.stuck != nil {
 		p.stuck.Reset(p.lull)
 	}
-	ok := true
+	now, ok := p.clock.now(), true
+	r = request{due: now, sent: now}
 	if p.pace != nil {
 		r, ok = p.pace.next(p.over, late)
-	} else {
-		r.due = p.clock.now()
-		r.sent = r.due
 	}
 	if ok {
 		batch := int64(p.cfg.Workload.Batch)
@@ -203,8 +199,7 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 	}
 	if answers != nil { // of a request that failed, the parts that were answered
 		a := s.Check(answers)
-		t.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong})
-		t.FirstWrong = cmp.Or(t.FirstWrong, a.FirstWrong)
+		t.Add(Counts{OK: a.OK, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong, FirstWrong: a.FirstWrong})
 	}
 }
 

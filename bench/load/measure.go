@@ -26,7 +26,7 @@ func Measure(ctx context.Context, to Target, work *workload.Workload, first int)
 	}
 	r, err := g.Measure(ctx)
 	if r != nil && warm.Wrong > 0 { // counts at any time
-		r.Merge(&Result{Counts: Counts{Wrong: warm.Wrong}, FirstWrong: warm.FirstWrong})
+		r.Add(Counts{Wrong: warm.Wrong, FirstWrong: warm.FirstWrong})
 	}
 	return r, err
 }
@@ -48,7 +48,7 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	r := g.run(ctx, g.cfg.Workload.Duration, g.cfg.Workload.Ops)
 	r.Client, r.ClientCPU, r.Cores = g.target.Client(), ClientCPU()-mine, metrics.Cores()
 	if r.NeverGreeted > 0 {
-		r.NotServed = cmp.Or(r.NotServed, g.refusal())
+		r.NotServed = cmp.Or(r.NotServed, g.endDials())
 	}
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)

@@ -174,25 +174,6 @@ func TestPipelineIdle(t *testing.T) {
 	}
 }
 
-// A call that is given up returns at once; the next one has a new connection.
-func TestPipelineGivenUp(t *testing.T) {
-	open := make(chan struct{})
-	cfg, _ := benchtest.Here(t, 1, turns(func(_ *node.Node, _ *node.Conn, answer func()) {
-		<-open
-		answer()
-	}))
-	pl := newTestPipeline(t, cfg)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if _, err := pl.Do(ctx, put("a")); !errors.Is(err, client.ErrUnknown) {
-		t.Errorf("a call that is given up: error %v", err)
-	}
-	close(open)
-	if _, err := pl.Do(t.Context(), put("b")); err != nil {
-		t.Errorf("the next call: error %v", err)
-	}
-}
-
 // A part that fails leaves the others' answers alone, also if its node is down: then it fails at
 // once, after a second in which the node was tried.
 func TestPipelinePart(t *testing.T) {

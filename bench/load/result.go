@@ -20,12 +20,10 @@ type Result struct {
 	Dur        time.Duration `json:"dur_ns"`
 	ServerCPU  time.Duration `json:"server_cpu_ns"` // in Dur; 0 if not known
 	ClientCPU  time.Duration `json:"client_cpu_ns"`
-	Cores      float64       `json:"client_cores"`     // that the client may keep busy; 0: not known
-	Stalled    time.Duration `json:"stalled_ns"`       // how long the client did not run although it should have, see watch
-	Stall      time.Duration `json:"longest_stall_ns"` // the longest of those times
-	FailedTime time.Duration `json:"failed_ns"`        // closed loop: time spent in the requests that failed
-	FirstError string        `json:"first_error,omitempty"`
-	FirstWrong string        `json:"first_wrong,omitempty"`
+	Cores      float64       `json:"client_cores"`        // that the client may keep busy; 0: not known
+	Stalled    time.Duration `json:"stalled_ns"`          // how long the client did not run although it should have, see watch
+	Stall      time.Duration `json:"longest_stall_ns"`    // the longest of those times
+	FailedTime time.Duration `json:"failed_ns"`           // closed loop: time spent in the requests that failed
 	Restarted  string        `json:"restarted,omitempty"` // which server restarted since the keys were stored; Nodes and ServerCPU are left out
 
 	ResponseTimes metrics.Histogram  `json:"histogram"`         // of answered requests: from when one was due, or in a closed loop sent
@@ -37,7 +35,7 @@ type Result struct {
 	Nodes  []metrics.Snapshot `json:"nodes"`          // what each server counted in Dur; nil if not known
 }
 
-// Counts are the numbers of a Result that Merge adds.
+// Counts are what Merge adds of a Result, and the first of each kind of trouble.
 type Counts struct {
 	Connections  int              `json:"connections"`          // each worker counts 1
 	Starved      int              `json:"starved"`              // of Connections: no request was completed
@@ -52,6 +50,8 @@ type Counts struct {
 	Wrong        int64            `json:"wrong"`                // answers that no correct server gives
 	RefusedDials int64            `json:"refused_dials"`        // connections that a server refused, and that were dialled again
 	NotServed    string           `json:"not_served,omitempty"` // why the first of NeverGreeted was not
+	FirstError   string           `json:"first_error,omitempty"`
+	FirstWrong   string           `json:"first_wrong,omitempty"`
 }
 
 // Add adds o to c.
@@ -68,6 +68,8 @@ func (c *Counts) Add(o Counts) {
 	c.Wrong += o.Wrong
 	c.RefusedDials += o.RefusedDials
 	c.NotServed = cmp.Or(c.NotServed, o.NotServed)
+	c.FirstError = cmp.Or(c.FirstError, o.FirstError)
+	c.FirstWrong = cmp.Or(c.FirstWrong, o.FirstWrong)
 	if c.Errors == nil && o.Errors != nil {
 		c.Errors = make(map[string]int64)
 	}
@@ -96,16 +98,12 @@ func (c *Counts) Quantile(h *metrics.Histogram, level float64) (d time.Duration,
 }
 
 // Fail counts a request that failed.
-func (r *Result) Fail(kind string, err error) {
-	r.Add(Counts{Errors: map[string]int64{kind: 1}})
-	r.FirstError = cmp.Or(r.FirstError, err.Error())
+func (c *Counts) Fail(kind string, err error) {
+	c.Add(Counts{Errors: map[string]int64{kind: 1}, FirstError: err.Error()})
 }
 
 // FoundWrong counts an answer that no correct server gives.
-func (r *Result) FoundWrong(err error) {
-	r.Wrong++
-	r.FirstWrong = cmp.Or(r.FirstWrong, err.Error())
-}
+func (c *Counts) FoundWrong(err error) { c.Add(Counts{Wrong: 1, FirstWrong: err.Error()}) }
 
 // Answered counts operations that were answered at this time of the round.
 func (r *Result) Answered(ops int, at time.Duration) {
@@ -120,8 +118,6 @@ func (r *Result) Answered(ops int, at time.Duration) {
 // times and Nodes alone, which belong to the round as a whole.
 func (r *Result) Merge(o *Result) {
 	r.Add(o.Counts)
-	r.FirstError = cmp.Or(r.FirstError, o.FirstError)
-	r.FirstWrong = cmp.Or(r.FirstWrong, o.FirstWrong)
 	r.FailedTime += o.FailedTime
 	for second, n := range o.Series {
 		r.Answered(int(n), time.Duration(second)*time.Second)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
-	"lockstep/bench/workload"
 	"lockstep/common/metrics"
 )
 
@@ -30,8 +29,8 @@ func TestMerge(t *testing.T) {
 	total.Merge(new(Result))
 
 	want := &Result{Counts: Counts{Connections: 2, Starved: 2, NeverGreeted: 2, Requests: 30, OK: 30, Misses: 30, Mismatches: 30,
-		Errors: map[string]int64{"busy": 2}, Unfinished: 30, Refusals: 30, Wrong: 2},
-		FailedTime: 30, FirstError: "first", FirstWrong: "first", Series: []int64{0, 10, 20},
+		Errors: map[string]int64{"busy": 2}, Unfinished: 30, Refusals: 30, Wrong: 2, FirstError: "first", FirstWrong: "first"},
+		FailedTime: 30, Series: []int64{0, 10, 20},
 		Dur: time.Second, ServerCPU: 2, ClientCPU: 3} // which belong to the round
 	for _, d := range []time.Duration{10, 20} {
 		want.ResponseTimes.Record(d)
@@ -58,11 +57,7 @@ func (t restarting) Stats(context.Context) ([]metrics.Snapshot, error) {
 func TestMeasureRestarted(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
 	cfg.Workload.Ops, cfg.Workload.Duration = 10, 0
-	work, err := workload.New(cfg.Workload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := Measure(t.Context(), restarting{NewLockstep(cfg), new(uint64)}, work, 0)
+	r, err := Measure(t.Context(), restarting{NewLockstep(cfg), new(uint64)}, newWorkload(t, cfg.Workload), 0)
 	if err != nil || r.Requests != 10 || r.Nodes != nil || r.ServerCPU != 0 {
 		t.Fatalf("error %v, result %+v, want 10 requests and nothing from the servers", err, r)
 	}

@@ -165,22 +165,6 @@ func TestLateIsLate(t *testing.T) {
 	})
 }
 
-// A round that ends before its requests are sent knows how many are left.
-func TestPacerUnsent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 95*time.Millisecond)
-		defer cancel()
-		p := newPacer(newSchedule(100, "constant", 1), 200*time.Millisecond, bubbleClock(0))
-		sent := drive(ctx, p, 1, 40*time.Millisecond) // at 0, 40 and 80; back at 120
-		if len(sent) != 3 {
-			t.Errorf("%d requests sent, want 3: %v", len(sent), sent)
-		}
-		if got, _ := p.close(); got != 9 { // 30 to 110
-			t.Errorf("%d unsent, want 9", got)
-		}
-	})
-}
-
 // With the system's own clock: never early, and each due time once.
 func TestPacerRealTime(t *testing.T) {
 	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond, clock{metrics.Now, metrics.Sleep})

@@ -36,8 +36,8 @@ func TestPack(t *testing.T) {
 		t.Errorf("unpacked it is not what was packed, error %v", err)
 	}
 	var none *Result
-	if payload, err = none.Pack(); err != nil || len(payload) != 0 {
-		t.Errorf("nothing packs into %d bytes, %v", len(payload), err)
+	if payload, err = none.Pack(); err != nil {
+		t.Error(err)
 	}
 	if got, err := Unpack(payload); err != nil || got.Requests != 0 {
 		t.Errorf("nothing unpacked is something, error %v", err)

@@ -104,7 +104,7 @@ func TestVerdict(t *testing.T) {
 	for want, r := range map[string]*load.Result{
 		"failed: a, round 1: no request was answered":                                 {Counts: load.Counts{Connections: 8, Unfinished: 8}},
 		"failed: a, round 1: 3 requests panicked inside the server, which logs where": {Counts: load.Counts{Requests: 1}, Nodes: panics},
-		"wrong data: a, round 1: nonsense":                                            {Counts: load.Counts{Wrong: 1}, FirstWrong: "nonsense", Nodes: panics},
+		"wrong data: a, round 1: nonsense":                                            {Counts: load.Counts{Wrong: 1, FirstWrong: "nonsense"}, Nodes: panics},
 	} {
 		rep := New(cluster.Default(), []string{"a"}, true)
 		if rep.Add("a", 1, r); rep.Verdict != want {

@@ -25,8 +25,7 @@ func (a *Answers) wrong(err error) {
 // show. Operations without an answer, Unknown and NotRun, are not counted.
 func (s *Source) Check(results []wire.Result) (a Answers) {
 	if len(results) != len(s.ops) {
-		a.wrong(fmt.Errorf("%d answers to %d operations", len(results), len(s.ops)))
-		return a
+		return Answers{Wrong: 1, FirstWrong: fmt.Sprintf("%d answers to %d operations", len(results), len(s.ops))}
 	}
 	for i, answer := range results {
 		op, left := &s.ops[i], s.stamps[i]

@@ -76,13 +76,13 @@ func TestBounds(t *testing.T) {
 		}
 		delete(rules, "workload."+name)
 	}
-	delete(rules, "workload.mix") // TestMix
+	delete(rules, "workload.mix") // TestFlags
 	for name := range rules {
 		t.Errorf("the bounds of %s are not tested", name)
 	}
 }
 
-func TestMix(t *testing.T) {
+func TestFlags(t *testing.T) {
 	for given, want := range map[string]cluster.Mix{
 		"get=100":                      {Get: 100},
 		"put:12,cas:88":                {Put: 12, CAS: 88},
@@ -107,28 +107,19 @@ func TestMix(t *testing.T) {
 		}
 	}
 	c := cluster.Default()
-	c.Workload.Mix.CAS = 1
-	if err := c.Validate(Rules()); err == nil || !strings.HasPrefix(err.Error(), "workload.mix: ") {
-		t.Errorf("a sum of 101: error %v, want one of workload.mix", err)
-	}
-}
-
-func TestFlags(t *testing.T) {
-	c := cluster.Default()
 	fs := newFlags(&c)
-	if err := fs.Parse([]string{"-c=8", "-connections=77", "-value=11..12", "-dist=zipf:0.99", "-mix=put=12,cas=88"}); err != nil {
-		t.Fatal(err)
-	}
-	want := cluster.Default().Workload
-	want.Connections, want.Value, want.Dist, want.Mix = 77, cluster.Size{Min: 11, Max: 12}, "zipf:0.99", cluster.Mix{Put: 12, CAS: 88}
-	if c.Workload != want {
-		t.Errorf("parsed\n%+v, want\n%+v", c.Workload, want)
-	}
-	if err := fs.Parse([]string{"-c=78"}); err != nil || c.Workload.Connections != 78 {
-		t.Errorf("-c=78: %d, %v", c.Workload.Connections, err)
+	for _, name := range []string{"c", "connections"} { // the same
+		if err := fs.Parse([]string{"-" + name, "77"}); err != nil || c.Workload.Connections != 77 {
+			t.Errorf("-%s 77: %d connections, error %v", name, c.Workload.Connections, err)
+		}
+		c.Workload.Connections = 1
 	}
 	if got := fs.Lookup("mix").DefValue; got != "get=60,put=40" {
 		t.Errorf("the default of -mix is %q", got)
+	}
+	c.Workload.Mix.CAS = 1
+	if err := c.Validate(Rules()); err == nil || !strings.HasPrefix(err.Error(), "workload.mix: ") {
+		t.Errorf("a sum of 101: error %v, want one of workload.mix", err)
 	}
 }
 

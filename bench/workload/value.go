@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"strconv"
 
 	"lockstep/common/cluster"
@@ -34,7 +35,8 @@ func appendValue(b []byte, key string, s stamp, sizes cluster.Size) []byte {
 	start := len(b)
 	b = appendText(b, key, s)
 	x := uint64(crc32.ChecksumIEEE(b[start:]))
-	size := sizes.Min + int(mixed(x)%uint64(sizes.Max-sizes.Min+1))
+	// A checksum of consecutive numbers is not random enough to draw sizes from.
+	size := sizes.Min + int(rand.NewPCG(x, x).Uint64()%uint64(sizes.Max-sizes.Min+1))
 	for len(b)-start < size {
 		x = x*6364136223846793005 + 1442695040888963407 // Knuth, TAOCP 2, 3.3.4
 		// eight letters at once, a to p; 16 KiB take about 2 µs
@@ -50,15 +52,6 @@ func appendText(b []byte, key string, s stamp) []byte {
 	b = append(append(b, key...), " by "...)
 	b = append(strconv.AppendUint(b, uint64(s>>numberBits), 10), " #"...)
 	return append(strconv.AppendUint(b, uint64(s&(1<<numberBits-1)), 10), ' ')
-}
-
-// mixed makes all bits of a number depend on all of its bits (the finalizer of
-// SplitMix64; Steele, Lea and Flood, 2014). A checksum of consecutive numbers is not
-// random enough to draw sizes from.
-func mixed(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // verify returns the stamp of a value read from key, or an error if no workload with values of
@@ -77,9 +70,7 @@ func verify(scratch []byte, key string, value []byte, sizes cluster.Size) (stamp
 	if bytes.Equal(value, scratch) {
 		return s, scratch, nil
 	}
-	const shown = 60
-	return 0, scratch, fmt.Errorf("%s: read %d bytes, %.*q, want %d bytes such as %.*q",
-		key, len(value), shown, value, len(scratch), shown, scratch)
+	return 0, scratch, fmt.Errorf("%s: read %d bytes, %.60q, want %d bytes such as %.60q", key, len(value), value, len(scratch), scratch)
 }
 
 // readStamp reads the stamp where appendValue writes it. It checks nothing and takes missing

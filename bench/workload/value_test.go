@@ -53,87 +53,63 @@ func TestVerify(t *testing.T) {
 
 func TestVerifyErrors(t *testing.T) {
 	const key = "key-017"
-	size := cluster.Bytes(60)
+	size, sizes := cluster.Bytes(60), cluster.Size{Min: 101, Max: 200}
 	value := appendValue(nil, key, newStamp(3, 42), size)
 	other := appendValue(nil, key, newStamp(4, 42), size)
-	for name, bad := range map[string][]byte{
-		"empty":             {},
-		"nil":               nil,
-		"cut":               value[:59],
-		"too long":          append(append([]byte{}, value...), 'a'),
-		"of another key":    appendValue(nil, "key-018", newStamp(3, 42), size),
-		"of another size":   appendValue(nil, key, newStamp(3, 42), cluster.Bytes(50)),
-		"half and half":     append(append([]byte{}, value[:40]...), other[40:]...),
-		"a leading zero":    []byte(strings.Replace(string(value), "#42 ", "#042", 1)),
-		"a number too long": []byte("key-017 by 3 #99999999999999999999999999999999999999999999999"),
-		"by hand":           []byte("blue"),
-		"zeros":             make([]byte, 60),
+	ranged := appendValue(nil, key, newStamp(3, 42), sizes)
+	for _, test := range []struct {
+		name  string
+		bad   []byte
+		sizes cluster.Size
+	}{
+		{"nil", nil, size},
+		{"cut", value[:59], size},
+		{"too long", append(append([]byte{}, value...), 'a'), size},
+		{"of another key", appendValue(nil, "key-018", newStamp(3, 42), size), size},
+		{"of another size", appendValue(nil, key, newStamp(3, 42), cluster.Bytes(50)), size},
+		{"half and half", append(append([]byte{}, value[:40]...), other[40:]...), size},
+		{"a leading zero", []byte(strings.Replace(string(value), "#42 ", "#042", 1)), size},
+		{"a number too long", []byte("key-017 by 3 #99999999999999999999999999999999999999999999999"), size},
+		{"by hand", []byte("blue"), size},
+		{"zeros", make([]byte, 60), size},
+		{"of a range, cut", ranged[:len(ranged)-1], sizes},
+		{"of a range, cut in the stamp", ranged[:14], sizes},
+		{"of a range, by another writer", append([]byte("key-017 by 4"), ranged[12:]...), sizes},
+		{"too short for the range", []byte("key-017 "), cluster.Size{Min: 9, Max: 36}},
+		{"too long for the range", []byte("key-017 "), cluster.Size{Min: 2, Max: 7}},
 	} {
-		if _, _, err := verify(nil, key, bad, size); err == nil {
-			t.Errorf("%s: verify accepts %q", name, bad)
-		} else if !strings.Contains(err.Error(), key) {
-			t.Errorf("%s: the error %q does not name the key", name, err)
+		if _, _, err := verify(nil, key, test.bad, test.sizes); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: verify of %q has the error %v, want one with the key", test.name, test.bad, err)
 		}
 	}
 }
 
-// The stamp determines the size of a value in a range, and all sizes are equally likely.
+// The stamp determines the size of a value in a range, and all sizes are equally likely, also
+// those that do not hold key and stamp: such a value is verified as far as it goes.
 func TestValueRange(t *testing.T) {
 	const key = "key-017"
-	sizes := cluster.Size{Min: 101, Max: 200}
-	counts := make([]int, 100)
-	for writer := range uint64(20) {
-		for number := range uint64(1000) {
-			s := newStamp(writer, number)
+	for _, sizes := range []cluster.Size{{Min: 16, Max: 1039}, {Min: 0, Max: 36}} {
+		counts := make([]int, sizes.Max-sizes.Min+1)
+		for number := range uint64(10_000) {
+			s := newStamp(12, number)
 			value := appendValue([]byte("before"), key, s, sizes)[len("before"):]
 			counts[len(value)-sizes.Min]++
-			if got, _, err := verify(nil, key, value, sizes); err != nil || got != s {
-				t.Fatalf("verify of %q: stamp %d, error %v, want %d", value, got, err, s)
+			want := s
+			if len(value) < len(appendText(nil, key, s)) {
+				want = cut
+			}
+			if got, _, err := verify(nil, key, value, sizes); err != nil || got != want {
+				t.Fatalf("verify of %q: stamp %d, error %v, want %d", value, got, err, want)
+			}
+			if n := len(value); n > 0 {
+				value[n-1] ^= 64
+				if _, _, err := verify(nil, key, value, sizes); err == nil {
+					t.Fatalf("verify accepts %q", value)
+				}
 			}
 		}
-	}
-	if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
-		t.Errorf("chi-square of the sizes is %.1f, want at most %.1f", sum, limit)
-	}
-	value := appendValue(nil, key, newStamp(3, 42), sizes)
-	for name, bad := range map[string][]byte{
-		"cut":               value[:len(value)-1],
-		"cut in the stamp":  value[:14],
-		"of another writer": append([]byte("key-017 by 4"), value[12:]...),
-	} {
-		if _, _, err := verify(nil, key, bad, sizes); err == nil {
-			t.Errorf("%s: verify accepts %q, where %q was stored", name, bad, value)
-		}
-	}
-}
-
-// Sizes that do not hold key and stamp are as likely as the others, and are verified as far as
-// they go.
-func TestSmallValueRange(t *testing.T) {
-	const key = "key-017"
-	sizes := cluster.Size{Min: 0, Max: 36}
-	counts := make([]int, 37)
-	for number := range uint64(37_000) {
-		s := newStamp(12, number)
-		value := appendValue(nil, key, s, sizes)
-		counts[len(value)]++
-		got, _, err := verify(nil, key, value, sizes)
-		if whole := len(value) >= len(appendText(nil, key, s)); err != nil || whole && got != s || !whole && got != cut {
-			t.Fatalf("verify of %q: stamp %d, error %v, want %d", value, got, err, s)
-		}
-		if n := len(value); n > 0 {
-			value[n-1] ^= 64
-			if _, _, err := verify(nil, key, value, sizes); err == nil {
-				t.Fatalf("verify accepts %q", value)
-			}
-		}
-	}
-	if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
-		t.Errorf("chi-square of the sizes is %.1f, want at most %.1f: %v", sum, limit, counts)
-	}
-	for _, size := range []cluster.Size{{Min: 9, Max: 36}, {Min: 2, Max: 7}} {
-		if _, _, err := verify(nil, key, []byte("key-017 "), size); err == nil {
-			t.Errorf("verify accepts 8 bytes of %v", size)
+		if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
+			t.Errorf("chi-square of the sizes %v is %.1f, want at most %.1f", sizes, sum, limit)
 		}
 	}
 }

@@ -32,8 +32,8 @@ type Workload struct {
 // New returns the workload that w describes, or an error that names the property. Each
 // property of w must keep its rule.
 func New(w cluster.Workload) (*Workload, error) {
-	wl := &Workload{Workload: w, pick: newDistribution(w.Dist, w.Keys), base: 1}
-	for wl.base < int64(w.Keys) || wl.base == 1 {
+	wl := &Workload{Workload: w, pick: newDistribution(w.Dist, w.Keys), base: 10}
+	for wl.base < int64(w.Keys) {
 		wl.base *= 10
 	}
 	values := w.Value.Max

@@ -45,7 +45,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestPreload(t *testing.T) {
-	for size, keys := range map[cluster.Size]int{{}: 2000, cluster.Bytes(30): 2000, {Min: 16, Max: 1024}: 2000, cluster.Bytes(16 << 10): 50} {
+	for size, keys := range map[cluster.Size]int{{}: 2000, cluster.Bytes(30): 2000, {Min: 32, Max: 1024}: 2000, cluster.Bytes(16 << 10): 50} {
 		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Value = keys, size })
 		stored := make(map[string]bool)
 		requests := 0
@@ -94,11 +94,8 @@ func TestSourceReproduces(t *testing.T) {
 		return ops
 	}
 	first := stream(7, 2)
-	if again := stream(7, 2); !reflect.DeepEqual(again, first) {
-		t.Error("the same seed and worker ask for something else the second time")
-	}
-	if len(first) != 1500 {
-		t.Errorf("500 requests of 3 operations have %d", len(first))
+	if again := stream(7, 2); len(first) != 1500 || !reflect.DeepEqual(again, first) {
+		t.Errorf("500 requests of 3 operations have %d, or are others the second time", len(first))
 	}
 	for _, other := range [][]wire.Op{stream(8, 2), stream(7, 3)} {
 		same := 0
@@ -164,26 +161,6 @@ func TestSourcesDiffer(t *testing.T) {
 	}
 }
 
-func TestWorkloadErrors(t *testing.T) {
-	for want, change := range map[string]func(*cluster.Workload){
-		"workload.batch: 1024": func(w *cluster.Workload) { w.Batch, w.Value = 1024, cluster.Bytes(100) },
-		"workload.batch: 64":   func(w *cluster.Workload) { w.Batch, w.Value = 64, cluster.Size{Min: 16, Max: 1024} }, // the end of the range counts
-	} {
-		cfg := cluster.Default().Workload
-		change(&cfg)
-		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("New: error %v, want one that says %s", err, want)
-		}
-	}
-	for _, change := range []func(*cluster.Workload){
-		func(w *cluster.Workload) { w.Batch = 1024 },
-		func(w *cluster.Workload) { w.Value.Max = 35 },
-		func(w *cluster.Workload) { w.Value, w.Mix = cluster.Bytes(wire.MaxValue), cluster.Mix{CAS: 100} },
-	} {
-		newTestWorkload(t, change)
-	}
-}
-
 // With one worker every swap succeeds, and with several most do.
 func TestCompareAndSwap(t *testing.T) {
 	for _, batch := range []int{1, 5} {
@@ -217,6 +194,26 @@ func TestCompareAndSwap(t *testing.T) {
 		wg.Wait()
 		if wrong > 0 || mismatches > ok/2 {
 			t.Errorf("batch %d, four workers: %d ok, %d mismatches, %d wrong", batch, ok, mismatches, wrong)
+		}
+	}
+}
+
+func TestWorkloadErrors(t *testing.T) {
+	for _, test := range []struct {
+		batch int
+		value cluster.Size
+		mix   cluster.Mix
+		err   string
+	}{
+		{1024, cluster.Bytes(30), cluster.Mix{Get: 100}, ""},
+		{1024, cluster.Bytes(100), cluster.Mix{Get: 100}, "workload.batch: 1024"},
+		{64, cluster.Size{Min: 16, Max: 1024}, cluster.Mix{Get: 100}, "workload.batch: 64"}, // the end of the range counts
+		{1, cluster.Bytes(wire.MaxValue), cluster.Mix{CAS: 100}, ""},
+	} {
+		cfg := cluster.Default().Workload
+		cfg.Batch, cfg.Value, cfg.Mix = test.batch, test.value, test.mix
+		if _, err := New(cfg); (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("batches of %d, values of %v: error %v, want %q", test.batch, test.value, err, test.err)
 		}
 	}
 }

@@ -67,15 +67,16 @@ var memcached = &dialect{
 	refusal: "SERVER_ERROR ",
 }
 
+var memcachedCommands = [...]string{wire.Get: "mg ", wire.Put: "ms ", wire.Delete: "md "}
+
 func appendMemcached(dst []byte, op *wire.Op) []byte {
+	dst = append(append(dst, memcachedCommands[op.Kind]...), op.Key...)
 	switch op.Kind {
 	case wire.Get:
-		return append(append(append(dst, "mg "...), op.Key...), " v\r\n"...)
+		dst = append(dst, " v"...)
 	case wire.Put:
-		dst = append(append(append(dst, "ms "...), op.Key...), ' ')
-		dst = append(strconv.AppendInt(dst, int64(len(op.Value)), 10), "\r\n"...)
-		return append(append(dst, op.Value...), "\r\n"...)
-	default:
-		return append(append(append(dst, "md "...), op.Key...), "\r\n"...)
+		dst = strconv.AppendInt(append(dst, ' '), int64(len(op.Value)), 10)
+		dst = append(append(dst, "\r\n"...), op.Value...)
 	}
+	return append(dst, "\r\n"...)
 }

@@ -47,7 +47,7 @@ func newEcho(work *workload.Workload) *Yardstick {
 			e.values[op.Key] = op.Value
 		}
 	}
-	return &Yardstick{Name: "echo", noCAS: "it stores nothing to compare with",
+	return &Yardstick{Name: "echo", version: noVersion, noCAS: "it stores nothing to compare with",
 		codec: func(in *bufio.Reader) load.Codec { return echoCodec{in, e} }}
 }
 

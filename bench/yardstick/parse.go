@@ -16,8 +16,11 @@ import (
 	"lockstep/common/wire"
 )
 
-// programs are the yardsticks that are not part of bench, by their names in -against.
-var programs = map[string]Yardstick{
+// yardsticks are those that need not know the workload, by their names in -against.
+var yardsticks = map[string]Yardstick{
+	// What the standard library has for this purpose: package net/rpc, which speaks gob over
+	// TCP and answers each request in a goroutine of its own, with one table behind one lock.
+	"netrpc": {Name: "net/rpc", codec: newRPCCodec, version: noVersion},
 	// without persistence
 	"redis": {
 		Name: "redis", program: "redis-server", noCAS: "Redis would need a script for it", codec: redis.codec,
@@ -50,14 +53,11 @@ func Parse(list string, cfg cluster.Config, nodes int, work *workload.Workload) 
 	}
 	for item := range strings.SplitSeq(list, ",") {
 		word, addr, reached := strings.Cut(strings.TrimSpace(item), "=")
-		program, ok := programs[word]
-		y := &program
-		switch {
-		case word == "echo":
+		found, ok := yardsticks[word]
+		y := &found
+		if word == "echo" {
 			y = newEcho(work)
-		case word == "netrpc":
-			y = newNetRPC()
-		case !ok:
+		} else if !ok {
 			return nil, fmt.Errorf("unknown yardstick %q: use echo, netrpc, redis or memcached", word)
 		}
 		y.addr = addr
@@ -78,6 +78,9 @@ func Parse(list string, cfg cluster.Config, nodes int, work *workload.Workload) 
 	}
 	return all, nil
 }
+
+// noVersion is that of what is part of bench.
+func noVersion(*bufio.Reader) (string, error) { return "", nil }
 
 func redisVersion(in *bufio.Reader) (string, error) {
 	info, err := redis.read(in, wire.Get) // an answer of the same form

@@ -29,7 +29,8 @@ func Serve(ctx context.Context, args []string, stdin io.Reader) error {
 		io.Copy(io.Discard, stdin)
 		cancel()
 	}()
-	if len(args) < 2 {
+	serve := map[string]func(net.Conn){"echo": serveEcho, "net/rpc": newRPCServer()}
+	if len(args) < 2 || args[0] != "keep" && serve[args[0]] == nil {
 		return fmt.Errorf("%s needs a yardstick and an address: bench starts it by itself, use compare -against", Command)
 	}
 	if args[0] == "keep" {
@@ -39,10 +40,7 @@ func Serve(ctx context.Context, args []string, stdin io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if args[0] == "echo" {
-		return serveConns(ctx, ln, serveEcho)
-	}
-	return serveConns(ctx, ln, newRPCServer())
+	return serveConns(ctx, ln, serve[args[0]])
 }
 
 // serveConns serves each connection in a goroutine of its own, until ctx ends.

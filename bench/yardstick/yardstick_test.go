@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/rpc"
 	"os"
 	"os/exec"
 	"slices"
@@ -86,10 +85,7 @@ func TestStartYardstick(t *testing.T) {
 		return ports.Free(n)
 	}
 	// An answer from the port is not enough: the process that was started must not end.
-	ln.Close()
-	taken, _ := net.Listen("tcp", ln.Addr().String())
-	defer taken.Close()
-	y := newNetRPC()
+	y := yardsticks["netrpc"]
 	y.version = func(*bufio.Reader) (string, error) {
 		if finds == 1 {
 			return "", errors.New("another program is there")
@@ -105,7 +101,6 @@ func TestStartYardstick(t *testing.T) {
 	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "does not serve after") {
 		t.Errorf("a yardstick that never answers: error %v", err)
 	}
-	h.Patience = 10 * time.Second
 }
 
 // Parse makes the yardsticks of a list in its order, or says why they cannot be compared.
@@ -176,10 +171,11 @@ func TestPrograms(t *testing.T) {
 // The clients of echo and net/rpc get right answers, several at a time, until the server ends.
 func TestCodecs(t *testing.T) {
 	work := newWorkload(t, cluster.Default().Workload)
+	netRPC := yardsticks["netrpc"]
 	for _, test := range []struct {
 		yard  *Yardstick
 		serve func(net.Conn)
-	}{{newEcho(work), serveEcho}, {newNetRPC(), newRPCServer()}} {
+	}{{newEcho(work), serveEcho}, {&netRPC, newRPCServer()}} {
 		t.Run(test.yard.Name, func(t *testing.T) {
 			t.Parallel() // each waits a second for the end of the server to be certain
 			addr, stop := serveHere(t, test.serve)
@@ -197,8 +193,9 @@ func TestCodecs(t *testing.T) {
 				})
 			}
 			calls.Wait()
-			if _, err := cl.Do(t.Context(), wire.Op{Kind: wire.Get}); err == nil {
-				t.Error("a request that breaks the rules is answered")
+			refused := test.yard == &netRPC // by its server, which keeps the connection, and not by the codec
+			if _, err := cl.Do(t.Context(), wire.Op{Kind: wire.Get}); err == nil || errors.As(err, new(load.Refusal)) != refused {
+				t.Errorf("a request that breaks the rules: error %v", err)
 			}
 			get := wire.Op{Kind: wire.Get, Key: work.Key(1)}
 			if r, err := cl.Once(t.Context(), get); err != nil || len(r) != 1 {
@@ -211,22 +208,6 @@ func TestCodecs(t *testing.T) {
 				t.Errorf("after the server has ended: error %v, want %v", err, client.ErrDown)
 			}
 		})
-	}
-}
-
-// An error of the service is a Refusal: net/rpc keeps the connection.
-func TestRPCRefusal(t *testing.T) {
-	mine, its := net.Pipe()
-	var serving sync.WaitGroup
-	serving.Go(func() { newRPCServer()(its) })
-	defer serving.Wait()
-	defer mine.Close()
-	c := newRPCCodec(bufio.NewReader(mine)).(*rpcCodec)
-	c.enc.Encode(&rpc.Request{ServiceMethod: "Table.Apply", Seq: 7})
-	c.enc.Encode(&wire.Request{})
-	go mine.Write(c.out.Bytes()) // ends when it is read
-	if number, _, err := c.Read(nil); number != 7 || !errors.As(err, new(load.Refusal)) {
-		t.Errorf("request %d: error %v, want a refusal of 7", number, err)
 	}
 }
 

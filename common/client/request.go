@@ -90,7 +90,7 @@ func (p *peer) try(ctx context.Context, g gotten, ops []wire.Op) (results []wire
 		err = cmp.Or(ctx.Err(), context.Cause(p.cl.ctx), err)
 	}
 	good := fate == answered || slices.Contains([]wire.Code{wire.Busy, wire.WrongNode, wire.Failed}, response.Code)
-	p.put(c, unbind() && good && !c.Spare()) // a spare answer would be taken for the next request's
+	p.put(c, unbind() && good && c.Buffered() == 0) // a spare answer would be taken for the next request's
 	return results, fate, err
 }
 

@@ -265,9 +265,9 @@ func (c *Conn) Quiet() bool {
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// Spare reports whether something has been received and not taken. A client that has its
+// Buffered is the number of bytes that have been received and not taken. A client that has its
 // answer has then received a surplus one.
-func (c *Conn) Spare() bool { return len(c.in) > c.taken }
+func (c *Conn) Buffered() int { return len(c.in) - c.taken }
 
 // Unsent is the number of bytes that wait for Flush.
 func (c *Conn) Unsent() int { return len(c.out) }
