@@ -151,14 +151,7 @@ func TestCompareInterruptedInItsOnlyRound(t *testing.T) {
 	redis := newFakeRedis("")
 	go redis.serve(ln) // ends with ln
 	out := filepath.Join(t.TempDir(), "out.json")
-	measuring := func() {
-		for served := 0; served < 50_000; { // more than the keys and the warm-up
-			redis.mu.Lock()
-			served = redis.served
-			redis.mu.Unlock()
-		}
-	}
-	stdout := interrupted(t, measuring, "compare", "-stages", "none", "-against", "redis="+ln.Addr().String(), "-rounds", "1", "-duration", "1h", "-o", out)
+	stdout := interrupted(t, func() { <-redis.busy }, "compare", "-stages", "none", "-against", "redis="+ln.Addr().String(), "-rounds", "1", "-ops", "100000000", "-keys", "10", "-o", out)
 	if s := readSaved(t, out); s.Verdict != "interrupted" || len(s.Runs) != 1 || !strings.HasPrefix(stdout, "INTERRUPTED\nredis: ") {
 		t.Errorf("the saved report has the verdict %q and %d rounds, want one; printed was\n%s", s.Verdict, len(s.Runs), stdout)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -16,20 +15,18 @@ import (
 // A progress is the line at the bottom of a terminal that says what is being done. It
 // shows nothing where there is no terminal.
 type progress struct {
-	w    io.Writer // nil: there is no line
-	over func()
-	done sync.WaitGroup
-
-	mu  sync.Mutex // guards what follows, and what is written
-	now string
-	end time.Time // when everything is expected to be done; zero if unknown
+	mu    sync.Mutex // guards what follows, and what is written
+	w     io.Writer  // nil: there is no line
+	timer *time.Timer
+	now   string
+	end   time.Time // when everything is expected to be done; zero if unknown
 }
 
 const progressEvery = 250 * time.Millisecond
 
 // newProgress starts the line, if w is a terminal and quiet is false. The caller stops it.
 func newProgress(w io.Writer, quiet bool) *progress {
-	p := &progress{over: func() {}}
+	p := new(progress)
 	if f, ok := w.(*os.File); ok && !quiet && isTerminal(f) {
 		p.start(w)
 	}
@@ -42,22 +39,9 @@ func isTerminal(f *os.File) bool {
 }
 
 func (p *progress) start(w io.Writer) {
-	p.w = w
-	ctx, cancel := context.WithCancel(context.Background())
-	p.over = cancel
-	p.done.Go(func() { // ends at stop
-		tick := time.NewTicker(progressEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				p.draw()
-			case <-ctx.Done():
-				p.Print(io.Discard, "")
-				return
-			}
-		}
-	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.w, p.timer = w, time.AfterFunc(progressEvery, p.draw)
 }
 
 // Say sets what the line says. It appears within a quarter of a second.
@@ -77,6 +61,10 @@ func (p *progress) Expect(left time.Duration) {
 func (p *progress) draw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.w == nil { // it was stopped at this moment
+		return
+	}
+	p.timer.Reset(progressEvery)
 	line := text.Printable(p.now)
 	if left := time.Until(p.end); left > 0 { // not if end is zero
 		line += fmt.Sprintf("  (about %.0f s left)", left.Seconds())
@@ -92,15 +80,21 @@ func (p *progress) draw() {
 func (p *progress) Print(w io.Writer, what string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.w != nil {
-		fmt.Fprint(p.w, "\r"+strings.Repeat(" ", text.Columns-1)+"\r")
-	}
+	p.erase()
 	_, err := io.WriteString(w, text.Printable(what))
 	return err
 }
 
 // stop erases the line and ends it. Calling it again does nothing.
 func (p *progress) stop() {
-	p.over()
-	p.done.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.erase()
+	p.w = nil // draw does not set the timer again
+}
+
+func (p *progress) erase() {
+	if p.w != nil {
+		fmt.Fprint(p.w, "\r"+strings.Repeat(" ", text.Columns-1)+"\r")
+	}
 }

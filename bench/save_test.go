@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,23 +97,6 @@ func TestReportWrite(t *testing.T) {
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 1 {
 		t.Errorf("%d files after writes that failed, want 1", len(files))
-	}
-}
-
-// A device, such as /dev/stdout, is written to and not replaced.
-func TestReportWriteDevice(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "socket")
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer ln.Close()
-	rep := report.New(cluster.Default(), []string{"a"}, false)
-	if err := (output{path, (*report.Report).JSON}).write(t.Context(), rep); err == nil {
-		t.Error("no error for a socket, which cannot be opened")
-	}
-	if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() {
-		t.Errorf("the socket is now %v, error %v", info, err)
 	}
 }
 
