@@ -54,7 +54,6 @@ func quantiles(c *load.Counts, h *metrics.Histogram) (t Times, atLeast []string)
 			atLeast = append(atLeast, name)
 		}
 	}
-	t["max"] = h.Max()
 	return t, atLeast
 }
 
