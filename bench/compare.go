@@ -16,7 +16,6 @@ import (
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/bench/yardstick"
-	"lockstep/common/cluster"
 )
 
 func compareFlags(o *options, fs *flag.FlagSet) {
@@ -81,20 +80,20 @@ func compare(ctx context.Context, o *options) error {
 	if err := o.save(rep); err != nil { // now, rather than after all the rounds
 		return err
 	}
-	err = o.withStages(ctx, dirs, func(bed *testbed.Bed, line *progress) error {
-		return o.measure(ctx, bed, yards, rep, line)
+	err = o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
+		return o.measure(ctx, bed, yards, rep)
 	})
 	return o.finish(ctx, rep, err)
 }
 
 // measure makes the rounds of a comparison and adds them to the report.
-func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardstick.Yardstick, rep *report.Report, line *progress) error {
+func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardstick.Yardstick, rep *report.Report) error {
 	for _, p := range bed.Programs {
 		rep.Stages = append(rep.Stages, p.Name)
 		rep.Env.SetBuilt(p.Name, p.Built)
 	}
 	rep.Env.Set(bed.Variables)
-	plan := experiment.Plan{Bed: bed, Rounds: o.rounds, Once: o.once, Progress: line, Add: func(s *experiment.Subject, round int, r *load.Result) error {
+	plan := experiment.Plan{Bed: bed, Rounds: o.rounds, Once: o.once, Progress: &o.line, Add: func(s *experiment.Subject, round int, r *load.Result) error {
 		rep.AddAt(s.Point, s.Name, round, r)
 		return o.save(rep)
 	}}
@@ -104,7 +103,7 @@ func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardst
 		for _, p := range bed.Programs {
 			plan.Subjects = append(plan.Subjects, experiment.Stage(bed, p, o.cfg, o.nodes))
 		}
-		found, err := tryYardsticks(ctx, bed, yards, o.cfg, rep, line)
+		found, err := o.tryYardsticks(ctx, bed, yards, rep)
 		if err != nil {
 			return err
 		}
@@ -118,13 +117,13 @@ func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardst
 
 // tryYardsticks starts each yardstick once, notes in the report what it is, and stops it. It
 // leaves out those that are not installed.
-func tryYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yardstick, cfg cluster.Config, rep *report.Report, line *progress) (found []experiment.Subject, err error) {
+func (o *options) tryYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yardstick, rep *report.Report) (found []experiment.Subject, err error) {
 	for _, y := range all {
 		if slices.Contains(rep.Stages, y.Name) {
 			return nil, usageErrorf("-against: a stage is called %s as well", y.Name)
 		}
-		line.Say("trying " + y.Name)
-		start := func(ctx context.Context) (*testbed.Servers, error) { return y.Start(ctx, bed, cfg) }
+		o.line.Say("trying " + y.Name)
+		start := func(ctx context.Context) (*testbed.Servers, error) { return y.Start(ctx, bed, o.cfg) }
 		err := bed.Use(ctx, start, func(_ context.Context, s *testbed.Servers) error {
 			if s.Version != "" {
 				rep.Env.Yardsticks[y.Name] = s.Version
@@ -139,7 +138,7 @@ func tryYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yards
 			return nil, err
 		}
 		rep.Stages = append(rep.Stages, y.Name)
-		found = append(found, experiment.Subject{Name: y.Name, Title: y.Name, Config: cfg, Start: start})
+		found = append(found, experiment.Subject{Name: y.Name, Title: y.Name, Config: o.cfg, Start: start})
 	}
 	return found, nil
 }

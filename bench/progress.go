@@ -12,8 +12,8 @@ import (
 	"lockstep/common/text"
 )
 
-// A progress is the line at the bottom of a terminal that says what is being done. It
-// shows nothing where there is no terminal.
+// A progress is the line at the bottom of a terminal that says what is being done. Its zero
+// value shows nothing.
 type progress struct {
 	mu    sync.Mutex // guards what follows, and what is written
 	w     io.Writer  // nil: there is no line
@@ -24,13 +24,12 @@ type progress struct {
 
 const progressEvery = 250 * time.Millisecond
 
-// newProgress starts the line, if w is a terminal and quiet is false. The caller stops it.
-func newProgress(w io.Writer, quiet bool) *progress {
-	p := new(progress)
+// open shows the line on w from the first Say on, if w is a terminal and quiet is false. The
+// caller stops it.
+func (p *progress) open(w io.Writer, quiet bool) {
 	if f, ok := w.(*os.File); ok && !quiet && isTerminal(f) {
-		p.start(w)
+		p.w = w
 	}
-	return p
 }
 
 func isTerminal(f *os.File) bool {
@@ -38,17 +37,13 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
-func (p *progress) start(w io.Writer) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.w, p.timer = w, time.AfterFunc(progressEvery, p.draw)
-}
-
 // Say sets what the line says. It appears within a quarter of a second.
 func (p *progress) Say(what string) {
 	p.mu.Lock()
-	p.now = what
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	if p.now = what; p.w != nil && p.timer == nil {
+		p.timer = time.AfterFunc(progressEvery, p.draw)
+	}
 }
 
 // Expect sets how long everything will still take.

@@ -139,7 +139,7 @@ func TestRunExposed(t *testing.T) {
 	cfg := cluster.Default()
 	cfg.Clients = []cluster.Client{{Control: "127.0.0.1:7201"}, {Control: "0.0.0.0:7202"}}
 	o := &options{cfg: cfg, client: 1}
-	if _, err := o.joinClients(newProgress(nil, true)); err == nil || !strings.Contains(err.Error(), "-insecure") {
+	if _, err := o.joinClients(); err == nil || !strings.Contains(err.Error(), "-insecure") {
 		t.Errorf("off loopback without a secret: error %v, want one that says what to do", err)
 	}
 }
