@@ -22,16 +22,14 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 	o.stageFlags(fs, "what to compare, with the first of them, or none")
 	fs.StringVar(&o.against, "against", "", "`yardsticks` beside the stages, out of echo,netrpc,redis,memcached; redis=HOST:PORT uses one\n"+
 		"that runs already, and overwrites its keys key-...; so does memcached=HOST:PORT")
-	fs.StringVar(&o.sweep, "sweep", "", sweepHelp)
+	fs.StringVar(&o.sweep, "sweep", "", "measure at several values of one property, as in `c=1,2,4,8`, rate=5k,10k or work=0s,1ms.\n"+
+		"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n"+
+		"3 rounds of 500ms at each value, unless -rounds and -duration say otherwise")
 	intFlag(fs, &o.rounds, "rounds", 6, 1, 1000, "rounds of each stage, interleaved in random order, each on new servers")
 	fs.BoolVar(&o.quick, "quick", false, "3 rounds of 0.5 s: a range instead of an interval, and no verdict")
 	fs.BoolVar(&o.aa, "aa", false, "run the first stage twice, under two names: what differs between them is the noise floor")
 	o.measureFlags(fs)
 }
-
-const sweepHelp = "measure at several values of one property, as in `c=1,2,4,8`, rate=5k,10k or work=0s,1ms.\n" +
-	"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n" +
-	"3 rounds of 500ms at each value, unless -rounds and -duration say otherwise"
 
 // compare builds stages, and measures them in interleaved rounds.
 func compare(ctx context.Context, o *options) error {
@@ -77,9 +75,6 @@ func compare(ctx context.Context, o *options) error {
 	}
 	rep := report.New(o.cfg, nil, true)
 	rep.Nodes, rep.AA, rep.Sweep = o.nodes, o.aa, sweep
-	if err := o.save(rep); err != nil { // now, rather than after all the rounds
-		return err
-	}
 	err = o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
 		return o.measure(ctx, bed, yards, rep)
 	})

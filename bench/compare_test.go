@@ -6,7 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,20 +29,16 @@ func readSaved(t *testing.T, path string) *report.Report {
 	return rep
 }
 
-// A stage by its number and one by its path; TestTour builds all of Lockstep's.
+// A stage by its number, one by its path, and a yardstick share a report; TestTour builds all
+// of Lockstep's stages.
 func TestCompare(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	stdout, s := measured(t, "compare", "-stages", "1,testdata/faulty", "-rounds", "1", "-duration", "150ms")
-	if len(s.Summary) != 2 || s.Verdict != "ok" && !strings.HasPrefix(s.Verdict, "invalid: ") {
-		t.Errorf("%d in the summary, want 2; verdict %q", len(s.Summary), s.Verdict)
+	stdout, s := measured(t, "compare", "-stages", "1,testdata/faulty", "-against", "echo", "-rounds", "1", "-duration", "150ms")
+	if len(s.Runs) != 3 || s.Verdict != "ok" && !strings.HasPrefix(s.Verdict, "invalid: ") {
+		t.Errorf("%d rounds, want 3; verdict %q", len(s.Runs), s.Verdict)
 	}
-	var stages []string
 	for _, r := range s.Runs {
-		stages = append(stages, r.Stage)
-		starved := 0
-		if r.Stage == "stage1_singlethread" {
-			starved = 7
-		}
+		starved := map[string]int{"stage1_singlethread": 7}[r.Stage]
 		if r.OK == 0 || r.OK != r.Requests || r.Dur < 150*time.Millisecond || len(r.Errors) != 0 || r.Misses != 0 || r.Wrong != 0 ||
 			r.Connections != 8 || r.Starved != starved || r.NeverGreeted != starved {
 			t.Errorf("a round is %+v, want answers only, and %d of 8 starved", r, starved)
@@ -50,10 +46,14 @@ func TestCompare(t *testing.T) {
 		if l := r.Latency; l["p50"] <= 0 || l["p50"] > l["p99"] || l["p99"] > l["p999"] || l["p999"] > l["max"] {
 			t.Errorf("latencies are %v, want p50 <= p99 <= p999 <= max", l)
 		}
+		if runtime.GOOS == "linux" && r.ServerCPUPerRequest == 0 {
+			t.Errorf("nothing is known of the CPU time of %s", r.Stage)
+		}
 	}
-	slices.Sort(stages)
-	if want := []string{"faulty", "stage1_singlethread"}; !slices.Equal(stages, want) {
-		t.Errorf("measured are %v, want %v", stages, want)
+	for i, want := range []string{"stage1_singlethread", "faulty", "echo"} {
+		if got := s.Summary[i]; got.Stage != want || (got.Ratio == nil) != (i == 0) {
+			t.Errorf("row %d is %+v, want %s", i, got, want)
+		}
 	}
 	if want := "stage1_singlethread: 7 of 8 connections starved (7 never greeted)"; !strings.Contains(stdout, want) {
 		t.Errorf("there is no %q in\n%s", want, stdout)
@@ -61,12 +61,12 @@ func TestCompare(t *testing.T) {
 	benchtest.CheckWidth(t, stdout, 100)
 }
 
-// A directory of the learner's own, compared with itself: three nodes, batches that go to
+// A directory of the learner's own, compared with itself: two nodes, batches that go to
 // all of them, a number of operations.
 func TestCompareOwnStage(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	m := benchtest.NewFaulty(t, "")
-	_, s := measured(t, "compare", "-stages", "./testdata/faulty, testdata/faulty", "-nodes", "3", "-rounds", "1",
+	_, s := measured(t, "compare", "-stages", "./testdata/faulty, testdata/faulty", "-nodes", "2", "-rounds", "1",
 		"-ops", "600", "-batch", "4", "-c", "3", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10")
 	if len(s.Runs) != 2 || len(s.Summary) != 2 || s.Summary[0].Stage != "faulty" || s.Summary[1].Stage != "faulty-2" {
 		t.Errorf("%d rounds, want 2, of faulty and faulty-2; the summary is %+v", len(s.Runs), s.Summary)
@@ -76,7 +76,7 @@ func TestCompareOwnStage(t *testing.T) {
 			t.Errorf("a round is %+v, want 600 operations in 150 requests on 3 connections", r)
 		}
 	}
-	m.Ended(6) // three for each
+	m.Ended(4) // two for each
 }
 
 func TestCompareMistakes(t *testing.T) {
@@ -131,7 +131,7 @@ func TestCompareInterrupted(t *testing.T) {
 		busy        bool
 		runs        int
 	}{
-		"storing the keys":      {"-stages testdata/faulty -nodes 3", "", 3, true, 0},
+		"storing the keys":      {"-stages testdata/faulty -nodes 2", "", 2, true, 0},
 		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -duration 100ms -keys 20", "", 2, false, 1},
 		"waiting for yardstick": {"-stages none -against echo,redis", "late", 1, false, 0},
 	} {

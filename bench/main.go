@@ -136,6 +136,9 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 			if err := o.parse(c, args); err != nil {
 				return err
 			}
+			if err := o.checkOutputs(o.args...); err != nil { // now, rather than after all the rounds
+				return err
+			}
 			o.line.open(stderr, o.quiet)
 			defer o.line.stop()
 			return c.run(ctx, o)

@@ -10,9 +10,6 @@ import (
 
 // reread shows a report that -o saved.
 func reread(ctx context.Context, o *options) error {
-	if err := o.checkOutputs(o.args...); err != nil {
-		return err
-	}
 	return interruptible(ctx, func() error {
 		rep, err := report.Read(o.args[0])
 		if err == nil {

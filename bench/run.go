@@ -45,9 +45,6 @@ func runWorkload(ctx context.Context, o *options) error {
 		return o.advise(err)
 	}
 	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, o.isLocal(ctx))
-	if err := o.save(rep); err != nil { // now, rather than after all the rounds
-		return err
-	}
 	return o.finish(ctx, rep, o.runRounds(ctx, work, stats, rep))
 }
 

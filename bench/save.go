@@ -60,15 +60,11 @@ func sameFile(a, b string) bool {
 }
 
 // save writes the report of an unfinished run to all outputs. The verdict in them is
-// "interrupted", which is true if nothing is written after it. Before the first round save
-// only tries whether the files can be written: what they hold is better than nothing. A report
-// that takes long to write is written less often, so that saving takes a tenth of the time.
+// "interrupted", which is true if nothing is written after it. A report that takes long to
+// write is written less often, so that saving takes a tenth of the time.
 func (o *options) save(rep *report.Report) error {
 	start := time.Now()
-	switch {
-	case len(rep.Runs) == 0:
-		return o.checkOutputs()
-	case start.Before(o.nextSave):
+	if start.Before(o.nextSave) {
 		return nil
 	}
 	soFar := *rep

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,7 +142,7 @@ func TestFinish(t *testing.T) {
 				t.Fatal(err)
 			}
 			rep := report.New(cluster.Default(), []string{"a"}, true)
-			if err := o.save(rep); err != nil {
+			if err := o.checkOutputs(); err != nil {
 				t.Fatal(err)
 			}
 			if test.round != nil {
@@ -213,11 +214,14 @@ func TestSaveThroughLinks(t *testing.T) {
 // A pipe gets the final report only. Whether it is read or written, an interruption ends
 // the wait for its other end.
 func TestPipes(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pipe")
-	if err := exec.Command("mkfifo", path).Run(); err != nil {
-		t.Skip(err)
+	newPipe := func() (path string) {
+		path = filepath.Join(t.TempDir(), "pipe")
+		if err := exec.Command("mkfifo", path).Run(); err != nil {
+			t.Skip(err)
+		}
+		return path
 	}
-	rep := testReport()
+	rep, path := testReport(), newPipe()
 	o := &options{out: path, stdout: new(benchtest.Buffer)}
 	if err := errors.Join(o.checkOutputs(), o.save(rep)); err != nil { // neither waits for a reader
 		t.Error(err)
@@ -235,15 +239,19 @@ func TestPipes(t *testing.T) {
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	saved := saveReport(t, rep)
-	for _, args := range [][]string{{"report", path}, {"report", "-html", path, saved}} {
-		if code, _, stderr := benchUntil(over, args...); code != exitInterrupted {
-			t.Errorf("bench %q: exit code %d, stderr %q, want 130", args, code, stderr)
-		}
-		if both, err := os.OpenFile(path, os.O_RDWR, 0); err == nil { // ends what still waits
-			both.Close()
-		}
+	input, html, saved := newPipe(), newPipe(), saveReport(t, rep)
+	var both sync.WaitGroup
+	for pipe, args := range map[string][]string{input: {"report", input}, html: {"report", "-html", html, saved}} {
+		both.Go(func() {
+			if code, _, stderr := benchUntil(over, args...); code != exitInterrupted {
+				t.Errorf("bench %q: exit code %d, stderr %q, want 130", args, code, stderr)
+			}
+			if f, err := os.OpenFile(pipe, os.O_RDWR, 0); err == nil { // ends what still waits
+				f.Close()
+			}
+		})
 	}
+	both.Wait()
 }
 
 // Saving takes a tenth of the time: after a save the next rounds are not saved for a while.
