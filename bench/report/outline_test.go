@@ -210,17 +210,6 @@ func TestComparison(t *testing.T) {
 	}
 }
 
-func TestNotes(t *testing.T) {
-	rep := testReport(func(*cluster.Config) {})
-	rep.Runs[8].OpsPerSecond = 2000
-	rep.Env.Missing = []string{"redis: not found"}
-	rep.Summary = nil
-	rep.Summarize()
-	if got, want := strings.Join(rep.notes(), "\n"), "stage2_coarselock: round 3 is an outlier (kept): was the machine busy?\n"; !strings.Contains(got, want) || !strings.HasSuffix(got, "\nredis: not found") {
-		t.Errorf("the notes are\n%s", got)
-	}
-}
-
 func TestWidth(t *testing.T) {
 	for _, rate := range []float64{0, 123_456} {
 		rep := testReport(func(c *cluster.Config) { c.Workload.Rate = rate })
@@ -243,8 +232,6 @@ func TestWidth(t *testing.T) {
 		rep.Runs[i].Starved, rep.Runs[i].Unfinished = 7, 1e6
 	}
 	rep.Stages = []string{"stage1_singlethread", "stage4_bucketlock"}
-	rep.Summary = nil
-	rep.Summarize()
 	benchtest.CheckWidth(t, rep.String(), 100)
 }
 
