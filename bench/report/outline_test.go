@@ -160,8 +160,6 @@ func TestTextOfRates(t *testing.T) {
 		rep.AddAt("2000", "busy", round, starved)
 	}
 	rep.Stages = append(rep.Stages, "busy")
-	rep.Summary = nil
-	rep.Summarize()
 	if rep.Verdict != "ok" {
 		t.Errorf("the verdict is %q", rep.Verdict)
 	}
@@ -202,7 +200,6 @@ func TestComparison(t *testing.T) {
 	} {
 		rep := testReport(func(*cluster.Config) {})
 		test.rep(rep)
-		rep.Summary = nil
 		rep.Summarize()
 		if got := rep.comparison(); !strings.Contains(got, test.want) {
 			t.Errorf("%s: %q, want %q in it", test.name, got, test.want)

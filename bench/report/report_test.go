@@ -194,7 +194,6 @@ func TestRatioPairsRounds(t *testing.T) {
 		rep.Add("a", 2, testRound(200))
 		rep.Add("b", 1, testRound(200))
 		rep.Add("b", 3, testRound(900)) // interrupted before a's turn
-		rep.Summary = nil
 		rep.Summarize()
 		got := rep.Summary[1].Ratio
 		if (got.Of == "p99") != (rate > 0) || math.Abs(got.Median-want) > 0.02 || got.Rounds != 2 || got.High-got.Low > 0.02 {
