@@ -125,15 +125,15 @@ func (o *options) tryYardsticks(ctx context.Context, bed *testbed.Bed, all []*ya
 			}
 			return nil
 		})
-		if errors.Is(err, exec.ErrNotFound) {
+		switch {
+		case errors.Is(err, exec.ErrNotFound):
 			rep.Env.Missing = append(rep.Env.Missing, fmt.Sprintf("%s: not found in PATH; %s=HOST:PORT uses one that runs already", y.Name, y.Name))
-			continue
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
+		default:
+			rep.Stages = append(rep.Stages, y.Name)
+			found = append(found, experiment.Subject{Name: y.Name, Title: y.Name, Config: o.cfg, Start: start})
 		}
-		rep.Stages = append(rep.Stages, y.Name)
-		found = append(found, experiment.Subject{Name: y.Name, Title: y.Name, Config: o.cfg, Start: start})
 	}
 	return found, nil
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"lockstep/bench/report"
-	"lockstep/common/text"
 )
 
 // reread shows a report that -o saved.
@@ -13,10 +11,7 @@ func reread(ctx context.Context, o *options) error {
 	return interruptible(ctx, func() error {
 		rep, err := report.Read(o.args[0])
 		if err == nil {
-			err = o.writeAll(ctx, rep, true)
-		}
-		if err == nil {
-			_, err = fmt.Fprint(o.stdout, text.Printable(rep.String()))
+			err = o.show(ctx, rep)
 		}
 		return err
 	})

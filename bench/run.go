@@ -68,12 +68,11 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 	w := &mine.Workload
 	w.Rate /= float64(clients)
 	w.Ops = w.Ops*(o.client+1)/clients - w.Ops*o.client/clients
-	stage := rep.Stages[0]
 	for round := 1; round <= o.rounds; round++ {
 		if _, err := o.meet(ctx, others, nil); err != nil { // start together
 			return err
 		}
-		o.line.Say(fmt.Sprintf("round %d of %d on %s", round, o.rounds, stage))
+		o.line.Say(fmt.Sprintf("round %d of %d on %s", round, o.rounds, rep.Stages[0]))
 		if w.Duration > 0 {
 			o.line.Expect(w.Duration + load.Warmup(w.Duration))
 		}
@@ -81,7 +80,7 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 		r, err := load.Measure(ctx, load.NewLockstep(mine), work, o.client*w.Connections)
 		if err != nil {
 			if r != nil && r.Requests > 0 {
-				rep.Add(stage, round, r) // cut short, but better than nothing
+				rep.Add(rep.Stages[0], round, r) // cut short, but better than nothing
 			}
 			return err
 		}
@@ -91,7 +90,7 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 		}
 		together := load.Together(all, rep.Env.Shared)
 		together.Restarted = cmp.Or(together.Restarted, load.Restarted(stats, together.Nodes)) // before the round
-		rep.Add(stage, round, together)
+		rep.Add(rep.Stages[0], round, together)
 		if err := o.save(rep); err != nil {
 			return err
 		}

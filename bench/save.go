@@ -100,10 +100,7 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 		rep.Verdict = "failed: " + err.Error()
 	}
 	if len(rep.Runs) > 0 {
-		err = errors.Join(err, o.writeAll(ctx, rep, true))
-		if _, e := fmt.Fprint(o.stdout, text.Printable(rep.String())); e != nil {
-			err = errors.Join(err, fmt.Errorf("printing the report: %w", e))
-		}
+		err = errors.Join(err, o.show(ctx, rep))
 	}
 	switch {
 	case strings.HasPrefix(rep.Verdict, "wrong data") && !errors.Is(err, load.ErrWrong):
@@ -114,6 +111,13 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 		return codeError{exitInvalid, errors.New(rep.Verdict)}
 	}
 	return errors.New(rep.Verdict)
+}
+
+// show writes the report to all outputs, and prints it.
+func (o *options) show(ctx context.Context, rep *report.Report) error {
+	err := o.writeAll(ctx, rep, true)
+	_, notPrinted := fmt.Fprint(o.stdout, text.Printable(rep.String()))
+	return errors.Join(err, notPrinted)
 }
 
 var errNotSaved = errors.New("the report was not saved")
