@@ -28,9 +28,7 @@ func runCheck(ctx context.Context, o *options) error {
 		return usageErrorf("-duration: %v is not above 0", o.length)
 	}
 	if o.running {
-		line := newProgress(o.stderr, o.quiet)
-		defer line.stop()
-		return o.checkServers(ctx, line, "the running servers", o.cfg)
+		return o.checkServers(ctx, "the running servers", o.cfg)
 	}
 	dirs, err := stageDirs(ctx, o.stages)
 	if err != nil {
@@ -40,16 +38,14 @@ func runCheck(ctx context.Context, o *options) error {
 		// Without time between look-up and effect, a store without its lock passes.
 		o.cfg.Server.Work = cluster.Work{Spin: true, Time: check.Work}
 	}
-	return o.withStages(ctx, dirs, func(bed *testbed.Bed, line *progress) error {
-		return o.checkStages(ctx, bed, line)
-	})
+	return o.withStages(ctx, dirs, o.checkStages)
 }
 
-func (o *options) checkStages(ctx context.Context, bed *testbed.Bed, line *progress) error {
+func (o *options) checkStages(ctx context.Context, bed *testbed.Bed) error {
 	var found []error
 	for _, p := range bed.Programs {
 		err := bed.With(ctx, p, o.cfg, o.nodes, func(ctx context.Context, s *testbed.Servers) error {
-			err := o.checkServers(ctx, line, p.Name, s.Config)
+			err := o.checkServers(ctx, p.Name, s.Config)
 			if err == nil || errors.As(err, new(codeError)) {
 				return err
 			}
@@ -64,14 +60,14 @@ func (o *options) checkStages(ctx context.Context, bed *testbed.Bed, line *progr
 }
 
 // checkServers checks the servers of one cluster, and prints what it found.
-func (o *options) checkServers(ctx context.Context, line *progress, name string, cfg cluster.Config) error {
-	line.Say("checking " + name)
-	line.Expect(o.length)
+func (o *options) checkServers(ctx context.Context, name string, cfg cluster.Config) error {
+	o.line.Say("checking " + name)
+	o.line.Expect(o.length)
 	found, err := check.Run(ctx, cfg, check.Plan{Seed: o.cfg.Workload.Seed, Length: o.length, Faults: o.faults, Shared: o.running})
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := line.Print(o.stdout, name+": "+found.String()); err != nil {
+	if err := o.line.Print(o.stdout, name+": "+found.String()); err != nil {
 		return err
 	}
 	if found.Verdict == lincheck.Violated {

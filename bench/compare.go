@@ -16,23 +16,20 @@ import (
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/bench/yardstick"
-	"lockstep/common/cluster"
 )
 
 func compareFlags(o *options, fs *flag.FlagSet) {
 	o.stageFlags(fs, "what to compare, with the first of them, or none")
 	fs.StringVar(&o.against, "against", "", "`yardsticks` beside the stages, out of echo,netrpc,redis,memcached; redis=HOST:PORT uses one\n"+
 		"that runs already, and overwrites its keys key-...; so does memcached=HOST:PORT")
-	fs.StringVar(&o.sweep, "sweep", "", sweepHelp)
+	fs.StringVar(&o.sweep, "sweep", "", "measure at several values of one property, as in `c=1,2,4,8`, rate=5k,10k or work=0s,1ms.\n"+
+		"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n"+
+		"3 rounds of 500ms at each value, unless -rounds and -duration say otherwise")
 	intFlag(fs, &o.rounds, "rounds", 6, 1, 1000, "rounds of each stage, interleaved in random order, each on new servers")
 	fs.BoolVar(&o.quick, "quick", false, "3 rounds of 0.5 s: a range instead of an interval, and no verdict")
 	fs.BoolVar(&o.aa, "aa", false, "run the first stage twice, under two names: what differs between them is the noise floor")
 	o.measureFlags(fs)
 }
-
-const sweepHelp = "measure at several values of one property, as in `c=1,2,4,8`, rate=5k,10k or work=0s,1ms.\n" +
-	"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n" +
-	"3 rounds of 500ms at each value, unless -rounds and -duration say otherwise"
 
 // compare builds stages, and measures them in interleaved rounds.
 func compare(ctx context.Context, o *options) error {
@@ -78,23 +75,20 @@ func compare(ctx context.Context, o *options) error {
 	}
 	rep := report.New(o.cfg, nil, true)
 	rep.Nodes, rep.AA, rep.Sweep = o.nodes, o.aa, sweep
-	if err := o.save(rep); err != nil { // now, rather than after all the rounds
-		return err
-	}
-	err = o.withStages(ctx, dirs, func(bed *testbed.Bed, line *progress) error {
-		return o.measure(ctx, bed, yards, rep, line)
+	err = o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
+		return o.measure(ctx, bed, yards, rep)
 	})
 	return o.finish(ctx, rep, err)
 }
 
 // measure makes the rounds of a comparison and adds them to the report.
-func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardstick.Yardstick, rep *report.Report, line *progress) error {
+func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardstick.Yardstick, rep *report.Report) error {
 	for _, p := range bed.Programs {
 		rep.Stages = append(rep.Stages, p.Name)
 		rep.Env.SetBuilt(p.Name, p.Built)
 	}
 	rep.Env.Set(bed.Variables)
-	plan := experiment.Plan{Bed: bed, Rounds: o.rounds, Once: o.once, Progress: line, Add: func(s *experiment.Subject, round int, r *load.Result) error {
+	plan := experiment.Plan{Bed: bed, Rounds: o.rounds, Once: o.once, Progress: &o.line, Add: func(s *experiment.Subject, round int, r *load.Result) error {
 		rep.AddAt(s.Point, s.Name, round, r)
 		return o.save(rep)
 	}}
@@ -104,7 +98,7 @@ func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardst
 		for _, p := range bed.Programs {
 			plan.Subjects = append(plan.Subjects, experiment.Stage(bed, p, o.cfg, o.nodes))
 		}
-		found, err := tryYardsticks(ctx, bed, yards, o.cfg, rep, line)
+		found, err := o.tryYardsticks(ctx, bed, yards, rep)
 		if err != nil {
 			return err
 		}
@@ -118,28 +112,28 @@ func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardst
 
 // tryYardsticks starts each yardstick once, notes in the report what it is, and stops it. It
 // leaves out those that are not installed.
-func tryYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yardstick, cfg cluster.Config, rep *report.Report, line *progress) (found []experiment.Subject, err error) {
+func (o *options) tryYardsticks(ctx context.Context, bed *testbed.Bed, all []*yardstick.Yardstick, rep *report.Report) (found []experiment.Subject, err error) {
 	for _, y := range all {
 		if slices.Contains(rep.Stages, y.Name) {
 			return nil, usageErrorf("-against: a stage is called %s as well", y.Name)
 		}
-		line.Say("trying " + y.Name)
-		start := func(ctx context.Context) (*testbed.Servers, error) { return y.Start(ctx, bed, cfg) }
+		o.line.Say("trying " + y.Name)
+		start := func(ctx context.Context) (*testbed.Servers, error) { return y.Start(ctx, bed, o.cfg) }
 		err := bed.Use(ctx, start, func(_ context.Context, s *testbed.Servers) error {
 			if s.Version != "" {
 				rep.Env.Yardsticks[y.Name] = s.Version
 			}
 			return nil
 		})
-		if errors.Is(err, exec.ErrNotFound) {
+		switch {
+		case errors.Is(err, exec.ErrNotFound):
 			rep.Env.Missing = append(rep.Env.Missing, fmt.Sprintf("%s: not found in PATH; %s=HOST:PORT uses one that runs already", y.Name, y.Name))
-			continue
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
+		default:
+			rep.Stages = append(rep.Stages, y.Name)
+			found = append(found, experiment.Subject{Name: y.Name, Title: y.Name, Config: o.cfg, Start: start})
 		}
-		rep.Stages = append(rep.Stages, y.Name)
-		found = append(found, experiment.Subject{Name: y.Name, Title: y.Name, Config: cfg, Start: start})
 	}
 	return found, nil
 }

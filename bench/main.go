@@ -98,36 +98,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // conclude prints err, if there is one, and returns the exit code.
 func conclude(ctx context.Context, err error, stderr io.Writer) int {
-	code := exitCode(ctx, err)
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-	case code != exitInterrupted:
-		fmt.Fprintln(stderr, "bench:", text.Printable(err.Error()))
-	case errors.Is(err, errNotSaved):
-		fmt.Fprintln(stderr, "bench: interrupted:", text.Printable(err.Error()))
-	default: // the interruption caused whatever else went wrong
-		fmt.Fprintln(stderr, "bench: interrupted")
-	}
-	return code
-}
-
-// exitCode returns the exit code of a command that ended with err.
-func exitCode(ctx context.Context, err error) int {
+	result := exitFailure
 	var code codeError
 	var usage cluster.UsageError
 	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
+	case err == nil || errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.As(err, &code):
-		return code.code
+		result = code.code
 	case errors.As(err, &usage):
-		return exitUsage
+		result = exitUsage
 	case errors.Is(err, load.ErrWrong):
-		return exitWrongData
-	case ctx.Err() != nil:
-		return exitInterrupted
+		result = exitWrongData
+	case ctx.Err() != nil && errors.Is(err, errNotSaved):
+		result, err = exitInterrupted, fmt.Errorf("interrupted: %w", err)
+	case ctx.Err() != nil: // the interruption caused whatever else went wrong
+		result, err = exitInterrupted, errors.New("interrupted")
 	}
-	return exitFailure
+	fmt.Fprintln(stderr, "bench:", text.Printable(err.Error()))
+	return result
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -147,6 +136,11 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 			if err := o.parse(c, args); err != nil {
 				return err
 			}
+			if err := o.checkOutputs(o.args...); err != nil { // now, rather than after all the rounds
+				return err
+			}
+			o.line.open(stderr, o.quiet)
+			defer o.line.stop()
 			return c.run(ctx, o)
 		}
 	}

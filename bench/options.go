@@ -18,33 +18,25 @@ import (
 
 // options are the values of the flags, arguments and configuration.
 type options struct {
-	command string
-	args    []string // what follows the flags
-	stdout  io.Writer
-	stderr  io.Writer
-	given   map[string]bool // the flags on the command line
+	command        string
+	args           []string // what follows the flags
+	stdout, stderr io.Writer
+	given          map[string]bool // the flags on the command line
 
 	cfg      cluster.Config
-	config   string
-	stages   string
-	against  string
-	nodes    int
-	rounds   int
-	sweep    string
-	letter   string // of a YCSB workload
-	client   int
-	insecure bool
-	out      string
-	html     string
-	gobench  string
-	quiet    bool
-	once     bool // Busy is not retried
-	quick    bool
-	aa       bool
-	running  bool
-	faults   bool
-	length   time.Duration // of a check
+	config   string // the file of cfg
 	nextSave time.Time
+	line     progress
+
+	stages, against, sweep string        // what is measured,
+	letter                 string        // with which of YCSB's workloads,
+	nodes, rounds, client  int           // by how many and how often,
+	length                 time.Duration // and for how long it is checked
+	out, html, gobench     string        // the files that are written
+
+	once                              bool // Busy is not retried
+	quick, aa, running, faults, quiet bool
+	insecure                          bool // clients meet off loopback without a secret
 }
 
 // parse reads the flags of a command, its arguments and the configuration.
@@ -175,12 +167,10 @@ func stageDirs(ctx context.Context, stages string) ([]string, error) {
 
 // withStages builds the stages in these directories and runs f with them. Afterwards
 // their processes have stopped, and their files are gone.
-func (o *options) withStages(ctx context.Context, dirs []string, f func(bed *testbed.Bed, line *progress) error) error {
-	line := newProgress(o.stderr, o.quiet)
-	defer line.stop()
-	bed, err := testbed.New(ctx, dirs, func(what string) { line.Say(what + " (the first time takes longer)") })
+func (o *options) withStages(ctx context.Context, dirs []string, f func(ctx context.Context, bed *testbed.Bed) error) error {
+	bed, err := testbed.New(ctx, dirs, func(what string) { o.line.Say(what + " (the first time takes longer)") })
 	if err != nil {
 		return err
 	}
-	return cmp.Or(f(bed, line), bed.Close())
+	return cmp.Or(f(ctx, bed), bed.Close())
 }

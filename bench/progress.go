@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -13,27 +12,24 @@ import (
 	"lockstep/common/text"
 )
 
-// A progress is the line at the bottom of a terminal that says what is being done. It
-// shows nothing where there is no terminal.
+// A progress is the line at the bottom of a terminal that says what is being done. Its zero
+// value shows nothing.
 type progress struct {
-	w    io.Writer // nil: there is no line
-	over func()
-	done sync.WaitGroup
-
-	mu  sync.Mutex // guards what follows, and what is written
-	now string
-	end time.Time // when everything is expected to be done; zero if unknown
+	mu    sync.Mutex // guards what follows, and what is written
+	w     io.Writer  // nil: there is no line
+	timer *time.Timer
+	now   string
+	end   time.Time // when everything is expected to be done; zero if unknown
 }
 
 const progressEvery = 250 * time.Millisecond
 
-// newProgress starts the line, if w is a terminal and quiet is false. The caller stops it.
-func newProgress(w io.Writer, quiet bool) *progress {
-	p := &progress{over: func() {}}
+// open shows the line on w from the first Say on, if w is a terminal and quiet is false. The
+// caller stops it.
+func (p *progress) open(w io.Writer, quiet bool) {
 	if f, ok := w.(*os.File); ok && !quiet && isTerminal(f) {
-		p.start(w)
+		p.w = w
 	}
-	return p
 }
 
 func isTerminal(f *os.File) bool {
@@ -41,30 +37,13 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
-func (p *progress) start(w io.Writer) {
-	p.w = w
-	ctx, cancel := context.WithCancel(context.Background())
-	p.over = cancel
-	p.done.Go(func() { // ends at stop
-		tick := time.NewTicker(progressEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				p.draw()
-			case <-ctx.Done():
-				p.Print(io.Discard, "")
-				return
-			}
-		}
-	})
-}
-
 // Say sets what the line says. It appears within a quarter of a second.
 func (p *progress) Say(what string) {
 	p.mu.Lock()
-	p.now = what
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	if p.now = what; p.w != nil && p.timer == nil {
+		p.timer = time.AfterFunc(progressEvery, p.draw)
+	}
 }
 
 // Expect sets how long everything will still take.
@@ -77,6 +56,10 @@ func (p *progress) Expect(left time.Duration) {
 func (p *progress) draw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.w == nil { // it was stopped at this moment
+		return
+	}
+	p.timer.Reset(progressEvery)
 	line := text.Printable(p.now)
 	if left := time.Until(p.end); left > 0 { // not if end is zero
 		line += fmt.Sprintf("  (about %.0f s left)", left.Seconds())
@@ -92,15 +75,21 @@ func (p *progress) draw() {
 func (p *progress) Print(w io.Writer, what string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.w != nil {
-		fmt.Fprint(p.w, "\r"+strings.Repeat(" ", text.Columns-1)+"\r")
-	}
+	p.erase()
 	_, err := io.WriteString(w, text.Printable(what))
 	return err
 }
 
 // stop erases the line and ends it. Calling it again does nothing.
 func (p *progress) stop() {
-	p.over()
-	p.done.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.erase()
+	p.w = nil // draw does not set the timer again
+}
+
+func (p *progress) erase() {
+	if p.w != nil {
+		fmt.Fprint(p.w, "\r"+strings.Repeat(" ", text.Columns-1)+"\r")
+	}
 }

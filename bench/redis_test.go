@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,10 +20,13 @@ type fakeRedis struct {
 	values map[string]string
 	last   string // the value that was set last
 	served int
+	busy   chan struct{} // closed after more requests than keys and a warm-up of 100 ms have
 }
 
+const manyServed = 15_000
+
 func newFakeRedis(fault string) *fakeRedis {
-	return &fakeRedis{fault: fault, values: make(map[string]string)}
+	return &fakeRedis{fault: fault, values: make(map[string]string), busy: make(chan struct{})}
 }
 
 // serve accepts connections until ln is closed. Each connection ends when its client leaves.
@@ -87,6 +89,9 @@ func (f *fakeRedis) answer(words []string) string {
 	if f.served++; f.fault == "mortal" && f.served > 2000 {
 		panic("out of memory")
 	}
+	if f.served == manyServed {
+		close(f.busy)
+	}
 	value, found := f.values[words[1]]
 	switch {
 	case f.fault == "full" && f.served > 1000: // when the keys are stored
@@ -112,9 +117,6 @@ func bulk(value string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(value),
 // fakeRedisMain is the main function of a redis-server with the fault that NewFaulty set.
 func fakeRedisMain() error {
 	fault := benchtest.FaultyMain()
-	if fault == "dead" {
-		return errors.New("Fatal config file error")
-	}
 	flag := func(name string) string { return os.Args[slices.Index(os.Args, name)+1] }
 	ln, err := net.Listen("tcp", net.JoinHostPort(flag("--bind"), flag("--port")))
 	if err != nil {

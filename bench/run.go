@@ -45,18 +45,12 @@ func runWorkload(ctx context.Context, o *options) error {
 		return o.advise(err)
 	}
 	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, o.isLocal(ctx))
-	if err := o.save(rep); err != nil { // now, rather than after all the rounds
-		return err
-	}
-	line := newProgress(o.stderr, o.quiet)
-	err = o.runRounds(ctx, work, stats, rep, line)
-	line.stop()
-	return o.finish(ctx, rep, err)
+	return o.finish(ctx, rep, o.runRounds(ctx, work, stats, rep))
 }
 
 // runRounds stores the keys and adds the rounds to the report.
-func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats []metrics.Snapshot, rep *report.Report, line *progress) error {
-	others, err := o.joinClients(line)
+func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats []metrics.Snapshot, rep *report.Report) error {
+	others, err := o.joinClients()
 	if err != nil {
 		return err
 	}
@@ -64,8 +58,8 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 		defer others.Close()
 	}
 	if o.client == 0 {
-		line.Say("storing the keys")
-		if err := load.Preload(ctx, load.NewLockstep(o.cfg), work, line.Expect); err != nil {
+		o.line.Say("storing the keys")
+		if err := load.Preload(ctx, load.NewLockstep(o.cfg), work, o.line.Expect); err != nil {
 			return o.advise(err)
 		}
 	}
@@ -74,30 +68,29 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 	w := &mine.Workload
 	w.Rate /= float64(clients)
 	w.Ops = w.Ops*(o.client+1)/clients - w.Ops*o.client/clients
-	stage := rep.Stages[0]
 	for round := 1; round <= o.rounds; round++ {
-		if _, err := meet(ctx, others, line, nil); err != nil { // start together
+		if _, err := o.meet(ctx, others, nil); err != nil { // start together
 			return err
 		}
-		line.Say(fmt.Sprintf("round %d of %d on %s", round, o.rounds, stage))
+		o.line.Say(fmt.Sprintf("round %d of %d on %s", round, o.rounds, rep.Stages[0]))
 		if w.Duration > 0 {
-			line.Expect(w.Duration + load.Warmup(w.Duration))
+			o.line.Expect(w.Duration + load.Warmup(w.Duration))
 		}
 		work.Round = uint64(round - 1)
 		r, err := load.Measure(ctx, load.NewLockstep(mine), work, o.client*w.Connections)
 		if err != nil {
 			if r != nil && r.Requests > 0 {
-				rep.Add(stage, round, r) // cut short, but better than nothing
+				rep.Add(rep.Stages[0], round, r) // cut short, but better than nothing
 			}
 			return err
 		}
-		all, err := meet(ctx, others, line, r) // stop together, with everybody's results
+		all, err := o.meet(ctx, others, r) // stop together, with everybody's results
 		if err != nil {
 			return err
 		}
 		together := load.Together(all, rep.Env.Shared)
 		together.Restarted = cmp.Or(together.Restarted, load.Restarted(stats, together.Nodes)) // before the round
-		rep.Add(stage, round, together)
+		rep.Add(rep.Stages[0], round, together)
 		if err := o.save(rep); err != nil {
 			return err
 		}
@@ -107,7 +100,7 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 
 // joinClients joins the other client processes that properties.json names. It returns nil
 // if there are none.
-func (o *options) joinClients(line *progress) (*barrier.Barrier, error) {
+func (o *options) joinClients() (*barrier.Barrier, error) {
 	if len(o.cfg.Clients) <= 1 {
 		return nil, nil
 	}
@@ -124,17 +117,17 @@ func (o *options) joinClients(line *progress) (*barrier.Barrier, error) {
 	}
 	return barrier.New(ln, barrier.Config{
 		Group: "clients", Self: o.client, Peers: peers, Fingerprint: o.cfg.Describe("bench run"), Secret: o.cfg.Secret,
-		Log: slog.New(printer{slog.DiscardHandler, line, o.stderr}),
+		Log: slog.New(printer{slog.DiscardHandler, &o.line, o.stderr}),
 	}), nil
 }
 
 // meet waits until all client processes have arrived, and returns the results that they
 // brought. Without others it returns at once.
-func meet(ctx context.Context, others *barrier.Barrier, line *progress, mine *load.Result) (all []*load.Result, err error) {
+func (o *options) meet(ctx context.Context, others *barrier.Barrier, mine *load.Result) (all []*load.Result, err error) {
 	if others == nil {
 		return []*load.Result{mine}, nil
 	}
-	line.Say("waiting for the other clients")
+	o.line.Say("waiting for the other clients")
 	payload, err := mine.Pack()
 	if err != nil {
 		return nil, err

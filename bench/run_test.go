@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
@@ -31,18 +30,6 @@ func TestRun(t *testing.T) {
 		if r.Round != i+1 || r.OK != 3000 || r.Connections != 8 || r.Misses != 0 || r.Wrong != 0 || len(r.Errors) != 0 {
 			t.Errorf("a round is %+v, want 3000 operations", r)
 		}
-	}
-}
-
-// A number of operations on the command line beats a duration in the file.
-func TestFlagBeatsFile(t *testing.T) {
-	cfg, path, _ := benchtest.StartCluster(t, 1, 1, benchtest.ServeLocked)
-	cfg.Workload.Duration = time.Hour
-	if err := cfg.Save(path); err != nil {
-		t.Fatal(err)
-	}
-	if _, s := measured(t, "run", "-config", path, "-ops", "50"); s.Runs[0].OK != 50 || s.Config.Workload.Duration != 0 {
-		t.Errorf("-ops 50 against an hour in the file: %d operations in %v", s.Runs[0].OK, s.Config.Workload.Duration)
 	}
 }
 
@@ -139,7 +126,7 @@ func TestRunExposed(t *testing.T) {
 	cfg := cluster.Default()
 	cfg.Clients = []cluster.Client{{Control: "127.0.0.1:7201"}, {Control: "0.0.0.0:7202"}}
 	o := &options{cfg: cfg, client: 1}
-	if _, err := o.joinClients(newProgress(nil, true)); err == nil || !strings.Contains(err.Error(), "-insecure") {
+	if _, err := o.joinClients(); err == nil || !strings.Contains(err.Error(), "-insecure") {
 		t.Errorf("off loopback without a secret: error %v, want one that says what to do", err)
 	}
 }

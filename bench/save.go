@@ -60,15 +60,11 @@ func sameFile(a, b string) bool {
 }
 
 // save writes the report of an unfinished run to all outputs. The verdict in them is
-// "interrupted", which is true if nothing is written after it. Before the first round save
-// only tries whether the files can be written: what they hold is better than nothing. A report
-// that takes long to write is written less often, so that saving takes a tenth of the time.
+// "interrupted", which is true if nothing is written after it. A report that takes long to
+// write is written less often, so that saving takes a tenth of the time.
 func (o *options) save(rep *report.Report) error {
 	start := time.Now()
-	switch {
-	case len(rep.Runs) == 0:
-		return o.checkOutputs()
-	case start.Before(o.nextSave):
+	if start.Before(o.nextSave) {
 		return nil
 	}
 	soFar := *rep
@@ -93,6 +89,7 @@ func (o *options) writeAll(ctx context.Context, rep *report.Report, devices bool
 // finish prints and saves the report of a measurement that ended with err, and returns
 // how the command ended. A wrong answer outweighs everything that happened after it.
 func (o *options) finish(ctx context.Context, rep *report.Report, err error) error {
+	o.line.stop()
 	switch {
 	case errors.Is(err, load.ErrWrong):
 		rep.Verdict = "wrong data: " + err.Error()
@@ -103,10 +100,7 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 		rep.Verdict = "failed: " + err.Error()
 	}
 	if len(rep.Runs) > 0 {
-		err = errors.Join(err, o.writeAll(ctx, rep, true))
-		if _, e := fmt.Fprint(o.stdout, text.Printable(rep.String())); e != nil {
-			err = errors.Join(err, fmt.Errorf("printing the report: %w", e))
-		}
+		err = errors.Join(err, o.show(ctx, rep))
 	}
 	switch {
 	case strings.HasPrefix(rep.Verdict, "wrong data") && !errors.Is(err, load.ErrWrong):
@@ -117,6 +111,13 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 		return codeError{exitInvalid, errors.New(rep.Verdict)}
 	}
 	return errors.New(rep.Verdict)
+}
+
+// show writes the report to all outputs, and prints it.
+func (o *options) show(ctx context.Context, rep *report.Report) error {
+	err := o.writeAll(ctx, rep, true)
+	_, notPrinted := fmt.Fprint(o.stdout, text.Printable(rep.String()))
+	return errors.Join(err, notPrinted)
 }
 
 var errNotSaved = errors.New("the report was not saved")

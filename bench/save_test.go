@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,49 +72,23 @@ func TestReportJSON(t *testing.T) {
 	}
 }
 
+// A report that cannot be encoded or stored leaves the file as it was, and no other file.
 func TestReportWrite(t *testing.T) {
-	dir := t.TempDir()
+	dir, rep := t.TempDir(), testReport()
 	path := filepath.Join(dir, "report.json")
-	rep := report.New(cluster.Default(), []string{"a"}, false)
-	for range 2 { // the second time over the first
-		if err := (output{path, (*report.Report).JSON}).write(t.Context(), rep); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if files, _ := os.ReadDir(dir); len(files) != 1 {
-		t.Errorf("%d files beside each other after two writes, want 1", len(files))
-	}
-	// A report that cannot be encoded or stored leaves the file as it was, and no other file.
-	before, _ := os.ReadFile(path)
 	broken := *rep
 	broken.Runs = []report.Run{{OpsPerSecond: math.Inf(1)}}
-	for path, rep := range map[string]*report.Report{path: &broken, filepath.Join(dir, "missing", "report.json"): rep, dir: rep} {
-		if err := (output{path, (*report.Report).JSON}).write(t.Context(), rep); err == nil {
-			t.Errorf("no error for writing to %s", path)
+	for _, test := range []struct {
+		path string
+		rep  *report.Report
+		ok   bool
+	}{{path, rep, true}, {path, rep, true}, {path, &broken, false}, {filepath.Join(dir, "missing", "report.json"), rep, false}, {dir, rep, false}} {
+		if err := (output{test.path, (*report.Report).JSON}).write(t.Context(), test.rep); (err == nil) != test.ok {
+			t.Errorf("writing to %s: error %v, want one: %v", test.path, err, !test.ok)
 		}
-	}
-	if after, _ := os.ReadFile(path); !bytes.Equal(after, before) {
-		t.Error("a write that failed changed the file")
-	}
-	if files, _ := os.ReadDir(dir); len(files) != 1 {
-		t.Errorf("%d files after writes that failed, want 1", len(files))
-	}
-}
-
-// A device, such as /dev/stdout, is written to and not replaced.
-func TestReportWriteDevice(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "socket")
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer ln.Close()
-	rep := report.New(cluster.Default(), []string{"a"}, false)
-	if err := (output{path, (*report.Report).JSON}).write(t.Context(), rep); err == nil {
-		t.Error("no error for a socket, which cannot be opened")
-	}
-	if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() {
-		t.Errorf("the socket is now %v, error %v", info, err)
+		if files, _ := os.ReadDir(dir); len(files) != 1 || len(readSaved(t, path).Runs) != len(rep.Runs) {
+			t.Errorf("after writing to %s there are %v, want the first report alone", test.path, files)
+		}
 	}
 }
 
@@ -159,7 +133,7 @@ func TestFinish(t *testing.T) {
 				t.Fatal(err)
 			}
 			rep := report.New(cluster.Default(), []string{"a"}, true)
-			if err := o.save(rep); err != nil {
+			if err := o.checkOutputs(); err != nil {
 				t.Fatal(err)
 			}
 			if test.round != nil {
@@ -231,11 +205,14 @@ func TestSaveThroughLinks(t *testing.T) {
 // A pipe gets the final report only. Whether it is read or written, an interruption ends
 // the wait for its other end.
 func TestPipes(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pipe")
-	if err := exec.Command("mkfifo", path).Run(); err != nil {
-		t.Skip(err)
+	newPipe := func() (path string) {
+		path = filepath.Join(t.TempDir(), "pipe")
+		if err := exec.Command("mkfifo", path).Run(); err != nil {
+			t.Skip(err)
+		}
+		return path
 	}
-	rep := testReport()
+	rep, path := testReport(), newPipe()
 	o := &options{out: path, stdout: new(benchtest.Buffer)}
 	if err := errors.Join(o.checkOutputs(), o.save(rep)); err != nil { // neither waits for a reader
 		t.Error(err)
@@ -253,32 +230,33 @@ func TestPipes(t *testing.T) {
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	saved := saveReport(t, rep)
-	for _, args := range [][]string{{"report", path}, {"report", "-html", path, saved}} {
-		if code, _, stderr := benchUntil(over, args...); code != exitInterrupted {
-			t.Errorf("bench %q: exit code %d, stderr %q, want 130", args, code, stderr)
-		}
-		if both, err := os.OpenFile(path, os.O_RDWR, 0); err == nil { // ends what still waits
-			both.Close()
-		}
+	input, html, saved := newPipe(), newPipe(), saveReport(t, rep)
+	var both sync.WaitGroup
+	for pipe, args := range map[string][]string{input: {"report", input}, html: {"report", "-html", html, saved}} {
+		both.Go(func() {
+			if code, _, stderr := benchUntil(over, args...); code != exitInterrupted {
+				t.Errorf("bench %q: exit code %d, stderr %q, want 130", args, code, stderr)
+			}
+			if f, err := os.OpenFile(pipe, os.O_RDWR, 0); err == nil { // ends what still waits
+				f.Close()
+			}
+		})
 	}
+	both.Wait()
 }
 
-// Saving takes a tenth of the time: after a save the next rounds are not saved for a while.
+// Saving takes a tenth of the time: after a save the next rounds are not saved for a while,
+// and not summed up either.
 func TestSaveInProportion(t *testing.T) {
 	o := &options{out: filepath.Join(t.TempDir(), "out.json")}
-	rep := testReport()
-	start := time.Now()
+	rep, start := testReport(), time.Now()
 	if err := o.save(rep); err != nil || !o.nextSave.After(start) {
 		t.Fatalf("error %v, the next save %v after the first", err, o.nextSave.Sub(start))
 	}
 	o.nextSave = time.Now().Add(time.Hour)
 	rep.Add("a", 2, testRound(100))
-	if err := o.save(rep); err != nil || len(readSaved(t, o.out).Runs) != len(rep.Runs)-1 {
-		t.Errorf("error %v, or saved again at once", err)
-	}
-	if rep.Summary != nil {
-		t.Error("a round that is not saved is summed up, with all before it")
+	if err := o.save(rep); err != nil || len(readSaved(t, o.out).Runs) != len(rep.Runs)-1 || rep.Summary != nil {
+		t.Errorf("error %v, or saved again at once, or summed up", err)
 	}
 }
 
@@ -286,16 +264,11 @@ func TestSaveInProportion(t *testing.T) {
 func TestFinishNotSaved(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	dir := t.TempDir()
-	o := &options{out: filepath.Join(dir, "gone", "out.json")}
 	var said benchtest.Buffer
-	o.stdout = new(benchtest.Buffer)
-	err := o.finish(over, testReport(), over.Err())
-	if code := conclude(over, err, &said); code != exitInterrupted || !strings.HasPrefix(said.String(), "bench: interrupted: ") || !strings.Contains(said.String(), "the report was not saved: ") {
-		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, said.String())
-	}
-	if files, _ := os.ReadDir(dir); len(files) != 0 {
-		t.Errorf("%d files are left", len(files))
+	o := &options{out: filepath.Join(t.TempDir(), "gone", "out.json"), stdout: new(benchtest.Buffer)}
+	code := conclude(over, o.finish(over, testReport(), over.Err()), &said)
+	if got := said.String(); code != exitInterrupted || !strings.HasPrefix(got, "bench: interrupted: ") || !strings.Contains(got, "the report was not saved: ") {
+		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, got)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"lockstep/bench/load"
@@ -14,8 +13,8 @@ import (
 func showTour(ctx context.Context, o *options) error {
 	dirs, err := testbed.StageDirs(ctx, []string{"1", "2", "3", "4"})
 	if err == nil {
-		err = o.withStages(ctx, dirs, func(bed *testbed.Bed, line *progress) error {
-			return tour.Run(ctx, bed, o.cfg.Secret, line, o.stdout) // the servers read LOCKSTEP_SECRET, too
+		err = o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
+			return tour.Run(ctx, bed, o.cfg.Secret, &o.line, o.stdout) // the servers read LOCKSTEP_SECRET, too
 		})
 	}
 	if err != nil {
@@ -28,6 +27,5 @@ func showTour(ctx context.Context, o *options) error {
 	if _, err := load.NewLockstep(o.cfg).Stats(ctx); err == nil {
 		next += "Your servers are up: go run ./bench run\n"
 	}
-	_, err = fmt.Fprint(o.stdout, next)
-	return err
+	return o.line.Print(o.stdout, next)
 }

@@ -28,8 +28,8 @@ var pageTemplate = template.Must(template.New("page").Parse(pageText))
 // content is what the template is filled with.
 type content struct {
 	report.Outline
-	Alarm, When, Sentence, Command, Settings string
-	Figures                                  []exhibit
+	Verdict, When, Sentence, Command, Settings string
+	Figures                                    []exhibit
 }
 
 // An exhibit is a figure with its title and what to know of it.
@@ -44,12 +44,9 @@ func Render(rep *report.Report) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := content{Outline: rep.Outline(), When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
-		Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
-	c.Sentence = strings.Join(c.Sentences, " ")
-	if rep.Verdict != "ok" {
-		c.Alarm = rep.Verdict
-	}
+	o := rep.Outline()
+	c := content{Outline: o, Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
+		Sentence: strings.Join(o.Sentences, " "), Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
 	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
 	if rep.Sweep != nil {
 		figures = []func(*report.Report) exhibit{swept, achieved}
@@ -194,6 +191,9 @@ func balance(rep *report.Report) exhibit {
 				if i == len(requests) {
 					requests = append(requests, 0)
 				}
+				if i == len(names) {
+					names = append(names, "node "+strconv.Itoa(i))
+				}
 				requests[i] += float64(n.Requests)
 				sum += float64(n.Requests)
 			}
@@ -203,9 +203,6 @@ func balance(rep *report.Report) exhibit {
 		}
 		for i := range requests {
 			requests[i] *= 100 / sum
-		}
-		for len(names) < len(requests) {
-			names = append(names, "node "+strconv.Itoa(len(names)))
 		}
 		stages = append(stages, figure.Row{Name: s.Stage, Parts: requests, Value: text.Sig3(slices.Min(requests)) + " to " + text.Sig3(slices.Max(requests)) + " %"})
 	}

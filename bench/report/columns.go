@@ -28,32 +28,24 @@ type column struct {
 	of   func(*Run) float64             // for benchstat; 0: not known, or a bound only
 }
 
-type group struct {
-	name    string
-	columns []column
-}
-
 // groups lists the tables of a report. A sweep has one table, of sweepColumns.
 var (
-	groups = []group{
-		{"throughput", []column{opsPerSecond, interval, ratio("ratio", "ops_per_s", (*Ratio).String), ratio("ratio of p99", "p99", (*Ratio).String)}},
-		{"response time", response},
-		{"CPU per request", []column{
-			cpu("server", func(f *Figures) float64 { return f.ServerCPUPerRequest }),
-			cpu("client", func(f *Figures) float64 { return f.ClientCPUPerRequest }),
-		}},
-		{"service time", times("service-", func(f *Figures) Times { return f.Service }, quantileNames...)},
-		{"client late by", times("late-", func(f *Figures) Times { return f.Slip }, quantileNames...)},
-		{"time to connect", times("connect-", func(f *Figures) Times { return f.Connect }, quantileNames...)},
-		{"a request's time", append(times("", func(f *Figures) Times { return f.Where }, Parts...), lockHeld)},
+	groups = [][]column{
+		{stages("throughput"), opsPerSecond, interval, ratio("ratio", "ops_per_s", (*Ratio).String), ratio("ratio of p99", "p99", (*Ratio).String)},
+		response,
+		{stages("CPU per request"), cpu("server", func(f *Figures) float64 { return f.ServerCPUPerRequest }), cpu("client", func(f *Figures) float64 { return f.ClientCPUPerRequest })},
+		times("service time", "service-", func(f *Figures) Times { return f.Service }, quantileNames...),
+		times("client late by", "late-", func(f *Figures) Times { return f.Slip }, quantileNames...),
+		times("time to connect", "connect-", func(f *Figures) Times { return f.Connect }, quantileNames...),
+		append(times("a request's time", "", func(f *Figures) Times { return f.Where }, Parts...), lockHeld),
 	}
-	sweepColumns = []column{opsPerSecond, interval, response[0], response[1], {head: "not served", cell: (*Report).notServed},
+	sweepColumns = []column{opsPerSecond, interval, response[1], response[2], {head: "not served", cell: (*Report).notServed},
 		ratio("ratio", "ops_per_s", (*Ratio).short), ratio("ratio of p99", "p99", (*Ratio).short)}
 
 	opsPerSecond = column{"ops/s", func(_ *Report, s *Summary) string { return text.Sig3(s.OpsPerSecond.Median) },
 		"ops/s better=higher", throughput}
 	interval = column{cell: func(_ *Report, s *Summary) string { return s.OpsPerSecond.Bounds() }}
-	response = times("", func(f *Figures) Times { return f.Latency }, quantileNames...)
+	response = times("response time", "", func(f *Figures) Times { return f.Latency }, quantileNames...)
 	lockHeld = column{head: "lock held", cell: func(_ *Report, s *Summary) string {
 		if s.LockHeld == 0 {
 			return ""
@@ -64,8 +56,14 @@ var (
 	quantileNames = []string{"p50", "p99", "p999", "max"}
 )
 
-// times returns the columns of a kind of time, which not all stages need to have.
-func times(kind string, of func(*Figures) Times, names ...string) (columns []column) {
+// stages begins a table: it names the rows.
+func stages(head string) column {
+	return column{head: head, cell: func(rep *Report, s *Summary) string { return rep.label(s.Point, s.Stage) }}
+}
+
+// times returns the table of a kind of time, which not all stages need to have.
+func times(title, kind string, of func(*Figures) Times, names ...string) []column {
+	columns := []column{stages(title)}
 	for _, name := range names {
 		head := strings.Replace(name, "999", "99.9", 1)
 		columns = append(columns, column{head, func(rep *Report, s *Summary) string { return rep.time(s, of(&s.Figures), name) },
@@ -136,14 +134,11 @@ func (rep *Report) saturated(s *Summary) bool {
 func (rep *Report) tables() (tables []Table) {
 	all := groups
 	if rep.Sweep != nil {
-		all = []group{{rep.label(rep.Sweep.Property, "stage"), sweepColumns}}
+		all = [][]column{append([]column{stages(rep.label(rep.Sweep.Property, "stage"))}, sweepColumns...)}
 	}
 	for _, g := range all {
-		t := Table{Head: []string{g.name}}
-		for _, s := range rep.Summary {
-			t.Rows = append(t.Rows, []string{rep.label(s.Point, s.Stage)})
-		}
-		for _, c := range g.columns {
+		t := Table{Rows: make([][]string, len(rep.Summary))}
+		for _, c := range g {
 			cells := make([]string, len(rep.Summary))
 			for i := range rep.Summary {
 				if s := &rep.Summary[i]; s.Requests > 0 || c.unit == "" { // no figures of no requests
@@ -180,11 +175,7 @@ func (rep *Report) Gobench() ([]byte, error) {
 			fmt.Fprintf(&b, "%s: %s\n", line[0], strings.Join(strings.Fields(text.Printable(line[1])), " "))
 		}
 	}
-	var columns []column
-	for _, g := range groups {
-		columns = append(columns, g.columns...)
-	}
-	columns = slices.DeleteFunc(columns, func(c column) bool { return c.unit == "" })
+	columns := slices.DeleteFunc(slices.Concat(groups...), func(c column) bool { return c.unit == "" })
 	for _, c := range columns {
 		fmt.Fprintf(&b, "Unit %s\n", c.unit)
 	}

@@ -89,16 +89,13 @@ func clockStep() time.Duration {
 	return step
 }
 
-var modelName = regexp.MustCompile(`(?m)^model name\s*:\s*(.*)$`)
-
 // cpuModel reads the name of the processor from the file in which Linux has it on most
 // architectures. Other systems have no such file.
 func cpuModel(path string) string {
 	info, _ := os.ReadFile(path)
-	if m := modelName.FindSubmatch(info); m != nil {
-		return string(m[1])
-	}
-	return ""
+	_, model, _ := strings.Cut(string(info), "\nmodel name\t: ")
+	model, _, _ = strings.Cut(model, "\n")
+	return model
 }
 
 // machine describes the programs and the machine in a line.

@@ -1,8 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -52,7 +54,6 @@ func quantiles(c *load.Counts, h *metrics.Histogram) (t Times, atLeast []string)
 			atLeast = append(atLeast, name)
 		}
 	}
-	t["max"] = h.Max()
 	return t, atLeast
 }
 
@@ -98,11 +99,7 @@ func (run *Run) derive() {
 	run.OpsPerSecond = float64(r.OK) / max(r.Dur, 1).Seconds()
 	run.ServerCPUPerRequest, run.ClientCPUPerRequest = float64(r.ServerCPU)/requests, float64(r.ClientCPU)/requests
 	run.LockHeld = r.Held()
-	service := run.Service
-	if service == nil {
-		service = run.Latency
-	}
-	run.Where = parts(r, service["mean"])
+	run.Where = parts(r, cmp.Or(r.ServiceTimes, &r.ResponseTimes).Mean())
 }
 
 // medians returns the figures of several rounds.
@@ -151,57 +148,48 @@ func busyCores(r *load.Result, used time.Duration) float64 {
 	return float64(used) / float64(max(r.Dur, 1))
 }
 
-// breaksLittle says how a round of a closed loop, with depth requests in flight on each
-// connection, breaks Little's law; "" if it does not.
-func breaksLittle(r *load.Result, depth int) string {
-	if r.Errors[client.ErrDown.Error()]+r.Errors[client.ErrUnknown.Error()] > 0 {
-		return "" // a server was down, and connections waited between two requests
-	}
-	want := float64((r.Connections - r.Starved) * depth)
-	got := r.InFlight()
+// brokenLaws says how a round breaks Little's law, if depth requests were in flight on each
+// connection, and the utilization law, if servers and client shared so many cores. Either is
+// 0 if that is not known.
+func brokenLaws(r *load.Result, depth, cores int) (broken []string) {
+	want, got := float64((r.Connections-r.Starved)*depth), r.InFlight()
 	// The last request of each connection is cut off, or there is none left to send.
 	cut := want * float64(r.ResponseTimes.Max()) / float64(max(r.Dur, 1))
 	switch {
+	case depth == 0 || r.Errors[client.ErrDown.Error()]+r.Errors[client.ErrUnknown.Error()] > 0:
+		// In an open loop, and while a server is down, connections wait between two requests.
 	case got > 1.05*want:
-		return fmt.Sprintf("Little's law: throughput × mean response time is %s, and at most %s requests were in flight", text.Sig3(got), text.Sig3(want))
+		broken = append(broken, fmt.Sprintf("Little's law: throughput × mean response time is %s, and at most %s requests were in flight", text.Sig3(got), text.Sig3(want)))
 	case got < 0.9*want-cut && r.Requests > 0:
-		return fmt.Sprintf("Little's law: throughput × mean response time is only %s of %s requests in flight: "+
-			"the client needed the rest of the time itself", text.Sig3(got), text.Sig3(want))
+		broken = append(broken, fmt.Sprintf("Little's law: throughput × mean response time is only %s of %s requests in flight: "+
+			"the client needed the rest of the time itself", text.Sig3(got), text.Sig3(want)))
 	}
-	return ""
-}
-
-// breaksUtilization says how a round in which servers and client shared so many cores
-// breaks the utilization law; "" if it does not.
-func breaksUtilization(r *load.Result, cores int) string {
-	if used := busyCores(r, r.ServerCPU+r.ClientCPU); used > 1.05*float64(cores) {
-		return fmt.Sprintf("utilization law: throughput × CPU of a request is %s cores, of %d", text.Sig3(used), cores)
+	if used := busyCores(r, r.ServerCPU+r.ClientCPU); cores > 0 && used > 1.05*float64(cores) {
+		broken = append(broken, fmt.Sprintf("utilization law: throughput × CPU of a request is %s cores, of %d", text.Sig3(used), cores))
 	}
-	return ""
+	return broken
 }
 
 // invalid says why a round measured the client, which may use so many cores, and not the
 // servers; "" if it did not.
 func invalid(r *load.Result, cores int) string {
-	if r.Stalled > r.Dur/10 {
-		return fmt.Sprintf("the client was stopped or had no CPU for %s of %s: stop other programs on this machine, or give the client more CPU",
-			text.Duration(r.Stalled), text.Duration(r.Dur))
-	}
-	if r.Slips != nil && r.Requests > 0 { // an open loop
-		took, slip := r.ResponseTimes.Quantile(0.99), r.Slips.Quantile(0.99)
-		switch {
-		case r.Stall > took/4:
-			return fmt.Sprintf("the client was stopped or had no CPU for %s, and the response time is %s at p99", text.Duration(r.Stall), text.Duration(took))
-		case slip > time.Millisecond && slip > took/4: // all systems can wait for a millisecond, but some not for less
-			return fmt.Sprintf("the client was late although a connection was free: by %s at p99, in a response time of %s "+
-				"(stop other programs on this machine, or lower -rate)", text.Duration(slip), text.Duration(took))
-		}
+	took, slip := time.Duration(math.MaxInt64), time.Duration(0) // a closed loop sends when it can
+	if r.Slips != nil && r.Requests > 0 {
+		took, slip = r.ResponseTimes.Quantile(0.99), r.Slips.Quantile(0.99)
 	}
 	clientCores, serverCores := busyCores(r, r.ClientCPU), busyCores(r, r.ServerCPU)
-	if quota := r.Cores; 0 < quota && quota < float64(cores) && clientCores >= 0.9*quota {
-		return fmt.Sprintf("the client used up its CPU, %s of the %s cores that its quota allows", text.Sig3(clientCores), text.Sig3(quota))
-	}
-	if serverCores > 0 && clientCores >= 0.9*float64(cores) && serverCores < clientCores/2 {
+	switch {
+	case r.Stalled > r.Dur/10:
+		return fmt.Sprintf("the client was stopped or had no CPU for %s of %s: stop other programs on this machine, or give the client more CPU",
+			text.Duration(r.Stalled), text.Duration(r.Dur))
+	case r.Stall > took/4:
+		return fmt.Sprintf("the client was stopped or had no CPU for %s, and the response time is %s at p99", text.Duration(r.Stall), text.Duration(took))
+	case slip > time.Millisecond && slip > took/4: // all systems can wait for a millisecond, but some not for less
+		return fmt.Sprintf("the client was late although a connection was free: by %s at p99, in a response time of %s "+
+			"(stop other programs on this machine, or lower -rate)", text.Duration(slip), text.Duration(took))
+	case 0 < r.Cores && r.Cores < float64(cores) && clientCores >= 0.9*r.Cores:
+		return fmt.Sprintf("the client used up its CPU, %s of the %s cores that its quota allows", text.Sig3(clientCores), text.Sig3(r.Cores))
+	case serverCores > 0 && clientCores >= 0.9*float64(cores) && serverCores < clientCores/2:
 		return fmt.Sprintf("the client used up its CPU, %s of %s, and the servers only %s",
 			text.Sig3(clientCores), text.Plural(int64(cores), "core"), text.Sig3(serverCores))
 	}

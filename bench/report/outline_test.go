@@ -160,8 +160,6 @@ func TestTextOfRates(t *testing.T) {
 		rep.AddAt("2000", "busy", round, starved)
 	}
 	rep.Stages = append(rep.Stages, "busy")
-	rep.Summary = nil
-	rep.Summarize()
 	if rep.Verdict != "ok" {
 		t.Errorf("the verdict is %q", rep.Verdict)
 	}
@@ -202,22 +200,10 @@ func TestComparison(t *testing.T) {
 	} {
 		rep := testReport(func(*cluster.Config) {})
 		test.rep(rep)
-		rep.Summary = nil
 		rep.Summarize()
 		if got := rep.comparison(); !strings.Contains(got, test.want) {
 			t.Errorf("%s: %q, want %q in it", test.name, got, test.want)
 		}
-	}
-}
-
-func TestNotes(t *testing.T) {
-	rep := testReport(func(*cluster.Config) {})
-	rep.Runs[8].OpsPerSecond = 2000
-	rep.Env.Missing = []string{"redis: not found"}
-	rep.Summary = nil
-	rep.Summarize()
-	if got, want := strings.Join(rep.notes(), "\n"), "stage2_coarselock: round 3 is an outlier (kept): was the machine busy?\n"; !strings.Contains(got, want) || !strings.HasSuffix(got, "\nredis: not found") {
-		t.Errorf("the notes are\n%s", got)
 	}
 }
 
@@ -243,8 +229,6 @@ func TestWidth(t *testing.T) {
 		rep.Runs[i].Starved, rep.Runs[i].Unfinished = 7, 1e6
 	}
 	rep.Stages = []string{"stage1_singlethread", "stage4_bucketlock"}
-	rep.Summary = nil
-	rep.Summarize()
 	benchtest.CheckWidth(t, rep.String(), 100)
 }
 

@@ -72,7 +72,7 @@ func (rep *Report) Add(stage string, round int, r *load.Result) { rep.AddAt("", 
 // AddAt is Add for a point of a sweep. Some points of a sweep may measure the client, so
 // an invalid round there does not make the report invalid.
 func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
-	w := rep.Workload(point)
+	w, depth, cores := rep.Workload(point), 0, 0
 	run := Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}
 	run.derive()
 	if run.Errors == nil {
@@ -83,18 +83,19 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 		if _, foreign := rep.Env.Yardsticks[stage]; rep.Nodes > 0 && !foreign { // nobody else uses these servers
 			run.FoundWrong(errors.New(lost))
 		} else {
-			run.warn(lost)
+			run.Warnings = append(run.Warnings, lost)
 		}
 	}
 	if busy := r.Errors[client.ErrBusy.Error()]; r.FirstError != "" && busy < r.Failed() {
-		run.warn("the first error: " + r.FirstError)
+		run.Warnings = append(run.Warnings, "the first error: "+r.FirstError)
 	}
 	if w.Rate == 0 {
-		run.warn(breaksLittle(r, w.Depth))
+		depth = w.Depth
 	}
 	if rep.Env.Shared {
-		run.warn(breaksUtilization(r, max(rep.Env.Cores, rep.Env.CPUs)))
+		cores = max(rep.Env.Cores, rep.Env.CPUs)
 	}
+	run.Warnings = append(run.Warnings, brokenLaws(r, depth, cores)...)
 	where := fmt.Sprintf("%s, round %d: ", rep.name(point, stage), round)
 	valid := rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")
 	if run.Wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
@@ -105,12 +106,6 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 		rep.Verdict = "invalid: " + where + run.Invalid
 	}
 	rep.Runs, rep.Summary = append(rep.Runs, run), nil
-}
-
-func (run *Run) warn(warning string) {
-	if warning != "" {
-		run.Warnings = append(run.Warnings, warning)
-	}
 }
 
 // JSON returns the content of the file that -o names.

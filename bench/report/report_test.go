@@ -168,6 +168,12 @@ func TestWarnings(t *testing.T) {
 	if got := rep.Runs[0].Warnings; got != nil {
 		t.Errorf("warnings are %q, want none", got)
 	}
+	// Of servers that nobody else uses, a missing key is a wrong answer.
+	rep = New(cluster.Default(), []string{"a"}, true)
+	rep.Nodes = 1
+	if rep.Add("a", 1, missing); !strings.HasPrefix(rep.Verdict, "wrong data: a, round 1: stored keys were missing") {
+		t.Errorf("keys were missing, and the verdict is %q", rep.Verdict)
+	}
 	// In a sweep of depths there are as many requests in flight as the point says.
 	for _, run := range testSweep(t, "depth=1,2", func(int, int, int) int64 { return 100 }).Runs {
 		if broken := len(run.Warnings) > 0; broken != (run.Point == "2") {
@@ -188,7 +194,6 @@ func TestRatioPairsRounds(t *testing.T) {
 		rep.Add("a", 2, testRound(200))
 		rep.Add("b", 1, testRound(200))
 		rep.Add("b", 3, testRound(900)) // interrupted before a's turn
-		rep.Summary = nil
 		rep.Summarize()
 		got := rep.Summary[1].Ratio
 		if (got.Of == "p99") != (rate > 0) || math.Abs(got.Median-want) > 0.02 || got.Rounds != 2 || got.High-got.Low > 0.02 {

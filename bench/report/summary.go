@@ -40,10 +40,9 @@ func (rep *Report) Summarize() {
 	if rep.Summary != nil {
 		return
 	}
-	type row struct{ point, stage string }
-	runs := make(map[row][]*Run)
+	runs := make(map[[2]string][]*Run) // by point and stage
 	for i := range rep.Runs {
-		at := row{rep.Runs[i].Point, rep.Runs[i].Stage}
+		at := [2]string{rep.Runs[i].Point, rep.Runs[i].Stage}
 		runs[at] = append(runs[at], &rep.Runs[i])
 	}
 	points := []string{""}
@@ -54,7 +53,7 @@ func (rep *Report) Summarize() {
 	for _, point := range points {
 		floor, first := stats.Interval{}, Summary{}
 		for i, stage := range rep.Stages {
-			rounds := runs[row{point, stage}]
+			rounds := runs[[2]string{point, stage}]
 			if len(rounds) == 0 {
 				continue
 			}

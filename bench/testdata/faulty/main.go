@@ -30,19 +30,7 @@ func main() {
 		}
 		tell = nc
 	}
-	switch last := os.Args[len(os.Args)-1]; {
-	case fault == "late", fault == "absent" && last == "1": // never serves
-		fmt.Fprintln(os.Stderr, "still starting")
-		io.Copy(io.Discard, os.Stdin)
-	case fault == "dead": // ends at once
-		fmt.Fprintln(os.Stderr, "ending at once")
-		os.Exit(7)
-	case fault == "stubborn": // ignores the end of standard input
-		args := slices.DeleteFunc(slices.Clone(os.Args), func(arg string) bool { return arg == "-child" })
-		node.Run(args, os.Stdin, os.Stdout, os.Stderr, serve)
-	default:
-		node.Main(serve)
-	}
+	node.Main(serve)
 }
 
 func serve(ctx context.Context, ln net.Listener, n *node.Node) error {
@@ -80,10 +68,6 @@ func (s *store) apply(ops []wire.Op) []wire.Result {
 	switch {
 	case fault == "wrong" && results[0].Status == wire.Found: // answers a value that was never stored
 		results[0].Value = append(slices.Clone(results[0].Value[:len(results[0].Value)-1]), '!')
-	case fault == "confused": // answers a put as if it were a get
-		results[0].Status = wire.Missing
-	case fault == "forgetful" && s.requests > 20 && ops[0].Kind == wire.Put:
-		s.table.Apply([]wire.Op{{Kind: wire.Delete, Key: ops[0].Key}})
 	case fault == "mortal" && s.requests == 30:
 		go panic("request 30")
 	}
