@@ -139,15 +139,15 @@ func (o *options) useYCSB() error {
 
 // endLoad decides whether operations or a duration end the load: a flag beats the file.
 func (o *options) endLoad() error {
-	w, usual := &o.cfg.Workload, cluster.Default().Workload.Ops
+	w, unset := &o.cfg.Workload, cluster.Default().Workload.Ops
 	switch timed := w.Duration > 0; {
 	case o.given["ops"] && o.given["duration"] && timed:
 		return usageErrorf("-ops %d ends the load, and so does -duration %v: give one of the two", w.Ops, w.Duration)
 	case o.given["ops"]:
 		w.Duration = 0
 	case o.given["duration"] && timed:
-		w.Ops = usual
-	case timed && w.Ops != usual:
+		w.Ops = unset
+	case timed && w.Ops != unset:
 		return usageErrorf("%s: workload.ops %d ends the load, and so does workload.duration %v: give one of the two", o.config, w.Ops, w.Duration)
 	}
 	if w.Arrival == "poisson" && w.Rate == 0 && !strings.HasPrefix(o.sweep, "rate=") {

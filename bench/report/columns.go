@@ -31,9 +31,9 @@ type column struct {
 // groups lists the tables of a report. A sweep has one table, of sweepColumns.
 var (
 	groups = [][]column{
-		{stages("throughput"), opsPerSecond, interval, ratio("ratio", "ops_per_s", (*Ratio).String), ratio("ratio of p99", "p99", (*Ratio).String)},
+		{rows("throughput"), opsPerSecond, interval, ratio("ratio", "ops_per_s", (*Ratio).String), ratio("ratio of p99", "p99", (*Ratio).String)},
 		response,
-		{stages("CPU per request"), cpu("server", func(f *Figures) float64 { return f.ServerCPUPerRequest }), cpu("client", func(f *Figures) float64 { return f.ClientCPUPerRequest })},
+		{rows("CPU per request"), cpu("server", func(f *Figures) float64 { return f.ServerCPUPerRequest }), cpu("client", func(f *Figures) float64 { return f.ClientCPUPerRequest })},
 		times("service time", "service-", func(f *Figures) Times { return f.Service }, quantileNames...),
 		times("client late by", "late-", func(f *Figures) Times { return f.Slip }, quantileNames...),
 		times("time to connect", "connect-", func(f *Figures) Times { return f.Connect }, quantileNames...),
@@ -56,14 +56,14 @@ var (
 	quantileNames = []string{"p50", "p99", "p999", "max"}
 )
 
-// stages begins a table: it names the rows.
-func stages(head string) column {
+// rows begins a table: it names the rows.
+func rows(head string) column {
 	return column{head: head, cell: func(rep *Report, s *Summary) string { return rep.label(s.Point, s.Stage) }}
 }
 
 // times returns the table of a kind of time, which not all stages need to have.
 func times(title, kind string, of func(*Figures) Times, names ...string) []column {
-	columns := []column{stages(title)}
+	columns := []column{rows(title)}
 	for _, name := range names {
 		head := strings.Replace(name, "999", "99.9", 1)
 		columns = append(columns, column{head, func(rep *Report, s *Summary) string { return rep.time(s, of(&s.Figures), name) },
@@ -134,7 +134,7 @@ func (rep *Report) saturated(s *Summary) bool {
 func (rep *Report) tables() (tables []Table) {
 	all := groups
 	if rep.Sweep != nil {
-		all = [][]column{append([]column{stages(rep.label(rep.Sweep.Property, "stage"))}, sweepColumns...)}
+		all = [][]column{append([]column{rows(rep.label(rep.Sweep.Property, "stage"))}, sweepColumns...)}
 	}
 	for _, g := range all {
 		t := Table{Rows: make([][]string, len(rep.Summary))}

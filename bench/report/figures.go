@@ -111,13 +111,13 @@ func medians(runs []*Run) (f Figures) {
 	f.ClientCPUPerRequest = over(runs, func(r *Run) float64 { return r.ClientCPUPerRequest }).Median
 	f.LockHeld = over(runs, func(r *Run) float64 { return r.LockHeld }).Median
 	for i, kind := range f.times() {
-		times := make(map[string][]float64)
+		found := make(map[string][]float64)
 		for _, run := range runs {
 			for name, d := range *run.times()[i] {
-				times[name] = append(times[name], float64(d))
+				found[name] = append(found[name], float64(d))
 			}
 		}
-		for name, all := range times {
+		for name, all := range found {
 			if *kind == nil {
 				*kind = make(Times)
 			}

@@ -48,12 +48,12 @@ func scatter(rank distribution, keys int) distribution {
 
 // hotspot draws one of the first share hot of the ranks for the share ops of the draws.
 func hotspot(hot, ops float64, keys int) distribution {
-	cut := max(int(math.Round(hot*float64(keys))), 1)
+	first := max(int(math.Round(hot*float64(keys))), 1)
 	return func(r *rand.Rand) int {
-		if cut == keys || r.Float64() < ops {
-			return r.IntN(cut)
+		if first == keys || r.Float64() < ops {
+			return r.IntN(first)
 		}
-		return cut + r.IntN(keys-cut)
+		return first + r.IntN(keys-first)
 	}
 }
 
