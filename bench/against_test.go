@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"lockstep/bench/benchtest"
-	"lockstep/bench/ports"
 	"lockstep/bench/report"
+	"lockstep/common/node"
 )
 
 // against compares yardsticks alone, in one short round.
@@ -168,7 +168,7 @@ func TestCompareAgainstReached(t *testing.T) {
 		})
 	}
 	t.Run("nobody", func(t *testing.T) {
-		addrs, err := ports.Free(1)
+		addrs, err := node.FreeAddrs(1)
 		if err != nil {
 			t.Fatal(err)
 		}

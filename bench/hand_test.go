@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
-	"lockstep/bench/ports"
 	"lockstep/common/cluster"
 	"lockstep/common/node"
 	"lockstep/common/wire"
@@ -49,7 +48,7 @@ func TestByHand(t *testing.T) {
 // Without a server, the error comes soon and says what to do.
 func TestNoServer(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
-	addrs, err := ports.Free(4)
+	addrs, err := node.FreeAddrs(4)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/bench/ports"
 	"lockstep/common/cluster"
 	"lockstep/common/node"
 	"lockstep/common/table"
@@ -93,7 +92,7 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 	t.Setenv("LOCKSTEP_SECRET", "")
 	cfg = cluster.Default()
 	cfg.Nodes, cfg.Clients = nil, nil
-	addrs, err := ports.Free(2*nodes + clients)
+	addrs, err := node.FreeAddrs(2*nodes + clients)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,6 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
-	"lockstep/bench/ports"
 	"lockstep/common/cluster"
 	"lockstep/common/lincheck"
 	"lockstep/common/node"
@@ -95,7 +94,7 @@ func TestViolated(t *testing.T) {
 func TestRestarted(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
 	cfg, path := cluster.Default(), t.TempDir()+"/cluster.json"
-	addrs, err := ports.Free(2)
+	addrs, err := node.FreeAddrs(2)
 	cfg.Nodes = []cluster.Node{{Addr: addrs[0], Control: addrs[1]}}
 	if err := errors.Join(err, cfg.Save(path)); err != nil {
 		t.Fatal(err)

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"lockstep/bench/load"
-	"lockstep/bench/ports"
 	"lockstep/common/cluster"
+	"lockstep/common/node"
 )
 
 // A Bed holds the stages that a command has built, in a temporary directory, and the
@@ -34,7 +34,7 @@ type Bed struct {
 // New returns a Bed with the stages in these directories. It calls say before each build.
 // The temporary directory is in GOTMPDIR, if that is set.
 func New(ctx context.Context, sources []string, say func(string)) (*Bed, error) {
-	b := &Bed{Addrs: ports.Free, Patience: 10 * time.Second}
+	b := &Bed{Addrs: node.FreeAddrs, Patience: 10 * time.Second}
 	if len(sources) > 0 {
 		if err := goEnv(ctx, &b.Variables, "-changed"); err != nil {
 			return nil, err
@@ -98,7 +98,7 @@ func (b *Bed) Launch(ctx context.Context, name string, cfg cluster.Config, nodes
 		for _, p := range s.Procs {
 			p.Kill()
 		}
-		if try == tries || !errors.Is(err, errDied) || !slices.ContainsFunc(addrs, ports.Taken) {
+		if try == tries || !errors.Is(err, errDied) || !slices.ContainsFunc(addrs, node.Taken) {
 			return nil, err
 		}
 	}

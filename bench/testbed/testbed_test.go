@@ -12,8 +12,8 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
-	"lockstep/bench/ports"
 	"lockstep/common/cluster"
+	"lockstep/common/node"
 )
 
 func TestMain(m *testing.M) { benchtest.StageMain(m) }
@@ -63,7 +63,7 @@ func TestPortTaken(t *testing.T) {
 	for _, port := range []int{0, 3} { // of two nodes, two ports each
 		searches := 0
 		b.Addrs = func(n int) ([]string, error) {
-			addrs, err := ports.Free(n)
+			addrs, err := node.FreeAddrs(n)
 			if searches++; searches == 1 {
 				addrs[port] = ln.Addr().String()
 			}
@@ -108,7 +108,7 @@ func TestNeverServes(t *testing.T) {
 		searches := 0
 		b.Addrs = func(n int) ([]string, error) {
 			searches++
-			return ports.Free(n)
+			return node.FreeAddrs(n)
 		}
 		b.Patience = test.patience
 		_, err := b.Start(test.ctx, own, cluster.Default(), 2)

@@ -16,11 +16,11 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
-	"lockstep/bench/ports"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/node"
 	"lockstep/common/table"
 	"lockstep/common/wire"
 )
@@ -82,7 +82,7 @@ func TestStartYardstick(t *testing.T) {
 		if finds++; finds == 1 {
 			return []string{ln.Addr().String(), "127.0.0.1:1"}, nil
 		}
-		return ports.Free(n)
+		return node.FreeAddrs(n)
 	}
 	// An answer from the port is not enough: the process that was started must not end.
 	y := yardsticks["netrpc"]

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,7 +55,10 @@ func startProcess(t *testing.T, args ...string) *process {
 	}
 	t.Setenv("LOCKSTEP_SECRET", "")
 	p := &process{t: t, cfg: cluster.Default()}
-	addrs := freeAddrs()
+	addrs, err := node.FreeAddrs(2)
+	if err != nil {
+		t.Fatal(err)
+	}
 	p.cfg.Nodes = []cluster.Node{{Addr: addrs[0], Control: addrs[1]}}
 	file := filepath.Join(t.TempDir(), "cluster.json")
 	if err := p.cfg.Save(file); err != nil {
@@ -74,17 +75,6 @@ func startProcess(t *testing.T, args ...string) *process {
 	t.Cleanup(func() { p.wait() })
 	p.await(func(s metrics.Snapshot) bool { return s.Open == 0 })
 	return p
-}
-
-// freeAddrs returns two free addresses, outside the ephemeral range.
-func freeAddrs() (addrs []string) {
-	for len(addrs) < 2 {
-		if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000))); err == nil {
-			defer ln.Close() // after both are found, so that they differ
-			addrs = append(addrs, ln.Addr().String())
-		}
-	}
-	return addrs
 }
 
 // await waits until the process serves and its statistics are as wanted.

@@ -1,5 +1,4 @@
-// Package ports finds free ports for servers that are about to start.
-package ports
+package node
 
 import (
 	"fmt"
@@ -8,9 +7,10 @@ import (
 	"slices"
 )
 
-// Free returns n different loopback addresses whose ports are free now. The ports are
-// below the ephemeral range, so that no client's socket takes one before a server does.
-func Free(n int) ([]string, error) {
+// FreeAddrs returns n different loopback addresses whose ports are free now, for servers
+// that are about to start. The ports are below the ephemeral range, so that no client's
+// socket takes one before a server does.
+func FreeAddrs(n int) ([]string, error) {
 	const low, high = 10_000, 32_000
 	var addrs []string
 	for range 100 * n {

@@ -1,4 +1,4 @@
-package ports
+package node
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-func TestFree(t *testing.T) {
-	addrs, err := Free(6)
+func TestFreeAddrs(t *testing.T) {
+	addrs, err := FreeAddrs(6)
 	if err != nil {
 		t.Fatal(err)
 	}
