@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -78,14 +77,11 @@ func TestLogThatIsLost(t *testing.T) {
 		cmd := child(t, "drains", file)
 		cmd.Stdout, cmd.Stderr = test.stdout, test.stderr
 		startServing(t, cmd, cfg)
-		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
+		nc := dial(t, cfg.Nodes[0].Addr)
 		io.WriteString(nc, "garbage, which is worth a line in the log")
 		io.Copy(io.Discard, nc)
 		nc.Close()
-		putKey(t, cfg)
+		putKey(t, cfg).Close()
 		stop := test.stop
 		if signal.Ignored(stop) { // under nohup, which the server has inherited
 			stop = syscall.SIGTERM
@@ -110,7 +106,7 @@ func TestNohup(t *testing.T) {
 	cmd.Stderr = &said
 	startServing(t, cmd, cfg)
 	cmd.Process.Signal(syscall.SIGHUP)
-	putKey(t, cfg)
+	putKey(t, cfg).Close()
 	if code := exitCode(cmd, syscall.SIGTERM); code != 0 || strings.Contains(said.String(), "hangup") {
 		t.Errorf("exit code %d, and it said %q, want 0, and only the other signal in the log", code, &said)
 	}
@@ -132,20 +128,10 @@ func TestFewDescriptors(t *testing.T) {
 	}
 	cmd.Path, cmd.Stderr = sh, &said
 	startServing(t, cmd, cfg)
-	cl, err := client.Dial(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	refused := 0
+	cl, refused := putKey(t, cfg), 0
 	for range 60 {
-		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
 		greeting := make([]byte, 64)
-		if _, err := io.ReadFull(nc, greeting); err != nil {
+		if _, err := io.ReadFull(dial(t, cfg.Nodes[0].Addr), greeting); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(greeting), "all 16 places are taken") {

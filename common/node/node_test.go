@@ -23,13 +23,14 @@ import (
 // A listener hands out what a test puts into next: connections and errors.
 type listener struct {
 	next   chan any
-	asked  []time.Time // when Accept was called
-	closed chan struct{}
-	once   sync.Once
+	asked  []time.Time     // when Accept was called
+	closed context.Context // ends in Close
+	end    context.CancelFunc
 }
 
 func newListener(next ...any) *listener {
-	ln := &listener{next: make(chan any, 100), closed: make(chan struct{})}
+	ln := &listener{next: make(chan any, 100)}
+	ln.closed, ln.end = context.WithCancel(context.Background())
 	for _, x := range next {
 		ln.next <- x
 	}
@@ -44,12 +45,12 @@ func (ln *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		return x.(net.Conn), nil
-	case <-ln.closed:
+	case <-ln.closed.Done():
 		return nil, net.ErrClosed
 	}
 }
 
-func (ln *listener) Close() error   { ln.once.Do(func() { close(ln.closed) }); return nil }
+func (ln *listener) Close() error   { ln.end(); return nil }
 func (ln *listener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7001} }
 
 // accepting is what a listener's Accept returns for an error of the system.
@@ -60,32 +61,13 @@ func accepting(err syscall.Errno) error {
 // tooManyFiles is what Accept says in a process that has no descriptors left.
 var tooManyFiles = accepting(syscall.EMFILE)
 
-// A journal is what a node logs, an entry for each message.
-type journal struct {
-	mu      sync.Mutex // guards entries
-	entries []string
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.entries = append(j.entries, string(b))
-	return len(b), nil
-}
-
-func (j *journal) lines() []string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.Clone(j.entries)
-}
-
-func newNode(edit func(*cluster.Config)) (*Node, *journal) {
+func newNode(edit func(*cluster.Config)) (*Node, logged) {
 	cfg := cluster.Default()
 	if edit != nil {
 		edit(&cfg)
 	}
-	j := new(journal)
-	return New(cfg, 0, slog.New(newHandler(j, "stage0"))), j
+	log := make(logged, 1000)
+	return New(cfg, 0, slog.New(newHandler(log, "stage0"))), log
 }
 
 // open is a client's end of nc.
@@ -195,7 +177,7 @@ func TestAcceptEnds(t *testing.T) {
 				if took := time.Since(begin); c != nil || err != ErrStopped || took != 6*time.Millisecond || len(ln.asked) > 2 {
 					t.Errorf("Accept: %v, %v after %v and %d tries, want %v after 6ms and at most 2", c, err, took, len(ln.asked), ErrStopped)
 				}
-				<-ln.closed // otherwise clients would wait for a greeting that never comes
+				<-ln.closed.Done() // otherwise clients would wait for a greeting that never comes
 			}
 		}
 		if s := n.Stats.Snapshot(); s.Errors["accept"] != 2 || len(s.Errors) != 1 {
@@ -485,7 +467,7 @@ func TestRefuse(t *testing.T) {
 		if got := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...); !slices.Equal(got, slices.Repeat([]wire.Code{wire.Busy}, 20)) {
 			t.Errorf("refused with %v, want busy 20 times", got)
 		}
-		if s := n.Stats.Snapshot(); s.Requests != 0 || len(s.Errors) != 0 || len(log.lines()) != 0 {
+		if s := n.Stats.Snapshot(); s.Requests != 0 || len(s.Errors) != 0 || len(log) != 0 {
 			t.Errorf("counted %d requests, %v, logged %q, want 0, nothing, nothing", s.Requests, s.Errors, log.lines())
 		}
 		client.Close()

@@ -37,22 +37,10 @@ func TestSecretAmongStrangers(t *testing.T) {
 	var silent []net.Conn
 	for _, addr := range []string{cfg.Nodes[0].Addr, cfg.Nodes[0].Control} {
 		for range 50 {
-			nc, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer nc.Close()
-			silent = append(silent, nc)
+			silent = append(silent, dial(t, addr))
 		}
 	}
-	cl, err := client.Dial(t.Context(), know)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
-		t.Errorf("Put beside silent strangers: %v, %v", created, err)
-	}
+	cl := putKey(t, know)
 	if s, err := cl.Stats(t.Context(), 0); err != nil || s.Requests != 1 {
 		t.Errorf("Stats beside silent strangers: %+v, %v", s, err)
 	}

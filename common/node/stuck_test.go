@@ -53,7 +53,7 @@ func TestStuck(t *testing.T) {
 				}
 				cancel()
 				<-ended
-				if got := len(log.lines()); got > 1 || got == 1 != test.want {
+				if got := len(log); got > 1 || got == 1 != test.want {
 					t.Errorf("the log is %q, want a line: %v", log.lines(), test.want)
 				}
 			})
