@@ -43,15 +43,15 @@ func onNetwork(t *testing.T, test func(*testing.T, *network)) {
 }
 
 type listener struct {
-	network  *network
 	addr     string
 	accepted chan net.Conn
-	closed   chan struct{}
-	once     sync.Once
+	closed   context.Context // ends in Close
+	end      context.CancelFunc
 }
 
 func (n *network) listen(addr string) *listener {
-	l := &listener{network: n, addr: addr, accepted: make(chan net.Conn), closed: make(chan struct{})}
+	l := &listener{addr: addr, accepted: make(chan net.Conn)}
+	l.closed, l.end = context.WithCancel(context.Background())
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.listeners[addr] = l
@@ -62,16 +62,12 @@ func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case nc := <-l.accepted:
 		return nc, nil
-	case <-l.closed:
+	case <-l.closed.Done():
 		return nil, net.ErrClosed
 	}
 }
 
-func (l *listener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
+func (l *listener) Close() error   { l.end(); return nil }
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.addr} }
 
 // links sets the error of dials on these links; nil repairs them.
@@ -105,7 +101,7 @@ func (n *network) dial(ctx context.Context, from, to string) (net.Conn, error) {
 		defer n.mu.Unlock()
 		n.dialed = append(n.dialed, near)
 		return near, nil
-	case <-l.closed:
+	case <-l.closed.Done():
 		return nil, refused
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -149,11 +145,10 @@ func (n *network) join(group string, self, of int, change ...func(*Config)) *Bar
 	return b
 }
 
-// A result is what Wait returned, and when.
+// A result is what Wait returned.
 type result struct {
 	payloads [][]byte
 	err      error
-	at       time.Time
 }
 
 // wait calls Wait with a payload that names the process, for at most two minutes.
@@ -163,16 +158,9 @@ func wait(ctx context.Context, b *Barrier) <-chan result {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
 		payloads, err := b.Wait(ctx, []byte{'a' + byte(b.cfg.Self)})
-		done <- result{payloads, err, time.Now()}
+		done <- result{payloads, err}
 	}()
 	return done
-}
-
-func (r result) check(t *testing.T, want string) {
-	t.Helper()
-	if got := string(bytes.Join(r.payloads, nil)); got != want || r.err != nil {
-		t.Errorf("Wait: payloads %q, error %v; want %q", got, r.err, want)
-	}
 }
 
 // enter has a process join and wait.
@@ -185,7 +173,10 @@ func (n *network) enter(t *testing.T, group string, self, of int, change ...func
 func meet(t *testing.T, want string, waits ...<-chan result) {
 	t.Helper()
 	for _, w := range waits {
-		(<-w).check(t, want)
+		r := <-w
+		if got := string(bytes.Join(r.payloads, nil)); got != want || r.err != nil {
+			t.Errorf("Wait: payloads %q, error %v; want %q", got, r.err, want)
+		}
 	}
 }
 
@@ -214,14 +205,14 @@ func TestTCP(t *testing.T) {
 	const secret = "a secret of 24 characters"
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	var listeners [2]net.Listener
+	var listeners []net.Listener
 	var addrs []string
-	for i := range listeners {
+	for range 2 {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		listeners[i], addrs = ln, append(addrs, ln.Addr().String())
+		listeners, addrs = append(listeners, ln), append(addrs, ln.Addr().String())
 	}
 	var barriers []*Barrier
 	for i, ln := range listeners {
@@ -271,24 +262,6 @@ func TestLies(t *testing.T) {
 		}
 		b1, b2 := n.join("nodes", 1, 3), n.join("nodes", 2, 3)
 		meet(t, "abc", w0, wait(t.Context(), b1), wait(t.Context(), b2))
-	})
-}
-
-// A peer that accepts and does not answer holds up the others, and the status says so.
-func TestMutePeer(t *testing.T) {
-	onNetwork(t, func(t *testing.T, n *network) {
-		b0 := n.join("nodes", 0, 2)
-		mute := n.listen("1")
-		w0 := wait(t.Context(), b0)
-		for range 3 { // dials, 2 s each
-			<-mute.accepted
-		}
-		if want := "waiting for node 1 (1): no answer"; !strings.Contains(n.said.String(), want) {
-			t.Errorf("it says\n%s\nwant %q", &n.said, want)
-		}
-		_, w1 := n.enter(t, "nodes", 1, 2)
-		mute.Close()
-		meet(t, "ab", w0, w1)
 	})
 }
 
@@ -342,17 +315,31 @@ func TestPause(t *testing.T) {
 		w0 := wait(t.Context(), b0)
 		<-time.After(time.Minute)
 		late := time.Now()
-		w1 := wait(t.Context(), b1)
-		for _, w := range []<-chan result{w0, w1} {
-			r := <-w
-			r.check(t, "ab")
-			if took := r.at.Sub(late); took > 2*maxPause {
-				t.Errorf("passed %v after the last had arrived, want at most %v", took, 2*maxPause)
-			}
+		meet(t, "ab", w0, wait(t.Context(), b1))
+		if took := time.Since(late); took > 2*maxPause {
+			t.Errorf("passed %v after the last had arrived, want at most %v", took, 2*maxPause)
 		}
 		if slices.ContainsFunc(n.dialed, func(nc net.Conn) bool { return nc.SetDeadline(time.Time{}) == nil }) {
 			t.Error("the dialler did not close a connection")
 		}
+	})
+}
+
+// A peer that accepts and does not answer holds up the others, and the status says so.
+func TestMutePeer(t *testing.T) {
+	onNetwork(t, func(t *testing.T, n *network) {
+		b0 := n.join("nodes", 0, 2)
+		mute := n.listen("1")
+		w0 := wait(t.Context(), b0)
+		for range 3 { // dials, 2 s each
+			<-mute.accepted
+		}
+		if want := "waiting for node 1 (1): no answer"; !strings.Contains(n.said.String(), want) {
+			t.Errorf("it says\n%s\nwant %q", &n.said, want)
+		}
+		_, w1 := n.enter(t, "nodes", 1, 2)
+		mute.Close()
+		meet(t, "ab", w0, w1)
 	})
 }
 
@@ -402,8 +389,7 @@ func TestVoid(t *testing.T) {
 		b[1] = n.join("clients", 1, 3)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		w[1] = wait(ctx, b[1])
-		r := <-w[1]
+		r := <-wait(ctx, b[1])
 		if want := "waiting for client 0 (0): it has started with an earlier client 1"; r.err == nil || !strings.Contains(r.err.Error(), want) {
 			t.Errorf("the restarted client's Wait says %v, want %q", r.err, want)
 		}
