@@ -113,15 +113,12 @@ func New(ln net.Listener, cfg Config) *Barrier {
 }
 
 func (b *Barrier) answer(question wire.Control) (answer wire.Control, ok bool) {
-	switch question.Kind {
-	case wire.Barrier:
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.core.answer(question), true
-	case wire.Stats:
+	if question.Kind == wire.Stats {
 		return wire.Control{Kind: wire.Stats, Group: b.cfg.Group, From: b.cfg.Self, Payload: b.cfg.Stats()}, true
 	}
-	return answer, false
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.core.answer(question), question.Kind == wire.Barrier
 }
 
 // Wait arrives at the next round with a payload of at most MaxPayload bytes. Once

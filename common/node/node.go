@@ -237,11 +237,9 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 }
 
 func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wire.Response) {
-	for i := range ops {
-		if n.Config.Owner(ops[i].Key) != n.Self {
-			n.Stats.Error("wrong node")
-			return wire.Response{Code: wire.WrongNode}
-		}
+	if slices.ContainsFunc(ops, func(op wire.Op) bool { return n.Config.Owner(op.Key) != n.Self }) {
+		n.Stats.Error("wrong node")
+		return wire.Response{Code: wire.WrongNode}
 	}
 	defer func() {
 		if p := recover(); p != nil {
