@@ -58,9 +58,6 @@ func accepting(err syscall.Errno) error {
 	return &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", err)}
 }
 
-// tooManyFiles is what Accept says in a process that has no descriptors left.
-var tooManyFiles = accepting(syscall.EMFILE)
-
 func newNode(edit func(*cluster.Config)) (*Node, logged) {
 	cfg := cluster.Default()
 	if edit != nil {
@@ -133,10 +130,7 @@ func TestAcceptBacksOff(t *testing.T) {
 		near, far := net.Pipe()
 		gone, left := net.Pipe()
 		gone.Close()
-		ln := newListener()
-		for range 12 {
-			ln.next <- tooManyFiles
-		}
+		ln := newListener(slices.Repeat([]any{accepting(syscall.EMFILE)}, 12)...)
 		ln.next <- left // accepted, though the client has gone: there are descriptors again
 		ln.next <- accepting(syscall.ENOBUFS)
 		ln.next <- far
@@ -168,7 +162,7 @@ func TestAcceptBacksOff(t *testing.T) {
 func TestAcceptEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := newNode(nil)
-		for _, ln := range []*listener{newListener(), newListener(tooManyFiles, tooManyFiles, tooManyFiles)} {
+		for _, ln := range []*listener{newListener(), newListener(accepting(syscall.EMFILE), accepting(syscall.EMFILE))} {
 			ctx, cancel := context.WithCancel(t.Context())
 			begin := time.Now()
 			time.AfterFunc(6*time.Millisecond, cancel)
@@ -350,9 +344,8 @@ func TestTurns(t *testing.T) {
 		n, _ := newNode(nil)
 		c, client := connect(t, n, t.Context())
 		var applied, turns []int
-		done := make(chan struct{})
-		go func() { // ends with the connection
-			defer close(done)
+		var served sync.WaitGroup
+		served.Go(func() { // ends with the connection
 			for c.Ready() {
 				ops := 0
 				n.Answer(c, func(request []wire.Op) []wire.Result {
@@ -362,8 +355,7 @@ func TestTurns(t *testing.T) {
 				turns = append(turns, ops)
 				c.Flush()
 			}
-			c.Close()
-		}()
+		})
 		var requests [][]wire.Op
 		sum := 0
 		for _, ops := range test.requests {
@@ -372,12 +364,11 @@ func TestTurns(t *testing.T) {
 		}
 		codes := send(client, requests...)
 		client.Close()
-		<-done
+		served.Wait()
 		if !slices.Equal(codes, slices.Repeat([]wire.Code{wire.OK}, len(requests))) || !slices.Equal(applied, test.requests) || !slices.Equal(turns, test.want) {
 			t.Errorf("requests of %v operations: answers %v, applied %v, in turns of %v, want turns of %v", test.requests, codes, applied, turns, test.want)
 		}
-		s := n.Stats.Snapshot()
-		if s.Requests != int64(len(requests)) || s.Ops != int64(sum) || s.QueueWait.Count != int64(len(turns)) || s.Turn.Count != int64(len(turns)) || s.Turn.Total <= 0 {
+		if s := n.Stats.Snapshot(); s.Requests != int64(len(requests)) || s.Ops != int64(sum) || s.QueueWait.Count != int64(len(turns)) || s.Turn.Count != int64(len(turns)) || s.Turn.Total <= 0 {
 			t.Errorf("counted %d requests, %d operations, %d turns begun, %+v ended, want %d, %d, %d, %[7]d", s.Requests, s.Ops, s.QueueWait.Count, s.Turn, len(requests), sum, len(turns))
 		}
 	}
