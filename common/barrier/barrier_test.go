@@ -265,25 +265,10 @@ func TestLies(t *testing.T) {
 	})
 }
 
-func TestAlone(t *testing.T) {
-	onNetwork(t, func(t *testing.T, n *network) {
-		b := n.join("nodes", 0, 1)
-		start := time.Now()
-		for range 3 {
-			meet(t, "a", wait(t.Context(), b))
-		}
-		closeAll(b)
-		if got := time.Since(start); got != 0 {
-			t.Errorf("three rounds alone, and Close, took %v, want no time", got)
-		}
-	})
-}
-
 // Node 1 comes late and node 2 later: node 0 logs for whom it waits.
 func TestProgress(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
 		_, w0 := n.enter(t, "nodes", 0, 3)
-
 		<-time.After(2 * time.Second)
 		b1 := n.join("nodes", 1, 3)
 		<-time.After(3 * time.Second)
@@ -379,25 +364,21 @@ func TestMixedUp(t *testing.T) {
 // one does not start.
 func TestVoid(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
-		var b [3]*Barrier
-		var w [3]<-chan result
-		for i := range b {
-			b[i], w[i] = n.enter(t, "clients", i, 3)
-		}
-		meet(t, "abc", w[:]...)
-		closeAll(b[1])
-		b[1] = n.join("clients", 1, 3)
+		b0, w0 := n.enter(t, "clients", 0, 3)
+		b1, w1 := n.enter(t, "clients", 1, 3)
+		b2, w2 := n.enter(t, "clients", 2, 3)
+		meet(t, "abc", w0, w1, w2)
+		b1.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		r := <-wait(ctx, b[1])
+		r := <-wait(ctx, n.join("clients", 1, 3))
 		if want := "waiting for client 0 (0): it has started with an earlier client 1"; r.err == nil || !strings.Contains(r.err.Error(), want) {
 			t.Errorf("the restarted client's Wait says %v, want %q", r.err, want)
 		}
-		w[0], w[2] = wait(t.Context(), b[0]), wait(t.Context(), b[2])
-		for _, i := range []int{0, 2} {
-			r := <-w[i]
+		for _, w := range []<-chan result{wait(t.Context(), b0), wait(t.Context(), b2)} {
+			r := <-w
 			if want := "barrier of clients, round 2: client 1 (1): the run is void: it restarted after the run began"; !errors.Is(r.err, ErrVoid) || r.err.Error() != want {
-				t.Errorf("Wait of client %d says %v, want %v", i, r.err, want)
+				t.Errorf("the Wait of another says %v, want %v", r.err, want)
 			}
 		}
 	})
