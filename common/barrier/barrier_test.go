@@ -29,7 +29,7 @@ type network struct {
 	listeners map[string]*listener
 	dialed    []net.Conn
 	joined    []*Barrier
-	said      log              // by process 0
+	said      []string         // by process 0
 	cut       map[string]error // by link, such as "0>1": the error when 0 dials 1; errDropped: none before the time is over
 }
 
@@ -108,23 +108,18 @@ func (n *network) dial(ctx context.Context, from, to string) (net.Conn, error) {
 	}
 }
 
-// A log keeps its lines.
-type log struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, strings.TrimSuffix(string(p), "\n"))
+// Write receives a line of process 0's log.
+func (n *network) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.said = append(n.said, strings.TrimSuffix(string(p), "\n"))
 	return len(p), nil
 }
 
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.lines, "\n")
+func (n *network) log() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return strings.Join(n.said, "\n")
 }
 
 // join starts process self of a group on the network.
@@ -135,7 +130,7 @@ func (n *network) join(group string, self, of int, change ...func(*Config)) *Bar
 	}
 	cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return n.dial(ctx, fmt.Sprint(self), addr) }
 	if self == 0 {
-		cfg.Log = slog.New(slog.NewTextHandler(&n.said, nil))
+		cfg.Log = slog.New(slog.NewTextHandler(n, nil))
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -257,7 +252,7 @@ func TestLies(t *testing.T) {
 		control.Ask(t.Context(), stranger, "0", control.Hello("nodes", 0, ""), wire.Control{Kind: 77}) // not answered
 		<-time.After(10 * time.Second)                                                                 // the clock is synctest's
 		apart(t, w0)
-		if got := n.said.String(); !strings.Contains(got, "1/3 ready") || strings.Contains(got, "2/3") || strings.Contains(got, "WARN") {
+		if got := n.log(); !strings.Contains(got, "1/3 ready") || strings.Contains(got, "2/3") || strings.Contains(got, "WARN") {
 			t.Errorf("it said\n%s\nwant 1/3 ready, and nothing about strangers", got)
 		}
 		b1, b2 := n.join("nodes", 1, 3), n.join("nodes", 2, 3)
@@ -286,8 +281,8 @@ func TestProgress(t *testing.T) {
 			"2/3 ready after 7s; waiting for node 2 (2): connection refused",
 			"3/3 ready after 10s; waiting for node 2 (2): it has not seen node 1 ready",
 		}
-		if !slices.EqualFunc(n.said.lines, want, strings.Contains) {
-			t.Errorf("node 0 said\n%s\nwant %q", &n.said, want)
+		if !slices.EqualFunc(n.said, want, strings.Contains) {
+			t.Errorf("node 0 said\n%s\nwant %q", n.log(), want)
 		}
 	})
 }
@@ -319,8 +314,8 @@ func TestMutePeer(t *testing.T) {
 		for range 3 { // dials, 2 s each
 			<-mute.accepted
 		}
-		if want := "waiting for node 1 (1): no answer"; !strings.Contains(n.said.String(), want) {
-			t.Errorf("it says\n%s\nwant %q", &n.said, want)
+		if want := "waiting for node 1 (1): no answer"; !strings.Contains(n.log(), want) {
+			t.Errorf("it says\n%s\nwant %q", n.log(), want)
 		}
 		_, w1 := n.enter(t, "nodes", 1, 2)
 		mute.Close()
@@ -472,13 +467,13 @@ func TestMadeUpFingerprints(t *testing.T) {
 		if told.Load() < 50 {
 			t.Fatalf("the liar was asked only %d times", told.Load())
 		}
-		if got := strings.Count(n.said.String(), "WARN"); got != maxReasons+1 {
+		if got := strings.Count(n.log(), "WARN"); got != maxReasons+1 {
 			t.Errorf("%d mismatches were logged, want %d of the liar and one of the other", got, maxReasons)
 		}
-		if !strings.Contains(n.said.String(), `node 2 (2): the two ends disagree about ours: here \"\", there too: `) {
-			t.Errorf("the mismatch of node 2 is not in\n%s", &n.said)
+		if !strings.Contains(n.log(), `node 2 (2): the two ends disagree about ours: here \"\", there too: `) {
+			t.Errorf("the mismatch of node 2 is not in\n%s", n.log())
 		}
-		for _, line := range append(n.said.lines, r0.err.Error()) {
+		for _, line := range append(n.said, r0.err.Error()) {
 			if len(line) > 500 || strings.ContainsAny(line, "\x1b\x07\n") {
 				t.Errorf("%d bytes, or unfit for a terminal: %q", len(line), line)
 			}

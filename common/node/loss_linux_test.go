@@ -35,6 +35,14 @@ func startServing(t *testing.T, cmd *exec.Cmd, cfg cluster.Config) {
 	}
 }
 
+// inShell returns a child that a shell becomes after a command.
+func inShell(t *testing.T, command, server, file string) *exec.Cmd {
+	cmd := child(t, server, file)
+	sh := exec.CommandContext(t.Context(), "sh", append([]string{"-c", command + `; exec "$@"`, "sh"}, cmd.Args...)...)
+	sh.Env = cmd.Env
+	return sh
+}
+
 // exitCode sends a child a signal, waits for its end, and returns its exit code, or -1 if a
 // signal killed it.
 func exitCode(cmd *exec.Cmd, stop os.Signal) int {
@@ -99,9 +107,7 @@ func TestLogThatIsLost(t *testing.T) {
 func TestNohup(t *testing.T) {
 	t.Parallel()
 	cfg, file := config(t, 1)
-	inner := child(t, "drains", file)
-	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `trap "" HUP; exec "$@"`, "sh"}, inner.Args...)...)
-	cmd.Env = inner.Env
+	cmd := inShell(t, `trap "" HUP`, "drains", file)
 	var said strings.Builder
 	cmd.Stderr = &said
 	startServing(t, cmd, cfg)
@@ -119,14 +125,8 @@ func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	cfg, file := config(t, 1)
 	var said strings.Builder
-	cmd := child(t, "crowded", file)
-	// The shell lowers the limit: a test could not raise its own again.
-	cmd.Args = append([]string{"sh", "-c", `ulimit -n 40; exec "$@"`, "sh"}, cmd.Args...)
-	sh, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip(err)
-	}
-	cmd.Path, cmd.Stderr = sh, &said
+	cmd := inShell(t, "ulimit -n 40", "crowded", file) // a test could not raise its own limit again
+	cmd.Stderr = &said
 	startServing(t, cmd, cfg)
 	cl, refused := putKey(t, cfg), 0
 	for range 60 {
