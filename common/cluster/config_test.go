@@ -75,7 +75,7 @@ func TestValidate(t *testing.T) {
 			t.Errorf("Validate: %v, want %s", err, want)
 		}
 	}
-	c := withNodes(strings.Fields(strings.Repeat("a:1 ", 100))...)
+	c := withNodes(make([]string, 100)...)
 	for i := range c.Nodes {
 		c.Nodes[i].Addr = fmt.Sprintf("a:%d", i+1)
 	}
