@@ -291,23 +291,20 @@ func TestDeadlines(t *testing.T) {
 		}, ErrSlow, limits.Frame},
 		{"a frame, then silence", func(c net.Conn) { c.Write(frame) }, ErrIdle, limits.Idle},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				a, b := net.Pipe()
-				server := serverEnd(a, limits)
-				acted := make(chan struct{})
-				go func() { defer close(acted); test.act(b) }()
-				start := time.Now()
-				for server.Ready() {
-					server.SkipRequest()
-				}
-				if got := time.Since(start); server.Err() != test.want || got != test.after {
-					t.Errorf("ended after %v with %v, want after %v with %v", got, server.Err(), test.after, test.want)
-				}
-				a.Close()
-				b.Close()
-				<-acted
-			})
+		synctest.Test(t, func(t *testing.T) {
+			a, b := net.Pipe()
+			server := serverEnd(a, limits)
+			acted := make(chan struct{})
+			go func() { defer close(acted); test.act(b) }()
+			start := time.Now()
+			for server.Ready() {
+				server.SkipRequest()
+			}
+			if got := time.Since(start); server.Err() != test.want || got != test.after {
+				t.Errorf("%s: ended after %v with %v, want after %v with %v", test.name, got, server.Err(), test.after, test.want)
+			}
+			a.Close()
+			<-acted
 		})
 	}
 }
