@@ -113,15 +113,12 @@ func New(ln net.Listener, cfg Config) *Barrier {
 }
 
 func (b *Barrier) answer(question wire.Control) (answer wire.Control, ok bool) {
-	switch question.Kind {
-	case wire.Barrier:
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.core.answer(question), true
-	case wire.Stats:
+	if question.Kind == wire.Stats {
 		return wire.Control{Kind: wire.Stats, Group: b.cfg.Group, From: b.cfg.Self, Payload: b.cfg.Stats()}, true
 	}
-	return answer, false
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.core.answer(question), question.Kind == wire.Barrier
 }
 
 // Wait arrives at the next round with a payload of at most MaxPayload bytes. Once
@@ -186,16 +183,15 @@ func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 // Hurry. A Wait in progress ends with net.ErrClosed. The error is always nil.
 func (b *Barrier) Close() error {
 	if b.passed() {
-		ctx, cancel := context.WithTimeout(b.ctx, lingerTime)
-		var lingering sync.WaitGroup // each ends when its peer has passed, or ctx ends
-		b.pursue(ctx, &lingering, func(peer int, err error) (enough bool) {
+		time.AfterFunc(lingerTime, b.Hurry)
+		var lingering sync.WaitGroup // each ends when its peer has passed, or at Hurry
+		b.pursue(b.ctx, &lingering, func(peer int, err error) (enough bool) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			return b.core.heard[peer].Passed ||
 				errors.As(err, new(control.DialError)) || errors.Is(err, wire.ErrMismatch) || errors.Is(err, ErrVoid)
 		})
 		lingering.Wait()
-		cancel()
 	}
 	b.stop()
 	b.server.Wait()

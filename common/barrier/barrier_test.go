@@ -29,7 +29,7 @@ type network struct {
 	listeners map[string]*listener
 	dialed    []net.Conn
 	joined    []*Barrier
-	said      log              // by process 0
+	said      []string         // by process 0
 	cut       map[string]error // by link, such as "0>1": the error when 0 dials 1; errDropped: none before the time is over
 }
 
@@ -43,15 +43,15 @@ func onNetwork(t *testing.T, test func(*testing.T, *network)) {
 }
 
 type listener struct {
-	network  *network
 	addr     string
 	accepted chan net.Conn
-	closed   chan struct{}
-	once     sync.Once
+	closed   context.Context // ends in Close
+	end      context.CancelFunc
 }
 
 func (n *network) listen(addr string) *listener {
-	l := &listener{network: n, addr: addr, accepted: make(chan net.Conn), closed: make(chan struct{})}
+	l := &listener{addr: addr, accepted: make(chan net.Conn)}
+	l.closed, l.end = context.WithCancel(context.Background())
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.listeners[addr] = l
@@ -62,16 +62,12 @@ func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case nc := <-l.accepted:
 		return nc, nil
-	case <-l.closed:
+	case <-l.closed.Done():
 		return nil, net.ErrClosed
 	}
 }
 
-func (l *listener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
+func (l *listener) Close() error   { l.end(); return nil }
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.addr} }
 
 // links sets the error of dials on these links; nil repairs them.
@@ -105,30 +101,25 @@ func (n *network) dial(ctx context.Context, from, to string) (net.Conn, error) {
 		defer n.mu.Unlock()
 		n.dialed = append(n.dialed, near)
 		return near, nil
-	case <-l.closed:
+	case <-l.closed.Done():
 		return nil, refused
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// A log keeps its lines.
-type log struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, strings.TrimSuffix(string(p), "\n"))
+// Write receives a line of process 0's log.
+func (n *network) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.said = append(n.said, strings.TrimSuffix(string(p), "\n"))
 	return len(p), nil
 }
 
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.lines, "\n")
+func (n *network) log() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return strings.Join(n.said, "\n")
 }
 
 // join starts process self of a group on the network.
@@ -139,7 +130,7 @@ func (n *network) join(group string, self, of int, change ...func(*Config)) *Bar
 	}
 	cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return n.dial(ctx, fmt.Sprint(self), addr) }
 	if self == 0 {
-		cfg.Log = slog.New(slog.NewTextHandler(&n.said, nil))
+		cfg.Log = slog.New(slog.NewTextHandler(n, nil))
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -149,11 +140,10 @@ func (n *network) join(group string, self, of int, change ...func(*Config)) *Bar
 	return b
 }
 
-// A result is what Wait returned, and when.
+// A result is what Wait returned.
 type result struct {
 	payloads [][]byte
 	err      error
-	at       time.Time
 }
 
 // wait calls Wait with a payload that names the process, for at most two minutes.
@@ -163,16 +153,9 @@ func wait(ctx context.Context, b *Barrier) <-chan result {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
 		payloads, err := b.Wait(ctx, []byte{'a' + byte(b.cfg.Self)})
-		done <- result{payloads, err, time.Now()}
+		done <- result{payloads, err}
 	}()
 	return done
-}
-
-func (r result) check(t *testing.T, want string) {
-	t.Helper()
-	if got := string(bytes.Join(r.payloads, nil)); got != want || r.err != nil {
-		t.Errorf("Wait: payloads %q, error %v; want %q", got, r.err, want)
-	}
 }
 
 // enter has a process join and wait.
@@ -185,7 +168,10 @@ func (n *network) enter(t *testing.T, group string, self, of int, change ...func
 func meet(t *testing.T, want string, waits ...<-chan result) {
 	t.Helper()
 	for _, w := range waits {
-		(<-w).check(t, want)
+		r := <-w
+		if got := string(bytes.Join(r.payloads, nil)); got != want || r.err != nil {
+			t.Errorf("Wait: payloads %q, error %v; want %q", got, r.err, want)
+		}
 	}
 }
 
@@ -214,14 +200,14 @@ func TestTCP(t *testing.T) {
 	const secret = "a secret of 24 characters"
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	var listeners [2]net.Listener
+	var listeners []net.Listener
 	var addrs []string
-	for i := range listeners {
+	for range 2 {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		listeners[i], addrs = ln, append(addrs, ln.Addr().String())
+		listeners, addrs = append(listeners, ln), append(addrs, ln.Addr().String())
 	}
 	var barriers []*Barrier
 	for i, ln := range listeners {
@@ -266,7 +252,7 @@ func TestLies(t *testing.T) {
 		control.Ask(t.Context(), stranger, "0", control.Hello("nodes", 0, ""), wire.Control{Kind: 77}) // not answered
 		<-time.After(10 * time.Second)                                                                 // the clock is synctest's
 		apart(t, w0)
-		if got := n.said.String(); !strings.Contains(got, "1/3 ready") || strings.Contains(got, "2/3") || strings.Contains(got, "WARN") {
+		if got := n.log(); !strings.Contains(got, "1/3 ready") || strings.Contains(got, "2/3") || strings.Contains(got, "WARN") {
 			t.Errorf("it said\n%s\nwant 1/3 ready, and nothing about strangers", got)
 		}
 		b1, b2 := n.join("nodes", 1, 3), n.join("nodes", 2, 3)
@@ -274,43 +260,10 @@ func TestLies(t *testing.T) {
 	})
 }
 
-// A peer that accepts and does not answer holds up the others, and the status says so.
-func TestMutePeer(t *testing.T) {
-	onNetwork(t, func(t *testing.T, n *network) {
-		b0 := n.join("nodes", 0, 2)
-		mute := n.listen("1")
-		w0 := wait(t.Context(), b0)
-		for range 3 { // dials, 2 s each
-			<-mute.accepted
-		}
-		if want := "waiting for node 1 (1): no answer"; !strings.Contains(n.said.String(), want) {
-			t.Errorf("it says\n%s\nwant %q", &n.said, want)
-		}
-		_, w1 := n.enter(t, "nodes", 1, 2)
-		mute.Close()
-		meet(t, "ab", w0, w1)
-	})
-}
-
-func TestAlone(t *testing.T) {
-	onNetwork(t, func(t *testing.T, n *network) {
-		b := n.join("nodes", 0, 1)
-		start := time.Now()
-		for range 3 {
-			meet(t, "a", wait(t.Context(), b))
-		}
-		closeAll(b)
-		if got := time.Since(start); got != 0 {
-			t.Errorf("three rounds alone, and Close, took %v, want no time", got)
-		}
-	})
-}
-
 // Node 1 comes late and node 2 later: node 0 logs for whom it waits.
 func TestProgress(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
 		_, w0 := n.enter(t, "nodes", 0, 3)
-
 		<-time.After(2 * time.Second)
 		b1 := n.join("nodes", 1, 3)
 		<-time.After(3 * time.Second)
@@ -328,8 +281,8 @@ func TestProgress(t *testing.T) {
 			"2/3 ready after 7s; waiting for node 2 (2): connection refused",
 			"3/3 ready after 10s; waiting for node 2 (2): it has not seen node 1 ready",
 		}
-		if !slices.EqualFunc(n.said.lines, want, strings.Contains) {
-			t.Errorf("node 0 said\n%s\nwant %q", &n.said, want)
+		if !slices.EqualFunc(n.said, want, strings.Contains) {
+			t.Errorf("node 0 said\n%s\nwant %q", n.log(), want)
 		}
 	})
 }
@@ -342,17 +295,31 @@ func TestPause(t *testing.T) {
 		w0 := wait(t.Context(), b0)
 		<-time.After(time.Minute)
 		late := time.Now()
-		w1 := wait(t.Context(), b1)
-		for _, w := range []<-chan result{w0, w1} {
-			r := <-w
-			r.check(t, "ab")
-			if took := r.at.Sub(late); took > 2*maxPause {
-				t.Errorf("passed %v after the last had arrived, want at most %v", took, 2*maxPause)
-			}
+		meet(t, "ab", w0, wait(t.Context(), b1))
+		if took := time.Since(late); took > 2*maxPause {
+			t.Errorf("passed %v after the last had arrived, want at most %v", took, 2*maxPause)
 		}
 		if slices.ContainsFunc(n.dialed, func(nc net.Conn) bool { return nc.SetDeadline(time.Time{}) == nil }) {
 			t.Error("the dialler did not close a connection")
 		}
+	})
+}
+
+// A peer that accepts and does not answer holds up the others, and the status says so.
+func TestMutePeer(t *testing.T) {
+	onNetwork(t, func(t *testing.T, n *network) {
+		b0 := n.join("nodes", 0, 2)
+		mute := n.listen("1")
+		w0 := wait(t.Context(), b0)
+		for range 3 { // dials, 2 s each
+			<-mute.accepted
+		}
+		if want := "waiting for node 1 (1): no answer"; !strings.Contains(n.log(), want) {
+			t.Errorf("it says\n%s\nwant %q", n.log(), want)
+		}
+		_, w1 := n.enter(t, "nodes", 1, 2)
+		mute.Close()
+		meet(t, "ab", w0, w1)
 	})
 }
 
@@ -392,26 +359,21 @@ func TestMixedUp(t *testing.T) {
 // one does not start.
 func TestVoid(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
-		var b [3]*Barrier
-		var w [3]<-chan result
-		for i := range b {
-			b[i], w[i] = n.enter(t, "clients", i, 3)
-		}
-		meet(t, "abc", w[:]...)
-		closeAll(b[1])
-		b[1] = n.join("clients", 1, 3)
+		b0, w0 := n.enter(t, "clients", 0, 3)
+		b1, w1 := n.enter(t, "clients", 1, 3)
+		b2, w2 := n.enter(t, "clients", 2, 3)
+		meet(t, "abc", w0, w1, w2)
+		b1.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		w[1] = wait(ctx, b[1])
-		r := <-w[1]
+		r := <-wait(ctx, n.join("clients", 1, 3))
 		if want := "waiting for client 0 (0): it has started with an earlier client 1"; r.err == nil || !strings.Contains(r.err.Error(), want) {
 			t.Errorf("the restarted client's Wait says %v, want %q", r.err, want)
 		}
-		w[0], w[2] = wait(t.Context(), b[0]), wait(t.Context(), b[2])
-		for _, i := range []int{0, 2} {
-			r := <-w[i]
+		for _, w := range []<-chan result{wait(t.Context(), b0), wait(t.Context(), b2)} {
+			r := <-w
 			if want := "barrier of clients, round 2: client 1 (1): the run is void: it restarted after the run began"; !errors.Is(r.err, ErrVoid) || r.err.Error() != want {
-				t.Errorf("Wait of client %d says %v, want %v", i, r.err, want)
+				t.Errorf("the Wait of another says %v, want %v", r.err, want)
 			}
 		}
 	})
@@ -505,13 +467,13 @@ func TestMadeUpFingerprints(t *testing.T) {
 		if told.Load() < 50 {
 			t.Fatalf("the liar was asked only %d times", told.Load())
 		}
-		if got := strings.Count(n.said.String(), "WARN"); got != maxReasons+1 {
+		if got := strings.Count(n.log(), "WARN"); got != maxReasons+1 {
 			t.Errorf("%d mismatches were logged, want %d of the liar and one of the other", got, maxReasons)
 		}
-		if !strings.Contains(n.said.String(), `node 2 (2): the two ends disagree about ours: here \"\", there too: `) {
-			t.Errorf("the mismatch of node 2 is not in\n%s", &n.said)
+		if !strings.Contains(n.log(), `node 2 (2): the two ends disagree about ours: here \"\", there too: `) {
+			t.Errorf("the mismatch of node 2 is not in\n%s", n.log())
 		}
-		for _, line := range append(n.said.lines, r0.err.Error()) {
+		for _, line := range append(n.said, r0.err.Error()) {
 			if len(line) > 500 || strings.ContainsAny(line, "\x1b\x07\n") {
 				t.Errorf("%d bytes, or unfit for a terminal: %q", len(line), line)
 			}

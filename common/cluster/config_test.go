@@ -75,7 +75,7 @@ func TestValidate(t *testing.T) {
 			t.Errorf("Validate: %v, want %s", err, want)
 		}
 	}
-	c := withNodes(strings.Fields(strings.Repeat("a:1 ", 100))...)
+	c := withNodes(make([]string, 100)...)
 	for i := range c.Nodes {
 		c.Nodes[i].Addr = fmt.Sprintf("a:%d", i+1)
 	}
@@ -102,39 +102,32 @@ func TestOneSocket(t *testing.T) {
 }
 
 func TestCheckExposure(t *testing.T) {
-	for addr, safe := range map[string]bool{ // safe without a secret
-		"127.0.0.1:7001":          true,
-		"127.9.9.9:7001":          true,
-		"[::1]:7001":              true,
-		"[::ffff:127.0.0.1]:7001": true,
-		"localhost:7001":          true,
-		"LocalHost:7001":          true,
-		"10.0.0.7:7001":           false,
-		"0.0.0.0:7001":            false,
-		"[::]:7001":               false,
-		":7001":                   false,
-		"localhost.example:7001":  false,
-		"127.0.0.1":               false, // without a port
+	for safe, all := range map[bool]string{ // without a secret
+		true:  "127.0.0.1:7001 127.9.9.9:7001 [::1]:7001 [::ffff:127.0.0.1]:7001 localhost:7001 LocalHost:7001",
+		false: "10.0.0.7:7001 0.0.0.0:7001 [::]:7001 :7001 localhost.example:7001 127.0.0.1",
 	} {
-		for path, place := range map[string]func(c *Config) *string{
-			"nodes[0].addr":      func(c *Config) *string { return &c.Nodes[0].Addr },
-			"nodes[0].control":   func(c *Config) *string { return &c.Nodes[0].Control },
-			"clients[0].control": func(c *Config) *string { return &c.Clients[0].Control },
-		} {
-			c := Default()
-			*place(&c) = addr
-			for _, secret := range []string{"", strings.Repeat("s", minSecret-1), strings.Repeat("s", minSecret)} {
-				c.Secret = secret
-				err := c.CheckExposure(false)
-				if (err == nil) != (safe || len(secret) == minSecret) {
-					t.Errorf("%s %s, secret %q: %v, want safe: %t", path, addr, secret, err, safe)
-				}
-				if err != nil && !strings.HasPrefix(err.Error(), path+": "+addr+" is not on loopback") {
-					t.Errorf("%s %s: %v, want the property and its value", path, addr, err)
-				}
-				if err := c.CheckExposure(true); err != nil {
-					t.Errorf("%s %s, insecure: %v", path, addr, err)
-				}
+		for addr := range strings.FieldsSeq(all) {
+			checkExposure(t, addr, safe)
+		}
+	}
+}
+
+func checkExposure(t *testing.T, addr string, safe bool) {
+	for path, place := range map[string]func(c *Config) *string{
+		"nodes[0].addr":      func(c *Config) *string { return &c.Nodes[0].Addr },
+		"nodes[0].control":   func(c *Config) *string { return &c.Nodes[0].Control },
+		"clients[0].control": func(c *Config) *string { return &c.Clients[0].Control },
+	} {
+		c := Default()
+		*place(&c) = addr
+		for _, secret := range []string{"", strings.Repeat("s", minSecret-1), strings.Repeat("s", minSecret)} {
+			c.Secret = secret
+			err := c.CheckExposure(false)
+			if (err == nil) != (safe || len(secret) == minSecret) || err != nil && !strings.HasPrefix(err.Error(), path+": "+addr+" is not on loopback") {
+				t.Errorf("%s %s, secret %q: %v, want safe: %t", path, addr, secret, err, safe)
+			}
+			if err := c.CheckExposure(true); err != nil {
+				t.Errorf("%s %s, insecure: %v", path, addr, err)
 			}
 		}
 	}

@@ -17,12 +17,8 @@ import (
 
 func TestShippedFileIsDefault(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
-	got, err := Load("../../properties.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := Default(); !reflect.DeepEqual(got, want) {
-		t.Errorf("properties.json holds\n%+v, want\n%+v", got, want)
+	if got, err := Load("../../properties.json"); err != nil || !reflect.DeepEqual(got, Default()) {
+		t.Errorf("properties.json holds\n%+v, %v, want\n%+v", got, err, Default())
 	}
 	if err := Default().Validate(); err != nil {
 		t.Errorf("Default: %v", err)
@@ -44,12 +40,8 @@ func TestSaveAndLoad(t *testing.T) {
 		if err := want.Save(path); err != nil {
 			t.Fatal(err)
 		}
-		got, err := Load(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("saved\n%+v, loaded\n%+v", want, got)
+		if got, err := Load(path); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("saved\n%+v, loaded\n%+v, %v", want, got, err)
 		}
 	}
 }
@@ -66,15 +58,11 @@ func TestWholeNumbers(t *testing.T) {
 
 // A size is a number in JSON, or a string if it is a range.
 func TestSize(t *testing.T) {
-	for value, want := range map[string]Size{`30`: {30, 30}, `"30"`: {30, 30}, `"16..1024"`: {16, 1024}, `"7..7"`: {7, 7}} {
+	for value, want := range map[string]Size{`30`: {30, 30}, `"30"`: {30, 30}, `"16..1024"`: {16, 1024}, `"7..7"`: {7, 7},
+		`"many"`: {}, `"1.."`: {}, `"..1"`: {}, `"1..2..3"`: {}, `1.5`: {}, `null`: {}, `{}`: {}} {
 		c, err := parse("file", []byte(`{"workload": {"value": `+value+`}}`))
-		if err != nil || c.Workload.Value != want {
-			t.Errorf("%s is %v, error %v, want %v", value, c.Workload.Value, err, want)
-		}
-	}
-	for _, value := range []string{`"many"`, `"1.."`, `"..1"`, `"1..2..3"`, `1.5`, `null`, `{}`} {
-		if c, err := parse("file", []byte(`{"workload": {"value": `+value+`}}`)); err == nil {
-			t.Errorf("%s is %v, want an error", value, c.Workload.Value)
+		if (err == nil) != (want != Size{}) || err == nil && c.Workload.Value != want {
+			t.Errorf("%s is %v, error %v, want %v, or an error", value, c.Workload.Value, err, want)
 		}
 	}
 	for size, want := range map[Size]string{Bytes(30): `"value":30`, {16, 1024}: `"value":"16..1024"`} {
@@ -94,14 +82,11 @@ func TestLoadReplacesListsAndMix(t *testing.T) {
 		"workload": {"mix": {"delete": 100}},
 		"server": {"queue": 0}
 	}`+"\r\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := Default()
 	want.Nodes, want.Clients = []Node{{"a:1", "a:2"}, {"b:1", "b:2"}}, nil
 	want.Workload.Mix, want.Server.Queue = Mix{Delete: 100}, 0
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("loaded\n%+v, want\n%+v", got, want)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("loaded\n%+v, %v, want\n%+v", got, err, want)
 	}
 }
 
@@ -197,24 +182,18 @@ func TestAbsurdFiles(t *testing.T) {
 	}
 }
 
-func TestLoadWithoutFile(t *testing.T) {
-	t.Setenv("LOCKSTEP_SECRET", "")
-	path := filepath.Join(t.TempDir(), DefaultPath)
-	c, err := Load(path)
-	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) || !reflect.DeepEqual(c, Default()) {
-		t.Errorf("Load of no file = %+v, %v, want the defaults and os.ErrNotExist", c, err)
-	}
-	if c, err := Load(t.TempDir()); err == nil || errors.Is(err, os.ErrNotExist) || !reflect.DeepEqual(c, Config{}) {
-		t.Errorf("Load of a directory = %+v, %v", c, err)
-	}
-}
-
+// Without a file there are the defaults, and the secret of the environment comes before all.
 func TestSecretFromEnvironment(t *testing.T) {
 	path := filepath.Join(t.TempDir(), DefaultPath)
 	const fromFile, fromEnv = "this is in the file", "and this is not in it"
 	t.Setenv("LOCKSTEP_SECRET", fromEnv)
-	if c, err := Load(path); !errors.Is(err, os.ErrNotExist) || c.Secret != fromEnv {
-		t.Errorf("without a file: %q, %v, want %q", c.Secret, err, fromEnv)
+	want := Default()
+	want.Secret = fromEnv
+	if c, err := Load(path); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) || !reflect.DeepEqual(c, want) {
+		t.Errorf("Load of no file = %+v, %v, want %+v and os.ErrNotExist", c, err, want)
+	}
+	if c, err := Load(t.TempDir()); err == nil || errors.Is(err, os.ErrNotExist) || !reflect.DeepEqual(c, Config{}) {
+		t.Errorf("Load of a directory = %+v, %v", c, err)
 	}
 	if err := os.WriteFile(path, []byte(`{"secret": "`+fromFile+`"}`), 0o600); err != nil {
 		t.Fatal(err)

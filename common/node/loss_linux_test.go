@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -34,6 +33,14 @@ func startServing(t *testing.T, cmd *exec.Cmd, cfg cluster.Config) {
 		}
 		<-time.After(time.Millisecond)
 	}
+}
+
+// inShell returns a child that a shell becomes after a command.
+func inShell(t *testing.T, command, server, file string) *exec.Cmd {
+	cmd := child(t, server, file)
+	sh := exec.CommandContext(t.Context(), "sh", append([]string{"-c", command + `; exec "$@"`, "sh"}, cmd.Args...)...)
+	sh.Env = cmd.Env
+	return sh
 }
 
 // exitCode sends a child a signal, waits for its end, and returns its exit code, or -1 if a
@@ -78,14 +85,11 @@ func TestLogThatIsLost(t *testing.T) {
 		cmd := child(t, "drains", file)
 		cmd.Stdout, cmd.Stderr = test.stdout, test.stderr
 		startServing(t, cmd, cfg)
-		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
+		nc := dial(t, cfg.Nodes[0].Addr)
 		io.WriteString(nc, "garbage, which is worth a line in the log")
 		io.Copy(io.Discard, nc)
 		nc.Close()
-		putKey(t, cfg)
+		putKey(t, cfg).Close()
 		stop := test.stop
 		if signal.Ignored(stop) { // under nohup, which the server has inherited
 			stop = syscall.SIGTERM
@@ -103,14 +107,12 @@ func TestLogThatIsLost(t *testing.T) {
 func TestNohup(t *testing.T) {
 	t.Parallel()
 	cfg, file := config(t, 1)
-	inner := child(t, "drains", file)
-	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `trap "" HUP; exec "$@"`, "sh"}, inner.Args...)...)
-	cmd.Env = inner.Env
+	cmd := inShell(t, `trap "" HUP`, "drains", file)
 	var said strings.Builder
 	cmd.Stderr = &said
 	startServing(t, cmd, cfg)
 	cmd.Process.Signal(syscall.SIGHUP)
-	putKey(t, cfg)
+	putKey(t, cfg).Close()
 	if code := exitCode(cmd, syscall.SIGTERM); code != 0 || strings.Contains(said.String(), "hangup") {
 		t.Errorf("exit code %d, and it said %q, want 0, and only the other signal in the log", code, &said)
 	}
@@ -123,29 +125,13 @@ func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	cfg, file := config(t, 1)
 	var said strings.Builder
-	cmd := child(t, "crowded", file)
-	// The shell lowers the limit: a test could not raise its own again.
-	cmd.Args = append([]string{"sh", "-c", `ulimit -n 40; exec "$@"`, "sh"}, cmd.Args...)
-	sh, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip(err)
-	}
-	cmd.Path, cmd.Stderr = sh, &said
+	cmd := inShell(t, "ulimit -n 40", "crowded", file) // a test could not raise its own limit again
+	cmd.Stderr = &said
 	startServing(t, cmd, cfg)
-	cl, err := client.Dial(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	refused := 0
+	cl, refused := putKey(t, cfg), 0
 	for range 60 {
-		nc, err := net.Dial("tcp", cfg.Nodes[0].Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
 		greeting := make([]byte, 64)
-		if _, err := io.ReadFull(nc, greeting); err != nil {
+		if _, err := io.ReadFull(dial(t, cfg.Nodes[0].Addr), greeting); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(greeting), "all 16 places are taken") {

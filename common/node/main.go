@@ -51,7 +51,10 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	}
 
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, stopSignals()...)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // the end of the terminal, unless the server was started to outlive it (nohup)
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(signals)
 	signal.Ignore(syscall.SIGPIPE) // writing to a closed log fails, and does not end the server
 	defer signal.Reset(syscall.SIGPIPE)
@@ -98,16 +101,6 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 // the standard streams, the listeners, profiles, the runtime, and questions at its
 // control port, which must work when all places for clients are taken.
 const ownFiles = 24
-
-// stopSignals returns the signals that ask a server to stop: Ctrl-C, a kill, and the end
-// of the terminal unless the server was started to outlive it (nohup).
-func stopSignals() []os.Signal {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
-		signals = append(signals, syscall.SIGHUP)
-	}
-	return signals
-}
 
 // parse reads flags and configuration. After -h it writes the flags to stdout.
 func parse(stage string, args []string, stdout io.Writer) (opt options, cfg cluster.Config, err error) {

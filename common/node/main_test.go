@@ -165,6 +165,14 @@ type logged chan string
 
 func (l logged) Write(b []byte) (int, error) { l <- string(b); return len(b), nil }
 
+// lines takes what has been logged so far.
+func (l logged) lines() (lines []string) {
+	for len(l) > 0 {
+		lines = append(lines, <-l)
+	}
+	return lines
+}
+
 func run(t *testing.T, serve Serve, args ...string) *process {
 	stdin, w := io.Pipe()
 	p := &process{t: t, stdin: w, stderr: make(logged, 1000), code: make(chan int, 1)}
@@ -215,17 +223,29 @@ func (p *process) stop() (code int, stderr string) {
 	return p.end()
 }
 
-// putKey stores a key, as a client of its own.
-func putKey(t *testing.T, cfg cluster.Config) {
+// putKey stores a key, as a client, which it returns.
+func putKey(t *testing.T, cfg cluster.Config) *client.Client {
 	t.Helper()
 	cl, err := client.Dial(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cl.Close()
-	if _, err := cl.Put(t.Context(), "k", []byte("v")); err != nil {
-		t.Errorf("Put: %v", err)
+	t.Cleanup(func() { cl.Close() })
+	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
+		t.Errorf("Put: created %v, %v", created, err)
 	}
+	return cl
+}
+
+// dial connects to addr until the end of the test.
+func dial(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	return nc
 }
 
 // A mistake in flags or configuration: one line about it, nothing on stdout, and the exit
@@ -295,13 +315,7 @@ func TestServeAndDrain(t *testing.T) {
 		}
 		p := run(t, serveOne, args...)
 		p.wait("serving on "+cfg.Nodes[0].Addr, "Ctrl-C")
-		cl, err := client.Dial(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if created, err := cl.Put(t.Context(), "k", []byte("v")); !created || err != nil {
-			t.Errorf("Put: %v, %v", created, err)
-		}
+		cl := putKey(t, cfg)
 		s, err := cl.Stats(t.Context(), 0)
 		if err != nil || !s.Serving || s.Stage != "stage0" || s.Requests != 1 || s.Open != 1 {
 			t.Errorf("Stats: %+v, %v, want stage0, serving, with one request and one connection", s, err)

@@ -88,9 +88,7 @@ func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
 
 // NewTable returns an empty table that does the work this server was configured with
 // and counts its time in the node's statistics. It is not safe for concurrent use.
-func (n *Node) NewTable() *table.Table {
-	return table.New(n.Config.Server.Work, &n.Stats.Table)
-}
+func (n *Node) NewTable() *table.Table { return table.New(n.Config.Server.Work, &n.Stats.Table) }
 
 // A Conn is a greeted connection to a client. One goroutine at a time uses it.
 type Conn struct {
@@ -239,11 +237,9 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 }
 
 func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wire.Response) {
-	for i := range ops {
-		if n.Config.Owner(ops[i].Key) != n.Self {
-			n.Stats.Error("wrong node")
-			return wire.Response{Code: wire.WrongNode}
-		}
+	if slices.ContainsFunc(ops, func(op wire.Op) bool { return n.Config.Owner(op.Key) != n.Self }) {
+		n.Stats.Error("wrong node")
+		return wire.Response{Code: wire.WrongNode}
 	}
 	defer func() {
 		if p := recover(); p != nil {

@@ -23,13 +23,14 @@ import (
 // A listener hands out what a test puts into next: connections and errors.
 type listener struct {
 	next   chan any
-	asked  []time.Time // when Accept was called
-	closed chan struct{}
-	once   sync.Once
+	asked  []time.Time     // when Accept was called
+	closed context.Context // ends in Close
+	end    context.CancelFunc
 }
 
 func newListener(next ...any) *listener {
-	ln := &listener{next: make(chan any, 100), closed: make(chan struct{})}
+	ln := &listener{next: make(chan any, 100)}
+	ln.closed, ln.end = context.WithCancel(context.Background())
 	for _, x := range next {
 		ln.next <- x
 	}
@@ -44,12 +45,12 @@ func (ln *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		return x.(net.Conn), nil
-	case <-ln.closed:
+	case <-ln.closed.Done():
 		return nil, net.ErrClosed
 	}
 }
 
-func (ln *listener) Close() error   { ln.once.Do(func() { close(ln.closed) }); return nil }
+func (ln *listener) Close() error   { ln.end(); return nil }
 func (ln *listener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7001} }
 
 // accepting is what a listener's Accept returns for an error of the system.
@@ -57,35 +58,13 @@ func accepting(err syscall.Errno) error {
 	return &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", err)}
 }
 
-// tooManyFiles is what Accept says in a process that has no descriptors left.
-var tooManyFiles = accepting(syscall.EMFILE)
-
-// A journal is what a node logs, an entry for each message.
-type journal struct {
-	mu      sync.Mutex // guards entries
-	entries []string
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.entries = append(j.entries, string(b))
-	return len(b), nil
-}
-
-func (j *journal) lines() []string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.Clone(j.entries)
-}
-
-func newNode(edit func(*cluster.Config)) (*Node, *journal) {
+func newNode(edit func(*cluster.Config)) (*Node, logged) {
 	cfg := cluster.Default()
 	if edit != nil {
 		edit(&cfg)
 	}
-	j := new(journal)
-	return New(cfg, 0, slog.New(newHandler(j, "stage0"))), j
+	log := make(logged, 1000)
+	return New(cfg, 0, slog.New(newHandler(log, "stage0"))), log
 }
 
 // open is a client's end of nc.
@@ -151,10 +130,7 @@ func TestAcceptBacksOff(t *testing.T) {
 		near, far := net.Pipe()
 		gone, left := net.Pipe()
 		gone.Close()
-		ln := newListener()
-		for range 12 {
-			ln.next <- tooManyFiles
-		}
+		ln := newListener(slices.Repeat([]any{accepting(syscall.EMFILE)}, 12)...)
 		ln.next <- left // accepted, though the client has gone: there are descriptors again
 		ln.next <- accepting(syscall.ENOBUFS)
 		ln.next <- far
@@ -186,7 +162,7 @@ func TestAcceptBacksOff(t *testing.T) {
 func TestAcceptEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := newNode(nil)
-		for _, ln := range []*listener{newListener(), newListener(tooManyFiles, tooManyFiles, tooManyFiles)} {
+		for _, ln := range []*listener{newListener(), newListener(accepting(syscall.EMFILE), accepting(syscall.EMFILE))} {
 			ctx, cancel := context.WithCancel(t.Context())
 			begin := time.Now()
 			time.AfterFunc(6*time.Millisecond, cancel)
@@ -195,7 +171,7 @@ func TestAcceptEnds(t *testing.T) {
 				if took := time.Since(begin); c != nil || err != ErrStopped || took != 6*time.Millisecond || len(ln.asked) > 2 {
 					t.Errorf("Accept: %v, %v after %v and %d tries, want %v after 6ms and at most 2", c, err, took, len(ln.asked), ErrStopped)
 				}
-				<-ln.closed // otherwise clients would wait for a greeting that never comes
+				<-ln.closed.Done() // otherwise clients would wait for a greeting that never comes
 			}
 		}
 		if s := n.Stats.Snapshot(); s.Errors["accept"] != 2 || len(s.Errors) != 1 {
@@ -368,9 +344,8 @@ func TestTurns(t *testing.T) {
 		n, _ := newNode(nil)
 		c, client := connect(t, n, t.Context())
 		var applied, turns []int
-		done := make(chan struct{})
-		go func() { // ends with the connection
-			defer close(done)
+		var served sync.WaitGroup
+		served.Go(func() { // ends with the connection
 			for c.Ready() {
 				ops := 0
 				n.Answer(c, func(request []wire.Op) []wire.Result {
@@ -380,8 +355,7 @@ func TestTurns(t *testing.T) {
 				turns = append(turns, ops)
 				c.Flush()
 			}
-			c.Close()
-		}()
+		})
 		var requests [][]wire.Op
 		sum := 0
 		for _, ops := range test.requests {
@@ -390,12 +364,11 @@ func TestTurns(t *testing.T) {
 		}
 		codes := send(client, requests...)
 		client.Close()
-		<-done
+		served.Wait()
 		if !slices.Equal(codes, slices.Repeat([]wire.Code{wire.OK}, len(requests))) || !slices.Equal(applied, test.requests) || !slices.Equal(turns, test.want) {
 			t.Errorf("requests of %v operations: answers %v, applied %v, in turns of %v, want turns of %v", test.requests, codes, applied, turns, test.want)
 		}
-		s := n.Stats.Snapshot()
-		if s.Requests != int64(len(requests)) || s.Ops != int64(sum) || s.QueueWait.Count != int64(len(turns)) || s.Turn.Count != int64(len(turns)) || s.Turn.Total <= 0 {
+		if s := n.Stats.Snapshot(); s.Requests != int64(len(requests)) || s.Ops != int64(sum) || s.QueueWait.Count != int64(len(turns)) || s.Turn.Count != int64(len(turns)) || s.Turn.Total <= 0 {
 			t.Errorf("counted %d requests, %d operations, %d turns begun, %+v ended, want %d, %d, %d, %[7]d", s.Requests, s.Ops, s.QueueWait.Count, s.Turn, len(requests), sum, len(turns))
 		}
 	}
@@ -485,7 +458,7 @@ func TestRefuse(t *testing.T) {
 		if got := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...); !slices.Equal(got, slices.Repeat([]wire.Code{wire.Busy}, 20)) {
 			t.Errorf("refused with %v, want busy 20 times", got)
 		}
-		if s := n.Stats.Snapshot(); s.Requests != 0 || len(s.Errors) != 0 || len(log.lines()) != 0 {
+		if s := n.Stats.Snapshot(); s.Requests != 0 || len(s.Errors) != 0 || len(log) != 0 {
 			t.Errorf("counted %d requests, %v, logged %q, want 0, nothing, nothing", s.Requests, s.Errors, log.lines())
 		}
 		client.Close()

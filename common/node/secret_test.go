@@ -37,34 +37,19 @@ func TestSecretAmongStrangers(t *testing.T) {
 	var silent []net.Conn
 	for _, addr := range []string{cfg.Nodes[0].Addr, cfg.Nodes[0].Control} {
 		for range 50 {
-			nc, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer nc.Close()
-			silent = append(silent, nc)
+			silent = append(silent, dial(t, addr))
 		}
 	}
-	cl, err := client.Dial(t.Context(), know)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
-		t.Errorf("Put beside silent strangers: %v, %v", created, err)
-	}
+	cl := putKey(t, know)
 	if s, err := cl.Stats(t.Context(), 0); err != nil || s.Requests != 1 {
 		t.Errorf("Stats beside silent strangers: %+v, %v", s, err)
 	}
-	for name, secret := range map[string]string{"none": "", "another": "another one, and as long"} {
-		guess := cfg
-		guess.Secret = secret
-		_, dialed := client.Dial(t.Context(), guess)
-		_, asked := client.Stats(t.Context(), guess, 0)
-		for _, err := range []error{dialed, asked} {
-			if !errors.Is(err, wire.ErrMismatch) || !strings.Contains(err.Error(), "secret") {
-				t.Errorf("with a secret, %s: %v, want %v", name, err, wire.ErrMismatch)
-			}
+	for _, secret := range []string{"", "another one, and as long"} {
+		cfg.Secret = secret
+		_, dialed := client.Dial(t.Context(), cfg)
+		_, asked := client.Stats(t.Context(), cfg, 0)
+		if !errors.Is(dialed, wire.ErrMismatch) || !errors.Is(asked, wire.ErrMismatch) {
+			t.Errorf("with secret %q: %v, %v, want %v", secret, dialed, asked, wire.ErrMismatch)
 		}
 	}
 	for _, nc := range silent[:50] { // each is ended by its deadline; package control tests the other port's

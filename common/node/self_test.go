@@ -33,11 +33,8 @@ func TestFindSelf(t *testing.T) {
 			all = append(all, cluster.Node{Addr: addr})
 		}
 		got, err := findSelf(all, local)
-		if want >= 0 && (err != nil || got != want) {
-			t.Errorf("self of %s = %d, %v, want %d", nodes, got, err, want)
-		}
-		if want < 0 && (err == nil || !strings.Contains(err.Error(), "pass -node")) {
-			t.Errorf("self of %s = %d, %v, want an error that says -node", nodes, got, err)
+		if got != max(want, 0) || (err == nil) != (want >= 0) || err != nil && !strings.Contains(err.Error(), "pass -node") {
+			t.Errorf("self of %s = %d, %v, want %d, or an error that says -node", nodes, got, err, want)
 		}
 	}
 }

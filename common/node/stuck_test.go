@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,11 +32,8 @@ func TestStuck(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n, log := newNode(func(c *cluster.Config) { c.Server.Work.Time = test.work })
 				ctx, cancel := context.WithCancel(t.Context())
-				ended := make(chan struct{})
-				go func() { // ends with ctx
-					n.watchStuck(ctx, control.Pause)
-					close(ended)
-				}()
+				var watching sync.WaitGroup
+				watching.Go(func() { n.watchStuck(ctx, control.Pause) }) // ends with ctx
 				for range test.begun {
 					n.Stats.QueueWait.Add(0)
 				}
@@ -52,8 +50,8 @@ func TestStuck(t *testing.T) {
 					}
 				}
 				cancel()
-				<-ended
-				if got := len(log.lines()); got > 1 || got == 1 != test.want {
+				watching.Wait()
+				if got := len(log); got > 1 || got == 1 != test.want {
 					t.Errorf("the log is %q, want a line: %v", log.lines(), test.want)
 				}
 			})

@@ -138,7 +138,7 @@ var mutants = []mutant{
 		`!hmac.Equal(proof[nonceSize:], mac("client"`, `false && !hmac.Equal(proof[nonceSize:], mac("client"`,
 		"./common/wire -run TestSecret", "FAIL: TestSecret"},
 	{"a node that owns every key", "common/node/node.go",
-		"Owner(ops[i].Key) != n.Self", "Owner(ops[i].Key) != n.Self && false",
+		"Owner(op.Key) != n.Self", "Owner(op.Key) != n.Self && false",
 		"./stage1_singlethread -run TestStage/WrongNode", "want wrong node"},
 	{"one connection too many", "common/node/node.go",
 		"n.Stats.Open.Load() >= int64(s.MaxConnections)", "false",

@@ -11,11 +11,10 @@ var wsaPoll = syscall.NewLazyDLL("ws2_32.dll").NewProc("WSAPoll")
 // end of the connection, or with an error. A read itself would block, unless it is
 // overlapped.
 func arrived(socket uintptr) bool {
-	const readable = 0x0100 // POLLRDNORM
-	fd := struct {          // a WSAPOLLFD
+	fd := struct { // a WSAPOLLFD
 		socket          uintptr
 		events, happens int16
-	}{socket: socket, events: readable}
+	}{socket: socket, events: 0x0100} // POLLRDNORM
 	n, _, _ := wsaPoll.Call(uintptr(unsafe.Pointer(&fd)), 1, 0)
 	return n != 0
 }

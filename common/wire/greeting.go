@@ -215,8 +215,6 @@ func (c *Conn) proved() bool {
 func mac(role string, h Hello, serverNonce, clientNonce []byte) []byte {
 	m := hmac.New(sha256.New, []byte(h.Secret))
 	// %q separates the fields, whatever they contain.
-	fmt.Fprintf(m, "lockstep %q %d %d %q %d ", role, Version, h.Purpose, h.Group, h.Number)
-	m.Write(serverNonce)
-	m.Write(clientNonce)
+	fmt.Fprintf(m, "lockstep %q %d %d %q %d %s%s", role, Version, h.Purpose, h.Group, h.Number, serverNonce, clientNonce)
 	return m.Sum(nil)
 }

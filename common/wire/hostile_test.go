@@ -43,7 +43,6 @@ func hostiles[T any](t testing.TB, c *codec[T], good *T) []hostile {
 		{"HTTP", []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")},
 		{"TLS", []byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x5a", 500))},
 		{"a greeting", []byte(magic + strings.Repeat("\x00", greetingSize-len(magic)))},
-		{"a proof", bytes.Repeat([]byte("\xa5"), proofSize)},
 		{"control characters", []byte("\x1b]0;owned\x07\r\n\x00\x9b2J" + strings.Repeat("\n", 64))},
 		{"half a length", []byte{0, 0}},
 		{"half a frame", framed(message)[:frameHeader+len(message)/2]},
@@ -58,7 +57,6 @@ func hostiles[T any](t testing.TB, c *codec[T], good *T) []hostile {
 		{"two messages in a frame", framed(append(bytes.Clone(message), message...))},
 		{"a type definition", framed(definition)},
 		{"a type definition, then a message", framed(append(bytes.Clone(definition), message...))},
-		{"a stream with its definitions", framed(described.Bytes())},
 		{"a type nobody has", framed(reframe(append([]byte{0xfe, 0x7f, 0xfe}, message[2:]...)))},
 		{"a count of 100 million", framed(ofType(c, "\x01\xfc\x05\xf5\xe1\x00\x00\x00"))},
 		{"a count of all ones", framed(ofType(c, "\x01\xf8\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00"))},
@@ -70,10 +68,7 @@ func hostiles[T any](t testing.TB, c *codec[T], good *T) []hostile {
 		{"a number longer than necessary", framed(ofType(c, "\x01\xff\x01\x01\x02\x01k\x00\x00"))},
 		{"bytes after the value", framed(ofType(c, string(c.rest(message))+"\x00\x00\x00"))},
 	}
-	for _, n := range []uint32{0, MaxFrame + 1, 1 << 31, 1<<32 - 1} {
-		all = append(all, hostile{"a bad length", append(byteOrder.AppendUint32(nil, n), message...)})
-	}
-	for _, n := range []uint32{1, MaxFrame} { // a legal length that does not fit what follows
+	for _, n := range []uint32{0, 1, MaxFrame, MaxFrame + 1, 1 << 31, 1<<32 - 1} { // two are legal, and do not fit what follows
 		all = append(all, hostile{"a wrong length", append(byteOrder.AppendUint32(nil, n), message...)})
 	}
 	return all

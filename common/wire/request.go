@@ -78,10 +78,7 @@ func (c *Conn) Next() (ops, bytes int) {
 
 // SkipRequest takes the next request without decoding it, and reports whether there was
 // one.
-func (c *Conn) SkipRequest() bool {
-	_, ok := c.take()
-	return ok
-}
+func (c *Conn) SkipRequest() bool { _, ok := c.take(); return ok }
 
 // WriteResponse adds an answer to what Flush will send. Values that do not fit the frame
 // are left out, and their results become TooLarge.

@@ -5,7 +5,6 @@ package wire
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -65,32 +64,32 @@ func refused(t *testing.T, nc net.Conn, ended <-chan error, proof []byte) {
 	}
 }
 
-// opening calls Open, and sends what it returns.
-func opening(ctx context.Context, nc net.Conn, h Hello, l Limits) <-chan error {
-	opened := make(chan error, 1)
-	go func() { // ends with nc or ctx
-		_, err := Open(ctx, nc, h, l)
-		opened <- err
-	}()
-	return opened
-}
-
 // prover returns the proof with which a client that knows the secret answers a greeting.
-func prover(t *testing.T, h Hello, greeting []byte) []byte {
+// The client then hears what the answer makes of that, and must find that it proves nothing.
+func prover(t *testing.T, h Hello, greeting []byte, answer func(proof []byte) []byte) []byte {
 	t.Helper()
 	s, c := tcp(t)
-	opened := opening(t.Context(), c, h, Limits{})
+	opened := make(chan error, 1)
+	go func() { // ends with s
+		_, err := Open(t.Context(), c, h, Limits{})
+		opened <- err
+	}()
 	s.Write(greeting)
 	proof := make([]byte, proofSize)
 	if _, err := io.ReadFull(s, proof); err != nil {
 		t.Fatalf("the client sends no proof: %v, %v", err, <-opened)
 	}
+	lie := answer(proof)
+	s.Write(lie)
 	s.Close()
-	if err := <-opened; err == nil {
-		t.Error("the client goes on with a server that has proved nothing")
+	if err := <-opened; err == nil || errors.Is(err, ErrMismatch) != (len(lie) > 0) {
+		t.Errorf("a client that hears %x in place of a proof: %v, want %v, if it hears anything", lie, err, ErrMismatch)
 	}
 	return proof
 }
+
+// silence answers a proof with the end of the connection, which says nothing about the secret.
+func silence([]byte) []byte { return nil }
 
 // posing returns a greeting with the nonce of another server, as a relay would send it.
 func posing(h Hello, nonce []byte) []byte {
@@ -101,7 +100,7 @@ func posing(h Hello, nonce []byte) []byte {
 
 func TestReplayedProofIsRefused(t *testing.T) {
 	nc, greeting, ended := serve(t, secretive)
-	good := prover(t, secretive, greeting)
+	good := prover(t, secretive, greeting, silence)
 	nc.Write(good)
 	answer := make([]byte, sha256.Size)
 	if _, err := io.ReadFull(nc, answer); err != nil || bytes.Equal(answer, make([]byte, sha256.Size)) {
@@ -117,24 +116,12 @@ func TestReplayedProofIsRefused(t *testing.T) {
 	refused(t, nc, ended, good)
 
 	// The server's half, played to another client, which has another nonce.
-	s, c := tcp(t)
-	s.Write(append(bytes.Clone(greeting), answer...))
-	if _, err := Open(t.Context(), c, secretive, Limits{}); !errors.Is(err, ErrMismatch) {
-		t.Errorf("a client that hears an old transcript: %v, want %v", err, ErrMismatch)
-	}
+	prover(t, secretive, greeting, func([]byte) []byte { return answer })
 }
 
 func TestReflectedProofIsRefused(t *testing.T) {
 	// To a client, its own nonce and proof.
-	s, c := tcp(t)
-	s.Write(posing(secretive, make([]byte, nonceSize)))
-	opened := opening(t.Context(), c, secretive, Limits{})
-	proof := make([]byte, proofSize)
-	io.ReadFull(s, proof)
-	s.Write(proof[nonceSize:])
-	if err := <-opened; !errors.Is(err, ErrMismatch) {
-		t.Errorf("a client that hears its own proof: %v, want %v", err, ErrMismatch)
-	}
+	prover(t, secretive, posing(secretive, make([]byte, nonceSize)), func(proof []byte) []byte { return proof[nonceSize:] })
 
 	// To a server, its own nonce, and its answer to that on a second connection.
 	first, greeting, ended := serve(t, secretive)
@@ -152,49 +139,29 @@ func TestReflectedProofIsRefused(t *testing.T) {
 // A proof that a client made for one server is useless to another, even with the nonce of
 // that one. Nodes dial each other, so an impostor of a node can ask for proofs.
 func TestRelayedProofIsRefused(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		edit func(*Hello)
-	}{
-		{"another node's", func(h *Hello) { h.Number = 1 }},
-		{"of the control port", func(h *Hello) { h.Purpose = ControlPort }},
-		{"another group's", func(h *Hello) { h.Group = "clients" }},
-		{"with another secret", func(h *Hello) { h.Secret = "another secret, as long" }},
+	for name, edit := range map[string]func(*Hello){
+		"another node's":      func(h *Hello) { h.Number = 1 },
+		"of the control port": func(h *Hello) { h.Purpose = ControlPort },
+		"another group's":     func(h *Hello) { h.Group = "clients" },
+		"with another secret": func(h *Hello) { h.Secret = "another secret, as long" },
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			other := secretive
-			test.edit(&other)
+			edit(&other)
 			for _, way := range [][2]Hello{{secretive, other}, {other, secretive}} {
 				nc, greeting, ended := serve(t, way[0])
-				refused(t, nc, ended, prover(t, way[1], posing(way[1], greeting[32:])))
+				refused(t, nc, ended, prover(t, way[1], posing(way[1], greeting[32:]), silence))
 			}
 		})
 	}
 }
 
-// The format of a proof, computed independently.
-func TestProof(t *testing.T) {
-	server, client := bytes.Repeat([]byte("s"), 32), bytes.Repeat([]byte("c"), 32)
-	for _, role := range []string{"client", "server"} {
-		m := hmac.New(sha256.New, []byte("a secret of many bytes"))
-		fmt.Fprintf(m, `lockstep "%s" 1 1 "nodes" 2 %s%s`, role, server, client)
-		if got := mac(role, secretive, server, client); !bytes.Equal(got, m.Sum(nil)) {
-			t.Errorf("the %s's proof is %x, want %x", role, got, m.Sum(nil))
-		}
-	}
-}
-
 // Nothing is decoded before the proof.
 func TestRequestInPlaceOfAProof(t *testing.T) {
-	for name, bytes := range map[string][]byte{
-		"requests":   bytes.Repeat(mark, 10),
-		"zeros":      make([]byte, proofSize),
-		"an old way": append(make([]byte, nonceSize), mac("client", Hello{}, nil, nil)...),
-	} {
-		t.Run(name, func(t *testing.T) {
-			nc, _, ended := serve(t, secretive)
-			refused(t, nc, ended, bytes)
-		})
+	anOldWay := append(make([]byte, nonceSize), mac("client", Hello{}, nil, nil)...)
+	for _, first := range [][]byte{bytes.Repeat(mark, 10), make([]byte, proofSize), anOldWay} {
+		nc, _, ended := serve(t, secretive)
+		refused(t, nc, ended, first)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/gob"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -43,10 +44,8 @@ func TestSpecimenOneReadIsOneMessage(t *testing.T) {
 			server, client := tcp(t)
 			var got []string
 			for _, text := range c.writes {
-				if _, err := client.Write([]byte(text)); err != nil {
-					t.Fatal(err)
-				}
 				message := make([]byte, 1024)
+				client.Write([]byte(text))
 				n, err := server.Read(message) // the mistake
 				if err != nil {
 					t.Fatal(err)
@@ -156,10 +155,7 @@ func TestSpecimenReusedStruct(t *testing.T) {
 	var got []string
 	var r request // the mistake: reused
 	for _, sent := range []request{{put, "color", "blue"}, {get, "shape", ""}} {
-		if err := enc.Encode(sent); err != nil {
-			t.Fatal(err)
-		}
-		if err := dec.Decode(&r); err != nil {
+		if err := errors.Join(enc.Encode(sent), dec.Decode(&r)); err != nil {
 			t.Fatal(err)
 		}
 		got = append(got, []string{"get ", "put "}[r.Kind]+r.Key+" "+r.Value)
@@ -174,10 +170,7 @@ func TestSpecimenReusedSlice(t *testing.T) {
 	stored := make(map[string][]byte)
 	var op Op // the mistake: reused
 	for _, sent := range []Op{{Kind: Put, Key: "color", Value: []byte("blue")}, {Kind: Put, Key: "other", Value: []byte("grey")}} {
-		if err := enc.Encode(sent); err != nil {
-			t.Fatal(err)
-		}
-		if err := dec.Decode(&op); err != nil {
+		if err := errors.Join(enc.Encode(sent), dec.Decode(&op)); err != nil {
 			t.Fatal(err)
 		}
 		stored[op.Key] = op.Value
