@@ -179,7 +179,13 @@ func TestCodecs(t *testing.T) {
 		t.Run(test.yard.Name, func(t *testing.T) {
 			t.Parallel() // each waits a second for the end of the server to be certain
 			addr, stop := serveHere(t, test.serve)
-			cl := dialTest(t, test.yard, addr)
+			cfg := cluster.Default()
+			cfg.Nodes[0].Addr = addr
+			cl, err := target{test.yard, cfg, 0}.Dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cl.Close()
 			var calls sync.WaitGroup
 			for i := range 16 {
 				calls.Go(func() {
