@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"runtime"
 	"slices"
@@ -162,25 +161,15 @@ func config(t *testing.T, n int) *testbed {
 		}
 		t.Cleanup(func() { ln.Close() })
 		cfg.lns[i] = ln
-		cfg.Nodes[i] = cluster.Node{Addr: ln.Addr().String(), Control: fmt.Sprintf("127.0.0.1:%d", 1+i)}
+		cfg.Nodes[i] = cluster.Node{Addr: ln.Addr().String(), Control: fmt.Sprintf("127.0.0.1:%d", 2+i)}
 	}
 	return cfg
 }
 
-// refuse moves node i to an address that refuses connections. It is outside the
-// ephemeral range, where a client that keeps dialling can connect to itself.
-func (cfg *testbed) refuse(t *testing.T, i int) {
-	t.Helper()
+// refuse moves node i to an address that refuses connections.
+func (cfg *testbed) refuse(i int) {
 	cfg.lns[i].Close()
-	for range 100 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))
-		if err == nil {
-			ln.Close()
-			cfg.lns[i], cfg.Nodes[i].Addr = nil, ln.Addr().String()
-			return
-		}
-	}
-	t.Fatal("no free port")
+	cfg.Nodes[i].Addr = "127.0.0.1:1"
 }
 
 // client returns a Client of cfg, which is closed at the end of the test and must leave
@@ -490,6 +479,7 @@ func TestOperations(t *testing.T) {
 // Each part of a batch has an outcome of its own.
 func TestBatchOverTwoNodes(t *testing.T) {
 	say := func(code wire.Code) func(*link) { return func(l *link) { l.greet().next(); l.say(code) } }
+	var down func(*link)
 	lose := func(l *link) { l.greet(); l.apply(l.next()); l.Conn.Close() }
 	for _, test := range []struct {
 		name      string
@@ -500,11 +490,16 @@ func TestBatchOverTwoNodes(t *testing.T) {
 		{"both answer", honest, honest, "created, created, created, missing", [2]error{}},
 		{"one is lost", honest, lose, "created, unknown, created, unknown", [2]error{1: ErrUnknown}},
 		{"one is refused", honest, say(wire.WrongNode), "created, not run, created, not run", [2]error{1: ErrWrongNode}},
+		{"one is down", down, honest, "not run, created, not run, missing", [2]error{ErrDown}},
 		{"both fail", say(wire.Busy), lose, "not run, unknown, not run, unknown", [2]error{ErrBusy, ErrUnknown}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := config(t, 2)
-			start(t, cfg, 0, test.zero)
+			if test.zero == nil {
+				cfg.refuse(0)
+			} else {
+				start(t, cfg, 0, test.zero)
+			}
 			start(t, cfg, 1, test.one)
 			cl := dial(t, cfg)
 			zero, one := keyOf(cfg.Config, 0), keyOf(cfg.Config, 1)

@@ -94,7 +94,7 @@ func TestDialFails(t *testing.T) {
 		"number":      {serve(func(h *wire.Hello) { h.Number = 1 }), wire.ErrMismatch},
 		"fingerprint": {serve(func(h *wire.Hello) { h.Fingerprint++ }), wire.ErrMismatch},
 		"secret":      {serve(func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }), wire.ErrMismatch},
-		"refused":     {func(cfg *testbed, _ func()) { cfg.refuse(t, 0) }, ErrDown},
+		"refused":     {func(cfg *testbed, _ func()) { cfg.refuse(0) }, ErrDown},
 		"not greeted": {func(cfg *testbed, cancel func()) { start(t, cfg, 0, func(l *link) { cancel(); silent(l) }) }, context.Canceled},
 	} {
 		cfg := config(t, 1)
@@ -109,19 +109,6 @@ func TestDialFails(t *testing.T) {
 	}
 	if _, err := Dial(t.Context(), cluster.Config{}); err == nil {
 		t.Error("Dial with an invalid configuration: no error")
-	}
-}
-
-func TestDialOneOfThreeDown(t *testing.T) {
-	cfg := config(t, 3)
-	cfg.refuse(t, 1)
-	start(t, cfg, 0, honest)
-	start(t, cfg, 2, honest)
-	cl := dial(t, cfg)
-	for i, want := range []error{nil, ErrDown, nil} {
-		if _, err := cl.Put(t.Context(), keyOf(cfg.Config, i), nil); !errors.Is(err, want) {
-			t.Errorf("Put on node %d: %v, want %v", i, err, want)
-		}
 	}
 }
 
