@@ -30,7 +30,8 @@ func closedLoop(connections int, n int64, length time.Duration) *load.Result {
 	return r
 }
 
-func TestLittlesLaw(t *testing.T) {
+// Little's law, and the utilization law.
+func TestLaws(t *testing.T) {
 	starved := closedLoop(1, 100, 10*ms)
 	starved.Connections, starved.Starved = 8, 7
 	failing := closedLoop(8, 50, 10*ms)
@@ -59,9 +60,6 @@ func TestLittlesLaw(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
-}
-
-func TestUtilizationLaw(t *testing.T) {
 	for client, want := range map[time.Duration]bool{1050 * ms: false, 1200 * ms: true} { // systems count to about 5 %
 		r := &load.Result{Dur: time.Second, ServerCPU: time.Second, ClientCPU: client}
 		if got := brokenLaws(r, 0, 2); (got != nil) != want {

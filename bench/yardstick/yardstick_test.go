@@ -53,14 +53,12 @@ func TestKeep(t *testing.T) {
 		"end of standard input": func(p *testbed.Proc) { p.Stdin.Close() },
 		"killed":                (*testbed.Proc).Kill,
 	} {
-		t.Run(name, func(t *testing.T) {
-			m, p := startKeeper(t, "late")
-			end(p)
-			m.Ended(1)
-			if <-p.Done; name != "killed" && p.Err != nil {
-				t.Errorf("the keeper ends with %v:\n%s", p.Err, p.Output)
-			}
-		})
+		m, p := startKeeper(t, "late")
+		end(p)
+		m.Ended(1)
+		if <-p.Done; name != "killed" && p.Err != nil {
+			t.Errorf("%s: the keeper ends with %v:\n%s", name, p.Err, p.Output)
+		}
 	}
 }
 

@@ -265,8 +265,9 @@ func TestAbandonedDial(t *testing.T) {
 	})
 }
 
-// The call that has waited longest is served first.
-func TestWaitersInOrder(t *testing.T) {
+// The call that has waited longest is served first. A connection that is handed over at the
+// moment at which its call gives up is not lost.
+func TestWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, func(l *link) {
 			if l.nth == 1 {
@@ -292,16 +293,6 @@ func TestWaitersInOrder(t *testing.T) {
 				t.Errorf("call %d is served, want %d", got, want)
 			}
 		}
-		p.put(c, true)
-	})
-}
-
-// A connection that is handed over at the moment at which its call gives up is not lost.
-func TestConnectionThatComesTooLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, honest)
-		p := m.peers[0]
-		c := p.get(t.Context(), false).c
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		wait := make(chan gotten, 1)
