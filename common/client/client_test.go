@@ -317,12 +317,11 @@ func TestOutcomes(t *testing.T) {
 	} {
 		for _, op := range []wire.Op{insert("k"), get("k")} {
 			t.Run(test.name+"/"+op.Kind.String(), func(t *testing.T) {
-				var met sync.Once
+				var met atomic.Bool
 				s, cl := alone(t, func(l *link) {
 					l.greet()
 					for ops := l.next(); ops != nil; ops = l.next() {
-						first := false
-						if met.Do(func() { first = true }); first {
+						if !met.Swap(true) {
 							test.first(l, ops)
 						} else {
 							l.say(wire.OK, l.apply(ops)...)
