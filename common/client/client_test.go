@@ -201,10 +201,7 @@ func alone(t *testing.T, script func(*link)) (*server, *Client) {
 func noneLeft(t *testing.T) {
 	t.Helper()
 	var left []string
-	if !until(t, "the Client's goroutines to end", func() bool {
-		left = node.Stacks("client.(*peer)", "client.(*Client)")
-		return left == nil
-	}) {
+	if !until(t, "the Client's goroutines to end", func() bool { left = node.Stacks("client.(*peer)", "client.(*Client)"); return left == nil }) {
 		t.Log(strings.Join(left, "\n\n"))
 	}
 }
