@@ -3,7 +3,6 @@ package load
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"runtime"
@@ -93,21 +92,19 @@ func TestClosedLoopOps(t *testing.T) {
 		{1, 1, 200, "persistent", 3}, {4, 1, 201, "persistent", 3}, {1, 5, 200, "persistent", 3}, {3, 2, 199, "persistent", 3},
 		{1, 1, 1, "persistent", 3}, {1, 1, 100, "per-request", 100},
 	} {
-		t.Run(fmt.Sprintf("batch=%d/depth=%d/ops=%d/conn=%s", test.batch, test.depth, test.ops, test.conn), func(t *testing.T) {
-			cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
-			w := &cfg.Workload
-			w.Batch, w.Depth, w.Connections, w.Conn = test.batch, test.depth, 3, test.conn
-			r := newTestLoad(t, cfg).run(t.Context(), 0, test.ops)
-			if served := nodes[0].Stats.Ops.Load(); r.OK != int64(test.ops) || served != r.OK || r.Requests != int64((test.ops+test.batch-1)/test.batch) {
-				t.Errorf("%d operations in %d requests, the server says %d, want %d", r.OK, r.Requests, served, test.ops)
-			}
-			if r.Connections != 3 || r.Starved != 0 || r.Unfinished != 0 || r.Errors != nil || r.Wrong != 0 || r.Slips != nil || r.ResponseTimes.Count() != r.Requests {
-				t.Errorf("the result is %+v", r)
-			}
-			if got := nodes[0].Stats.Connections.Load(); got != test.connections {
-				t.Errorf("%d connections, want %d", got, test.connections)
-			}
-		})
+		cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
+		w := &cfg.Workload
+		w.Batch, w.Depth, w.Connections, w.Conn = test.batch, test.depth, 3, test.conn
+		r := newTestLoad(t, cfg).run(t.Context(), 0, test.ops)
+		if served := nodes[0].Stats.Ops.Load(); r.OK != int64(test.ops) || served != r.OK || r.Requests != int64((test.ops+test.batch-1)/test.batch) {
+			t.Errorf("%+v: %d operations in %d requests, the server says %d", test, r.OK, r.Requests, served)
+		}
+		if r.Connections != 3 || r.Starved != 0 || r.Unfinished != 0 || r.Errors != nil || r.Wrong != 0 || r.Slips != nil || r.ResponseTimes.Count() != r.Requests {
+			t.Errorf("%+v: the result is %+v", test, r)
+		}
+		if got := nodes[0].Stats.Connections.Load(); got != test.connections {
+			t.Errorf("%+v: %d connections", test, got)
+		}
 	}
 }
 
@@ -174,32 +171,14 @@ func TestNoPlace(t *testing.T) {
 func TestBusy(t *testing.T) {
 	cfg, nodes := benchtest.Here(t, 1, turns(func(n *node.Node, c *node.Conn, _ func()) { n.Refuse(c) }))
 	for _, depth := range []int{1, 3} {
-		t.Run(fmt.Sprintf("depth=%d", depth), func(t *testing.T) {
-			cfg.Workload.Connections, cfg.Workload.Depth = 2, depth
-			l := newTestLoad(t, cfg)
-			l.conns[0].sources[0].Once = true
-			before := nodes[0].Stats.Refusals.Load()
-			r := l.run(t.Context(), 0, 20)
-			if want := map[string]int64{"server busy": 20}; !maps.Equal(r.Errors, want) || r.Starved != 0 || r.Requests != 0 || r.Unfinished != 0 || r.FailedTime <= 0 {
-				t.Errorf("errors %v, %d starved, %d answered, want %v", r.Errors, r.Starved, r.Requests, want)
-			}
-			if got := nodes[0].Stats.Refusals.Load() - before; got != 20 {
-				t.Errorf("the server refused %d, want 20, none of them again", got)
-			}
-		})
-	}
-}
-
-func TestPreloadThenNoMisses(t *testing.T) {
-	for nodes, size := range map[int]cluster.Size{1: cluster.Bytes(30), 3: {Min: 16, Max: 1024}} {
-		cfg, _ := benchtest.Here(t, nodes, benchtest.ServeLocked)
-		cfg.Workload.Mix, cfg.Workload.Value = cluster.Mix{Get: 70, Put: 10, CAS: 20}, size
-		if err := Preload(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), unheard); err != nil {
-			t.Fatal(err)
-		}
-		r := newTestLoad(t, cfg).run(t.Context(), 0, 500)
-		if r.OK != 500 || r.Misses != 0 || r.Wrong != 0 {
-			t.Errorf("%d nodes: %d ok, %d misses, %d wrong (%v), want 500, 0, 0", nodes, r.OK, r.Misses, r.Wrong, r.FirstWrong)
+		cfg.Workload.Connections, cfg.Workload.Depth = 2, depth
+		l := newTestLoad(t, cfg)
+		l.conns[0].sources[0].Once = true
+		before := nodes[0].Stats.Refusals.Load()
+		r := l.run(t.Context(), 0, 20)
+		refused := nodes[0].Stats.Refusals.Load() - before
+		if want := map[string]int64{"server busy": 20}; !maps.Equal(r.Errors, want) || r.Starved+int(r.Requests+r.Unfinished) != 0 || r.FailedTime <= 0 || refused != 20 {
+			t.Errorf("depth %d: errors %v, %d starved, %d answered, %d refused by the server, want %v, none of them again", depth, r.Errors, r.Starved, r.Requests, refused, want)
 		}
 	}
 }
@@ -211,18 +190,16 @@ func TestLoadCancelled(t *testing.T) {
 		rate     float64
 		inFlight int64 // on 8 connections
 	}{{1, 0, 8}, {2, 0, 16}, {1, 0.01, 1}, {2, 0.01, 1}} {
-		t.Run(fmt.Sprintf("depth=%d/rate=%v", test.depth, test.rate), func(t *testing.T) {
-			cfg := stuckAfter(t, 0)
-			cfg.Workload.Rate, cfg.Workload.Depth = test.rate, test.depth
-			l := newTestLoad(t, cfg)
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			defer cancel()
-			began := time.Now()
-			r := l.run(ctx, time.Hour, 0)
-			if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished != test.inFlight {
-				t.Errorf("it took %v after 50ms, %d answered, %d unfinished, want %d", took, r.Requests, r.Unfinished, test.inFlight)
-			}
-		})
+		cfg := stuckAfter(t, 0)
+		cfg.Workload.Rate, cfg.Workload.Depth = test.rate, test.depth
+		l := newTestLoad(t, cfg)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		r := l.run(ctx, time.Hour, 0)
+		if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished != test.inFlight {
+			t.Errorf("%+v: it took %v after 50ms, %d answered, %d unfinished", test, took, r.Requests, r.Unfinished)
+		}
 	}
 }
 

@@ -60,13 +60,10 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return r, fmt.Errorf("after the load: %w", err)
 	}
-	if r.Restarted = Restarted(before, after); r.Restarted != "" {
-		return r, nil
-	}
-	for i := range after {
-		used := after[i].Sub(before[i])
-		r.Nodes = append(r.Nodes, used)
-		r.ServerCPU += used.CPU
+	r.Restarted = Restarted(before, after)
+	for i := 0; i < len(after) && r.Restarted == ""; i++ {
+		r.Nodes = append(r.Nodes, after[i].Sub(before[i]))
+		r.ServerCPU += r.Nodes[i].CPU
 	}
 	return r, nil
 }

@@ -72,37 +72,26 @@ func getAll(t *testing.T, s *stream, calls, times int) {
 	wg.Wait()
 }
 
-// A server that takes no request before its last answer is read does not block calls.
-func TestStreamWithoutBuffers(t *testing.T) {
-	getAll(t, newTestStream(t, func(nc net.Conn) {
-		in := bufio.NewReader(iotest.OneByteReader(nc))
-		for {
-			line, err := in.ReadString('\n')
-			if err != nil {
-				return
-			}
-			io.WriteString(nc, line)
-		}
-	}), 50, 20)
-}
-
-func TestStreamAnswersInAnyOrder(t *testing.T) {
-	const depth = 16
-	getAll(t, newTestStream(t, func(nc net.Conn) {
-		in := bufio.NewReader(nc)
-		for {
-			var lines []string
-			for range depth {
-				line, err := in.ReadString('\n')
-				if err != nil {
-					return
+// A server that takes no request before its last answer is read does not block calls, and
+// answers may come in any order.
+func TestStreamAnswers(t *testing.T) {
+	for together, times := range map[int]int{1: 20, 50: 1} { // requests that are read before the answers are sent; of each call
+		getAll(t, newTestStream(t, func(nc net.Conn) {
+			in := bufio.NewReader(iotest.OneByteReader(nc))
+			for {
+				var lines []string
+				for range together {
+					line, err := in.ReadString('\n')
+					if err != nil {
+						return
+					}
+					lines = append(lines, line)
 				}
-				lines = append(lines, line)
+				slices.Reverse(lines)
+				io.WriteString(nc, strings.Join(lines, ""))
 			}
-			slices.Reverse(lines)
-			io.WriteString(nc, strings.Join(lines, ""))
-		}
-	}), depth, 1)
+		}), 50, times)
+	}
 }
 
 // A slowConn's writes return when they are released.

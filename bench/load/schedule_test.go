@@ -8,8 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"lockstep/common/metrics"
 )
 
 func TestConstantSchedule(t *testing.T) {
@@ -163,18 +161,4 @@ func TestLateIsLate(t *testing.T) {
 			t.Errorf("%d requests are late, by %d ms in all, want the 100 that were due in the stall, by 100 ms on average", late, sum)
 		}
 	})
-}
-
-// With the system's own clock: never early, and each due time once.
-func TestPacerRealTime(t *testing.T) {
-	p := newPacer(newSchedule(2000, "constant", 1), 20*time.Millisecond, clock{metrics.Now, metrics.Sleep})
-	for i := range 40 {
-		r, ok := p.next(t.Context(), 0)
-		if want := p.start + time.Duration(i)*500*time.Microsecond; !ok || r.due != want || r.slip < 0 || r.sent < r.due || p.now() < r.sent {
-			t.Fatalf("request %d: due %v, slip %v, %v at %v, want due %v", i, r.due, r.slip, ok, p.now(), want)
-		}
-	}
-	if _, ok := p.next(t.Context(), 0); ok {
-		t.Error("a request after the schedule's end")
-	}
 }

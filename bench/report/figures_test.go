@@ -30,7 +30,8 @@ func closedLoop(connections int, n int64, length time.Duration) *load.Result {
 	return r
 }
 
-func TestLittlesLaw(t *testing.T) {
+// Little's law, and the utilization law.
+func TestLaws(t *testing.T) {
 	starved := closedLoop(1, 100, 10*ms)
 	starved.Connections, starved.Starved = 8, 7
 	failing := closedLoop(8, 50, 10*ms)
@@ -59,9 +60,6 @@ func TestLittlesLaw(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
-}
-
-func TestUtilizationLaw(t *testing.T) {
 	for client, want := range map[time.Duration]bool{1050 * ms: false, 1200 * ms: true} { // systems count to about 5 %
 		r := &load.Result{Dur: time.Second, ServerCPU: time.Second, ClientCPU: client}
 		if got := brokenLaws(r, 0, 2); (got != nil) != want {
@@ -239,13 +237,8 @@ func TestNotServed(t *testing.T) {
 	r := testRound(100)
 	r.Connections, r.Starved, r.NeverGreeted, r.NotServed, r.RefusedDials = 16, 12, 12, "all 4 places are taken (max_connections)", 2345
 	rep.Add("a", 1, r)
-	got := strings.Join(strings.Fields(rep.String()), " ")
-	for _, want := range []string{"a (where 12 of 16 connections starved): 100 operations a second",
-		"2 345 × refused and dialled again, 12 of 16 connections starved (12 never greeted: all 4 places are taken (max_connections))"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("there is no %q in\n%s", want, rep)
-		}
-	}
+	wantAll(t, strings.Join(strings.Fields(rep.String()), " "), "a (where 12 of 16 connections starved): 100 operations a second",
+		"2 345 × refused and dialled again, 12 of 16 connections starved (12 never greeted: all 4 places are taken (max_connections))")
 }
 
 // A node that was restarted fails the round, and nothing of it is subtracted.
@@ -274,10 +267,5 @@ func TestNotes(t *testing.T) {
 			rep.Add("b", round, testRound(ops[1]))
 		}
 	}
-	got := strings.Join(rep.Outline().Notes, "\n")
-	for _, want := range []string{"b: the medians differ by 1.02 times. The ratio is that of each round", "\na: round 0 is an outlier (kept): was the machine busy?\n", "\nredis: not found"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("there is no %q in\n%s", want, got)
-		}
-	}
+	wantAll(t, strings.Join(rep.Outline().Notes, "\n"), "b: the medians differ by 1.02 times. The ratio is that of each round", "\na: round 0 is an outlier (kept): was the machine busy?\n", "\nredis: not found")
 }

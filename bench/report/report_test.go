@@ -74,6 +74,16 @@ func testSweep(t *testing.T, text string, ops func(stage, point, round int) int6
 	return rep
 }
 
+// wantAll fails the test if text lacks one of these.
+func wantAll(t *testing.T, text string, all ...string) {
+	t.Helper()
+	for _, want := range all {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+}
+
 func TestVerdict(t *testing.T) {
 	rep := New(cluster.Default(), []string{"a"}, true)
 	late, wrong := testRound(100), testRound(100)

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"debug/buildinfo"
 	"encoding/json"
@@ -55,10 +56,7 @@ func goEnv(ctx context.Context, vars any, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"env", "-json"}, args...)...)
 	cmd.SysProcAttr = newGroup()
 	out, err := cmd.Output()
-	if err == nil {
-		err = json.Unmarshal(out, vars)
-	}
-	if err != nil {
+	if err = cmp.Or(err, json.Unmarshal(out, vars)); err != nil {
 		return fmt.Errorf("running go env: %w (bench needs the go command to build the stages)", err)
 	}
 	return nil
@@ -118,9 +116,7 @@ func (b *Bed) build(ctx context.Context, source string, say func(string)) error 
 		return err
 	}
 	p.Path = filepath.Join(folder, files[0].Name())
-	if p.Built, err = buildinfo.ReadFile(p.Path); err != nil {
-		return err
-	}
+	p.Built, err = buildinfo.ReadFile(p.Path)
 	b.Programs = append(b.Programs, p)
-	return nil
+	return err
 }

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"os/exec"
 	"path/filepath"
@@ -77,8 +78,6 @@ func (t *tail) Write(p []byte) (int, error) {
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.text) == 0 {
-		return "    (none)"
-	}
-	return "    " + strings.ReplaceAll(strings.TrimRight(string(t.text), "\n"), "\n", "\n    ")
+	text := cmp.Or(strings.TrimRight(string(t.text), "\n"), "(none)")
+	return "    " + strings.ReplaceAll(text, "\n", "\n    ")
 }

@@ -76,8 +76,7 @@ type WaitFunc func(ctx context.Context, cfg cluster.Config, node int) error
 // before the servers do, Launch tries again with other ports.
 func (b *Bed) Launch(ctx context.Context, name string, cfg cluster.Config, nodes int,
 	commands func(cluster.Config) ([]*exec.Cmd, error), wait WaitFunc) (*Servers, error) {
-	const tries = 5
-	for try := 1; ; try++ {
+	for triesLeft := 4; ; triesLeft-- {
 		addrs, err := b.Addrs(2 * nodes)
 		if err != nil {
 			return nil, err
@@ -98,7 +97,7 @@ func (b *Bed) Launch(ctx context.Context, name string, cfg cluster.Config, nodes
 		for _, p := range s.Procs {
 			p.Kill()
 		}
-		if try == tries || !errors.Is(err, errDied) || !slices.ContainsFunc(addrs, node.Taken) {
+		if triesLeft == 0 || !errors.Is(err, errDied) || !slices.ContainsFunc(addrs, node.Taken) {
 			return nil, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"lockstep/bench/benchtest"
 	"lockstep/common/cluster"
 )
 
@@ -135,9 +136,5 @@ func TestRules(t *testing.T) {
 			t.Errorf("%s is not explained", path)
 		}
 	}
-	for line := range strings.Lines(help.String()) {
-		if len(line) > 81 {
-			t.Errorf("a line of %d columns, want at most 80: %s", len(line)-1, line)
-		}
-	}
+	benchtest.CheckWidth(t, help.String(), 80)
 }

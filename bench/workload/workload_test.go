@@ -26,20 +26,12 @@ func newTestWorkload(t testing.TB, change func(*cluster.Workload)) *Workload {
 }
 
 func TestKeys(t *testing.T) {
-	for _, test := range []struct {
-		keys, number int
-		want         string
-	}{
-		{1, 0, "key-0"},
-		{10, 9, "key-9"},
-		{11, 9, "key-09"},
-		{1000, 17, "key-017"},
-		{1_000_000, 17, "key-000017"},
-		{1_000_000, 999_999, "key-999999"},
+	for want, test := range map[string][2]int{ // keys, number
+		"key-0": {1, 0}, "key-9": {10, 9}, "key-09": {11, 9}, "key-017": {1000, 17}, "key-000017": {1_000_000, 17}, "key-999999": {1_000_000, 999_999},
 	} {
-		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys = test.keys })
-		if got := w.Key(test.number); got != test.want {
-			t.Errorf("key %d of %d is %q, want %q", test.number, test.keys, got, test.want)
+		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys = test[0] })
+		if got := w.Key(test[1]); got != want {
+			t.Errorf("key %d of %d is %q, want %q", test[1], test[0], got, want)
 		}
 	}
 }

@@ -3,14 +3,10 @@ package yardstick
 import (
 	"bufio"
 	"errors"
-	"io"
-	"net"
 	"strings"
 	"testing"
 
 	"lockstep/bench/load"
-	"lockstep/common/client"
-	"lockstep/common/cluster"
 	"lockstep/common/wire"
 )
 
@@ -90,48 +86,11 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%v, answered %.60q: %v, error %v, want %q", test.op.Kind, test.answer, results, err, test.err)
 		}
 	}
-}
-
-// A refusal leaves the connection as it was. Any other error ends it, because what follows
-// could be taken for the next answer.
-func TestRefusal(t *testing.T) {
-	script := []string{"-ERR no\r\n$1\r\na\r\n", "$1\r\nb\r\n", "garbage\r\n$1\r\na\r\n"}
-	next := make(chan string, len(script))
-	for _, answer := range script {
-		next <- answer
+	// A refusal of one operation leaves nothing that could be taken for the next answer.
+	in := bufio.NewReader(strings.NewReader("-ERR no\r\n$1\r\na\r\n"))
+	if _, results, err := redis.codec(in).Read([]wire.Op{testGet, testGet}); !errors.As(err, new(load.Refusal)) || results != nil || in.Buffered() > 0 {
+		t.Errorf("one of two refused: results %v, error %v; %d bytes are left", results, err, in.Buffered())
 	}
-	close(next)
-	addr, _ := serveHere(t, func(nc net.Conn) {
-		for answer := range next {
-			if _, err := nc.Read(make([]byte, 1<<10)); err != nil {
-				return
-			}
-			io.WriteString(nc, answer)
-		}
-	})
-	cl := dialTest(t, &Yardstick{codec: redis.codec}, addr)
-	if r, err := cl.Do(t.Context(), testGet, testGet); !errors.As(err, new(load.Refusal)) || r != nil {
-		t.Errorf("a refusal: results %v, error %v", r, err)
-	}
-	if r, err := cl.Do(t.Context(), testGet); err != nil || string(r[0].Value) != "b" {
-		t.Errorf("after a refusal: %v, %v, want the second answer", r, err)
-	}
-	if _, err := cl.Do(t.Context(), testPut, testGet); !errors.Is(err, client.ErrUnknown) || !strings.Contains(err.Error(), `"garbage"`) {
-		t.Errorf("garbage: error %v, want unknown, and why", err)
-	}
-}
-
-// dialTest connects to a server at addr as a load does.
-func dialTest(t *testing.T, y *Yardstick, addr string) load.Client {
-	t.Helper()
-	cfg := cluster.Default()
-	cfg.Nodes[0].Addr = addr
-	cl, err := target{y, cfg, 0}.Dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cl.Close() })
-	return cl
 }
 
 func TestVersions(t *testing.T) {

@@ -53,14 +53,12 @@ func TestKeep(t *testing.T) {
 		"end of standard input": func(p *testbed.Proc) { p.Stdin.Close() },
 		"killed":                (*testbed.Proc).Kill,
 	} {
-		t.Run(name, func(t *testing.T) {
-			m, p := startKeeper(t, "late")
-			end(p)
-			m.Ended(1)
-			if <-p.Done; name != "killed" && p.Err != nil {
-				t.Errorf("the keeper ends with %v:\n%s", p.Err, p.Output)
-			}
-		})
+		m, p := startKeeper(t, "late")
+		end(p)
+		m.Ended(1)
+		if <-p.Done; name != "killed" && p.Err != nil {
+			t.Errorf("%s: the keeper ends with %v:\n%s", name, p.Err, p.Output)
+		}
 	}
 }
 
@@ -179,7 +177,13 @@ func TestCodecs(t *testing.T) {
 		t.Run(test.yard.Name, func(t *testing.T) {
 			t.Parallel() // each waits a second for the end of the server to be certain
 			addr, stop := serveHere(t, test.serve)
-			cl := dialTest(t, test.yard, addr)
+			cfg := cluster.Default()
+			cfg.Nodes[0].Addr = addr
+			cl, err := target{test.yard, cfg, 0}.Dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cl.Close()
 			var calls sync.WaitGroup
 			for i := range 16 {
 				calls.Go(func() {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"runtime"
 	"slices"
@@ -17,6 +16,7 @@ import (
 
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
+	"lockstep/common/node"
 	"lockstep/common/table"
 	"lockstep/common/wire"
 )
@@ -161,25 +161,15 @@ func config(t *testing.T, n int) *testbed {
 		}
 		t.Cleanup(func() { ln.Close() })
 		cfg.lns[i] = ln
-		cfg.Nodes[i] = cluster.Node{Addr: ln.Addr().String(), Control: fmt.Sprintf("127.0.0.1:%d", 1+i)}
+		cfg.Nodes[i] = cluster.Node{Addr: ln.Addr().String(), Control: fmt.Sprintf("127.0.0.1:%d", 2+i)}
 	}
 	return cfg
 }
 
-// refuse moves node i to an address that refuses connections. It is outside the
-// ephemeral range, where a client that keeps dialling can connect to itself.
-func (cfg *testbed) refuse(t *testing.T, i int) {
-	t.Helper()
+// refuse moves node i to an address that refuses connections.
+func (cfg *testbed) refuse(i int) {
 	cfg.lns[i].Close()
-	for range 100 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))
-		if err == nil {
-			ln.Close()
-			cfg.lns[i], cfg.Nodes[i].Addr = nil, ln.Addr().String()
-			return
-		}
-	}
-	t.Fatal("no free port")
+	cfg.Nodes[i].Addr = "127.0.0.1:1"
 }
 
 // client returns a Client of cfg, which is closed at the end of the test and must leave
@@ -210,13 +200,9 @@ func alone(t *testing.T, script func(*link)) (*server, *Client) {
 // noneLeft fails the test if goroutines of a Client do not end.
 func noneLeft(t *testing.T) {
 	t.Helper()
-	stacks := ""
-	if !until(t, "the Client's goroutines to end", func() bool {
-		buf := make([]byte, 1<<20)
-		stacks = string(buf[:runtime.Stack(buf, true)])
-		return !strings.Contains(stacks, "client.(*peer)") && !strings.Contains(stacks, "client.(*Client)")
-	}) {
-		t.Log(stacks)
+	var left []string
+	if !until(t, "the Client's goroutines to end", func() bool { left = node.Stacks("client.(*peer)", "client.(*Client)"); return left == nil }) {
+		t.Log(strings.Join(left, "\n\n"))
 	}
 }
 
@@ -304,6 +290,10 @@ func TestOutcomes(t *testing.T) {
 		kept  bool   // the connection is used again
 	}{
 		{"ok", func(l *link, ops []wire.Op) { l.say(wire.OK, l.apply(ops)...) }, "ok", nil, "", true},
+		{"ok, and an answer to no request", func(l *link, ops []wire.Op) {
+			l.c.WriteResponse(&wire.Response{Code: wire.OK, Results: l.apply(ops)})
+			l.say(wire.OK, wire.Result{Status: wire.Found, Value: []byte("nobody's")})
+		}, "ok", nil, "", false},
 		{"busy", code(wire.Busy), again, nil, "", true},
 		{"goodbye", func(l *link, ops []wire.Op) { l.say(wire.Goodbye); l.Conn.Close() }, again, nil, "", false},
 		{"wrong node", code(wire.WrongNode), "not run", ErrWrongNode, "wrong node", true},
@@ -324,12 +314,11 @@ func TestOutcomes(t *testing.T) {
 	} {
 		for _, op := range []wire.Op{insert("k"), get("k")} {
 			t.Run(test.name+"/"+op.Kind.String(), func(t *testing.T) {
-				var met sync.Once
+				var met atomic.Bool
 				s, cl := alone(t, func(l *link) {
 					l.greet()
 					for ops := l.next(); ops != nil; ops = l.next() {
-						first := false
-						if met.Do(func() { first = true }); first {
+						if !met.Swap(true) {
 							test.first(l, ops)
 						} else {
 							l.say(wire.OK, l.apply(ops)...)
@@ -486,6 +475,7 @@ func TestOperations(t *testing.T) {
 // Each part of a batch has an outcome of its own.
 func TestBatchOverTwoNodes(t *testing.T) {
 	say := func(code wire.Code) func(*link) { return func(l *link) { l.greet().next(); l.say(code) } }
+	var down func(*link)
 	lose := func(l *link) { l.greet(); l.apply(l.next()); l.Conn.Close() }
 	for _, test := range []struct {
 		name      string
@@ -496,11 +486,16 @@ func TestBatchOverTwoNodes(t *testing.T) {
 		{"both answer", honest, honest, "created, created, created, missing", [2]error{}},
 		{"one is lost", honest, lose, "created, unknown, created, unknown", [2]error{1: ErrUnknown}},
 		{"one is refused", honest, say(wire.WrongNode), "created, not run, created, not run", [2]error{1: ErrWrongNode}},
+		{"one is down", down, honest, "not run, created, not run, missing", [2]error{ErrDown}},
 		{"both fail", say(wire.Busy), lose, "not run, unknown, not run, unknown", [2]error{ErrBusy, ErrUnknown}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := config(t, 2)
-			start(t, cfg, 0, test.zero)
+			if test.zero == nil {
+				cfg.refuse(0)
+			} else {
+				start(t, cfg, 0, test.zero)
+			}
 			start(t, cfg, 1, test.one)
 			cl := dial(t, cfg)
 			zero, one := keyOf(cfg.Config, 0), keyOf(cfg.Config, 1)
@@ -542,25 +537,5 @@ func TestContextEndsDuringAWrite(t *testing.T) {
 	}
 	if _, accepted := s.count(); accepted != 2 {
 		t.Errorf("%d connections, want a new one after the call that was cancelled", accepted)
-	}
-}
-
-// A surplus answer belongs to no request: the next request gets a new connection.
-func TestTwoAnswersToOneRequest(t *testing.T) {
-	_, cl := alone(t, func(l *link) {
-		if l.greet().nth > 1 {
-			l.serve()
-			return
-		}
-		ops := l.next()
-		l.c.WriteResponse(&wire.Response{Code: wire.OK, Results: l.apply(ops)})
-		l.say(wire.OK, wire.Result{Status: wire.Found, Value: []byte("nobody's")})
-		l.next()
-	})
-	if _, err := cl.Put(t.Context(), "key", []byte("mine")); err != nil {
-		t.Fatal(err)
-	}
-	if value, ok, err := cl.Get(t.Context(), "key"); string(value) != "mine" || !ok || err != nil {
-		t.Errorf("Get after a second answer to Put = %q, %v, %v, want %q", value, ok, err, "mine")
 	}
 }

@@ -77,8 +77,8 @@ func greetAs(edit func(*wire.Hello)) func(*link) {
 }
 
 func TestDialFails(t *testing.T) {
-	serve := func(edit func(*wire.Hello)) func(*testbed) {
-		return func(cfg *testbed) {
+	serve := func(edit func(*wire.Hello)) func(*testbed, func()) {
+		return func(cfg *testbed, _ func()) {
 			start(t, cfg, 0, func(l *link) {
 				if l.nth > 1 {
 					t.Error("dialled twice: trying again does not help")
@@ -88,17 +88,20 @@ func TestDialFails(t *testing.T) {
 		}
 	}
 	for says, test := range map[string]struct {
-		prepare func(*testbed)
+		prepare func(cfg *testbed, cancel func())
 		is      error
 	}{
 		"number":      {serve(func(h *wire.Hello) { h.Number = 1 }), wire.ErrMismatch},
 		"fingerprint": {serve(func(h *wire.Hello) { h.Fingerprint++ }), wire.ErrMismatch},
 		"secret":      {serve(func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }), wire.ErrMismatch},
-		"refused":     {func(cfg *testbed) { cfg.refuse(t, 0) }, ErrDown},
+		"refused":     {func(cfg *testbed, _ func()) { cfg.refuse(0) }, ErrDown},
+		"not greeted": {func(cfg *testbed, cancel func()) { start(t, cfg, 0, func(l *link) { cancel(); silent(l) }) }, context.Canceled},
 	} {
 		cfg := config(t, 1)
-		test.prepare(cfg)
-		cl, err := Dial(t.Context(), cfg.Config)
+		ctx, cancel := context.WithCancel(t.Context())
+		test.prepare(cfg, cancel)
+		cl, err := Dial(ctx, cfg.Config)
+		cancel()
 		if cl != nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasPrefix(err.Error(), "node 0 (127.0.0.1:") {
 			t.Errorf("Dial: %v, want %v, with the node and %q", err, test.is, says)
 		}
@@ -106,35 +109,6 @@ func TestDialFails(t *testing.T) {
 	}
 	if _, err := Dial(t.Context(), cluster.Config{}); err == nil {
 		t.Error("Dial with an invalid configuration: no error")
-	}
-}
-
-func TestDialNeverGreeted(t *testing.T) {
-	cfg := config(t, 2)
-	start(t, cfg, 0, honest)
-	mute := start(t, cfg, 1, silent)
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		until(t, "the connection", func() bool { _, accepted := mute.count(); return accepted == 1 })
-		cancel()
-	}()
-	cl, err := Dial(ctx, cfg.Config)
-	if cl != nil || !errors.Is(err, context.Canceled) || !strings.Contains(fmt.Sprint(err), "node 1 (") || !strings.Contains(fmt.Sprint(err), "not greeted") {
-		t.Errorf("Dial: %v, want canceled, and that node 1 did not greet", err)
-	}
-	noneLeft(t)
-}
-
-func TestDialOneOfThreeDown(t *testing.T) {
-	cfg := config(t, 3)
-	cfg.refuse(t, 1)
-	start(t, cfg, 0, honest)
-	start(t, cfg, 2, honest)
-	cl := dial(t, cfg)
-	for i, want := range []error{nil, ErrDown, nil} {
-		if _, err := cl.Put(t.Context(), keyOf(cfg.Config, i), nil); !errors.Is(err, want) {
-			t.Errorf("Put on node %d: %v, want %v", i, err, want)
-		}
 	}
 }
 
@@ -291,8 +265,9 @@ func TestAbandonedDial(t *testing.T) {
 	})
 }
 
-// The call that has waited longest is served first.
-func TestWaitersInOrder(t *testing.T) {
+// The call that has waited longest is served first. A connection that is handed over at the
+// moment at which its call gives up is not lost.
+func TestWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, func(l *link) {
 			if l.nth == 1 {
@@ -318,16 +293,6 @@ func TestWaitersInOrder(t *testing.T) {
 				t.Errorf("call %d is served, want %d", got, want)
 			}
 		}
-		p.put(c, true)
-	})
-}
-
-// A connection that is handed over at the moment at which its call gives up is not lost.
-func TestConnectionThatComesTooLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, honest)
-		p := m.peers[0]
-		c := p.get(t.Context(), false).c
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		wait := make(chan gotten, 1)

@@ -43,15 +43,11 @@ func greeting(t testing.TB, h wire.Hello) []byte {
 }
 
 func frame(t testing.TB, r wire.Response) []byte {
-	var nc tape
-	c, err := wire.Greet(&nc, wire.Hello{}, wire.Limits{})
+	b, err := wire.AppendResponse(nil, &r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc.out.Reset()
-	c.WriteResponse(&r)
-	c.Flush()
-	return nc.out.Bytes()
+	return b
 }
 
 // claim is an answer that announces more results than there are.

@@ -251,11 +251,16 @@ func (c countdown) Err() error {
 	return nil
 }
 
+// An ended context leaves the verdict open or, after it, the counterexample larger but right.
 func TestUndecided(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if got, x := Check(ended, history(t, staleRead)); got != Undecided || x != nil {
 		t.Errorf("after the end of the context: %v, %v, want undecided, nil", got, x)
+	}
+	left := 1
+	if got, x := Check(countdown{t.Context(), &left}, history(t, staleRead)); got != Violated || len(x.Calls) != 4 {
+		t.Errorf("after the end of the search: %v, %v, want violated and all 4 calls", got, x)
 	}
 
 	// 14 concurrent puts, and a get that none of them explains.
@@ -264,7 +269,7 @@ func TestUndecided(t *testing.T) {
 		text += fmt.Sprintf("1 |--|  put a x%d -> replaced\n2 |--|  get a -> \"x%d\"\n", i, i)
 	}
 	hard := history(t, text)
-	left := 10
+	left = 10
 	if got, _ := Check(countdown{t.Context(), &left}, hard); got != Undecided || left != -1 {
 		t.Errorf("with a context that ends during the search: %v, %d calls of Err after it, want undecided, 0", got, -1-left)
 	}
@@ -272,14 +277,5 @@ func TestUndecided(t *testing.T) {
 	s := newSearch(t.Context(), split(hard)[0], false, 10000)
 	if got := s.run(); got != Undecided || s.room < -1000 || len(s.visited) > 100 {
 		t.Errorf("with 10 kB of memory: %v after %d bytes in %d visits, want undecided", got, 10000-s.room, len(s.visited))
-	}
-}
-
-// When the context ends after the verdict, the counterexample is larger but right.
-func TestHasty(t *testing.T) {
-	left := 1
-	got, x := Check(countdown{t.Context(), &left}, history(t, staleRead))
-	if got != Violated || len(x.Calls) != 4 {
-		t.Fatalf("%v, %v, want violated and all 4 calls", got, x)
 	}
 }

@@ -127,33 +127,3 @@ func TestRuns(t *testing.T) {
 		})
 	}
 }
-
-// A violation that a search finds with cut is also one without, even in histories that are
-// too large for brute force.
-func TestCutIsSound(t *testing.T) {
-	violated := 0
-	for seed := range uint64(3000) {
-		choose := chooser(rand.New(rand.NewPCG(2, seed)).IntN)
-		calls := choose.executed(15)
-		for range 1 + choose(3) {
-			choose.mutate(calls)
-		}
-		for _, group := range split(calls) {
-			for i := range group {
-				if choose(2) == 0 {
-					group[i].Results = nil
-				}
-			}
-			if !slices.ContainsFunc(group, answered) || newSearch(t.Context(), group, true, roomToSearch).run() != Violated {
-				continue
-			}
-			violated++
-			if got := newSearch(t.Context(), group, false, roomToSearch).run(); got != Violated {
-				t.Fatalf("seed %d: violated with cut, but %v without:\n%s", seed, got, drawn(group))
-			}
-		}
-	}
-	if violated < 100 {
-		t.Errorf("%d violations, want at least 100", violated)
-	}
-}
