@@ -70,7 +70,7 @@ func TestProgress(t *testing.T) {
 		}
 		<-time.After(time.Second)
 		synctest.Wait()
-		if got := screen(terminal.String()); len(got) != 2 || got[0] != "a row" || got[1] != "now\ufffd" {
+		if got := screen(terminal.String()); len(got) != 2 || got[0] != "a row" || got[1] != `now\x9b` {
 			t.Errorf("after a row the screen shows %q", got)
 		}
 		p.stop()
@@ -105,7 +105,7 @@ func TestNoProgress(t *testing.T) {
 		}
 		p.stop()
 	}
-	if b.String() != strings.Repeat("te\ufffdxt", 2) {
+	if b.String() != strings.Repeat(`te\x9bxt`, 2) {
 		t.Errorf("%q was written, want the text alone, printable", b.String())
 	}
 	t.Setenv("TERM", "dumb")

@@ -102,7 +102,7 @@ func TestRereadHostileText(t *testing.T) {
 		rep.Runs[i].Warnings = []string{clear}
 	}
 	code, stdout, _ := bench(t, "report", saveReport(t, rep))
-	if code != exitOK || strings.ContainsAny(stdout, clear[:1]+clear[4:]) || !strings.Contains(stdout, "\ufffd[2J\ufffd") {
+	if code != exitOK || strings.ContainsAny(stdout, clear[:1]+clear[4:]) || !strings.Contains(stdout, `\x1b[2J\a`) {
 		t.Errorf("exit code %d, and it prints %q", code, stdout)
 	}
 }

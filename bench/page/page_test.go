@@ -120,7 +120,7 @@ func TestPageOfLittle(t *testing.T) {
 		t.Error("the page of no rounds says something else")
 	}
 	empty.Verdict = "failed: it <died>\nits last words:\n    panic: \x1b[2J"
-	if page := render(t, empty); !strings.Contains(page, "its last words:\n    panic: \ufffd[2J</p>") {
+	if page := render(t, empty); !strings.Contains(page, "its last words:\n    panic: \\x1b[2J</p>") {
 		t.Error("the page does not say why there are no rounds")
 	}
 	idle := report.New(cfg, []string{"a", "b"}, true)

@@ -57,7 +57,7 @@ func TestGobenchHostile(t *testing.T) {
 	if strings.Contains(lines, "\nBenchmarkForged") || strings.Contains(lines, "\x1b") || strings.Count(lines, "\nBenchmark") != 1 {
 		t.Errorf("the benchmarks are\n%s", lines)
 	}
-	wantAll(t, lines, "/stage=a_b_c_=\ufffd[2J/c=8/", "# idle, round 1: no request was answered\n")
+	wantAll(t, lines, "/stage=a_b_c_=\\x1b[2J/c=8/", "# idle, round 1: no request was answered\n")
 }
 
 func TestGobenchSweep(t *testing.T) {

@@ -301,7 +301,7 @@ func (p *peer) connect() (*conn, error) {
 		return nil, err
 	}
 	p.mu.Lock()
-	if !p.refused.IsZero() { // it is there; why a greeting failed is kept until one succeeds
+	if p.down != nil || !p.refused.IsZero() { // it is there; why a greeting failed is kept until one succeeds
 		p.found()
 	}
 	patience := min(firstPatience<<min(p.failures, 16), lastPatience)

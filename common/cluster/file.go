@@ -113,7 +113,7 @@ func (p property) readValue(dec *json.Decoder) error {
 	var raw json.RawMessage
 	dec.Decode(&raw)
 	given, isString := string(raw), raw[0] == '"'
-	if isString == p.isNumber() && p.value.Type() != reflect.TypeFor[Size]() {
+	if isString == p.isNumber() && p.value.Type() != reflect.TypeFor[Size]() || given != strings.ToValidUTF8(given, "") {
 		return p.refuse(given)
 	}
 	json.Unmarshal(raw, &given) // a number stays as it is

@@ -117,6 +117,7 @@ func TestLoadErrors(t *testing.T) {
 		{`{"workload": {"rate": null}}`, "F:1: workload.rate: null is not of the right type"},
 		{`{"workload": {"dist": 5}}`, "F:1: workload.dist: 5 is not of the right type"},
 		{`{"secret": 1234567890123456}`, "F:1: secret: its value is not at least 16 bytes long, in UTF-8"},
+		{"{\"secret\": \"sixteen bytes or more\xff\"}", "F:1: secret: its value is not at least 16 bytes long, in UTF-8"},
 
 		// addresses
 		{node("a b:80"), "F:1: nodes[0].addr: a b:80 is not HOST:PORT with a port in 1..65535"},

@@ -33,7 +33,7 @@ func (s Snapshot) lines() (all []string) {
 		count(s.Requests), text.Duration(s.Uptime), count(int64(rate)), count(s.Ops), count(s.Refusals))
 	line("connections", "accepted %s, open %s; errors %s; panics %s",
 		count(s.Connections), count(s.Open), count(errors), count(s.Panics))
-	line("queue", "turns %s; mean wait for a worker %s", count(s.QueueWait.Count), text.Duration(s.QueueWait.Mean()))
+	line("queue", "turns %s; mean wait to begin %s", count(s.QueueWait.Count), text.Duration(s.QueueWait.Mean()))
 	line("locks", "%s", s.Locks.text())
 	line("time", "per request: CPU %s, in the table %s; CPU in all %s",
 		text.Duration(mean(s.CPU, s.Requests)), text.Duration(s.Table.Mean()), text.Duration(s.CPU))

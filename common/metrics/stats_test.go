@@ -218,7 +218,7 @@ func ExampleSnapshot_Detail() {
 	// Output:
 	// requests    12 345 in 4.20s (2 939/s); operations 1.23 M; refused 0
 	// connections accepted 8, open 0; errors 3; panics 0
-	// queue       turns 12 345; mean wait for a worker 12.2µs
+	// queue       turns 12 345; mean wait to begin 12.2µs
 	// locks       taken 12 345, contended 123 (1.0 %); mean wait 45.5µs
 	// time        per request: CPU 99.6µs, in the table 1.10ms; CPU in all 1.23s
 	// memory      heap 4.00 MiB, peak 20.0 MiB; goroutines 12

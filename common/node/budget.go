@@ -18,9 +18,9 @@ const (
 )
 
 // A budget bounds the memory that requests use together, as wire.Conn.Next computes it for
-// each of them. Memory is taken before a
-// request is decoded and before any lock, and given back before anything is sent, so a
-// holder never waits for another and deadlock is impossible.
+// each of them. Memory is taken before a request is decoded and before any lock, and given
+// back before anything is sent, so a holder never waits for another and deadlock is
+// impossible.
 type budget struct {
 	wait *metrics.Timer // of requests that are not small
 	turn chan struct{}  // held while waiting for memory, so that a large request is not overtaken

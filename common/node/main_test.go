@@ -371,8 +371,9 @@ func TestDrainCutShort(t *testing.T) {
 		{"eof signal later signal", 1, 0, errCutShort, later},
 		{"signal eof later signal", 1, 0, errCutShort, later},
 		{"signal signal", 1, moment, nil, moment},
-		{"signal later signal", 0, 0, nil, later},
-		{"signal", 0, 0, errCutShort, timeout},
+		{"signal later signal", 0, later + moment, nil, later + moment},
+		{"signal later signal", 0, 0, errCutShort, later + 10*moment},
+		{"signal", 0, 0, errCutShort, timeout + 10*moment},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n, log := newNode(func(c *cluster.Config) { c.Server.DrainTimeout = timeout })

@@ -53,8 +53,12 @@ func (n *Node) run(stage string, service, controlPort net.Listener, serve Serve,
 		b.Hurry()
 	}
 	open := n.Stats.Open.Load()
-	if open == 0 && hurry.Err() != nil {
-		return nil // every client had its answer
+	if open == 0 { // every client had its answer, and the stage has only to return
+		select {
+		case err := <-served:
+			return err
+		case <-time.After(10 * moment):
+		}
 	}
 	return fmt.Errorf("%w (%s open)", errCutShort, text.Plural(open, "connection"))
 }

@@ -3,7 +3,6 @@ package text
 import (
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -31,13 +30,9 @@ func Quote(s string, limit int) string {
 	return cut(strconv.Quote(s))
 }
 
-// Printable replaces every rune of s that cannot be printed, since it could take control of
-// a terminal. Newlines and tabs stay: the stacks of a crash have them.
+// Printable writes what cannot be printed in s as Go does in a string, since it could take
+// control of a terminal. Newlines and tabs stay: the stacks of a crash have them.
 func Printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
-			return r
-		}
-		return utf8.RuneError
-	}, s)
+	quoted := strconv.Quote(s)
+	return strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
 }
