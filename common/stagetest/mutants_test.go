@@ -23,7 +23,7 @@ type mutant struct {
 	shows    string // a regular expression: how the check fails
 }
 
-// The text of each mutant must be in its file once. The first five always run as well, and
+// The text of each mutant must be in its file once. The first three always run as well, and
 // all of them when slow.
 //
 // One is missing: Decode without recover. No test can tell it from the original, because a
@@ -303,7 +303,7 @@ func TestMutants(t *testing.T) {
 	for i, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			path, edited := m.edit(t)
-			if i >= tries(5, len(mutants)) {
+			if i >= tries(3, len(mutants)) {
 				t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
 			}
 			t.Parallel() // while one compiles, another waits
