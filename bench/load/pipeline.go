@@ -117,14 +117,13 @@ type peer struct {
 
 // do sends a request, again for as long as that is safe and ctx has not ended.
 func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
-	writes := slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
 	for pause := time.Millisecond; ; pause = min(2*pause, lastPause) {
 		s, err := p.connect(ctx)
 		if err != nil {
 			return nil, err
 		}
 		results, err := s.do(ctx, ops)
-		again := errors.Is(err, errNotApplied) || errors.Is(err, client.ErrUnknown) && !writes
+		again := errors.Is(err, errNotApplied) || errors.Is(err, client.ErrUnknown) && !writes(ops)
 		if errors.Is(err, client.ErrBusy) {
 			p.pl.refusals.Add(1)
 			again = insist
@@ -134,6 +133,11 @@ func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 		}
 		Pause(ctx, pause/2+rand.N(pause/2)) // so that calls that were refused together do not return together
 	}
+}
+
+// writes reports whether one of the operations can change what is stored.
+func writes(ops []wire.Op) bool {
+	return slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
 }
 
 // connect returns the connection to the node, and dials if there is none.
