@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	downAfter   = time.Second            // of dials that fail
+	dialTimeout = 3 * time.Second
+	downAfter   = time.Second            // of dials that do not reach the node
 	listenAfter = time.Second            // of idleness
 	lastPause   = 100 * time.Millisecond // between two tries; the first pause is 1 ms
 )
@@ -112,7 +113,7 @@ type peer struct {
 
 	mu      sync.Mutex // guards what follows; held while dialling, as all calls need the connection
 	stream  *stream    // nil before the first is greeted
-	failing time.Time  // since when every dial has failed; zero if the last did not
+	failing time.Time  // since when no dial has reached the node; zero if the last did
 }
 
 // do sends a request, again for as long as that is safe and ctx has not ended.
@@ -156,7 +157,7 @@ func (p *peer) connect(ctx context.Context) (*stream, error) {
 			return p.stream, err
 		case ctx.Err() != nil:
 			return nil, cmp.Or(full, err)
-		case full == err: // it is there
+		case !client.Unreachable(err): // it is there, or this process is in trouble
 			p.failing = time.Time{}
 		case p.failing.IsZero():
 			p.failing = time.Now()
@@ -170,7 +171,7 @@ func (p *peer) connect(ctx context.Context) (*stream, error) {
 
 func (p *peer) dial(ctx context.Context) error {
 	start := time.Now()
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", p.pl.cfg.Nodes[p.number].Addr)
+	nc, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", p.pl.cfg.Nodes[p.number].Addr)
 	if err != nil {
 		return err
 	}

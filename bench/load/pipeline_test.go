@@ -6,11 +6,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -221,4 +223,17 @@ func TestPipelineDial(t *testing.T) {
 		}
 	}
 	noneLeft(t)
+}
+
+// A node whose dials fail for another reason than that it cannot be reached is not down.
+func TestPipelineOwnTrouble(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
+	full := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+	pl := &pipeline{cfg: cfg, open: func(context.Context, int, net.Conn) (Codec, error) { return nil, full }}
+	p := &peer{pl: pl, failing: time.Now().Add(-downAfter)}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := p.connect(ctx); err == nil || errors.Is(err, client.ErrDown) {
+		t.Errorf("too many open files: error %v, want not %v", err, client.ErrDown)
+	}
 }
