@@ -233,7 +233,60 @@ func TestPipelineOwnTrouble(t *testing.T) {
 	p := &peer{pl: pl, failing: time.Now().Add(-downAfter)}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := p.connect(ctx); err == nil || errors.Is(err, client.ErrDown) {
+	if _, err := p.connect(ctx, false); err == nil || errors.Is(err, client.ErrDown) {
 		t.Errorf("too many open files: error %v, want not %v", err, client.ErrDown)
 	}
+}
+
+// A greeting that is lost does not keep a client from the node.
+func TestPipelineLostGreeting(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		if nc, err := ln.Accept(); err == nil {
+			defer nc.Close()
+		}
+		return benchtest.ServeLocked(ctx, ln, n)
+	})
+	p := &peer{pl: &pipeline{cfg: cfg, open: lockstep{cfg}.greeted}, patience: 10 * time.Millisecond}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	s, err := p.connect(ctx, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.nc.Close()
+}
+
+// While a node is silent, Dial does not keep others from the nodes before it.
+func TestPipelineYields(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 2, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		if n.Self == 0 {
+			return benchtest.ServeOne(ctx, ln, n)
+		}
+		<-ctx.Done()
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	first := make(chan bool)
+	var dial sync.WaitGroup // until ctx ends
+	dial.Go(func() {
+		Dial(ctx, cfg, func(ctx context.Context, i int, nc net.Conn) (Codec, error) {
+			if i == 1 {
+				select {
+				case first <- true:
+				default:
+				}
+			}
+			return lockstep{cfg}.greeted(ctx, i, nc)
+		})
+	})
+	<-first // has node 0
+	s, err := (&peer{pl: &pipeline{cfg: cfg, open: lockstep{cfg}.greeted}, patience: time.Minute}).connect(ctx, false)
+	if err != nil {
+		t.Error(err)
+	} else {
+		s.nc.Close()
+	}
+	cancel()
+	dial.Wait()
 }
