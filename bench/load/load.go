@@ -68,7 +68,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	cfg := to.Config()
 	dialing, quit := context.WithCancel(ctx)
 	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
-	g := &Generator{Grace: 5 * time.Second, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep}, quit: quit,
+	g := &Generator{Grace: 5 * time.Second, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep, metrics.CPU}, quit: quit,
 		arrivals: cfg.Workload.Seed + uint64(first) + work.Round<<40}
 	// Servers that bench did not start may work for longer than cfg says.
 	g.patience = 20*time.Second + time.Duration(cfg.Workload.Batch)*max(cfg.Server.Work.Time, time.Second)

@@ -58,7 +58,7 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	g.arrivals += 1 << 32
 	sum := new(Result)
 	var workers, watcher sync.WaitGroup
-	watcher.Go(func() { sum.watch(limit, g.clock.now) }) // ends with limit
+	watcher.Go(func() { sum.watch(limit, g.clock) }) // ends with limit
 	for _, c := range g.conns {
 		c.tally = &Result{Counts: Counts{Connections: 1}}
 		for _, s := range c.sources {
@@ -91,13 +91,16 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	return sum
 }
 
-// watch wakes every 10 ms until ctx ends. If it is late by more than 20 ms, the process was
-// stopped, or had no CPU: then it did not see answers in time either.
-func (r *Result) watch(ctx context.Context, now func() time.Duration) {
+// watch wakes every 10 ms until ctx ends. If it is late by more than 20 ms and the process
+// did not keep half a core busy meanwhile, the process was stopped, or had no CPU: then it did
+// not see answers in time either. A process that is busy may be late only in waking watch, as
+// it runs one goroutine after another.
+func (r *Result) watch(ctx context.Context, c clock) {
 	const every, tolerated = 10 * time.Millisecond, 20 * time.Millisecond
-	for due := now() + every; ctx.Err() == nil; due = now() + every {
+	for ctx.Err() == nil {
+		due, used := c.now()+every, c.cpu()
 		Pause(ctx, every)
-		if late := now() - due; late > tolerated {
+		if late := c.now() - due; late > tolerated && c.cpu()-used <= (every+late)/2 {
 			r.Stalled, r.Stall = r.Stalled+late, max(r.Stall, late)
 		}
 	}

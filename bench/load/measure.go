@@ -44,9 +44,9 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	mine := ClientCPU()
+	mine := metrics.CPU()
 	r := g.run(ctx, g.cfg.Workload.Duration, g.cfg.Workload.Ops)
-	r.Client, r.ClientCPU, r.Cores = g.target.Client(), ClientCPU()-mine, metrics.Cores()
+	r.Client, r.ClientCPU, r.Cores = g.target.Client(), metrics.CPU()-mine, metrics.Cores()
 	if r.NeverGreeted > 0 {
 		r.NotServed = cmp.Or(r.NotServed, g.endDials())
 	}
@@ -77,6 +77,3 @@ func Restarted(before, after []metrics.Snapshot) string {
 	}
 	return ""
 }
-
-// ClientCPU returns the CPU time of this process so far.
-func ClientCPU() time.Duration { return new(metrics.Stats).Snapshot().CPU }
