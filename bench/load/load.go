@@ -146,8 +146,8 @@ func (g *Generator) Close() {
 }
 
 // Preload stores a value under every key, and tells after each request how long the rest will
-// take. A server works for each key that is there already, for up to a minute: requests are of
-// one key at first, and then grow for as long as they take half a second at most.
+// take. A server works for each key that is there already, up to a minute a key: requests are
+// of one key at first, and then grow for as long as they take half a second at most.
 func Preload(ctx context.Context, to Target, work *workload.Workload, told func(left time.Duration)) error {
 	dialing, cancel := context.WithTimeout(ctx, ConnectTime)
 	defer cancel()

@@ -101,7 +101,6 @@ func (pl *pipeline) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.
 		for j, op := range ops {
 			if pl.cfg.Owner(op.Key) == i {
 				part, index = append(part, op), append(index, j)
-				results[j].Status = wire.Unknown
 			}
 		}
 		if part != nil {
@@ -129,21 +128,28 @@ type peer struct {
 	patience time.Duration // for the next greeting; 0: firstPatience
 }
 
-// do sends a request, again for as long as that is safe and ctx has not ended.
+// do sends a request, again for as long as that is safe and ctx has not ended. It returns a
+// result for each operation.
 func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
 	for pause := time.Millisecond; ; pause = min(2*pause, lastPause) {
+		var results []wire.Result
 		s, err := p.connect(ctx, false)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			results, err = s.do(ctx, ops)
 		}
-		results, err := s.do(ctx, ops)
-		again := errors.Is(err, errNotApplied) || errors.Is(err, client.ErrUnknown) && !writes(ops)
+		unknown := errors.Is(err, client.ErrUnknown)
+		again := errors.Is(err, errNotApplied) || unknown && !writes(ops)
 		if errors.Is(err, client.ErrBusy) {
 			p.pl.refusals.Add(1)
 			again = insist
 		}
-		if !again || ctx.Err() != nil {
-			return results, err
+		switch {
+		case err == nil:
+			return results, nil
+		case unknown && writes(ops):
+			return slices.Repeat([]wire.Result{{Status: wire.Unknown}}, len(ops)), err
+		case !again || ctx.Err() != nil:
+			return slices.Repeat([]wire.Result{{Status: wire.NotRun}}, len(ops)), err
 		}
 		Pause(ctx, pause/2+rand.N(pause/2)) // so that calls that were refused together do not return together
 	}

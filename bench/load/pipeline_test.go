@@ -195,6 +195,7 @@ func TestPipelinePart(t *testing.T) {
 	pl := newTestPipeline(t, cfg)
 	for i, fate := range []error{client.ErrUnknown, client.ErrDown} {
 		answered := []wire.Status{wire.Created, wire.Replaced}[i]
+		failed := []wire.Status{wire.Unknown, wire.NotRun}[i]
 		if fate == client.ErrDown {
 			pl.nodes[1].stream.nc.Close()
 			pl.nodes[1].failing = time.Now().Add(-downAfter)
@@ -205,7 +206,7 @@ func TestPipelinePart(t *testing.T) {
 			t.Fatalf("%d results, error %v, want %v", len(results), err, fate)
 		}
 		for i, r := range results {
-			if want := []wire.Status{answered, wire.Unknown}[cfg.Owner(ops[i].Key)]; r.Status != want {
+			if want := []wire.Status{answered, failed}[cfg.Owner(ops[i].Key)]; r.Status != want {
 				t.Errorf("operation %d: %v, want %v", i, r.Status, want)
 			}
 		}
