@@ -308,6 +308,19 @@ func TestOverloadIsHonest(t *testing.T) {
 	})
 }
 
+// The warm-up of an overloaded open loop ends on time: the backlog is dropped, only the request
+// in flight is waited for. The round works its own off within the grace.
+func TestWarmUpEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, 30*time.Millisecond) },
+			func(w *cluster.Workload) { w.Connections, w.Rate, w.Duration = 1, 1000, 4*time.Second })
+		warm, round := l.warmUp(t.Context()), l.run(t.Context(), time.Second, 0)
+		if warm.Requests != 34 || warm.Dur != 1020*time.Millisecond || round.Dur != 6*time.Second {
+			t.Errorf("%d answered in a warm-up of %v, and a round of %v, want 34, 1.02s and 6s", warm.Requests, warm.Dur, round.Dur)
+		}
+	})
+}
+
 // Every request that was due is answered, refused or unfinished.
 func TestOverload(t *testing.T) {
 	for _, arrival := range []string{"constant", "poisson"} {
@@ -391,9 +404,9 @@ func TestNothingBurstsAfterWarmUp(t *testing.T) {
 					sent = append(sent, time.Since(start))
 					mu.Unlock()
 					return wait(ctx, time.Until(stalledUntil))
-				}, func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival = 4, 1000, arrival })
+				}, func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival, w.Duration = 4, 1000, arrival, 4*time.Second })
 				w := l.cfg.Workload
-				if r := l.run(t.Context(), time.Second, 0); r.Requests+r.Unfinished != int64(len(dueTimes(w, time.Second))) {
+				if r := l.warmUp(t.Context()); r.Requests+r.Unfinished != int64(len(dueTimes(w, time.Second))) {
 					t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)
 				}
 				sent, start, stalledUntil = nil, time.Now(), time.Now()

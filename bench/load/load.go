@@ -41,6 +41,7 @@ type Generator struct {
 	target   Target
 	cfg      cluster.Config
 	clock    clock
+	warming  bool          // an open loop ends on time, whatever is due
 	patience time.Duration // for the next request to be sent, when only the number of operations ends the load
 	arrivals uint64        // seed of the next phase's arrivals
 	conns    []*connection

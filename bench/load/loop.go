@@ -29,7 +29,7 @@ type phase struct {
 
 // run puts load on the servers for length or, if that is 0, until exactly ops operations are
 // done, at the workload's rate or, if that is 0, as fast as answers come. The result counts what was
-// asked for in that time, even if it was answered later, within the grace. The end of ctx
+// asked for in that time, even if it was sent or answered later, within the grace. The end of ctx
 // ends run at once.
 func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Result {
 	limit, giveUp := context.WithCancel(ctx)
@@ -42,16 +42,16 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		defer time.AfterFunc(length+g.Grace, giveUp).Stop()
 	}
 	p.left.Store(int64(ops))
-	switch {
-	case w.Rate > 0:
+	if w.Rate > 0 {
 		s := newSchedule(w.Rate, w.Arrival, g.arrivals)
 		s.left = (ops + w.Batch - 1) / w.Batch
 		p.pace = newPacer(s, cmp.Or(length, never), g.clock)
 		p.lull += time.Duration(20e9 / w.Rate) // a gap is longer once in e^20 by chance
-	case length > 0:
-		defer time.AfterFunc(length, end).Stop()
 	}
-	if length == 0 {
+	switch {
+	case length > 0 && (w.Rate == 0 || g.warming):
+		defer time.AfterFunc(length, end).Stop()
+	case length == 0:
 		p.stuck = time.AfterFunc(p.lull, giveUp)
 		defer p.stuck.Stop()
 	}

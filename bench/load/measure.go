@@ -21,14 +21,23 @@ func Measure(ctx context.Context, to Target, work *workload.Workload, first int)
 	}
 	defer g.Close()
 	warm := new(Result)
-	if w := to.Config().Workload; w.Conn == "persistent" {
-		warm = g.run(ctx, Warmup(w.Duration), 0)
+	if g.cfg.Workload.Conn == "persistent" {
+		warm = g.warmUp(ctx)
 	}
 	r, err := g.Measure(ctx)
 	if r != nil && warm.Wrong > 0 { // counts at any time
 		r.Add(Counts{Wrong: warm.Wrong, FirstWrong: warm.FirstWrong})
 	}
 	return r, err
+}
+
+// warmUp uses the connections before a round. Of the requests that are due, those that are not
+// sent when its time is over are dropped: the grace is only for requests in flight, whose
+// connections would otherwise be lost.
+func (g *Generator) warmUp(ctx context.Context) *Result {
+	g.warming = true
+	defer func() { g.warming = false }()
+	return g.run(ctx, Warmup(g.cfg.Workload.Duration), 0)
 }
 
 // Warmup returns how long connections are used before a round of this length.
