@@ -404,7 +404,9 @@ func TestNothingBurstsAfterWarmUp(t *testing.T) {
 					sent = append(sent, time.Since(start))
 					mu.Unlock()
 					return wait(ctx, time.Until(stalledUntil))
-				}, func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival, w.Duration = 4, 1000, arrival, 4*time.Second })
+				}, func(w *cluster.Workload) {
+					w.Connections, w.Rate, w.Arrival, w.Duration = 4, 1000, arrival, 4*time.Second
+				})
 				w := l.cfg.Workload
 				if r := l.warmUp(t.Context()); r.Requests+r.Unfinished != int64(len(dueTimes(w, time.Second))) {
 					t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)

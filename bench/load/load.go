@@ -53,8 +53,8 @@ type Generator struct {
 type connection struct {
 	sources []*workload.Source // one for each request in flight
 	greeted chan struct{}      // closed when client is set
-	client  Client             // nil if each request has a new one
-	err     error              // why client is nil, when the dials have ended
+	client  Client             // nil if each request has a new one; closed if the dials failed
+	err     error              // why client is not connected, when the dials have ended
 
 	mu     sync.Mutex    // guards what follows, as several requests may be in flight
 	tally  *Result       // what came of the phase's requests
@@ -92,7 +92,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	}
 	if err := g.wait(ctx, dialed); err != nil {
 		g.Close()
-		if why := g.endDials(); why != "" {
+		if why, _ := g.endDials(); why != "" {
 			err = fmt.Errorf("%w: %s", err, why)
 		}
 		return nil, err
@@ -120,14 +120,17 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 }
 
 // endDials ends the dials, and returns what the servers said to a connection for which they
-// had no place.
-func (g *Generator) endDials() (why string) {
+// had no place, and how many dials were refused that are in no tally.
+func (g *Generator) endDials() (why string, refused int64) {
 	g.quit()
 	g.dials.Wait()
 	for _, c := range g.conns {
 		why = cmp.Or(why, refusal(c.err))
+		if c.client != nil {
+			refused += c.client.Counts().Refused - c.counts.Refused
+		}
 	}
-	return why
+	return why, refused
 }
 
 // refusal returns what the server said that had no place for a connection, or "".

@@ -1,7 +1,6 @@
 package load
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -57,7 +56,8 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	r := g.run(ctx, g.cfg.Workload.Duration, g.cfg.Workload.Ops)
 	r.Client, r.ClientCPU, r.Cores = g.target.Client(), metrics.CPU()-mine, metrics.Cores()
 	if r.NeverGreeted > 0 {
-		r.NotServed = cmp.Or(r.NotServed, g.endDials())
+		why, refused := g.endDials()
+		r.Add(Counts{NotServed: why, RefusedDials: refused})
 	}
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)

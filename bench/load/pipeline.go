@@ -58,7 +58,7 @@ func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) 
 			i, down = -1, 0
 		case err != nil:
 			pl.Close()
-			return nil, fmt.Errorf("node %d (%s): %w", i, cfg.Nodes[i].Addr, err)
+			return pl, fmt.Errorf("node %d (%s): %w", i, cfg.Nodes[i].Addr, err)
 		}
 	}
 	return pl, nil
