@@ -11,6 +11,7 @@ import (
 
 	"lockstep/bench/workload"
 	"lockstep/common/client"
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -217,9 +218,4 @@ func errorKind(err error) string {
 }
 
 // Pause waits for d or until ctx ends.
-func Pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-}
+func Pause(ctx context.Context, d time.Duration) { control.Pause(ctx, d) }

@@ -248,9 +248,7 @@ func TestPipelineLostGreeting(t *testing.T) {
 		return benchtest.ServeLocked(ctx, ln, n)
 	})
 	p := &peer{pl: &pipeline{cfg: cfg, open: lockstep{cfg}.greeted}, patience: 10 * time.Millisecond}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	s, err := p.connect(ctx, false)
+	s, err := p.connect(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,15 +266,12 @@ func TestPipelineYields(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	first := make(chan bool)
+	first := make(chan bool, 9) // more than there is time for
 	var dial sync.WaitGroup // until ctx ends
 	dial.Go(func() {
 		Dial(ctx, cfg, func(ctx context.Context, i int, nc net.Conn) (Codec, error) {
 			if i == 1 {
-				select {
-				case first <- true:
-				default:
-				}
+				first <- true
 			}
 			return lockstep{cfg}.greeted(ctx, i, nc)
 		})
