@@ -267,7 +267,7 @@ func TestPipelineYields(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	first := make(chan bool, 9) // more than there is time for
-	var dial sync.WaitGroup // until ctx ends
+	var dial sync.WaitGroup     // until ctx ends
 	dial.Go(func() {
 		Dial(ctx, cfg, func(ctx context.Context, i int, nc net.Conn) (Codec, error) {
 			if i == 1 {
