@@ -137,19 +137,18 @@ func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 		if err == nil {
 			results, err = s.do(ctx, ops)
 		}
-		unknown := errors.Is(err, client.ErrUnknown)
-		again := errors.Is(err, errNotApplied) || unknown && !writes(ops)
-		if errors.Is(err, client.ErrBusy) {
-			p.pl.refusals.Add(1)
-			again = insist
-		}
+		fate, again := wire.NotRun, errors.Is(err, errNotApplied)
 		switch {
 		case err == nil:
 			return results, nil
-		case unknown && writes(ops):
-			return slices.Repeat([]wire.Result{{Status: wire.Unknown}}, len(ops)), err
-		case !again || ctx.Err() != nil:
-			return slices.Repeat([]wire.Result{{Status: wire.NotRun}}, len(ops)), err
+		case errors.Is(err, client.ErrUnknown):
+			fate = wire.Unknown
+		case errors.Is(err, client.ErrBusy):
+			p.pl.refusals.Add(1)
+			again = insist
+		}
+		if !again || ctx.Err() != nil {
+			return slices.Repeat([]wire.Result{{Status: fate}}, len(ops)), err
 		}
 		Pause(ctx, pause/2+rand.N(pause/2)) // so that calls that were refused together do not return together
 	}
