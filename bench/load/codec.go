@@ -45,12 +45,12 @@ func (f frames) Append(dst []byte, _ uint64, ops []wire.Op) ([]byte, error) {
 var codeErrors = map[wire.Code]error{
 	wire.Busy:      Refusal{client.ErrBusy},
 	wire.WrongNode: Refusal{client.ErrWrongNode},
-	wire.Failed:    Refusal{fmt.Errorf("%w: the server failed inside the request", client.ErrUnknown)},
+	wire.Failed:    Refusal{errors.New("the server failed inside the request")},
 	wire.Invalid:   Refusal{errors.New("the server calls the request invalid")},
 	wire.Goodbye:   fmt.Errorf("%w: the server is stopping", errNotApplied),
 }
 
-func (f frames) Read([]wire.Op) (number uint64, results []wire.Result, err error) {
+func (f frames) Read(ops []wire.Op) (number uint64, results []wire.Result, err error) {
 	var r wire.Response
 	if !f.ReadResponse(&r) {
 		return 0, nil, f.Err()
@@ -58,7 +58,10 @@ func (f frames) Read([]wire.Op) (number uint64, results []wire.Result, err error
 	if slices.ContainsFunc(r.Results, func(r wire.Result) bool { return r.Status < wire.Found || r.Status > wire.TooLarge }) {
 		return 0, nil, fmt.Errorf("%w: an answer with the status of a client", wire.ErrMalformed)
 	}
-	if r.Code != wire.OK {
+	switch {
+	case r.Code == wire.Failed && writes(ops):
+		return 0, nil, Refusal{fmt.Errorf("%w: %w", client.ErrUnknown, codeErrors[r.Code])}
+	case r.Code != wire.OK:
 		return 0, nil, cmp.Or(codeErrors[r.Code], fmt.Errorf("%w: %q in an answer", wire.ErrMalformed, r.Code))
 	}
 	return 0, r.Results, nil

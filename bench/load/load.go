@@ -41,6 +41,7 @@ type Generator struct {
 	target   Target
 	cfg      cluster.Config
 	clock    clock
+	warming  bool          // an open loop ends on time, whatever is due
 	patience time.Duration // for the next request to be sent, when only the number of operations ends the load
 	arrivals uint64        // seed of the next phase's arrivals
 	conns    []*connection
@@ -52,8 +53,8 @@ type Generator struct {
 type connection struct {
 	sources []*workload.Source // one for each request in flight
 	greeted chan struct{}      // closed when client is set
-	client  Client             // nil if each request has a new one
-	err     error              // why client is nil, when the dials have ended
+	client  Client             // nil if each request has a new one; closed if the dials failed
+	err     error              // why client is not connected, when the dials have ended
 
 	mu     sync.Mutex    // guards what follows, as several requests may be in flight
 	tally  *Result       // what came of the phase's requests
@@ -68,7 +69,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	cfg := to.Config()
 	dialing, quit := context.WithCancel(ctx)
 	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
-	g := &Generator{Grace: 5 * time.Second, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep}, quit: quit,
+	g := &Generator{Grace: 5 * time.Second, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep, metrics.CPU}, quit: quit,
 		arrivals: cfg.Workload.Seed + uint64(first) + work.Round<<40}
 	// Servers that bench did not start may work for longer than cfg says.
 	g.patience = 20*time.Second + time.Duration(cfg.Workload.Batch)*max(cfg.Server.Work.Time, time.Second)
@@ -91,7 +92,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	}
 	if err := g.wait(ctx, dialed); err != nil {
 		g.Close()
-		if why := g.endDials(); why != "" {
+		if why, _ := g.endDials(); why != "" {
 			err = fmt.Errorf("%w: %s", err, why)
 		}
 		return nil, err
@@ -119,14 +120,17 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 }
 
 // endDials ends the dials, and returns what the servers said to a connection for which they
-// had no place.
-func (g *Generator) endDials() (why string) {
+// had no place, and how many dials were refused that are in no tally.
+func (g *Generator) endDials() (why string, refused int64) {
 	g.quit()
 	g.dials.Wait()
 	for _, c := range g.conns {
 		why = cmp.Or(why, refusal(c.err))
+		if c.client != nil {
+			refused += c.client.Counts().Refused - c.counts.Refused
+		}
 	}
-	return why
+	return why, refused
 }
 
 // refusal returns what the server said that had no place for a connection, or "".
@@ -146,8 +150,8 @@ func (g *Generator) Close() {
 }
 
 // Preload stores a value under every key, and tells after each request how long the rest will
-// take. A server works for each key that is there already, for up to a minute: requests are of
-// one key at first, and then grow for as long as they take half a second at most.
+// take. A server works for each key that is there already, up to a minute a key: requests are
+// of one key at first, and then grow for as long as they take half a second at most.
 func Preload(ctx context.Context, to Target, work *workload.Workload, told func(left time.Duration)) error {
 	dialing, cancel := context.WithTimeout(ctx, ConnectTime)
 	defer cancel()

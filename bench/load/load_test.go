@@ -158,8 +158,8 @@ func TestNoPlace(t *testing.T) {
 			t.Fatalf("%s, depth %d: %d operations, errors %v, %v", conn, depth, r.OK, r.Errors, err)
 		}
 		const why = "all 2 places are taken (max_connections)"
-		if conn == "persistent" && (r.NeverGreeted != 3 || r.Starved != 3 || r.NotServed != why || r.RefusedDials != 0) {
-			t.Errorf("depth %d: %d never greeted because of %q, %d dials refused, want 3 because of %q", depth, r.NeverGreeted, r.NotServed, r.RefusedDials, why)
+		if conn == "persistent" && (r.NeverGreeted != 3 || r.Starved != 3 || r.NotServed != why || r.RefusedDials < 3) {
+			t.Errorf("depth %d: %d never greeted because of %q, %d dials refused, want 3 because of %q, and some", depth, r.NeverGreeted, r.NotServed, r.RefusedDials, why)
 		}
 		if conn == "per-request" && (r.NeverGreeted+r.Starved != 0 || r.RefusedDials < 10) {
 			t.Errorf("per request: %d never greeted, %d starved, %d dials refused, want 0, 0 and many", r.NeverGreeted, r.Starved, r.RefusedDials)

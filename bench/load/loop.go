@@ -11,6 +11,7 @@ import (
 
 	"lockstep/bench/workload"
 	"lockstep/common/client"
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -29,7 +30,7 @@ type phase struct {
 
 // run puts load on the servers for length or, if that is 0, until exactly ops operations are
 // done, at the workload's rate or, if that is 0, as fast as answers come. The result counts what was
-// asked for in that time, even if it was answered later, within the grace. The end of ctx
+// asked for in that time, even if it was sent or answered later, within the grace. The end of ctx
 // ends run at once.
 func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Result {
 	limit, giveUp := context.WithCancel(ctx)
@@ -42,23 +43,23 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 		defer time.AfterFunc(length+g.Grace, giveUp).Stop()
 	}
 	p.left.Store(int64(ops))
-	switch {
-	case w.Rate > 0:
+	if w.Rate > 0 {
 		s := newSchedule(w.Rate, w.Arrival, g.arrivals)
 		s.left = (ops + w.Batch - 1) / w.Batch
 		p.pace = newPacer(s, cmp.Or(length, never), g.clock)
 		p.lull += time.Duration(20e9 / w.Rate) // a gap is longer once in e^20 by chance
-	case length > 0:
-		defer time.AfterFunc(length, end).Stop()
 	}
-	if length == 0 {
+	switch {
+	case length > 0 && (w.Rate == 0 || g.warming):
+		defer time.AfterFunc(length, end).Stop()
+	case length == 0:
 		p.stuck = time.AfterFunc(p.lull, giveUp)
 		defer p.stuck.Stop()
 	}
 	g.arrivals += 1 << 32
 	sum := new(Result)
 	var workers, watcher sync.WaitGroup
-	watcher.Go(func() { sum.watch(limit, g.clock.now) }) // ends with limit
+	watcher.Go(func() { sum.watch(limit, g.clock) }) // ends with limit
 	for _, c := range g.conns {
 		c.tally = &Result{Counts: Counts{Connections: 1}}
 		for _, s := range c.sources {
@@ -91,13 +92,16 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 	return sum
 }
 
-// watch wakes every 10 ms until ctx ends. If it is late by more than 20 ms, the process was
-// stopped, or had no CPU: then it did not see answers in time either.
-func (r *Result) watch(ctx context.Context, now func() time.Duration) {
+// watch wakes every 10 ms until ctx ends. If it is late by more than 20 ms and the process
+// did not keep half a core busy meanwhile, the process was stopped, or had no CPU: then it did
+// not see answers in time either. A process that is busy may be late only in waking watch, as
+// it runs one goroutine after another.
+func (r *Result) watch(ctx context.Context, c clock) {
 	const every, tolerated = 10 * time.Millisecond, 20 * time.Millisecond
-	for due := now() + every; ctx.Err() == nil; due = now() + every {
+	for ctx.Err() == nil {
+		due, used := c.now()+every, c.cpu()
 		Pause(ctx, every)
-		if late := now() - due; late > tolerated {
+		if late := c.now() - due; late > tolerated && c.cpu()-used <= (every+late)/2 {
 			r.Stalled, r.Stall = r.Stalled+late, max(r.Stall, late)
 		}
 	}
@@ -214,9 +218,4 @@ func errorKind(err error) string {
 }
 
 // Pause waits for d or until ctx ends.
-func Pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-}
+func Pause(ctx context.Context, d time.Duration) { control.Pause(ctx, d) }

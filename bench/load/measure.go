@@ -1,7 +1,6 @@
 package load
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -21,14 +20,23 @@ func Measure(ctx context.Context, to Target, work *workload.Workload, first int)
 	}
 	defer g.Close()
 	warm := new(Result)
-	if w := to.Config().Workload; w.Conn == "persistent" {
-		warm = g.run(ctx, Warmup(w.Duration), 0)
+	if g.cfg.Workload.Conn == "persistent" {
+		warm = g.warmUp(ctx)
 	}
 	r, err := g.Measure(ctx)
 	if r != nil && warm.Wrong > 0 { // counts at any time
 		r.Add(Counts{Wrong: warm.Wrong, FirstWrong: warm.FirstWrong})
 	}
 	return r, err
+}
+
+// warmUp uses the connections before a round. Of the requests that are due, those that are not
+// sent when its time is over are dropped: the grace is only for requests in flight, whose
+// connections would otherwise be lost.
+func (g *Generator) warmUp(ctx context.Context) *Result {
+	g.warming = true
+	defer func() { g.warming = false }()
+	return g.run(ctx, Warmup(g.cfg.Workload.Duration), 0)
 }
 
 // Warmup returns how long connections are used before a round of this length.
@@ -44,11 +52,12 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	mine := ClientCPU()
+	mine := metrics.CPU()
 	r := g.run(ctx, g.cfg.Workload.Duration, g.cfg.Workload.Ops)
-	r.Client, r.ClientCPU, r.Cores = g.target.Client(), ClientCPU()-mine, metrics.Cores()
+	r.Client, r.ClientCPU, r.Cores = g.target.Client(), metrics.CPU()-mine, metrics.Cores()
 	if r.NeverGreeted > 0 {
-		r.NotServed = cmp.Or(r.NotServed, g.endDials())
+		why, refused := g.endDials()
+		r.Add(Counts{NotServed: why, RefusedDials: refused})
 	}
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
@@ -77,6 +86,3 @@ func Restarted(before, after []metrics.Snapshot) string {
 	}
 	return ""
 }
-
-// ClientCPU returns the CPU time of this process so far.
-func ClientCPU() time.Duration { return new(metrics.Stats).Snapshot().CPU }

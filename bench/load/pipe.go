@@ -142,14 +142,14 @@ func (s *stream) pass() bool {
 }
 
 // lose ends the connection and the calls in flight. Their requests were certainly not
-// applied if the server said Goodbye, or if they were not sent whole. It is called with mu
-// held.
+// applied if the server said Goodbye, or if they were not sent whole, or only read. It is called
+// with mu held.
 func (s *stream) lose(why error) {
 	s.nc.Close()
 	s.lost = fmt.Errorf("lost the connection to %v: %w", s.nc.RemoteAddr(), why)
 	for _, c := range s.inFlight {
 		fate := client.ErrUnknown
-		if errors.Is(why, errNotApplied) || c.end > s.sent {
+		if errors.Is(why, errNotApplied) || c.end > s.sent || !writes(c.ops) {
 			fate = errNotApplied
 		}
 		c.finish(nil, fmt.Errorf("%w: %w", fate, s.lost))

@@ -155,11 +155,11 @@ func TestStreamLost(t *testing.T) {
 				io.WriteString(nc, test.answer)
 			}
 		})
-		get := []wire.Op{{Kind: wire.Get, Key: "k"}}
-		if _, err := s.do(t.Context(), get); !errors.Is(err, test.want) {
+		ops := []wire.Op{put("k")}
+		if _, err := s.do(t.Context(), ops); !errors.Is(err, test.want) {
 			t.Errorf("%s: error %v, want %v", test.name, err, test.want)
 		}
-		if _, err := s.do(t.Context(), get); !errors.Is(err, errNotApplied) || s.good() {
+		if _, err := s.do(t.Context(), ops); !errors.Is(err, errNotApplied) || s.good() {
 			t.Errorf("after %s: error %v, good %v", test.name, err, s.good())
 		}
 	}

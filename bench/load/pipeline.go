@@ -18,10 +18,15 @@ import (
 )
 
 const (
-	downAfter   = time.Second            // of dials that fail
-	listenAfter = time.Second            // of idleness
-	lastPause   = 100 * time.Millisecond // between two tries; the first pause is 1 ms
+	dialTimeout   = 3 * time.Second
+	firstPatience = 2 * time.Second        // for a greeting, doubling
+	lastPatience  = 16 * time.Second       // up to this
+	downAfter     = time.Second            // of dials that do not reach the node
+	listenAfter   = time.Second            // of idleness
+	lastPause     = 100 * time.Millisecond // between two tries; the first pause is 1 ms
 )
+
+var errNotGreeted = errors.New("not greeted in time")
 
 // A pipeline is a client with one connection to each node, on which as many requests are
 // in flight as there are calls. It keeps the promises of client.Client.
@@ -34,19 +39,26 @@ type pipeline struct {
 }
 
 // Dial connects to the nodes of cfg in ascending order, as client.Dial does, and returns a
-// client that has as many requests in flight on each connection as there are calls.
+// client that has as many requests in flight on each connection as there are calls. While a
+// node is silent, Dial gives back its other connections every few seconds and begins anew:
+// another client may wait for one of them, and hold the node.
 func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) {
 	pl := &pipeline{cfg: cfg, open: open}
+	for i := range cfg.Nodes {
+		pl.nodes = append(pl.nodes, &peer{pl: pl, number: i})
+	}
 	down := 0
-	for i, node := range cfg.Nodes {
-		p := &peer{pl: pl, number: i}
-		pl.nodes = append(pl.nodes, p)
-		_, err := p.connect(ctx)
-		if errors.Is(err, client.ErrDown) && down+1 < len(cfg.Nodes) {
+	for i := 0; i < len(pl.nodes); i++ {
+		_, err := pl.nodes[i].connect(ctx, i > down)
+		switch {
+		case errors.Is(err, client.ErrDown) && down+1 < len(pl.nodes):
 			down++
-		} else if err != nil {
+		case err == errNotGreeted:
 			pl.Close()
-			return nil, fmt.Errorf("node %d (%s): %w", i, node.Addr, err)
+			i, down = -1, 0
+		case err != nil:
+			pl.Close()
+			return pl, fmt.Errorf("node %d (%s): %w", i, cfg.Nodes[i].Addr, err)
 		}
 	}
 	return pl, nil
@@ -69,6 +81,7 @@ func (pl *pipeline) Close() error {
 	for _, p := range pl.nodes {
 		if p.stream != nil {
 			p.stream.nc.Close()
+			p.stream = nil
 		}
 	}
 	return nil
@@ -88,7 +101,6 @@ func (pl *pipeline) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.
 		for j, op := range ops {
 			if pl.cfg.Owner(op.Key) == i {
 				part, index = append(part, op), append(index, j)
-				results[j].Status = wire.Unknown
 			}
 		}
 		if part != nil {
@@ -110,34 +122,46 @@ type peer struct {
 	pl     *pipeline
 	number int
 
-	mu      sync.Mutex // guards what follows; held while dialling, as all calls need the connection
-	stream  *stream    // nil before the first is greeted
-	failing time.Time  // since when every dial has failed; zero if the last did not
+	mu       sync.Mutex    // guards what follows; held while dialling, as all calls need the connection
+	stream   *stream       // nil before the first is greeted
+	failing  time.Time     // since when no dial has reached the node; zero if the last did
+	patience time.Duration // for the next greeting; 0: firstPatience
 }
 
-// do sends a request, again for as long as that is safe and ctx has not ended.
+// do sends a request, again for as long as that is safe and ctx has not ended. It returns a
+// result for each operation.
 func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
-	writes := slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
 	for pause := time.Millisecond; ; pause = min(2*pause, lastPause) {
-		s, err := p.connect(ctx)
-		if err != nil {
-			return nil, err
+		var results []wire.Result
+		s, err := p.connect(ctx, false)
+		if err == nil {
+			results, err = s.do(ctx, ops)
 		}
-		results, err := s.do(ctx, ops)
-		again := errors.Is(err, errNotApplied) || errors.Is(err, client.ErrUnknown) && !writes
-		if errors.Is(err, client.ErrBusy) {
+		fate, again := wire.NotRun, errors.Is(err, errNotApplied)
+		switch {
+		case err == nil:
+			return results, nil
+		case errors.Is(err, client.ErrUnknown):
+			fate = wire.Unknown
+		case errors.Is(err, client.ErrBusy):
 			p.pl.refusals.Add(1)
 			again = insist
 		}
 		if !again || ctx.Err() != nil {
-			return results, err
+			return slices.Repeat([]wire.Result{{Status: fate}}, len(ops)), err
 		}
 		Pause(ctx, pause/2+rand.N(pause/2)) // so that calls that were refused together do not return together
 	}
 }
 
-// connect returns the connection to the node, and dials if there is none.
-func (p *peer) connect(ctx context.Context) (*stream, error) {
+// writes reports whether one of the operations can change what is stored.
+func writes(ops []wire.Op) bool {
+	return slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
+}
+
+// connect returns the connection to the node, and dials if there is none. It fails with
+// errNotGreeted if the caller holds connections to others and the node is silent.
+func (p *peer) connect(ctx context.Context, holding bool) (*stream, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var full error // the server has no place for the connection
@@ -152,7 +176,9 @@ func (p *peer) connect(ctx context.Context) (*stream, error) {
 			return p.stream, err
 		case ctx.Err() != nil:
 			return nil, cmp.Or(full, err)
-		case full == err: // it is there
+		case holding && err == errNotGreeted:
+			return nil, err
+		case !client.Unreachable(err): // it is there, or this process is in trouble
 			p.failing = time.Time{}
 		case p.failing.IsZero():
 			p.failing = time.Now()
@@ -164,18 +190,24 @@ func (p *peer) connect(ctx context.Context) (*stream, error) {
 	return p.stream, nil
 }
 
+// dial makes one connection and waits for its greeting, longer after each failure but not
+// for good: a greeting can be lost.
 func (p *peer) dial(ctx context.Context) error {
 	start := time.Now()
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", p.pl.cfg.Nodes[p.number].Addr)
+	nc, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", p.pl.cfg.Nodes[p.number].Addr)
 	if err != nil {
 		return err
 	}
-	codec, err := p.pl.open(ctx, p.number, nc)
+	limit := cmp.Or(p.patience, firstPatience)
+	p.patience = min(2*limit, lastPatience)
+	greeting, cancel := context.WithTimeoutCause(ctx, limit, errNotGreeted)
+	defer cancel()
+	codec, err := p.pl.open(greeting, p.number, nc)
 	if err != nil {
 		nc.Close()
-		return err
+		return cmp.Or(context.Cause(greeting), err)
 	}
 	p.pl.dialTime.Add(int64(time.Since(start)))
-	p.stream, p.failing = &stream{codec: codec, nc: nc, idleSince: time.Now()}, time.Time{}
+	p.stream, p.failing, p.patience = &stream{codec: codec, nc: nc, idleSince: time.Now()}, time.Time{}, 0
 	return nil
 }

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -99,7 +101,7 @@ func TestPipelineErrors(t *testing.T) {
 	}{
 		{"busy", respond(wire.Response{Code: wire.Busy}), nil, nil, 1},
 		{"wrong node", respond(wire.Response{Code: wire.WrongNode}), client.ErrWrongNode, client.ErrWrongNode, 1},
-		{"failed", respond(wire.Response{Code: wire.Failed}), client.ErrUnknown, nil, 1},
+		{"failed", respond(wire.Response{Code: wire.Failed}), client.ErrUnknown, codeErrors[wire.Failed], 1},
 		{"goodbye", func(c *node.Conn) { c.SkipRequest(); c.Conn.Close() }, nil, nil, 3},
 		{"no code", respond(wire.Response{}), client.ErrUnknown, nil, 3},
 		{"no results", respond(wire.Response{Code: wire.OK}), client.ErrUnknown, nil, 3},
@@ -120,7 +122,7 @@ func TestPipelineErrors(t *testing.T) {
 				want error
 			}{{put("k"), test.put}, {wire.Op{Kind: wire.Get, Key: "k"}, test.get}} {
 				wrong.Store(true)
-				if _, err := pl.Do(t.Context(), call.op); !errors.Is(err, call.want) {
+				if _, err := pl.Do(t.Context(), call.op); !errors.Is(err, call.want) || errors.Is(err, client.ErrUnknown) && call.op.Kind == wire.Get {
 					t.Errorf("%v: error %v, want %v", call.op.Kind, err, call.want)
 				}
 			}
@@ -193,6 +195,7 @@ func TestPipelinePart(t *testing.T) {
 	pl := newTestPipeline(t, cfg)
 	for i, fate := range []error{client.ErrUnknown, client.ErrDown} {
 		answered := []wire.Status{wire.Created, wire.Replaced}[i]
+		failed := []wire.Status{wire.Unknown, wire.NotRun}[i]
 		if fate == client.ErrDown {
 			pl.nodes[1].stream.nc.Close()
 			pl.nodes[1].failing = time.Now().Add(-downAfter)
@@ -203,7 +206,7 @@ func TestPipelinePart(t *testing.T) {
 			t.Fatalf("%d results, error %v, want %v", len(results), err, fate)
 		}
 		for i, r := range results {
-			if want := []wire.Status{answered, wire.Unknown}[cfg.Owner(ops[i].Key)]; r.Status != want {
+			if want := []wire.Status{answered, failed}[cfg.Owner(ops[i].Key)]; r.Status != want {
 				t.Errorf("operation %d: %v, want %v", i, r.Status, want)
 			}
 		}
@@ -216,9 +219,70 @@ func TestPipelineDial(t *testing.T) {
 	cfg.Nodes[1].Control = "127.0.0.1:9" // another cluster
 	for _, depth := range []int{1, 2} {
 		cfg.Workload.Depth = depth
-		if cl, err := NewLockstep(cfg).Dial(t.Context()); cl != nil || !errors.Is(err, wire.ErrMismatch) || !strings.HasPrefix(err.Error(), "node 0 (") {
-			t.Errorf("depth %d: dialling another cluster: client %v, error %v", depth, cl, err)
+		if _, err := NewLockstep(cfg).Dial(t.Context()); !errors.Is(err, wire.ErrMismatch) || !strings.HasPrefix(err.Error(), "node 0 (") {
+			t.Errorf("depth %d: dialling another cluster: error %v", depth, err)
 		}
 	}
 	noneLeft(t)
+}
+
+// A node whose dials fail for another reason than that it cannot be reached is not down.
+func TestPipelineOwnTrouble(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
+	full := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+	pl := &pipeline{cfg: cfg, open: func(context.Context, int, net.Conn) (Codec, error) { return nil, full }}
+	p := &peer{pl: pl, failing: time.Now().Add(-downAfter)}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := p.connect(ctx, false); err == nil || errors.Is(err, client.ErrDown) {
+		t.Errorf("too many open files: error %v, want not %v", err, client.ErrDown)
+	}
+}
+
+// A greeting that is lost does not keep a client from the node.
+func TestPipelineLostGreeting(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		if nc, err := ln.Accept(); err == nil {
+			defer nc.Close()
+		}
+		return benchtest.ServeLocked(ctx, ln, n)
+	})
+	p := &peer{pl: &pipeline{cfg: cfg, open: lockstep{cfg}.greeted}, patience: 10 * time.Millisecond}
+	s, err := p.connect(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.nc.Close()
+}
+
+// While a node is silent, Dial does not keep others from the nodes before it.
+func TestPipelineYields(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 2, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		if n.Self == 0 {
+			return benchtest.ServeOne(ctx, ln, n)
+		}
+		<-ctx.Done()
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	first := make(chan bool, 9) // more than there is time for
+	var dial sync.WaitGroup     // until ctx ends
+	dial.Go(func() {
+		Dial(ctx, cfg, func(ctx context.Context, i int, nc net.Conn) (Codec, error) {
+			if i == 1 {
+				first <- true
+			}
+			return lockstep{cfg}.greeted(ctx, i, nc)
+		})
+	})
+	<-first // has node 0
+	s, err := (&peer{pl: &pipeline{cfg: cfg, open: lockstep{cfg}.greeted}, patience: time.Minute}).connect(ctx, false)
+	if err != nil {
+		t.Error(err)
+	} else {
+		s.nc.Close()
+	}
+	cancel()
+	dial.Wait()
 }

@@ -63,7 +63,8 @@ type pacer struct {
 // A clock tells the time; outside of tests it is that of package metrics.
 type clock struct {
 	now   func() time.Duration
-	sleep func(time.Duration) // for d or longer
+	sleep func(time.Duration)  // for d or longer
+	cpu   func() time.Duration // that the process has used
 }
 
 // newPacer returns a pacer that starts now and ends after length.

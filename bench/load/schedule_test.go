@@ -64,6 +64,7 @@ func bubbleClock(late time.Duration) clock {
 	return clock{
 		now:   func() time.Duration { return time.Since(began) },
 		sleep: func(d time.Duration) { <-time.After(d + late) },
+		cpu:   func() time.Duration { return 0 },
 	}
 }
 

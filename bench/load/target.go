@@ -17,7 +17,8 @@ const Pipelined = "pipeline"
 type Target interface {
 	// Config returns the addresses and the workload.
 	Config() cluster.Config
-	// Dial returns a client that is connected to all nodes.
+	// Dial returns a client that is connected to all nodes. One beside an error is closed,
+	// and has only its Counts.
 	Dial(ctx context.Context) (Client, error)
 	// Open returns a client for one request, which need not be connected yet.
 	Open(ctx context.Context) (Client, error)
@@ -46,11 +47,7 @@ func (t lockstep) Dial(ctx context.Context) (Client, error) {
 	if t.cfg.Workload.Depth > 1 {
 		return Dial(ctx, t.cfg, t.greeted)
 	}
-	cl, err := client.Dial(ctx, t.cfg)
-	if err != nil {
-		return nil, err // and not a nil *client.Client
-	}
-	return cl, nil
+	return client.Dial(ctx, t.cfg)
 }
 
 func (t lockstep) Client() string {

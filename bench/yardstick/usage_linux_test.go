@@ -6,16 +6,16 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/bench/load"
+	"lockstep/common/metrics"
 )
 
 func TestProcessCPU(t *testing.T) {
 	dir := "/proc/" + strconv.Itoa(os.Getpid())
-	for start := load.ClientCPU(); load.ClientCPU() < start+50*time.Millisecond; {
+	for start := metrics.CPU(); metrics.CPU() < start+50*time.Millisecond; {
 	}
-	before := load.ClientCPU()
+	before := metrics.CPU()
 	cpu, _ := processCPU(dir)
-	after := load.ClientCPU()
+	after := metrics.CPU()
 	if steps := 20 * time.Millisecond; cpu < before-steps || cpu > after+steps {
 		t.Errorf("the CPU time is %v, want %v to %v", cpu, before, after)
 	}

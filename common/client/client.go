@@ -88,12 +88,13 @@ func New(cfg cluster.Config) *Client {
 // ascending order and waits for each greeting until ctx ends. So two clients of servers
 // that take one client at a time cannot each hold the node that the other waits for.
 // Dial fails if all nodes are down, or if one disagrees about the cluster, the program
-// or the secret.
+// or the secret. The Client beside an error is closed, and has only its Counts.
 func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
 	cl, down := New(cfg), 0
+	if err := cfg.Validate(); err != nil {
+		cl.Close()
+		return cl, err
+	}
 	for i, g := range cl.collect(ctx, cl.peers, true) {
 		switch p := cl.peers[i]; {
 		case g.err == nil:
@@ -102,7 +103,7 @@ func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 			down++
 		default: // collect has ended here
 			cl.Close()
-			return nil, p.error(g.err)
+			return cl, p.error(g.err)
 		}
 	}
 	return cl, nil

@@ -102,8 +102,8 @@ func TestDialFails(t *testing.T) {
 		test.prepare(cfg, cancel)
 		cl, err := Dial(ctx, cfg.Config)
 		cancel()
-		if cl != nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasPrefix(err.Error(), "node 0 (127.0.0.1:") {
-			t.Errorf("Dial: %v, want %v, with the node and %q", err, test.is, says)
+		if cl.ctx.Err() == nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasPrefix(err.Error(), "node 0 (127.0.0.1:") {
+			t.Errorf("Dial: %v, want a closed Client and %v, with the node and %q", err, test.is, says)
 		}
 		noneLeft(t)
 	}

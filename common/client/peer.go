@@ -257,7 +257,7 @@ func (p *peer) failed(err error) {
 	case errors.Is(err, wire.ErrMismatch): // trying again does not help the calls that wait
 		p.fail(err)
 		fallthrough
-	case !unreachable(err):
+	case !Unreachable(err):
 		p.refused = time.Time{}
 	case p.refused.IsZero():
 		p.refused = time.Now()
@@ -274,10 +274,10 @@ func (p *peer) failed(err error) {
 	}
 }
 
-// unreachable reports whether err, of a dial, proves that the node refuses connections or
+// Unreachable reports whether err, of a dial, proves that the node refuses connections or
 // cannot be reached. Anything else, such as too many open files, is this side's trouble.
 // Windows has numbers of its own for these errors.
-func unreachable(err error) bool {
+func Unreachable(err error) bool {
 	var op *net.OpError
 	var errno syscall.Errno
 	var dns *net.DNSError

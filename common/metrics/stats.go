@@ -74,7 +74,7 @@ func (s *Stats) Snapshot() Snapshot {
 		Suspended:   s.Suspended.Load(),
 		Goroutines:  runtime.NumGoroutine(),
 	}
-	snap.CPU, snap.PeakMemory = usage()
+	snap.CPU, snap.PeakMemory = CPU(), peakMemory()
 	heap := []rt.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	rt.Read(heap) // unlike runtime.ReadMemStats, does not stop the program
 	snap.Heap = int64(heap[0].Value.Uint64())

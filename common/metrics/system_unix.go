@@ -17,19 +17,26 @@ var origin = time.Now()
 // Only the difference between two readings has a meaning. A reading costs about 55 ns.
 func Now() time.Duration { return time.Since(origin) }
 
-// usage returns the CPU time of the process, user and system, and its peak resident
-// memory in bytes. What is not known is 0.
-func usage() (cpu time.Duration, peak int64) {
-	var u syscall.Rusage
+func usage() (u syscall.Rusage) {
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u) // if it fails, u stays 0
-	cpu = time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return u
+}
+
+// CPU returns the CPU time of the process, user and system; 0 if it is not known.
+func CPU() time.Duration {
+	u := usage()
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// peakMemory returns the peak resident memory of the process in bytes; 0 if it is not known.
+func peakMemory() (peak int64) {
 	if runtime.GOOS == "darwin" {
-		return cpu, int64(u.Maxrss) // in bytes there
+		return int64(usage().Maxrss) // in bytes there
 	}
 	// Elsewhere only Linux tells. There a process inherits Maxrss from its parent across exec: a server started
 	// by bench would show the peak of bench. VmHWM, in KiB, is the server's own.
 	status, _ := os.ReadFile("/proc/self/status")
 	_, hwm, _ := strings.Cut(string(status), "VmHWM:")
 	fmt.Sscan(hwm, &peak)
-	return cpu, peak << 10
+	return peak << 10
 }

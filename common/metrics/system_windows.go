@@ -32,9 +32,8 @@ func ask(proc *syscall.LazyProc) (value int64) {
 	return value
 }
 
-// usage returns the CPU time of the process, user and system. Its peak memory is not
-// known: package syscall does not have the call for it.
-func usage() (cpu time.Duration, peak int64) {
+// CPU returns the CPU time of the process, user and system; 0 if it is not known.
+func CPU() (cpu time.Duration) {
 	self, _ := syscall.GetCurrentProcess() // a constant
 	var created, exited, kernel, user syscall.Filetime
 	syscall.GetProcessTimes(self, &created, &exited, &kernel, &user) // if it fails, they stay 0
@@ -42,5 +41,8 @@ func usage() (cpu time.Duration, peak int64) {
 	for _, t := range []syscall.Filetime{kernel, user} {
 		cpu += 100 * time.Duration(int64(t.HighDateTime)<<32|int64(t.LowDateTime))
 	}
-	return cpu, 0
+	return cpu
 }
+
+// peakMemory returns 0: package syscall does not have the call for it.
+func peakMemory() int64 { return 0 }

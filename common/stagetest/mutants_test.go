@@ -289,7 +289,7 @@ var mutants = []mutant{
 		"p.cl.refused.Add(1)", "",
 		"./bench/load -run TestNoPlace", "0 dials refused"},
 	{"a server's word that is lost", "bench/load/measure.go",
-		"cmp.Or(r.NotServed, g.endDials())", "cmp.Or(r.NotServed)",
+		"NotServed: why,", "NotServed: why[:0],",
 		"./bench/load -run TestNoPlace", `because of "",`},
 }
 
