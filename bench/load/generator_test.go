@@ -16,6 +16,7 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -68,7 +69,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
-	Pause(ctx, d)
+	control.Pause(ctx, d)
 	return ctx.Err()
 }
 

@@ -100,7 +100,7 @@ func (r *Result) watch(ctx context.Context, c clock) {
 	const every, tolerated = 10 * time.Millisecond, 20 * time.Millisecond
 	for ctx.Err() == nil {
 		due, used := c.now()+every, c.cpu()
-		Pause(ctx, every)
+		control.Pause(ctx, every)
 		if late := c.now() - due; late > tolerated && c.cpu()-used <= (every+late)/2 {
 			r.Stalled, r.Stall = r.Stalled+late, max(r.Stall, late)
 		}
@@ -167,7 +167,7 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 	}
 	done := p.clock.now()
 	if errors.Is(err, client.ErrDown) {
-		defer Pause(p.over, time.Millisecond) // so as not to count only how fast it fails
+		defer control.Pause(p.over, time.Millisecond) // so as not to count only how fast it fails
 	}
 
 	c.mu.Lock()
@@ -216,6 +216,3 @@ func errorKind(err error) string {
 	}
 	return "other"
 }
-
-// Pause waits for d or until ctx ends.
-func Pause(ctx context.Context, d time.Duration) { control.Pause(ctx, d) }

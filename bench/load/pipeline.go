@@ -14,6 +14,7 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -150,7 +151,7 @@ func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 		if !again || ctx.Err() != nil {
 			return slices.Repeat([]wire.Result{{Status: fate}}, len(ops)), err
 		}
-		Pause(ctx, pause/2+rand.N(pause/2)) // so that calls that were refused together do not return together
+		control.Pause(ctx, pause/2+rand.N(pause/2)) // so that calls that were refused together do not return together
 	}
 }
 
@@ -185,7 +186,7 @@ func (p *peer) connect(ctx context.Context, holding bool) (*stream, error) {
 		case time.Since(p.failing) >= downAfter:
 			return nil, fmt.Errorf("%w: %w", client.ErrDown, err)
 		}
-		Pause(ctx, pause)
+		control.Pause(ctx, pause)
 	}
 	return p.stream, nil
 }

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"lockstep/common/control"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -107,7 +108,7 @@ func (p *pacer) wait(ctx context.Context, due time.Duration) bool {
 	const coarse = 2 * time.Millisecond
 	for left := due - p.now(); left > 0 && ctx.Err() == nil; left = due - p.now() {
 		if left > 2*coarse {
-			Pause(ctx, left-coarse)
+			control.Pause(ctx, left-coarse)
 		} else {
 			p.sleep(left)
 		}

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
-	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
@@ -106,11 +106,11 @@ func TestMemoryOfWaitingRequests(t *testing.T) {
 		}
 	}
 	for stats(ctx, t, s).QueueWait.Count < attackers { // until a worker has taken each request
-		load.Pause(ctx, 10*time.Millisecond)
+		control.Pause(ctx, 10*time.Millisecond)
 	}
 	heap := int64(0)
 	for still, polls := 0, 0; still < 10 && polls < 50; still, polls = still+1, polls+1 { // and none is being decoded
-		load.Pause(ctx, 10*time.Millisecond)
+		control.Pause(ctx, 10*time.Millisecond)
 		if now := stats(ctx, t, s).Heap; now < heap || now > heap+1<<20 {
 			still, heap = 0, now
 		}
@@ -174,7 +174,7 @@ func TestMemoryUnderAttack(t *testing.T) {
 					nc.Close()
 				}
 				for stats(ctx, t, s).Open > 1 {
-					load.Pause(ctx, 5*time.Millisecond)
+					control.Pause(ctx, 5*time.Millisecond)
 				}
 				if more := (stats(ctx, t, s).PeakMemory - before) >> 20; more > 100 {
 					t.Errorf("the peak memory grew by %d MiB, want at most 100", more)

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 )
 
 // Three processes meet at the barrier. One of them is killed while clients use all three,
@@ -54,7 +54,7 @@ func TestKilledNodeComesBack(t *testing.T) {
 					case down <- err:
 					default:
 					}
-					load.Pause(over, time.Millisecond)
+					control.Pause(over, time.Millisecond)
 				case !errors.Is(err, client.ErrUnknown):
 					t.Errorf("the node was killed: put: %v, want unknown or down", err)
 				}
@@ -64,7 +64,7 @@ func TestKilledNodeComesBack(t *testing.T) {
 	served := func(nodes ...int) { // waits until each has answered a hundred more puts
 		t.Helper()
 		for _, i := range nodes {
-			for want := puts[i].Load() + 100; puts[i].Load() < want; load.Pause(ctx, time.Millisecond) {
+			for want := puts[i].Load() + 100; puts[i].Load() < want; control.Pause(ctx, time.Millisecond) {
 				if ctx.Err() != nil {
 					t.Fatalf("node %d does not answer", i)
 				}

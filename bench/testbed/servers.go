@@ -13,6 +13,7 @@ import (
 	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 )
 
 // Servers are the processes of one stage, one for each node, or of a yardstick.
@@ -66,7 +67,7 @@ func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) { // a timeout at the end says less than the error before
 			last = cmp.Or(err, errors.New("it waits for its peers"))
 		}
-		load.Pause(ctx, 5*time.Millisecond)
+		control.Pause(ctx, 5*time.Millisecond)
 	}
 	return last
 }

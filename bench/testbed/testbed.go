@@ -16,6 +16,7 @@ import (
 
 	"lockstep/bench/load"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/node"
 )
 
@@ -121,7 +122,7 @@ func (b *Bed) Use(ctx context.Context, start StartFunc, f func(context.Context, 
 	watched, cancel := watch(ctx, s)
 	defer cancel()
 	if err = f(watched, s); err != nil {
-		load.Pause(watched, b.Patience/20) // clients may notice a death a moment before we do
+		control.Pause(watched, b.Patience/20) // clients may notice a death a moment before we do
 		err = cmp.Or(context.Cause(watched), err)
 	}
 	return cmp.Or(err, b.Stop(s))

@@ -5,8 +5,8 @@ import (
 	"net"
 	"time"
 
-	"lockstep/bench/load"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -15,7 +15,7 @@ import (
 func stall(ctx context.Context, cfg cluster.Config, length time.Duration) {
 	for ctx.Err() == nil {
 		if stallOnce(ctx, cfg, length) != nil {
-			load.Pause(ctx, time.Millisecond)
+			control.Pause(ctx, time.Millisecond)
 		}
 	}
 }
@@ -35,7 +35,7 @@ func stallOnce(ctx context.Context, cfg cluster.Config, length time.Duration) er
 	defer context.AfterFunc(ctx, c.Stop)()
 	half := len(request) / 2
 	nc.Write(request[:half])
-	load.Pause(ctx, length)
+	control.Pause(ctx, length)
 	nc.Write(request[half:])
 	c.ReadResponse(new(wire.Response)) // fails if a write failed
 	return c.Err()

@@ -16,6 +16,7 @@ import (
 	"lockstep/bench/load"
 	"lockstep/bench/testbed"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/metrics"
 )
 
@@ -57,7 +58,7 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 	var version string
 	s, err := bed.Launch(ctx, y.Name, cfg, 1, start, func(ctx context.Context, cfg cluster.Config, _ int) (err error) {
 		for version, err = y.ask(ctx, cfg.Nodes[0].Addr); err != nil && ctx.Err() == nil; version, err = y.ask(ctx, cfg.Nodes[0].Addr) {
-			load.Pause(ctx, 5*time.Millisecond)
+			control.Pause(ctx, 5*time.Millisecond)
 		}
 		return err
 	})
