@@ -76,8 +76,12 @@ func (o *options) save(rep *report.Report) error {
 	return err
 }
 
-// writeAll writes the report to all outputs, or to all but devices.
+// writeAll writes the report to all outputs, or to all but devices. A measurement in which
+// no request was answered replaces nothing.
 func (o *options) writeAll(ctx context.Context, rep *report.Report, devices bool) (err error) {
+	if o.command != "report" && !slices.ContainsFunc(rep.Runs, func(r report.Run) bool { return r.Requests > 0 }) {
+		return nil
+	}
 	for _, out := range o.outputs() {
 		if devices || !isDevice(out.path) {
 			err = errors.Join(err, out.write(ctx, rep))

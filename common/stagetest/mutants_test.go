@@ -249,7 +249,7 @@ var mutants = []mutant{
 		`|| host == "*" || other == "*"`, "",
 		"./common/cluster -run TestOneSocket", "want one socket: true"},
 	{"an earlier report replaced by no round", "bench/save.go",
-		"\tif len(rep.Runs) > 0 {\n", "\tif true {\n",
+		`o.command != "report" && `, "false && ",
 		"./bench -run TestFinish", "the file of an earlier run holds"},
 	{"a link replaced by a file", "bench/save.go",
 		"\tpath, err := filepath.EvalSymlinks(out.path)\n\tif err == nil {\n\t\tf,", "\tpath, err := out.path, error(nil)\n\tif err == nil {\n\t\tf,",
