@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,6 +74,46 @@ func TestRunWaits(t *testing.T) {
 	cancel()
 	if code := <-done; code != exitInterrupted || <-stderr != "bench: interrupted\n" {
 		t.Errorf("exit code %d, want 130", code)
+	}
+}
+
+// A client that has finished a round keeps its own result when the others do not finish theirs.
+func TestRunLeftAlone(t *testing.T) {
+	_, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
+	out := filepath.Join(t.TempDir(), "out.json")
+	args := []string{"run", "-config", path, "-ops", "1000", "-o", out, "-client"}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stderr, stdout := make(lines, 100), new(benchtest.Buffer)
+	done := make(chan int, 1)
+	go func() { done <- run(ctx, append(args, "0"), stdout, stderr) }() // ends after cancel
+	other := &options{stderr: io.Discard}
+	runs := commands[slices.IndexFunc(commands, func(c command) bool { return c.name == "run" })]
+	if err := other.parse(runs, append(args[1:len(args):len(args)], "1")); err != nil {
+		t.Fatal(err)
+	}
+	others, err := other.joinClients()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer others.Close()
+	if _, err := other.meet(t.Context(), others, nil); err != nil { // it starts a round, and does not finish it
+		t.Fatal(err)
+	}
+	for range len(stderr) { // what was said before the round
+		<-stderr
+	}
+	for line := range stderr {
+		if strings.HasPrefix(line, "bench: 1/2 ready") {
+			break
+		}
+	}
+	cancel()
+	if code := <-done; code != exitInterrupted || !strings.HasPrefix(stdout.String(), "INTERRUPTED\n") {
+		t.Errorf("exit code %d, want 130; printed was\n%s", code, stdout)
+	}
+	if s := readSaved(t, out); len(s.Runs) != 1 || s.Runs[0].OK != 500 {
+		t.Errorf("the saved report is %+v, want one round with this client's 500 operations", s)
 	}
 }
 
