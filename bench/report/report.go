@@ -16,6 +16,7 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 // A Report is what one command of bench measured. Its JSON is the content of the file
@@ -43,7 +44,7 @@ type Run struct {
 	Figures
 	OpsPerSecond float64  `json:"ops_per_s,omitempty"`
 	Invalid      string   `json:"invalid,omitempty"`  // why the client was measured and not the servers
-	Warnings     []string `json:"warnings,omitempty"` // broken laws, missing keys, the first error
+	Warnings     []string `json:"warnings,omitempty"` // suspended nodes, missing keys, the first error, broken laws
 }
 
 const schema = 2 // the version of the JSON
@@ -77,6 +78,11 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	run.derive()
 	if run.Errors == nil {
 		run.Errors = map[string]int64{} // "errors": {} rather than null
+	}
+	for i, n := range r.Nodes {
+		if n.Suspended.Total > r.Dur/10 {
+			run.Warnings = append(run.Warnings, fmt.Sprintf("node %d did not run for %s", i, text.Duration(n.Suspended.Total)))
+		}
 	}
 	if r.Misses > 0 && w.Mix.Delete == 0 {
 		const lost = "stored keys were missing, and the workload deletes none"

@@ -161,7 +161,12 @@ func TestWarnings(t *testing.T) {
 	idle.Dur = 2 * time.Second
 	hot.ServerCPU = 3 * time.Second
 	missing.Misses = 1
-	for want, r := range map[string]*load.Result{"Little's law": idle, "utilization law": hot, "keys were missing": missing} {
+	stopped, paused := testRound(100), testRound(100)
+	stopped.Nodes = []metrics.Snapshot{{}, {Suspended: metrics.Timing{Count: 1, Total: 120 * ms}}}
+	paused.Nodes = []metrics.Snapshot{{Suspended: metrics.Timing{Count: 1, Total: 100 * ms}}} // a tenth of the round, and no more
+	paused.Misses = 1
+	for want, r := range map[string]*load.Result{"node 1 did not run for 120ms": stopped, "stored keys were": paused,
+		"Little's law": idle, "utilization law": hot, "keys were missing": missing} {
 		rep := New(cluster.Default(), []string{"a"}, true)
 		rep.Env.Cores, rep.Env.CPUs = 2, 2
 		rep.Add("a", 1, r)
