@@ -140,6 +140,9 @@ func (o *options) useYCSB() error {
 // endLoad decides whether operations or a duration end the load: a flag beats the file.
 func (o *options) endLoad() error {
 	w, unset := &o.cfg.Workload, cluster.Default().Workload.Ops
+	if o.command == "compare" {
+		o.setLengths()
+	}
 	switch timed := w.Duration > 0; {
 	case o.given["ops"] && o.given["duration"] && timed:
 		return usageErrorf("-ops %d ends the load, and so does -duration %v: give one of the two", w.Ops, w.Duration)
