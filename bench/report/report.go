@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"lockstep/bench/experiment"
@@ -145,6 +147,22 @@ func Read(path string) (rep *Report, err error) {
 	return rep, nil
 }
 
+// check returns an error if the counts cannot be those of a round.
+func (run *Run) check() error {
+	counts := slices.Concat(slices.Collect(maps.Values(run.Errors)), run.Series, []int64{int64(run.Connections), int64(run.Starved), int64(run.NeverGreeted),
+		run.Requests, run.OK, run.Misses, run.Mismatches, run.Refusals, run.Unfinished, run.Wrong, run.RefusedDials, int64(run.Dur),
+		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime)})
+	switch {
+	case slices.Min(counts) < 0:
+		return errors.New("a count or a time is negative")
+	case run.Dur == 0 && run.Requests > 0:
+		return fmt.Errorf("%s answered in no time", text.Plural(run.Requests, "request"))
+	case run.Starved > run.Connections:
+		return fmt.Errorf("%d of %s starved", run.Starved, text.Plural(int64(run.Connections), "connection"))
+	}
+	return nil
+}
+
 // Parse reads a report. It makes the summary and the figures of the rounds anew.
 func Parse(data []byte) (*Report, error) {
 	if len(data) > MaxSize {
@@ -183,8 +201,15 @@ func Parse(data []byte) (*Report, error) {
 			return nil, fmt.Errorf("sweep: %w", err)
 		}
 	}
+	if len(slices.Compact(slices.Sorted(slices.Values(rep.Stages)))) < len(rep.Stages) {
+		return nil, fmt.Errorf("a stage is listed twice: %q", rep.Stages)
+	}
 	for i := range rep.Runs {
-		rep.Runs[i].derive()
+		run := &rep.Runs[i]
+		if err := run.check(); err != nil {
+			return nil, fmt.Errorf("run %d: %w", i+1, err)
+		}
+		run.derive()
 	}
 	rep.Summary = nil
 	if rep.Summarize(); len(rep.Runs) > 0 && len(rep.Summary) == 0 {
