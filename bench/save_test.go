@@ -173,7 +173,8 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// A file is written where links lead, and the links stay; no other file is left.
+// A file is written where links lead, with the mode that it had, and the links stay; no other
+// file is left.
 func TestSaveThroughLinks(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -182,9 +183,10 @@ func TestSaveThroughLinks(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	if err := os.WriteFile(at("old"), []byte("of an earlier run"), 0o666); err != nil {
+	if err := os.WriteFile(at("old"), []byte("of an earlier run"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	old, _ := os.Stat(at("old"))
 	rep := testReport()
 	for link, to := range map[string]string{"relative": "old", "dangling": "new"} {
 		o := &options{out: at(link)}
@@ -195,8 +197,10 @@ func TestSaveThroughLinks(t *testing.T) {
 		if err := o.save(rep); err != nil {
 			t.Error(err)
 		}
-		if info, err := os.Lstat(at(to)); err != nil || !info.Mode().IsRegular() || len(readSaved(t, at(link)).Runs) != len(rep.Runs) {
+		if info, err := os.Lstat(at(to)); err != nil || !info.Mode().IsRegular() || !sameFile(at(to), at(link)) || len(readSaved(t, at(link)).Runs) != len(rep.Runs) {
 			t.Errorf("%s: %s is %v, error %v, want the report between two rounds", link, to, info, err)
+		} else if to == "old" && info.Mode() != old.Mode() {
+			t.Errorf("%s: the mode is %v, want that of the file that was there, %v", link, info.Mode(), old.Mode())
 		}
 		os.Remove(at("new"))
 	}

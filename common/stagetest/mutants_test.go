@@ -252,7 +252,7 @@ var mutants = []mutant{
 		`o.command != "report" && `, "false && ",
 		"./bench -run TestFinish", "the file of an earlier run holds"},
 	{"a link replaced by a file", "bench/save.go",
-		"\tpath, err := filepath.EvalSymlinks(out.path)\n\tif err == nil {\n\t\tf,", "\tpath, err := out.path, error(nil)\n\tif err == nil {\n\t\tf,",
+		"\tpath, err := filepath.EvalSymlinks(out.path)\n\told", "\tpath, err := out.path, error(nil)\n\told",
 		"./bench -run TestSaveThroughLinks", "want the report between two rounds|want three links and a file"},
 	{"a bound printed as known", "bench/load/result.go",
 		"level <= 1", "true",
