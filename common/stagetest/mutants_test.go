@@ -261,7 +261,7 @@ var mutants = []mutant{
 		"run.Failed()+run.Unanswered()", "run.Failed()",
 		"./bench/report -run TestUnanswered", "the line for benchstat is"},
 	{"a ratio to a bound printed as known", "bench/report/summary.go",
-		`below: "at most"`, `below: ""`,
+		`r.Bound = "at most"`, `r.Bound = ""`,
 		"./bench/report -run TestRatioOfBounds", `want "at most`},
 	{"refused dials that nobody sees", "bench/report/outline.go",
 		`add(s.RefusedDials,`, `add(0*s.RefusedDials,`,
