@@ -31,31 +31,24 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 	fs.BoolVar(&o.aa, "aa", false, "run the first stage twice, under two names: what differs between them is the noise floor")
 	o.measureFlags(fs)
 	d := fs.Lookup("duration")
-	d.Usage, d.DefValue = d.Usage+"; the duration and the ops of the file are those of bench run", roundLength.String()
+	d.Usage, d.DefValue = d.Usage+"; the duration and the ops of the file are those of bench run", "2s"
 }
 
-const roundLength = 2 * time.Second
-
-// setLengths sets how many rounds there are and what ends them, where flags do not say so. It
-// leaves out what the file says, which is for bench run.
-func (o *options) setLengths() {
-	w, rounds, duration := &o.cfg.Workload, o.rounds, roundLength
+// compare builds stages, and measures them in interleaved rounds.
+func compare(ctx context.Context, o *options) error {
+	rounds, duration := o.rounds, 2*time.Second
 	if o.quick || o.sweep != "" {
 		rounds, duration = 3, 500*time.Millisecond
 	}
 	if !o.given["rounds"] {
 		o.rounds = rounds
 	}
-	if !o.given["duration"] {
-		w.Duration = duration // unless -ops is given
-	}
-	if !o.given["ops"] {
+	if w := &o.cfg.Workload; !o.given["ops"] {
 		w.Ops = cluster.Default().Workload.Ops
+		if !o.given["duration"] {
+			w.Duration = duration
+		}
 	}
-}
-
-// compare builds stages, and measures them in interleaved rounds.
-func compare(ctx context.Context, o *options) error {
 	sweep, err := o.parseSweep()
 	if err != nil {
 		return usageErrorf("-sweep: %w", err)

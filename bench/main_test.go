@@ -245,7 +245,8 @@ func TestFlagsBeat(t *testing.T) {
 		{"-workload c -duration 0s", cluster.Mix{Get: 100}, "zipf:0.99", 0},
 	} {
 		o := options{command: "compare"}
-		err := o.parse(command{name: "compare", flags: compareFlags}, append([]string{"-config", path}, strings.Fields(test.args)...))
+		err := o.parse(command{name: "compare", flags: compareFlags}, append([]string{"-config", path, "-stages", "none"}, strings.Fields(test.args)...))
+		compare(t.Context(), &o) // which has nothing to compare
 		if w := o.cfg.Workload; err != nil || w.Mix != test.mix || w.Dist != test.dist || w.Duration != test.duration {
 			t.Errorf("%s: %v, %s, %v, error %v, want %v, %s, %v", test.args, w.Mix, w.Dist, w.Duration, err, test.mix, test.dist, test.duration)
 		}

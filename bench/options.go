@@ -140,9 +140,6 @@ func (o *options) useYCSB() error {
 // endLoad decides whether operations or a duration end the load: a flag beats the file.
 func (o *options) endLoad() error {
 	w, unset := &o.cfg.Workload, cluster.Default().Workload.Ops
-	if o.command == "compare" {
-		o.setLengths()
-	}
 	switch timed := w.Duration > 0; {
 	case o.given["ops"] && o.given["duration"] && timed:
 		return usageErrorf("-ops %d ends the load, and so does -duration %v: give one of the two", w.Ops, w.Duration)
@@ -150,7 +147,7 @@ func (o *options) endLoad() error {
 		w.Duration = 0
 	case o.given["duration"] && timed:
 		w.Ops = unset
-	case timed && w.Ops != unset:
+	case timed && w.Ops != unset && o.command == "run": // compare ignores both
 		return usageErrorf("%s: workload.ops %d ends the load, and so does workload.duration %v: give one of the two", o.config, w.Ops, w.Duration)
 	}
 	if w.Arrival == "poisson" && w.Rate == 0 && !strings.HasPrefix(o.sweep, "rate=") {

@@ -6,7 +6,6 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -88,25 +87,18 @@ func TestRunLeftAlone(t *testing.T) {
 	done := make(chan int, 1)
 	go func() { done <- run(ctx, append(args, "0"), stdout, stderr) }() // ends after cancel
 	other := &options{stderr: io.Discard}
-	runs := commands[slices.IndexFunc(commands, func(c command) bool { return c.name == "run" })]
-	if err := other.parse(runs, append(args[1:len(args):len(args)], "1")); err != nil {
-		t.Fatal(err)
-	}
-	others, err := other.joinClients()
-	if err != nil {
-		t.Fatal(err)
+	err := other.parse(command{name: "run", flags: runFlags}, append(args[1:len(args):len(args)], "1"))
+	others, unjoined := other.joinClients()
+	if err != nil || unjoined != nil {
+		t.Fatal(err, unjoined)
 	}
 	defer others.Close()
-	if _, err := other.meet(t.Context(), others, nil); err != nil { // it starts a round, and does not finish it
-		t.Fatal(err)
+	_, err = other.meet(t.Context(), others, nil) // it starts a round, and does not finish it
+	for range len(stderr) {
+		<-stderr // what was said before the round
 	}
-	for range len(stderr) { // what was said before the round
-		<-stderr
-	}
-	for line := range stderr {
-		if strings.HasPrefix(line, "bench: 1/2 ready") {
-			break
-		}
+	if line := <-stderr; err != nil || !strings.HasPrefix(line, "bench: 1/2 ready") {
+		t.Errorf("error %v; client 0 says %q", err, line)
 	}
 	cancel()
 	if code := <-done; code != exitInterrupted || !strings.HasPrefix(stdout.String(), "INTERRUPTED\n") {

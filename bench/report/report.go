@@ -147,20 +147,13 @@ func Read(path string) (rep *Report, err error) {
 	return rep, nil
 }
 
-// check returns an error if the counts cannot be those of a round.
-func (run *Run) check() error {
-	counts := slices.Concat(slices.Collect(maps.Values(run.Errors)), run.Series, []int64{int64(run.Connections), int64(run.Starved), int64(run.NeverGreeted),
-		run.Requests, run.OK, run.Misses, run.Mismatches, run.Refusals, run.Unfinished, run.Wrong, run.RefusedDials, int64(run.Dur),
-		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime)})
-	switch {
-	case slices.Min(counts) < 0:
-		return errors.New("a count or a time is negative")
-	case run.Dur == 0 && run.Requests > 0:
-		return fmt.Errorf("%s answered in no time", text.Plural(run.Requests, "request"))
-	case run.Starved > run.Connections:
-		return fmt.Errorf("%d of %s starved", run.Starved, text.Plural(int64(run.Connections), "connection"))
-	}
-	return nil
+// possible reports whether no count and no time is negative, no request was answered in no
+// time, and no more connections starved than there were.
+func (run *Run) possible() bool {
+	return slices.Min(slices.Concat(run.Series, slices.Collect(maps.Values(run.Errors)), []int64{
+		int64(run.Starved), int64(run.NeverGreeted), int64(run.Connections - run.Starved), run.Requests, run.OK, run.Misses, run.Mismatches,
+		run.Refusals, run.Unfinished, run.Wrong, run.RefusedDials, int64(run.Dur), int64(run.Dur) - min(run.Requests, 1),
+		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime)})) >= 0
 }
 
 // Parse reads a report. It makes the summary and the figures of the rounds anew.
@@ -205,11 +198,10 @@ func Parse(data []byte) (*Report, error) {
 		return nil, fmt.Errorf("a stage is listed twice: %q", rep.Stages)
 	}
 	for i := range rep.Runs {
-		run := &rep.Runs[i]
-		if err := run.check(); err != nil {
-			return nil, fmt.Errorf("run %d: %w", i+1, err)
+		if !rep.Runs[i].possible() {
+			return nil, fmt.Errorf("run %d has negative counts or times, answers in no time, or more starved connections than there were", i+1)
 		}
-		run.derive()
+		rep.Runs[i].derive()
 	}
 	rep.Summary = nil
 	if rep.Summarize(); len(rep.Runs) > 0 && len(rep.Summary) == 0 {

@@ -56,11 +56,10 @@ func twoToThree(two, pool *row) string {
 
 // slowest says how long an overloaded stage took to answer.
 func slowest(r *load.Result) string {
-	s := p99(r) + " at p99"
 	if r.Unfinished > 0 {
-		s += fmt.Sprintf(" (%s left at the end)", text.Plural(r.Unfinished, "request"))
+		return fmt.Sprintf("%s at p99 (%s left at the end)", p99(r), text.Plural(r.Unfinished, "request"))
 	}
-	return s
+	return p99(r) + " at p99"
 }
 
 func threeToFour(pool, buckets *row) string {
