@@ -16,6 +16,7 @@ import (
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/bench/yardstick"
+	"lockstep/common/cluster"
 )
 
 func compareFlags(o *options, fs *flag.FlagSet) {
@@ -29,6 +30,8 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 	fs.BoolVar(&o.quick, "quick", false, "3 rounds of 0.5 s: a range instead of an interval, and no verdict")
 	fs.BoolVar(&o.aa, "aa", false, "run the first stage twice, under two names: what differs between them is the noise floor")
 	o.measureFlags(fs)
+	d := fs.Lookup("duration")
+	d.Usage, d.DefValue = d.Usage+"; the duration and the ops of the file are those of bench run", "2s"
 }
 
 // compare builds stages, and measures them in interleaved rounds.
@@ -40,8 +43,11 @@ func compare(ctx context.Context, o *options) error {
 	if !o.given["rounds"] {
 		o.rounds = rounds
 	}
-	if w := &o.cfg.Workload; w.Duration == 0 && !o.given["ops"] {
-		w.Duration = duration
+	if w := &o.cfg.Workload; !o.given["ops"] {
+		w.Ops = cluster.Default().Workload.Ops
+		if !o.given["duration"] {
+			w.Duration = duration
+		}
 	}
 	sweep, err := o.parseSweep()
 	if err != nil {

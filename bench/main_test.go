@@ -202,6 +202,7 @@ func TestHelp(t *testing.T) {
 		"compare -h":      "(default 1,2,3,4)",
 		"get -h":          "bench get [flags] KEY: print a value.",
 		"help get":        "bench get [flags] KEY: print a value.",
+		"help compare":    "bench run (default 2s)",
 		"help all":        "-write_timeout",
 		"help run":        "more flags: bench help all.",
 		"help statistics": "no difference shown",
@@ -222,11 +223,11 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// A flag beats what the file or -workload says.
+// A flag beats what the file or -workload says. What ends a round of compare is not in the file.
 func TestFlagsBeat(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
 	cfg, path := cluster.Default(), filepath.Join(t.TempDir(), "hour.json")
-	cfg.Workload.Duration = time.Hour
+	cfg.Workload.Duration, cfg.Workload.Ops = time.Hour, 7
 	if err := cfg.Save(path); err != nil {
 		t.Fatal(err)
 	}
@@ -236,16 +237,21 @@ func TestFlagsBeat(t *testing.T) {
 		dist     string
 		duration time.Duration
 	}{
-		{"-workload a", cluster.Mix{Get: 50, Put: 50}, "zipf:0.99", time.Hour},
-		{"-workload b", cluster.Mix{Get: 95, Put: 5}, "zipf:0.99", time.Hour},
-		{"-workload f", cluster.Mix{Get: 50, CAS: 50}, "zipf:0.99", time.Hour},
+		{"-workload a", cluster.Mix{Get: 50, Put: 50}, "zipf:0.99", 2 * time.Second},
+		{"-workload b", cluster.Mix{Get: 95, Put: 5}, "zipf:0.99", 2 * time.Second},
+		{"-workload f -quick", cluster.Mix{Get: 50, CAS: 50}, "zipf:0.99", 500 * time.Millisecond},
 		{"-dist hotspot:10,90 -workload c -duration 1s", cluster.Mix{Get: 100}, "hotspot:10,90", time.Second},
 		{"-mix get=100 -ops 50", cluster.Mix{Get: 100}, "uniform", 0},
+		{"-workload c -duration 0s", cluster.Mix{Get: 100}, "zipf:0.99", 0},
 	} {
-		var o options
-		err := o.parse(command{name: "compare", flags: compareFlags}, append([]string{"-config", path}, strings.Fields(test.args)...))
+		o := options{command: "compare"}
+		err := o.parse(command{name: "compare", flags: compareFlags}, append([]string{"-config", path, "-stages", "none"}, strings.Fields(test.args)...))
+		compare(t.Context(), &o) // which has nothing to compare
 		if w := o.cfg.Workload; err != nil || w.Mix != test.mix || w.Dist != test.dist || w.Duration != test.duration {
 			t.Errorf("%s: %v, %s, %v, error %v, want %v, %s, %v", test.args, w.Mix, w.Dist, w.Duration, err, test.mix, test.dist, test.duration)
+		}
+		if got := o.cfg.Workload.Ops; got == cfg.Workload.Ops {
+			t.Errorf("%s: ops are %d as in the file", test.args, got)
 		}
 	}
 }

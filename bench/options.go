@@ -147,7 +147,7 @@ func (o *options) endLoad() error {
 		w.Duration = 0
 	case o.given["duration"] && timed:
 		w.Ops = unset
-	case timed && w.Ops != unset:
+	case timed && w.Ops != unset && o.command == "run": // compare ignores both
 		return usageErrorf("%s: workload.ops %d ends the load, and so does workload.duration %v: give one of the two", o.config, w.Ops, w.Duration)
 	}
 	if w.Arrival == "poisson" && w.Rate == 0 && !strings.HasPrefix(o.sweep, "rate=") {

@@ -78,14 +78,14 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 		}
 		work.Round = uint64(round - 1)
 		r, err := load.Measure(ctx, load.NewLockstep(mine), work, o.client*w.Connections)
+		var all []*load.Result
+		if err == nil {
+			all, err = o.meet(ctx, others, r) // stop together, with everybody's results
+		}
 		if err != nil {
 			if r != nil && r.Requests > 0 {
-				rep.Add(rep.Stages[0], round, r) // cut short, but better than nothing
+				rep.Add(rep.Stages[0], round, r) // cut short, or without the others' results, but better than nothing
 			}
-			return err
-		}
-		all, err := o.meet(ctx, others, r) // stop together, with everybody's results
-		if err != nil {
 			return err
 		}
 		together := load.Together(all, rep.Env.Shared)

@@ -76,6 +76,39 @@ func TestRunWaits(t *testing.T) {
 	}
 }
 
+// A client that has finished a round keeps its own result when the others do not finish theirs.
+func TestRunLeftAlone(t *testing.T) {
+	_, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
+	out := filepath.Join(t.TempDir(), "out.json")
+	args := []string{"run", "-config", path, "-ops", "1000", "-o", out, "-client"}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stderr, stdout := make(lines, 100), new(benchtest.Buffer)
+	done := make(chan int, 1)
+	go func() { done <- run(ctx, append(args, "0"), stdout, stderr) }() // ends after cancel
+	other := &options{stderr: io.Discard}
+	err := other.parse(command{name: "run", flags: runFlags}, append(args[1:len(args):len(args)], "1"))
+	others, unjoined := other.joinClients()
+	if err != nil || unjoined != nil {
+		t.Fatal(err, unjoined)
+	}
+	defer others.Close()
+	_, err = other.meet(t.Context(), others, nil) // it starts a round, and does not finish it
+	for range len(stderr) {
+		<-stderr // what was said before the round
+	}
+	if line := <-stderr; err != nil || !strings.HasPrefix(line, "bench: 1/2 ready") {
+		t.Errorf("error %v; client 0 says %q", err, line)
+	}
+	cancel()
+	if code := <-done; code != exitInterrupted || !strings.HasPrefix(stdout.String(), "INTERRUPTED\n") {
+		t.Errorf("exit code %d, want 130; printed was\n%s", code, stdout)
+	}
+	if s := readSaved(t, out); len(s.Runs) != 1 || s.Runs[0].OK != 500 {
+		t.Errorf("the saved report is %+v, want one round with this client's 500 operations", s)
+	}
+}
+
 // lines is a writer that sends what is written to it.
 type lines chan string
 

@@ -76,8 +76,12 @@ func (o *options) save(rep *report.Report) error {
 	return err
 }
 
-// writeAll writes the report to all outputs, or to all but devices.
+// writeAll writes the report to all outputs, or to all but devices. A measurement in which
+// no request was answered replaces nothing.
 func (o *options) writeAll(ctx context.Context, rep *report.Report, devices bool) (err error) {
+	if o.command != "report" && !slices.ContainsFunc(rep.Runs, func(r report.Run) bool { return r.Requests > 0 }) {
+		return nil
+	}
 	for _, out := range o.outputs() {
 		if devices || !isDevice(out.path) {
 			err = errors.Join(err, out.write(ctx, rep))
@@ -140,16 +144,18 @@ func (out output) write(ctx context.Context, rep *report.Report) error {
 	return err
 }
 
+// replace replaces the content of a file, and keeps its permissions.
 func (out output) replace(data []byte) error {
 	var f *os.File
 	path, err := filepath.EvalSymlinks(out.path)
-	if err == nil {
+	old, missing := os.Stat(out.path)
+	if err = errors.Join(err, missing); err == nil {
 		f, err = os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	}
 	if err == nil {
 		defer os.Remove(f.Name()) // fails if all is well
 		_, err = f.Write(data)
-		if err = errors.Join(err, f.Close(), os.Chmod(f.Name(), 0o644)); err != nil {
+		if err = errors.Join(err, f.Close(), os.Chmod(f.Name(), old.Mode())); err != nil {
 			return err
 		}
 		err = os.Rename(f.Name(), path)

@@ -122,6 +122,7 @@ func TestFinish(t *testing.T) {
 		{"a wrong answer", t.Context(), wrong, nil, exitWrongData, "wrong data: a, round 1: key-017: blue", "WRONG DATA: a, round 1: key-017: blue\na: "},
 		{"and a server died", t.Context(), wrong, died, exitWrongData, "wrong data: a, ", "WRONG DATA: a, "},
 		{"and interrupted", over, wrong, over.Err(), exitWrongData, "wrong data: a, ", "WRONG DATA: a, "},
+		{"nobody was answered", t.Context(), testRound(0), nil, exitFailure, "failed: a, round 1: no request was answered", "FAILED: a, round 1: "},
 		{"a wrong answer at the start", t.Context(), nil, fmt.Errorf("%w: key-017", load.ErrWrong), exitWrongData, "wrong data: ", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -142,7 +143,9 @@ func TestFinish(t *testing.T) {
 				if err := o.save(rep); err != nil {
 					t.Fatal(err)
 				}
-				if s := readSaved(t, o.out); s.Verdict != strings.Replace(verdict, "ok", "interrupted", 1) {
+				if test.round.Requests == 0 {
+					test.round = nil // as good as none
+				} else if s := readSaved(t, o.out); s.Verdict != strings.Replace(verdict, "ok", "interrupted", 1) {
 					t.Errorf("the report of a run that goes on says %q, want interrupted", s.Verdict)
 				}
 			}
@@ -170,7 +173,8 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// A file is written where links lead, and the links stay; no other file is left.
+// A file is written where links lead, with the mode that it had, and the links stay; no other
+// file is left.
 func TestSaveThroughLinks(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -179,9 +183,10 @@ func TestSaveThroughLinks(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	if err := os.WriteFile(at("old"), []byte("of an earlier run"), 0o666); err != nil {
+	if err := os.WriteFile(at("old"), []byte("of an earlier run"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	old, _ := os.Stat(at("old"))
 	rep := testReport()
 	for link, to := range map[string]string{"relative": "old", "dangling": "new"} {
 		o := &options{out: at(link)}
@@ -192,8 +197,10 @@ func TestSaveThroughLinks(t *testing.T) {
 		if err := o.save(rep); err != nil {
 			t.Error(err)
 		}
-		if info, err := os.Lstat(at(to)); err != nil || !info.Mode().IsRegular() || len(readSaved(t, at(link)).Runs) != len(rep.Runs) {
+		if info, err := os.Lstat(at(to)); err != nil || !info.Mode().IsRegular() || !sameFile(at(to), at(link)) || len(readSaved(t, at(link)).Runs) != len(rep.Runs) {
 			t.Errorf("%s: %s is %v, error %v, want the report between two rounds", link, to, info, err)
+		} else if to == "old" && info.Mode() != old.Mode() {
+			t.Errorf("%s: the mode is %v, want that of the file that was there, %v", link, info.Mode(), old.Mode())
 		}
 		os.Remove(at("new"))
 	}

@@ -128,7 +128,7 @@ func percentiles(rep *report.Report) exhibit {
 		}
 		add(s.Stage, i, "", &s.Counts, &response)
 		if service.Count() > 0 {
-			add("", i, "dashed", &s.Counts, &service)
+			add("", i, "dashed", new(load.Counts), &service)
 		}
 	}
 	x := figure.Axis{Title: "share of the requests that took no longer", Lo: median, Hi: most, Ticks: []float64{median},

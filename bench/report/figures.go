@@ -27,8 +27,8 @@ type Figures struct {
 	ClientCPUPerRequest float64 `json:"client_cpu_ns_per_request"`
 	LockHeld            float64 `json:"lock_held"` // the share of the round that the most contended lock was held, 0 to 1
 
-	// The quantiles that are lower bounds: as many requests were never answered that they may
-	// lie among those, which took longer.
+	// The quantiles of Latency that are lower bounds: as many requests were never answered that
+	// they may lie among those, which took longer. The other times are those of what was done.
 	AtLeast []string `json:"at_least,omitempty"`
 }
 
@@ -42,7 +42,8 @@ type Times map[string]time.Duration
 
 var levels = map[string]float64{"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1}
 
-// quantiles returns those of a kind of time, and the names of those that are bounds.
+// quantiles returns those of a kind of time, and the names of those that are only bounds
+// since c counts requests that were never answered.
 func quantiles(c *load.Counts, h *metrics.Histogram) (t Times, atLeast []string) {
 	if h == nil {
 		return nil, nil
@@ -92,9 +93,10 @@ func (run *Run) derive() {
 		return
 	}
 	run.Latency, run.AtLeast = quantiles(&r.Counts, &r.ResponseTimes)
-	run.Service, _ = quantiles(&r.Counts, r.ServiceTimes)
-	run.Slip, _ = quantiles(&r.Counts, r.Slips)
-	run.Connect, _ = quantiles(&r.Counts, r.ConnectTimes)
+	var none load.Counts // what was not answered may not have been sent
+	run.Service, _ = quantiles(&none, r.ServiceTimes)
+	run.Slip, _ = quantiles(&none, r.Slips)
+	run.Connect, _ = quantiles(&none, r.ConnectTimes)
 	requests := float64(max(r.Requests+r.Failed(), 1))
 	run.OpsPerSecond = float64(r.OK) / max(r.Dur, 1).Seconds()
 	run.ServerCPUPerRequest, run.ClientCPUPerRequest = float64(r.ServerCPU)/requests, float64(r.ClientCPU)/requests

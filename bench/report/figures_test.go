@@ -148,12 +148,16 @@ func TestMedians(t *testing.T) {
 }
 
 // What was never answered took longer than all that was: a quantile that lies among it is a
-// bound in text, JSON and for benchstat, and others count it.
+// bound in text, JSON and for benchstat, and others count it. The other kinds of time are of
+// what was done, and stay as they are.
 func TestUnanswered(t *testing.T) {
 	stage := func(unfinished int64, neverGreeted int) *load.Result {
 		r := closedLoop(8, 0, 0)
 		for i := range 1000 {
 			r.ResponseTimes.Record(time.Duration(i+1) * ms)
+			for _, h := range []**metrics.Histogram{&r.ServiceTimes, &r.Slips, &r.ConnectTimes} {
+				load.Record(h, time.Duration(i+1)*us)
+			}
 		}
 		r.Requests, r.OK, r.Unfinished, r.Starved, r.NeverGreeted = 1000, 1000, unfinished, neverGreeted, neverGreeted
 		return r
@@ -187,6 +191,12 @@ func TestUnanswered(t *testing.T) {
 		if err != nil || !strings.HasSuffix(line, test.bench+"\n") || strings.Contains(line, " p99-ns") != !strings.Contains(test.atLeast, "p99 ") ||
 			strings.Contains(line, " max-ns") != (test.atLeast == "") {
 			t.Errorf("%s: the line for benchstat is %s", test.name, line)
+		}
+		for _, kind := range []string{"service-", "late-", "connect-"} {
+			wantAll(t, line, " 501759.0 "+kind+"p50-ns", " 1000000.0 "+kind+"max-ns")
+		}
+		if text := rep.String(); strings.Count(text, " 502µs  991µs  999µs  1.00ms\n") != 3 {
+			t.Errorf("%s: requests without an answer change other times than the response time:\n%s", test.name, text)
 		}
 	}
 }

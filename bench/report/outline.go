@@ -98,7 +98,7 @@ func (rep *Report) comparison() string {
 	}
 	if ratios == nil {
 		line := to + ": " + first.did()
-		if at := rep.time(&first, first.Latency, "p99"); at != "" {
+		if at := rep.time(&first, first.Latency, "", "p99"); at != "" {
 			line += ", " + at + " at p99"
 		}
 		return line + "."

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"lockstep/bench/experiment"
@@ -16,6 +18,7 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 // A Report is what one command of bench measured. Its JSON is the content of the file
@@ -43,7 +46,7 @@ type Run struct {
 	Figures
 	OpsPerSecond float64  `json:"ops_per_s,omitempty"`
 	Invalid      string   `json:"invalid,omitempty"`  // why the client was measured and not the servers
-	Warnings     []string `json:"warnings,omitempty"` // broken laws, missing keys, the first error
+	Warnings     []string `json:"warnings,omitempty"` // suspended nodes, missing keys, the first error, broken laws
 }
 
 const schema = 2 // the version of the JSON
@@ -77,6 +80,11 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	run.derive()
 	if run.Errors == nil {
 		run.Errors = map[string]int64{} // "errors": {} rather than null
+	}
+	for i, n := range r.Nodes {
+		if n.Suspended.Total > r.Dur/10 {
+			run.Warnings = append(run.Warnings, fmt.Sprintf("node %d did not run for %s", i, text.Duration(n.Suspended.Total)))
+		}
 	}
 	if r.Misses > 0 && w.Mix.Delete == 0 {
 		const lost = "stored keys were missing, and the workload deletes none"
@@ -139,6 +147,15 @@ func Read(path string) (rep *Report, err error) {
 	return rep, nil
 }
 
+// possible reports whether no count and no time is negative, no request was answered in no
+// time, and no more connections starved than there were.
+func (run *Run) possible() bool {
+	return slices.Min(slices.Concat(run.Series, slices.Collect(maps.Values(run.Errors)), []int64{
+		int64(run.Starved), int64(run.NeverGreeted), int64(run.Connections - run.Starved), run.Requests, run.OK, run.Misses, run.Mismatches,
+		run.Refusals, run.Unfinished, run.Wrong, run.RefusedDials, int64(run.Dur), int64(run.Dur) - min(run.Requests, 1),
+		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime)})) >= 0
+}
+
 // Parse reads a report. It makes the summary and the figures of the rounds anew.
 func Parse(data []byte) (*Report, error) {
 	if len(data) > MaxSize {
@@ -177,7 +194,13 @@ func Parse(data []byte) (*Report, error) {
 			return nil, fmt.Errorf("sweep: %w", err)
 		}
 	}
+	if len(slices.Compact(slices.Sorted(slices.Values(rep.Stages)))) < len(rep.Stages) {
+		return nil, fmt.Errorf("a stage is listed twice: %q", rep.Stages)
+	}
 	for i := range rep.Runs {
+		if !rep.Runs[i].possible() {
+			return nil, fmt.Errorf("run %d has negative counts or times, answers in no time, or more starved connections than there were", i+1)
+		}
 		rep.Runs[i].derive()
 	}
 	rep.Summary = nil

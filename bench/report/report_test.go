@@ -161,7 +161,12 @@ func TestWarnings(t *testing.T) {
 	idle.Dur = 2 * time.Second
 	hot.ServerCPU = 3 * time.Second
 	missing.Misses = 1
-	for want, r := range map[string]*load.Result{"Little's law": idle, "utilization law": hot, "keys were missing": missing} {
+	stopped, paused := testRound(100), testRound(100)
+	stopped.Nodes = []metrics.Snapshot{{}, {Suspended: metrics.Timing{Count: 1, Total: 120 * ms}}}
+	paused.Nodes = []metrics.Snapshot{{Suspended: metrics.Timing{Count: 1, Total: 100 * ms}}} // a tenth of the round, and no more
+	paused.Misses = 1
+	for want, r := range map[string]*load.Result{"node 1 did not run for 120ms": stopped, "stored keys were": paused,
+		"Little's law": idle, "utilization law": hot, "keys were missing": missing} {
 		rep := New(cluster.Default(), []string{"a"}, true)
 		rep.Env.Cores, rep.Env.CPUs = 2, 2
 		rep.Add("a", 1, r)
@@ -214,6 +219,20 @@ func TestRatioPairsRounds(t *testing.T) {
 		rep.Summarize()
 		if got := rep.Summary[1].Ratio; got.Rounds != 0 || got.String() != "not comparable" {
 			t.Errorf("rate %v: ratio to a stage that did nothing is %+v", rate, got)
+		}
+	}
+}
+
+// What no measurement can give is refused.
+func TestParseImpossible(t *testing.T) {
+	for run, want := range map[string]string{
+		`{"requests":-1}`: "run 1 has negative", `{"errors":{"other":-1}}`: "run 1 has negative", `{"dur_ns":-1}`: "run 1 has negative",
+		`{},{"requests":10}`: "run 2 has negative", `{"connections":1,"starved":2}`: "run 1 has negative",
+		`{}],"stages":["a","b","a"`: `a stage is listed twice: ["a" "b" "a"]`,
+	} {
+		_, err := Parse(fmt.Appendf(nil, `{"schema":2,"config":{},"stages":[""],"runs":[%s]}`, run))
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", run, err, want)
 		}
 	}
 }

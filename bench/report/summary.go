@@ -107,8 +107,13 @@ func (rep *Report) compare(stage, first *Summary, floor stats.Interval) *Ratio {
 		r.Of = "p99"
 		figure, of, to = p99, stage.P99, first.P99
 		above, below := slices.Contains(stage.AtLeast, "p99"), slices.Contains(first.AtLeast, "p99")
-		if r.Bound = map[bool]string{above: "at least", below: "at most"}[true]; above && below {
+		switch {
+		case above && below:
 			return r // two bounds have no ratio
+		case above:
+			r.Bound = "at least"
+		case below:
+			r.Bound = "at most"
 		}
 	}
 	baseline := make(map[int]float64)

@@ -31,7 +31,7 @@ func oneToTwo(one, two *row) string {
 		return s + ". Beside a stalled client some requests failed, which shows nothing."
 	}
 	before, after := response(one.stalled), response(two.stalled)
-	if p99(one.stalled) > 2*p99(two.stalled) {
+	if faster(two.stalled, one.stalled, 2) {
 		return s + fmt.Sprintf("; and a stalled client makes all others wait, %s at p99. In stage 2 the others do not wait for it: %s.", before, after)
 	}
 	return s + fmt.Sprintf("; beside a stalled client the others take %s at p99 in stage 1 and %s in stage 2, which shows no gain.", before, after)
@@ -47,7 +47,7 @@ func twoToThree(two, pool *row) string {
 	switch {
 	case pool.overload.Requests == 0:
 		return s + "Stage 3 refused every request, which shows no gain."
-	case share > 1 && p99(pool.overload) < p99(two.overload):
+	case share > 1 && faster(pool.overload, two.overload, 1):
 		return s + fmt.Sprintf("Stage 3 refuses %.0f %% at once, and takes %s for the others. A pool is not there for speed, but to say no in time.",
 			share, slowest(pool.overload))
 	}
@@ -57,9 +57,9 @@ func twoToThree(two, pool *row) string {
 // slowest says how long an overloaded stage took to answer.
 func slowest(r *load.Result) string {
 	if r.Unfinished > 0 {
-		return fmt.Sprintf("more than %s at p99 (%s left at the end)", text.DurationSig(p99(r), 2), text.Plural(r.Unfinished, "request"))
+		return fmt.Sprintf("%s at p99 (%s left at the end)", p99(r), text.Plural(r.Unfinished, "request"))
 	}
-	return text.DurationSig(p99(r), 2) + " at p99"
+	return p99(r) + " at p99"
 }
 
 func threeToFour(pool, buckets *row) string {

@@ -37,22 +37,33 @@ func failure(r *load.Result) string {
 
 func throughput(r *load.Result) string { return cmp.Or(failure(r), text.Sig(perSecond(r), 2)) }
 
-func response(r *load.Result) string { return cmp.Or(failure(r), text.DurationSig(p99(r), 2)) }
+func response(r *load.Result) string { return cmp.Or(failure(r), p99(r)) }
 
 func overload(r *load.Result) string {
-	cell := fmt.Sprintf("%s, %.0f %%", text.DurationSig(p99(r), 2), refused(r))
-	switch {
-	case r.Requests == 0:
+	cell := fmt.Sprintf("%s, %.0f %%", p99(r), refused(r))
+	if r.Requests == 0 {
 		cell = "all refused"
-	case r.Unfinished > 0:
-		cell = ">" + cell // the slowest requests have no time
 	}
 	return cmp.Or(failure(r), cell)
 }
 
 func perSecond(r *load.Result) float64 { return float64(r.Requests) / max(r.Dur, 1).Seconds() }
 
-func p99(r *load.Result) time.Duration { return r.ResponseTimes.Quantile(0.99) }
+// p99 writes the response time at p99, or a bound if that is all that is known.
+func p99(r *load.Result) string {
+	d, known := r.Quantile(&r.ResponseTimes, 0.99)
+	if !known {
+		return ">" + text.DurationSig(d, 2)
+	}
+	return text.DurationSig(d, 2)
+}
+
+// faster reports whether a is known to take less time at p99 than b, divided by factor.
+func faster(a, b *load.Result, factor time.Duration) bool {
+	took, known := a.Quantile(&a.ResponseTimes, 0.99)
+	other, _ := b.Quantile(&b.ResponseTimes, 0.99) // or more
+	return known && took*factor < other
+}
 
 func busy(r *load.Result) int64 { return r.Errors[client.ErrBusy.Error()] }
 

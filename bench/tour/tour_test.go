@@ -103,8 +103,11 @@ func TestConclude(t *testing.T) {
 		{oneToTwo(slow, fast), "no client of stage 1 starved...makes all others wait"},
 		{oneToTwo(one, slow), "250ms at p99 in stage 1 and 250ms in stage 2...no gain"},
 		{oneToTwo(one, failed), "7 of 8 starve...shows nothing"},
-		{twoToThree(of(unfinished(answered(100, 250*ms), 311)), refusing), "more than 250ms at p99 (311 requests left...refuses 68 %...10ms at p99...to say no"},
+		{twoToThree(of(unfinished(answered(100, 250*ms), 311)), refusing), ">250ms at p99 (311 requests left...refuses 68 %...10ms at p99...to say no"},
 		{twoToThree(fast, slow), "2.0ms at p99...refused 0 %...250ms at p99...no gain"},
+		{oneToTwo(slow, of(unfinished(answered(1000, 2*ms), 100))), "250ms at p99 in stage 1 and >2.0ms in stage 2, which shows no gain"},
+		{oneToTwo(of(unfinished(answered(100, 250*ms), 5)), fast), "makes all others wait, >250ms at p99"},
+		{twoToThree(slow, of(unfinished(failing(960, client.ErrBusy, 2040), 100))), ">10ms at p99 (100 requests left at the end), which shows no gain"},
 		{twoToThree(fast, refusing), "refused 68 %...10ms at p99...no gain"}, // slower although it refuses
 		{twoToThree(slow, allRefused), "refused every request...no gain"},
 		{twoToThree(starved, slow), "shows nothing"},
