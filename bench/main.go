@@ -7,7 +7,6 @@
 //	workload    what is asked for: keys, values, the mix; is an answer right?
 //	load        who asks, and when: connections, the request loop, the Result
 //	testbed     builds, starts, watches and stops the processes of stages
-//	ports       free ports for the processes
 //	yardstick   echo, net/rpc, Redis and memcached, to compare stages with
 //	experiment  interleaved rounds and sweeps
 //	report      rounds become summaries, ratios and a verdict; text, JSON, benchstat

@@ -43,11 +43,7 @@ type options struct {
 func (o *options) parse(c command, args []string) error {
 	o.cfg = cluster.Default()
 	fs := o.flagSet(c)
-	config := &o.config
-	if fs.Lookup("config") == nil {
-		config = nil
-	}
-	err := o.cfg.ParseFlags(fs, args, config, c.args, workload.Rules())
+	err := o.cfg.ParseFlags(fs, args, &o.config, c.args, workload.Rules())
 	if errors.Is(err, flag.ErrHelp) {
 		if c.name == "" {
 			help(nil, o.stdout)

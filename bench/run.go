@@ -16,6 +16,7 @@ import (
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
+	"lockstep/common/node"
 	"lockstep/common/text"
 )
 
@@ -44,7 +45,7 @@ func runWorkload(ctx context.Context, o *options) error {
 	if err != nil {
 		return o.advise(err)
 	}
-	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, o.isLocal(ctx))
+	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, o.isLocal())
 	return o.finish(ctx, rep, o.runRounds(ctx, work, stats, rep))
 }
 
@@ -159,18 +160,11 @@ func (p printer) Handle(_ context.Context, r slog.Record) error {
 	return p.line.Print(p.w, "bench: "+r.Message+"\n")
 }
 
-// isLocal reports whether servers and client share this machine.
-func (o *options) isLocal(ctx context.Context) bool {
-	interfaces, _ := net.InterfaceAddrs() // without them, only loopback is known to be here
-	isOwn := func(ip string) bool {
-		return cluster.IsLoopback(ip) || slices.ContainsFunc(interfaces, func(own net.Addr) bool {
-			network, ok := own.(*net.IPNet)
-			return ok && network.IP.Equal(net.ParseIP(ip))
-		})
-	}
+// isLocal reports whether servers and client share this machine: it can listen at the
+// addresses of the nodes.
+func (o *options) isLocal() bool {
 	return !slices.ContainsFunc(o.cfg.Nodes, func(n cluster.Node) bool {
 		host, _, _ := net.SplitHostPort(n.Addr)
-		ips, _ := net.DefaultResolver.LookupHost(ctx, host) // host itself, if that is an address
-		return !cluster.IsLoopback(host) && !slices.ContainsFunc(ips, isOwn)
+		return !cluster.IsLoopback(host) && node.Taken(net.JoinHostPort(host, "0"))
 	})
 }

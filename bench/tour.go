@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"time"
 
-	"lockstep/bench/load"
 	"lockstep/bench/testbed"
 	"lockstep/bench/tour"
 )
@@ -20,12 +18,6 @@ func showTour(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	next := "\nNext: read the four stages in order (NOTES.md is the guide), or\n" +
-		"go run ./bench compare -stages 3,4 -work 1ms\n"
-	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-	defer cancel()
-	if _, err := load.NewLockstep(o.cfg).Stats(ctx); err == nil {
-		next += "Your servers are up: go run ./bench run\n"
-	}
-	return o.line.Print(o.stdout, next)
+	return o.line.Print(o.stdout, "\nNext: read the four stages in order (NOTES.md is the guide), or\n"+
+		"go run ./bench compare -stages 3,4 -work 1ms\n")
 }

@@ -59,7 +59,7 @@ func (f frames) Read(ops []wire.Op) (number uint64, results []wire.Result, err e
 		return 0, nil, fmt.Errorf("%w: an answer with the status of a client", wire.ErrMalformed)
 	}
 	switch {
-	case r.Code == wire.Failed && writes(ops):
+	case r.Code == wire.Failed && wire.Writes(ops):
 		return 0, nil, Refusal{fmt.Errorf("%w: %w", client.ErrUnknown, codeErrors[r.Code])}
 	case r.Code != wire.OK:
 		return 0, nil, cmp.Or(codeErrors[r.Code], fmt.Errorf("%w: %q in an answer", wire.ErrMalformed, r.Code))

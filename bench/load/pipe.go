@@ -149,7 +149,7 @@ func (s *stream) lose(why error) {
 	s.lost = fmt.Errorf("lost the connection to %v: %w", s.nc.RemoteAddr(), why)
 	for _, c := range s.inFlight {
 		fate := client.ErrUnknown
-		if errors.Is(why, errNotApplied) || c.end > s.sent || !writes(c.ops) {
+		if errors.Is(why, errNotApplied) || c.end > s.sent || !wire.Writes(c.ops) {
 			fate = errNotApplied
 		}
 		c.finish(nil, fmt.Errorf("%w: %w", fate, s.lost))

@@ -155,11 +155,6 @@ func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 	}
 }
 
-// writes reports whether one of the operations can change what is stored.
-func writes(ops []wire.Op) bool {
-	return slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
-}
-
 // connect returns the connection to the node, and dials if there is none. It fails with
 // errNotGreeted if the caller holds connections to others and the node is silent.
 func (p *peer) connect(ctx context.Context, holding bool) (*stream, error) {

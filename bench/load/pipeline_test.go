@@ -239,22 +239,6 @@ func TestPipelineOwnTrouble(t *testing.T) {
 	}
 }
 
-// A greeting that is lost does not keep a client from the node.
-func TestPipelineLostGreeting(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		if nc, err := ln.Accept(); err == nil {
-			defer nc.Close()
-		}
-		return benchtest.ServeLocked(ctx, ln, n)
-	})
-	p := &peer{pl: &pipeline{cfg: cfg, open: lockstep{cfg}.greeted}, patience: 10 * time.Millisecond}
-	s, err := p.connect(t.Context(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.nc.Close()
-}
-
 // While a node is silent, Dial does not keep others from the nodes before it.
 func TestPipelineYields(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 2, func(ctx context.Context, ln net.Listener, n *node.Node) error {

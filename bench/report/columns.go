@@ -66,7 +66,7 @@ func times(title, kind string, of func(*Figures) Times, names ...string) []colum
 	columns := []column{rows(title)}
 	for _, name := range names {
 		head := strings.Replace(name, "999", "99.9", 1)
-		columns = append(columns, column{head, func(rep *Report, s *Summary) string { return rep.time(s, of(&s.Figures), kind, name) },
+		columns = append(columns, column{head, func(rep *Report, s *Summary) string { return s.written(of(&s.Figures), kind, name) },
 			kind + head + "-ns better=lower", func(r *Run) float64 {
 				if slices.Contains(r.AtLeast, kind+name) {
 					return 0
@@ -77,18 +77,15 @@ func times(title, kind string, of func(*Figures) Times, names ...string) []colum
 	return columns
 }
 
-// time writes a time, or a bound if that is all that is known or the clock is too coarse.
-func (rep *Report) time(s *Summary, t Times, kind, name string) string {
-	switch d, step := t[name], rep.Env.ClockStep; {
+// written writes a time, or a bound if that is all that is known.
+func (s *Summary) written(t Times, kind, name string) string {
+	switch {
 	case t == nil:
 		return ""
 	case slices.Contains(s.AtLeast, kind+name): // response times have no kind
-		return ">" + text.Duration(d)
-	case d < step:
-		return "<" + text.Duration(step)
-	default:
-		return text.Duration(d)
+		return ">" + text.Duration(t[name])
 	}
+	return text.Duration(t[name])
 }
 
 func cpu(head string, of func(*Figures) float64) column {

@@ -11,22 +11,20 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
 
 // An Environment says where, when and by which command something was measured.
 type Environment struct {
-	Time      time.Time     `json:"time"`
-	Command   []string      `json:"command"` // the program and its arguments
-	Go        string        `json:"go"`
-	OS        string        `json:"os"`
-	Arch      string        `json:"arch"`
-	Cores     int           `json:"cores"`         // that this process may use
-	CPUs      int           `json:"cpus"`          // GOMAXPROCS: those that the client uses at once
-	CPUModel  string        `json:"cpu_model"`     // "": not known
-	ClockStep time.Duration `json:"clock_step_ns"` // the shortest time that the clock can measure
-	Shared    bool          `json:"shared"`        // the servers use the same cores
+	Time     time.Time `json:"time"`
+	Command  []string  `json:"command"` // the program and its arguments
+	Go       string    `json:"go"`
+	OS       string    `json:"os"`
+	Arch     string    `json:"arch"`
+	Cores    int       `json:"cores"`     // that this process may use
+	CPUs     int       `json:"cpus"`      // GOMAXPROCS: those that the client uses at once
+	CPUModel string    `json:"cpu_model"` // "": not known
+	Shared   bool      `json:"shared"`    // the servers use the same cores
 
 	Settings map[string]string `json:"settings,omitempty"` // variables that are set and change what is built or how fast it runs
 	Built    map[string]string `json:"built,omitempty"`    // the flags with which bench and each stage were built, as in "-race=true"
@@ -40,7 +38,7 @@ func environment(shared bool) Environment {
 		Time:    time.Now().UTC().Truncate(time.Second),
 		Command: os.Args,
 		Go:      runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		Cores: runtime.NumCPU(), CPUs: runtime.GOMAXPROCS(0), CPUModel: cpuModel("/proc/cpuinfo"), ClockStep: clockStep(), Shared: shared,
+		Cores: runtime.NumCPU(), CPUs: runtime.GOMAXPROCS(0), CPUModel: cpuModel("/proc/cpuinfo"), Shared: shared,
 		Settings: make(map[string]string), Built: make(map[string]string), Yardsticks: make(map[string]string),
 	}
 	for _, entry := range os.Environ() {
@@ -78,17 +76,6 @@ func (e *Environment) SetBuilt(program string, info *debug.BuildInfo) {
 	e.Built[program] = strings.Join(flags, " ")
 }
 
-// clockStep returns the shortest time by which the clock was seen to advance.
-func clockStep() time.Duration {
-	step := time.Second
-	for last, n := metrics.Now(), 0; n < 100; {
-		if now := metrics.Now(); now > last {
-			step, last, n = min(step, now-last), now, n+1
-		}
-	}
-	return step
-}
-
 // cpuModel reads the name of the processor from the file in which Linux has it on most
 // architectures. Other systems have no such file.
 func cpuModel(path string) string {
@@ -98,13 +85,20 @@ func cpuModel(path string) string {
 	return model
 }
 
+// list writes the values that are not empty, each after its name.
+func list(values map[string]string, is string) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if values[name] != "" {
+			all = append(all, name+is+values[name])
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
 // machine describes the programs and the machine in a line.
 func (e Environment) machine() string {
-	line := e.Go
-	for _, name := range slices.Sorted(maps.Keys(e.Yardsticks)) {
-		line += ", " + name + " " + e.Yardsticks[name]
-	}
-	line += fmt.Sprintf(", %s/%s, %s", e.OS, e.Arch, text.Plural(int64(e.Cores), "core"))
+	line := strings.TrimSuffix(e.Go+", "+list(e.Yardsticks, " "), ", ") + fmt.Sprintf(", %s/%s, %s", e.OS, e.Arch, text.Plural(int64(e.Cores), "core"))
 	if e.CPUModel != "" {
 		line += " (" + e.CPUModel + ")"
 	}
@@ -119,20 +113,11 @@ func (e Environment) machine() string {
 
 // changes says what was set and how programs were built, in a line each, if it is not as usual.
 func (e Environment) changes() (lines []string) {
-	var set []string
-	for _, name := range slices.Sorted(maps.Keys(e.Settings)) {
-		set = append(set, name+"="+e.Settings[name])
+	if set := list(e.Settings, "="); set != "" {
+		lines = append(lines, "Set in the environment or with go env -w: "+set+".")
 	}
-	if set != nil {
-		lines = append(lines, "Set in the environment or with go env -w: "+strings.Join(set, ", ")+".")
-	}
-	built := make(map[string][]string) // the programs, by their flags
-	for _, name := range slices.Sorted(maps.Keys(e.Built)) {
-		built[e.Built[name]] = append(built[e.Built[name]], name)
-	}
-	delete(built, "")
-	for _, flags := range slices.Sorted(maps.Keys(built)) {
-		lines = append(lines, "Built with "+flags+": "+strings.Join(built[flags], ", ")+".")
+	if built := list(e.Built, " "); built != "" {
+		lines = append(lines, "Built with flags: "+built+".")
 	}
 	return lines
 }

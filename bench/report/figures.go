@@ -134,14 +134,11 @@ func medians(runs []*Run) (f Figures) {
 
 // over returns the interval of a figure over several rounds.
 func over(runs []*Run, figure func(*Run) float64) stats.Interval {
-	return stats.NewInterval(samples(runs, figure))
-}
-
-func samples(runs []*Run, figure func(*Run) float64) (all []float64) {
+	var samples []float64
 	for _, run := range runs {
-		all = append(all, figure(run))
+		samples = append(samples, figure(run))
 	}
-	return all
+	return stats.NewInterval(samples)
 }
 
 // busyCores returns how many cores a CPU time kept busy during the round. By the

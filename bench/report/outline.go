@@ -98,7 +98,7 @@ func (rep *Report) comparison() string {
 	}
 	if ratios == nil {
 		line := to + ": " + first.did()
-		if at := rep.time(&first, first.Latency, "", "p99"); at != "" {
+		if at := first.written(first.Latency, "", "p99"); at != "" {
 			line += ", " + at + " at p99"
 		}
 		return line + "."
@@ -144,9 +144,6 @@ func (rep *Report) notes() []string {
 		}
 		if r := s.Ratio; r != nil && r.Rounds > 1 && (r.OfMedians < r.Low || r.High < r.OfMedians) {
 			more = append(more, fmt.Sprintf(contradicted, name, text.Sig3(r.OfMedians)))
-		}
-		for _, round := range s.Outliers {
-			more = append(more, fmt.Sprintf("%s: round %d is an outlier (kept): was the machine busy?", name, round))
 		}
 		warned := slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return len(r.Warnings) == 0 })
 		if len(warned) > 0 {
@@ -213,8 +210,7 @@ func (rep *Report) conditions() string {
 	for _, run := range rep.Runs {
 		clients[run.Client] = true
 	}
-	delete(clients, "")
-	if len(clients) > 0 {
+	if delete(clients, ""); len(clients) > 0 {
 		more += "; requests sent by " + strings.Join(slices.Sorted(maps.Keys(clients)), " and ")
 	}
 	return fmt.Sprintf("%s%s, %s; %v over %s, %s; %v-byte values; seed %d%s. %s.", swept, text.Plural(int64(w.Connections), "connection"), loop,

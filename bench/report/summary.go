@@ -18,9 +18,8 @@ type Summary struct {
 	P99          stats.Interval `json:"p99_ns"`
 	Figures
 	load.Counts        // of all rounds; but Connections, Starved and NeverGreeted are the greatest of one
-	Outliers    []int  `json:"outliers,omitempty"` // rounds whose throughput is far from the others'
-	Ratio       *Ratio `json:"ratio"`              // to the first stage; null for that stage
-	Runs        []*Run `json:"-"`                  // the rounds
+	Ratio       *Ratio `json:"ratio"` // to the first stage; null for that stage
+	Runs        []*Run `json:"-"`     // the rounds
 }
 
 // A Ratio compares a stage with the first one, round by round.
@@ -92,9 +91,6 @@ func summarize(runs []*Run) Summary {
 		connections, starved, never := s.Connections, s.Starved, s.NeverGreeted
 		s.Add(run.Counts)
 		s.Connections, s.Starved, s.NeverGreeted = max(connections, run.Connections), max(starved, run.Starved), max(never, run.NeverGreeted)
-	}
-	for _, i := range stats.Outliers(samples(answered, throughput)) {
-		s.Outliers = append(s.Outliers, answered[i].Round)
 	}
 	return s
 }

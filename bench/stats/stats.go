@@ -66,36 +66,11 @@ func NewInterval(samples []float64) Interval {
 // down and speeds up in between. Of three stages that are compared with the same first
 // one, at least one is wrong in about 8 % of the runs.
 //
-// Rounds cannot show what stays the same in all of them. If processes differ by 1 %,
-// because of where their memory happens to lie, and the noise of a round is 1 % as well,
-// 29 % of the comparisons of a stage with itself show a difference: hence the floor.
+// Rounds cannot show what stays the same in all of them, such as how the code of a program
+// happens to lie in memory: hence the floor.
 func (iv Interval) WithinNoise(floor Interval) bool {
 	noise := max(floor.High, 1/floor.Low)
 	return iv.Low <= 1 && 1 <= iv.High || floor.Rounds > 0 && 1/noise <= iv.Low && iv.High <= noise
-}
-
-// Outliers returns the indices of the samples that differ from the median by more than
-// 5 % and by more than 5 standard deviations. The standard deviation is estimated from
-// the median deviation, which an outlier cannot move (F. R. Hampel, The influence curve
-// and its role in robust estimation, JASA 69, 1974). Fewer than five samples have no
-// outliers.
-func Outliers(samples []float64) (indices []int) {
-	if len(samples) < 5 {
-		return nil
-	}
-	median := NewInterval(samples).Median
-	deviations := make([]float64, len(samples))
-	for i, x := range samples {
-		deviations[i] = math.Abs(x - median)
-	}
-	const standard = 1.4826 // standard deviation / median deviation of normal noise
-	limit := max(5*standard*NewInterval(deviations).Median, 0.05*math.Abs(median))
-	for i, d := range deviations {
-		if d > limit {
-			indices = append(indices, i)
-		}
-	}
-	return indices
 }
 
 // Bounds returns the interval in brackets, or "" for fewer than two rounds.

@@ -3,7 +3,6 @@ package stats
 import (
 	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
 )
 
@@ -28,23 +27,6 @@ func TestInterval(t *testing.T) {
 		}
 		if text := got.Bounds() + " " + got.Rule(); got != test.want || text != test.text {
 			t.Errorf("NewInterval(%v) = %+v, %s, want %+v, %s", test.samples, got, text, test.want, test.text)
-		}
-	}
-}
-
-func TestOutliers(t *testing.T) {
-	for _, test := range []struct {
-		samples []float64
-		want    []int
-	}{
-		{[]float64{100, 101, 99, 100, 60, 102}, []int{4}},
-		{[]float64{100, 140, 60, 100, 80, 120}, nil}, // all far from each other
-		{[]float64{100, 100, 100, 100, 100, 104}, nil},
-		{[]float64{100, 100, 100, 100, 100, 106}, []int{5}},
-		{[]float64{100, 100, 100, 5}, nil}, // too few
-	} {
-		if got := Outliers(test.samples); !slices.Equal(got, test.want) {
-			t.Errorf("Outliers(%v) = %v, want %v", test.samples, got, test.want)
 		}
 	}
 }

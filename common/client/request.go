@@ -33,7 +33,7 @@ func (p *peer) do(ctx context.Context, g gotten, ops []wire.Op, insist bool) ([]
 		switch {
 		case fate == answered:
 			return results, nil
-		case fate == lost && writes(ops): // a read that is lost is tried again
+		case fate == lost && wire.Writes(ops): // a read that is lost is tried again
 			p.cl.unknown.Add(1)
 			return unanswered(wire.Unknown, ops), p.error(fmt.Errorf("%w: %w", ErrUnknown, err))
 		case fate == hopeless || err == ErrBusy && !insist:
@@ -58,11 +58,6 @@ func unanswered(status wire.Status, ops []wire.Op) []wire.Result {
 }
 
 func (p *peer) error(err error) error { return fmt.Errorf("node %d (%s): %w", p.number, p.addr, err) }
-
-// writes reports whether one of the operations can change what is stored.
-func writes(ops []wire.Op) bool {
-	return slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() })
-}
 
 // try sends a request once and waits for the answer. It keeps the connection if that
 // is as good as before.
@@ -125,7 +120,7 @@ func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, outcome, e
 		return nil, hopeless, errors.New("the server calls the request invalid")
 	}
 	err := fmt.Errorf("the server answers: %v", r.Code)
-	if r.Code == wire.Failed && !writes(ops) { // an answer, and final: another try would fail in the same way
+	if r.Code == wire.Failed && !wire.Writes(ops) { // an answer, and final: another try would fail in the same way
 		return nil, hopeless, err
 	}
 	return nil, lost, err // Failed, or an unknown code

@@ -178,7 +178,8 @@ func (c *Config) Flags(fs *flag.FlagSet, section string, more ...Rules) {
 // ParseFlags reads the command line args and the configuration into c. The flags of fs
 // override the file, and one of them, -config, sets *path. So the flags are parsed
 // twice: first to find the file, and again after it is loaded. There need not be a file
-// at DefaultPath; if path is nil, no file is read. The rules are those of this package and more.
+// at DefaultPath; and without a flag -config, no file is read. The rules are those of this
+// package and more.
 //
 // One argument for each word of arguments, such as "KEY VALUE", must follow the flags.
 // The error is flag.ErrHelp after -h, a UsageError, or that of Load. The caller prints
@@ -198,7 +199,7 @@ func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, argum
 	if err != nil {
 		return UsageError{fmt.Errorf("%w (%s -h lists the flags)", err, fs.Name())}
 	}
-	if path == nil {
+	if fs.Lookup("config") == nil {
 		return nil
 	}
 	if *c, err = Load(*path, more...); err != nil && !(errors.Is(err, os.ErrNotExist) && *path == DefaultPath) {

@@ -1,6 +1,9 @@
 package wire
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // The limits of a request. A client refuses to send a request that exceeds one; a
 // server answers it with Invalid and ends the connection.
@@ -35,6 +38,11 @@ func nameOf(n uint8, typ string, names ...string) string {
 
 // Writes reports whether an operation of this kind can change what is stored.
 func (k OpKind) Writes() bool { return k != Get }
+
+// Writes reports whether one of the operations can change what is stored.
+func Writes(ops []Op) bool {
+	return slices.ContainsFunc(ops, func(op Op) bool { return op.Kind.Writes() })
+}
 
 // An Op is one operation on one key. In a Request, a CompareAndSwap expects what was stored
 // before the whole request, also if an earlier Op of it changes the same key.
