@@ -102,10 +102,6 @@ func goroutines(two, pool *row) string {
 	if b.Goroutines < a.Goroutines {
 		s = "Here the pool had fewer goroutines: "
 	}
-	s += fmt.Sprintf("stage 2 had %s with %s, stage 3 had %s with %s",
+	return s + fmt.Sprintf("stage 2 had %s with %s, stage 3 had %s with %s.",
 		text.Count(int64(a.Goroutines)), text.Plural(a.Open, "connection"), text.Count(int64(b.Goroutines)), text.Count(b.Open))
-	if a.PeakMemory > 0 && b.PeakMemory > 0 {
-		s += fmt.Sprintf("; their memory peaked at %s and %s", text.Bytes(a.PeakMemory), text.Bytes(b.PeakMemory))
-	}
-	return s + "."
 }

@@ -21,7 +21,7 @@ const stalledRequests = 96
 type row struct {
 	name                                      string
 	perRequest, kept, stalled, overload, work *load.Result
-	crowd                                     metrics.Snapshot // of the server, with all connections of overload open; PeakMemory is from the end
+	crowd                                     metrics.Snapshot // of the server, with all connections of overload open
 }
 
 // run takes a stage through the scenarios.
@@ -68,9 +68,6 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 		r.overload, err = measure(ctx, s, r.overloaded, func(w *cluster.Workload) { // more than the stage can do
 			w.Connections, w.Rate, w.Duration = int(unit/(500*time.Microsecond)), 2000, 3*unit // 1000 connections in a tour of full length
 		})
-		if err == nil {
-			r.crowd.PeakMemory = r.overload.Nodes[0].PeakMemory
-		}
 		return err
 	})
 }
