@@ -99,13 +99,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func conclude(ctx context.Context, err error, stderr io.Writer) int {
 	result := exitFailure
 	var code codeError
-	var usage cluster.UsageError
 	switch {
 	case err == nil || errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.As(err, &code):
 		result = code.code
-	case errors.As(err, &usage):
+	case errors.As(err, new(cluster.UsageError)):
 		result = exitUsage
 	case errors.Is(err, load.ErrWrong):
 		result = exitWrongData

@@ -30,11 +30,11 @@ func oneToTwo(one, two *row) string {
 	if failure(one.stalled)+failure(two.stalled) != "" {
 		return s + ". Beside a stalled client some requests failed, which shows nothing."
 	}
-	before, after := response(one.stalled), response(two.stalled)
+	format := "; beside a stalled client the others take %s at p99 in stage 1 and %s in stage 2, which shows no gain."
 	if faster(two.stalled, one.stalled, 2) {
-		return s + fmt.Sprintf("; and a stalled client makes all others wait, %s at p99. In stage 2 the others do not wait for it: %s.", before, after)
+		format = "; and a stalled client makes all others wait, %s at p99. In stage 2 the others do not wait for it: %s."
 	}
-	return s + fmt.Sprintf("; beside a stalled client the others take %s at p99 in stage 1 and %s in stage 2, which shows no gain.", before, after)
+	return s + fmt.Sprintf(format, response(one.stalled), response(two.stalled))
 }
 
 func twoToThree(two, pool *row) string {

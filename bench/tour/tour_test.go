@@ -92,7 +92,9 @@ func TestConclude(t *testing.T) {
 		r.NoDifference = r.WithinNoise(stats.Interval{})
 		return r
 	}
-	crowd := func(open int64, running int) *row { return &row{crowd: metrics.Snapshot{Open: open, Goroutines: running}} }
+	crowd := func(open int64, running int) *row {
+		return &row{crowd: metrics.Snapshot{Open: open, Goroutines: running}}
+	}
 	for _, test := range []struct {
 		got  string
 		want string // parts of it, in this order, with ... between them
