@@ -105,11 +105,10 @@ func TestStartYardstick(t *testing.T) {
 func TestParse(t *testing.T) {
 	ordinary := func(*cluster.Config) {}
 	for _, test := range []struct {
-		list   string
-		nodes  int
-		change func(*cluster.Config)
-		names  string
-		err    string
+		list       string
+		nodes      int
+		change     func(*cluster.Config)
+		names, err string
 	}{
 		{"", 1, ordinary, "", ""},
 		{"redis=host:1, echo,memcached,netrpc", 1, ordinary, "redis echo memcached net/rpc", ""},

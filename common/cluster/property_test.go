@@ -128,9 +128,8 @@ func TestParseFlags(t *testing.T) {
 		return c.ParseFlags(fs, args, &path, arguments)
 	}
 	for _, test := range []struct {
-		arguments string
-		args      string
-		want      string // in the error, which is a UsageError if it ends with "flags)"
+		arguments, args string
+		want            string // in the error, which is a UsageError if it ends with "flags)"
 	}{
 		{"", "-workers 5", ""},
 		{"KEY VALUE", "-workers 5 color blue", ""},

@@ -53,7 +53,6 @@ var mutants = []mutant{
 		"./stage2_coarselock -run TestStage/CutsAtEveryByte", "the insert (is|was)|cut inserts were"},
 	{"a reused request struct", "common/wire/codec.go", "*m = *new(T)", "",
 		"./common/wire -run TestDecodeClears", "FAIL: TestDecodeClears"},
-
 	{"stage 2 locks writes alone", "stage2_coarselock/store.go",
 		"\ts.mu.Lock()\n\tdefer s.mu.Unlock()\n", "\tif ops[0].Kind.Writes() {\n\t\ts.mu.Lock()\n\t\tdefer s.mu.Unlock()\n\t}\n",
 		"-race ./stage2_coarselock -run TestStage/(Counters|Money|BatchesAre)", "DATA RACE|concurrent map"},

@@ -61,9 +61,8 @@ func TestSpecimenOneReadIsOneMessage(t *testing.T) {
 // newline or a space.
 func TestSpecimenDelimiters(t *testing.T) {
 	for _, c := range []struct {
-		name, prediction string
-		value            string
-		want             []string
+		name, prediction, value string
+		want                    []string
 	}{
 		{"a word", "one message of three words",
 			"blue", []string{"PUT|color|blue"}},
