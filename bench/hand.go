@@ -14,14 +14,11 @@ import (
 	"lockstep/common/wire"
 )
 
-// handTimeout limits the time of a request by hand.
-const handTimeout = 5 * time.Second
-
 func handFlags(*options, *flag.FlagSet) {}
 
 // hand sends one request: put, get or delete.
 func hand(ctx context.Context, o *options) error {
-	ctx, cancel := context.WithTimeout(ctx, handTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	key := o.args[0]
 	op := wire.Op{Kind: map[string]wire.OpKind{"put": wire.Put, "get": wire.Get, "delete": wire.Delete}[o.command], Key: key}

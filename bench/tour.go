@@ -10,14 +10,10 @@ import (
 // showTour shows what breaks each stage, and what the next one cures.
 func showTour(ctx context.Context, o *options) error {
 	dirs, err := testbed.StageDirs(ctx, []string{"1", "2", "3", "4"})
-	if err == nil {
-		err = o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
-			return tour.Run(ctx, bed, o.cfg.Secret, &o.line, o.stdout) // the servers read LOCKSTEP_SECRET, too
-		})
-	}
 	if err != nil {
 		return err
 	}
-	return o.line.Print(o.stdout, "\nNext: read the four stages in order (NOTES.md is the guide), or\n"+
-		"go run ./bench compare -stages 3,4 -work 1ms\n")
+	return o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
+		return tour.Run(ctx, bed, o.cfg.Secret, &o.line, o.stdout) // the servers read LOCKSTEP_SECRET, too
+	})
 }

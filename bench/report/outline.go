@@ -131,7 +131,6 @@ func (rep *Report) peaks() (lines []string) {
 // notes says what went wrong, or that nothing did, and what else to know.
 func (rep *Report) notes() []string {
 	const none = "no errors, no misses, nothing unfinished, nobody starved"
-	const contradicted = "%s: the medians differ by %s times. The ratio is that of each round, from which it falls out when a whole round is slow."
 	var troubled, more []string
 	for i := range rep.Summary {
 		s := &rep.Summary[i]
@@ -143,7 +142,8 @@ func (rep *Report) notes() []string {
 			troubled = append(troubled, name+": "+t)
 		}
 		if r := s.Ratio; r != nil && r.Rounds > 1 && (r.OfMedians < r.Low || r.High < r.OfMedians) {
-			more = append(more, fmt.Sprintf(contradicted, name, text.Sig3(r.OfMedians)))
+			more = append(more, fmt.Sprintf("%s: the medians differ by %s times. The ratio is that of each round, "+
+				"from which it falls out when a whole round is slow.", name, text.Sig3(r.OfMedians)))
 		}
 		warned := slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return len(r.Warnings) == 0 })
 		if len(warned) > 0 {
@@ -191,7 +191,7 @@ func (rep *Report) conditions() string {
 		loop = text.Sig3(w.Rate) + " requests due a second, " + w.Arrival
 	}
 	if rep.Sweep != nil {
-		swept = "Swept: " + rep.Sweep.Property + ", on new servers for each point of each round. Otherwise: "
+		swept = "Swept: " + rep.Sweep.Property + ". Otherwise: "
 		if rep.Sweep.Property == "rate" {
 			loop = "requests due at these rates, " + w.Arrival
 		}

@@ -132,10 +132,9 @@ ops/s: median [range] of 3 rounds; a verdict takes 6
 no errors, no misses, nothing unfinished, nobody starved
 Warning: another at keys=100, 1 of 3 rounds; round 1: Little's law: look.
 
-Swept: keys, on new servers for each point of each round. Otherwise: 8
-connections, as fast as answers come; get=60,put=40 over 1 000 keys, uniform;
-30-byte values; seed 1. go1.25, linux/amd64, 2 cores, shared by servers and
-client.
+Swept: keys. Otherwise: 8 connections, as fast as answers come; get=60,put=40
+over 1 000 keys, uniform; 30-byte values; seed 1. go1.25, linux/amd64, 2 cores,
+shared by servers and client.
 `
 	if got != want {
 		t.Errorf("the report is\n%s\nwant\n%s", got, want)

@@ -17,7 +17,8 @@ func conclude(rows []*row, gain *report.Ratio, held float64) (conclusion string)
 	} {
 		conclusion += "\n" + text.Wrap(paragraph, text.Columns)
 	}
-	return conclusion
+	return conclusion + "\nNext: read the four stages in order (NOTES.md is the guide), or\n" +
+		"go run ./bench compare -stages 3,4 -work 1ms\n"
 }
 
 func oneToTwo(one, two *row) string {

@@ -57,7 +57,6 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 	if err != nil {
 		return err
 	}
-	say("starting")
 	cfg.Server.Work.Time = time.Millisecond
 	return b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("1 ms of work")
