@@ -105,10 +105,9 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	}
 	run.Warnings = append(run.Warnings, brokenLaws(r, depth, cores)...)
 	where := fmt.Sprintf("%s, round %d: ", rep.name(point, stage), round)
-	valid := rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")
 	if run.Wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
 		rep.Verdict = "wrong data: " + where + run.FirstWrong
-	} else if err := r.Broken(); err != nil && valid {
+	} else if err := r.Broken(); err != nil && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
 		rep.Verdict = "failed: " + where + err.Error()
 	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
 		rep.Verdict = "invalid: " + where + run.Invalid

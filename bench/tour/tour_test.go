@@ -130,8 +130,8 @@ func TestConclude(t *testing.T) {
 		}
 	}
 	conclusion := conclude([]*row{one, fast, slow, fast}, gain(1, 1, 1), 0)
-	if got := strings.Count(conclusion, "\n\n"); got != 4 || !strings.HasPrefix(conclusion, "\n1 to 2, ") {
-		t.Errorf("%d gaps between paragraphs, want 4:\n%s", got, conclusion)
+	if got := strings.Count(conclusion, "\n\n"); got != 5 || !strings.HasPrefix(conclusion, "\n1 to 2, ") {
+		t.Errorf("%d gaps between paragraphs, want 5:\n%s", got, conclusion)
 	}
 	benchtest.CheckWidth(t, conclusion, text.Columns)
 }
