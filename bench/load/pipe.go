@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -163,12 +162,9 @@ func (s *stream) good() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lost == nil && len(s.inFlight) == 0 && !s.reading && time.Since(s.idleSince) >= listenAfter {
-		s.nc.SetReadDeadline(time.Now().Add(time.Millisecond))
-		if _, err := s.nc.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if s.idleSince = time.Now(); !wire.Quiet(s.nc) {
 			s.lose(errors.New("closed while it was idle"))
 		}
-		s.nc.SetReadDeadline(time.Time{})
-		s.idleSince = time.Now()
 	}
 	return s.lost == nil
 }

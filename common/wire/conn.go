@@ -249,19 +249,23 @@ func (c *Conn) lost(err error) {
 }
 
 // Quiet reports whether nothing has arrived and the other end is still there. A client
-// calls it after idleness: an unsolicited message is a Goodbye. It does not wait, unless
-// the connection is not a socket.
-func (c *Conn) Quiet() bool {
-	if socket, ok := c.nc.(syscall.Conn); ok {
+// calls it after idleness: an unsolicited message is a Goodbye.
+func (c *Conn) Quiet() bool { return Quiet(c.nc) }
+
+// Quiet is Conn.Quiet for any connection on which nothing is in flight. It leaves the
+// connection without a deadline, and does not wait, unless the connection is not a socket.
+func Quiet(nc net.Conn) bool {
+	if socket, ok := nc.(syscall.Conn); ok {
 		quiet := false
-		c.nc.SetReadDeadline(time.Time{}) // after one that has passed there is no look
+		nc.SetReadDeadline(time.Time{}) // after one that has passed there is no look
 		if raw, err := socket.SyscallConn(); err == nil {
 			raw.Read(func(fd uintptr) bool { quiet = !arrived(fd); return true })
 		}
 		return quiet
 	}
-	c.nc.SetReadDeadline(time.Now().Add(time.Millisecond))
-	n, err := c.nc.Read(make([]byte, 1))
+	defer nc.SetReadDeadline(time.Time{})
+	nc.SetReadDeadline(time.Now().Add(time.Millisecond))
+	n, err := nc.Read(make([]byte, 1))
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
