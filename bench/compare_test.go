@@ -172,7 +172,7 @@ func TestCompareInterruptedAnytime(t *testing.T) {
 func TestCompareSweep(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	stdout, s := measured(t, "compare", "-stages", "testdata/faulty", "-sweep", "work=0s,20ms", "-rounds", "1", "-duration", "100ms", "-keys", "5")
-	if len(s.Summary) != 2 || s.Verdict != "ok" || s.Summary[0].Point != "0s" || s.Summary[1].Point != "20ms" || !strings.Contains(stdout, "\nSwept: work, ") {
+	if len(s.Summary) != 2 || s.Verdict != "ok" || s.Summary[0].Point != "0s" || s.Summary[1].Point != "20ms" || !strings.Contains(stdout, "\nSwept: work. ") {
 		t.Fatalf("the file holds %+v; printed was\n%s", s, stdout)
 	}
 	// One lock, held for 20 ms an operation: 50 a second.
