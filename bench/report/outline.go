@@ -220,12 +220,12 @@ func (rep *Report) conditions() string {
 // properties lists the properties of the workload and, if bench started them, of the
 // servers as NAME=VALUE.
 func (rep *Report) properties(cfg cluster.Config) []string {
-	list := []string{"mix=" + cfg.Workload.Mix.String()}
+	all := []string{"mix=" + cfg.Workload.Mix.String()}
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	cfg.Flags(fs, "workload")
 	if rep.Nodes > 0 {
 		cfg.Flags(fs, "server")
 	}
-	fs.VisitAll(func(f *flag.Flag) { list = append(list, f.Name+"="+f.DefValue) })
-	return list
+	fs.VisitAll(func(f *flag.Flag) { all = append(all, f.Name+"="+f.DefValue) })
+	return all
 }

@@ -70,7 +70,7 @@ func (b *Bed) Start(ctx context.Context, p Program, cfg cluster.Config, nodes in
 
 // A WaitFunc waits until a node serves. If ctx ends first, it returns the outcome of its
 // last try.
-type WaitFunc func(ctx context.Context, cfg cluster.Config, node int) error
+type WaitFunc func(ctx context.Context, cfg cluster.Config, number int) error
 
 // Launch starts servers on free ports, with the command that commands returns for each
 // node, and returns when wait has for each of them. If a program takes one of the ports
