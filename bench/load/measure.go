@@ -81,7 +81,7 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 func Restarted(before, after []metrics.Snapshot) string {
 	for i := range after {
 		if after[i].Incarnation != before[i].Incarnation {
-			return fmt.Sprintf("node %d was restarted, and its table is empty", i)
+			return fmt.Sprintf("node %d was restarted, and its table is empty: it has run for %s", i, text.Duration(after[i].Uptime))
 		}
 	}
 	return ""

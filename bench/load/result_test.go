@@ -61,7 +61,7 @@ func TestMeasureRestarted(t *testing.T) {
 	if err != nil || r.Requests != 10 || r.Nodes != nil || r.ServerCPU != 0 {
 		t.Fatalf("error %v, result %+v, want 10 requests and nothing from the servers", err, r)
 	}
-	if err := r.Broken(); err == nil || err.Error() != "node 1 was restarted, and its table is empty" {
+	if err := r.Broken(); err == nil || err.Error() != "node 1 was restarted, and its table is empty: it has run for 0ns" {
 		t.Errorf("the round has failed because of %v", err)
 	}
 }
