@@ -136,9 +136,7 @@ func (s *stream) read(c *call) {
 }
 
 // pass wakes a call to go on writing or reading, and reports whether there is one.
-func (s *stream) pass() bool {
-	return slices.ContainsFunc(s.inFlight, (*call).unpark)
-}
+func (s *stream) pass() bool { return slices.ContainsFunc(s.inFlight, (*call).unpark) }
 
 // lose ends the connection and the calls in flight. Their requests were certainly not
 // applied if the server said Goodbye, or if they were not sent whole, or only read. It is called
@@ -161,7 +159,7 @@ func (s *stream) lose(why error) {
 func (s *stream) good() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lost == nil && len(s.inFlight) == 0 && !s.reading && time.Since(s.idleSince) >= listenAfter {
+	if s.lost == nil && len(s.inFlight) == 0 && !s.reading && time.Since(s.idleSince) >= time.Second {
 		if s.idleSince = time.Now(); !wire.Quiet(s.nc) {
 			s.lose(errors.New("closed while it was idle"))
 		}

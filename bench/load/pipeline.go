@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -17,17 +16,6 @@ import (
 	"lockstep/common/control"
 	"lockstep/common/wire"
 )
-
-const (
-	dialTimeout   = 3 * time.Second
-	firstPatience = 2 * time.Second        // for a greeting, doubling
-	lastPatience  = 16 * time.Second       // up to this
-	downAfter     = time.Second            // of dials that do not reach the node
-	listenAfter   = time.Second            // of idleness
-	lastPause     = 100 * time.Millisecond // between two tries; the first pause is 1 ms
-)
-
-var errNotGreeted = errors.New("not greeted in time")
 
 // A pipeline is a client with one connection to each node, on which as many requests are
 // in flight as there are calls. It keeps the promises of client.Client.
@@ -50,11 +38,10 @@ func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) 
 	}
 	down := 0
 	for i := 0; i < len(pl.nodes); i++ {
-		_, err := pl.nodes[i].connect(ctx, i > down)
-		switch {
+		switch _, err := pl.nodes[i].connect(ctx, i > down); {
 		case errors.Is(err, client.ErrDown) && down+1 < len(pl.nodes):
 			down++
-		case err == errNotGreeted:
+		case err == client.ErrNotGreeted:
 			pl.Close()
 			i, down = -1, 0
 		case err != nil:
@@ -93,12 +80,10 @@ func (pl *pipeline) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.
 	if len(pl.nodes) == 1 {
 		return pl.nodes[0].do(ctx, ops, insist)
 	}
-	results := make([]wire.Result, len(ops))
-	errs := make([]error, len(pl.nodes))
+	results, errs := make([]wire.Result, len(ops)), make([]error, len(pl.nodes))
 	var parts sync.WaitGroup
 	for i, p := range pl.nodes {
-		var part []wire.Op
-		var index []int // of its operations in ops
+		part, index := []wire.Op(nil), []int(nil) // its operations, and where they stand in ops
 		for j, op := range ops {
 			if pl.cfg.Owner(op.Key) == i {
 				part, index = append(part, op), append(index, j)
@@ -123,16 +108,16 @@ type peer struct {
 	pl     *pipeline
 	number int
 
-	mu       sync.Mutex    // guards what follows; held while dialling, as all calls need the connection
-	stream   *stream       // nil before the first is greeted
-	failing  time.Time     // since when no dial has reached the node; zero if the last did
-	patience time.Duration // for the next greeting; 0: firstPatience
+	mu       sync.Mutex // guards what follows; held while dialling, as all calls need the connection
+	stream   *stream    // nil before the first is greeted
+	failing  time.Time  // since when no dial has reached the node; zero if the last did
+	failures int        // of dials since the last greeting
 }
 
 // do sends a request, again for as long as that is safe and ctx has not ended. It returns a
 // result for each operation.
 func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
-	for pause := time.Millisecond; ; pause = min(2*pause, lastPause) {
+	for tries := 0; ; tries++ {
 		var results []wire.Result
 		s, err := p.connect(ctx, false)
 		if err == nil {
@@ -151,17 +136,17 @@ func (p *peer) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Resul
 		if !again || ctx.Err() != nil {
 			return slices.Repeat([]wire.Result{{Status: fate}}, len(ops)), err
 		}
-		control.Pause(ctx, pause/2+rand.N(pause/2)) // so that calls that were refused together do not return together
+		control.Pause(ctx, client.Backoff(tries))
 	}
 }
 
 // connect returns the connection to the node, and dials if there is none. It fails with
-// errNotGreeted if the caller holds connections to others and the node is silent.
+// client.ErrNotGreeted if the caller holds connections to others and the node is silent.
 func (p *peer) connect(ctx context.Context, holding bool) (*stream, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var full error // the server has no place for the connection
-	for pause := time.Millisecond; p.stream == nil || !p.stream.good(); pause = min(2*pause, lastPause) {
+	for tries := 0; p.stream == nil || !p.stream.good(); tries++ {
 		err := p.dial(ctx)
 		if errors.Is(err, wire.ErrRefused) {
 			p.pl.refused.Add(1)
@@ -172,16 +157,16 @@ func (p *peer) connect(ctx context.Context, holding bool) (*stream, error) {
 			return p.stream, err
 		case ctx.Err() != nil:
 			return nil, cmp.Or(full, err)
-		case holding && err == errNotGreeted:
+		case holding && err == client.ErrNotGreeted:
 			return nil, err
 		case !client.Unreachable(err): // it is there, or this process is in trouble
 			p.failing = time.Time{}
 		case p.failing.IsZero():
 			p.failing = time.Now()
-		case time.Since(p.failing) >= downAfter:
+		case time.Since(p.failing) >= client.DownAfter:
 			return nil, fmt.Errorf("%w: %w", client.ErrDown, err)
 		}
-		control.Pause(ctx, pause)
+		control.Pause(ctx, client.Backoff(tries))
 	}
 	return p.stream, nil
 }
@@ -190,20 +175,19 @@ func (p *peer) connect(ctx context.Context, holding bool) (*stream, error) {
 // for good: a greeting can be lost.
 func (p *peer) dial(ctx context.Context) error {
 	start := time.Now()
-	nc, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", p.pl.cfg.Nodes[p.number].Addr)
+	nc, err := (&net.Dialer{Timeout: client.DialTimeout}).DialContext(ctx, "tcp", p.pl.cfg.Nodes[p.number].Addr)
 	if err != nil {
 		return err
 	}
-	limit := cmp.Or(p.patience, firstPatience)
-	p.patience = min(2*limit, lastPatience)
-	greeting, cancel := context.WithTimeoutCause(ctx, limit, errNotGreeted)
+	greeting, cancel := context.WithTimeoutCause(ctx, client.Patience(p.failures), client.ErrNotGreeted)
 	defer cancel()
 	codec, err := p.pl.open(greeting, p.number, nc)
 	if err != nil {
 		nc.Close()
+		p.failures++
 		return cmp.Or(context.Cause(greeting), err)
 	}
 	p.pl.dialTime.Add(int64(time.Since(start)))
-	p.stream, p.failing, p.patience = &stream{codec: codec, nc: nc, idleSince: time.Now()}, time.Time{}, 0
+	p.stream, p.failing, p.failures = &stream{codec: codec, nc: nc, idleSince: time.Now()}, time.Time{}, 0
 	return nil
 }

@@ -172,7 +172,7 @@ func TestPipelineIdle(t *testing.T) {
 			t.Fatalf("put %d: error %v", i, err)
 		}
 		<-closed
-		cl.(*pipeline).nodes[0].stream.idleSince = time.Now().Add(-listenAfter)
+		cl.(*pipeline).nodes[0].stream.idleSince = time.Now().Add(-time.Second)
 	}
 }
 
@@ -198,7 +198,7 @@ func TestPipelinePart(t *testing.T) {
 		failed := []wire.Status{wire.Unknown, wire.NotRun}[i]
 		if fate == client.ErrDown {
 			pl.nodes[1].stream.nc.Close()
-			pl.nodes[1].failing = time.Now().Add(-downAfter)
+			pl.nodes[1].failing = time.Now().Add(-client.DownAfter)
 			cfg.Nodes[1].Addr = "127.0.0.1:1"
 		}
 		results, err := pl.Do(t.Context(), ops...)
@@ -231,7 +231,7 @@ func TestPipelineOwnTrouble(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
 	full := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
 	pl := &pipeline{cfg: cfg, open: func(context.Context, int, net.Conn) (Codec, error) { return nil, full }}
-	p := &peer{pl: pl, failing: time.Now().Add(-downAfter)}
+	p := &peer{pl: pl, failing: time.Now().Add(-client.DownAfter)}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := p.connect(ctx, false); err == nil || errors.Is(err, client.ErrDown) {
@@ -261,7 +261,7 @@ func TestPipelineYields(t *testing.T) {
 		})
 	})
 	<-first // has node 0
-	s, err := (&peer{pl: &pipeline{cfg: cfg, open: lockstep{cfg}.greeted}, patience: time.Minute}).connect(ctx, false)
+	s, err := (&peer{pl: &pipeline{cfg: cfg, open: lockstep{cfg}.greeted}, failures: 9}).connect(ctx, false)
 	if err != nil {
 		t.Error(err)
 	} else {

@@ -76,7 +76,7 @@ type Client struct {
 // New returns a Client that connects to a node on the first call that needs it. cfg
 // must be valid, as cluster.Load returns it.
 func New(cfg cluster.Config) *Client {
-	cl := &Client{cfg: cfg, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext}
+	cl := &Client{cfg: cfg, DialContext: (&net.Dialer{Timeout: DialTimeout}).DialContext}
 	cl.ctx, cl.cancel = context.WithCancelCause(context.Background())
 	for i := range cfg.Nodes {
 		cl.peers = append(cl.peers, &peer{cl: cl, number: i, addr: cfg.Nodes[i].Addr})

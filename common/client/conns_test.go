@@ -126,7 +126,7 @@ func TestDown(t *testing.T) {
 				calls.Go(func() {
 					results, err := m.Do(t.Context(), put("k"))
 					waited := time.Since(begin)
-					if statuses(results) != "not run" || !errors.Is(err, ErrDown) || !errors.Is(err, syscall.ECONNREFUSED) || waited < downAfter || waited > downAfter+lastPause {
+					if statuses(results) != "not run" || !errors.Is(err, ErrDown) || !errors.Is(err, syscall.ECONNREFUSED) || waited < DownAfter || waited > DownAfter+lastPause {
 						t.Errorf("%s, %v after %v, want not run, down and refused, after a second", statuses(results), err, waited)
 					}
 				})

@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	dialTimeout   = 3 * time.Second
+	DialTimeout   = 3 * time.Second
 	firstPatience = 2 * time.Second        // for a greeting, doubling
 	lastPatience  = 16 * time.Second       // up to this
 	maxDials      = 32                     // to one node at the same time
-	downAfter     = time.Second            // of refused connections
+	DownAfter     = time.Second            // of refused connections
 	probeEvery    = 250 * time.Millisecond // while a node is down
 	firstPause    = time.Millisecond       // before a retry, doubling
 	lastPause     = 100 * time.Millisecond // up to this
@@ -30,7 +30,7 @@ const (
 )
 
 var (
-	errNotGreeted = errors.New("not greeted: the server serves others, waits for its peers, or cannot be reached")
+	ErrNotGreeted = errors.New("not greeted: the server serves others, waits for its peers, or cannot be reached")
 	errYield      = errors.New("the node does not greet, and the call holds connections to others")
 )
 
@@ -141,7 +141,7 @@ func (p *peer) await(ctx context.Context, wait chan gotten, holding bool) gotten
 func (p *peer) giveUp(err error, wait chan gotten) gotten {
 	p.mu.Lock()
 	p.waiting = slices.DeleteFunc(p.waiting, func(w chan gotten) bool { return w == wait })
-	lastErr := cmp.Or(p.lastErr, errNotGreeted)
+	lastErr := cmp.Or(p.lastErr, ErrNotGreeted)
 	p.mu.Unlock()
 	if len(wait) > 0 { // something was sent at the last moment
 		p.put((<-wait).c, true)
@@ -261,11 +261,11 @@ func (p *peer) failed(err error) {
 		p.refused = time.Time{}
 	case p.refused.IsZero():
 		p.refused = time.Now()
-	case p.down == nil && time.Since(p.refused) >= downAfter:
+	case p.down == nil && time.Since(p.refused) >= DownAfter:
 		p.down = fmt.Errorf("%w: %w", ErrDown, err)
 		p.fail(p.down)
 	}
-	if pause := backoff(p.failures); !p.retrying {
+	if pause := Backoff(p.failures); !p.retrying {
 		if p.down != nil {
 			pause = probeEvery
 		}
@@ -304,10 +304,10 @@ func (p *peer) connect() (*conn, error) {
 	if p.down != nil || !p.refused.IsZero() { // it is there; why a greeting failed is kept until one succeeds
 		p.found()
 	}
-	patience := min(firstPatience<<min(p.failures, 16), lastPatience)
+	patience := Patience(p.failures)
 	p.mu.Unlock()
 	cfg := &p.cl.cfg
-	ctx, cancel := context.WithTimeoutCause(p.cl.ctx, patience, errNotGreeted)
+	ctx, cancel := context.WithTimeoutCause(p.cl.ctx, patience, ErrNotGreeted)
 	defer cancel()
 	wc, err := wire.Open(ctx, nc,
 		wire.Hello{Purpose: wire.Service, Group: "nodes", Number: p.number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret},
@@ -322,9 +322,12 @@ func (p *peer) connect() (*conn, error) {
 	return c, nil
 }
 
-// backoff is the pause before a retry. It is spread over its upper half, so that clients
+// Patience is how long a greeting may take, after so many failures.
+func Patience(failures int) time.Duration { return min(firstPatience<<min(failures, 16), lastPatience) }
+
+// Backoff is the pause before a retry. It is spread over its upper half, so that clients
 // that were refused at the same time do not return at the same time.
-func backoff(tries int) time.Duration {
+func Backoff(tries int) time.Duration {
 	pause := min(firstPause<<min(tries, 16), lastPause)
 	return pause/2 + rand.N(pause/2)
 }

@@ -42,7 +42,7 @@ func (p *peer) do(ctx context.Context, g gotten, ops []wire.Op, insist bool) ([]
 			last = err
 		}
 		select {
-		case <-time.After(backoff(tries)):
+		case <-time.After(Backoff(tries)):
 			p.cl.retries.Add(1)
 		case <-ctx.Done():
 		case <-p.cl.ctx.Done(): // the next try says so

@@ -97,7 +97,7 @@ var mutants = []mutant{
 	{"dials without a bound", "common/client/peer.go", "min(len(p.waiting), maxDials)", "len(p.waiting)",
 		"./common/client -run TestDialsInFlight", "320 dials in flight"},
 	{"a greeting that is waited for without end", "common/client/peer.go",
-		"patience, errNotGreeted", "time.Hour*patience, errNotGreeted", "./common/client -run TestLostGreeting", "none is served"},
+		"patience, ErrNotGreeted", "time.Hour*patience, ErrNotGreeted", "./common/client -run TestLostGreeting", "none is served"},
 	{"a batch that is validated in parts", "common/client/client.go", "ops}).Validate(); err != nil", "ops}).Validate(); err != nil && false",
 		"./common/client -run TestInvalidOperations", "want not run: "},
 	{"a read that is repeated after a panic", "common/client/request.go", "if r.Code == wire.Failed", "if false",
