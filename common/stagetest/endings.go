@@ -17,7 +17,7 @@ import (
 	"lockstep/common/wire"
 )
 
-// startProxied is like start, but behind a proxy. A fault that is sent to faulty befalls
+// startProxied is like start, but behind a proxy. A fault that is sent to faulty hits
 // the next connection; other connections have none.
 func startProxied(t *testing.T, serve node.Serve) (s *stage, faulty chan<- faults.Fault) {
 	t.Helper()
