@@ -255,9 +255,9 @@ func TestNotServed(t *testing.T) {
 func TestRestarted(t *testing.T) {
 	rep := New(cluster.Default(), []string{"a"}, true)
 	r := testRound(100)
-	r.Restarted = load.Restarted([]metrics.Snapshot{{Incarnation: 1}, {Incarnation: 2}}, []metrics.Snapshot{{Incarnation: 1}, {Incarnation: 3}})
+	r.Restarted = load.Restarted([]metrics.Snapshot{{Incarnation: 1}, {Incarnation: 2}}, []metrics.Snapshot{{Incarnation: 1}, {Incarnation: 3, Uptime: 2 * time.Second}})
 	rep.Add("a", 1, r)
-	if want := "failed: a, round 1: node 1 was restarted, and its table is empty"; rep.Verdict != want {
+	if want := "failed: a, round 1: node 1 was restarted, and its table is empty: it has run for 2.00s"; rep.Verdict != want {
 		t.Errorf("the verdict is %q, want %q", rep.Verdict, want)
 	}
 	data, err := rep.JSON()
