@@ -25,7 +25,11 @@ var codecs = struct {
 	request  *codec[Request]
 	response *codec[Response]
 	control  *codec[Control]
-}{newCodec("a request", (*Request).size), newCodec("an answer", (*Response).size), newCodec("a control message", (*Control).size)}
+}{
+	newCodec("a request", (*Request).size, (*Request).reset),
+	newCodec("an answer", (*Response).size, (*Response).reset),
+	newCodec("a control message", (*Control).size, (*Control).reset),
+}
 
 // digest is a hash of the descriptions of all types that travel. It is part of the
 // greeting, so two programs whose types differ part before the first frame.
@@ -43,6 +47,7 @@ type codec[T any] struct {
 	prime    []byte       // the descriptions and a zero T: what a new decoder reads first
 	head     []byte       // what each message of type T begins with: its type number
 	body     func(*T) int // the length of a T, without the message around it
+	reset    func(*T)     // makes a T zero, except that its list's memory is kept
 	encoders sync.Pool
 	decoders sync.Pool
 }
@@ -59,8 +64,8 @@ type decoder struct {
 	gob *gob.Decoder
 }
 
-func newCodec[T any](name string, body func(*T) int) *codec[T] {
-	c := &codec[T]{name: name, body: body}
+func newCodec[T any](name string, body func(*T) int, reset func(*T)) *codec[T] {
+	c := &codec[T]{name: name, body: body, reset: reset}
 	c.encoders.New = func() any {
 		e := new(encoder)
 		e.gob = gob.NewEncoder(&e.out)
@@ -86,26 +91,25 @@ func newCodec[T any](name string, body func(*T) int) *codec[T] {
 
 // appendFrame appends m, as one frame, to dst. On an error dst is unchanged.
 func (c *codec[T]) appendFrame(dst []byte, m *T) ([]byte, error) {
+	size := c.size(c.body(m))
+	if size > MaxFrame {
+		return dst, ErrTooLarge
+	}
 	e := c.encoders.Get().(*encoder)
-	e.out = *bytes.NewBuffer(append(dst, 0, 0, 0, 0))
+	e.out = *bytes.NewBuffer(append(slices.Grow(dst, frameHeader+size), 0, 0, 0, 0))
 	err := e.gob.Encode(m)
 	out := e.out.Bytes()
 	e.out = bytes.Buffer{} // the bytes belong to the caller
-	n := len(out) - len(dst) - frameHeader
-	if err == nil && n > MaxFrame {
-		err = ErrTooLarge
-	}
 	if err != nil {
 		return dst, err // the encoder is not kept: it may have written half of a message
 	}
 	c.encoders.Put(e)
-	byteOrder.PutUint32(out[len(dst):], uint32(n))
+	byteOrder.PutUint32(out[len(dst):], uint32(len(out)-len(dst)-frameHeader))
 	return out, nil
 }
 
-// decode reads the one message in frame into m, which it clears first: gob does not send
-// zero fields, and would reuse a slice of m. Afterwards m shares no memory with frame or
-// with any other message.
+// decode reads the one message in frame into m, which it resets first: gob does not send
+// zero fields. Afterwards m shares no memory with frame; its list's memory is used again.
 func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 	if _, err := c.check(frame); err != nil {
 		return err
@@ -119,7 +123,7 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 			c.decoders.Put(d)
 		}
 	}()
-	*m = *new(T)
+	c.reset(m)
 	d.in.Reset(frame)
 	if err := d.gob.Decode(m); err != nil {
 		return err
@@ -131,21 +135,21 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 }
 
 // check examines the beginning of a message without decoding it. There must be one
-// message that fills the frame, a value of type T, and a list of at most MaxOps elements,
-// whose length check returns.
-func (c *codec[T]) check(frame []byte) (list int, err error) {
+// message that fills the frame, a value of type T, and a list that is not longer than what
+// follows. check returns what follows the list's length, or nil if the list is left out.
+func (c *codec[T]) check(frame []byte) (list []byte, err error) {
 	n, rest, ok := gobUint(frame)
 	fields, typed := bytes.CutPrefix(rest, c.head)
 	if !ok || n != uint64(len(rest)) || !typed || len(fields) == 0 || fields[0] > 127 {
-		return 0, errors.New("not a message of the expected kind") // a field number longer than necessary would hide the list
+		return nil, errors.New("not a message of the expected kind") // a field number longer than necessary would hide the list
 	}
 	if fields[0] != 1 {
-		return 0, nil // the list is empty: gob leaves it out
+		return nil, nil
 	}
-	if n, _, ok = gobUint(fields[1:]); !ok || n > MaxOps {
-		return 0, fmt.Errorf("more than %d operations", MaxOps)
+	if n, list, ok = gobUint(fields[1:]); !ok || n > uint64(len(list)) {
+		return nil, errors.New("a list that is longer than its message")
 	}
-	return int(n), nil
+	return list, nil
 }
 
 // gobUint reads an unsigned integer as gob writes it: one byte if it is below 128, and

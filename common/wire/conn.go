@@ -53,12 +53,13 @@ type Conn struct {
 	hello  Hello  // server: what a proof must be bound to
 	nonce  []byte // server: the challenge, until a proof has answered it
 
-	in    []byte // received; in[taken:] is not taken yet
-	taken int
-	since time.Time // when waiting for the rest of a frame began; zero: not waiting
-	out   []byte    // to be sent by Flush
-	err   error
-	dead  bool // nothing can be sent any more
+	in     []byte // received; in[taken:] is not taken yet
+	taken  int
+	frames uint64    // taken: the number of the last request, or at a client's end of the last answer
+	since  time.Time // when waiting for the rest of a frame began; zero: not waiting
+	out    []byte    // to be sent by Flush
+	err    error
+	dead   bool // nothing can be sent any more
 
 	mu        sync.Mutex // guards what follows, and the deadlines against being set after Stop
 	stopped   bool
@@ -109,6 +110,7 @@ func (c *Conn) peek() (frame []byte, whole bool) {
 func (c *Conn) take() (frame []byte, ok bool) {
 	if frame, ok = c.peek(); ok {
 		c.taken += frameHeader + len(frame)
+		c.frames++
 		c.since = time.Time{}
 	}
 	return frame, ok

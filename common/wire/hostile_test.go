@@ -100,7 +100,7 @@ func hostileRequests(t testing.TB) []hostile {
 }
 
 func sampleResponse() *Response {
-	return &Response{Code: OK, Results: []Result{{Status: Found, Value: []byte("blue")}, {Status: Missing}, {Status: Swapped}}}
+	return &Response{Code: OK, Number: 1, Results: []Result{{Status: Found, Value: []byte("blue")}, {Status: Missing}, {Status: Swapped}}}
 }
 
 // feed has a server's end read a stream until either ends. It returns the server's end
@@ -110,7 +110,7 @@ func feed(stream []byte) (c *Conn, requests []Request) {
 	defer c.Close()
 	for c.Ready() {
 		for r := (Request{}); c.ReadRequest(&r); {
-			requests = append(requests, r)
+			requests = append(requests, Request{slices.Clone(r.Ops)})
 			c.WriteResponse(&Response{Code: Busy})
 		}
 		c.Flush()

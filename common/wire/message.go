@@ -87,8 +87,11 @@ type Result struct {
 // one fails, the operations then run in order. So two CompareAndSwaps of one key with the
 // same expected value both answer Swapped, and the second one's value stays.
 type Request struct {
-	Ops []Op
+	Ops Ops
 }
+
+// reset makes the request zero, and keeps the memory of its list.
+func (r *Request) reset() { *r = Request{Ops: r.Ops[:0]} }
 
 // A Code says what became of a request as a whole. The zero Code is invalid.
 type Code uint8
@@ -108,9 +111,12 @@ func (c Code) String() string {
 
 // A Response answers one Request, or is a Goodbye.
 type Response struct {
-	Results []Result // OK: one for each Op, in order
+	Results Results // OK: one for each Op, in order
 	Code    Code
+	Number  uint64 // of the request on its connection, from 1; a Goodbye has 0
 }
+
+func (r *Response) reset() { *r = Response{Results: r.Results[:0]} }
 
 // A ControlKind says what a control port is asked. The zero ControlKind is invalid.
 type ControlKind uint8
@@ -134,3 +140,5 @@ type Control struct {
 	Passed      bool   // From has left Round
 	Payload     []byte // what From brought to Round; Stats: the answer
 }
+
+func (m *Control) reset() { *m = Control{} }

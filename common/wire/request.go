@@ -3,6 +3,7 @@ package wire
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,13 +12,8 @@ import (
 // Validate returns an error that names the rule that a request breaks, or nil if the
 // request can be sent.
 func (r *Request) Validate() error {
-	if n := len(r.Ops); n < 1 || n > MaxOps {
-		return fmt.Errorf("%d operations are not in 1..%d", n, MaxOps)
-	}
-	for i, op := range r.Ops {
-		if err := op.validate(); err != nil {
-			return fmt.Errorf("operation %d of %d: %w", i+1, len(r.Ops), err)
-		}
+	if err := r.check(); err != nil {
+		return err
 	}
 	if codecs.request.size(r.size()) > MaxFrame {
 		return ErrTooLarge
@@ -25,7 +21,20 @@ func (r *Request) Validate() error {
 	return nil
 }
 
-func (op *Op) validate() error {
+// check is Validate for a request whose frame is known not to be too large.
+func (r *Request) check() error {
+	if n := len(r.Ops); n < 1 || n > MaxOps {
+		return fmt.Errorf("%d operations are not in 1..%d", n, MaxOps)
+	}
+	for i := range r.Ops {
+		if err := r.Ops[i].check(); err != nil {
+			return fmt.Errorf("operation %d of %d: %w", i+1, len(r.Ops), err)
+		}
+	}
+	return nil
+}
+
+func (op *Op) check() error {
 	switch {
 	case op.Kind < Get || op.Kind > CompareAndSwap:
 		return fmt.Errorf("operation kind %d is unknown", uint8(op.Kind))
@@ -42,12 +51,13 @@ func (op *Op) validate() error {
 }
 
 // opCost is the memory of an operation, not counting the bytes of its strings: 80 for an
-// Op, 32 for a Result, and the rounding of the allocator for Key, Value and Old.
-const opCost = 160
+// Op, 32 for a Result, and the rounding of the allocator for Value and Old.
+const opCost = 144
 
 // ReadRequest takes the next request that has been received whole, and reports whether
 // there was one. It does not wait. A frame that is not a valid request is answered
-// Invalid and ends the connection.
+// Invalid and ends the connection. The list's memory is used again; the Keys and Values of
+// the operations before it stay as they are.
 func (c *Conn) ReadRequest(r *Request) bool {
 	frame, ok := c.take()
 	if !ok {
@@ -55,7 +65,7 @@ func (c *Conn) ReadRequest(r *Request) bool {
 	}
 	err := codecs.request.decode(frame, r)
 	if err == nil {
-		err = r.Validate()
+		err = r.check()
 	}
 	if err != nil {
 		c.WriteResponse(&Response{Code: Invalid})
@@ -69,30 +79,44 @@ func (c *Conn) ReadRequest(r *Request) bool {
 // whole or it is malformed. Both are computed from the frame, which stays in the buffer.
 func (c *Conn) Next() (ops, bytes int) {
 	frame, _ := c.peek()
-	ops, err := codecs.request.check(frame)
-	if err != nil {
+	list, err := codecs.request.check(frame)
+	n, _ := binary.Uvarint(list)
+	if err != nil || n > MaxOps {
 		return 0, 0 // the frame will not be decoded
 	}
-	return ops, 2*len(frame) + ops*opCost // twice: gob copies the frame
+	return int(n), 2*len(frame) + int(n)*opCost // twice: gob copies the frame, and the list its parts
 }
 
 // SkipRequest takes the next request without decoding it, and reports whether there was
 // one.
 func (c *Conn) SkipRequest() bool { _, ok := c.take(); return ok }
 
-// WriteResponse adds an answer to what Flush will send. Values that do not fit the frame
-// are left out, and their results become TooLarge.
+// WriteResponse adds an answer to the request that was taken last, or a Goodbye, to what
+// Flush will send. Values that do not fit the frame are left out, and their results become
+// TooLarge.
 func (c *Conn) WriteResponse(r *Response) {
-	const frameCost = 16 // bytes at most: length, type, code, count and end
-	room := MaxFrame - frameCost - len(r.Results)*(&Result{Status: TooLarge}).size()
+	if r.Number = c.frames; r.Code == Goodbye {
+		r.Number = 0
+	}
+	out, err := codecs.response.appendFrame(c.out, r)
+	if err == ErrTooLarge {
+		r.shrink()
+		out, err = codecs.response.appendFrame(c.out, r)
+	}
+	c.wrote(codecs.response.name, out, err)
+}
+
+// shrink makes the results TooLarge whose values do not fit the frame.
+func (r *Response) shrink() {
+	const frameCost = 40                            // bytes at most: lengths, type, count, code, number and end
+	room := MaxFrame - frameCost - 2*len(r.Results) // a status and a length each
 	for i := range r.Results {
-		if cost := bytesField(len(r.Results[i].Value)); cost <= room {
+		if cost := stringSize(len(r.Results[i].Value)) - 1; cost <= room {
 			room -= cost
 		} else {
 			r.Results[i] = Result{Status: TooLarge}
 		}
 	}
-	write(c, codecs.response, r)
 }
 
 // WriteRequest adds a request to what Flush will send. It returns an error if the
@@ -102,9 +126,12 @@ func (c *Conn) WriteRequest(r *Request) (err error) {
 	return err
 }
 
+// WriteFrame adds what AppendRequest has made to what Flush will send.
+func (c *Conn) WriteFrame(frame []byte) { c.out = append(c.out, frame...) }
+
 // AppendRequest appends the frame of a request to dst. On an error dst is unchanged.
 func AppendRequest(dst []byte, r *Request) ([]byte, error) {
-	if err := r.Validate(); err != nil {
+	if err := r.check(); err != nil {
 		return dst, err
 	}
 	return codecs.request.appendFrame(dst, r)
@@ -118,8 +145,22 @@ func AppendResponse(dst []byte, r *Response) ([]byte, error) {
 // DecodeResponse decodes an answer from its frame, without the 4-byte length prefix.
 func DecodeResponse(frame []byte, r *Response) error { return codecs.response.decode(frame, r) }
 
-// ReadResponse waits for the next answer, and reports whether one came.
-func (c *Conn) ReadResponse(r *Response) bool { return c.Ready() && receive(c, codecs.response, r) }
+// ReadResponse waits for the next answer, and reports whether one came. One that answers
+// another request than the oldest without an answer ends the connection.
+func (c *Conn) ReadResponse(r *Response) bool {
+	if !c.Ready() || !receive(c, codecs.response, r) {
+		return false
+	}
+	want := c.frames
+	if r.Code == Goodbye {
+		want = 0
+	}
+	if r.Number != want {
+		c.fail("reading an answer", fmt.Errorf("it answers request %d, want %d", r.Number, want))
+		*r = Response{}
+	}
+	return c.err == nil
+}
 
 // ReadControl takes the next control message that has been received whole, and reports
 // whether there was one. It does not wait.
@@ -139,13 +180,15 @@ func receive[T any](c *Conn, kind *codec[T], m *T) bool {
 }
 
 // WriteControl adds a control message to what Flush will send.
-func (c *Conn) WriteControl(m *Control) { write(c, codecs.control, m) }
+func (c *Conn) WriteControl(m *Control) {
+	out, err := codecs.control.appendFrame(c.out, m)
+	c.wrote(codecs.control.name, out, err)
+}
 
-// write adds a message to what Flush will send, or ends the connection.
-func write[T any](c *Conn, kind *codec[T], m *T) {
-	var err error
-	if c.out, err = kind.appendFrame(c.out, m); err != nil {
-		c.fail("writing "+kind.name, err)
+// wrote takes what Flush will send, which a message has been added to, or ends the connection.
+func (c *Conn) wrote(what string, out []byte, err error) {
+	if c.out = out; err != nil {
+		c.fail("writing "+what, err)
 	}
 }
 

@@ -12,25 +12,11 @@ func (c *codec[T]) size(n int) int {
 	return uintSize(uint64(n)) + n
 }
 
-func (r *Request) size() int {
-	n := uintField(uint64(len(r.Ops))) + 1 // the end of a struct
-	for i := range r.Ops {
-		op := &r.Ops[i]
-		n += uintField(uint64(op.Kind)) + bytesField(len(op.Key)) + bytesField(len(op.Value)) +
-			bytesField(len(op.Old)) + boolField(op.Absent) + 1
-	}
-	return n
-}
+func (r *Request) size() int { return bytesField(r.Ops.size()) + 1 } // the end of a struct
 
 func (r *Response) size() int {
-	n := uintField(uint64(len(r.Results))) + uintField(uint64(r.Code)) + 1
-	for i := range r.Results {
-		n += r.Results[i].size()
-	}
-	return n
+	return bytesField(r.Results.size()) + uintField(uint64(r.Code)) + uintField(r.Number) + 1
 }
-
-func (r *Result) size() int { return uintField(uint64(r.Status)) + bytesField(len(r.Value)) + 1 }
 
 func (m *Control) size() int {
 	n := uintField(uint64(m.Kind)) + bytesField(len(m.Group)) + intField(m.Round) + intField(m.From) + intField(m.To) +
