@@ -33,6 +33,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -71,8 +72,9 @@ type Node struct {
 	Log    *slog.Logger
 	Stats  *metrics.Stats
 
-	served atomic.Bool // the barrier was passed
-	memory *budget     // for requests that are being executed
+	served   atomic.Bool // the barrier was passed
+	memory   *budget     // for requests that are being executed
+	requests sync.Pool   // *wire.Request, whose memory the next turn uses again
 
 	broken context.Context // ends when Accept fails, and every connection with it
 	fail   context.CancelFunc
@@ -82,6 +84,7 @@ type Node struct {
 func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
 	n := &Node{Config: cfg, Self: self, Log: log.With("node", self), Stats: new(metrics.Stats)}
 	n.memory = newBudget(decodedMemory, &n.Stats.MemoryWait)
+	n.requests.New = func() any { return new(wire.Request) }
 	n.broken, n.fail = context.WithCancel(context.Background())
 	return n
 }
@@ -210,36 +213,43 @@ func (n *Node) trouble(kind, msg string, args ...any) {
 }
 
 // Answer answers the requests that c has ready, in order, within the bounds of a turn and
-// until MaxUnsent bytes of answers wait for c.Flush. It decodes and validates each request, checks that this node
-// owns its keys, has apply execute it, and encodes the results. A large request waits
-// for memory before it is decoded (see budget). A panic inside apply is answered Failed
-// and goes no further.
+// until MaxUnsent bytes of answers wait for c.Flush. It decodes and validates each request,
+// checks that this node owns its keys, has apply execute it, and encodes the results. A large
+// request waits for memory before it is decoded (see budget). Apply must not keep the
+// operations, whose memory the next request uses; it may keep their Values. A panic inside
+// apply is answered Failed and goes no further.
 func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	begun := metrics.Now()
 	n.Stats.QueueWait.Add(begun - c.readyAt)
 	c.pause = 0
-	var request wire.Request
-	first, _ := c.Next()
-	for i, room, more := 0, first+turnOps, true; i < turnRequests && more && c.Unsent() < wire.MaxUnsent; i++ {
+	request := n.requests.Get().(*wire.Request)
+	room := turnOps
+	for i, more := 0, true; i < turnRequests && more && c.Unsent() < wire.MaxUnsent; i++ {
 		ops, cost := c.Next()
-		if room -= ops; room < 0 {
+		if i > 0 {
+			room -= ops
+		}
+		if room < 0 {
 			break
 		}
 		n.memory.take(cost)
-		if more = c.ReadRequest(&request); more {
+		if more = c.ReadRequest(request); more {
 			response := n.answer(request.Ops, apply)
 			c.WriteResponse(&response)
+			clear(request.Ops) // their Values are not kept for a request to come
 		}
-		request.Ops = nil // not kept while the next one waits for memory
 		n.memory.give(cost)
 	}
+	n.requests.Put(request)
 	n.Stats.Turn.Add(metrics.Now() - begun)
 }
 
 func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wire.Response) {
-	if slices.ContainsFunc(ops, func(op wire.Op) bool { return n.Config.Owner(op.Key) != n.Self }) {
-		n.Stats.Error("wrong node")
-		return wire.Response{Code: wire.WrongNode}
+	for i := range ops {
+		if n.Config.Owner(ops[i].Key) != n.Self {
+			n.Stats.Error("wrong node")
+			return wire.Response{Code: wire.WrongNode}
+		}
 	}
 	defer func() {
 		if p := recover(); p != nil {

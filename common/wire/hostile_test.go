@@ -88,15 +88,32 @@ func hostileRequests(t testing.TB) []hostile {
 		hostile{"a control message", framed(body(t, codecs.control, &Control{Kind: Stats}))},
 		hostile{"a kind of 0", framed(body(t, c, &Request{Ops: []Op{{Key: "k"}}}))},
 		hostile{"a kind of 5", framed(body(t, c, &Request{Ops: []Op{{Kind: CompareAndSwap + 1, Key: "k"}}}))},
-		hostile{"a kind of 9 bits", framed(ofType(c, "\x01\x01\x01\xfe\x01\x01\x01\x01k\x00\x00"))},
 		hostile{"a key too long", framed(body(t, c, &Request{Ops: []Op{{Kind: Get, Key: strings.Repeat("k", MaxKey+1)}}}))},
 		hostile{"a value too long", framed(body(t, c, &Request{Ops: []Op{{Kind: Put, Key: "k", Value: make([]byte, MaxValue+1)}}}))},
 		hostile{"an expected value too long", framed(body(t, c, &Request{Ops: []Op{{Kind: CompareAndSwap, Key: "k", Old: make([]byte, MaxValue+1)}}}))},
 		hostile{"no operation", framed(body(t, c, &Request{}))},
-		hostile{"a key of 2 GiB", framed(ofType(c, "\x01\x01\x01\x01\x01\xfc\x80\x00\x00\x00k\x00\x00"))},
-		hostile{"a value of 2 GiB", framed(ofType(c, "\x01\x01\x01\x02\x01\x01k\x01\xfc\x80\x00\x00\x00v\x00\x00"))},
-		hostile{"a key of minus one", framed(ofType(c, "\x01\x01\x01\x01\x01\xf8\xff\xff\xff\xff\xff\xff\xff\xffk\x00\x00"))},
+		hostile{"a key of 2 GiB", ofList("\x01\x01\xff\xff\xff\xff\x07k\x00\x00")},
+		hostile{"a value of 2 GiB", ofList("\x01\x02\x01k\xff\xff\xff\xff\x07v\x00")},
+		hostile{"an expected value of 2 GiB", ofList("\x01\x04\x01k\x00\xff\xff\xff\xff\x0fv")},
+		hostile{"a key of minus one", ofList("\x01\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01k\x00\x00")},
+		hostile{"a list of 100 million", ofList("\x80\xc2\xd7\x2f\x01\x01k\x00\x00")},
+		hostile{"a list one above the limit", ofList("\x81\x08" + strings.Repeat("\x01\x01k\x00\x00", MaxOps+1))},
+		hostile{"a list without a length", ofList("\xff")},
+		hostile{"a list of no bytes", ofList("")},
+		hostile{"half a list", ofList("\x02\x01\x01k\x00\x00")},
+		hostile{"a byte after the list", ofList("\x01\x01\x01k\x00\x00\x00")},
+		hostile{"a list length longer than necessary", ofList("\x81\x00\x01\x01k\x00\x00")},
+		hostile{"a key length longer than necessary", ofList("\x01\x01\x81\x00k\x00\x00")},
 	)
+}
+
+// ofList makes the frame of a request of which a list is sent.
+func ofList(list string) []byte {
+	size := []byte{byte(len(list))}
+	if len(list) > 127 {
+		size = []byte{0xfe, byte(len(list) >> 8), byte(len(list))}
+	}
+	return framed(ofType(codecs.request, "\x01"+string(size)+list+"\x00"))
 }
 
 func sampleResponse() *Response {
