@@ -164,24 +164,32 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	if len(ops) == 0 {
 		return nil, nil
 	}
+	owners := make([]int, len(ops))
+	for i := range ops {
+		owners[i] = cl.cfg.Owner(ops[i].Key)
+	}
+	if !slices.ContainsFunc(owners, func(owner int) bool { return owner != owners[0] }) {
+		frame, err := wire.AppendRequest(nil, &wire.Request{Ops: ops})
+		if err != nil {
+			return unanswered(wire.NotRun, ops), err
+		}
+		p := cl.peers[owners[0]]
+		return p.do(ctx, p.get(ctx, false), ops, frame, insist)
+	}
 	if err := (&wire.Request{Ops: ops}).Validate(); err != nil {
 		return unanswered(wire.NotRun, ops), err
 	}
-	p := cl.peers[cl.cfg.Owner(ops[0].Key)]
-	if !slices.ContainsFunc(ops, func(op wire.Op) bool { return cl.cfg.Owner(op.Key) != p.number }) {
-		return p.do(ctx, p.get(ctx, false), ops, insist)
-	}
-	owners, parts := make([]int, len(ops)), make([][]wire.Op, len(cl.peers))
-	for i, op := range ops {
-		owners[i] = cl.cfg.Owner(op.Key)
-		parts[owners[i]] = append(parts[owners[i]], op)
+	parts := make([][]wire.Op, len(cl.peers))
+	for i, owner := range owners {
+		parts[owner] = append(parts[owner], ops[i])
 	}
 	peers := slices.DeleteFunc(slices.Clone(cl.peers), func(p *peer) bool { return parts[p.number] == nil })
 	answers, errs := make([][]wire.Result, len(cl.peers)), make([]error, len(cl.peers))
 	var wg sync.WaitGroup
 	for i, g := range cl.collect(ctx, peers, false) {
-		p := peers[i]
-		wg.Go(func() { answers[p.number], errs[p.number] = p.do(ctx, g, parts[p.number], insist) })
+		p, part := peers[i], parts[peers[i].number]
+		frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: part}) // is valid, as a part of what is
+		wg.Go(func() { answers[p.number], errs[p.number] = p.do(ctx, g, part, frame, insist) })
 	}
 	wg.Wait()
 	results := make([]wire.Result, len(ops))

@@ -53,11 +53,11 @@ func frame(t testing.TB, r wire.Response) []byte {
 // claim is an answer that announces more results than there are.
 func claim(t testing.TB) []byte {
 	good := frame(t, wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.Missing}}})
-	head, rest, ok := bytes.Cut(good[5:], []byte{1, 1, 1, 2}) // the list, of 1, its first field, Missing
+	head, rest, ok := bytes.Cut(good[5:], []byte{1, 3, 1, 2, 0}) // the list, of 3 bytes: 1 element, Missing, without a value
 	if !ok {
 		t.Fatalf("% x is not an answer as this test knows it", good)
 	}
-	body := slices.Concat(head, []byte{1, 0xfc, 0x7f, 0xff, 0xff, 0xff}, []byte{1, 2}, rest)
+	body := slices.Concat(head, []byte{1, 7, 0xff, 0xff, 0xff, 0xff, 7, 2, 0}, rest)
 	return slices.Concat([]byte{0, 0, 0, byte(1 + len(body)), byte(len(body))}, body)
 }
 

@@ -23,13 +23,13 @@ const (
 	lost             // sent whole and not answered
 )
 
-// do executes one part of a batch, whose keys all belong to this node: it tries again for
-// as long as that is safe and ctx has not ended. The first try uses the connection in g.
-// It returns a result for each operation.
-func (p *peer) do(ctx context.Context, g gotten, ops []wire.Op, insist bool) ([]wire.Result, error) {
+// do executes one part of a batch, whose keys all belong to this node, and whose frame each
+// try sends: it tries again for as long as that is safe and ctx has not ended. The first try
+// uses the connection in g. It returns a result for each operation.
+func (p *peer) do(ctx context.Context, g gotten, ops []wire.Op, frame []byte, insist bool) ([]wire.Result, error) {
 	var last error // why the request was tried again
 	for tries := 0; ; tries++ {
-		results, fate, err := p.try(ctx, g, ops)
+		results, fate, err := p.try(ctx, g, ops, frame)
 		switch {
 		case fate == answered:
 			return results, nil
@@ -61,7 +61,7 @@ func (p *peer) error(err error) error { return fmt.Errorf("node %d (%s): %w", p.
 
 // try sends a request once and waits for the answer. It keeps the connection if that
 // is as good as before.
-func (p *peer) try(ctx context.Context, g gotten, ops []wire.Op) (results []wire.Result, fate outcome, err error) {
+func (p *peer) try(ctx context.Context, g gotten, ops []wire.Op, frame []byte) (results []wire.Result, fate outcome, err error) {
 	c := g.c
 	if err := cmp.Or(g.err, ctx.Err()); err != nil {
 		p.put(c, true)
@@ -69,9 +69,8 @@ func (p *peer) try(ctx context.Context, g gotten, ops []wire.Op) (results []wire
 	}
 	unbind := c.Bind(ctx)
 	var response wire.Response
-	switch err = c.WriteRequest(&wire.Request{Ops: ops}); {
-	case err != nil:
-		fate = hopeless
+	c.WriteFrame(frame)
+	switch {
 	case !c.Flush():
 		fate, err = notRun, c.Err()
 	case !c.ReadResponse(&response):

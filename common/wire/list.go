@@ -1,12 +1,17 @@
 package wire
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 	"strings"
 )
+
+var errList = errors.New("a malformed list")
 
 // The lists of a Request and a Response marshal themselves, as time.Time does: they have the
 // methods of encoding.BinaryMarshaler and BinaryUnmarshaler, so gob carries each as one
@@ -49,7 +54,7 @@ func (l *Ops) UnmarshalBinary(data []byte) error {
 		kind, begin := p.bytes(1), keys.Len()
 		keys.Write(p.bytes(p.number()))
 		value, old := p.bytes(p.number()), p.number()
-		if p.failed {
+		if p.err != nil {
 			break
 		}
 		ops[i] = Op{OpKind(kind[0]), keys.String()[begin:], clone(value), clone(p.bytes(old / 2)), old%2 == 1}
@@ -92,7 +97,7 @@ func (l *Results) UnmarshalBinary(data []byte) error {
 	results := slices.Grow((*l)[:0], n)[:n]
 	for i := range results {
 		status, value := p.bytes(1), p.bytes(p.number())
-		if p.failed {
+		if p.err != nil {
 			break
 		}
 		results[i] = Result{Status: Status(status[0])}
@@ -115,25 +120,30 @@ func (l Results) size() int {
 	return n
 }
 
-// A parser takes a list apart. After it has failed, it returns zeros.
+// A parser takes a list apart. After an error it returns zeros.
 type parser struct {
-	rest   []byte
-	failed bool
+	rest []byte
+	err  error
 }
 
 // count returns the number of elements, each of which takes more than a byte.
 func (p *parser) count() int {
 	n := p.number()
-	if n > min(MaxOps, len(p.rest)) {
-		p.failed, n = true, 0
+	if n > MaxOps {
+		p.err = fmt.Errorf("more than %d operations", MaxOps)
+	} else if n > len(p.rest) {
+		p.err = errList
+	}
+	if p.err != nil {
+		return 0
 	}
 	return n
 }
 
 func (p *parser) number() int {
 	n, size := binary.Uvarint(p.rest)
-	if size <= 0 || n > 2*MaxFrame {
-		p.failed = true
+	if size <= 0 || n > math.MaxInt32 {
+		p.err = errList
 		return 0
 	}
 	p.rest = p.rest[size:]
@@ -142,7 +152,7 @@ func (p *parser) number() int {
 
 func (p *parser) bytes(n int) []byte {
 	if n > len(p.rest) {
-		p.failed = true
+		p.err = errList
 		return nil
 	}
 	b := p.rest[:n]
@@ -151,10 +161,10 @@ func (p *parser) bytes(n int) []byte {
 }
 
 func (p *parser) end() error {
-	if p.failed || len(p.rest) > 0 {
-		return errors.New("a malformed list")
+	if len(p.rest) > 0 {
+		return cmp.Or(p.err, errList)
 	}
-	return nil
+	return p.err
 }
 
 func appendString[S string | []byte](b []byte, s S) []byte {
