@@ -229,7 +229,7 @@ func TestEchoBytes(t *testing.T) {
 		for range 100 {
 			ops := s.Next(s.Batch)
 			frame := codec.frame(ops)
-			real, err := wire.AppendResponse(nil, &wire.Response{Code: wire.OK, Results: stored.Apply(slices.Clone(ops))})
+			real, err := wire.AppendResponse(nil, &wire.Response{Code: wire.OK, Results: stored.Apply(slices.Clone(ops)), Number: 1 << 15})
 			if err != nil || len(frame) != len(real) {
 				t.Fatalf("a batch of %d gets an answer of %d bytes, want %d as from a stage (%v)", cfg.Batch, len(frame), len(real), err)
 			}

@@ -187,9 +187,12 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	answers, errs := make([][]wire.Result, len(cl.peers)), make([]error, len(cl.peers))
 	var wg sync.WaitGroup
 	for i, g := range cl.collect(ctx, peers, false) {
-		p, part := peers[i], parts[peers[i].number]
-		frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: part}) // is valid, as a part of what is
-		wg.Go(func() { answers[p.number], errs[p.number] = p.do(ctx, g, part, frame, insist) })
+		p := peers[i]
+		wg.Go(func() {
+			part := parts[p.number]
+			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: part}) // valid, as a part of what is
+			answers[p.number], errs[p.number] = p.do(ctx, g, part, frame, insist)
+		})
 	}
 	wg.Wait()
 	results := make([]wire.Result, len(ops))

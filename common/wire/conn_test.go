@@ -270,6 +270,33 @@ func TestValuesThatDoNotFit(t *testing.T) {
 	}
 }
 
+// Both ends count, refused requests too. A second answer to a request is not taken for the
+// answer to the next one.
+func TestSurplusAnswer(t *testing.T) {
+	server, client := pair(t, Limits{})
+	for range 3 {
+		client.WriteRequest(get("k"))
+	}
+	client.Flush()
+	var r Response
+	for i, code := range []Code{OK, Busy, OK} {
+		var request Request
+		if !server.Ready() || !(i == 1 && server.SkipRequest() || server.ReadRequest(&request)) {
+			t.Fatal(server.Err())
+		}
+		server.WriteResponse(&Response{Code: code})
+		if server.Flush(); !client.ReadResponse(&r) || r.Code != code || r.Number != uint64(i+1) {
+			t.Fatalf("answer %d is %+v (%v), want %v", i+1, r, client.Err(), code)
+		}
+	}
+	server.WriteResponse(&Response{Code: OK}) // the third again
+	server.Flush()
+	client.WriteRequest(get("k"))
+	if client.ReadResponse(&r) || !errors.Is(client.Err(), ErrMalformed) || r.Code == OK {
+		t.Errorf("read %+v (%v), want malformed, as it answers request 3", r, client.Err())
+	}
+}
+
 // The deadlines of a server's end.
 func TestDeadlines(t *testing.T) {
 	limits := Limits{Idle: time.Minute, Frame: 10 * time.Second, Write: 5 * time.Second}
