@@ -8,8 +8,8 @@ import (
 
 const (
 	// decodedMemory is how many bytes large requests may use together while they are
-	// decoded and executed and their answers encoded. The largest request uses 288 KiB,
-	// so a pool of 14 workers never waits for memory. In a stage where every connection
+	// decoded and executed and their answers encoded. The largest request uses 272 KiB,
+	// so a pool of 15 workers never waits for memory. In a stage where every connection
 	// decodes and then waits for one lock, all of them would hold a decoded request.
 	decodedMemory = 4 << 20
 

@@ -224,16 +224,16 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	c.pause = 0
 	request := n.requests.Get().(*wire.Request)
 	room := turnOps
-	for i, more := 0, true; i < turnRequests && more && c.Unsent() < wire.MaxUnsent; i++ {
-		ops, cost := c.Next()
+	for i := 0; i < turnRequests && c.Unsent() < wire.MaxUnsent; i++ {
+		ops, cost, whole := c.Next()
 		if i > 0 {
 			room -= ops
 		}
-		if room < 0 {
+		if !whole || room < 0 {
 			break
 		}
 		n.memory.take(cost)
-		if more = c.ReadRequest(request); more {
+		if c.ReadRequest(request) {
 			response := n.answer(request.Ops, apply)
 			c.WriteResponse(&response)
 			clear(request.Ops) // their Values are not kept for a request to come

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc64"
+	"math/bits"
 	"slices"
 	"sync"
 )
@@ -26,9 +27,9 @@ var codecs = struct {
 	response *codec[Response]
 	control  *codec[Control]
 }{
-	newCodec("a request", (*Request).size, (*Request).reset),
-	newCodec("an answer", (*Response).size, (*Response).reset),
-	newCodec("a control message", (*Control).size, (*Control).reset),
+	newCodec("a request", (*Request).reset, func(*Request) int { return 1 }), // the end of a struct
+	newCodec("an answer", (*Response).reset, func(r *Response) int { return uintField(uint64(r.Code)) + uintField(r.Number) + 1 }),
+	newCodec("a control message", (*Control).reset, nil),
 }
 
 // digest is a hash of the descriptions of all types that travel. It is part of the
@@ -46,8 +47,8 @@ type codec[T any] struct {
 	name     string       // of a T, in errors
 	prime    []byte       // the descriptions and a zero T: what a new decoder reads first
 	head     []byte       // what each message of type T begins with: its type number
-	body     func(*T) int // the length of a T, without the message around it
 	reset    func(*T)     // makes a T zero, except that its list's memory is kept
+	tail     func(*T) int // how many bytes of a T follow its list; nil: ask gob
 	encoders sync.Pool
 	decoders sync.Pool
 }
@@ -64,8 +65,8 @@ type decoder struct {
 	gob *gob.Decoder
 }
 
-func newCodec[T any](name string, body func(*T) int, reset func(*T)) *codec[T] {
-	c := &codec[T]{name: name, body: body, reset: reset}
+func newCodec[T any](name string, reset func(*T), tail func(*T) int) *codec[T] {
+	c := &codec[T]{name: name, reset: reset, tail: tail}
 	c.encoders.New = func() any {
 		e := new(encoder)
 		e.gob = gob.NewEncoder(&e.out)
@@ -91,27 +92,28 @@ func newCodec[T any](name string, body func(*T) int, reset func(*T)) *codec[T] {
 
 // appendFrame appends m, as one frame, to dst. On an error dst is unchanged.
 func (c *codec[T]) appendFrame(dst []byte, m *T) ([]byte, error) {
-	size := c.size(c.body(m))
-	if size > MaxFrame {
-		return dst, ErrTooLarge
-	}
 	e := c.encoders.Get().(*encoder)
-	e.out = *bytes.NewBuffer(append(slices.Grow(dst, frameHeader+size), 0, 0, 0, 0))
+	e.out = *bytes.NewBuffer(append(dst, 0, 0, 0, 0))
 	err := e.gob.Encode(m)
 	out := e.out.Bytes()
 	e.out = bytes.Buffer{} // the bytes belong to the caller
+	n := len(out) - len(dst) - frameHeader
+	if err == nil && n > MaxFrame {
+		err = ErrTooLarge
+	}
 	if err != nil {
 		return dst, err // the encoder is not kept: it may have written half of a message
 	}
 	c.encoders.Put(e)
-	byteOrder.PutUint32(out[len(dst):], uint32(len(out)-len(dst)-frameHeader))
+	byteOrder.PutUint32(out[len(dst):], uint32(n))
 	return out, nil
 }
 
 // decode reads the one message in frame into m, which it resets first: gob does not send
 // zero fields. Afterwards m shares no memory with frame; its list's memory is used again.
 func (c *codec[T]) decode(frame []byte, m *T) (err error) {
-	if _, err := c.check(frame); err != nil {
+	_, tail, err := c.split(frame)
+	if err != nil {
 		return err
 	}
 	d := c.decoders.Get().(*decoder)
@@ -128,28 +130,41 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 	if err := d.gob.Decode(m); err != nil {
 		return err
 	}
-	if n := c.size(c.body(m)); n != len(frame) {
-		return fmt.Errorf("%d bytes left over", len(frame)-n)
+	return c.exact(frame, tail, m)
+}
+
+// exact returns an error if the frame, of which tail follows the list, is longer than gob
+// makes it of m. Gob ignores bytes after the value in a message, and takes numbers that are
+// longer than necessary.
+func (c *codec[T]) exact(frame, tail []byte, m *T) error {
+	left := 0
+	if c.tail != nil {
+		left = len(tail) - c.tail(m)
+	} else if again, err := c.appendFrame(nil, m); err == nil {
+		left = len(frame) - (len(again) - frameHeader)
+	}
+	if left != 0 {
+		return fmt.Errorf("%d bytes left over", left)
 	}
 	return nil
 }
 
-// check examines the beginning of a message without decoding it. There must be one
-// message that fills the frame, a value of type T, and a list that is not longer than what
-// follows. check returns what follows the list's length, or nil if the list is left out.
-func (c *codec[T]) check(frame []byte) (list []byte, err error) {
+// split looks at a message without decoding it. There must be one message that fills the
+// frame, a value of type T. Split returns its list, as the list marshals itself, and what
+// follows. (The list of a Control does not marshal itself: it is part of what follows.)
+func (c *codec[T]) split(frame []byte) (list, tail []byte, err error) {
 	n, rest, ok := gobUint(frame)
 	fields, typed := bytes.CutPrefix(rest, c.head)
 	if !ok || n != uint64(len(rest)) || !typed || len(fields) == 0 || fields[0] > 127 {
-		return nil, errors.New("not a message of the expected kind") // a field number longer than necessary would hide the list
+		return nil, nil, errors.New("not a message of the expected kind") // a field number longer than necessary would hide the list
 	}
 	if fields[0] != 1 {
-		return nil, nil
+		return nil, fields, nil // the list is empty: gob leaves it out
 	}
-	if n, list, ok = gobUint(fields[1:]); !ok || n > uint64(len(list)) {
-		return nil, errors.New("a list that is longer than its message")
+	if n, rest, ok = gobUint(fields[1:]); !ok || n > uint64(len(rest)) { // bytes, or numbers of a byte and more
+		return nil, nil, errors.New("a list that is longer than its message")
 	}
-	return list, nil
+	return rest[:n], rest[n:], nil
 }
 
 // gobUint reads an unsigned integer as gob writes it: one byte if it is below 128, and
@@ -169,4 +184,16 @@ func gobUint(b []byte) (n uint64, rest []byte, ok bool) {
 		n = n<<8 | uint64(x)
 	}
 	return n, b[1+size:], true
+}
+
+// uintField is the length of a field that is an unsigned integer: one byte, its distance from
+// the field before, and the integer. Zero is left out.
+func uintField(n uint64) int {
+	switch {
+	case n == 0:
+		return 0
+	case n < 128:
+		return 2
+	}
+	return 2 + (bits.Len64(n)+7)/8
 }

@@ -55,6 +55,7 @@ type Conn struct {
 
 	in     []byte // received; in[taken:] is not taken yet
 	taken  int
+	frame  []byte    // the next one, part of in, if it has been received whole
 	frames uint64    // taken: the number of the last request, or at a client's end of the last answer
 	since  time.Time // when waiting for the rest of a frame began; zero: not waiting
 	out    []byte    // to be sent by Flush
@@ -80,40 +81,38 @@ func (c *Conn) Ready() bool {
 	if c.nonce != nil && c.err == nil && !c.proved() {
 		return false
 	}
-	for {
-		if _, whole := c.peek(); whole || c.err != nil {
-			return whole
-		}
+	for c.look(); c.frame == nil && c.err == nil; c.look() {
 		c.fill()
 	}
+	return c.err == nil
 }
 
-// peek returns the next frame, if all of it has been received.
-func (c *Conn) peek() (frame []byte, whole bool) {
+// look sets frame if the next frame has been received whole.
+func (c *Conn) look() {
+	c.frame = nil
 	have := c.in[c.taken:]
-	if c.err != nil || len(have) < frameHeader {
-		return nil, false
+	if len(have) < frameHeader {
+		return
 	}
 	n := byteOrder.Uint32(have)
 	if n == 0 || n > MaxFrame {
 		c.fail("reading a frame", fmt.Errorf("its length %d is not in 1..%d", n, MaxFrame))
-		return nil, false
+	} else if have = have[frameHeader:]; len(have) >= int(n) {
+		c.frame = have[:n]
 	}
-	if have = have[frameHeader:]; len(have) < int(n) {
-		return nil, false
-	}
-	return have[:n], true
 }
 
 // take removes the next frame from the buffer, if it is whole. The frame is valid until
 // the next Ready.
 func (c *Conn) take() (frame []byte, ok bool) {
-	if frame, ok = c.peek(); ok {
-		c.taken += frameHeader + len(frame)
-		c.frames++
-		c.since = time.Time{}
+	if frame = c.frame; frame == nil || c.err != nil {
+		return nil, false
 	}
-	return frame, ok
+	c.taken += frameHeader + len(frame)
+	c.frames++
+	c.since = time.Time{}
+	c.look() // an error ends what follows
+	return frame, true
 }
 
 // fill reads once, into a buffer that grows with the bytes received, never with the bytes

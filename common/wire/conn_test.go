@@ -232,10 +232,11 @@ func TestLargestFrame(t *testing.T) {
 	client, ended := echoing(t)
 	put := Op{Kind: Put, Key: "k", Value: make([]byte, MaxValue)}
 	r := &Request{Ops: []Op{put, put, put, put}}
-	for codecs.request.size(r.size()) > MaxFrame {
+	for r.Validate() == ErrTooLarge {
 		r.Ops[3].Value = r.Ops[3].Value[1:]
 	}
-	size, err := codecs.request.size(r.size()), client.WriteRequest(r)
+	err := client.WriteRequest(r)
+	size := client.Unsent() - frameHeader
 	var answer Response
 	if client.Flush(); size != MaxFrame || !client.ReadResponse(&answer) {
 		t.Errorf("a request of %d bytes: %v, %v, want %d and an answer", size, err, client.Err(), MaxFrame)

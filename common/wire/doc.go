@@ -14,7 +14,11 @@
 // A frame can be read whole without being decoded, and refused without being read. Type
 // descriptions never travel (see codec), so hostile ones never reach gob. The length and
 // type of a message, and the length of the list that it begins with, are checked before
-// gob sees it.
+// gob sees it. The lists of a Request and a Response marshal themselves (see Ops), so most of
+// a message is one string of bytes to gob.
+//
+// Both ends count the requests of a connection, and each answer carries the number of its
+// request. So a surplus answer is never taken for the answer to the next request.
 //
 // The memory of a server's connections is bounded by
 //
@@ -23,10 +27,11 @@
 // A receive buffer holds at most one frame, and grows with the bytes received, never
 // with the bytes announced. Answers collect up to MaxUnsent plus one frame. The memory that
 // Next tells of all requests that are being decoded, applied and encoded at the same
-// time is decoded: at most 288 KiB each (twice MaxFrame, and 160 bytes for each of
+// time is decoded: at most 272 KiB each (twice MaxFrame, and 144 bytes for each of
 // MaxOps operations). Package node keeps the large ones within a budget; the small ones
 // are the 4 KiB. The garbage collector lets the heap grow to at most twice that bound:
 // 125 MiB with 300 connections at their worst (bench's TestMemoryUnderAttack measures
 // it), and 4 GiB with the shipped max_connections of 10 000. In addition, an encoder
-// keeps the bytes of one message, and the control port has up to 256 connections.
+// keeps the bytes of one message and of its list, and the control port has up to 256
+// connections.
 package wire

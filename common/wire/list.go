@@ -5,38 +5,42 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
-	"math/bits"
 	"slices"
 	"strings"
 )
 
-var errList = errors.New("a malformed list")
-
 // The lists of a Request and a Response marshal themselves, as time.Time does: they have the
 // methods of encoding.BinaryMarshaler and BinaryUnmarshaler, so gob carries each as one
 // string of bytes. Without these methods it would handle every field of every element by
-// reflection (BenchmarkList shows both).
+// reflection (BenchmarkCodec shows both).
 //
-// A list is the number of its elements, then one element after the other. Numbers are those
-// of encoding/binary's Uvarint, and a string of bytes stands behind its length.
+// A list is the number of its elements, then one element after the other. A string stands
+// behind its length. Numbers are those of encoding/binary's Uvarint, as short as possible.
 
-// Ops is the list of operations in a Request. An element is its Kind, in one byte, Key,
-// Value, and Old behind twice its length, plus 1 if Absent.
+// Ops is the list of operations in a Request. An element is Kind and Absent, in one byte,
+// then Key, Value and Old.
 type Ops []Op
 
-// MarshalBinary returns the list as it travels. The error is always nil.
+const absent = 1 << 7 // beside a Kind
+
+var errList = errors.New("a malformed list")
+
+// MarshalBinary returns the list as it travels. The error is nil unless a Kind is far from
+// those that there are.
 func (l Ops) MarshalBinary() ([]byte, error) {
-	b := binary.AppendUvarint(make([]byte, 0, l.size()), uint64(len(l)))
+	b := binary.AppendUvarint(make([]byte, 0, l.room()), uint64(len(l)))
 	for i := range l {
 		op := &l[i]
-		b = appendString(append(b, byte(op.Kind)), op.Key)
-		b = appendString(b, op.Value)
-		old := uint64(2 * len(op.Old))
-		if op.Absent {
-			old++
+		head := byte(op.Kind)
+		if head >= absent {
+			return nil, fmt.Errorf("operation kind %d is unknown", head)
 		}
-		b = append(binary.AppendUvarint(b, old), op.Old...)
+		if op.Absent {
+			head |= absent
+		}
+		b = appendString(append(b, head), op.Key)
+		b = appendString(b, op.Value)
+		b = appendString(b, op.Old)
 	}
 	return b, nil
 }
@@ -51,38 +55,30 @@ func (l *Ops) UnmarshalBinary(data []byte) error {
 	var keys strings.Builder
 	keys.Grow(min(len(data), n*MaxKey)) // so that it is one string from the start
 	for i := range ops {
-		kind, begin := p.bytes(1), keys.Len()
-		keys.Write(p.bytes(p.number()))
-		value, old := p.bytes(p.number()), p.number()
-		if p.err != nil {
-			break
-		}
-		ops[i] = Op{OpKind(kind[0]), keys.String()[begin:], clone(value), clone(p.bytes(old / 2)), old%2 == 1}
+		head, begin := p.byte(), keys.Len()
+		keys.Write(p.string())
+		key, value, old := keys.String()[begin:], p.string(), p.string()
+		ops[i] = Op{OpKind(head &^ absent), key, append([]byte(nil), value...), append([]byte(nil), old...), head >= absent}
 	}
 	*l = ops
 	return p.end()
 }
 
-// size is the length of the list as it travels, which an empty one does not.
-func (l Ops) size() int {
-	if len(l) == 0 {
-		return 0
-	}
-	n := uvarintSize(len(l))
+// room is at least the length of the list as it travels.
+func (l Ops) room() int {
+	n := binary.MaxVarintLen16
 	for i := range l {
-		op := &l[i]
-		n += 1 + stringSize(len(op.Key)) + stringSize(len(op.Value)) + uvarintSize(2*len(op.Old)) + len(op.Old)
+		n += 1 + len(l[i].Key) + len(l[i].Value) + len(l[i].Old) + 3*binary.MaxVarintLen16
 	}
 	return n
 }
 
-// Results is the list of results in a Response. An element is its Status, in one byte, and
-// Value.
+// Results is the list of results in a Response. An element is Status, in one byte, and Value.
 type Results []Result
 
 // MarshalBinary returns the list as it travels. The error is always nil.
 func (l Results) MarshalBinary() ([]byte, error) {
-	b := binary.AppendUvarint(make([]byte, 0, l.size()), uint64(len(l)))
+	b := binary.AppendUvarint(make([]byte, 0, l.room()), uint64(len(l)))
 	for i := range l {
 		b = appendString(append(b, byte(l[i].Status)), l[i].Value)
 	}
@@ -96,28 +92,22 @@ func (l *Results) UnmarshalBinary(data []byte) error {
 	n := p.count()
 	results := slices.Grow((*l)[:0], n)[:n]
 	for i := range results {
-		status, value := p.bytes(1), p.bytes(p.number())
-		if p.err != nil {
-			break
-		}
-		results[i] = Result{Status: Status(status[0])}
-		if len(value) > 0 {
-			results[i].Value = slices.Clip(value)
-		}
+		results[i] = Result{Status(p.byte()), p.string()}
 	}
 	*l = results
 	return p.end()
 }
 
-func (l Results) size() int {
-	if len(l) == 0 {
-		return 0
-	}
-	n := uvarintSize(len(l))
+func (l Results) room() int {
+	n := binary.MaxVarintLen16
 	for i := range l {
-		n += 1 + stringSize(len(l[i].Value))
+		n += 1 + len(l[i].Value) + binary.MaxVarintLen16
 	}
 	return n
+}
+
+func appendString[S string | []byte](b []byte, s S) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
 // A parser takes a list apart. After an error it returns zeros.
@@ -128,36 +118,43 @@ type parser struct {
 
 // count returns the number of elements, each of which takes more than a byte.
 func (p *parser) count() int {
-	n := p.number()
-	if n > MaxOps {
-		p.err = fmt.Errorf("more than %d operations", MaxOps)
-	} else if n > len(p.rest) {
-		p.err = errList
-	}
-	if p.err != nil {
-		return 0
-	}
-	return n
-}
-
-func (p *parser) number() int {
 	n, size := binary.Uvarint(p.rest)
-	if size <= 0 || n > math.MaxInt32 {
+	switch {
+	case n > MaxOps:
+		p.err = fmt.Errorf("more than %d operations", MaxOps)
+	case size <= 0 || size > 1 && p.rest[size-1] == 0 || int(n) >= len(p.rest):
 		p.err = errList
-		return 0
+	default:
+		p.rest = p.rest[size:]
+		return int(n)
 	}
-	p.rest = p.rest[size:]
-	return int(n)
+	return 0
 }
 
-func (p *parser) bytes(n int) []byte {
-	if n > len(p.rest) {
-		p.err = errList
+func (p *parser) byte() (b byte) {
+	if p.err == nil && len(p.rest) > 0 {
+		b, p.rest = p.rest[0], p.rest[1:]
+		return b
+	}
+	p.err = cmp.Or(p.err, errList)
+	return 0
+}
+
+// string returns the next string, or nil if it is empty. A last byte of zero would make a
+// length longer than necessary.
+func (p *parser) string() []byte {
+	n, size := binary.Uvarint(p.rest)
+	if p.err != nil || size <= 0 || size > 1 && p.rest[size-1] == 0 || n > uint64(len(p.rest)-size) {
+		p.err = cmp.Or(p.err, errList)
 		return nil
 	}
-	b := p.rest[:n]
-	p.rest = p.rest[n:]
-	return b
+	end := size + int(n)
+	s := p.rest[size:end:end]
+	p.rest = p.rest[end:]
+	if n == 0 {
+		return nil
+	}
+	return s
 }
 
 func (p *parser) end() error {
@@ -166,14 +163,3 @@ func (p *parser) end() error {
 	}
 	return p.err
 }
-
-func appendString[S string | []byte](b []byte, s S) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-func stringSize(n int) int { return uvarintSize(n) + n }
-
-func uvarintSize(n int) int { return (bits.Len(uint(n)|1) + 6) / 7 }
-
-// clone returns a copy of b, and nil if it is empty.
-func clone(b []byte) []byte { return append([]byte(nil), b...) }

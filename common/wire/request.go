@@ -7,18 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Validate returns an error that names the rule that a request breaks, or nil if the
 // request can be sent.
 func (r *Request) Validate() error {
-	if err := r.check(); err != nil {
-		return err
-	}
-	if codecs.request.size(r.size()) > MaxFrame {
-		return ErrTooLarge
-	}
-	return nil
+	_, err := AppendRequest(nil, r)
+	return err
 }
 
 // check is Validate for a request whose frame is known not to be too large.
@@ -54,6 +50,22 @@ func (op *Op) check() error {
 // Op, 32 for a Result, and the rounding of the allocator for Value and Old.
 const opCost = 144
 
+// Next looks for the next request in the buffer, and reports whether all of it has been
+// received. It returns how many operations the request has, and the maximum memory in bytes
+// that it takes, with its results, while it is answered: both computed from the frame, which
+// stays in the buffer, and zero if that is malformed.
+func (c *Conn) Next() (ops, bytes int, whole bool) {
+	if c.frame == nil || c.err != nil {
+		return 0, 0, false
+	}
+	list, _, err := codecs.request.split(c.frame)
+	n, _ := binary.Uvarint(list)
+	if err != nil || n > MaxOps {
+		return 0, 0, true // the frame will not be decoded
+	}
+	return int(n), 2*len(c.frame) + int(n)*opCost, true // twice: gob copies the frame, and the list its parts
+}
+
 // ReadRequest takes the next request that has been received whole, and reports whether
 // there was one. It does not wait. A frame that is not a valid request is answered
 // Invalid and ends the connection. The list's memory is used again; the Keys and Values of
@@ -72,19 +84,6 @@ func (c *Conn) ReadRequest(r *Request) bool {
 		c.fail("reading a request", err)
 	}
 	return err == nil
-}
-
-// Next returns how many operations the next request has, and the maximum memory in bytes
-// that it takes, with its results, while it is answered; zeros if none has been received
-// whole or it is malformed. Both are computed from the frame, which stays in the buffer.
-func (c *Conn) Next() (ops, bytes int) {
-	frame, _ := c.peek()
-	list, err := codecs.request.check(frame)
-	n, _ := binary.Uvarint(list)
-	if err != nil || n > MaxOps {
-		return 0, 0 // the frame will not be decoded
-	}
-	return int(n), 2*len(frame) + int(n)*opCost // twice: gob copies the frame, and the list its parts
 }
 
 // SkipRequest takes the next request without decoding it, and reports whether there was
@@ -106,12 +105,16 @@ func (c *Conn) WriteResponse(r *Response) {
 	c.wrote(codecs.response.name, out, err)
 }
 
+// messageCost is how many bytes a frame has at most beside the elements of its list: lengths,
+// type, count, code, number and end.
+const messageCost = 40
+
 // shrink makes the results TooLarge whose values do not fit the frame.
 func (r *Response) shrink() {
 	const frameCost = 40                            // bytes at most: lengths, type, count, code, number and end
 	room := MaxFrame - frameCost - 2*len(r.Results) // a status and a length each
 	for i := range r.Results {
-		if cost := stringSize(len(r.Results[i].Value)) - 1; cost <= room {
+		if cost := len(r.Results[i].Value) + binary.MaxVarintLen16 - 1; cost <= room {
 			room -= cost
 		} else {
 			r.Results[i] = Result{Status: TooLarge}
@@ -134,7 +137,7 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 	if err := r.check(); err != nil {
 		return dst, err
 	}
-	return codecs.request.appendFrame(dst, r)
+	return codecs.request.appendFrame(slices.Grow(dst, messageCost+r.Ops.room()), r)
 }
 
 // AppendResponse appends the frame of an answer to dst. On an error dst is unchanged.
@@ -158,8 +161,9 @@ func (c *Conn) ReadResponse(r *Response) bool {
 	if r.Number != want {
 		c.fail("reading an answer", fmt.Errorf("it answers request %d, want %d", r.Number, want))
 		*r = Response{}
+		return false
 	}
-	return c.err == nil
+	return true
 }
 
 // ReadControl takes the next control message that has been received whole, and reports
