@@ -135,7 +135,12 @@ func Default() Config {
 
 // Owner returns the number of the node that owns key: the key's 64-bit FNV-1a hash
 // modulo the number of nodes, which is the same in every process. There must be a node.
-func (c Config) Owner(key string) int { return int(fnv1a(key) % uint64(len(c.Nodes))) }
+func (c Config) Owner(key string) int {
+	if len(c.Nodes) == 1 { // no need to hash
+		return 0
+	}
+	return int(fnv1a(key) % uint64(len(c.Nodes)))
+}
 
 // Fingerprint returns a hash of the version and of the nodes' addresses, in order. Two
 // processes with different fingerprints would disagree about who owns a key. The stage

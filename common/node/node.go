@@ -72,9 +72,9 @@ type Node struct {
 	Log    *slog.Logger
 	Stats  *metrics.Stats
 
-	served   atomic.Bool // the barrier was passed
-	memory   *budget     // for requests that are being executed
-	requests sync.Pool   // *wire.Request, whose memory the next turn uses again
+	served atomic.Bool // the barrier was passed
+	memory *budget     // for requests that are being executed
+	turns  sync.Pool   // *turn: their memory is used again
 
 	broken context.Context // ends when Accept fails, and every connection with it
 	fail   context.CancelFunc
@@ -84,7 +84,7 @@ type Node struct {
 func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
 	n := &Node{Config: cfg, Self: self, Log: log.With("node", self), Stats: new(metrics.Stats)}
 	n.memory = newBudget(decodedMemory, &n.Stats.MemoryWait)
-	n.requests.New = func() any { return new(wire.Request) }
+	n.turns.New = func() any { return new(turn) }
 	n.broken, n.fail = context.WithCancel(context.Background())
 	return n
 }
@@ -212,6 +212,12 @@ func (n *Node) trouble(kind, msg string, args ...any) {
 	n.Log.Warn(msg, args...)
 }
 
+// A turn is what Answer works on: one request at a time.
+type turn struct {
+	request  wire.Request
+	response wire.Response
+}
+
 // Answer answers the requests that c has ready, in order, within the bounds of a turn and
 // until MaxUnsent bytes of answers wait for c.Flush. It decodes and validates each request,
 // checks that this node owns its keys, has apply execute it, and encodes the results. A large
@@ -222,8 +228,7 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	begun := metrics.Now()
 	n.Stats.QueueWait.Add(begun - c.readyAt)
 	c.pause = 0
-	request := n.requests.Get().(*wire.Request)
-	room := turnOps
+	t, room := n.turns.Get().(*turn), turnOps
 	for i := 0; i < turnRequests && c.Unsent() < wire.MaxUnsent; i++ {
 		ops, cost, whole := c.Next()
 		if i > 0 {
@@ -233,14 +238,15 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 			break
 		}
 		n.memory.take(cost)
-		if c.ReadRequest(request) {
-			response := n.answer(request.Ops, apply)
-			c.WriteResponse(&response)
-			clear(request.Ops) // their Values are not kept for a request to come
+		if c.ReadRequest(&t.request) {
+			t.response = n.answer(t.request.Ops, apply)
+			c.WriteResponse(&t.response)
+			clear(t.request.Ops) // the list is kept, what was in it is not
+			t.response.Results = nil
 		}
 		n.memory.give(cost)
 	}
-	n.requests.Put(request)
+	n.turns.Put(t)
 	n.Stats.Turn.Add(metrics.Now() - begun)
 }
 

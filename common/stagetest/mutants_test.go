@@ -73,7 +73,7 @@ var mutants = []mutant{
 	{"one hash for node and bucket", "stage4_bucketlock/store.go",
 		"maphash.String(s.seed, key)", "func() uint64 {\n\t\th := uint64(14695981039346656037)\n\t\tfor i := range len(key) {\n\t\t\th = (h ^ uint64(key[i])) * 1099511628211\n\t\t}\n\t\treturn h\n\t}()",
 		"./stage4_bucketlock -run TestKeysOfOneNodeFillAllBuckets", "FAIL: TestKeysOfOneNode"},
-	{"answers out of order", "common/node/node.go", "c.WriteResponse(&response)", "defer c.WriteResponse(&response)",
+	{"answers out of order", "common/node/node.go", "c.WriteResponse(&t.response)", "defer c.WriteResponse(&t.response)",
 		"./stage1_singlethread -run TestStage/AnswersInOrder", "answer 0 of 300"},
 	{"a deadline set without a look at the stop", "common/wire/conn.go", "\tcase c.stopped:\n\t\tbound, late = sweepTime, nil\n", "",
 		"./common/wire -run TestStopEndsAnIdleServer -timeout 8s", "timed out"},
