@@ -76,7 +76,7 @@ func (plan *Plan) measure(ctx context.Context, s *Subject, round int) error {
 	plan.expect(s, 0)
 	begin := time.Now()
 	return plan.Bed.Use(ctx, s.Start, func(ctx context.Context, servers *testbed.Servers) error {
-		work, err := plan.store(ctx, servers.Target, round)
+		work, err := plan.store(ctx, servers.Target, title, round)
 		var r *load.Result
 		if err == nil {
 			plan.prepared, plan.preparing = plan.prepared+1, plan.preparing+time.Since(begin)
@@ -110,7 +110,7 @@ func (plan *Plan) expect(s *Subject, ready time.Duration) {
 }
 
 // store stores the keys on new servers, and returns their workload.
-func (plan *Plan) store(ctx context.Context, to load.Target, round int) (*workload.Workload, error) {
+func (plan *Plan) store(ctx context.Context, to load.Target, title string, round int) (*workload.Workload, error) {
 	work, err := workload.New(to.Config().Workload)
 	if err != nil {
 		return nil, err
@@ -120,7 +120,8 @@ func (plan *Plan) store(ctx context.Context, to load.Target, round int) (*worklo
 	late := fmt.Errorf("storing %s took longer than %v: give fewer with -keys, or less -work", text.Plural(int64(work.Keys), "key"), limit)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	if err := load.Preload(ctx, to, work, func(time.Duration) {}); err != nil {
+	told := func(what string, _ time.Duration) { plan.Progress.Say(title + ", " + what) }
+	if err := load.Preload(ctx, to, work, told); err != nil {
 		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 	return work, nil

@@ -272,7 +272,7 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 			for range 2 {
 				began := time.Now()
 				s.longest, s.requests, told = 0, 0, nil
-				if err := Preload(t.Context(), s, w, func(left time.Duration) { told = append(told, left) }); err != nil {
+				if err := Preload(t.Context(), s, w, func(_ string, left time.Duration) { told = append(told, left) }); err != nil {
 					t.Fatalf("work of %v: %v after %v", work, err, time.Since(began))
 				}
 			}
@@ -284,6 +284,62 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 			began := time.Now()
 			if err := Preload(t.Context(), s, w, unheard); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
 				t.Errorf("a server that is stuck: error %v after %v", err, time.Since(began))
+			}
+		})
+	}
+}
+
+// A queue is the target that is a knownServer, which greets some clients and no others.
+type queue struct {
+	Target
+	*knownServer
+	places atomic.Int64
+}
+
+func (q *queue) Dial(ctx context.Context) (Client, error) {
+	if q.places.Add(-1) < 0 {
+		<-ctx.Done()
+	}
+	return q, ctx.Err()
+}
+
+// When requests are full, keys are stored by as many clients as are greeted. What goes wrong
+// with one of them ends them all.
+func TestPreloadTogether(t *testing.T) {
+	broken := errors.New("node 1: gone")
+	for _, test := range []struct {
+		places int64
+		cut    time.Duration // Ctrl-C
+		gone   int64         // requests before the node is
+		want   error
+		took   time.Duration // of 10 ms for each request
+	}{
+		{places: 1, cut: time.Hour, took: (11 + 9) * 10 * time.Millisecond}, // 1 to 512 keys and the rest of 1024, and full ones
+		{places: 9, cut: time.Hour, took: (11 + 9/3) * 10 * time.Millisecond},
+		{places: 9, cut: 125 * time.Millisecond, want: context.DeadlineExceeded, took: 125 * time.Millisecond},
+		{places: 9, cut: time.Hour, gone: 13, want: broken, took: 110 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorkload(t, cluster.Workload{Keys: 10 << 10, Value: cluster.Bytes(30), Dist: "uniform"})
+			var requests atomic.Int64
+			q := &queue{knownServer: &knownServer{apply: benchtest.Locked(nil), serve: func(ctx context.Context) error {
+				if requests.Add(1) == test.gone {
+					return broken
+				}
+				return wait(ctx, 10*time.Millisecond)
+			}}}
+			q.places.Store(test.places)
+			ctx, cancel := context.WithTimeout(t.Context(), test.cut)
+			defer cancel()
+			began, last := time.Now(), ""
+			err := Preload(ctx, q, w, func(what string, _ time.Duration) { last = what })
+			if took := time.Since(began); !errors.Is(err, test.want) || took != test.took {
+				t.Errorf("%+v: error %v after %v", test, err, took)
+			}
+			for ops := range w.Preload {
+				if err == nil && (last != "storing keys: 10 240 of 10 240" || slices.ContainsFunc(q.apply(ops), func(r wire.Result) bool { return r.Status != wire.Replaced })) {
+					t.Fatalf("%+v: a key is missing; %s", test, last)
+				}
 			}
 		})
 	}

@@ -24,7 +24,6 @@ const (
 	ConnectTime = 10 * time.Second
 
 	othersTime = 250 * time.Millisecond // for the next connection to be greeted
-	storeTime  = 2 * time.Minute        // for keys to be stored by a request of Preload
 )
 
 var (
@@ -147,46 +146,4 @@ func (g *Generator) Close() {
 			c.client.Close()
 		}
 	}
-}
-
-// Preload stores a value under every key, and tells after each request how long the rest will
-// take. A server works for each key that is there already, up to a minute a key: requests are
-// of one key at first, and then grow for as long as they take half a second at most.
-func Preload(ctx context.Context, to Target, work *workload.Workload, told func(left time.Duration)) error {
-	dialing, cancel := context.WithTimeout(ctx, ConnectTime)
-	defer cancel()
-	cl, err := to.Dial(dialing)
-	if err != nil {
-		return fmt.Errorf("storing the keys: %w", err)
-	}
-	defer cl.Close()
-	start, stored, size := time.Now(), 0, 1
-	for ops := range work.Preload {
-		for len(ops) > 0 {
-			n, began := min(size, len(ops)), time.Now()
-			if err := store(ctx, cl, ops[:n]); err != nil {
-				return fmt.Errorf("storing the keys: %w", err)
-			}
-			size = max(1, min(2*n, int(500*time.Millisecond*time.Duration(n)/max(time.Since(began), 1))))
-			stored, ops = stored+n, ops[n:]
-			told(time.Since(start) / time.Duration(stored) * time.Duration(work.Keys-stored))
-		}
-	}
-	return nil
-}
-
-// store sends puts and checks the answers.
-func store(ctx context.Context, cl Client, puts []wire.Op) error {
-	doing, cancel := context.WithTimeoutCause(ctx, storeTime, fmt.Errorf("%w within %v", ErrNoAnswer, storeTime))
-	defer cancel()
-	results, err := cl.Do(doing, puts...)
-	if err != nil {
-		return cmp.Or(context.Cause(doing), err)
-	}
-	for i, r := range results {
-		if r.Status != wire.Created && r.Status != wire.Replaced {
-			return fmt.Errorf("%w: %s: %q answered to a put", ErrWrong, puts[i].Key, r.Status)
-		}
-	}
-	return nil
 }

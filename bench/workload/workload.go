@@ -29,6 +29,8 @@ type Workload struct {
 	seen []atomic.Uint64
 }
 
+const opOverhead = 20 // bytes at most that gob adds to an operation or a result
+
 // New returns the workload that w describes, or an error that names the property. Each
 // property of w must keep its rule.
 func New(w cluster.Workload) (*Workload, error) {
@@ -44,8 +46,7 @@ func New(w cluster.Workload) (*Workload, error) {
 	if w.Depth > 1 && w.Conn == "per-request" {
 		return nil, fmt.Errorf("workload.depth: %d requests in flight need a connection that is kept: set workload.conn to persistent", w.Depth)
 	}
-	const overhead = 20 // bytes at most that gob adds to an operation or a result
-	if frame := w.Batch * (len(wl.Key(0)) + values + overhead); frame > wire.MaxFrame {
+	if frame := w.Batch * (len(wl.Key(0)) + values + opOverhead); frame > wire.MaxFrame {
 		return nil, fmt.Errorf("workload.batch: %d operations with values of %v bytes make a request of "+
 			"%d bytes: a frame holds %d", w.Batch, w.Value, frame, wire.MaxFrame)
 	}
@@ -59,20 +60,19 @@ func (w *Workload) Key(i int) string {
 }
 
 // Preload yields requests that together store a value under every key, so that a miss is an
-// error unless there are deletes. A request is valid until the next one.
+// error unless there are deletes. Each is as large as a request may be, and has memory of its own.
 func (w *Workload) Preload(yield func([]wire.Op) bool) {
-	var ops []wire.Op
-	bytes := 0
-	for i := range w.Keys {
-		key := w.Key(i)
-		value := appendValue(nil, key, 0, w.Value)
-		ops = append(ops, wire.Op{Kind: wire.Put, Key: key, Value: value})
-		bytes += len(key) + len(value)
-		if i == w.Keys-1 || len(ops) == 64 || bytes > wire.MaxFrame/4 {
-			if !yield(ops) {
-				return
-			}
-			ops, bytes = ops[:0], 0
+	largest := min(wire.MaxOps, wire.MaxFrame/(len(w.Key(0))+w.Value.Max+opOverhead))
+	for first := 0; first < w.Keys; first += largest {
+		ops := make([]wire.Op, min(largest, w.Keys-first))
+		values := make([]byte, 0, len(ops)*(w.Value.Max+8))
+		for i := range ops {
+			key, start := w.Key(first+i), len(values)
+			values = appendValue(values, key, 0, w.Value)
+			ops[i] = wire.Op{Kind: wire.Put, Key: key, Value: values[start:len(values):len(values)]}
+		}
+		if !yield(ops) {
+			return
 		}
 	}
 }
