@@ -41,7 +41,7 @@ type Plan struct {
 	Progress Progress
 	Add      func(s *Subject, round int, r *load.Result) error // takes each result, even of a round that was cut short
 
-	storeTime time.Duration // limits how long storing the keys may take; 0: a minute
+	storeTime time.Duration // limits how long storing the keys may take; 0: a minute, or 20 µs a key if that is longer
 	prepared  int           // how many measurements have had servers with keys so far
 	preparing time.Duration // how long that took, of all of them
 }
@@ -116,7 +116,7 @@ func (plan *Plan) store(ctx context.Context, to load.Target, title string, round
 		return nil, err
 	}
 	work.Once, work.Round = plan.Once, uint64(round-1)
-	limit := cmp.Or(plan.storeTime, time.Minute)
+	limit := cmp.Or(plan.storeTime, max(time.Minute, time.Duration(work.Keys/50_000)*time.Second))
 	late := fmt.Errorf("storing %s took longer than %v: give fewer with -keys, or less -work", text.Plural(int64(work.Keys), "key"), limit)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()

@@ -52,9 +52,7 @@ func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change fu
 	change(&w)
 	work := newWorkload(t, w)
 	k := &knownServer{apply: benchtest.Locked(nil), serve: serve}
-	for ops := range work.Preload {
-		k.apply(ops)
-	}
+	k.apply(work.Preload(0, work.Keys))
 	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: 5 * time.Second, patience: time.Minute, clock: bubbleClock(0), arrivals: work.Seed}
 	for i := range work.Connections {
 		c := &connection{greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
@@ -237,26 +235,34 @@ func TestNobodyIsAnswered(t *testing.T) {
 	}
 }
 
-// A worker is a server, and its target, that works for each key that is there.
+// A worker is a server, and its target, that works for each key that is there. It greets so
+// many clients.
 type worker struct {
 	Target
 	*knownServer
-	work     time.Duration
-	longest  time.Duration // of a request
-	requests int
+	places, requests atomic.Int64
+	work, longest    time.Duration // of a key, and of a request
 }
 
-func (s *worker) Dial(context.Context) (Client, error) { return s, nil }
+func (s *worker) Dial(ctx context.Context) (Client, error) {
+	if s.places.Add(-1) < 0 {
+		<-ctx.Done()
+	}
+	return s, ctx.Err()
+}
 
 func (s *worker) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
-	results := s.apply(ops)
+	s.requests.Add(1)
+	results, err := s.knownServer.Do(ctx, ops...)
+	if s.work == 0 {
+		return results, err
+	}
 	took := time.Duration(0)
 	for _, r := range results {
 		if r.Status == wire.Replaced {
 			took += s.work
 		}
 	}
-	s.requests++
 	s.longest = max(s.longest, took)
 	return results, wait(ctx, took)
 }
@@ -267,18 +273,20 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 	for _, work := range []time.Duration{0, 10 * time.Millisecond, 400 * time.Millisecond, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorkload(t, cluster.Workload{Keys: 100, Value: cluster.Bytes(30), Dist: "uniform"})
-			s := &worker{Target: NewLockstep(cluster.Default()), knownServer: &knownServer{apply: benchtest.Locked(nil)}, work: work}
+			s := &worker{knownServer: &knownServer{benchtest.Locked(nil), func(context.Context) error { return nil }}, work: work}
 			var told []time.Duration
 			for range 2 {
+				s.places.Store(2)
+				s.requests.Store(0)
 				began := time.Now()
-				s.longest, s.requests, told = 0, 0, nil
+				s.longest, told = 0, nil
 				if err := Preload(t.Context(), s, w, func(_ string, left time.Duration) { told = append(told, left) }); err != nil {
 					t.Fatalf("work of %v: %v after %v", work, err, time.Since(began))
 				}
 			}
-			first, last := told[0], told[len(told)-1]
-			if s.longest > max(time.Second, work) || work == 0 && s.requests > 12 || len(told) != s.requests || first != 99*work || last != 0 {
-				t.Errorf("work of %v: %d requests, the longest of %v, and %v to %v left", work, s.requests, s.longest, first, last)
+			first, last, requests := told[0], told[len(told)-1], int(s.requests.Load())
+			if s.longest > max(time.Second, work) || work == 0 && requests > 12 || len(told) != requests || first != 99*work || last != 0 {
+				t.Errorf("work of %v: %d requests, the longest of %v, and %v to %v left", work, requests, s.longest, first, last)
 			}
 			s.work = time.Hour
 			began := time.Now()
@@ -289,57 +297,47 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 	}
 }
 
-// A queue is the target that is a knownServer, which greets some clients and no others.
-type queue struct {
-	Target
-	*knownServer
-	places atomic.Int64
-}
-
-func (q *queue) Dial(ctx context.Context) (Client, error) {
-	if q.places.Add(-1) < 0 {
-		<-ctx.Done()
-	}
-	return q, ctx.Err()
-}
-
-// When requests are full, keys are stored by as many clients as are greeted. What goes wrong
-// with one of them ends them all.
+// When requests are full, keys are stored by as many clients as are greeted. The failure of
+// one of them ends them all, and so does Ctrl-C, here after 205 ms.
 func TestPreloadTogether(t *testing.T) {
 	broken := errors.New("node 1: gone")
 	for _, test := range []struct {
-		places int64
-		cut    time.Duration // Ctrl-C
-		gone   int64         // requests before the node is
-		want   error
-		took   time.Duration // of 10 ms for each request
+		places, last int64 // the request from which on want comes
+		want         error
+		took         time.Duration // 10 ms a request: of 1 to 512 keys, and 10 others
 	}{
-		{places: 1, cut: time.Hour, took: (11 + 9) * 10 * time.Millisecond}, // 1 to 512 keys and the rest of 1024, and full ones
-		{places: 9, cut: time.Hour, took: (11 + 9/3) * 10 * time.Millisecond},
-		{places: 9, cut: 125 * time.Millisecond, want: context.DeadlineExceeded, took: 125 * time.Millisecond},
-		{places: 9, cut: time.Hour, gone: 13, want: broken, took: 110 * time.Millisecond},
+		{places: 1, took: 200 * time.Millisecond},
+		{places: 9, took: 130 * time.Millisecond},
+		{9, 15, broken, 110 * time.Millisecond},
+		{9, 15, context.DeadlineExceeded, 205 * time.Millisecond},
+		{9, 1, ErrWrong, 10 * time.Millisecond},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorkload(t, cluster.Workload{Keys: 10 << 10, Value: cluster.Bytes(30), Dist: "uniform"})
-			var requests atomic.Int64
-			q := &queue{knownServer: &knownServer{apply: benchtest.Locked(nil), serve: func(ctx context.Context) error {
-				if requests.Add(1) == test.gone {
+			s, apply := new(worker), benchtest.Locked(nil)
+			s.places.Store(test.places)
+			s.knownServer = &knownServer{apply, func(ctx context.Context) error {
+				switch last := test.last > 0 && s.requests.Load() >= test.last; {
+				case last && test.want == broken:
 					return broken
+				case last && test.want == context.DeadlineExceeded:
+					<-ctx.Done()
 				}
 				return wait(ctx, 10*time.Millisecond)
-			}}}
-			q.places.Store(test.places)
-			ctx, cancel := context.WithTimeout(t.Context(), test.cut)
+			}}
+			if test.want == ErrWrong {
+				s.apply = func(ops []wire.Op) []wire.Result { return make([]wire.Result, len(ops)) }
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 205*time.Millisecond)
 			defer cancel()
-			began, last := time.Now(), ""
-			err := Preload(ctx, q, w, func(what string, _ time.Duration) { last = what })
+			began, told := time.Now(), ""
+			err := Preload(ctx, s, w, func(what string, _ time.Duration) { told = what })
 			if took := time.Since(began); !errors.Is(err, test.want) || took != test.took {
 				t.Errorf("%+v: error %v after %v", test, err, took)
 			}
-			for ops := range w.Preload {
-				if err == nil && (last != "storing keys: 10 240 of 10 240" || slices.ContainsFunc(q.apply(ops), func(r wire.Result) bool { return r.Status != wire.Replaced })) {
-					t.Fatalf("%+v: a key is missing; %s", test, last)
-				}
+			missing := slices.ContainsFunc(apply(w.Preload(0, w.Keys)), func(r wire.Result) bool { return r.Status != wire.Replaced })
+			if err == nil && (missing || told != "storing keys: 10 240 of 10 240") {
+				t.Errorf("%+v: a key is missing: %v; told %q", test, missing, told)
 			}
 		})
 	}

@@ -20,6 +20,7 @@ type Workload struct {
 	pick  distribution
 	Once  bool   // do not send a request again that is answered Busy
 	Round uint64 // from 0; each has its own requests
+	Full  int    // how many puts fit a request
 	base  int64  // 10^digits: base + i without its first digit has the width of all keys
 
 	// seen has for each key the stamp of the value that a worker last read or stored; it is
@@ -28,8 +29,6 @@ type Workload struct {
 	// Mismatch. What other processes store is only known after a get.
 	seen []atomic.Uint64
 }
-
-const opOverhead = 20 // bytes at most that gob adds to an operation or a result
 
 // New returns the workload that w describes, or an error that names the property. Each
 // property of w must keep its rule.
@@ -46,10 +45,12 @@ func New(w cluster.Workload) (*Workload, error) {
 	if w.Depth > 1 && w.Conn == "per-request" {
 		return nil, fmt.Errorf("workload.depth: %d requests in flight need a connection that is kept: set workload.conn to persistent", w.Depth)
 	}
-	if frame := w.Batch * (len(wl.Key(0)) + values + opOverhead); frame > wire.MaxFrame {
+	const overhead = 20 // bytes at most that gob adds to an operation or a result
+	if frame := w.Batch * (len(wl.Key(0)) + values + overhead); frame > wire.MaxFrame {
 		return nil, fmt.Errorf("workload.batch: %d operations with values of %v bytes make a request of "+
 			"%d bytes: a frame holds %d", w.Batch, w.Value, frame, wire.MaxFrame)
 	}
+	wl.Full = min(wire.MaxOps, wire.MaxFrame/(len(wl.Key(0))+w.Value.Max+overhead))
 	return wl, nil
 }
 
@@ -59,22 +60,16 @@ func (w *Workload) Key(i int) string {
 	return "key-" + string(strconv.AppendInt(digits[:0], w.base+int64(i), 10)[1:])
 }
 
-// Preload yields requests that together store a value under every key, so that a miss is an
-// error unless there are deletes. Each is as large as a request may be, and has memory of its own.
-func (w *Workload) Preload(yield func([]wire.Op) bool) {
-	largest := min(wire.MaxOps, wire.MaxFrame/(len(w.Key(0))+w.Value.Max+opOverhead))
-	for first := 0; first < w.Keys; first += largest {
-		ops := make([]wire.Op, min(largest, w.Keys-first))
-		values := make([]byte, 0, len(ops)*(w.Value.Max+8))
-		for i := range ops {
-			key, start := w.Key(first+i), len(values)
-			values = appendValue(values, key, 0, w.Value)
-			ops[i] = wire.Op{Kind: wire.Put, Key: key, Value: values[start:len(values):len(values)]}
-		}
-		if !yield(ops) {
-			return
-		}
+// Preload returns puts of the first values of up to n keys, from key number first on. A load
+// begins when all keys are stored, so that a miss is an error unless there are deletes.
+func (w *Workload) Preload(first, n int) (puts []wire.Op) {
+	values := make([]byte, 0, n*w.Value.Max)
+	for i := first; i < min(first+n, w.Keys); i++ {
+		key, start := w.Key(i), len(values)
+		values = appendValue(values, key, 0, w.Value)
+		puts = append(puts, wire.Op{Kind: wire.Put, Key: key, Value: values[start:]})
 	}
+	return puts
 }
 
 // A Source is the stream of one worker's requests. It depends only on the workload, the
