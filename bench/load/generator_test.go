@@ -254,15 +254,10 @@ func (s *worker) Dial(ctx context.Context) (Client, error) {
 func (s *worker) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
 	s.requests.Add(1)
 	results, err := s.knownServer.Do(ctx, ops...)
-	if s.work == 0 {
+	if s.work == 0 || results[0].Status != wire.Replaced { // as all the others
 		return results, err
 	}
-	took := time.Duration(0)
-	for _, r := range results {
-		if r.Status == wire.Replaced {
-			took += s.work
-		}
-	}
+	took := time.Duration(len(ops)) * s.work
 	s.longest = max(s.longest, took)
 	return results, wait(ctx, took)
 }
@@ -273,7 +268,7 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 	for _, work := range []time.Duration{0, 10 * time.Millisecond, 400 * time.Millisecond, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorkload(t, cluster.Workload{Keys: 100, Value: cluster.Bytes(30), Dist: "uniform"})
-			s := &worker{knownServer: &knownServer{benchtest.Locked(nil), func(context.Context) error { return nil }}, work: work}
+			s := &worker{knownServer: &knownServer{benchtest.Locked(nil), stalls(0, 0)}, work: work}
 			var told []time.Duration
 			for range 2 {
 				s.places.Store(2)
@@ -302,26 +297,28 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 func TestPreloadTogether(t *testing.T) {
 	broken := errors.New("node 1: gone")
 	for _, test := range []struct {
-		places, last int64 // the request from which on want comes
-		want         error
-		took         time.Duration // 10 ms a request: of 1 to 512 keys, and 10 others
+		places, last int64         // the last request before the servers hang
+		want         error         // of the last request
+		took         time.Duration // 10 ms a request: of 1 to 512 keys, and 9 others
 	}{
-		{places: 1, took: 200 * time.Millisecond},
-		{places: 9, took: 130 * time.Millisecond},
+		{1, 99, nil, 190 * time.Millisecond},
+		{9, 99, nil, 130 * time.Millisecond},
 		{9, 15, broken, 110 * time.Millisecond},
+		{9, 19, broken, 120 * time.Millisecond},
 		{9, 15, context.DeadlineExceeded, 205 * time.Millisecond},
-		{9, 1, ErrWrong, 10 * time.Millisecond},
+		{9, 99, ErrWrong, 10 * time.Millisecond}, // of the first
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorkload(t, cluster.Workload{Keys: 10 << 10, Value: cluster.Bytes(30), Dist: "uniform"})
+			w := newWorkload(t, cluster.Workload{Keys: 9 << 10, Value: cluster.Bytes(30), Dist: "uniform"})
 			s, apply := new(worker), benchtest.Locked(nil)
 			s.places.Store(test.places)
+			var failed atomic.Bool
 			s.knownServer = &knownServer{apply, func(ctx context.Context) error {
-				switch last := test.last > 0 && s.requests.Load() >= test.last; {
-				case last && test.want == broken:
-					return broken
-				case last && test.want == context.DeadlineExceeded:
-					<-ctx.Done()
+				if s.requests.Load() >= test.last {
+					if test.want == broken && failed.CompareAndSwap(false, true) {
+						return broken
+					}
+					return wait(ctx, time.Hour)
 				}
 				return wait(ctx, 10*time.Millisecond)
 			}}
@@ -332,12 +329,10 @@ func TestPreloadTogether(t *testing.T) {
 			defer cancel()
 			began, told := time.Now(), ""
 			err := Preload(ctx, s, w, func(what string, _ time.Duration) { told = what })
-			if took := time.Since(began); !errors.Is(err, test.want) || took != test.took {
-				t.Errorf("%+v: error %v after %v", test, err, took)
-			}
+			took := time.Since(began)
 			missing := slices.ContainsFunc(apply(w.Preload(0, w.Keys)), func(r wire.Result) bool { return r.Status != wire.Replaced })
-			if err == nil && (missing || told != "storing keys: 10 240 of 10 240") {
-				t.Errorf("%+v: a key is missing: %v; told %q", test, missing, told)
+			if !errors.Is(err, test.want) || took != test.took || err == nil && (missing || told != "storing keys: 9 216 of 9 216") {
+				t.Errorf("%d places, last %d: error %v after %v, want %v after %v; keys are missing: %v; told %q", test.places, test.last, err, took, test.want, test.took, missing, told)
 			}
 		})
 	}
