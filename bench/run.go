@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"time"
 
 	"lockstep/bench/load"
 	"lockstep/bench/report"
@@ -60,7 +61,11 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 	}
 	if o.client == 0 {
 		o.line.Say("storing the keys")
-		if err := load.Preload(ctx, load.NewLockstep(o.cfg), work, o.line.Expect); err != nil {
+		told := func(what string, left time.Duration) {
+			o.line.Say(what)
+			o.line.Expect(left)
+		}
+		if err := load.Preload(ctx, load.NewLockstep(o.cfg), work, told); err != nil {
 			return o.advise(err)
 		}
 	}

@@ -41,7 +41,7 @@ type Plan struct {
 	Progress Progress
 	Add      func(s *Subject, round int, r *load.Result) error // takes each result, even of a round that was cut short
 
-	storeTime time.Duration // limits how long storing the keys may take; 0: a minute
+	storeTime time.Duration // limits how long storing the keys may take; 0: a minute, or 20 µs a key if that is longer
 	prepared  int           // how many measurements have had servers with keys so far
 	preparing time.Duration // how long that took, of all of them
 }
@@ -76,7 +76,7 @@ func (plan *Plan) measure(ctx context.Context, s *Subject, round int) error {
 	plan.expect(s, 0)
 	begin := time.Now()
 	return plan.Bed.Use(ctx, s.Start, func(ctx context.Context, servers *testbed.Servers) error {
-		work, err := plan.store(ctx, servers.Target, round)
+		work, err := plan.store(ctx, servers.Target, title, round)
 		var r *load.Result
 		if err == nil {
 			plan.prepared, plan.preparing = plan.prepared+1, plan.preparing+time.Since(begin)
@@ -110,17 +110,18 @@ func (plan *Plan) expect(s *Subject, ready time.Duration) {
 }
 
 // store stores the keys on new servers, and returns their workload.
-func (plan *Plan) store(ctx context.Context, to load.Target, round int) (*workload.Workload, error) {
+func (plan *Plan) store(ctx context.Context, to load.Target, title string, round int) (*workload.Workload, error) {
 	work, err := workload.New(to.Config().Workload)
 	if err != nil {
 		return nil, err
 	}
 	work.Once, work.Round = plan.Once, uint64(round-1)
-	limit := cmp.Or(plan.storeTime, time.Minute)
+	limit := cmp.Or(plan.storeTime, max(time.Minute, time.Duration(work.Keys/50_000)*time.Second))
 	late := fmt.Errorf("storing %s took longer than %v: give fewer with -keys, or less -work", text.Plural(int64(work.Keys), "key"), limit)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	if err := load.Preload(ctx, to, work, func(time.Duration) {}); err != nil {
+	told := func(what string, _ time.Duration) { plan.Progress.Say(title + ", " + what) }
+	if err := load.Preload(ctx, to, work, told); err != nil {
 		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 	return work, nil

@@ -87,6 +87,10 @@ func TestRun(t *testing.T) {
 			t.Errorf("time %d: %v left for %d loads of %v, or %v without preparing", i, left, loads, length, loads*length)
 		}
 	}
+	if n := len(progress.said); progress.said[n-2] != progress.said[n-1]+", storing keys: 1 000 of 1 000" {
+		t.Errorf("told %q before the last load, want how many keys are stored", progress.said[n-2])
+	}
+	progress.said = slices.DeleteFunc(progress.said, func(said string) bool { return strings.Contains(said, ", storing keys: ") })
 	if len(progress.said) != 2*6 || len(progress.left) != 2*6 || progress.said[0] != progress.said[1]+", storing the keys" || !strings.HasPrefix(progress.said[1], "round 1 of 3: number ") {
 		t.Errorf("told %q, %d times left, want 12 of each", progress.said, len(progress.left))
 	}

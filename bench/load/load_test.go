@@ -27,7 +27,7 @@ func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
 	return work
 }
 
-func unheard(time.Duration) {}
+func unheard(string, time.Duration) {}
 
 // turns is a stage that calls turn for each request; answer gives the right answer to it.
 func turns(turn func(n *node.Node, c *node.Conn, answer func())) node.Serve {

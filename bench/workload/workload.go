@@ -20,6 +20,7 @@ type Workload struct {
 	pick  distribution
 	Once  bool   // do not send a request again that is answered Busy
 	Round uint64 // from 0; each has its own requests
+	Full  int    // how many puts fit a request
 	base  int64  // 10^digits: base + i without its first digit has the width of all keys
 
 	// seen has for each key the stamp of the value that a worker last read or stored; it is
@@ -49,6 +50,7 @@ func New(w cluster.Workload) (*Workload, error) {
 		return nil, fmt.Errorf("workload.batch: %d operations with values of %v bytes make a request of "+
 			"%d bytes: a frame holds %d", w.Batch, w.Value, frame, wire.MaxFrame)
 	}
+	wl.Full = min(wire.MaxOps, wire.MaxFrame/(len(wl.Key(0))+w.Value.Max+overhead))
 	return wl, nil
 }
 
@@ -58,23 +60,16 @@ func (w *Workload) Key(i int) string {
 	return "key-" + string(strconv.AppendInt(digits[:0], w.base+int64(i), 10)[1:])
 }
 
-// Preload yields requests that together store a value under every key, so that a miss is an
-// error unless there are deletes. A request is valid until the next one.
-func (w *Workload) Preload(yield func([]wire.Op) bool) {
-	var ops []wire.Op
-	bytes := 0
-	for i := range w.Keys {
-		key := w.Key(i)
-		value := appendValue(nil, key, 0, w.Value)
-		ops = append(ops, wire.Op{Kind: wire.Put, Key: key, Value: value})
-		bytes += len(key) + len(value)
-		if i == w.Keys-1 || len(ops) == 64 || bytes > wire.MaxFrame/4 {
-			if !yield(ops) {
-				return
-			}
-			ops, bytes = ops[:0], 0
-		}
+// Preload returns puts of the first values of up to n keys, from key number first on. A load
+// begins when all keys are stored, so that a miss is an error unless there are deletes.
+func (w *Workload) Preload(first, n int) (puts []wire.Op) {
+	values := make([]byte, 0, n*w.Value.Max)
+	for i := first; i < min(first+n, w.Keys); i++ {
+		key, start := w.Key(i), len(values)
+		values = appendValue(values, key, 0, w.Value)
+		puts = append(puts, wire.Op{Kind: wire.Put, Key: key, Value: values[start:]})
 	}
+	return puts
 }
 
 // A Source is the stream of one worker's requests. It depends only on the workload, the

@@ -37,35 +37,23 @@ func TestKeys(t *testing.T) {
 }
 
 func TestPreload(t *testing.T) {
-	for size, keys := range map[cluster.Size]int{{}: 2000, cluster.Bytes(30): 2000, {Min: 32, Max: 1024}: 2000, cluster.Bytes(16 << 10): 50} {
-		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Value = keys, size })
+	for size, full := range map[cluster.Size]int{{}: 1024, cluster.Bytes(30): 1024, cluster.Bytes(100): 512, {Min: 32, Max: 1024}: 62, cluster.Bytes(16 << 10): 3} {
+		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Value = 2000, size })
 		stored := make(map[string]bool)
-		requests := 0
-		for ops := range w.Preload {
-			requests++
-			bytes := 0
-			for _, op := range ops {
-				stored[op.Key] = true
-				bytes += len(op.Value)
-				if op.Kind != wire.Put {
-					t.Fatalf("preload asks for a %v", op.Kind)
-				}
-				if s, _, err := verify(nil, op.Key, op.Value, size); err != nil || s != 0 {
-					t.Fatalf("preload stores %q: stamp %d, error %v", op.Value, s, err)
-				}
+		for first := 0; first < w.Keys; first += w.Full {
+			puts := w.Preload(first, w.Full)
+			if err := (&wire.Request{Ops: puts}).Validate(); err != nil || w.Full != full {
+				t.Fatalf("a request of %d values of %v bytes, want %d: %v", w.Full, size, full, err)
 			}
-			if len(ops) == 0 || bytes > wire.MaxFrame/2 {
-				t.Errorf("a request of %d operations, %d bytes of values", len(ops), bytes)
+			for _, op := range puts {
+				stored[op.Key] = true
+				if s, _, err := verify(nil, op.Key, op.Value, size); err != nil || s != 0 || op.Kind != wire.Put {
+					t.Fatalf("preload asks for a %v of %q: stamp %d, error %v", op.Kind, op.Value, s, err)
+				}
 			}
 		}
 		if len(stored) != w.Keys {
 			t.Errorf("values of %v bytes: %d keys preloaded, want %d", size, len(stored), w.Keys)
-		}
-		if size.Max == 30 && requests != 32 {
-			t.Errorf("2000 keys were stored by %d requests, want 32, of up to 64", requests)
-		}
-		for range w.Preload {
-			break // must not go on
 		}
 	}
 }
@@ -161,9 +149,7 @@ func TestCompareAndSwap(t *testing.T) {
 			w.Mix = cluster.Mix{Get: 20, Put: 20, Delete: 20, CAS: 40}
 		})
 		apply := benchtest.Locked(nil)
-		for ops := range w.Preload {
-			apply(ops)
-		}
+		apply(w.Preload(0, w.Keys))
 		var mu sync.Mutex // guards ok, mismatches and wrong
 		var ok, mismatches, wrong int64
 		run := func(worker, requests int) {

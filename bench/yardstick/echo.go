@@ -42,10 +42,9 @@ const frameHeader = 4 // bytes
 
 func newEcho(work *workload.Workload) *Yardstick {
 	e := &echo{values: make(map[string][]byte), frames: make(map[shape][]byte)}
-	for ops := range work.Preload {
-		for _, op := range ops {
-			e.values[op.Key] = op.Value
-		}
+	for i := range work.Keys {
+		put := work.Preload(i, 1)[0]
+		e.values[put.Key] = put.Value
 	}
 	return &Yardstick{Name: "echo", version: noVersion, noCAS: "it stores nothing to compare with",
 		codec: func(in *bufio.Reader) load.Codec { return echoCodec{in, e} }}

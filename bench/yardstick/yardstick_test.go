@@ -221,9 +221,7 @@ func TestEchoBytes(t *testing.T) {
 		cfg.Batch = batch
 		work := newWorkload(t, cfg)
 		stored := table.New(cluster.Work{}, nil)
-		for ops := range work.Preload {
-			stored.Apply(slices.Clone(ops))
-		}
+		stored.Apply(work.Preload(0, work.Keys))
 		codec := newEcho(work).codec(nil).(echoCodec)
 		s := work.Source(0)
 		for range 100 {
