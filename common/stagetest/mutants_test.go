@@ -45,7 +45,7 @@ var mutants = []mutant{
 	{"an unbounded queue", "stage3_threadpool/pool.go", "places := workers", "places := 1<<16 + workers",
 		"./stage3_threadpool -run TestPool -timeout 20s", "want|close returned|deadlock|timed out"},
 	{"jobs on the connection's goroutine", "stage3_threadpool/pool.go",
-		"done := make(chan struct{})", "job()\n\tif true {\n\t\treturn true\n\t}\n\tdone := make(chan struct{})",
+		"return func() bool {\n", "return func() bool {\n\t\tdo()\n\t\tif true {\n\t\t\treturn true\n\t\t}\n",
 		"./stage3_threadpool -run TestPool -timeout 20s", "want|close returned|deadlock|timed out"},
 	{"a drain that drops what has arrived", "common/wire/conn.go", " && (c.swept || !c.server)", "",
 		"./common/wire -run TestStopTakesWhatHasArrived", "requests answered, want 5000"},
@@ -65,7 +65,7 @@ var mutants = []mutant{
 		"results[i] = tableOf(i).do(op)", "if op.Kind == wire.CompareAndSwap && !tableOf(i).matches(op) {\n\t\t\tresults[i].Status = wire.Mismatch\n\t\t\tcontinue\n\t\t}\n\t\tresults[i] = tableOf(i).do(op)",
 		"./stage1_singlethread -run TestStage/Batches$", "want replaced swapped|want swapped swapped"},
 	{"a pool whose job is the connection", "stage3_threadpool/server.go",
-		"\tfor c.Ready() {\n\t\tif !p.run(func() { n.Answer(c, s.apply) }) {\n\t\t\tn.Refuse(c)\n\t\t}\n\t\tc.Flush()\n\t}\n", "\tp.run(func() {\n\t\tfor c.Ready() {\n\t\t\tn.Answer(c, s.apply)\n\t\t\tc.Flush()\n\t\t}\n\t})\n",
+		"{ n.Answer(c, s.apply) })\n\tfor c.Ready() {\n\t\tif !turn() {\n\t\t\tn.Refuse(c)\n\t\t}\n\t\tc.Flush()\n\t}\n", "{\n\t\tfor c.Ready() {\n\t\t\tn.Answer(c, s.apply)\n\t\t\tc.Flush()\n\t\t}\n\t})\n\tturn()\n",
 		"./stage3_threadpool -run TestSpecimenConnectionAsJob", "the third client waits 1m0s, want 0s"},
 	{"a worker lost to a panic", "common/node/node.go", "recover(); p", "any(nil); p",
 		"./common/node -run TestAnswerRecovers", "panic:"},
@@ -130,7 +130,7 @@ var mutants = []mutant{
 	{"a pause that is not reset", "common/node/node.go", "\tc.pause = 0\n", "",
 		"./common/node -run TestRefusedConnection", "32ms 32ms 32ms 32ms"},
 	{"a refusal while a worker is free", "stage3_threadpool/pool.go",
-		"<-p.places; close(done)", "close(done); for range 1 << 20 {}; <-p.places", // as a worker that takes its time
+		"<-p.places; done <- struct{}{}", "done <- struct{}{}; for range 1 << 20 {}; <-p.places", // as a worker that takes its time
 		"./stage3_threadpool -run TestFreeWorker", "was refused"},
 	{"a Goodbye with no time", "common/wire/conn.go", "c.closing = true", "c.closing, c.stopped = true, true",
 		"./common/wire -run TestGoodbyeReaches", "want goodbye"},
