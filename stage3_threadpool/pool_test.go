@@ -20,7 +20,7 @@ import (
 // The tests run in bubbles of package synctest: Wait returns when no goroutine can go on,
 // and the clock moves only then. So a test can see at once that a goroutine waits.
 
-// A crowd calls run with jobs that wait for the gate.
+// A crowd runs jobs that wait for the gate.
 type crowd struct {
 	pool                       *pool
 	gate                       chan struct{}
@@ -30,7 +30,7 @@ type crowd struct {
 func (c *crowd) call(n int) {
 	for range n {
 		go func() { // ends when run returns
-			if c.pool.run(func() { c.running.Add(1); <-c.gate; c.running.Add(-1) }) {
+			if c.pool.job(func() { c.running.Add(1); <-c.gate; c.running.Add(-1) })() {
 				c.returned.Add(1)
 			} else {
 				c.refused.Add(1)
@@ -80,8 +80,9 @@ func TestPool(t *testing.T) {
 func TestFreeWorkerIsNotRefused(t *testing.T) {
 	p := newPool(1, 0)
 	defer p.close()
+	run := p.job(func() {})
 	for i := range 10_000 {
-		if !p.run(func() {}) {
+		if !run() {
 			t.Fatalf("job %d was refused, and the worker had nothing to do", i)
 		}
 	}
@@ -98,8 +99,9 @@ func TestPoolDoesEachJobOnce(t *testing.T) {
 	var callers sync.WaitGroup
 	for first := range 20 {
 		callers.Go(func() {
-			for i := first; i < len(done); i += 20 {
-				told[i] = p.run(func() { done[i]++ })
+			i := first
+			for run := p.job(func() { done[i]++ }); i < len(done); i += 20 {
+				told[i] = run()
 			}
 		})
 	}
@@ -110,6 +112,25 @@ func TestPoolDoesEachJobOnce(t *testing.T) {
 			t.Errorf("job %d was done %d times, and run returned %v", i, done[i], told[i])
 		}
 	}
+}
+
+// What it costs to hand an empty job to a worker, and to wait for it.
+func BenchmarkPool(b *testing.B) {
+	b.Run("run=direct", func(b *testing.B) {
+		for job := func() {}; b.Loop(); {
+			job()
+		}
+	})
+	b.Run("run=pool", func(b *testing.B) {
+		p := newPool(8, 64)
+		defer p.close()
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for job := p.job(func() {}); pb.Next(); {
+				job()
+			}
+		})
+	})
 }
 
 // serveWhole is the pool as it is usually taught: a job is a whole connection.
@@ -125,13 +146,13 @@ func serveWhole(ctx context.Context, ln net.Listener, n *node.Node) error {
 			return err
 		}
 		conns.Go(func() {
-			p.run(func() {
+			p.job(func() {
 				defer c.Close()
 				for c.Ready() {
 					n.Answer(c, s.apply)
 					c.Flush()
 				}
-			})
+			})()
 		})
 	}
 }

@@ -24,23 +24,26 @@ func newPool(workers, queue int) *pool {
 	return p
 }
 
-// run has a worker do job and returns true when it is done. It returns false at once
-// if all workers are busy and the queue is full. A job gives its place back before run
-// returns, so that a worker that has just finished counts as free: it may not wait for
-// the next job yet.
-func (p *pool) run(job func()) bool {
-	select {
-	case p.places <- struct{}{}:
-	default:
-		return false
+// job returns a function, run, that has a worker call do and returns true when that is
+// done. It returns false at once if all workers are busy and the queue is full. A job
+// gives its place back before run returns, so that a worker that has just finished counts
+// as free: it may not wait for the next job yet. One goroutine at a time may call run.
+func (p *pool) job(do func()) (run func() bool) {
+	done := make(chan struct{}, 1)
+	job := func() { do(); <-p.places; done <- struct{}{} }
+	return func() bool {
+		select {
+		case p.places <- struct{}{}:
+		default:
+			return false
+		}
+		p.jobs <- job // does not block: job has a place
+		<-done
+		return true
 	}
-	done := make(chan struct{})
-	p.jobs <- func() { job(); <-p.places; close(done) } // does not block: job has a place
-	<-done
-	return true
 }
 
-// close ends the workers once all jobs are done. After it, run must not be called.
+// close ends the workers once all jobs are done. After it, no job may be run.
 func (p *pool) close() {
 	close(p.jobs)
 	p.workers.Wait()

@@ -26,13 +26,14 @@ func serve(ctx context.Context, ln net.Listener, n *node.Node) error {
 }
 
 // serveConn answers the requests of one client, in order, until it leaves or ctx
-// ends: Accept has tied c to ctx, which makes Ready return false. While run executes
-// the job, c belongs to a worker, before and after that to this goroutine: one at a
-// time, so c needs no lock.
+// ends: Accept has tied c to ctx, which makes Ready return false. While turn runs, c
+// belongs to a worker, before and after that to this goroutine: one at a time, so c
+// needs no lock.
 func serveConn(n *node.Node, c *node.Conn, s *store, p *pool) {
 	defer c.Close()
+	turn := p.job(func() { n.Answer(c, s.apply) })
 	for c.Ready() {
-		if !p.run(func() { n.Answer(c, s.apply) }) {
+		if !turn() {
 			n.Refuse(c)
 		}
 		c.Flush()

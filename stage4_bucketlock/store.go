@@ -33,10 +33,11 @@ func newStore(n *node.Node) *store {
 
 // apply executes the operations of one request, as one atomic step.
 func (s *store) apply(ops []wire.Op) []wire.Result {
-	held := make([]int, len(ops))
+	of, held := make([]int, len(ops)), make([]int, len(ops))
 	for i, op := range ops {
-		held[i] = s.bucketOf(op.Key)
+		of[i] = s.bucketOf(op.Key)
 	}
+	copy(held, of)
 	slices.Sort(held)
 	held = slices.Compact(held) // each lock once: taking it twice would deadlock
 	for _, i := range held {
@@ -47,7 +48,7 @@ func (s *store) apply(ops []wire.Op) []wire.Result {
 			s.buckets[i].mu.Unlock()
 		}
 	}()
-	return table.Apply(ops, func(key string) *table.Table { return s.buckets[s.bucketOf(key)].table })
+	return table.Apply(ops, func(i int) *table.Table { return s.buckets[of[i]].table })
 }
 
 // bucketOf returns the index of the key's bucket. The hash differs from the one that

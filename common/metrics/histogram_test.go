@@ -163,3 +163,10 @@ func TestHistogramJSON(t *testing.T) {
 		t.Errorf("an old file has %d times, median %v, longest %v (%v)", h.Count(), h.Quantile(0.5), h.Quantile(1), err)
 	}
 }
+
+func BenchmarkRecord(b *testing.B) {
+	var h Histogram
+	for d := time.Duration(0); b.Loop(); d = (d + 7919) % longest {
+		h.Record(d)
+	}
+}

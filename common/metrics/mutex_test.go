@@ -82,3 +82,17 @@ func TestMutexConcurrent(t *testing.T) {
 		t.Errorf("%d increments under the lock, acquired %d times, want %d", guarded, got, goroutines*rounds)
 	}
 }
+
+// A Mutex against a sync.Mutex; with -cpu 2, contended.
+func BenchmarkMutex(b *testing.B) {
+	for name, mu := range map[string]sync.Locker{"sync": new(sync.Mutex), "metrics": new(Mutex)} {
+		b.Run("mutex="+name, func(b *testing.B) {
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					mu.Lock()
+					mu.Unlock()
+				}
+			})
+		})
+	}
+}

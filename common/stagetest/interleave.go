@@ -18,9 +18,6 @@ import (
 	"lockstep/common/wire"
 )
 
-// A Store is the function of a stage that executes requests: its apply.
-type Store func(ops []wire.Op) []wire.Result
-
 // Interleave runs small requests against a stage's store, in every order of their steps. A
 // step ends before a lock is taken, before it is freed, and between the look-up and the
 // effect of an operation. The test fails if an order deadlocks, or if its answers are not

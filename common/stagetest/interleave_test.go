@@ -26,10 +26,10 @@ func newBroken(n *node.Node) *broken {
 
 func (b *broken) bucket(key string) int { return min(int(key[0]-'a'), 1) }
 
-func (b *broken) tableOf(key string) *table.Table { return b.tables[b.bucket(key)] }
-
 // unlocked takes no lock.
-func (b *broken) unlocked(ops []wire.Op) []wire.Result { return table.Apply(ops, b.tableOf) }
+func (b *broken) unlocked(ops []wire.Op) []wire.Result {
+	return table.Apply(ops, func(i int) *table.Table { return b.tables[b.bucket(ops[i].Key)] })
+}
 
 // unsorted takes the locks in the order in which the request names their keys.
 func (b *broken) unsorted(ops []wire.Op) []wire.Result {
@@ -40,7 +40,7 @@ func (b *broken) unsorted(ops []wire.Op) []wire.Result {
 			b.locks[i].Lock()
 		}
 	}
-	results := table.Apply(ops, b.tableOf)
+	results := b.unlocked(ops)
 	for _, i := range held {
 		b.locks[i].Unlock()
 	}

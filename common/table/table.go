@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
@@ -15,12 +16,16 @@ import (
 // A Table maps keys to values. It is not safe for concurrent use, not even for concurrent
 // reads: each Apply counts its calls.
 type Table struct {
-	values  map[string][]byte
+	entries map[string]*entry
 	work    func() // the work of an operation, between its look-up and its effect
 	timer   *metrics.Timer
 	timeAll bool // time every Apply, not one in sampled
 	calls   uint64
 }
+
+// An entry is what is stored under a key. Through the pointer, a Put replaces the value
+// that it has looked up without a second look-up.
+type entry struct{ value []byte }
 
 // One in sampled calls of a table is timed, because two readings of the clock take about
 // as long as a Get. Compared with work they are negligible, so with work all are timed.
@@ -30,7 +35,7 @@ const sampled = 64
 // timer, and with work every one. timer may be nil.
 func New(work cluster.Work, timer *metrics.Timer) *Table {
 	return &Table{
-		values:  make(map[string][]byte),
+		entries: make(map[string]*entry),
 		work:    working(work),
 		timer:   timer,
 		timeAll: work.Time > 0,
@@ -42,28 +47,29 @@ func New(work cluster.Work, timer *metrics.Timer) *Table {
 
 // Apply executes a request over t alone, as the function Apply does over many tables.
 func (t *Table) Apply(ops []wire.Op) []wire.Result {
-	return Apply(ops, func(string) *Table { return t })
+	return Apply(ops, func(int) *Table { return t })
 }
 
 // Apply executes a request, a list of operations, as one step, and returns a Result for
-// each, in order. tableOf returns the table of a key, always the same one; the caller of
-// Apply guards all these tables until it returns.
+// each, in order. tableOf returns the table of operation i, always the same one for a key;
+// the caller of Apply guards all these tables until it returns.
 //
 // Every CompareAndSwap is checked first, against the state before the request. If one
 // fails, it answers Mismatch, the others answer Aborted, and nothing is applied.
 // Otherwise the operations run in order, each seeing the effects of those before it.
 //
-// Nothing is copied. The table keeps the Keys and Values of ops, and the Values of the
-// results are the stored ones, so the caller must not change them. Package wire allocates
-// new memory for each request, and the table never changes a value in place.
+// Values are not copied. The table keeps the Values of ops, and the Values of the results
+// are the stored ones, so the caller must not change them. Package wire allocates new memory
+// for each value, and the table never changes one in place. It keeps copies of new keys,
+// because a key may be a part of a string that holds a whole request.
 //
 // Apply does not validate kinds: an invalid one panics. A panic leaves applied what came
 // before it.
-func Apply(ops []wire.Op, tableOf func(key string) *Table) []wire.Result {
+func Apply(ops []wire.Op, tableOf func(i int) *Table) []wire.Result {
 	if len(ops) == 0 {
 		return nil
 	}
-	t := tableOf(ops[0].Key) // counts and times the whole request
+	t := tableOf(0) // counts and times the whole request
 	t.calls++
 	if t.timer == nil || !t.timeAll && t.calls%sampled != 0 {
 		return apply(ops, tableOf)
@@ -74,12 +80,12 @@ func Apply(ops []wire.Op, tableOf func(key string) *Table) []wire.Result {
 	return results
 }
 
-func apply(ops []wire.Op, tableOf func(key string) *Table) []wire.Result {
+func apply(ops []wire.Op, tableOf func(i int) *Table) []wire.Result {
 	results := make([]wire.Result, len(ops))
 	failed := false
 	for i, op := range ops {
 		results[i].Status = wire.Aborted
-		if op.Kind == wire.CompareAndSwap && !tableOf(op.Key).matches(op) {
+		if op.Kind == wire.CompareAndSwap && !tableOf(i).matches(op) {
 			results[i].Status = wire.Mismatch
 			failed = true
 		}
@@ -88,21 +94,21 @@ func apply(ops []wire.Op, tableOf func(key string) *Table) []wire.Result {
 		return results
 	}
 	for i, op := range ops {
-		results[i] = tableOf(op.Key).do(op)
+		results[i] = tableOf(i).do(op)
 	}
 	return results
 }
 
 // matches reports whether the value that a CompareAndSwap expects is stored.
 func (t *Table) matches(op wire.Op) bool {
-	value, found := t.values[op.Key]
-	if found || !op.Absent { // storing a new key does no work
+	e, value := t.lookUp(op.Key)
+	if e != nil || !op.Absent { // storing a new key does no work
 		t.work()
 	}
 	if op.Absent {
-		return !found
+		return e == nil
 	}
-	return found && bytes.Equal(value, op.Old)
+	return e != nil && bytes.Equal(value, op.Old)
 }
 
 // do executes one operation. The work lies between look-up and effect, and the answer is
@@ -110,28 +116,28 @@ func (t *Table) matches(op wire.Op) bool {
 // visibly lost. Storing a key that is not there does no work, as there is no value to fetch;
 // so loading is quick.
 func (t *Table) do(op wire.Op) wire.Result {
-	if op.Kind == wire.CompareAndSwap { // matches has looked it up and done its work
-		t.store(op)
+	e, value := t.lookUp(op.Key)
+	if op.Kind == wire.CompareAndSwap { // matches has done its work
+		t.store(e, op)
 		return wire.Result{Status: wire.Swapped}
 	}
-	value, found := t.values[op.Key]
-	if found || op.Kind != wire.Put {
+	if e != nil || op.Kind != wire.Put {
 		t.work()
 	}
 	switch op.Kind {
 	case wire.Get:
-		if found {
+		if e != nil {
 			return wire.Result{Status: wire.Found, Value: value}
 		}
 	case wire.Put:
-		t.store(op)
-		if found {
+		t.store(e, op)
+		if e != nil {
 			return wire.Result{Status: wire.Replaced}
 		}
 		return wire.Result{Status: wire.Created}
 	case wire.Delete:
-		if found {
-			delete(t.values, op.Key)
+		if e != nil {
+			delete(t.entries, op.Key)
 			return wire.Result{Status: wire.Deleted}
 		}
 	default:
@@ -140,10 +146,24 @@ func (t *Table) do(op wire.Op) wire.Result {
 	return wire.Result{Status: wire.Missing}
 }
 
-func (t *Table) store(op wire.Op) {
+// lookUp returns the entry of a key and its value now, or nil if there is none.
+func (t *Table) lookUp(key string) (e *entry, value []byte) {
+	if e = t.entries[key]; e != nil {
+		value = e.value
+	}
+	return e, value
+}
+
+// store stores the value of op in the entry that was looked up, or if that is nil, in a
+// new one.
+func (t *Table) store(e *entry, op wire.Op) {
 	value := op.Value
 	if value == nil { // gob does not send an empty slice; it is a value nevertheless
 		value = []byte{}
 	}
-	t.values[op.Key] = value
+	if e != nil {
+		e.value = value
+		return
+	}
+	t.entries[strings.Clone(op.Key)] = &entry{value}
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"lockstep/common/cluster"
 	"lockstep/common/wire"
@@ -41,8 +42,8 @@ func brief(results []wire.Result) string {
 func state(tables ...*Table) map[string]string {
 	all := make(map[string]string)
 	for _, t := range tables {
-		for key, value := range t.values {
-			all[key] = string(value)
+		for key, e := range t.entries {
+			all[key] = string(e.value)
 		}
 	}
 	return all
@@ -94,6 +95,21 @@ func TestNothingChangesInPlace(t *testing.T) {
 	ops[0] = wire.Op{}
 	if got, want := brief(table.Apply([]wire.Op{get("a"), get("b")})), "found=again missing"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Keys are parts of one string that holds a whole request. None keeps it in memory, neither
+// the first time nor when its value is replaced.
+func TestKeysAreCopied(t *testing.T) {
+	table := New(cluster.Work{}, nil)
+	for range 2 {
+		request := string([]byte("ab"))
+		table.Apply([]wire.Op{put(request[:1], "1"), put(request[1:], "1")})
+		for key := range table.entries {
+			if part := request[strings.Index(request, key):]; unsafe.StringData(key) == unsafe.StringData(part) {
+				t.Errorf("the stored key %q is a part of the request", key)
+			}
+		}
 	}
 }
 
@@ -215,7 +231,7 @@ func TestAgainstModel(t *testing.T) {
 				stored[pair.key] = pair.value
 			}
 			for _, tables := range [][]*Table{one, three} {
-				got := brief(Apply(ops, func(key string) *Table { return tables[int(key[0])%len(tables)] }))
+				got := brief(Apply(ops, func(i int) *Table { return tables[int(ops[i].Key[0])%len(tables)] }))
 				if want := strings.Join(want, " "); got != want {
 					t.Fatalf("seed %d, %d tables: %v answer %q, want %q", seed, len(tables), ops, got, want)
 				}

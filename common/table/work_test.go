@@ -29,7 +29,7 @@ func TestWorkOfABatch(t *testing.T) {
 	for _, test := range tests {
 		synctest.Test(t, func(t *testing.T) {
 			table := New(cluster.Work{Time: 3 * time.Millisecond}, nil)
-			table.values["a"] = []byte("1")
+			table.Apply([]wire.Op{put("a", "1")}) // new: no work
 			start := time.Now()
 			table.Apply(test.ops)
 			if got, want := time.Since(start), time.Duration(test.work)*3*time.Millisecond; got != want {
@@ -51,7 +51,7 @@ func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
 		{"1", "2", get("a"), "found=1", "2"},
 		{absent, "2", get("a"), "missing", "2"},
 		{"1", "2", put("a", "3"), "replaced", "3"},
-		{"1", absent, put("a", "3"), "replaced", "3"},
+		{"1", absent, put("a", "3"), "replaced", absent},
 		{"1", absent, del("a"), "deleted", absent},
 		{absent, "2", del("a"), "missing", "2"},
 		{"1", "2", cas("a", "1", "3"), "swapped", "3"},
@@ -62,9 +62,9 @@ func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
 		table := New(cluster.Work{}, nil)
 		set := func(value string) {
 			if value == absent {
-				delete(table.values, "a")
+				delete(table.entries, "a")
 			} else {
-				table.values["a"] = []byte(value)
+				table.store(table.entries["a"], put("a", value))
 			}
 		}
 		set(test.before)
@@ -89,12 +89,7 @@ func TestTimer(t *testing.T) {
 		var ones, twos metrics.Timer
 		one, two := New(work, &ones), New(work, &twos)
 		for range 3 * 64 {
-			Apply([]wire.Op{get("1"), get("2")}, func(key string) *Table {
-				if key == "1" {
-					return one
-				}
-				return two
-			})
+			Apply([]wire.Op{get("1"), get("2")}, func(i int) *Table { return []*Table{one, two}[i] })
 		}
 		if got := ones.Load(); got.Count != samples || got.Total < time.Duration(samples)*2*work.Time {
 			t.Errorf("work %v, first table: %+v, want %d samples of at least %v each", work, got, samples, 2*work.Time)
