@@ -33,7 +33,7 @@ func newStore(n *node.Node) *store {
 
 // apply executes the operations of one request, as one atomic step.
 func (s *store) apply(ops []wire.Op) []wire.Result {
-	of, held := make([]int, len(ops)), make([]int, len(ops))
+	of, held := make([]int, len(ops)), make([]int, len(ops)) // buckets: of each operation, and to lock
 	for i, op := range ops {
 		of[i] = s.bucketOf(op.Key)
 	}

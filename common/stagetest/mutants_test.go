@@ -56,7 +56,7 @@ var mutants = []mutant{
 	{"stage 2 locks writes alone", "stage2_coarselock/store.go",
 		"\ts.mu.Lock()\n\tdefer s.mu.Unlock()\n", "\tif ops[0].Kind.Writes() {\n\t\ts.mu.Lock()\n\t\tdefer s.mu.Unlock()\n\t}\n",
 		"-race ./stage2_coarselock -run TestStage/(Counters|Money|BatchesAre)", "DATA RACE|concurrent map"},
-	{"memory that changes after the answer", "common/table/table.go", "e.value = value", "e.value = append(e.value[:0], value...)",
+	{"memory that changes after the answer", "common/table/table.go", "e.value = op.Value", "e.value = append(e.value[:0], op.Value...)",
 		"./common/table -run TestNothingChangesInPlace", "FAIL: TestNothingChangesInPlace"},
 	{"a reused value slice", "common/wire/list.go", "append([]byte(nil), value...)", "append(ops[i].Value[:0], value...)",
 		"./common/wire -run TestDecodeClears", "a value decoded before is now"},

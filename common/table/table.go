@@ -157,13 +157,12 @@ func (t *Table) lookUp(key string) (e *entry, value []byte) {
 // store stores the value of op in the entry that was looked up, or if that is nil, in a
 // new one.
 func (t *Table) store(e *entry, op wire.Op) {
-	value := op.Value
-	if value == nil { // gob does not send an empty slice; it is a value nevertheless
-		value = []byte{}
+	if e == nil {
+		e = new(entry)
+		t.entries[strings.Clone(op.Key)] = e
 	}
-	if e != nil {
-		e.value = value
-		return
+	e.value = op.Value
+	if e.value == nil { // gob does not send an empty slice; it is a value nevertheless
+		e.value = []byte{}
 	}
-	t.entries[strings.Clone(op.Key)] = &entry{value}
 }
