@@ -100,7 +100,7 @@ func TestCompareAgainstMistakes(t *testing.T) {
 			benchtest.EmptyFolder(t)
 			benchtest.FaultyInPath(t, "redis-server")
 			m := benchtest.NewFaulty(t, test.mistake)
-			code, stdout, stderr, s := against(t, "redis", "-ops", "4000")
+			code, stdout, stderr, s := against(t, "redis", "-ops", "1500")
 			if code != test.code && !(test.code == exitOK && code == exitInvalid) || !strings.Contains(stderr, test.want) {
 				t.Errorf("exit code %d, stderr %q, want %d and %q", code, stderr, test.code, test.want)
 			}

@@ -86,7 +86,11 @@ func TestRereadMistakes(t *testing.T) {
 			t.Errorf("exit code %d, stdout %q, stderr\n%swant a line with %q", code, stdout, stderr, test.want)
 		}
 	}
-	if _, err := report.Parse(make([]byte, report.MaxSize+1)); err == nil || !strings.Contains(err.Error(), "larger than 1024 MiB") {
+	large := saveReport(t, rep)
+	if err := os.Truncate(large, report.MaxSize+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := report.Read(large); err == nil || !strings.Contains(err.Error(), "it is larger than 1024 MiB") {
 		t.Errorf("a file that is too large: %v", err)
 	}
 }

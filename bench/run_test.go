@@ -19,7 +19,7 @@ import (
 // The workload of properties.json, shortened, on servers that run already.
 func TestRun(t *testing.T) {
 	_, path, _ := benchtest.StartCluster(t, 3, 1, benchtest.ServeLocked)
-	stdout, s := measured(t, "run", "-config", path, "-ops", "3000", "-rounds", "2")
+	stdout, s := measured(t, "run", "-config", path, "-ops", "900", "-rounds", "2")
 	if !strings.Contains(stdout, "here: ") || !strings.Contains(stdout, "no errors, no misses, nothing unfinished, nobody starved") {
 		t.Errorf("the report is\n%s", stdout)
 	}
@@ -27,8 +27,8 @@ func TestRun(t *testing.T) {
 		t.Errorf("%d rounds, summary %v", len(s.Runs), s.Summary)
 	}
 	for i, r := range s.Runs {
-		if r.Round != i+1 || r.OK != 3000 || r.Connections != 8 || r.Misses != 0 || r.Wrong != 0 || len(r.Errors) != 0 {
-			t.Errorf("a round is %+v, want 3000 operations", r)
+		if r.Round != i+1 || r.OK != 900 || r.Connections != 8 || r.Misses != 0 || r.Wrong != 0 || len(r.Errors) != 0 {
+			t.Errorf("a round is %+v, want 900 operations", r)
 		}
 	}
 }

@@ -114,6 +114,7 @@ func FaultyMain() (fault string) {
 // has the fault of a Faulty, if any; "one" is a stage that serves one client at a time.
 func StageMain(m *testing.M) {
 	if !slices.Contains(os.Args, "-child") {
+		os.Setenv("GORACE", "atexit_sleep_ms=0") // of the stages: they end at once
 		m.Run()
 		return
 	}

@@ -136,7 +136,12 @@ func Read(path string) (rep *Report, err error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	var data []byte
+	if info, failed := f.Stat(); failed == nil && info.Size() > MaxSize {
+		err = fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
+	} else {
+		data, err = io.ReadAll(io.LimitReader(f, MaxSize)) // a pipe has no size
+	}
 	if err == nil {
 		rep, err = Parse(data)
 	}
@@ -157,9 +162,6 @@ func (run *Run) possible() bool {
 
 // Parse reads a report. It makes the summary and the figures of the rounds anew.
 func Parse(data []byte) (*Report, error) {
-	if len(data) > MaxSize {
-		return nil, fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
-	}
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors put this before UTF-8
 	var outer struct {
 		Schema int

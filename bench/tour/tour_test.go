@@ -225,11 +225,11 @@ func ownBed(t *testing.T) *testbed.Bed {
 	return b
 }
 
-// The whole tour in a fiftieth of its time has a row for each stage and a conclusion.
+// The whole tour in a fraction of its time has a row for each stage and a conclusion.
 func TestRun(t *testing.T) {
 	var out strings.Builder
 	d := &diary{meanwhile: func(string) {}}
-	if err := run(t.Context(), ownBed(t), "", 10*ms, 2, d, &out); err != nil {
+	if err := run(t.Context(), ownBed(t), "", 20*ms, 1, d, &out); err != nil {
 		t.Fatalf("%v, after %q", err, d.said)
 	}
 	for _, want := range []string{"\n1 one thread ", "\n2 coarse lock ", "\n3 thread pool ", "\n4 bucket lock ", "\n1 to 2, ", "\nWithout work, "} {
@@ -240,7 +240,7 @@ func TestRun(t *testing.T) {
 	if strings.Contains(out.String(), "/8 starve") {
 		t.Errorf("stages for many clients let some starve:\n%s", out.String())
 	}
-	for _, want := range []string{"one: beside a stalled client", "four: overload", "round 2 of 2: four"} {
+	for _, want := range []string{"one: beside a stalled client", "four: overload", "round 1 of 1: four"} {
 		if !slices.Contains(d.said, want) {
 			t.Errorf("%q was not said: %q", want, d.said)
 		}
@@ -256,7 +256,7 @@ func TestInterrupted(t *testing.T) {
 				cancel()
 			}
 		}}
-		if err := run(ctx, ownBed(t), "", 10*ms, 2, d, io.Discard); !errors.Is(err, context.Canceled) || d.said[len(d.said)-1] != moment {
+		if err := run(ctx, ownBed(t), "", 10*ms, 1, d, io.Discard); !errors.Is(err, context.Canceled) || d.said[len(d.said)-1] != moment {
 			t.Errorf("%s: error %v after %q", moment, err, d.said)
 		}
 	}

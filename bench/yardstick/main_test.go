@@ -16,6 +16,7 @@ import (
 // The program that starts a yardstick is also the yardstick: here, the test binary.
 // Under another name it is a redis-server that a test has put into PATH.
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the processes that tests start
 	switch {
 	case strings.HasPrefix(filepath.Base(os.Args[0]), "redis-server"):
 		benchtest.FaultyMain()

@@ -224,7 +224,7 @@ func (m *model) word(w world, i, round int) int {
 }
 
 // speak records in the network all that can be said now, about each round that a process
-// may ask about.
+// may ask about. If no answer is late, only what judge looks at matters later.
 func (m *model) speak(w world) world {
 	last := 1
 	for _, id := range w.core {
@@ -234,7 +234,9 @@ func (m *model) speak(w world) world {
 	}
 	for i, id := range w.core {
 		for round := 1; id != 0 && round <= last; round++ {
-			w.said[i] |= 1 << m.word(w, i, round)
+			if place := m.word(w, i, round); !m.prompt || m.words[i][place].Seen != nil {
+				w.said[i] |= 1 << place
+			}
 		}
 	}
 	return w
@@ -307,6 +309,9 @@ func (m *model) hear(events []edge[world], w world, i, j int) []edge[world] {
 	for from, said := range w.said {
 		if from != j && !m.strays {
 			continue
+		}
+		if from == j && now >= 0 {
+			said |= 1 << now
 		}
 		for ; said != 0; said &= said - 1 {
 			place := bits.TrailingZeros64(said)

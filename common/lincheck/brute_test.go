@@ -164,7 +164,7 @@ func drawn(calls []Call) string { return fmt.Sprint(&Counterexample{Calls: calls
 
 // Check agrees with brute force on thousands of small histories, and on changed ones.
 func TestAgainstBruteForce(t *testing.T) {
-	n := 10_000
+	n := 5000
 	if testing.Short() {
 		n = 1000
 	}
