@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	firstBuffer = 512      // bytes: room for a dozen small requests
+	firstBuffer = 1 << 10  // bytes: room for a dozen small requests
 	keptBuffer  = 16 << 10 // a larger one is freed when it is empty
 	maxBuffer   = frameHeader + MaxFrame
 
