@@ -34,8 +34,8 @@ func newStore(n *node.Node) *store {
 // apply executes the operations of one request, as one atomic step.
 func (s *store) apply(ops []wire.Op) []wire.Result {
 	of, held := make([]int, len(ops)), make([]int, len(ops)) // buckets: of each operation, and to lock
-	for i, op := range ops {
-		of[i] = s.bucketOf(op.Key)
+	for i := range ops {
+		of[i] = s.bucketOf(ops[i].Key)
 	}
 	copy(held, of)
 	slices.Sort(held)

@@ -63,8 +63,9 @@ func (w *Workload) Key(i int) string {
 // Preload returns puts of the first values of up to n keys, from key number first on. A load
 // begins when all keys are stored, so that a miss is an error unless there are deletes.
 func (w *Workload) Preload(first, n int) (puts []wire.Op) {
-	values := make([]byte, 0, n*w.Value.Max)
-	for i := first; i < min(first+n, w.Keys); i++ {
+	n = max(0, min(n, w.Keys-first))
+	puts, values := make([]wire.Op, 0, n), make([]byte, 0, n*w.Value.Max)
+	for i := first; i < first+n; i++ {
 		key, start := w.Key(i), len(values)
 		values = appendValue(values, key, 0, w.Value)
 		puts = append(puts, wire.Op{Kind: wire.Put, Key: key, Value: values[start:]})

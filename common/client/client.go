@@ -69,6 +69,7 @@ type Client struct {
 	ctx    context.Context // ends at Close, because of ErrClosed
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup // dials and probes; they end when ctx does
+	frames sync.Pool      // *[]byte: requests to a single node; their memory is used again
 
 	dials, dialing, retries, refusals, unknown, refused atomic.Int64
 }
@@ -78,6 +79,7 @@ type Client struct {
 func New(cfg cluster.Config) *Client {
 	cl := &Client{cfg: cfg, DialContext: (&net.Dialer{Timeout: DialTimeout}).DialContext}
 	cl.ctx, cl.cancel = context.WithCancelCause(context.Background())
+	cl.frames.New = func() any { return new([]byte) }
 	for i := range cfg.Nodes {
 		cl.peers = append(cl.peers, &peer{cl: cl, number: i, addr: cfg.Nodes[i].Addr})
 	}
@@ -169,12 +171,14 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 		owners[i] = cl.cfg.Owner(ops[i].Key)
 	}
 	if !slices.ContainsFunc(owners, func(owner int) bool { return owner != owners[0] }) {
-		frame, err := wire.AppendRequest(nil, &wire.Request{Ops: ops})
-		if err != nil {
+		frame := cl.frames.Get().(*[]byte)
+		defer cl.frames.Put(frame)
+		var err error
+		if *frame, err = wire.AppendRequest((*frame)[:0], &wire.Request{Ops: ops}); err != nil {
 			return unanswered(wire.NotRun, ops), err
 		}
 		p := cl.peers[owners[0]]
-		return p.do(ctx, p.get(ctx, false), ops, frame, insist)
+		return p.do(ctx, p.get(ctx, false), ops, *frame, insist)
 	}
 	if err := (&wire.Request{Ops: ops}).Validate(); err != nil {
 		return unanswered(wire.NotRun, ops), err

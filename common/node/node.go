@@ -229,12 +229,12 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	n.Stats.QueueWait.Add(begun - c.readyAt)
 	c.pause = 0
 	t, room := n.turns.Get().(*turn), turnOps
-	for i := 0; i < turnRequests && c.Unsent() < wire.MaxUnsent; i++ {
+	for i := 0; i < turnRequests; i++ {
 		ops, cost, whole := c.Next()
 		if i > 0 {
 			room -= ops
 		}
-		if !whole || room < 0 {
+		if !whole || room < 0 || c.Unsent() >= wire.MaxUnsent {
 			break
 		}
 		n.memory.take(cost)

@@ -83,9 +83,9 @@ func Apply(ops []wire.Op, tableOf func(i int) *Table) []wire.Result {
 func apply(ops []wire.Op, tableOf func(i int) *Table) []wire.Result {
 	results := make([]wire.Result, len(ops))
 	failed := false
-	for i, op := range ops {
+	for i := range ops {
 		results[i].Status = wire.Aborted
-		if op.Kind == wire.CompareAndSwap && !tableOf(i).matches(op) {
+		if ops[i].Kind == wire.CompareAndSwap && !tableOf(i).matches(&ops[i]) {
 			results[i].Status = wire.Mismatch
 			failed = true
 		}
@@ -93,14 +93,14 @@ func apply(ops []wire.Op, tableOf func(i int) *Table) []wire.Result {
 	if failed {
 		return results
 	}
-	for i, op := range ops {
-		results[i] = tableOf(i).do(op)
+	for i := range ops {
+		results[i] = tableOf(i).do(&ops[i])
 	}
 	return results
 }
 
 // matches reports whether the value that a CompareAndSwap expects is stored.
-func (t *Table) matches(op wire.Op) bool {
+func (t *Table) matches(op *wire.Op) bool {
 	e, value := t.lookUp(op.Key)
 	if e != nil || !op.Absent { // storing a new key does no work
 		t.work()
@@ -115,7 +115,7 @@ func (t *Table) matches(op wire.Op) bool {
 // what the look-up found. So if a store lacks its lock, an update that came in between is
 // visibly lost. Storing a key that is not there does no work, as there is no value to fetch;
 // so loading is quick.
-func (t *Table) do(op wire.Op) wire.Result {
+func (t *Table) do(op *wire.Op) wire.Result {
 	e, value := t.lookUp(op.Key)
 	if op.Kind == wire.CompareAndSwap { // matches has done its work
 		t.store(e, op)
@@ -156,7 +156,7 @@ func (t *Table) lookUp(key string) (e *entry, value []byte) {
 
 // store stores the value of op in the entry that was looked up, or if that is nil, in a
 // new one.
-func (t *Table) store(e *entry, op wire.Op) {
+func (t *Table) store(e *entry, op *wire.Op) {
 	if e == nil {
 		e = new(entry)
 		t.entries[strings.Clone(op.Key)] = e

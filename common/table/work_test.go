@@ -64,7 +64,8 @@ func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
 			if value == absent {
 				delete(table.entries, "a")
 			} else {
-				table.store(table.entries["a"], put("a", value))
+				op := put("a", value)
+				table.store(table.entries["a"], &op)
 			}
 		}
 		set(test.before)

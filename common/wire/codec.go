@@ -27,9 +27,10 @@ var codecs = struct {
 	response *codec[Response]
 	control  *codec[Control]
 }{
-	newCodec("a request", (*Request).reset, func(*Request) int { return 1 }), // the end of a struct
-	newCodec("an answer", (*Response).reset, func(r *Response) int { return uintField(uint64(r.Code)) + uintField(r.Number) + 1 }),
-	newCodec("a control message", (*Control).reset, nil),
+	newCodec("a request", func(r *Request) { r.Ops = r.Ops[:0] }, func(*Request) int { return 1 }), // the end of a struct
+	newCodec("an answer", func(r *Response) { *r = Response{Results: r.Results[:0]} },
+		func(r *Response) int { return uintField(uint64(r.Code)) + uintField(r.Number) + 1 }),
+	newCodec("a control message", func(m *Control) { *m = Control{} }, nil),
 }
 
 // digest is a hash of the descriptions of all types that travel. It is part of the

@@ -90,9 +90,6 @@ type Request struct {
 	Ops Ops
 }
 
-// reset makes the request zero, and keeps the memory of its list.
-func (r *Request) reset() { *r = Request{Ops: r.Ops[:0]} }
-
 // A Code says what became of a request as a whole. The zero Code is invalid.
 type Code uint8
 
@@ -116,8 +113,6 @@ type Response struct {
 	Number  uint64 // of the request on its connection, from 1; a Goodbye has 0
 }
 
-func (r *Response) reset() { *r = Response{Results: r.Results[:0]} }
-
 // A ControlKind says what a control port is asked. The zero ControlKind is invalid.
 type ControlKind uint8
 
@@ -140,5 +135,3 @@ type Control struct {
 	Passed      bool   // From has left Round
 	Payload     []byte // what From brought to Round; Stats: the answer
 }
-
-func (m *Control) reset() { *m = Control{} }

@@ -102,7 +102,9 @@ func (c *Conn) WriteResponse(r *Response) {
 		r.shrink()
 		out, err = codecs.response.appendFrame(c.out, r)
 	}
-	c.wrote(codecs.response.name, out, err)
+	if c.out = out; err != nil {
+		c.fail("writing an answer", err)
+	}
 }
 
 // messageCost is how many bytes a frame has at most beside the elements of its list: lengths,
@@ -186,13 +188,8 @@ func receive[T any](c *Conn, kind *codec[T], m *T) bool {
 // WriteControl adds a control message to what Flush will send.
 func (c *Conn) WriteControl(m *Control) {
 	out, err := codecs.control.appendFrame(c.out, m)
-	c.wrote(codecs.control.name, out, err)
-}
-
-// wrote takes what Flush will send, which a message has been added to, or ends the connection.
-func (c *Conn) wrote(what string, out []byte, err error) {
 	if c.out = out; err != nil {
-		c.fail("writing "+what, err)
+		c.fail("writing a control message", err)
 	}
 }
 
