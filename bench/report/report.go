@@ -136,11 +136,13 @@ func Read(path string) (rep *Report, err error) {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
 	var data []byte
-	if info, failed := f.Stat(); failed == nil && info.Size() > MaxSize {
+	if err == nil && info.Size() <= MaxSize {
+		data, err = io.ReadAll(io.LimitReader(f, MaxSize+1)) // a pipe has no size
+	}
+	if err == nil && max(info.Size(), int64(len(data))) > MaxSize {
 		err = fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
-	} else {
-		data, err = io.ReadAll(io.LimitReader(f, MaxSize)) // a pipe has no size
 	}
 	if err == nil {
 		rep, err = Parse(data)

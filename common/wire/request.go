@@ -13,7 +13,10 @@ import (
 // Validate returns an error that names the rule that a request breaks, or nil if the
 // request can be sent.
 func (r *Request) Validate() error {
-	_, err := AppendRequest(nil, r)
+	err := r.check()
+	if err == nil && messageCost+r.Ops.room() > MaxFrame { // otherwise it fits certainly
+		_, err = codecs.request.appendFrame(nil, r)
+	}
 	return err
 }
 
