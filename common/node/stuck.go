@@ -44,8 +44,8 @@ func (n *Node) watchStuck(ctx context.Context, pause func(context.Context, time.
 			before, looks = done, 0
 		} else if looks == limit/lookEvery {
 			n.Stats.Error("stuck")
-			n.Log.Error(fmt.Sprintf("no request was finished for %v, and some are in progress: a deadlock? Goroutines are at: %s",
-				limit, whereabouts(Stacks("main."))))
+			n.Log.Error(fmt.Sprintf("stuck: no request was finished for %v, and some are in progress: a deadlock? %s",
+				limit, Whereabouts("main.", Stacks("main.")...)))
 		}
 	}
 }
@@ -63,12 +63,14 @@ func Stacks(words ...string) (found []string) {
 	return found
 }
 
-// whereabouts lists the places in the program's own code at which goroutines are, and
-// how many are there, the most crowded place first.
-func whereabouts(stacks []string) string {
+// Whereabouts lists where in a package goroutines are, by their stacks, and how many are
+// there, the most crowded place first: "1 × (*store).apply, mine/store.go:43, waits in
+// Mutex.Lock". pkg ends with a dot. Its function main and its tests are left out.
+func Whereabouts(pkg string, stacks ...string) string {
+	calls := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(pkg) + `(.+)\(.*\n\s+(\S+)`)
 	counts := make(map[string]int)
 	for _, stack := range stacks {
-		counts[place(stack)]++
+		counts[place(stack, calls)]++
 	}
 	delete(counts, "")
 	places := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
@@ -80,20 +82,27 @@ func whereabouts(stacks []string) string {
 	return strings.Join(places, "; ")
 }
 
-var (
-	stateOf = regexp.MustCompile(`\[([^],]*)`)
-	inMain  = regexp.MustCompile(`(?m)^main\.(.+)\(.*\n\s+(\S+)`) // a function, without its arguments, and its place
-)
+var stateOf = regexp.MustCompile(`\[([^],]*)`)
 
-// place returns where in the stage a goroutine is, by its stack, such as
-// "(*store).apply store.go:26, in sync.Mutex.Lock"; or "" if it is only in main.
-func place(stack string) string {
-	for _, call := range inMain.FindAllStringSubmatch(stack, -1) {
-		if call[1] != "main" {
-			return fmt.Sprintf("%s %s, in %s", call[1], filepath.Base(call[2]), stateOf.FindStringSubmatch(stack)[1])
+// place returns where in its package a goroutine is; or "" if it is only in main or a test.
+func place(stack string, calls *regexp.Regexp) string {
+	for _, call := range calls.FindAllStringSubmatch(stack, -1) {
+		if call[1] == "main" || strings.HasPrefix(call[1], "Test") {
+			continue
 		}
+		state := strings.TrimSuffix(strings.TrimPrefix(stateOf.FindStringSubmatch(stack)[1], "sync."), " wait")
+		does := "waits in " + state
+		if strings.HasPrefix(state, "run") { // running, or runnable
+			does = "runs"
+		}
+		return fmt.Sprintf("%s, %s, %s", call[1], site(call[2]), does)
 	}
 	return ""
+}
+
+// site is a file, or a file and line, with its directory's name alone.
+func site(path string) string {
+	return filepath.Join(filepath.Base(filepath.Dir(path)), filepath.Base(path))
 }
 
 // panicSite returns the calls from a panic up to answer, innermost first, as attributes

@@ -100,8 +100,12 @@ lockstep/common/node.(*Node).run(0x1)
 	/home/ada/common/node/main.go:160 +0x25
 main.main()
 	/home/ada/mine/main.go:5 +0xc5`
-	got := whereabouts([]string{first, reading, blocked, blocked})
-	if want := "2 × (*store).apply store.go:26, in sync.Mutex.Lock; 1 × serve.func1 server.go:21, in IO wait"; got != want {
+	const spinning = `goroutine 9 [running]:
+main.(*store).apply(0x0?, {0x1, 0x2})
+	/home/ada/mine/store.go:30 +0x51`
+	got := Whereabouts("main.", first, reading, blocked, blocked, spinning)
+	if want := "2 × (*store).apply, mine/store.go:26, waits in Mutex.Lock; 1 × (*store).apply, mine/store.go:30, runs; " +
+		"1 × serve.func1, mine/server.go:21, waits in IO"; got != want {
 		t.Errorf("goroutines are at %q, want %q", got, want)
 	}
 }

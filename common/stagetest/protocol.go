@@ -120,10 +120,10 @@ func testWrongNode(t *testing.T, serve node.Serve) {
 // A request that is answered Busy was not applied.
 func testBusy(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) {
-		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, time.Millisecond
+		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, 10*time.Millisecond
 	})
 	s.crowd(8, func(i int, cl *client.Client) {
-		var refused [10]bool
+		var refused [5]bool
 		for n := range refused {
 			key := fmt.Sprint(i, "-", n)
 			results, err := cl.Once(t.Context(), insert(key, "x"), get(key)) // the get does the work

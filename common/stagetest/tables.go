@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/lincheck"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
@@ -31,9 +33,28 @@ func do(t *testing.T, cl *client.Client, ops ...wire.Op) string {
 	t.Helper()
 	results, err := cl.Do(t.Context(), ops...)
 	if err != nil {
-		t.Errorf("Do(%v): %v", ops, err)
+		t.Errorf("%s: %v", spoken(ops), err)
 	}
 	return words(results)
+}
+
+// spoken formats operations like `put color "blue", get color`, the first few of many.
+func spoken(ops []wire.Op) string {
+	var list []string
+	for _, op := range ops[:min(len(ops), 6)] {
+		word := fmt.Sprintf("%v %.20s", op.Kind, op.Key)
+		switch {
+		case op.Kind == wire.Put, op.Absent:
+			word += fmt.Sprintf(" %.20q", op.Value)
+		case op.Kind == wire.CompareAndSwap:
+			word += fmt.Sprintf(" %.20q to %.20q", op.Old, op.Value)
+		}
+		list = append(list, word)
+	}
+	if len(list) < len(ops) {
+		list = append(list, fmt.Sprintf("and %d more", len(ops)-len(list)))
+	}
+	return strings.Join(list, ", ")
 }
 
 // words formats results like "found:blue missing".
@@ -64,7 +85,7 @@ func (s script) check(t *testing.T, cl *client.Client, size int) {
 			got = append(got, do(t, cl, request...))
 		}
 		if got := strings.Join(got, " "); got != step.want {
-			t.Errorf("%.80v: %.60s, want %.60s", step.ops, got, step.want)
+			t.Errorf("%s: answers %.80s, want %.80s", spoken(step.ops), got, step.want)
 		}
 	}
 }
@@ -126,7 +147,8 @@ func testBatchesAreAtomic(t *testing.T, serve node.Serve) {
 			results, err := cl.Do(t.Context(), ops[:3]...) // not always the bucket that is locked first
 			for _, r := range results {
 				if err != nil || !bytes.Equal(r.Value, results[0].Value) {
-					t.Errorf("get sees half of a batch: %q and %q (%v)", results[0].Value, r.Value, err)
+					t.Errorf("%s sees half of a batch: %q and %q (%v)", spoken(ops[:3]), results[0].Value, r.Value, err)
+					return
 				}
 			}
 		}
@@ -152,7 +174,12 @@ func testCounters(t *testing.T, serve node.Serve) {
 // change adds to the numbers that are stored under some keys, in one batch, all or none. It
 // repeats the batch of CompareAndSwaps until no other client comes in between.
 func (s *stage) change(cl *client.Client, by map[string]int) {
-	for swapped := false; !swapped; {
+	swapped := false
+	for tries := 0; !swapped; tries++ {
+		if tries == 1000 { // others come in between a few times at most
+			s.t.Errorf("%v: the value that was read was answered mismatch %d times in a row", by, tries)
+			return
+		}
 		var ops []wire.Op
 		for key := range by {
 			ops = append(ops, get(key))
@@ -166,10 +193,37 @@ func (s *stage) change(cl *client.Client, by map[string]int) {
 			results, err = cl.Do(s.t.Context(), ops...)
 		}
 		if err != nil {
-			s.t.Errorf("%v: %v", by, err)
+			s.t.Errorf("%s: %v", spoken(ops), err)
 			return
 		}
 		swapped = results[0].Status == wire.Swapped
+	}
+}
+
+// Clients execute random operations, two clients a key. Their answers fit one order of all
+// calls, in which a call comes after those that had ended before it began.
+func testHistory(t *testing.T, serve node.Serve) {
+	const clients, each = 8, 40
+	s := start(t, serve, busyTable)
+	var clock atomic.Int64
+	histories := make([][]lincheck.Call, clients)
+	s.crowd(clients, func(i int, cl *client.Client) {
+		rng := rand.New(rand.NewPCG(3, uint64(i)))
+		for n := range each {
+			key, value := fmt.Sprint("key", i/2, rng.IntN(2)), fmt.Sprint(i, n)
+			op := []wire.Op{get(key), put(key, value), del(key), insert(key, value)}[rng.IntN(4)]
+			call := lincheck.Call{Client: i, Ops: []wire.Op{op}, Start: clock.Add(1)}
+			results, err := cl.Do(t.Context(), op)
+			if err != nil {
+				t.Errorf("%s: %v", spoken(call.Ops), err)
+				return
+			}
+			call.Results, call.End = results, clock.Add(1)
+			histories[i] = append(histories[i], call)
+		}
+	})
+	if verdict, why := lincheck.Check(t.Context(), slices.Concat(histories...)); verdict != lincheck.Linearizable {
+		t.Errorf("the answers are %v:\n%v", verdict, why)
 	}
 }
 

@@ -1,0 +1,140 @@
+package stagetest
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"lockstep/common/node"
+)
+
+// A watch notices that the stage is stuck, as in a deadlock: for many looks, one a second,
+// no node has finished a turn, and a goroutine of the stage has not moved, though it does not
+// wait for the network. It counts looks, so a busy machine or a suspended process is no
+// deadlock.
+type watch struct {
+	pkg     string // the stage's package, followed by a dot
+	guarded atomic.Bool
+	stuck   chan struct{} // closed when the stage is stuck
+	where   string        // written before that
+
+	mu    sync.Mutex // guards nodes
+	nodes []*node.Node
+}
+
+// watching is the watch of this process, which tests one stage.
+var watching = sync.OnceValue(func() *watch { return &watch{stuck: make(chan struct{})} })
+
+var started sync.Once
+
+// watchStage starts the watch, which ends with the process.
+func watchStage(serve node.Serve) {
+	started.Do(func() {
+		watching().pkg = packageOf(serve)
+		go watching().run()
+	})
+}
+
+func (w *watch) add(n *node.Node) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.nodes = append(w.nodes, n)
+}
+
+// turns is how many turns all nodes have finished.
+func (w *watch) turns() (sum int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range w.nodes {
+		sum += n.Stats.Turn.Load().Count
+	}
+	return sum
+}
+
+var waiting = regexp.MustCompile(`^(goroutine \d+ \[[^],]*)[^]]*`) // without how long
+
+func (w *watch) run() {
+	before, still := int64(0), make(map[string]int) // looks at each goroutine, by its stack, since it moved
+	for range time.Tick(time.Second) {
+		turns, seen := w.turns(), make(map[string]int)
+		var stuck, locked []string
+		for _, stack := range node.Stacks(w.pkg) {
+			if strings.Contains(stack, "[IO wait") {
+				continue
+			}
+			stack = waiting.ReplaceAllString(stack, "$1")
+			if seen[stack] = still[stack] + 1; turns != before || seen[stack] < looksStill || node.Whereabouts(w.pkg, stack) == "" {
+				continue
+			}
+			if stuck = append(stuck, stack); strings.Contains(stack, "Mutex.") {
+				locked = append(locked, stack)
+			}
+		}
+		if before, still = turns, seen; len(locked) > 0 {
+			stuck = locked // the others wait for these
+		}
+		if len(stuck) > 0 {
+			w.report(node.Whereabouts(w.pkg, stuck...))
+			return
+		}
+	}
+}
+
+var testOf = regexp.MustCompile(`\.(Test\w+)\(`)
+
+// report fails the test that is guarded. Any other one cannot be ended: the process is.
+func (w *watch) report(where string) {
+	w.where = where
+	close(w.stuck)
+	if w.guarded.Load() {
+		return
+	}
+	name := "a test"
+	for _, stack := range node.Stacks("testing.tRunner") {
+		if found := testOf.FindAllStringSubmatch(stack, -1); found != nil {
+			name = found[len(found)-1][1]
+		}
+	}
+	fmt.Fprintf(os.Stderr, "--- FAIL: stuck in %s: %s\n", name, where)
+	os.Exit(1)
+}
+
+// guard runs a test, and fails it if the stage is stuck.
+func (w *watch) guard(t *testing.T, test func()) {
+	w.skipStuck(t)
+	w.guarded.Store(true)
+	defer w.guarded.Store(false)
+	done := make(chan struct{})
+	go func() { // ends with the test, unless the stage is stuck
+		defer close(done)
+		test()
+	}()
+	select {
+	case <-done:
+	case <-w.stuck:
+		t.Fatalf("stuck: %s", w.where)
+	}
+}
+
+// skipStuck skips a test after one in which the stage was stuck: what is left of that would
+// disturb it.
+func (w *watch) skipStuck(t *testing.T) {
+	select {
+	case <-w.stuck:
+		t.Skip("the stage is stuck")
+	default:
+	}
+}
+
+// packageOf returns the name of the stage's package, followed by a dot.
+func packageOf(serve node.Serve) string {
+	name := runtime.FuncForPC(reflect.ValueOf(serve).Pointer()).Name()
+	return regexp.MustCompile(`^(.*/)?[^.]*\.`).FindString(name)
+}
