@@ -28,12 +28,13 @@ func insert(key, value string) wire.Op {
 	return wire.Op{Kind: wire.CompareAndSwap, Key: key, Absent: true, Value: []byte(value)}
 }
 
-// do executes ops and returns the words of the results.
+// do executes ops and returns the words of the results. An error ends the test.
 func do(t *testing.T, cl *client.Client, ops ...wire.Op) string {
 	t.Helper()
 	results, err := cl.Do(t.Context(), ops...)
 	if err != nil {
-		t.Errorf("%s: %v", spoken(ops), err)
+		watching().skipStuck(t)
+		t.Fatalf("%s: %v", spoken(ops), err)
 	}
 	return words(results)
 }
@@ -85,7 +86,7 @@ func (s script) check(t *testing.T, cl *client.Client, size int) {
 			got = append(got, do(t, cl, request...))
 		}
 		if got := strings.Join(got, " "); got != step.want {
-			t.Errorf("%s: answers %.80s, want %.80s", spoken(step.ops), got, step.want)
+			t.Fatalf("%s: answers %.80s, want %.80s", spoken(step.ops), got, step.want)
 		}
 	}
 }
@@ -146,6 +147,9 @@ func testBatchesAreAtomic(t *testing.T, serve node.Serve) {
 			}
 			results, err := cl.Do(t.Context(), ops[:3]...) // not always the bucket that is locked first
 			for _, r := range results {
+				if t.Failed() {
+					return
+				}
 				if err != nil || !bytes.Equal(r.Value, results[0].Value) {
 					t.Errorf("%s sees half of a batch: %q and %q (%v)", spoken(ops[:3]), results[0].Value, r.Value, err)
 					return
@@ -163,11 +167,16 @@ func testCounters(t *testing.T, serve node.Serve) {
 			s.change(cl, map[string]int{fmt.Sprint("counter", (c+i)%counters): 1})
 		}
 	})
-	cl := s.client()
+	cl, wrong := s.client(), 0
 	for c := range counters {
 		if got, want := do(t, cl, get(fmt.Sprint("counter", c))), fmt.Sprint("found:", clients); got != want {
-			t.Errorf("counter %d: %s after %d increments, want %s", c, got, clients, want)
+			if wrong++; wrong == 1 {
+				t.Errorf("counter %d: %s after %d increments, want %s", c, got, clients, want)
+			}
 		}
+	}
+	if wrong > 1 {
+		t.Errorf("%d counters are wrong", wrong)
 	}
 }
 
