@@ -111,11 +111,11 @@ func Attackers(t *testing.T, serve node.Serve) {
 		slowSender.Write(frame(t, get("k"))[:5]) // the rest never comes
 	}
 	cl := s.client()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	for i := range 100 {
 		if created, err := cl.Put(ctx, fmt.Sprint("key", i), nil); !created || err != nil {
-			t.Fatalf("put %d beside %d attackers: %v, %v", i, 3*(workers+1), created, err)
+			t.Fatalf("put %d beside clients that are idle, slow or do not read: does one of them hold a worker? %v, %v", i, created, err)
 		}
 	}
 }

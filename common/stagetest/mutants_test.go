@@ -267,6 +267,19 @@ func (m mutant) edit(t *testing.T) (path string, edited []byte) {
 // run builds the mutant and runs its check, which must fail. It returns the check's output.
 func (m mutant) run(t *testing.T, path string, source []byte) string {
 	t.Helper()
+	out, passed := m.test(t, path, source)
+	if passed {
+		t.Fatalf("go test %s does not catch the mutant", m.check)
+	}
+	if strings.Contains(out, "[build failed]") {
+		t.Fatalf("does not build:\n%s", out)
+	}
+	return out
+}
+
+// test builds the mutant and runs its check.
+func (m mutant) test(t *testing.T, path string, source []byte) (out string, passed bool) {
+	t.Helper()
 	// The edit is an overlay: the file itself stays as it is.
 	dir := t.TempDir()
 	edited, overlay := filepath.Join(dir, "edited.go"), filepath.Join(dir, "overlay.json")
@@ -279,12 +292,6 @@ func (m mutant) run(t *testing.T, path string, source []byte) string {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-failfast", "-vet=off", "-overlay", overlay}, strings.Fields(m.check)...)...)
 	cmd.Dir = root
 	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=", "GOMAXPROCS=4") // a race needs two at once
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		t.Fatalf("go test %s does not catch the mutant", m.check)
-	}
-	if strings.Contains(string(out), "[build failed]") {
-		t.Fatalf("does not build:\n%s", out)
-	}
-	return string(out)
+	said, err := cmd.CombinedOutput()
+	return string(said), err == nil
 }

@@ -10,6 +10,7 @@
 package stagetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -125,12 +126,12 @@ func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), fro
 	return s
 }
 
-// logged writes a node's log to the output of a test, unless the stage is stuck: then the
-// test may be over.
+// logged writes to the output of a test what a node logs of panics. Other lines are the
+// suite's doing. When the stage is stuck, the test may be over.
 type logged struct{ t *testing.T }
 
 func (l logged) Write(p []byte) (int, error) {
-	if watching().isStuck() {
+	if !bytes.Contains(p, []byte("panicked")) || watching().isStuck() {
 		return len(p), nil
 	}
 	return l.t.Output().Write(p)
