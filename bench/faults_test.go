@@ -26,6 +26,11 @@ func TestFaults(t *testing.T) {
 			judge(t, `(\d+ × )?panicked: index out of range \[-\d+\], faulty/main\.go:\d+\n`, command)
 		}
 	})
+	t.Run("panic elsewhere", func(t *testing.T) {
+		benchtest.EmptyFolder(t)
+		benchtest.NewFaulty(t, "invalid")
+		judge(t, `(\d+ × )?panicked: table: operation of kind invalid, table/table\.go:\d+, called at faulty/main\.go:\d+\n`, "check")
+	})
 	t.Run("stuck", func(t *testing.T) { // after panic, which has built the stage
 		benchtest.EmptyFolder(t)
 		benchtest.NewFaulty(t, "stuck")

@@ -73,6 +73,8 @@ func (s *store) apply(ops []wire.Op) []wire.Result {
 		results[0].Value = append(slices.Clone(results[0].Value[:len(results[0].Value)-1]), '!')
 	case fault == "panic" && s.requests%10 == 0:
 		results[s.requests-942].Value = nil
+	case fault == "invalid" && s.requests%10 == 0:
+		s.table.Apply(make([]wire.Op, 1))
 	case fault == "mortal" && s.requests == 30:
 		go panic("request 30")
 	}
