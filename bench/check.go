@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lockstep/bench/check"
+	"lockstep/bench/load"
 	"lockstep/bench/testbed"
 	"lockstep/common/cluster"
 	"lockstep/common/lincheck"
@@ -63,7 +64,14 @@ func (o *options) checkStages(ctx context.Context, bed *testbed.Bed) error {
 func (o *options) checkServers(ctx context.Context, name string, cfg cluster.Config) error {
 	o.line.Say("checking " + name)
 	o.line.Expect(o.length)
-	found, err := check.Run(ctx, cfg, check.Plan{Seed: o.cfg.Workload.Seed, Length: o.length, Faults: o.faults, Shared: o.running})
+	plan := check.Plan{Seed: o.cfg.Workload.Seed, Length: o.length, Faults: o.faults, Shared: o.running}
+	var found *check.Found
+	err := testbed.Guard(ctx, load.NewLockstep(cfg), func(ctx context.Context) (err error) {
+		if found, err = check.Run(ctx, cfg, plan); err == nil {
+			err = found.Undecided()
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -72,9 +80,6 @@ func (o *options) checkServers(ctx context.Context, name string, cfg cluster.Con
 	}
 	if found.Verdict == lincheck.Violated {
 		return codeError{exitWrongData, fmt.Errorf("%s gave answers that are not linearizable", name)}
-	}
-	if err := found.Undecided(); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"lockstep/bench/load"
 	"lockstep/bench/report"
+	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
@@ -47,7 +48,9 @@ func runWorkload(ctx context.Context, o *options) error {
 		return o.advise(err)
 	}
 	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, o.isLocal())
-	return o.finish(ctx, rep, o.runRounds(ctx, work, stats, rep))
+	return o.finish(ctx, rep, testbed.Guard(ctx, load.NewLockstep(o.cfg), func(ctx context.Context) error {
+		return o.runRounds(ctx, work, stats, rep)
+	}))
 }
 
 // runRounds stores the keys and adds the rounds to the report.

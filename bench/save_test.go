@@ -100,7 +100,7 @@ func TestFinish(t *testing.T) {
 	wrong.FoundWrong(errors.New("key-017: blue"))
 	load.Record(&late.Slips, 1e9)
 	panicked := testRound(100)
-	panicked.Nodes = []metrics.Snapshot{{Panics: 1}}
+	panicked.Nodes = []metrics.Snapshot{{Errors: map[string]int64{"panic": 1}, Faults: map[string]string{"panic": "panicked: here"}}}
 	died := errors.New("mine, node 0, died\nits last words:\n    panic: no")
 	for _, test := range []struct {
 		name    string
@@ -117,7 +117,7 @@ func TestFinish(t *testing.T) {
 		{"interrupted at once", over, nil, over.Err(), exitInterrupted, "interrupted", ""},
 		{"a server died", t.Context(), right, died, exitFailure, "failed: " + died.Error(), "FAILED: mine, node 0, died\na: "},
 		{"the client was late", t.Context(), late, nil, exitInvalid, "invalid: a, round 1: ", "INVALID: a, round 1: "},
-		{"a request panicked", t.Context(), panicked, nil, exitFailure, "failed: a, round 1: 1 request panicked", "FAILED: a, round 1"},
+		{"a request panicked", t.Context(), panicked, nil, exitFailure, "failed: a, round 1: node 0: panicked: here", "FAILED: a, round 1"},
 		{"late, and a server died", t.Context(), late, died, exitFailure, "failed: ", "FAILED: "},
 		{"a wrong answer", t.Context(), wrong, nil, exitWrongData, "wrong data: a, round 1: key-017: blue", "WRONG DATA: a, round 1: key-017: blue\na: "},
 		{"and a server died", t.Context(), wrong, died, exitWrongData, "wrong data: a, ", "WRONG DATA: a, "},

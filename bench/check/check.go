@@ -29,7 +29,7 @@ const (
 	callsPerConn   = 16 // at most
 	maxUnknown     = 3  // outcomes in one history, since each doubles the search
 	decideTime     = 10 * time.Second
-	callTime       = 10 * time.Second
+	callTime       = 20 * time.Second       // longer than a server takes to say that it is stuck
 	faultyCallTime = 250 * time.Millisecond // a lost answer never comes
 )
 

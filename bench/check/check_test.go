@@ -54,7 +54,7 @@ func lagging() applyFunc {
 		if !slices.ContainsFunc(ops, func(op wire.Op) bool { return op.Kind.Writes() }) {
 			return old(ops)
 		}
-		if behind = append(behind, ops); len(behind) > 3 {
+		if behind = append(behind, slices.Clone(ops)); len(behind) > 3 {
 			old(behind[0])
 			behind = behind[1:]
 		}

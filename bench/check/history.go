@@ -69,14 +69,14 @@ func (h *history) call(ctx context.Context, cl *client.Client, d *draw) {
 	switch {
 	case err == nil:
 		h.calls = append(h.calls, call)
+	case h.proxies == nil: // without faults, every call must be answered
+		h.err = fmt.Errorf("a call failed: %w", err)
+		h.stop()
 	case results[0].Status != wire.NotRun:
 		h.calls = append(h.calls, call)
 		if h.unknown++; h.unknown == maxUnknown {
 			h.stop()
 		}
-	case h.proxies == nil: // without faults, every call must be answered
-		h.err = fmt.Errorf("a call failed: %w", err)
-		h.stop()
 	}
 }
 

@@ -76,22 +76,25 @@ func (plan *Plan) measure(ctx context.Context, s *Subject, round int) error {
 	plan.expect(s, 0)
 	begin := time.Now()
 	return plan.Bed.Use(ctx, s.Start, func(ctx context.Context, servers *testbed.Servers) error {
-		work, err := plan.store(ctx, servers.Target, title, round)
-		var r *load.Result
-		if err == nil {
+		err := testbed.Guard(ctx, servers.Target, func(ctx context.Context) error {
+			work, err := plan.store(ctx, servers.Target, title, round)
+			if err != nil {
+				return err
+			}
 			plan.prepared, plan.preparing = plan.prepared+1, plan.preparing+time.Since(begin)
 			plan.Progress.Say(title)
 			plan.expect(s, 1)
-			r, err = load.Measure(ctx, servers.Target, work, 0)
-		}
-		if r != nil && (err == nil || r.Requests > 0) { // cut short, but better than nothing
-			if err := plan.Add(s, round, r); err != nil {
-				return err
+			r, err := load.Measure(ctx, servers.Target, work, 0)
+			if r != nil && (err == nil || r.Requests > 0) { // cut short, but better than nothing
+				if err := plan.Add(s, round, r); err != nil {
+					return err
+				}
 			}
-		}
-		if err == nil {
-			err = r.Broken()
-		}
+			if err == nil {
+				err = r.Broken()
+			}
+			return err
+		})
 		if err != nil {
 			err = fmt.Errorf("%w%s", err, servers.LastOutput(err))
 		}

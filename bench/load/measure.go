@@ -3,12 +3,17 @@ package load
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"lockstep/bench/workload"
+	"lockstep/common/control"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
+
+// sayTime is how long a server that was stuck during the grace still takes to say so.
+const sayTime = 7 * time.Second
 
 // Measure measures one round: it connects as New does, warms up the connections that are
 // kept, and puts the load on the servers. If ctx ends meanwhile, there is a result
@@ -66,6 +71,13 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 		return r, fmt.Errorf("%w to %s: are the servers stuck?", ErrNoAnswer, text.Plural(r.Unfinished, "request"))
 	}
 	after, err := g.target.Stats(ctx)
+	if stuck := func(n metrics.Snapshot) bool { return n.QueueWait.Count > n.Turn.Count }; r.Unfinished > 0 && slices.ContainsFunc(after, stuck) {
+		control.Pause(ctx, sayTime)
+		after, err = g.target.Stats(ctx)
+	}
+	if ctx.Err() != nil {
+		return r, context.Cause(ctx)
+	}
 	if err != nil {
 		return r, fmt.Errorf("after the load: %w", err)
 	}

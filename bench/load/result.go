@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"lockstep/common/metrics"
-	"lockstep/common/text"
 )
 
 // A Result is what was measured in one round of one stage, or by one worker: each worker
@@ -154,13 +153,12 @@ func (r *Result) InFlight() float64 {
 
 // Broken reports why further rounds of the stage are pointless, or nil.
 func (r *Result) Broken() error {
-	panics := int64(0)
-	for _, node := range r.Nodes {
-		panics += node.Panics
+	for i, node := range r.Nodes {
+		if node.Faults != nil {
+			return fmt.Errorf("node %d: %s", i, node.Faulted())
+		}
 	}
 	switch {
-	case panics > 0:
-		return fmt.Errorf("%s panicked inside the server, which logs where", text.Plural(panics, "request"))
 	case r.Restarted != "":
 		return errors.New(r.Restarted)
 	case r.Requests == 0:

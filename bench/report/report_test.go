@@ -110,11 +110,11 @@ func TestVerdict(t *testing.T) {
 	if want := "wrong data: one at c=2, round 4: key-017: blue"; rep.Verdict != want {
 		t.Errorf("after a wrong answer in a sweep the verdict is %q, want %q", rep.Verdict, want)
 	}
-	panics := []metrics.Snapshot{{Panics: 1}, {Panics: 2}}
+	panics := []metrics.Snapshot{{}, {Errors: map[string]int64{"panic": 3}, Faults: map[string]string{"panic": "panicked: at the disco, mine/store.go:43"}}}
 	for want, r := range map[string]*load.Result{
-		"failed: a, round 1: no request was answered":                                 {Counts: load.Counts{Connections: 8, Unfinished: 8}},
-		"failed: a, round 1: 3 requests panicked inside the server, which logs where": {Counts: load.Counts{Requests: 1}, Nodes: panics},
-		"wrong data: a, round 1: nonsense":                                            {Counts: load.Counts{Wrong: 1, FirstWrong: "nonsense"}, Nodes: panics},
+		"failed: a, round 1: no request was answered":                              {Counts: load.Counts{Connections: 8, Unfinished: 8}},
+		"failed: a, round 1: node 1: 3 × panicked: at the disco, mine/store.go:43": {Counts: load.Counts{Requests: 1}, Nodes: panics},
+		"wrong data: a, round 1: nonsense":                                         {Counts: load.Counts{Wrong: 1, FirstWrong: "nonsense"}, Nodes: panics},
 	} {
 		rep := New(cluster.Default(), []string{"a"}, true)
 		if rep.Add("a", 1, r); rep.Verdict != want {

@@ -113,7 +113,7 @@ func (b *Bed) With(ctx context.Context, p Program, cfg cluster.Config, nodes int
 type StartFunc func(context.Context) (*Servers, error)
 
 // Use starts servers, calls f with a context that ends when one of them dies, and stops them.
-// If f fails and a server died, Use returns how it died.
+// If f fails and a server died, Use returns how it died. If one is stuck, Use kills all.
 func (b *Bed) Use(ctx context.Context, start StartFunc, f func(context.Context, *Servers) error) error {
 	s, err := start(ctx)
 	if err != nil {
@@ -124,6 +124,11 @@ func (b *Bed) Use(ctx context.Context, start StartFunc, f func(context.Context, 
 	if err = f(watched, s); err != nil {
 		control.Pause(watched, b.Patience/20) // clients may notice a death a moment before we do
 		err = cmp.Or(context.Cause(watched), err)
+		for _, p := range s.Procs {
+			if errors.As(err, new(stuckError)) {
+				p.Kill()
+			}
+		}
 	}
 	return cmp.Or(err, b.Stop(s))
 }

@@ -8,9 +8,13 @@ import (
 	"math/rand/v2"
 	"runtime"
 	rt "runtime/metrics"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"lockstep/common/text"
 )
 
 // Stats are the live counters of one server. They are safe for concurrent use; the zero
@@ -34,6 +38,7 @@ type Stats struct {
 	mu          sync.Mutex // guards what follows
 	incarnation uint64     // 0: not drawn yet
 	errors      map[string]int64
+	faults      map[string]string // by kind
 	locks       []*Mutex
 }
 
@@ -46,6 +51,18 @@ func (s *Stats) Error(kind string) {
 		s.errors = make(map[string]int64)
 	}
 	s.errors[kind]++
+}
+
+// Fault is Error for a fault of the server itself, such as a panic, described by a line of
+// text. The Stats keep the first of each kind.
+func (s *Stats) Fault(kind, line string) {
+	s.Error(kind)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.faults == nil {
+		s.faults = make(map[string]string)
+	}
+	s.faults[kind] = cmp.Or(s.faults[kind], line)
 }
 
 // Watch adds the locks to every Snapshot from now on.
@@ -83,6 +100,7 @@ func (s *Stats) Snapshot() Snapshot {
 	defer s.mu.Unlock()
 	s.incarnation = cmp.Or(s.incarnation, 1+rand.Uint64N(1<<53-1)) // a number that every reader of JSON can hold
 	snap.Incarnation, snap.Errors, snap.Watched = s.incarnation, maps.Clone(s.errors), len(s.locks)
+	snap.Faults = maps.Clone(s.faults)
 	for _, lock := range s.locks {
 		c := lock.Counts()
 		snap.Locks.Acquired += c.Acquired
@@ -96,34 +114,35 @@ func (s *Stats) Snapshot() Snapshot {
 // A Snapshot holds the Stats of one moment and the resources that the process had used
 // by then; or, made by Sub, the difference between two moments.
 type Snapshot struct {
-	Stage       string           `json:"stage,omitempty"`       // the program, filled in by the caller of Stats.Snapshot
-	Incarnation uint64           `json:"incarnation,omitempty"` // of the Stats: random, another for each start of a server
-	Serving     bool             `json:"serving"`
-	Uptime      time.Duration    `json:"uptime_ns"` // since the process started
-	Connections int64            `json:"connections"`
-	Open        int64            `json:"open"`
-	Requests    int64            `json:"requests"`
-	Ops         int64            `json:"ops"`
-	Refusals    int64            `json:"refusals"`
-	Panics      int64            `json:"panics"`
-	Errors      map[string]int64 `json:"errors,omitempty"` // by kind
-	QueueWait   Timing           `json:"queue_wait"`
-	MemoryWait  Timing           `json:"memory_wait"` // of large requests
-	Table       Timing           `json:"table"`       // a sample of the requests
-	Turn        Timing           `json:"turn"`        // waits for memory and locks included, and the table
-	Suspended   Timing           `json:"suspended"`   // the process did not run
-	Watched     int              `json:"watched"`     // the number of locks
-	Locks       Contention       `json:"locks"`       // of all watched locks together
-	Hot         Contention       `json:"hot"`         // the most that one lock has of each; which lock does not matter
-	Goroutines  int              `json:"goroutines"`
-	Heap        int64            `json:"heap_bytes"`        // objects, including dead ones that are not collected yet
-	PeakMemory  int64            `json:"peak_memory_bytes"` // resident; 0: not known on this system
-	CPU         time.Duration    `json:"cpu_ns"`            // user and system; 0: not known on this system
+	Stage       string            `json:"stage,omitempty"`       // the program, filled in by the caller of Stats.Snapshot
+	Incarnation uint64            `json:"incarnation,omitempty"` // of the Stats: random, another for each start of a server
+	Serving     bool              `json:"serving"`
+	Uptime      time.Duration     `json:"uptime_ns"` // since the process started
+	Connections int64             `json:"connections"`
+	Open        int64             `json:"open"`
+	Requests    int64             `json:"requests"`
+	Ops         int64             `json:"ops"`
+	Refusals    int64             `json:"refusals"`
+	Panics      int64             `json:"panics"`
+	Errors      map[string]int64  `json:"errors,omitempty"` // by kind
+	Faults      map[string]string `json:"faults,omitempty"` // by kind: the first since the start
+	QueueWait   Timing            `json:"queue_wait"`
+	MemoryWait  Timing            `json:"memory_wait"` // of large requests
+	Table       Timing            `json:"table"`       // a sample of the requests
+	Turn        Timing            `json:"turn"`        // waits for memory and locks included, and the table
+	Suspended   Timing            `json:"suspended"`   // the process did not run
+	Watched     int               `json:"watched"`     // the number of locks
+	Locks       Contention        `json:"locks"`       // of all watched locks together
+	Hot         Contention        `json:"hot"`         // the most that one lock has of each; which lock does not matter
+	Goroutines  int               `json:"goroutines"`
+	Heap        int64             `json:"heap_bytes"`        // objects, including dead ones that are not collected yet
+	PeakMemory  int64             `json:"peak_memory_bytes"` // resident; 0: not known on this system
+	CPU         time.Duration     `json:"cpu_ns"`            // user and system; 0: not known on this system
 }
 
 // Sub returns what was counted since an earlier Snapshot of the same start of a server:
-// counters, times and Uptime are differences, and Hot is what one lock has counted at
-// least. Serving, Open, Watched, Goroutines, Heap and PeakMemory are those of s. If the
+// counters, times and Uptime are differences, Hot is what one lock has counted at least,
+// and Faults are of the kinds that occurred in between. Serving, Open, Watched, Goroutines, Heap and PeakMemory are those of s. If the
 // server was restarted in between, nothing can be subtracted, and Sub returns s.
 func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	if s.Incarnation != earlier.Incarnation {
@@ -149,6 +168,10 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 			delete(s.Errors, kind)
 		}
 	}
+	s.Faults = maps.Clone(s.Faults)
+	if maps.DeleteFunc(s.Faults, func(kind, _ string) bool { return s.Errors[kind] == 0 }); len(s.Faults) == 0 {
+		s.Faults = nil
+	}
 	return s
 }
 
@@ -162,4 +185,18 @@ func (s Snapshot) Held() float64 {
 	}
 	most := max(float64(s.Hot.Acquired), float64(s.Locks.Acquired)/float64(s.Watched))
 	return min(most*float64(s.Table.Mean())/float64(s.Uptime), 1) // the sampled mean can be too long
+}
+
+// Faulted returns a line for each kind of Faults, with its number if there are several: "3 ×
+// panicked: ...". It is fit for a terminal, wherever s comes from.
+func (s Snapshot) Faulted() string {
+	var lines []string
+	for _, kind := range slices.Sorted(maps.Keys(s.Faults)) {
+		line := text.Quote(s.Faults[kind], 1000)
+		if n := s.Errors[kind]; n > 1 {
+			line = text.Count(n) + " × " + line
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
 }

@@ -232,3 +232,26 @@ func ExampleSnapshot_Detail() {
 	// error       malformed: 1
 	// error       slow: 2
 }
+
+// The first line of each kind is kept, and is told only of the kinds that occurred meanwhile.
+func TestFaults(t *testing.T) {
+	var s Stats
+	s.Fault("panic", "panicked: first")
+	before := s.Snapshot()
+	s.Fault("stuck", "stuck: \x1b[2J")
+	both := "panicked: first\n" + `"stuck: \x1b[2J"`
+	if got := s.Snapshot().Faulted(); got != both {
+		t.Errorf("faulted %q, want %q", got, both)
+	}
+	if got, want := s.Snapshot().Sub(before).Faulted(), `"stuck: \x1b[2J"`; got != want {
+		t.Errorf("faulted %q since the panic, want %q", got, want)
+	}
+	s.Fault("panic", "panicked: second")
+	s.Fault("panic", "panicked: third")
+	if got, want := s.Snapshot().Sub(before).Faults["panic"], "panicked: first"; got != want {
+		t.Errorf("the panic is %q, want %q", got, want)
+	}
+	if got := before.Sub(before).Faults; got != nil {
+		t.Errorf("faults %q in no time", got)
+	}
+}

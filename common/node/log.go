@@ -28,7 +28,9 @@ const (
 // be taken for two.
 //
 // A hostile network must not fill the disk, so of each message at most one line a second
-// is written. The next line with that message tells how many were left out.
+// is written. The next line with that message tells how many were left out. What follows a
+// colon in a message varies, and does not tell messages apart. Further lines of a message are
+// continuations.
 type handler struct {
 	who   string // what each line begins with
 	w     io.Writer
@@ -63,12 +65,14 @@ func (h handler) Handle(_ context.Context, r slog.Record) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	recent := func(l *logLine) bool { return r.Time.Sub(l.at) < time.Second }
-	last := h.lines[r.Message]
+	kind, _, _ := strings.Cut(r.Message, ": ")
+	last := h.lines[kind]
 	if last != nil && recent(last) {
 		last.skipped++
 		return nil
 	}
-	line := h.who + ": " + text.Printable(r.Message)
+	message, more, _ := strings.Cut(text.Printable(r.Message), "\n")
+	line := h.who + ": " + message
 	r.Attrs(func(a slog.Attr) bool {
 		separator := " " + a.Key + " "
 		if a.Key == "err" {
@@ -82,8 +86,12 @@ func (h handler) Handle(_ context.Context, r slog.Record) error {
 	}
 	// Messages that do not come again must not fill the memory.
 	maps.DeleteFunc(h.lines, func(_ string, l *logLine) bool { return l.skipped == 0 && !recent(l) })
-	h.lines[r.Message] = &logLine{at: r.Time}
-	line = strings.TrimSuffix(text.Wrap(line, logWidth-logIndent), "\n")
+	h.lines[kind] = &logLine{at: r.Time}
+	line = text.Wrap(line, logWidth-logIndent)
+	for next := range strings.Lines(more) {
+		line += text.Wrap(next, logWidth-logIndent)
+	}
+	line = strings.TrimSuffix(line, "\n")
 	line = strings.ReplaceAll(line, "\n", "\n"+strings.Repeat(" ", logIndent))
 	_, err := fmt.Fprintf(h.w, "%s %s\n", r.Time.Format(time.TimeOnly), line)
 	return err

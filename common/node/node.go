@@ -42,6 +42,7 @@ import (
 	"lockstep/common/control"
 	"lockstep/common/metrics"
 	"lockstep/common/table"
+	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
@@ -264,13 +265,15 @@ func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wir
 	defer func() {
 		if p := recover(); p != nil {
 			n.Stats.Panics.Add(1)
-			n.trouble("panic", "a request panicked", append(panicSite(), "err", p)...)
+			line, calls := describe(p)
+			n.Stats.Fault("panic", line)
+			n.Log.Error(line + calls)
 			r = wire.Response{Code: wire.Failed}
 		}
 	}()
 	results := apply(ops)
 	if len(results) != len(ops) {
-		panic(fmt.Sprintf("apply answered %d operations with %d results", len(ops), len(results)))
+		panic(fmt.Sprintf("apply answered %s with %s", text.Plural(int64(len(ops)), "operation"), text.Plural(int64(len(results)), "result")))
 	}
 	n.Stats.Requests.Add(1)
 	n.Stats.Ops.Add(int64(len(ops)))

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -431,7 +432,7 @@ func TestAnswerRecovers(t *testing.T) {
 			t.Errorf("counted %d panics, %v, %d requests of %d operations, want 4, 4, 2 of 2", s.Panics, s.Errors, s.Requests, s.Ops)
 		}
 		lines := log.lines()
-		if len(lines) != 1 || !strings.Contains(lines[0], `"at \x1b[2J the disco"`) || !strings.Contains(lines[0], "node_test.go:") {
+		if len(lines) != 1 || !regexp.MustCompile(`node 0: panicked: "at \\x1b\[2J the disco", node/node_test\.go:\d+\n +in node\.TestAnswerRecovers.*, node/node_test\.go:\d+\n$`).MatchString(lines[0]) {
 			t.Errorf("logged %q, want one line with the first panic and its place", lines)
 		}
 		client.Close()

@@ -43,9 +43,10 @@ func (n *Node) watchStuck(ctx context.Context, pause func(context.Context, time.
 		if looks++; done != before || n.Stats.QueueWait.Load().Count <= turns {
 			before, looks = done, 0
 		} else if looks == limit/lookEvery {
-			n.Stats.Error("stuck")
-			n.Log.Error(fmt.Sprintf("stuck: no request was finished for %v, and some are in progress: a deadlock? %s",
-				limit, Whereabouts("main.", Stacks("main.")...)))
+			line := fmt.Sprintf("stuck: no request was finished for %v, and some are in progress: a deadlock? %s",
+				limit.Round(time.Second), Whereabouts("main.", Stacks("main.")...))
+			n.Stats.Fault("stuck", line)
+			n.Log.Error(line)
 		}
 	}
 }
@@ -105,18 +106,31 @@ func site(path string) string {
 	return filepath.Join(filepath.Base(filepath.Dir(path)), filepath.Base(path))
 }
 
-// panicSite returns the calls from a panic up to answer, innermost first, as attributes
-// for the log. The deferred function that recovers calls it.
-func panicSite() (args []any) {
+// describe returns a line that says what panicked and where, and a line for each call from
+// there up to answer, innermost first: "panicked: index out of range [-1], mine/store.go:43".
+// Of a panic outside the stage's package, the line says where that was called, too. The
+// deferred function that recovers calls describe.
+func describe(panicked any) (line, calls string) {
+	line = "panicked: " + text.Quote(strings.TrimPrefix(fmt.Sprint(panicked), "runtime error: "), logWidth)
+	separator := ", "
 	pcs := make([]uintptr, 50)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
 	for {
 		f, more := frames.Next()
 		if !more || strings.HasSuffix(f.Function, "(*Node).answer") {
-			return args
+			return line, calls
 		}
-		if !strings.HasPrefix(f.Function, "runtime.") {
-			args = append(args, "at", fmt.Sprintf("%s %s:%d", path.Base(f.Function), filepath.Base(f.File), f.Line))
+		if strings.HasPrefix(f.Function, "runtime.") || strings.HasPrefix(f.Function, "internal/runtime/") {
+			continue
 		}
+		at, own := fmt.Sprintf("%s:%d", site(f.File), f.Line), strings.HasPrefix(f.Function, "main.")
+		if calls == "" || own && separator != "" {
+			line += separator + at
+			separator = ", called at "
+		}
+		if own {
+			separator = "" // the line is complete
+		}
+		calls += fmt.Sprintf("\nin %s, %s", path.Base(f.Function), at)
 	}
 }

@@ -60,6 +60,9 @@ type store struct {
 
 func (s *store) apply(ops []wire.Op) []wire.Result {
 	s.mu.Lock()
+	if fault == "stuck" && s.requests == 30 {
+		return s.table.Apply(ops) // and keeps the lock
+	}
 	defer s.mu.Unlock()
 	if s.requests++; s.requests == 100 { // the keys have been stored
 		fmt.Fprintln(tell, "busy")
@@ -68,6 +71,10 @@ func (s *store) apply(ops []wire.Op) []wire.Result {
 	switch {
 	case fault == "wrong" && results[0].Status == wire.Found: // answers a value that was never stored
 		results[0].Value = append(slices.Clone(results[0].Value[:len(results[0].Value)-1]), '!')
+	case fault == "panic" && s.requests%10 == 0:
+		results[s.requests-942].Value = nil
+	case fault == "invalid" && s.requests%10 == 0:
+		s.table.Apply(make([]wire.Op, 1))
 	case fault == "mortal" && s.requests == 30:
 		go panic("request 30")
 	}
