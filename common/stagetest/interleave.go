@@ -4,8 +4,10 @@ package stagetest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,7 +47,7 @@ type program struct {
 }
 
 var programs = []program{
-	{"OneBatch", 4, nil, [][]wire.Op{{put("a", "1"), get("b"), insert("n", "1")}}},
+	{"OneBatch", 4, nil, [][]wire.Op{{insert("n", "1"), put("a", "1"), get("b")}}},
 	{"TwoBatchesInOppositeOrder", 2, nil, [][]wire.Op{{put("a", "1"), put("b", "1")}, {put("b", "2"), put("a", "2")}}},
 	{"TwoSwapsOfOneKey", 1, []wire.Op{put("n", "0")}, [][]wire.Op{{cas("n", "0", "1")}, {cas("n", "0", "2")}}},
 	{"PutAgainstGet", 1, []wire.Op{put("a", "0")}, [][]wire.Op{{put("a", "1")}, {get("a")}}},
@@ -105,4 +107,34 @@ func following(made []choice) []choice {
 		}
 	}
 	return nil
+}
+
+// misfits lists the operations with an answer that is none to their kind.
+func misfits(ops []wire.Op, results []wire.Result) string {
+	if len(results) != len(ops) {
+		return fmt.Sprintf("%d answers to %d operations", len(results), len(ops))
+	}
+	var list []string
+	for i, op := range ops {
+		if !slices.Contains(answersTo[op.Kind], results[i].Status) {
+			list = append(list, fmt.Sprintf("%s got %v", listed(ops[i:i+1]), results[i].Status))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+var answersTo = map[wire.OpKind][]wire.Status{
+	wire.Get:            {wire.Found, wire.Missing, wire.Aborted},
+	wire.Put:            {wire.Created, wire.Replaced, wire.Aborted},
+	wire.Delete:         {wire.Deleted, wire.Missing, wire.Aborted},
+	wire.CompareAndSwap: {wire.Swapped, wire.Mismatch, wire.Aborted},
+}
+
+// listed formats operations in few characters: "put a=1, get b".
+func listed(ops []wire.Op) string {
+	var list []string
+	for _, op := range ops {
+		list = append(list, strings.TrimSuffix(fmt.Sprintf("%v %s=%s", op.Kind, op.Key, op.Value), "="))
+	}
+	return strings.Join(list, ", ")
 }

@@ -62,7 +62,7 @@ func (t *thread) done() bool { return t.End != lincheck.Never }
 
 func (t *thread) String() string {
 	if t.Client == 0 {
-		return "a request that runs alone, " + listed(t.Ops) + ","
+		return listed(t.Ops) + ", which ran alone,"
 	}
 	return fmt.Sprint("request ", t.Client)
 }
@@ -78,7 +78,7 @@ func (s *scheduler) run(ctx context.Context) {
 	s.execute(0, []wire.Op{del("a"), del("b"), del("n")})
 	if s.wrong == "" {
 		if verdict, counterexample := lincheck.Check(ctx, s.calls); verdict != lincheck.Linearizable {
-			s.wrong = fmt.Sprintf("the answers are %v:\n%v", verdict, counterexample)
+			s.wrong = strings.TrimRight(fmt.Sprintf("the answers are %v:\n%v", verdict, counterexample), "\n")
 		}
 	}
 }
@@ -221,27 +221,6 @@ func (s *scheduler) finish(t *thread) {
 	}
 }
 
-// misfits lists the operations with an answer that is none to their kind.
-func misfits(ops []wire.Op, results []wire.Result) string {
-	if len(results) != len(ops) {
-		return fmt.Sprintf("%d answers to %d operations", len(results), len(ops))
-	}
-	var list []string
-	for i, op := range ops {
-		if !slices.Contains(answersTo[op.Kind], results[i].Status) {
-			list = append(list, fmt.Sprintf("%s got %v", listed(ops[i:i+1]), results[i].Status))
-		}
-	}
-	return strings.Join(list, ", ")
-}
-
-var answersTo = map[wire.OpKind][]wire.Status{
-	wire.Get:            {wire.Found, wire.Missing, wire.Aborted},
-	wire.Put:            {wire.Created, wire.Replaced, wire.Aborted},
-	wire.Delete:         {wire.Deleted, wire.Missing, wire.Aborted},
-	wire.CompareAndSwap: {wire.Swapped, wire.Mismatch, wire.Aborted},
-}
-
 // findDeadlock is called when no thread can go on. Those that are not done wait for a lock.
 func (s *scheduler) findDeadlock() {
 	for _, t := range s.threads {
@@ -324,13 +303,4 @@ func (s *scheduler) String() string {
 		}
 	}
 	return fmt.Sprintf("%s\n\n     %s\n%s", s.wrong, strings.TrimSpace(header), strings.Join(rows, "\n"))
-}
-
-// listed formats operations in few characters: "put a=1, get b".
-func listed(ops []wire.Op) string {
-	var list []string
-	for _, op := range ops {
-		list = append(list, strings.TrimSuffix(fmt.Sprintf("%v %s=%s", op.Kind, op.Key, op.Value), "="))
-	}
-	return strings.Join(list, ", ")
 }
