@@ -151,12 +151,14 @@ func TestSpecimenStores(t *testing.T) {
 	} {
 		found := false
 		var last *broken
+		var failed *scheduler
 		newStore := func(n *node.Node) Store {
 			last = newBroken(n)
 			return test.store(last)
 		}
 		for _, p := range programs {
-			failed, runs := p.search(t.Context(), newStore, test.patience)
+			var runs int
+			failed, runs = p.search(t.Context(), newStore, test.patience)
 			text := ""
 			if failed != nil {
 				text = failed.String()
@@ -170,7 +172,8 @@ func TestSpecimenStores(t *testing.T) {
 			}
 		}
 		if !last.hidden.TryLock() {
-			last.hidden.Unlock() // ends the thread that is blocked
+			last.hidden.Unlock()
+			<-failed.stopped // the thread that was blocked
 		}
 		if !found {
 			t.Errorf("%s: %s does not show %s", test.name, test.found, test.shows)

@@ -266,7 +266,7 @@ func (s *scheduler) end() {
 			t.resume <- s.blocked
 		}
 	}
-	s.timer.Reset(s.patience)
+	s.timer.Reset(s.patience / 5)
 	for range left {
 		select {
 		case <-s.stopped:
