@@ -150,15 +150,16 @@ func TestSpecimenStores(t *testing.T) {
 			strings.ReplaceAll(blocked, "METHOD", "foreignKept"), 200 * time.Millisecond},
 	} {
 		found := false
-		var last *broken
+		var all []*broken
 		var failed *scheduler
 		newStore := func(n *node.Node) Store {
-			last = newBroken(n)
-			return test.store(last)
+			b := newBroken(n)
+			all = append(all, b)
+			return test.store(b)
 		}
 		for _, p := range programs {
 			var runs int
-			failed, runs = p.search(t.Context(), newStore, test.patience)
+			failed, runs = p.search(t.Context(), packageOf(newStore), newStores(newStore), test.patience)
 			text := ""
 			if failed != nil {
 				text = failed.String()
@@ -171,9 +172,11 @@ func TestSpecimenStores(t *testing.T) {
 				break
 			}
 		}
-		if !last.hidden.TryLock() {
-			last.hidden.Unlock()
-			<-failed.stopped // the thread that was blocked
+		for _, b := range all {
+			if !b.hidden.TryLock() {
+				b.hidden.Unlock()
+				<-failed.stopped // the thread that was blocked
+			}
 		}
 		if !found {
 			t.Errorf("%s: %s does not show %s", test.name, test.found, test.shows)
