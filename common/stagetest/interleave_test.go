@@ -3,9 +3,12 @@
 package stagetest
 
 import (
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"lockstep/common/metrics"
 	"lockstep/common/node"
@@ -13,11 +16,12 @@ import (
 	"lockstep/common/wire"
 )
 
-// A broken is a store of two buckets, whose methods get the locks wrong in three ways. Key
+// A broken is a store of two buckets, each of whose methods makes one mistake. Key
 // a is in the first bucket, all other keys are in the second.
 type broken struct {
 	locks  [2]metrics.Mutex
 	tables [2]*table.Table
+	hidden sync.Mutex // the scheduler does not see it
 }
 
 func newBroken(n *node.Node) *broken {
@@ -58,26 +62,124 @@ func (b *broken) oneByOne(ops []wire.Op) (results []wire.Result) {
 	return results
 }
 
+// firstOnly takes the lock of one bucket of the request.
+func (b *broken) firstOnly(ops []wire.Op) []wire.Result {
+	first := 1
+	for _, op := range ops {
+		first = min(first, b.bucket(op.Key))
+	}
+	b.locks[first].Lock()
+	defer b.locks[first].Unlock()
+	return b.unlocked(ops)
+}
+
+// kept frees its lock only if a value was replaced.
+func (b *broken) kept(ops []wire.Op) []wire.Result {
+	b.locks[0].Lock()
+	results := b.unlocked(ops)
+	if results[0].Status == wire.Replaced {
+		b.locks[0].Unlock()
+	}
+	return results
+}
+
+// taken takes its lock twice.
+func (b *broken) taken(ops []wire.Op) []wire.Result {
+	for range 2 {
+		b.locks[0].Lock()
+		defer b.locks[0].Unlock()
+	}
+	return b.unlocked(ops)
+}
+
+// freed frees its lock twice.
+func (b *broken) freed(ops []wire.Op) []wire.Result {
+	b.locks[0].Lock()
+	defer b.locks[0].Unlock()
+	defer b.locks[0].Unlock()
+	return b.unlocked(ops)
+}
+
+// sorted executes the operations by bucket, and so answers out of order.
+func (b *broken) sorted(ops []wire.Op) []wire.Result {
+	b.locks[0].Lock()
+	defer b.locks[0].Unlock()
+	return b.unlocked(slices.SortedStableFunc(slices.Values(ops), func(x, y wire.Op) int { return b.bucket(x.Key) - b.bucket(y.Key) }))
+}
+
+// foreign is correct, but its lock is a sync.Mutex.
+func (b *broken) foreign(ops []wire.Op) []wire.Result {
+	b.hidden.Lock()
+	results := b.unlocked(ops)
+	b.hidden.Unlock()
+	return results
+}
+
+// foreignKept never frees its sync.Mutex.
+func (b *broken) foreignKept(ops []wire.Op) []wire.Result {
+	b.hidden.Lock()
+	return b.unlocked(ops)
+}
+
 // Each broken store is always caught. The shortest schedule shows how:
 //
 //	go test -tags interleave ./common/stagetest -run SpecimenStores -v
 func TestSpecimenStores(t *testing.T) {
+	const blocked = `^blocked where no metrics.Mutex is: \(\*broken\)\.METHOD, stagetest/interleave_test.go:\d+, waits in Mutex.Lock: use metrics.Mutex\n`
 	for _, test := range []struct {
-		name  string
-		store func(*broken) Store
-		found string // the interleaving that must find it
-		shows string
+		name     string
+		store    func(*broken) Store
+		found    string // the program, or the start of its name, that must find it
+		shows    string // a regular expression
+		patience time.Duration
 	}{
-		{"unlocked", func(b *broken) Store { return b.unlocked }, "TwoSwapsOfOneKey", "violated"},
-		{"unsorted", func(b *broken) Store { return b.unsorted }, "TwoBatchesInOppositeOrder", "a deadlock"},
-		{"one by one", func(b *broken) Store { return b.oneByOne }, "TransferAgainstBalance", "violated"},
+		{"unlocked", func(b *broken) Store { return b.unlocked }, "TwoSwapsOfOneKey", `^the answers are violated`, time.Minute},
+		{"unsorted", func(b *broken) Store { return b.unsorted }, "TwoBatchesInOppositeOrder", `^a deadlock`, time.Minute},
+		{"one by one", func(b *broken) Store { return b.oneByOne }, "TransferAgainstBalance", `^the answers are violated`, time.Minute},
+		{"first only", func(b *broken) Store { return b.firstOnly }, "BatchAgainstIts", `^the answers are violated`, time.Minute},
+		{"kept", func(b *broken) Store { return b.kept }, "TwoBatchesInOppositeOrder",
+			`^request 1 ended and holds lock 1\n\n     put a=1, put b=1  (?s:.*) 1  takes lock 1\n(?s:.*)created created$`, time.Minute},
+		{"kept before", func(b *broken) Store { return b.kept }, "PutAgainstGet", `^put a=0, which ran alone, ended and holds lock 1\n`, time.Minute},
+		{"taken", func(b *broken) Store { return b.taken }, "OneBatch", `^request 1 waits for lock 1, which it holds\n`, time.Minute},
+		{"freed", func(b *broken) Store { return b.freed }, "OneBatch", `^request 1 frees lock 1, which it does not hold\n`, time.Minute},
+		{"sorted", func(b *broken) Store { return b.sorted }, "OneBatch",
+			`^the answers of request 1 do not fit its operations: cas n=1 got created, put a=1 got swapped\n`, time.Minute},
+		{"foreign", func(b *broken) Store { return b.foreign }, "TwoSwapsOfOneKey",
+			strings.ReplaceAll(blocked, "METHOD", "foreign"), 200 * time.Millisecond},
+		{"foreign kept", func(b *broken) Store { return b.foreignKept }, "OneBatch",
+			strings.ReplaceAll(blocked, "METHOD", "foreignKept"), 200 * time.Millisecond},
 	} {
-		for _, in := range interleavings {
-			bad, runs := findInterleaving(t, func(n *node.Node) Store { return test.store(newBroken(n)) }, in.before, in.requests)
-			t.Logf("%s: %s, %d schedules:\n%s", test.name, in.name, runs, bad)
-			if in.name == test.found && !strings.Contains(bad, test.shows) {
-				t.Errorf("%s: %s finds %q, want %q", test.name, in.name, bad, test.shows)
+		found := false
+		var all []*broken
+		var failed *scheduler
+		newStore := func(n *node.Node) Store {
+			b := newBroken(n)
+			all = append(all, b)
+			return test.store(b)
+		}
+		for _, p := range programs {
+			var runs int
+			failed, runs = p.search(t.Context(), packageOf(newStore), newStores(newStore), test.patience)
+			text := ""
+			if failed != nil {
+				text = failed.String()
 			}
+			t.Logf("%s: %s, %d schedules:\n%s", test.name, p.name, runs, text)
+			if strings.HasPrefix(p.name, test.found) && regexp.MustCompile(test.shows).MatchString(text) {
+				found = true
+			}
+			if failed != nil && failed.always != "" {
+				break
+			}
+		}
+		for _, b := range all {
+			if !b.hidden.TryLock() {
+				b.hidden.Unlock()
+				<-failed.stopped // the thread that was blocked
+			}
+		}
+		if !found {
+			t.Errorf("%s: %s does not show %s", test.name, test.found, test.shows)
 		}
 	}
 }

@@ -144,8 +144,9 @@ func (w *watch) isStuck() bool {
 	}
 }
 
-// packageOf returns the name of the stage's package, followed by a dot.
-func packageOf(serve node.Serve) string {
-	name := runtime.FuncForPC(reflect.ValueOf(serve).Pointer()).Name()
+// packageOf returns the name of the package of a function, such as a stage's serve, followed
+// by a dot.
+func packageOf(function any) string {
+	name := runtime.FuncForPC(reflect.ValueOf(function).Pointer()).Name()
 	return regexp.MustCompile(`^(.*/)?[^.]*\.`).FindString(name)
 }
