@@ -89,30 +89,6 @@ func (s *stage) neverRead() {
 	}
 }
 
-// Attackers tests the promise of a stage with a pool that a client that is slow, idle or
-// does not read holds no worker. With more of each kind than workers, another client is
-// served as if they were not there.
-func Attackers(t *testing.T, serve node.Serve) {
-	const workers = 2
-	s := start(t, serve, func(c *cluster.Config) {
-		c.Server.Workers, c.Server.Queue, c.Server.WriteTimeout = workers, workers, time.Minute
-	})
-	for range workers + 1 {
-		s.neverRead()
-		connect(t, s.cfg.Nodes[0].Addr) // idle
-		slowSender := connect(t, s.cfg.Nodes[0].Addr)
-		slowSender.Write(frame(t, get("k"))[:5]) // the rest never comes
-	}
-	cl := s.client()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	for i := range 100 {
-		if created, err := cl.Put(ctx, fmt.Sprint("key", i), nil); !created || err != nil {
-			t.Fatalf("put %d beside %d attackers: %v, %v", i, 3*(workers+1), created, err)
-		}
-	}
-}
-
 // The least and the greatest limits that are allowed work as documented.
 func testExtremes(t *testing.T, serve node.Serve) {
 	for name, edit := range map[string]func(*cluster.Server){

@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Mistakes that students make, as edits of a stage, and what its go test must say first: the
@@ -42,29 +41,18 @@ var mistakes = []mutant{
 		"./stage3_threadpool", "."},
 }
 
-func TestMistakes(t *testing.T) {
-	if testing.Short() {
-		t.Skip("compiles many programs")
+func TestMistakes(t *testing.T) { try(t, mistakes, 1, mutant.namedFirst) }
+
+// namedFirst checks that the first line of out that says more than which test failed shows
+// the mistake.
+func (m mutant) namedFirst(t *testing.T, out string) {
+	first := ""
+	for line := range strings.Lines(out) {
+		if first = strings.TrimSpace(line); !strings.HasPrefix(first, "--- FAIL") {
+			break
+		}
 	}
-	for i, m := range mistakes {
-		t.Run(m.name, func(t *testing.T) {
-			path, edited := m.edit(t)
-			if i >= tries(1, len(mistakes)) {
-				t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
-			}
-			t.Parallel()
-			began := time.Now()
-			out := m.run(t, path, edited)
-			t.Logf("%.1fs, %d lines:\n%s", time.Since(began).Seconds(), strings.Count(out, "\n"), out)
-			first := ""
-			for line := range strings.Lines(out) {
-				if first = strings.TrimSpace(line); !strings.HasPrefix(first, "--- FAIL") {
-					break
-				}
-			}
-			if !regexp.MustCompile(m.shows).MatchString(first) {
-				t.Errorf("the first line is %q, want %q", first, m.shows)
-			}
-		})
+	if !regexp.MustCompile(m.shows).MatchString(first) {
+		t.Errorf("the first line is %q, want %q:\n%s", first, m.shows, out)
 	}
 }
