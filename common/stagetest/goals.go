@@ -13,11 +13,10 @@ import (
 	"lockstep/common/node"
 )
 
-// Goals tests what the stages from the second to the n-th cure, in one subtest each: a stage
-// n of your own passes them all, and the stage before it fails the last. A goal that is
-// missed ends within seconds. No slow machine misses one:
-//
-//	func TestGoals(t *testing.T) { stagetest.Goals(t, serve, 2) }
+// Goals tests what the stages from the second to the n-th cure, in one subtest each: stage n
+// passes them all, and the stage before it misses those that belong to n. A missed goal ends
+// within seconds; a slow machine alone misses none. Stage 1 has
+// no goals.
 func Goals(t *testing.T, serve node.Serve, n int) {
 	watchStage(serve)
 	for _, goal := range []struct {
@@ -39,27 +38,28 @@ func Goals(t *testing.T, serve node.Serve, n int) {
 }
 
 // putBeside fails the test if a put of another client is not answered within seconds.
-func (s *stage) putBeside(who string) {
+func (s *stage) putBeside(who, why string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
 	defer cancel()
 	cl := client.New(s.cfg)
 	defer cl.Close()
 	if _, err := cl.Put(ctx, "k", nil); err != nil {
-		s.t.Fatalf("%s: %v", who, err)
+		s.t.Fatalf("%s keeps another one waiting: %s (%v)", who, why, err)
 	}
 }
 
 // Goal 2: a client that is connected, has greeted or is in the middle of a frame, and then
 // falls silent, delays no other.
 func testSilent(t *testing.T, serve node.Serve) {
+	const why = "is the connection served in the accept loop, or a lock held while a request is awaited?"
 	s := start(t, serve, func(c *cluster.Config) { c.Server.FrameTimeout = time.Minute })
 	connect(t, s.cfg.Nodes[0].Addr)
-	s.putBeside("a silent client keeps another one waiting: is the connection served in the accept loop?")
+	s.putBeside("a silent client", why)
 	_, silent := s.dial(0)
-	s.putBeside("a client that has greeted and is silent keeps another one waiting: is the connection served in the accept loop?")
+	s.putBeside("a client that has greeted and is silent", why)
 	silent.Write(frame(t, get("k"))[:5]) // the rest never comes
-	s.putBeside("half of a frame keeps another client waiting: is a lock held while a request is read?")
+	s.putBeside("a client in the middle of a request", why)
 }
 
 // Goal 3: more requests than a worker and its queue can hold are refused at once. Eight
@@ -85,32 +85,30 @@ func testOverload(t *testing.T, serve node.Serve) {
 	}
 }
 
-// Goal 3: a client that is slow, idle or does not read holds no worker. With more of each
-// kind than workers and places in the queue, another client is served as if they were not
-// there.
+// Goal 3: a client that is slow, idle or does not read holds no worker. Three of each kind
+// are more than a worker and its queue can hold, and another client is served beside them.
 func testAttackers(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) {
 		c.Server.Workers, c.Server.Queue = 1, 1
 		c.Server.FrameTimeout, c.Server.WriteTimeout = time.Minute, time.Minute
 	})
-	const each = 3
-	for i := range each {
+	for range 3 {
 		connect(t, s.cfg.Nodes[0].Addr) // idle
 		slowSender := connect(t, s.cfg.Nodes[0].Addr)
 		slowSender.Write(frame(t, get("k"))[:5]) // the rest never comes
-		s.putBeside(fmt.Sprintf("%d clients that are idle or in the middle of a frame keep another one waiting: is a job a whole connection?", 2*(i+1)))
+		s.putBeside("a client that is idle or slow", "is a job a whole connection?")
 	}
-	for i := range each {
+	for range 3 {
 		s.neverRead()
-		s.putBeside(fmt.Sprintf("%d clients that do not read keep another one waiting: does a worker write the answers?", i+1))
+		s.putBeside("a client that does not read its answers", "does a worker write them?")
 	}
 }
 
 // Goal 4: requests for keys in different buckets are executed at the same time. If one lock
-// guards all keys, no machine is fast enough; if not, a machine that is busy has more than
-// one try. Of so many buckets, two of the keys hardly ever share one, and four never.
+// guards all keys, no machine is fast enough; otherwise, a busy machine has more than one
+// try. With so many buckets, two of the keys hardly ever share one, and four never do.
 func testDifferentKeys(t *testing.T, serve node.Serve) {
-	const keys, work, tries = 8, 100 * time.Millisecond, 4
+	const keys, work, tries = 8, 100 * time.Millisecond, 3
 	s := start(t, serve, func(c *cluster.Config) {
 		c.Server.Workers, c.Server.Buckets, c.Server.Work.Time = keys, 10_000, work
 	})
