@@ -25,6 +25,7 @@ func Goals(t *testing.T, serve node.Serve, n int) {
 		run   func(*testing.T, node.Serve)
 	}{
 		{2, "SilentClientKeepsNobodyWaiting", testSilent},
+		{2, "ClientThatNeverReadsKeepsNobodyWaiting", testNeverReadsBeside},
 		{3, "OverloadIsAnsweredBusy", testOverload},
 		{3, "AttackersHoldNoWorker", testAttackers},
 		{4, "DifferentKeysWaitForNoLock", testDifferentKeys},
@@ -62,6 +63,18 @@ func testSilent(t *testing.T, serve node.Serve) {
 	s.putBeside("a client in the middle of a request", why)
 }
 
+// Goal 2, with or without a pool: a client that does not read its answers delays no other.
+// Three of them are more than a worker and its queue can hold.
+func testNeverReadsBeside(t *testing.T, serve node.Serve) {
+	s := start(t, serve, func(c *cluster.Config) {
+		c.Server.Workers, c.Server.Queue, c.Server.WriteTimeout = 1, 1, time.Minute
+	})
+	for range 3 {
+		s.neverRead()
+		s.putBeside("a client that does not read its answers", "is a lock held while they are written, or a worker?")
+	}
+}
+
 // Goal 3: more requests than a worker and its queue can hold are refused at once. Eight
 // clients ask again and again until one of them is, so that it does not matter when each
 // request arrives.
@@ -85,22 +98,17 @@ func testOverload(t *testing.T, serve node.Serve) {
 	}
 }
 
-// Goal 3: a client that is slow, idle or does not read holds no worker. Three of each kind
-// are more than a worker and its queue can hold, and another client is served beside them.
+// Goal 3: a client that is idle or slow holds no worker. Three of each are more than a worker
+// and its queue can hold, and another client is served beside them.
 func testAttackers(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) {
-		c.Server.Workers, c.Server.Queue = 1, 1
-		c.Server.FrameTimeout, c.Server.WriteTimeout = time.Minute, time.Minute
+		c.Server.Workers, c.Server.Queue, c.Server.FrameTimeout = 1, 1, time.Minute
 	})
 	for range 3 {
 		connect(t, s.cfg.Nodes[0].Addr) // idle
 		slowSender := connect(t, s.cfg.Nodes[0].Addr)
 		slowSender.Write(frame(t, get("k"))[:5]) // the rest never comes
 		s.putBeside("a client that is idle or slow", "is a job a whole connection?")
-	}
-	for range 3 {
-		s.neverRead()
-		s.putBeside("a client that does not read its answers", "does a worker write them?")
 	}
 }
 

@@ -141,7 +141,7 @@ var mutants = []mutant{
 		"\tdefer func() {\n", "\tdefer func() {\n\t\tif p := recover(); p != nil {\n\t\t\tpanic(p)\n\t\t}\n",
 		"./stage4_bucketlock -run TestPanicFrees", "a deadlock"},
 	{"a worker that writes", "stage3_threadpool/server.go", "n.Answer(c, s.apply) })", "n.Answer(c, s.apply); c.Flush() })",
-		"./stage3_threadpool -run TestGoals/AttackersHoldNoWorker", "does a worker write them"},
+		"./stage3_threadpool -run TestGoals/ClientThatNeverReads", "while they are written, or a worker"},
 	{"no write deadline", "common/wire/conn.go", "cmp.Or(c.limits.Write, forever)", "time.Duration(forever)",
 		"./stage2_coarselock -run TestStage/ClientThatNeverReads -timeout 8s", "FAIL|timed out"},
 	{"a large request that does not ask for memory", "common/node/node.go", "take(cost)", "take(0)",

@@ -52,7 +52,6 @@ func Run(t *testing.T, serve node.Serve) {
 		{"GarbageHarmsNoOtherClient", testGarbage},
 		{"SlowSenderIsEnded", testSlowSender},
 		{"ClientThatNeverReadsIsEnded", testNeverReads},
-		{"ClientThatNeverReadsKeepsNobodyWaiting", testNeverReadsBeside},
 		{"IdleClientIsToldGoodbye", testIdle},
 		{"DrainAnswersWhatHasArrived", testDrain},
 		{"StopEndsIdleClients", testStopIdle},
