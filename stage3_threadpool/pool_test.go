@@ -13,7 +13,6 @@ import (
 
 	"lockstep/common/cluster"
 	"lockstep/common/node"
-	"lockstep/common/stagetest"
 	"lockstep/common/wire"
 )
 
@@ -87,9 +86,6 @@ func TestFreeWorkerIsNotRefused(t *testing.T) {
 		}
 	}
 }
-
-// A client that is slow or idle or does not read does not hold a worker.
-func TestAttackersHoldNoWorker(t *testing.T) { stagetest.Attackers(t, serve) }
 
 // A job is done once if run returns true, and never if it returns false.
 func TestPoolDoesEachJobOnce(t *testing.T) {

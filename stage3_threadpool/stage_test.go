@@ -9,3 +9,5 @@ import (
 func TestMain(m *testing.M) { stagetest.Main(m, serve) }
 
 func TestStage(t *testing.T) { stagetest.Run(t, serve) }
+
+func TestGoals(t *testing.T) { stagetest.Goals(t, serve, 3) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -56,6 +57,7 @@ func TestStagesDifferByTheirLesson(t *testing.T) {
 			if slices.Contains(step.lesson, name) || name == "doc.go" || err != nil && strings.HasSuffix(name, "_test.go") { // a new test
 				continue
 			}
+			before = bytes.Replace(before, fmt.Appendf(nil, "serve, %d)", i+1), fmt.Appendf(nil, "serve, %d)", i+2), 1) // the stage's number
 			if after, _ := fs.ReadFile(project, file); !bytes.Equal(before, after) {
 				t.Errorf("%s is not part of the lesson, but differs from the same file in %s", file, from)
 			}

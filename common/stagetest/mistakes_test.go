@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Mistakes that students make, as edits of a stage, and what its go test must say first: the
@@ -42,7 +41,7 @@ var mistakes = []mutant{
 	{"a connection as a job", "stage3_threadpool/server.go",
 		"\tturn := p.job(func() { n.Answer(c, s.apply) })\n\tfor c.Ready() {\n\t\tif !turn() {\n\t\t\tn.Refuse(c)\n\t\t}\n\t\tc.Flush()\n\t}\n",
 		"\tp.job(func() {\n\t\tfor c.Ready() {\n\t\t\tn.Answer(c, s.apply)\n\t\t\tc.Flush()\n\t\t}\n\t})()\n",
-		"./stage3_threadpool", "does one of them hold a worker"},
+		"./stage3_threadpool", "is a job a whole connection"},
 	{"Busy while the job runs on", "stage3_threadpool/pool.go", "\t\t<-done\n\t\treturn true\n",
 		"\t\tfor range 1 << 22 {\n\t\t\tif len(done) > 0 {\n\t\t\t\t<-done\n\t\t\t\treturn true\n\t\t\t}\n\t\t}\n\t\treturn false\n",
 		"./stage3_threadpool -run TestStage", `refused true, found true|stuck: .*stage3_threadpool/pool\.go:\d+`},
@@ -75,32 +74,21 @@ func TestStageThatPrints(t *testing.T) {
 	}
 }
 
-func TestMistakes(t *testing.T) {
-	if testing.Short() {
-		t.Skip("compiles many programs")
+func TestMistakes(t *testing.T) { try(t, mistakes, 1, mutant.namedFirst) }
+
+// namedFirst checks that the first line of out that says more than which test failed shows
+// the mistake.
+func (m mutant) namedFirst(t *testing.T, out string) {
+	if lines := strings.Count(out, "\n"); lines > 33 && !strings.HasPrefix(m.check, "-race") { // three say which test, package and program failed
+		t.Errorf("%d lines:\n%s", lines, out)
 	}
-	for i, m := range mistakes {
-		t.Run(m.name, func(t *testing.T) {
-			path, edited := m.edit(t)
-			if i >= tries(1, len(mistakes)) {
-				t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
-			}
-			t.Parallel()
-			began := time.Now()
-			out := m.run(t, path, edited)
-			lines, first := strings.Count(out, "\n"), ""
-			t.Logf("%.1fs, %d lines", time.Since(began).Seconds(), lines)
-			if lines > 33 && !strings.HasPrefix(m.check, "-race") { // three say which test, package and program failed
-				t.Errorf("%d lines:\n%s", lines, out)
-			}
-			for line := range strings.Lines(out) {
-				if first = strings.TrimSpace(line); !strings.HasPrefix(first, "--- FAIL") && !strings.HasPrefix(first, "====") {
-					break
-				}
-			}
-			if !regexp.MustCompile(m.shows).MatchString(first) {
-				t.Errorf("the first line is %q, want %q in\n%s", first, m.shows, out)
-			}
-		})
+	first := ""
+	for line := range strings.Lines(out) {
+		if first = strings.TrimSpace(line); !strings.HasPrefix(first, "--- FAIL") && !strings.HasPrefix(first, "====") {
+			break
+		}
+	}
+	if !regexp.MustCompile(m.shows).MatchString(first) {
+		t.Errorf("the first line is %q, want %q:\n%s", first, m.shows, out)
 	}
 }

@@ -143,7 +143,7 @@ var mutants = []mutant{
 		"\tdefer func() {\n", "\tdefer func() {\n\t\tif p := recover(); p != nil {\n\t\t\tpanic(p)\n\t\t}\n",
 		"./stage4_bucketlock -run TestPanicFrees", "a deadlock"},
 	{"a worker that writes", "stage3_threadpool/server.go", "n.Answer(c, s.apply) })", "n.Answer(c, s.apply); c.Flush() })",
-		"./stage3_threadpool -run TestAttackersHoldNoWorker", "does one of them hold a worker"},
+		"./stage3_threadpool -run TestGoals/ClientThatNeverReads", "while they are written, or a worker"},
 	{"no write deadline", "common/wire/conn.go", "cmp.Or(c.limits.Write, forever)", "time.Duration(forever)",
 		"./stage2_coarselock -run TestStage/ClientThatNeverReads -timeout 8s", "FAIL|timed out"},
 	{"a large request that does not ask for memory", "common/node/node.go", "take(cost)", "take(0)",
@@ -228,27 +228,36 @@ var mutants = []mutant{
 		"./bench/load -run TestNoPlace", `because of "",`},
 }
 
-func TestMutants(t *testing.T) {
+func TestMutants(t *testing.T) { try(t, mutants, 1, mutant.caught) }
+
+// try runs the check of each mutant, of the first few alone unless slow, and has judge look
+// at what it prints.
+func try(t *testing.T, list []mutant, few int, judge func(m mutant, t *testing.T, out string)) {
 	if testing.Short() {
 		t.Skip("compiles many programs")
 	}
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command")
 	}
-	for i, m := range mutants {
+	for i, m := range list {
 		t.Run(m.name, func(t *testing.T) {
 			path, edited := m.edit(t)
-			if i >= tries(1, len(mutants)) {
+			if i >= tries(few, len(list)) {
 				t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
 			}
 			t.Parallel() // while one compiles, another waits
 			began := time.Now()
 			out := m.run(t, path, edited)
-			if !regexp.MustCompile(m.shows).MatchString(out) {
-				t.Errorf("go test %s does not show %q:\n%s", m.check, m.shows, out)
-			}
-			t.Logf("caught by go test %s in %.1fs", m.check, time.Since(began).Seconds())
+			t.Logf("caught by go test %s in %.1fs, %d lines", m.check, time.Since(began).Seconds(), strings.Count(out, "\n"))
+			judge(m, t, out)
 		})
+	}
+}
+
+// caught checks that out shows how the check fails.
+func (m mutant) caught(t *testing.T, out string) {
+	if !regexp.MustCompile(m.shows).MatchString(out) {
+		t.Errorf("go test %s does not show %q:\n%s", m.check, m.shows, out)
 	}
 }
 
