@@ -41,7 +41,7 @@ var mistakes = []mutant{
 	{"a connection as a job", "stage3_threadpool/server.go",
 		"\tturn := p.job(func() { n.Answer(c, s.apply) })\n\tfor c.Ready() {\n\t\tif !turn() {\n\t\t\tn.Refuse(c)\n\t\t}\n\t\tc.Flush()\n\t}\n",
 		"\tp.job(func() {\n\t\tfor c.Ready() {\n\t\t\tn.Answer(c, s.apply)\n\t\t\tc.Flush()\n\t\t}\n\t})()\n",
-		"./stage3_threadpool", "is a job a whole connection"},
+		"./stage3_threadpool", "is a job a whole connection|does not hold a worker"},
 	{"Busy while the job runs on", "stage3_threadpool/pool.go", "\t\t<-done\n\t\treturn true\n",
 		"\t\tfor range 1 << 22 {\n\t\t\tif len(done) > 0 {\n\t\t\t\t<-done\n\t\t\t\treturn true\n\t\t\t}\n\t\t}\n\t\treturn false\n",
 		"./stage3_threadpool -run TestStage", `refused true, found true|stuck: .*stage3_threadpool/pool\.go:\d+`},

@@ -141,7 +141,7 @@ var mutants = []mutant{
 		"./common/wire -run TestGoodbyeReaches", "want it to read on"},
 	{"locks that a panic leaves held", "stage4_bucketlock/store.go",
 		"\tdefer func() {\n", "\tdefer func() {\n\t\tif p := recover(); p != nil {\n\t\t\tpanic(p)\n\t\t}\n",
-		"./stage4_bucketlock -run TestPanicFrees", "a deadlock"},
+		"./stage4_bucketlock -run TestPanicFrees", "stuck in TestPanicFrees"},
 	{"a worker that writes", "stage3_threadpool/server.go", "n.Answer(c, s.apply) })", "n.Answer(c, s.apply); c.Flush() })",
 		"./stage3_threadpool -run TestGoals/ClientThatNeverReads", "while they are written, or a worker"},
 	{"no write deadline", "common/wire/conn.go", "cmp.Or(c.limits.Write, forever)", "time.Duration(forever)",
