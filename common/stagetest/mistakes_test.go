@@ -10,14 +10,14 @@ import (
 // Mistakes that students make, as edits of a stage, and what its go test must say first: the
 // cause, or the student's own line. With -race in front, only the race detector sees it.
 var mistakes = []mutant{
+	{"an Unlock too many", "stage2_coarselock/store.go", "\tdefer s.mu.Unlock()\n", "\tdefer s.mu.Unlock()\n\tdefer s.mu.Unlock()\n",
+		"./stage2_coarselock", "unlock of unlocked mutex"},
 	{"an Unlock forgotten on one path", "stage2_coarselock/store.go",
 		"\tdefer s.mu.Unlock()\n", "\tif ops[0].Kind.Writes() {\n\t\tdefer s.mu.Unlock()\n\t}\n",
 		"./stage2_coarselock", `stuck: \d+ × \(\*store\)\.apply, stage2_coarselock/store\.go:\d+, waits in Mutex\.Lock`},
 	{"one lock held while answers are written", "stage2_coarselock/server.go",
 		"\t\tn.Answer(c, s.apply)\n\t\tc.Flush()\n", "\t\ts.mu.Lock()\n\t\tn.Answer(c, s.table.Apply)\n\t\tc.Flush()\n\t\ts.mu.Unlock()\n",
 		"./stage2_coarselock", "is a lock held while they are written"},
-	{"an Unlock too many", "stage2_coarselock/store.go", "\tdefer s.mu.Unlock()\n", "\tdefer s.mu.Unlock()\n\tdefer s.mu.Unlock()\n",
-		"./stage2_coarselock", "unlock of unlocked mutex"},
 	{"a Flush forgotten", "stage2_coarselock/server.go", "\t\tc.Flush()\n", "",
 		"./stage2_coarselock", "answers were written and not flushed"},
 	{"a goroutine that never ends", "stage2_coarselock/server.go", "\tdefer c.Close()\n", "\tdefer c.Close()\n\tgo func() { select {} }()\n",
