@@ -65,6 +65,7 @@ func TestStageThatPrints(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles a program")
 	}
+	t.Parallel()
 	m := mutant{"a print", "stage2_coarselock/server.go", "\tdefer c.Close()\n",
 		"\tdefer c.Close()\n\tfmt.Println(\"new client\", c.RemoteAddr())\n\tlog.Println(\"new client\")\n", "./stage2_coarselock -run TestStage", ""}
 	path, edited := m.edit(t)

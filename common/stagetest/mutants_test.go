@@ -239,13 +239,14 @@ func try(t *testing.T, list []mutant, few int, judge func(m mutant, t *testing.T
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command")
 	}
+	t.Parallel() // while one compiles, another waits
 	for i, m := range list {
 		t.Run(m.name, func(t *testing.T) {
 			path, edited := m.edit(t)
 			if i >= tries(few, len(list)) {
 				t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
 			}
-			t.Parallel() // while one compiles, another waits
+			t.Parallel()
 			began := time.Now()
 			out := m.run(t, path, edited)
 			t.Logf("caught by go test %s in %.1fs, %d lines", m.check, time.Since(began).Seconds(), strings.Count(out, "\n"))
