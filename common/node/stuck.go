@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -102,9 +101,7 @@ func place(stack string, calls *regexp.Regexp) string {
 }
 
 // site is a file, or a file and line, with its directory's name alone.
-func site(path string) string {
-	return filepath.Join(filepath.Base(filepath.Dir(path)), filepath.Base(path))
-}
+func site(file string) string { return path.Join(path.Base(path.Dir(file)), path.Base(file)) }
 
 // describe returns a line that says what panicked and where, and a line for each call from
 // there up to answer, innermost first: "panicked: index out of range [-1], mine/store.go:43".

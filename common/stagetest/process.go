@@ -141,8 +141,8 @@ func (p *process) checkLog(began time.Time) {
 	const besides = 2 // that it serves, and that it stops
 	log, lines := p.said(), 0
 	for line := range strings.Lines(log) {
-		_, logged, found := strings.Cut(line, " node 0: ") // other lines are the stage's own
-		if strings.HasPrefix(line, "node 0: ") || found && strings.ContainsFunc(strings.TrimSuffix(logged, "\n"), unicode.IsControl) {
+		_, text, found := strings.Cut(line, " node 0: ") // other lines are the stage's own
+		if strings.HasPrefix(line, "node 0: ") || found && strings.ContainsFunc(strings.TrimSuffix(text, "\n"), unicode.IsControl) {
 			p.t.Errorf("logged %q", line)
 		}
 		if found {

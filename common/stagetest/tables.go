@@ -184,9 +184,9 @@ func testCounters(t *testing.T, serve node.Serve) {
 // repeats the batch of CompareAndSwaps until no other client comes in between.
 func (s *stage) change(cl *client.Client, by map[string]int) {
 	swapped := false
-	for tries := 0; !swapped; tries++ {
-		if tries == 1000 { // others come in between a few times at most
-			s.t.Errorf("%v: the value that was read was answered mismatch %d times in a row", by, tries)
+	for turns := 0; !swapped; turns++ {
+		if turns == 1000 { // others come in between a few times at most
+			s.t.Errorf("%v: the value that was read was answered mismatch %d times in a row", by, turns)
 			return
 		}
 		var ops []wire.Op
