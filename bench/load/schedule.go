@@ -2,10 +2,11 @@ package load
 
 import (
 	"context"
-	"lockstep/common/control"
 	"math"
 	"math/rand/v2"
 	"time"
+
+	"lockstep/common/control"
 )
 
 // A schedule is the sequence of the times at which the requests of an open loop are due, as

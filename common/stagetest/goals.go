@@ -32,7 +32,7 @@ func Goals(t *testing.T, serve node.Serve, n int) {
 	} {
 		if goal.stage <= n {
 			t.Run(goal.name, func(t *testing.T) {
-				watching().guard(t, func() { goal.run(t, serve) })
+				watching.guard(t, func() { goal.run(t, serve) })
 			})
 		}
 	}

@@ -20,7 +20,7 @@ import (
 // Interleave runs small requests against a stage's store, in every order of their steps. A
 // step ends before a lock is taken, before it is freed, and between the look-up and the
 // effect of an operation. The test fails if an order deadlocks, if a request keeps a lock or
-// takes one that is no metrics.Mutex, or if the answers are not linearizable.
+// takes one that is not a metrics.Mutex, or if the answers are not linearizable.
 func Interleave(t *testing.T, newStore func(*node.Node) Store) {
 	always, stores := "", newStores(newStore)
 	for _, p := range programs {
@@ -117,7 +117,7 @@ func following(made []choice) []choice {
 	return nil
 }
 
-// misfits lists the operations with an answer that is none to their kind.
+// misfits lists the operations whose answer does not fit their kind.
 func misfits(ops []wire.Op, results []wire.Result) string {
 	if len(results) != len(ops) {
 		return fmt.Sprintf("%d answers to %d operations", len(results), len(ops))

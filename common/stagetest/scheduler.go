@@ -179,7 +179,7 @@ func (s *scheduler) take(t *thread) {
 }
 
 // serve executes the request of a thread. It ends when that does, or when yield gives up; or
-// never, if the thread is blocked for ever where no Mutex is.
+// never, if the thread is blocked forever outside a Mutex.
 func (s *scheduler) serve(t *thread) {
 	defer func() { s.stopped <- struct{}{} }()
 	t.Results = s.store(t.Ops)
@@ -195,7 +195,7 @@ func (s *scheduler) yield(step metrics.Step, lock *metrics.Mutex) {
 	}
 	if able := s.able(); len(able) == 1 && able[0] == t {
 		if s.take(t); s.wrong == "" {
-			return // without the detour over the scheduler's goroutine
+			return // without a switch to the scheduler's goroutine
 		}
 	}
 	s.stopped <- struct{}{}

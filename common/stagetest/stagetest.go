@@ -64,7 +64,7 @@ func Run(t *testing.T, serve node.Serve) {
 		{"StopInTheMiddleOfAnOperation", testStopInTheMiddle},
 	} {
 		ok := t.Run(test.name, func(t *testing.T) {
-			watching().guard(t, func() { test.run(t, serve) })
+			watching.guard(t, func() { test.run(t, serve) })
 		})
 		if !ok { // the others would fail for the same reason, and say it less clearly
 			t.Fatalf("the promises after %s were not tried: the simplest come first", test.name)
@@ -94,7 +94,7 @@ func start(t *testing.T, serve node.Serve, edit func(*cluster.Config)) *stage {
 func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), front func(addr string) string) *stage {
 	t.Helper()
 	watchStage(serve)
-	watching().skipStuck(t)
+	watching.skipStuck(t)
 	s := &stage{t: t, cfg: cluster.Default()}
 	if edit != nil {
 		edit(&s.cfg)
@@ -111,7 +111,7 @@ func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), fro
 	s.cancel = cancel
 	for i, ln := range s.listeners {
 		n, served := node.New(s.cfg, i, slog.New(slog.NewTextHandler(logged{t}, nil))), make(chan error, 1)
-		watching().add(n)
+		watching.add(n)
 		s.nodes, s.served = append(s.nodes, n), append(s.served, served)
 		go func() { // ends after stop, or when ln fails
 			served <- serve(ctx, ln, n)
@@ -119,7 +119,7 @@ func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), fro
 		}()
 	}
 	t.Cleanup(func() {
-		if s.stop(); !watching().isStuck() {
+		if s.stop(); !watching.isStuck() {
 			noneLeft(t, serve)
 		}
 	})
@@ -131,7 +131,7 @@ func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), fro
 type logged struct{ t *testing.T }
 
 func (l logged) Write(p []byte) (int, error) {
-	if !bytes.Contains(p, []byte("panicked")) || watching().isStuck() {
+	if !bytes.Contains(p, []byte("panicked")) || watching.isStuck() {
 		return len(p), nil
 	}
 	return l.t.Output().Write(p)
@@ -144,7 +144,7 @@ func (s *stage) stop() {
 		var err error
 		select {
 		case err = <-s.served[i]:
-		case <-watching().stuck:
+		case <-watching.stuck:
 			return
 		}
 		if err != nil && !errors.Is(err, node.ErrStopped) {

@@ -33,7 +33,7 @@ func do(t *testing.T, cl *client.Client, ops ...wire.Op) string {
 	t.Helper()
 	results, err := cl.Do(t.Context(), ops...)
 	if err != nil {
-		watching().skipStuck(t)
+		watching.skipStuck(t)
 		t.Fatalf("%s: %v", spoken(ops), err)
 	}
 	return words(results)

@@ -17,9 +17,10 @@ import (
 
 // A watch notices that the stage is stuck, as in a deadlock: for many looks, one a second,
 // no node has finished a turn, and a goroutine of the stage has not moved, though it does not
-// wait for the network. It counts looks, so a busy machine or a suspended process is no
-// deadlock.
+// wait for the network. It counts looks, so that a busy machine or a suspended process is not
+// taken for a deadlock.
 type watch struct {
+	start   sync.Once
 	pkg     string // the stage's package, followed by a dot
 	guarded atomic.Bool
 	stuck   chan struct{} // closed when the stage is stuck
@@ -30,15 +31,13 @@ type watch struct {
 }
 
 // watching is the watch of this process, which tests one stage.
-var watching = sync.OnceValue(func() *watch { return &watch{stuck: make(chan struct{})} })
-
-var started sync.Once
+var watching = &watch{stuck: make(chan struct{})}
 
 // watchStage starts the watch, which ends with the process.
 func watchStage(serve node.Serve) {
-	started.Do(func() {
-		watching().pkg = packageOf(serve)
-		go watching().run()
+	watching.start.Do(func() {
+		watching.pkg = packageOf(serve)
+		go watching.run()
 	})
 }
 
@@ -74,7 +73,7 @@ func (w *watch) run() {
 				seen[stack] = 1
 			}
 			longest = max(longest, seen[stack])
-			if seen[stack] < looksStill-1 { // the last of them may have come to a halt between two looks
+			if seen[stack] < looksStill-1 { // the last of them may have stopped between two looks
 				continue
 			}
 			if stuck = append(stuck, stack); strings.Contains(stack, "Mutex.") {
