@@ -209,18 +209,10 @@ func (p *preload) load(ctx, dialing context.Context, size int) error {
 		size = max(1, min(2*size, full, int(500*time.Millisecond*time.Duration(size)/max(time.Since(began), 1))))
 		p.mu.Lock()
 		p.stored += len(puts)
-		p.told(fmt.Sprintf("storing keys: %s of %s", millions(p.stored), millions(p.work.Keys)),
+		p.told(fmt.Sprintf("storing keys: %s of %s", text.ShortCount(int64(p.stored)), text.ShortCount(int64(p.work.Keys))),
 			time.Since(p.start)/time.Duration(p.stored)*time.Duration(p.work.Keys-p.stored))
 		p.mu.Unlock()
 	}
-}
-
-// millions writes n in full below a million, and in millions from there on.
-func millions(n int) string {
-	if n < 1_000_000 {
-		return text.Count(int64(n))
-	}
-	return text.Sig(float64(n)/1e6, 2) + " M"
 }
 
 // store sends puts and checks the answers.

@@ -29,7 +29,7 @@ const (
 	Answers             // from server to client, including the greeting
 )
 
-// A Fault says what goes wrong with one connection. The zero Fault is no fault.
+// A Fault says what goes wrong with one connection. The zero Fault does nothing.
 type Fault struct {
 	Kind  Kind
 	Way   Way

@@ -77,7 +77,7 @@ func (s *search) narrow(key, value int32) bool {
 	return s.state[key] == value
 }
 
-// set changes a copy of the state, so that whoever kept the slice can go back to it.
+// set changes a copy of the state, so that a caller that kept the slice can go back to it.
 func (s *search) set(key, value int32) {
 	if s.state[key] != value {
 		s.state = slices.Clone(s.state)

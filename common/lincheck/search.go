@@ -193,7 +193,7 @@ func (s *search) with(st *step) Verdict {
 // was possible. If not, it remembers this place.
 //
 // A place is the state and the open steps: all steps that are not open yet are still to
-// do. Steps that never end are listed apart, in ascending order, because having more of
+// do. Steps that never end are listed separately, in ascending order, because having more of
 // them left only makes more possible: none of them has to be done.
 func (s *search) seen(open []*step) bool {
 	place, spare := slices.Clone(s.state), []int32(nil)

@@ -30,14 +30,14 @@ func (s Snapshot) lines() (all []string) {
 	}
 	rate := float64(s.Requests) / max(s.Uptime.Seconds(), 1e-9)
 	line("requests", "%s in %s (%s/s); operations %s; refused %s",
-		count(s.Requests), text.Duration(s.Uptime), count(int64(rate)), count(s.Ops), count(s.Refusals))
+		text.ShortCount(s.Requests), text.Duration(s.Uptime), text.ShortCount(int64(rate)), text.ShortCount(s.Ops), text.ShortCount(s.Refusals))
 	line("connections", "accepted %s, open %s; errors %s; panics %s",
-		count(s.Connections), count(s.Open), count(errors), count(s.Panics))
-	line("queue", "turns %s; mean wait to begin %s", count(s.QueueWait.Count), text.Duration(s.QueueWait.Mean()))
+		text.ShortCount(s.Connections), text.ShortCount(s.Open), text.ShortCount(errors), text.ShortCount(s.Panics))
+	line("queue", "turns %s; mean wait to begin %s", text.ShortCount(s.QueueWait.Count), text.Duration(s.QueueWait.Mean()))
 	line("locks", "%s", s.Locks.text())
 	line("time", "per request: CPU %s, in the table %s; CPU in all %s",
 		text.Duration(mean(s.CPU, s.Requests)), text.Duration(s.Table.Mean()), text.Duration(s.CPU))
-	line("memory", "heap %s, peak %s; goroutines %s", text.Bytes(s.Heap), peak, count(int64(s.Goroutines)))
+	line("memory", "heap %s, peak %s; goroutines %s", text.Bytes(s.Heap), peak, text.ShortCount(int64(s.Goroutines)))
 	line("serving", "%v", s.Serving)
 	line("suspended", "%s, %s in all", text.Plural(s.Suspended.Count, "time"), text.Duration(s.Suspended.Total))
 	line("waited", "for a worker %s, for memory %s, for locks %s, in all",
@@ -47,21 +47,12 @@ func (s Snapshot) lines() (all []string) {
 	line("held", "%s, the most used about %.1f %% of the time", text.Plural(int64(s.Watched), "lock"), 100*s.Held())
 	line("hot lock", "%s", s.Hot.text())
 	for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
-		line("error", "%s: %s", kind, count(s.Errors[kind]))
+		line("error", "%s: %s", kind, text.ShortCount(s.Errors[kind]))
 	}
 	return all
 }
 
-// count writes n in full below a million, and in millions from there on, so that a line
-// stays short.
-func count(n int64) string {
-	if n < 1_000_000 {
-		return text.Count(n)
-	}
-	return text.Sig3(float64(n)/1e6) + " M"
-}
-
 func (c Contention) text() string {
 	percent := 100 * float64(c.Contended) / float64(max(c.Acquired, 1))
-	return fmt.Sprintf("taken %s, contended %s (%.1f %%); mean wait %s", count(c.Acquired), count(c.Contended), percent, text.Duration(c.Mean()))
+	return fmt.Sprintf("taken %s, contended %s (%.1f %%); mean wait %s", text.ShortCount(c.Acquired), text.ShortCount(c.Contended), percent, text.Duration(c.Mean()))
 }

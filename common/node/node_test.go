@@ -182,7 +182,7 @@ func TestAcceptEnds(t *testing.T) {
 }
 
 // What net/http takes for temporary and what the system reports of a client, a network or
-// its memory may pass; a listener that is none any more does not.
+// its memory may pass; an error because the listener is closed does not.
 func TestPasses(t *testing.T) {
 	all := map[error]bool{os.ErrDeadlineExceeded: true, net.ErrClosed: false, io.ErrClosedPipe: false}
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,

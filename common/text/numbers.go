@@ -64,6 +64,14 @@ func Bytes(n int64) string {
 	return Sig3(v) + " " + unit
 }
 
+// ShortCount writes n in full below a million, and in millions from there on: 12 345, 1.23 M.
+func ShortCount(n int64) string {
+	if n < 1_000_000 {
+		return Count(n)
+	}
+	return Sig3(float64(n)/1e6) + " M"
+}
+
 // Count writes n with its digits in groups of three: 12 345.
 func Count(n int64) string {
 	digits := strconv.FormatInt(n, 10)

@@ -258,7 +258,7 @@ func (c *Conn) Quiet() bool { return Quiet(c.nc) }
 func Quiet(nc net.Conn) bool {
 	if socket, ok := nc.(syscall.Conn); ok {
 		quiet := false
-		nc.SetReadDeadline(time.Time{}) // after one that has passed there is no look
+		nc.SetReadDeadline(time.Time{}) // with one in the past, Read would fail without a look
 		if raw, err := socket.SyscallConn(); err == nil {
 			raw.Read(func(fd uintptr) bool { quiet = !arrived(fd); return true })
 		}

@@ -41,7 +41,7 @@ type Hello struct {
 	Secret      string // empty: no proof is required
 }
 
-// Limits bound how long one end waits for the other; 0 is no limit.
+// Limits bound how long one end waits for the other; 0 means no limit.
 type Limits struct {
 	Idle  time.Duration // for the first byte of a frame
 	Frame time.Duration // from there to its last byte; and for a proof
