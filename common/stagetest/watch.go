@@ -57,23 +57,23 @@ func (w *watch) turns() (sum int64) {
 	return sum
 }
 
-var waiting = regexp.MustCompile(`^(goroutine \d+ \[[^],]*)[^]]*`) // without how long
-
 func (w *watch) run() {
-	before, still := int64(0), make(map[string]int) // looks at each goroutine, by its stack, since it moved or a turn ended
+	before, still := int64(0), make(map[string]int) // looks at each goroutine, by its number and place, since it moved or a turn ended
 	for range time.Tick(time.Second) {
 		turns, seen, longest := w.turns(), make(map[string]int), 0
 		var stuck, locked []string
 		for _, stack := range node.Stacks(w.pkg) {
-			stack = waiting.ReplaceAllString(stack, "$1")
-			if strings.Contains(stack, "[IO wait") || node.Whereabouts(w.pkg, stack) == "" {
+			number, _, _ := strings.Cut(stack, " [")
+			at := node.Whereabouts(w.pkg, stack) // the stack itself changes when its memory is moved
+			if strings.Contains(stack, "[IO wait") || at == "" {
 				continue
 			}
-			if seen[stack] = still[stack] + 1; turns != before {
-				seen[stack] = 1
+			at = number + at
+			if seen[at] = still[at] + 1; turns != before {
+				seen[at] = 1
 			}
-			longest = max(longest, seen[stack])
-			if seen[stack] < looksStill-1 { // the last of them may have stopped between two looks
+			longest = max(longest, seen[at])
+			if seen[at] < looksStill-1 { // the last of them may have stopped between two looks
 				continue
 			}
 			if stuck = append(stuck, stack); strings.Contains(stack, "Mutex.") {
