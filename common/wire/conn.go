@@ -62,12 +62,32 @@ type Conn struct {
 	err    error
 	dead   bool // nothing can be sent any more
 
-	mu        sync.Mutex // guards what follows, and the deadlines against being set after Stop
+	mu        sync.Mutex // guards what follows, so that none of it is set after Stop
+	reading   deadline
+	writing   deadline
 	stopped   bool
 	stoppedAt time.Time
 	closing   bool // Close reads on to the end
 	swept     bool // after Stop: all that had arrived is in the buffer
 }
+
+// A deadline is moved later only when it fires, not with every request: to set a timer costs
+// more than to decode a Get. So it can fire early, and whoever is woken asks passed.
+type deadline struct {
+	at  time.Time // when what is under way is late
+	set time.Time // what the connection was told: not after at
+}
+
+// move makes the deadline at. The function set tells the connection.
+func (d *deadline) move(now, at time.Time, set func(time.Time) error) {
+	d.at = at
+	if at.Before(d.set) || !now.Before(d.set) {
+		d.set = at
+		set(at)
+	}
+}
+
+func (d *deadline) passed() bool { return !time.Now().Before(d.at) }
 
 // RemoteAddr is the other end's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
@@ -142,7 +162,7 @@ func (c *Conn) fill() {
 	case err == nil:
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.mu.Lock()
-		if !c.stopped { // otherwise Stop has moved the deadline, and the next fill reads what has arrived
+		if !c.stopped && c.reading.passed() { // otherwise the next fill sets another deadline: after Stop, to read what has arrived
 			c.err = late
 		}
 		c.mu.Unlock()
@@ -164,17 +184,18 @@ func (c *Conn) readDeadline() (late error) {
 		c.err = ErrStopped
 		return nil
 	}
-	from, bound, late := time.Now(), c.limits.Idle, ErrIdle
+	now := time.Now()
 	if len(c.in) > 0 && c.since.IsZero() {
-		c.since = from
+		c.since = now
 	}
+	from, bound, late := now, c.limits.Idle, ErrIdle
 	switch {
 	case c.stopped:
 		bound, late = sweepTime, nil
 	case !c.since.IsZero():
 		from, bound, late = c.since, c.limits.Frame, ErrSlow
 	}
-	c.nc.SetReadDeadline(from.Add(cmp.Or(bound, forever)))
+	c.reading.move(now, from.Add(cmp.Or(bound, forever)), c.nc.SetReadDeadline)
 	return late
 }
 
@@ -188,7 +209,7 @@ func (c *Conn) Stop() {
 	}
 	c.stopped, c.stoppedAt = true, time.Now()
 	if !c.closing {
-		c.nc.SetReadDeadline(time.Unix(1, 0))
+		c.reading.move(c.stoppedAt, time.Unix(1, 0), c.nc.SetReadDeadline)
 	}
 	c.limitWrite() // one may be under way
 }
@@ -220,6 +241,11 @@ func (c *Conn) Flush() bool {
 	c.limitWrite()
 	c.mu.Unlock()
 	n, err := c.nc.Write(c.out)
+	for errors.Is(err, os.ErrDeadlineExceeded) && c.writeOn() {
+		var more int
+		more, err = c.nc.Write(c.out[n:])
+		n += more
+	}
 	if err != nil {
 		c.lost(fmt.Errorf("sent %d of %d bytes: %w", n, len(c.out), err))
 	}
@@ -234,13 +260,22 @@ func (c *Conn) Flush() bool {
 // has at most what is left of Limits.Drain, so that a client that does not read cannot hold
 // up the end. The caller holds mu.
 func (c *Conn) limitWrite() {
-	limit := cmp.Or(c.limits.Write, forever)
+	now, limit := time.Now(), cmp.Or(c.limits.Write, forever)
 	if c.stopped && !c.server {
 		limit = -1 // in the past
 	} else if c.stopped && c.limits.Drain > 0 {
-		limit = min(limit, max(c.limits.Drain-time.Since(c.stoppedAt), time.Millisecond))
+		limit = min(limit, max(c.limits.Drain-now.Sub(c.stoppedAt), time.Millisecond))
 	}
-	c.nc.SetWriteDeadline(time.Now().Add(limit))
+	c.writing.move(now, now.Add(limit), c.nc.SetWriteDeadline)
+}
+
+// writeOn reports whether a write that has been interrupted is not late yet, and sets the
+// deadline of the rest.
+func (c *Conn) writeOn() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writing.move(time.Now(), c.writing.at, c.nc.SetWriteDeadline)
+	return !c.writing.passed()
 }
 
 // lost notes an error after which nothing can be sent any more.
@@ -251,7 +286,12 @@ func (c *Conn) lost(err error) {
 
 // Quiet reports whether nothing has arrived and the other end is still there. A client
 // calls it after idleness: an unsolicited message is a Goodbye.
-func (c *Conn) Quiet() bool { return Quiet(c.nc) }
+func (c *Conn) Quiet() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading.set = time.Time{} // there will be none
+	return Quiet(c.nc)
+}
 
 // Quiet is Conn.Quiet for any connection on which nothing is in flight. It leaves the
 // connection without a deadline, and does not wait, unless the connection is not a socket.
