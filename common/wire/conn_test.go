@@ -319,6 +319,12 @@ func TestDeadlines(t *testing.T) {
 			}
 		}, ErrSlow, limits.Frame},
 		{"a frame, then silence", func(c net.Conn) { c.Write(frame) }, ErrIdle, limits.Idle},
+		{"a frame every 40 s, then silence", func(c net.Conn) {
+			for range 3 {
+				<-time.After(40 * time.Second)
+				c.Write(frame)
+			}
+		}, ErrIdle, 120*time.Second + limits.Idle},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := net.Pipe()
@@ -336,6 +342,32 @@ func TestDeadlines(t *testing.T) {
 			<-acted
 		})
 	}
+}
+
+// Each write has all of Limits.Write, although the deadline of one before it may fire.
+func TestWriteDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		server := serverEnd(near, Limits{Write: 5 * time.Second})
+		go func() {
+			for range 3 {
+				<-time.After(4 * time.Second)
+				far.Read(make([]byte, 1<<10))
+			}
+		}()
+		for i := range 4 {
+			server.WriteResponse(&Response{Code: Busy})
+			began := time.Now()
+			sent, want := server.Flush(), 4*time.Second
+			if i == 3 {
+				want = 5 * time.Second
+			}
+			if took := time.Since(began); sent != (i < 3) || took != want {
+				t.Errorf("write %d: %v after %v (%v), want %v after %v", i, sent, took, server.Err(), i < 3, want)
+			}
+		}
+	})
 }
 
 // All that has arrived at Stop is answered, however much it is, and then comes a Goodbye.
