@@ -62,10 +62,10 @@ type connection struct {
 	counts client.Counts // those of client that are in a tally
 }
 
-// New connects. The connections are numbered from first, and no others of the run may have
-// these numbers. New returns when all connections are greeted, or when no other has been for a
-// while: a server that serves one client at a time never greets the rest. It is an error
-// if none is greeted.
+// New connects. The connections are numbered from first, and no other connection of the run
+// may have these numbers. New returns when all are greeted, or when no other has been for a
+// while: a server that serves one client at a time never greets the rest. It is an error if
+// none is greeted.
 func New(ctx context.Context, to Target, work *workload.Workload, first int) (*Generator, error) {
 	cfg := to.Config()
 	dialing, quit := context.WithCancel(ctx)
@@ -120,8 +120,8 @@ func (g *Generator) wait(ctx context.Context, dialed <-chan error) error {
 	return cmp.Or(context.Cause(ctx), failure)
 }
 
-// endDials ends the dials, and returns what the servers said to a connection for which they
-// had no place, and how many dials were refused that are in no tally.
+// endDials ends the dials. It returns what the servers said to a connection for which they had
+// no place, and the number of refused dials that are not in a tally.
 func (g *Generator) endDials() (why string, refused int64) {
 	g.quit()
 	g.dials.Wait()

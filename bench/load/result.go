@@ -94,7 +94,7 @@ func (c *Counts) Failed() (sum int64) {
 func (c *Counts) Unanswered() int64 { return c.Unfinished + int64(c.NeverGreeted) }
 
 // Quantile returns a quantile of the times in h, of the requests that were answered, and of
-// those that were never answered, which took longer. It is not known if it is one of these.
+// those that were never answered, which took longer. If it is one of these, known is false.
 func (c *Counts) Quantile(h *metrics.Histogram, level float64) (d time.Duration, known bool) {
 	level *= 1 + float64(c.Unanswered())/float64(max(h.Count(), 1))
 	return h.Quantile(min(level, 1)), level <= 1

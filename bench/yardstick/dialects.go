@@ -29,8 +29,8 @@ func refusal(text string) error {
 
 func malformed(text []byte) error { return fmt.Errorf("malformed answer: %.60q", text) }
 
-// redis is RESP. A batch is a pipeline of GET, SET and DEL, which is what its users send for
-// throughput. It is not an atomic step, as with MULTI.
+// redis is RESP. A batch is a pipeline of GET, SET and DEL, as its users send for throughput,
+// and, unlike MULTI, not an atomic step.
 var redis = &dialect{
 	append: appendRedis,
 	answers: [...]map[string]wire.Status{
@@ -58,7 +58,7 @@ func appendBulk[T string | []byte](dst []byte, text T) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// memcached is its meta commands.
+// memcached is the meta commands of memcached.
 var memcached = &dialect{
 	append: appendMemcached,
 	answers: [...]map[string]wire.Status{
