@@ -90,7 +90,7 @@ func TestViolated(t *testing.T) {
 	}
 }
 
-// The keys of a server that was restarted are gone, which is no wrong answer.
+// The keys of a server that was restarted are gone, which is not a wrong answer.
 func TestRestarted(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
 	cfg, path := cluster.Default(), t.TempDir()+"/cluster.json"

@@ -15,6 +15,28 @@ import (
 
 var errNotApplied = errors.New("not applied") // so the request may be sent again
 
+// A Codec speaks the protocol of one connection. Append may be called while Read waits.
+type Codec interface {
+	// Append appends a request to dst. Requests are numbered from 1. On an error dst is
+	// unchanged.
+	Append(dst []byte, number uint64, ops []wire.Op) ([]byte, error)
+	// Read waits for the next answer and returns the number of the request that it
+	// answers, or 0 for the oldest one without an answer, whose operations are ops. An
+	// error other than a Refusal ends the connection; neither comes with results.
+	Read(ops []wire.Op) (number uint64, results []wire.Result, err error)
+	// Buffered returns how many bytes have been received and not been read.
+	Buffered() int
+}
+
+// An Opener makes the codec of a connection to a node, when the server has greeted it.
+type Opener func(ctx context.Context, node int, nc net.Conn) (Codec, error)
+
+// A Refusal is an error that the server gave as its answer. The connection remains good.
+type Refusal struct{ Reason error }
+
+func (r Refusal) Error() string { return r.Reason.Error() }
+func (r Refusal) Unwrap() error { return r.Reason }
+
 // A stream is a connection with as many requests in flight as there are calls. The
 // calls do the work themselves: one of them writes the requests of all that wait for it
 // at once, and one reads and hands out the answers, until each has its own. So at a depth

@@ -1,8 +1,12 @@
 package load
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"slices"
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
@@ -76,4 +80,37 @@ func (t lockstep) greeted(ctx context.Context, node int, nc net.Conn) (Codec, er
 	conn, err := wire.Open(ctx, nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Number: node,
 		Fingerprint: t.cfg.Fingerprint(), Secret: t.cfg.Secret}, wire.Limits{Frame: t.cfg.Server.FrameTimeout})
 	return frames{conn}, err
+}
+
+// frames is the Codec of Lockstep. Answers come in the order of the requests.
+type frames struct{ *wire.Conn }
+
+func (f frames) Append(dst []byte, _ uint64, ops []wire.Op) ([]byte, error) {
+	return wire.AppendRequest(dst, &wire.Request{Ops: ops})
+}
+
+// codeErrors are what answers mean that have no results.
+var codeErrors = map[wire.Code]error{
+	wire.Busy:      Refusal{client.ErrBusy},
+	wire.WrongNode: Refusal{client.ErrWrongNode},
+	wire.Failed:    Refusal{errors.New("the server failed inside the request")},
+	wire.Invalid:   Refusal{errors.New("the server calls the request invalid")},
+	wire.Goodbye:   fmt.Errorf("%w: the server is stopping", errNotApplied),
+}
+
+func (f frames) Read(ops []wire.Op) (number uint64, results []wire.Result, err error) {
+	var r wire.Response
+	if !f.ReadResponse(&r) {
+		return 0, nil, f.Err()
+	}
+	if slices.ContainsFunc(r.Results, func(r wire.Result) bool { return r.Status < wire.Found || r.Status > wire.TooLarge }) {
+		return 0, nil, fmt.Errorf("%w: an answer with the status of a client", wire.ErrMalformed)
+	}
+	switch {
+	case r.Code == wire.Failed && wire.Writes(ops):
+		return 0, nil, Refusal{fmt.Errorf("%w: %w", client.ErrUnknown, codeErrors[r.Code])}
+	case r.Code != wire.OK:
+		return 0, nil, cmp.Or(codeErrors[r.Code], fmt.Errorf("%w: %q in an answer", wire.ErrMalformed, r.Code))
+	}
+	return 0, r.Results, nil
 }

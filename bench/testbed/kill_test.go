@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,74 +21,61 @@ func TestKilledNodeComesBack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	b, own, _ := ownBed(t, "one")
-	const victim = 1
 	s, err := b.Start(ctx, own, cluster.Default(), 3)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := s.Config
-
-	// The goroutines share one client, since a node serves only one at a time.
-	cl, err := client.Dial(ctx, cfg)
+	cl, err := client.Dial(ctx, s.Config) // one for all goroutines, since a node serves only one client at a time
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
+	put := func(node, n int) error {
+		_, err := cl.Put(ctx, keyOf(s.Config, node, n), []byte("v"))
+		return err
+	}
 	over, stop := context.WithCancel(ctx)
-	var puts [3]atomic.Int64 // answered, by node
-	down := make(chan error, 1)
-	var clients sync.WaitGroup
-	for i := range cfg.Nodes {
-		clients.Go(func() { // ends with over
+	var others sync.WaitGroup
+	const victim = 1
+	for _, node := range []int{0, 2} {
+		others.Go(func() { // ends with over
 			for n := 0; over.Err() == nil; n++ {
-				_, err := cl.Put(ctx, keyOf(cfg, i, n), []byte("v"))
-				switch {
-				case err == nil:
-					puts[i].Add(1)
-				case i != victim:
-					t.Errorf("node %d is up: put: %v", i, err)
+				if err := put(node, n); err != nil {
+					t.Errorf("node %d is up: put: %v", node, err)
 					return
-				case errors.Is(err, client.ErrDown):
-					select {
-					case down <- err:
-					default:
-					}
-					control.Pause(over, time.Millisecond)
-				case !errors.Is(err, client.ErrUnknown):
-					t.Errorf("the node was killed: put: %v, want unknown or down", err)
 				}
 			}
 		})
 	}
-	served := func(nodes ...int) { // waits until each has answered a hundred more puts
+	until := func(want error) { // puts to the victim until that is the outcome
 		t.Helper()
-		for _, i := range nodes {
-			for want := puts[i].Load() + 100; puts[i].Load() < want; control.Pause(ctx, time.Millisecond) {
-				if ctx.Err() != nil {
-					t.Fatalf("node %d does not answer", i)
-				}
+		for n := 0; ; n++ {
+			switch err := put(victim, n); {
+			case errors.Is(err, want):
+				return
+			case ctx.Err() != nil:
+				t.Fatalf("put: %v, want %v", err, want)
+			case err != nil && !errors.Is(err, client.ErrDown) && !errors.Is(err, client.ErrUnknown):
+				t.Errorf("the node was killed: put: %v, want unknown or down", err)
 			}
+			control.Pause(ctx, time.Millisecond)
 		}
 	}
-	served(0, 1, 2)
-	s.Procs[victim].Kill()
-	served(0, 2)
-	select {
-	case <-down:
-	case <-ctx.Done():
-		t.Fatal("no call learned that the node is down")
-	}
+	until(nil)
+	cmd := s.Procs[victim].Cmd
+	cmd.Process.Kill()
+	until(client.ErrDown)
 	began := time.Now()
-	if _, err := cl.Put(ctx, keyOf(cfg, victim, 0), []byte("v")); !errors.Is(err, client.ErrDown) || time.Since(began) > 100*time.Millisecond {
+	if err := put(victim, 0); !errors.Is(err, client.ErrDown) || time.Since(began) > 100*time.Millisecond {
 		t.Errorf("a call to a node that is down: %v after %v, want %v at once", err, time.Since(began), client.ErrDown)
 	}
-	cmd := s.Procs[victim].Cmd
+	s.Procs[victim].Kill() // and waits for its end
 	if s.Procs[victim], err = StartProc(exec.Command(cmd.Path, cmd.Args[1:]...)); err != nil {
 		t.Fatal(err)
 	}
-	served(0, 1, 2)
+	until(nil)
 	stop()
-	clients.Wait()
+	others.Wait()
 }
 
 // keyOf returns the n-th of many keys of a node.

@@ -4,12 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"math"
-	"strconv"
-	"strings"
 	"time"
 
 	"lockstep/common/cluster"
-	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
@@ -45,43 +42,34 @@ func oneOf(a, b, doc string) cluster.Rule {
 
 func isSize(s cluster.Size) bool { return 0 <= s.Min && s.Min <= s.Max && s.Max <= wire.MaxValue }
 
-func addsUp(m cluster.Mix) bool { return m.Get+m.Put+m.Delete+m.CAS == 100 }
+func addsUp(m cluster.Mix) bool {
+	return min(m.Get, m.Put, m.Delete, m.CAS) >= 0 && m.Get+m.Put+m.Delete+m.CAS == 100
+}
 
 // isRate has a lower bound so that the time between two requests fits a time.Duration.
 func isRate(r float64) bool { return r == 0 || 0.001 <= r && r <= 1e6 }
 
 func isDist(spec string) bool { return newDistribution(spec, 1) != nil }
 
-// Flags defines a flag for each property of c.Workload. -c is -connections, and -mix
-// takes all four percentages: "get=60,put=40".
+// Flags defines a flag for each property of c.Workload. -c is -connections.
 func Flags(c *cluster.Config, fs *flag.FlagSet) {
 	rules := Rules()
 	c.Flags(fs, "workload", rules)
 	connections := fs.Lookup("connections")
 	fs.Var(connections.Value, "c", connections.Usage)
 	connections.Usage = "the same as -c"
-	fs.Func("mix", "percent of each operation: "+mixForm, func(given string) error {
-		m, ok := parseMix(given)
-		if ok {
-			c.Workload.Mix = m
-			return nil
-		}
-		return fmt.Errorf("workload.mix: %s is not %s", text.Quote(given, 60), mixForm)
-	})
-	fs.Lookup("mix").DefValue = c.Workload.Mix.String()
 }
 
-func parseMix(given string) (cluster.Mix, bool) {
-	var m cluster.Mix
-	fields := map[string]*int{"get": &m.Get, "put": &m.Put, "delete": &m.Delete, "cas": &m.CAS}
-	for part := range strings.SplitSeq(strings.ReplaceAll(given, ":", "="), ",") {
-		name, percent, _ := strings.Cut(part, "=")
-		n, err := strconv.Atoi(percent)
-		if fields[name] == nil || err != nil || n < 0 || n > 100 {
-			return m, false
-		}
-		*fields[name] = n
-		delete(fields, name) // the same name again is an error
-	}
-	return m, addsUp(m)
+// YCSB has the core workloads of YCSB (Cooper et al., Benchmarking cloud serving systems with
+// YCSB, SoCC 2010) that a hash table can serve: d reads what was inserted last, and e scans
+// ranges of keys. An update is a put. A read-modify-write is a compare-and-swap, which the
+// server executes as one atomic step; YCSB's client reads and then writes.
+var YCSB = map[string]cluster.Mix{
+	"a": {Get: 50, Put: 50},
+	"b": {Get: 95, Put: 5},
+	"c": {Get: 100},
+	"f": {Get: 50, CAS: 50},
 }
+
+// YCSBDist is the distribution of keys in these workloads.
+const YCSBDist = "zipf:0.99"

@@ -79,7 +79,7 @@ type Workload struct {
 
 // Work is what an operation does inside the table between look-up and effect, as if
 // its value came from a disk or had to be computed; storing a new key does none. The zero
-// Work is none.
+// Work means no work.
 type Work struct {
 	Spin bool          // compute rather than sleep
 	Time time.Duration // for each operation

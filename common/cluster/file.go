@@ -165,11 +165,11 @@ type UsageError struct{ Err error }
 
 func (e UsageError) Error() string { return e.Err.Error() }
 
-// Flags defines a flag for each value in a section of c, named as the last part of its
+// Flags defines a flag for each property in a section of c, named as the last part of its
 // path. The rules are those of this package and more; errors are as for a file.
 func (c *Config) Flags(fs *flag.FlagSet, section string, more ...Rules) {
 	for _, p := range c.root(more...).all() {
-		if p.path == section+"."+p.name() && p.parts() == nil {
+		if p.path == section+"."+p.name() {
 			fs.Var(p, p.name(), p.rule().Doc+"; "+p.rule().Allowed)
 		}
 	}

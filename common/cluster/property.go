@@ -177,6 +177,16 @@ func convert(given string, place any) (err error) {
 			high = low
 		}
 		err = cmp.Or(convert(low, &p.Min), convert(high, &p.Max))
+	case *Mix:
+		fields := map[string]*int{"get": &p.Get, "put": &p.Put, "delete": &p.Delete, "cas": &p.CAS}
+		for part := range strings.SplitSeq(strings.ReplaceAll(given, ":", "="), ",") {
+			name, percent, _ := strings.Cut(part, "=")
+			if fields[name] == nil { // or named before
+				return strconv.ErrSyntax
+			}
+			err = cmp.Or(err, convert(percent, fields[name]))
+			delete(fields, name)
+		}
 	}
 	return err
 }

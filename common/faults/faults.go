@@ -91,11 +91,7 @@ func (p *Proxy) serve(client net.Conn, f Fault) {
 		return
 	}
 	defer server.Close()
-	defer context.AfterFunc(ctx, func() {
-		past := time.Unix(1, 0)
-		client.SetDeadline(past)
-		server.SetDeadline(past)
-	})()
+	defer context.AfterFunc(ctx, func() { client.Close(); server.Close() })()
 	var both [2]Fault
 	both[f.Way] = f
 	var ways sync.WaitGroup

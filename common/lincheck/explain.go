@@ -8,8 +8,8 @@ import (
 // A Counterexample shows why a history is Violated.
 type Counterexample struct {
 	// Calls are the calls, in order of Start, whose answers no order explains, whichever
-	// of the other calls of the history took effect. No answer can be spared: without
-	// any one of them, an order explains the rest.
+	// of the other calls of the history took effect. Every answer is needed: without any
+	// one of them, an order explains the rest.
 	//
 	// That is more than a history of Calls alone would show: a Get without the Put
 	// before it is a violation, whatever history it was taken from.
@@ -76,7 +76,7 @@ func (e *explanation) near(furthest int64) []int {
 	return latest[:min(n, len(latest))]
 }
 
-// minimize leaves out all answers that can be spared, the last in need first: halves,
+// minimize drops the answers that are not needed, from the end of need to its start: halves,
 // then quarters, and so on down to single calls. One pass of each size is enough: an
 // answer that was needed among many is needed among few.
 func (e *explanation) minimize(need []int) []int {

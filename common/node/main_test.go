@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -93,21 +91,6 @@ func child(t *testing.T, server, file string) *exec.Cmd {
 	return cmd
 }
 
-var lastPort atomic.Int64 // tried by freeAddr
-
-// freeAddr returns another free loopback address each time. It is outside the ephemeral
-// range, where any client's socket could take it before it is used.
-func freeAddr() string {
-	lastPort.CompareAndSwap(0, 10_000+rand.Int64N(10_000))
-	for {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lastPort.Add(1)))
-		if err == nil {
-			defer ln.Close()
-			return ln.Addr().String()
-		}
-	}
-}
-
 // listen listens until the end of the test.
 func listen(t *testing.T, addr string) net.Listener {
 	t.Helper()
@@ -124,11 +107,12 @@ func config(t *testing.T, n int) (cfg cluster.Config, file string) {
 	t.Helper()
 	cfg = cluster.Default()
 	cfg.Nodes = nil
-	for range n {
-		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: freeAddr(), Control: freeAddr()})
+	addrs, err := FreeAddrs(2 * n)
+	for pair := range slices.Chunk(addrs, 2) {
+		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: pair[0], Control: pair[1]})
 	}
 	file = filepath.Join(t.TempDir(), "cluster.json")
-	if err := cfg.Save(file); err != nil {
+	if err := errors.Join(err, cfg.Save(file)); err != nil {
 		t.Fatal(err)
 	}
 	return cfg, file

@@ -64,7 +64,7 @@ func Stacks(words ...string) (found []string) {
 }
 
 // Whereabouts lists where in a package goroutines are, by their stacks, and how many are
-// there, the most crowded place first: "1 × (*store).apply, mine/store.go:43, waits in
+// there, the place with the most first: "1 × (*store).apply, mine/store.go:43, waits in
 // Mutex.Lock". pkg ends with a dot. Its function main and its tests are left out.
 func Whereabouts(pkg string, stacks ...string) string {
 	calls := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(pkg) + `(.+)\(.*\n\s+(\S+)`)

@@ -1,10 +1,13 @@
 package node
 
 import (
-	"lockstep/common/cluster"
+	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
+
+	"lockstep/common/cluster"
 )
 
 func TestFindSelf(t *testing.T) {
@@ -36,5 +39,26 @@ func TestFindSelf(t *testing.T) {
 		if got != max(want, 0) || (err == nil) != (want >= 0) || err != nil && !strings.Contains(err.Error(), "pass -node") {
 			t.Errorf("self of %s = %d, %v, want %d, or an error that says -node", nodes, got, err, want)
 		}
+	}
+}
+
+func TestFreeAddrs(t *testing.T) {
+	addrs, err := FreeAddrs(6)
+	if slices.Sort(addrs); err != nil || len(slices.Compact(slices.Clone(addrs))) != 6 {
+		t.Errorf("the addresses are %v, error %v, want 6 different ones", addrs, err)
+	}
+	for _, addr := range addrs {
+		var port int
+		if _, err := fmt.Sscanf(addr, "127.0.0.1:%d", &port); err != nil || port < 1024 || port > 32767 || Taken(addr) {
+			t.Errorf("%s is not free, on loopback, below the ephemeral range", addr)
+		}
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if !Taken(ln.Addr().String()) {
+		t.Errorf("%v is not taken", ln.Addr())
 	}
 }
