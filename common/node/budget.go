@@ -1,6 +1,10 @@
 package node
 
-import "lockstep/common/metrics"
+import (
+	"sync"
+
+	"lockstep/common/metrics"
+)
 
 const (
 	// decodedMemory is how many bytes large requests may use together while they are
@@ -19,12 +23,16 @@ const (
 // impossible.
 type budget struct {
 	wait *metrics.Timer // of requests that are not small
-	turn chan struct{}  // held while taking memory: no two requests have a part each, and none is overtaken
-	used chan struct{}  // an element for each smallRequest bytes that are taken, rounded up
+	turn chan struct{}  // held while waiting for memory, so that a large request is not overtaken
+	mu   sync.Mutex     // guards free
+	more sync.Cond      // free has grown
+	free int            // bytes
 }
 
 func newBudget(bytes int, wait *metrics.Timer) *budget {
-	return &budget{wait, make(chan struct{}, 1), make(chan struct{}, bytes/smallRequest)}
+	b := &budget{wait: wait, turn: make(chan struct{}, 1), free: bytes}
+	b.more.L = &b.mu
+	return b
 }
 
 // take waits until the bytes are free and takes them. Small requests take none.
@@ -36,9 +44,12 @@ func (b *budget) take(bytes int) {
 	defer func() { b.wait.Add(metrics.Now() - asked) }()
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
-	for ; bytes > 0; bytes -= smallRequest {
-		b.used <- struct{}{}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.free < bytes {
+		b.more.Wait()
 	}
+	b.free -= bytes
 }
 
 // give returns bytes that take took.
@@ -46,7 +57,8 @@ func (b *budget) give(bytes int) {
 	if bytes <= smallRequest {
 		return
 	}
-	for ; bytes > 0; bytes -= smallRequest {
-		<-b.used
-	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free += bytes
+	b.more.Signal() // at most one waits: the holder of turn
 }
