@@ -80,6 +80,13 @@ var (
 	ErrMismatch = errors.New("the two ends disagree")
 )
 
+// Refused is an ErrRefused: what the server says, fit to print.
+type Refused string
+
+func (r Refused) Error() string { return ErrRefused.Error() + ": " + string(r) }
+
+func (r Refused) Is(target error) bool { return target == ErrRefused }
+
 // A mismatch is an ErrMismatch that begins with the address of the server, and says what
 // is the matter with it.
 type mismatch string
@@ -131,7 +138,7 @@ func Open(ctx context.Context, nc net.Conn, h Hello, l Limits) (*Conn, error) {
 	release := c.Bind(ctx)
 	err := c.open(ctx, h)
 	if !release() {
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	if err != nil {
 		nc.Close()
@@ -161,7 +168,7 @@ func (c *Conn) open(ctx context.Context, h Hello) error {
 	}
 	g = bytes.Clone(g) // the server's proof takes its place
 	if bytes.HasPrefix(g, []byte(refusal)) {
-		return fmt.Errorf("%w: %s", ErrRefused, text.Quote(string(bytes.TrimSpace(g[len(refusal):])), greetingSize))
+		return Refused(text.Quote(string(bytes.TrimSpace(g[len(refusal):])), greetingSize))
 	}
 	if err := h.check(g); err != nil {
 		return mismatch(fmt.Sprintf("%v %v", c.nc.RemoteAddr(), err))
