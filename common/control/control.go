@@ -103,7 +103,7 @@ type DialError struct{ error }
 
 func (e DialError) Unwrap() error { return e.error }
 
-var errSilent = fmt.Errorf("no answer within %v (%w)", answerTime, context.DeadlineExceeded)
+var errSilent = fmt.Errorf("no answer within %v: %w", answerTime, context.DeadlineExceeded)
 
 // Ask dials the control port at addr, asks one question, and closes the connection.
 // It takes at most 3 seconds.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -41,8 +42,13 @@ func TestForeignServers(t *testing.T) {
 		}
 	}
 	for says, serve := range map[string]func(int, net.Conn){
-		"HTTP/1.1 400 Bad": afterLine("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request"),
-		`-ERR unknown com`: afterLine("-ERR unknown command 'x', with args beginning with: \r\n"),
+		"HTTP/1.1 400 Bad Request": afterLine("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request"),
+		`-ERR unknown command 'x'`: afterLine("-ERR unknown command 'x'\r\n"),
+		"at the end": func(_ int, nc net.Conn) {
+			if n, err := nc.Read(make([]byte, 1)); n == 0 && err == io.EOF {
+				fmt.Fprint(nc, "at the end")
+			}
+		},
 		"220 a mail": func(_ int, nc net.Conn) { // which is shorter than a greeting
 			fmt.Fprint(nc, "220 a mail")
 			nc.Read(make([]byte, 1))

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"lockstep/common/text"
@@ -156,7 +157,8 @@ func (c *Conn) open(ctx context.Context, h Hello) error {
 		said = provoke(ctx, c.nc.RemoteAddr())
 	}
 	if len(said) > 0 && !bytes.HasPrefix(said, []byte(magic)[:min(len(said), len(magic))]) {
-		return mismatch(fmt.Sprintf("%v is not a Lockstep server: it says %s", c.nc.RemoteAddr(), text.Quote(string(said[:min(len(said), 16)]), greetingSize)))
+		line, _, _ := strings.Cut(string(said[:min(len(said), greetingSize)]), "\r")
+		return mismatch(fmt.Sprintf("%v is not a Lockstep server: it says %s", c.nc.RemoteAddr(), text.Quote(line, greetingSize)))
 	}
 	if c.err == ErrSlow { // it is a busy one, or its nodes are not all there
 		c.err, c.limits.Frame = nil, 0
@@ -187,10 +189,10 @@ const quietTime = 250 * time.Millisecond
 // it does not end one on which the client is silent for good. Only to a server that does are
 // words sent: they would be noise in the log of another.
 func provoke(ctx context.Context, addr net.Addr) []byte {
-	if answer, ended := tell(ctx, addr, ""); !ended || len(answer) > 0 {
-		return nil
+	answer, ended := tell(ctx, addr, "")
+	if ended && len(answer) == 0 {
+		answer, _ = tell(ctx, addr, "x\r\n")
 	}
-	answer, _ := tell(ctx, addr, "x\r\n")
 	return answer
 }
 
