@@ -95,7 +95,9 @@ func (y *Yardstick) ask(ctx context.Context, addr string) (version string, err e
 		return "", err
 	}
 	in := bufio.NewReaderSize(nc, bufferSize)
-	in.Peek(1) // whatever has arrived by then
+	if y.hello != "" { // there is an answer
+		in.Peek(1)
+	}
 	if head, _ := in.Peek(min(in.Buffered(), 8)); string(head) == "lockstep" {
 		return "", errors.New("this is a Lockstep server, which -stages or bench run measures")
 	}
