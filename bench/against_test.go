@@ -167,6 +167,12 @@ func TestCompareAgainstReached(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a stage", func(t *testing.T) {
+		cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
+		if code, _, stderr, _ := against(t, "redis="+cfg.Nodes[0].Addr); code != exitFailure || !strings.Contains(stderr, "this is a Lockstep server") {
+			t.Errorf("exit code %d, stderr %q, want 1 and what it is", code, stderr)
+		}
+	})
 	t.Run("nobody", func(t *testing.T) {
 		addrs, err := node.FreeAddrs(1)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"lockstep/bench/check"
 	"lockstep/bench/load"
 	"lockstep/bench/testbed"
+	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/lincheck"
 )
@@ -18,17 +19,28 @@ func checkFlags(o *options, fs *flag.FlagSet) {
 	o.stageFlags(fs, "what to check")
 	fs.BoolVar(&o.running, "running", false, "check the running servers that properties.json names")
 	fs.BoolVar(&o.faults, "faults", false, "cut and delay connections meanwhile")
-	fs.DurationVar(&o.length, "duration", 10*time.Second, "how long to check each stage, above 0")
-	fs.Uint64Var(&o.cfg.Workload.Seed, "seed", o.cfg.Workload.Seed, "the same seed draws the same requests")
+	load := flag.NewFlagSet("", flag.ContinueOnError)
+	workload.Flags(&o.cfg, load)
+	for _, name := range []string{"duration", "seed"} {
+		f := load.Lookup(name)
+		fs.Var(f.Value, name, f.Usage)
+	}
+	d := fs.Lookup("duration")
+	d.Usage, d.DefValue = "how long to check each stage, above 0s", "10s"
 	o.quietFlag(fs)
 }
 
 // runCheck finds out whether every answer that the servers gave is linearizable.
 func runCheck(ctx context.Context, o *options) error {
-	if o.length <= 0 {
-		return usageErrorf("-duration: %v is not above 0", o.length)
+	if !o.given["duration"] { // that of the file is for bench run
+		o.cfg.Workload.Duration = 10 * time.Second
+	} else if o.cfg.Workload.Duration == 0 {
+		return usageErrorf("-duration: 0s is not above 0s")
 	}
 	if o.running {
+		if _, err := load.NewLockstep(o.cfg).Stats(ctx); err != nil {
+			return o.advise(err)
+		}
 		return o.checkServers(ctx, "the running servers", o.cfg)
 	}
 	dirs, err := stageDirs(ctx, o.stages)
@@ -63,8 +75,8 @@ func (o *options) checkStages(ctx context.Context, bed *testbed.Bed) error {
 // checkServers checks the servers of one cluster, and prints what it found.
 func (o *options) checkServers(ctx context.Context, name string, cfg cluster.Config) error {
 	o.line.Say("checking " + name)
-	o.line.Expect(o.length)
-	plan := check.Plan{Seed: o.cfg.Workload.Seed, Length: o.length, Faults: o.faults, Shared: o.running}
+	o.line.Expect(o.cfg.Workload.Duration)
+	plan := check.Plan{Seed: o.cfg.Workload.Seed, Length: o.cfg.Workload.Duration, Faults: o.faults, Shared: o.running}
 	var found *check.Found
 	err := testbed.Guard(ctx, load.NewLockstep(cfg), func(ctx context.Context) (err error) {
 		if found, err = check.Run(ctx, cfg, plan); err == nil {

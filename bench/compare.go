@@ -23,7 +23,7 @@ func compareFlags(o *options, fs *flag.FlagSet) {
 	o.stageFlags(fs, "what to compare, with the first of them, or none")
 	fs.StringVar(&o.against, "against", "", "`yardsticks` beside the stages, out of echo,netrpc,redis,memcached; redis=HOST:PORT uses one\n"+
 		"that runs already, and overwrites its keys key-...; so does memcached=HOST:PORT")
-	fs.StringVar(&o.sweep, "sweep", "", "measure at several values of one property, as in `c=1,2,4,8`, rate=5k,10k or work=0s,1ms.\n"+
+	fs.StringVar(&o.sweep, "sweep", "", "measure at several values of one property: `PROPERTY=VALUES`, as in c=1,2,4,8, rate=5k,10k or work=0s,1ms.\n"+
 		"The properties: c, rate, batch, depth, keys, value, buckets, work, workers, queue.\n"+
 		"3 rounds of 500ms at each value, unless -rounds and -duration say otherwise")
 	intFlag(fs, &o.rounds, "rounds", 6, 1, 1000, "rounds of each stage, interleaved in random order, each on new servers")

@@ -110,7 +110,7 @@ func TestCompareBroken(t *testing.T) {
 	path := saveReport(t, testReport())
 	before, _ := os.ReadFile(path)
 	for stages, want := range map[string]string{
-		"testdata/broken": "bench: broken does not build: exit status 1\n# lockstep/bench/testdata/broken\n./main.go:4:15: undefined: serveEverybody\n",
+		"testdata/broken": "bench: broken does not build: exit status 1\n# lockstep/bench/testdata/broken\ntestdata/broken/main.go:4:15: undefined: serveEverybody\n",
 		"../common/wire":  "bench: wire does not build: exit status 1\n",
 	} {
 		code, stdout, stderr := bench(t, "compare", "-stages", stages, "-o", path)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"time"
 
 	"lockstep/common/client"
@@ -16,34 +18,78 @@ import (
 
 func handFlags(*options, *flag.FlagSet) {}
 
-// hand sends one request: put, get or delete.
+// hand sends one request: put, get or delete. Of get, the value alone is on standard output.
 func hand(ctx context.Context, o *options) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
 	key := o.args[0]
 	op := wire.Op{Kind: map[string]wire.OpKind{"put": wire.Put, "get": wire.Get, "delete": wire.Delete}[o.command], Key: key}
 	if op.Kind == wire.Put {
-		op.Value = []byte(o.args[1])
+		value, err := o.value(ctx)
+		if err != nil {
+			return err
+		}
+		op.Value = value
 	}
 	if err := (&wire.Request{Ops: []wire.Op{op}}).Validate(); err != nil {
 		return usageErrorf("%w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	cl := client.New(o.cfg)
 	defer cl.Close()
 	start := time.Now()
 	results, err := cl.Do(ctx, op)
 	took := time.Since(start)
 	if err != nil {
-		return o.advise(fmt.Errorf("%s %s: %w", o.command, text.Quote(key, 4*wire.MaxKey), err))
-	}
-	value := ""
-	if results[0].Status == wire.Found {
-		value = text.Quote(string(results[0].Value), 4*wire.MaxValue) + "\n"
+		return o.advise(err)
 	}
 	owner := o.cfg.Owner(key)
-	_, err = fmt.Fprintf(o.stdout, "%s%s: %s, node %d (%s), %s with the connection\n",
-		value, text.Quote(key, 4*wire.MaxKey), results[0].Status, owner, o.cfg.Nodes[owner].Addr, text.Duration(took))
+	story := fmt.Sprintf("%s: %s, node %d (%s), %s with the connection",
+		text.Quote(key, 4*wire.MaxKey), results[0].Status, owner, o.cfg.Nodes[owner].Addr, text.Duration(took))
+	switch {
+	case op.Kind != wire.Get:
+		_, err = fmt.Fprintln(o.stdout, story)
+		return err
+	case results[0].Status != wire.Found:
+		return errors.New(story)
+	}
+	value := results[0].Value
+	if isScreen(o.stdout) { // whose control a value must not take
+		value = []byte(text.Quote(string(value), 4*wire.MaxValue) + "\n")
+	}
+	if _, err = o.stdout.Write(value); err == nil {
+		fmt.Fprintln(o.stderr, story)
+	}
 	return err
+}
+
+// value returns the value to be put: an argument or, without one, what comes through a pipe.
+func (o *options) value(ctx context.Context) ([]byte, error) {
+	if len(o.args) > 1 {
+		return []byte(o.args[1]), nil
+	}
+	if isScreen(os.Stdin) {
+		return nil, usageErrorf("put needs a VALUE after the KEY, or one from a file or a pipe: bench put KEY < FILE")
+	}
+	read := make(chan []byte, 1)
+	err := interruptible(ctx, func() error {
+		value, err := io.ReadAll(io.LimitReader(os.Stdin, wire.MaxValue+1)) // more is refused
+		read <- value
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-read, nil
+}
+
+// isScreen reports whether a stream is a terminal, or at least neither a file nor a pipe.
+func isScreen(stream any) bool {
+	f, ok := stream.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // advise adds to an error what to do, if the servers do not listen.

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -22,25 +25,77 @@ func TestByHand(t *testing.T) {
 		return fmt.Sprintf("node %d (%s), ", cfg.Owner(key), cfg.Nodes[cfg.Owner(key)].Addr)
 	}
 	took := regexp.MustCompile(`[0-9.]+(µs|ms) with the connection\n$`)
+	const binary = "\x00\xff\x1b[2J\r\n"
 	for _, test := range []struct {
-		args []string
-		want string // but for the time
+		args             []string
+		piped, value     string // standard input, and output without the story
+		story            string // but for the time
+		storyToo, failed bool   // the story is on standard output
 	}{
-		{[]string{"get", "color"}, "color: missing, " + owner("color")},
-		{[]string{"put", "color", "blue"}, "color: created, " + owner("color")},
-		{[]string{"put", "color", "-5"}, "color: replaced, " + owner("color")},
-		{[]string{"get", "color"}, "-5\ncolor: found, " + owner("color")},
-		{[]string{"put", "a key", "\x1b[2J"}, "a key: created, " + owner("a key")},
-		{[]string{"get", "a key"}, `"\x1b[2J"` + "\na key: found, " + owner("a key")},
-		{[]string{"put", "size", ""}, "size: created, " + owner("size")},
-		{[]string{"get", "size"}, `""` + "\nsize: found, " + owner("size")},
-		{[]string{"delete", "color"}, "color: deleted, " + owner("color")},
-		{[]string{"delete", "color"}, "color: missing, " + owner("color")},
+		{args: []string{"get", "color"}, story: "bench: color: missing, " + owner("color"), failed: true},
+		{args: []string{"put", "color", "blue"}, story: "color: created, " + owner("color"), storyToo: true},
+		{args: []string{"put", "color", "-5"}, story: "color: replaced, " + owner("color"), storyToo: true},
+		{args: []string{"get", "color"}, value: "-5", story: "color: found, " + owner("color")},
+		{args: []string{"put", "a key"}, piped: binary, story: "a key: created, " + owner("a key"), storyToo: true},
+		{args: []string{"get", "a key"}, value: binary, story: "a key: found, " + owner("a key")},
+		{args: []string{"put", "size", ""}, piped: "unread", story: "size: created, " + owner("size"), storyToo: true},
+		{args: []string{"get", "size"}, story: "size: found, " + owner("size")},
+		{args: []string{"delete", "color"}, story: "color: deleted, " + owner("color"), storyToo: true},
+		{args: []string{"delete", "color"}, story: "color: missing, " + owner("color"), storyToo: true},
 	} {
+		if test.piped != "" {
+			pipeIn(t, test.piped)
+		}
 		args := append([]string{test.args[0], "-config", path}, test.args[1:]...)
 		code, stdout, stderr := bench(t, args...)
-		if got := took.ReplaceAllString(stdout, ""); code != exitOK || got != test.want || got == stdout || stderr != "" {
-			t.Errorf("bench %q: exit code %d, stderr %q, stdout %q, want %q and a time", test.args, code, stderr, stdout, test.want)
+		story := stderr
+		if test.storyToo {
+			story, stdout = stdout, stderr
+		}
+		if got := took.ReplaceAllString(story, ""); (code != exitOK) != test.failed || code > 1 || stdout != test.value || got != test.story || got == story {
+			t.Errorf("bench %q: exit code %d, story %q, else %q, want %q and a time, and %q", test.args, code, story, stdout, test.story, test.value)
+		}
+	}
+	pipeIn(t, strings.Repeat("v", wire.MaxValue+1))
+	if code, _, stderr := bench(t, "put", "-config", path, "k"); code != exitUsage || !strings.Contains(stderr, "16385") {
+		t.Errorf("a value that is too large: exit code %d, %s", code, stderr)
+	}
+}
+
+// pipeIn makes text the standard input of the rest of the test.
+func pipeIn(t *testing.T, text string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "in")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := os.Stdin
+	os.Stdin = f
+	t.Cleanup(func() { os.Stdin = before; f.Close() })
+}
+
+// What listens at a node's addresses is not Lockstep's: that is said at once, and first.
+func TestForeignServer(t *testing.T) {
+	t.Setenv("LOCKSTEP_SECRET", "")
+	cfg, path := cluster.Default(), t.TempDir()+"/web.json"
+	for _, addr := range []*string{&cfg.Nodes[0].Addr, &cfg.Nodes[0].Control} {
+		web := httptest.NewServer(nil)
+		defer web.Close()
+		*addr = web.Listener.Addr().String()
+	}
+	if err := cfg.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"get -config % color", "delete -config % color", "run -config %", "check -running -config %"} {
+		began := time.Now()
+		code, stdout, stderr := bench(t, strings.Fields(strings.ReplaceAll(args, "%", path))...)
+		want := regexp.MustCompile(`^bench: 127.0.0.1:\d+ is not a Lockstep server: it says HTTP/1.1 400 Bad Request \(.*node 0`)
+		if took := time.Since(began); code != exitFailure || stdout != "" || !want.MatchString(stderr) || took > 4*time.Second {
+			t.Errorf("bench %s: exit code %d after %v, stdout %q, stderr %q, want 1 and %v", args, code, took, stdout, stderr, want)
 		}
 	}
 }

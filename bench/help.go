@@ -20,9 +20,9 @@ func help(args []string, w io.Writer) error {
 	case "":
 		b.WriteString("bench measures the servers of Lockstep.\n\n")
 		for _, c := range commands {
-			fmt.Fprintf(&b, "  %-25s %s\n", strings.Join(strings.Fields("bench "+c.name+" "+c.args), " "), c.does)
+			fmt.Fprintf(&b, "  %-23s %s\n", strings.Join(strings.Fields("bench "+c.name+" "+c.args), " "), c.does)
 		}
-		b.WriteString("\nEach command takes -h for its flags.\n\n" +
+		b.WriteString("\nEach command takes -h for its flags; bench -version says what this is.\n\n" +
 			"Exit codes (of the built program; go run turns each of them but 0 into 1): 0 ok,\n" +
 			"1 failure, 2 usage, 3 wrong data, 5 invalid measurement, 130 interrupted.\n")
 	case "config":
@@ -48,8 +48,12 @@ func help(args []string, w io.Writer) error {
 }
 
 // usual are the flags that a first evening needs.
-var usual = []string{"config", "stages", "nodes", "c", "duration", "ops", "rounds", "quick", "rate",
-	"mix", "workload", "batch", "work", "sweep", "against", "o", "html"}
+var usual = []cluster.FlagGroup{
+	{Title: "Which servers", Names: "stages against nodes work running config client"},
+	{Title: "Which load", Names: "c duration ops rate mix workload batch sweep faults"},
+	{Title: "How often", Names: "rounds quick"},
+	{Title: "Where the result goes", Names: "o html"},
+}
 
 // helpCommand writes how a command is used, and its flags: the usual ones, or all.
 func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
@@ -58,22 +62,12 @@ func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
 		does += "."
 	}
 	fmt.Fprintf(w, "%s: %s\n\n", strings.TrimSpace(fs.Name()+" [flags] "+c.args), does)
-	left := int64(0)
-	fs.VisitAll(func(f *flag.Flag) {
-		if !all && !slices.Contains(usual, f.Name) {
-			left++
-			return
-		}
-		arg, usage := flag.UnquoteUsage(f)
-		fmt.Fprintf(w, "  -%s\n", strings.TrimSpace(f.Name+" "+arg))
-		if f.DefValue != "" && f.DefValue != "false" {
-			usage += " (default " + f.DefValue + ")"
-		}
-		const indent = "        "
-		lines := strings.TrimSuffix(text.Wrap(usage, text.Columns-len(indent)), "\n")
-		fmt.Fprintf(w, "%s%s\n", indent, strings.ReplaceAll(lines, "\n", "\n"+indent))
-	})
-	if left > 0 {
+	fmt.Fprintf(w, "    go run ./%s\n", strings.TrimSpace(fs.Name()+" "+c.example))
+	groups := usual
+	if all {
+		groups = append(slices.Clone(usual), cluster.FlagGroup{Title: "More", Names: "*"})
+	}
+	if left := cluster.WriteFlags(w, fs, groups); left > 0 {
 		fmt.Fprintf(w, "\n%s: bench help all. What they mean: bench help config, and\nbench help statistics.\n", text.Plural(left, "more flag"))
 	}
 	if all {

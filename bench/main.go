@@ -18,6 +18,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -25,6 +26,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -32,6 +35,7 @@ import (
 	"lockstep/bench/yardstick"
 	"lockstep/common/cluster"
 	"lockstep/common/text"
+	"lockstep/common/wire"
 )
 
 func main() {
@@ -73,20 +77,21 @@ func usageErrorf(format string, args ...any) error {
 // A command is a word after bench.
 type command struct {
 	name, args, does string
+	example          string // what follows the name
 	run              func(ctx context.Context, o *options) error
 	flags            func(o *options, fs *flag.FlagSet)
 }
 
 var commands = []command{
-	{"", "", "the tour: what breaks each stage, and what cures it", showTour, (*options).quietFlag},
-	{"put", "KEY VALUE", "store a value", hand, handFlags},
-	{"get", "KEY", "print a value", hand, handFlags},
-	{"delete", "KEY", "remove a value", hand, handFlags},
-	{"run", "", "put load on the servers that properties.json names", runWorkload, runFlags},
-	{"compare", "", "build stages, start them, and compare them fairly", compare, compareFlags},
-	{"report", "FILE.json", "show again what -o saved", reread, (*options).renderFlags},
-	{"check", "", "is every answer that the servers gave linearizable?", runCheck, checkFlags},
-	{"help", "[TOPIC]", "this text; or a command, all, config, statistics", nil, nil},
+	{"", "", "the tour: what breaks each stage, and what cures it", "", showTour, (*options).quietFlag},
+	{"put", "KEY [VALUE]", "store a value, or what comes through a pipe", "color blue", hand, handFlags},
+	{"get", "KEY", "print a value", "color", hand, handFlags},
+	{"delete", "KEY", "remove a value", "color", hand, handFlags},
+	{"run", "", "put load on the servers that properties.json names", "-c 16 -duration 10s", runWorkload, runFlags},
+	{"compare", "", "build stages, start them, and compare them fairly", "-stages 2,4 -work 1ms", compare, compareFlags},
+	{"report", "FILE.json", "show again what -o saved", "-html page.html saved.json", reread, (*options).renderFlags},
+	{"check", "", "is every answer that the servers gave linearizable?", "-stages 4 -faults", runCheck, checkFlags},
+	{"help", "[TOPIC]", "this text; or a command, all, config, statistics", "", nil, nil},
 }
 
 // run is main with its surroundings as arguments; args does not include the program's
@@ -117,7 +122,17 @@ func conclude(ctx context.Context, err error, stderr io.Writer) int {
 	return result
 }
 
+// printVersion says which source and which Go this program was built from.
+func printVersion(w io.Writer) error {
+	built, _ := debug.ReadBuildInfo() // which every program of a module has
+	_, err := fmt.Fprintf(w, "lockstep %s, protocol %d, %s, %s/%s\n", cmp.Or(built.Main.Version, "(devel)"), wire.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 1 && strings.TrimLeft(args[0], "-") == "version" {
+		return printVersion(stdout)
+	}
 	name := ""
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, args = args[0], args[1:]

@@ -151,6 +151,11 @@ func TestUsage(t *testing.T) {
 		{"run -client 1", 2, "clients 0 to 0"},
 		{"run -ops 5 -duration 1s", 2, "-ops 5 ends the load, and so does -duration 1s"},
 		{"run -config " + both, 2, "both.json: workload.ops 5 ends the load, and so does workload.duration 1s"},
+		{"run -duration 1", 2, "1 needs a unit, as in 1s or 1ms: it is not in 0s..24h0m0s"},
+		{"check -duration 1", 2, "1 needs a unit, as in 1s"},
+		{"check -work 5", 2, "5 needs a unit, as in 5s"},
+		{"check -duration 0s", 2, "0s is not above 0s"},
+		{"put k", 2, "put needs a VALUE after the KEY, or one from a file or a pipe"},
 		{"run -arrival poisson", 2, "-arrival poisson needs a -rate"},
 		{"compare -sweep rate=0,5 -arrival poisson -stages 9", 2, "there is no stage 9"},
 		{"run -config " + bad, 1, "server.workers: 0 is not in 1..4096"},
@@ -175,14 +180,17 @@ func TestForeignText(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	for args, want := range map[string]string{
-		"help":            "bench put KEY VALUE",
-		"-h":              "bench put KEY VALUE",
+		"help":            "bench put KEY [VALUE]",
+		"-h":              "bench put KEY [VALUE]",
+		"-version":        ", protocol 1, go1.",
 		"help config":     "workload.depth",
 		"compare -h":      "(default 1,2,3,4)",
 		"help get":        "bench get [flags] KEY: print a value.",
-		"help compare":    "bench run (default 2s)",
+		"help compare":    "(default 2s)",
 		"help all":        "-write_timeout",
-		"help run":        "more flags: bench help all.",
+		"help run":        "\n  -client NUMBER      this process's number",
+		"run -h":          "more flags: bench help all.",
+		"help check":      "\n  -faults             cut",
 		"help statistics": "no difference shown",
 	} {
 		code, stdout, stderr := bench(t, strings.Fields(args)...)
@@ -190,13 +198,27 @@ func TestHelp(t *testing.T) {
 			t.Errorf("bench %s: exit code %d, stderr %q, want 0, and %q in\n%s", args, code, stderr, want, stdout)
 		}
 	}
-	for _, topic := range []string{"", "compare", "all", "statistics"} {
+	for _, topic := range []string{"", "compare", "check", "all", "statistics"} {
 		_, stdout, _ := bench(t, strings.Fields("help "+topic)...)
 		benchtest.CheckWidth(t, stdout, 80)
+		if strings.Contains(stdout, " VALUE  ") {
+			t.Errorf("help %s has a placeholder that says nothing:\n%s", topic, stdout)
+		}
 	}
-	for _, name := range usual {
-		if !slices.ContainsFunc(commands, func(c command) bool { return c.flags != nil && new(options).flagSet(c).Lookup(name) != nil }) {
-			t.Errorf("no command has the usual flag -%s", name)
+	for _, group := range usual {
+		for _, name := range strings.Fields(group.Names) {
+			if !slices.ContainsFunc(commands, func(c command) bool { return c.flags != nil && new(options).flagSet(c).Lookup(name) != nil }) {
+				t.Errorf("no command has the usual flag -%s", name)
+			}
+		}
+	}
+	for _, c := range commands { // the examples are valid
+		o := &options{command: c.name}
+		if c.flags == nil {
+			continue
+		}
+		if err := o.parse(c, strings.Fields(c.example)); err != nil {
+			t.Errorf("bench %s %s: %v", c.name, c.example, err)
 		}
 	}
 }
@@ -219,6 +241,7 @@ func TestFlagsBeat(t *testing.T) {
 		{"-workload b", cluster.Mix{Get: 95, Put: 5}, "zipf:0.99", 2 * time.Second},
 		{"-workload f -quick", cluster.Mix{Get: 50, CAS: 50}, "zipf:0.99", 500 * time.Millisecond},
 		{"-dist hotspot:10,90 -workload c -duration 1s", cluster.Mix{Get: 100}, "hotspot:10,90", time.Second},
+		{"-rate 2.5k -duration 1m", cluster.Mix{Get: 60, Put: 40}, "uniform", time.Minute},
 		{"-mix get=100 -ops 50", cluster.Mix{Get: 100}, "uniform", 0},
 		{"-workload c -duration 0s", cluster.Mix{Get: 100}, "zipf:0.99", 0},
 	} {
@@ -227,6 +250,9 @@ func TestFlagsBeat(t *testing.T) {
 		compare(t.Context(), &o) // which has nothing to compare
 		if w := o.cfg.Workload; err != nil || w.Mix != test.mix || w.Dist != test.dist || w.Duration != test.duration {
 			t.Errorf("%s: %v, %s, %v, error %v, want %v, %s, %v", test.args, w.Mix, w.Dist, w.Duration, err, test.mix, test.dist, test.duration)
+		}
+		if o.given["rate"] && o.cfg.Workload.Rate != 2500 {
+			t.Errorf("%s: the rate is %v", test.args, o.cfg.Workload.Rate)
 		}
 		if got := o.cfg.Workload.Ops; got == cfg.Workload.Ops {
 			t.Errorf("%s: ops are %d as in the file", test.args, got)

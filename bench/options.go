@@ -28,11 +28,10 @@ type options struct {
 	nextSave time.Time
 	line     progress
 
-	stages, against, sweep string        // what is measured,
-	letter                 string        // with which of YCSB's workloads,
-	nodes, rounds, client  int           // by how many and how often,
-	length                 time.Duration // and for how long it is checked
-	out, html, gobench     string        // the files that are written
+	stages, against, sweep string // what is measured,
+	letter                 string // with which of YCSB's workloads,
+	nodes, rounds, client  int    // by how many and how often,
+	out, html, gobench     string // the files that are written
 
 	once                              bool // Busy is not retried
 	quick, aa, running, faults, quiet bool
@@ -97,7 +96,7 @@ func (o *options) quietFlag(fs *flag.FlagSet) {
 
 // stageFlags defines the flags of the commands that start stages.
 func (o *options) stageFlags(fs *flag.FlagSet, doc string) {
-	fs.StringVar(&o.stages, "stages", "1,2,3,4", doc+": numbers, directory names or `paths`")
+	fs.StringVar(&o.stages, "stages", "1,2,3,4", doc+": `stages` by number, directory name or path")
 	intFlag(fs, &o.nodes, "nodes", 1, 1, 16, "node processes of each stage")
 	o.cfg.Flags(fs, "server")
 }

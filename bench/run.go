@@ -25,6 +25,7 @@ import (
 func runFlags(o *options, fs *flag.FlagSet) {
 	intFlag(fs, &o.rounds, "rounds", 1, 1, 1000, "rounds of the workload")
 	fs.IntVar(&o.client, "client", -1, "this process's `number` in clients, from 0, if properties.json has several: they start together")
+	fs.Lookup("client").DefValue = ""
 	fs.BoolVar(&o.insecure, "insecure", false, "meet the other clients off loopback without a secret")
 	o.measureFlags(fs)
 }

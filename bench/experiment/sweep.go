@@ -44,12 +44,7 @@ func (sw *Sweep) Restore(cfg cluster.Config) error {
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
 		workload.Flags(&at, fs)
 		at.Flags(fs, "server")
-		point = strings.TrimSpace(point)
-		thousands, ok := strings.CutSuffix(point, "k")
-		if n, err := strconv.ParseFloat(thousands, 64); err == nil && ok {
-			point = strconv.FormatFloat(1000*n, 'f', -1, 64)
-		}
-		if err := fs.Set(sw.Property, point); err != nil {
+		if err := fs.Set(sw.Property, strings.TrimSpace(point)); err != nil {
 			return err
 		}
 		point = fs.Lookup(sw.Property).Value.String()

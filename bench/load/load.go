@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,8 +137,9 @@ func (g *Generator) endDials() (why string, refused int64) {
 
 // refusal returns what the server said that had no place for a connection, or "".
 func refusal(err error) string {
-	_, why, _ := strings.Cut(fmt.Sprint(err), wire.ErrRefused.Error()+": ")
-	return strings.Trim(why, `"`)
+	var why wire.Refused
+	errors.As(err, &why)
+	return string(why)
 }
 
 // Close ends all connections and waits for their goroutines.

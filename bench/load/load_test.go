@@ -5,9 +5,11 @@ import (
 	"errors"
 	"maps"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/node"
 )
 
@@ -239,5 +242,28 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	}
 	if err := Preload(t.Context(), NewLockstep(cfg), work, unheard); err == nil || !strings.Contains(err.Error(), "the server serves others") {
 		t.Errorf("storing the keys on a silent server: error %v", err)
+	}
+}
+
+// An endingTarget is one whose servers have ended when they are asked for the second time.
+type endingTarget struct {
+	Target
+	asked bool
+}
+
+func (e *endingTarget) Stats(ctx context.Context) ([]metrics.Snapshot, error) {
+	if e.asked {
+		return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
+	e.asked = true
+	return e.Target.Stats(ctx)
+}
+
+func TestServerEnds(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
+	cfg.Workload.Ops = 20
+	_, err := Measure(t.Context(), &endingTarget{Target: NewLockstep(cfg)}, newWorkload(t, cfg.Workload), 0)
+	if want := "a server has ended during the load: dial: "; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("Measure: %v, want %s", err, want)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"lockstep/bench/workload"
+	"lockstep/common/client"
 	"lockstep/common/control"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
@@ -78,7 +79,9 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
-	if err != nil {
+	if client.Unreachable(err) {
+		return r, fmt.Errorf("a server has ended during the load: %w", err)
+	} else if err != nil {
 		return r, fmt.Errorf("after the load: %w", err)
 	}
 	r.Restarted = Restarted(before, after)

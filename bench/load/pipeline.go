@@ -46,7 +46,7 @@ func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) 
 			i, down = -1, 0
 		case err != nil:
 			pl.Close()
-			return pl, fmt.Errorf("node %d (%s): %w", i, cfg.Nodes[i].Addr, err)
+			return pl, fmt.Errorf("%w (node %d)", err, i)
 		}
 	}
 	return pl, nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -87,6 +88,21 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+var place = regexp.MustCompile(`(?m)^\.{1,2}[/\\][^:\n]+`)
+
+// fromHere names the files in the output of go build from the current directory on, as the
+// stage was named, and not from source on, where go build ran.
+func fromHere(out []byte, source string) []byte {
+	here, _ := os.Getwd()
+	return place.ReplaceAllFunc(out, func(file []byte) []byte {
+		path := filepath.Join(source, string(file))
+		if short, err := filepath.Rel(here, path); err == nil {
+			path = short
+		}
+		return []byte(path)
+	})
+}
+
 // build builds the stage in a directory, under a name that no other program has.
 func (b *Bed) build(ctx context.Context, source string, say func(string)) error {
 	p := Program{Name: filepath.Base(source)}
@@ -109,7 +125,7 @@ func (b *Bed) build(ctx context.Context, source string, say func(string)) error 
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("%s does not build: %w\n%s", p.Name, err, bytes.TrimSpace(out))
+		return fmt.Errorf("%s does not build: %w\n%s", p.Name, err, bytes.TrimSpace(fromHere(out, source)))
 	}
 	files, err := os.ReadDir(folder) // one: go build fails if the package is not a program
 	if err != nil {

@@ -96,7 +96,14 @@ func (y *Yardstick) ask(ctx context.Context, addr string) (version string, err e
 	if _, err := io.WriteString(nc, y.hello); err != nil {
 		return "", err
 	}
-	return y.version(bufio.NewReaderSize(nc, bufferSize))
+	in := bufio.NewReaderSize(nc, bufferSize)
+	if y.hello != "" { // there is an answer
+		in.Peek(1)
+	}
+	if head, _ := in.Peek(min(in.Buffered(), 8)); string(head) == "lockstep" {
+		return "", errors.New("this is a Lockstep server, which -stages or bench run measures")
+	}
+	return y.version(in)
 }
 
 // A target is the load.Target of a yardstick that runs.

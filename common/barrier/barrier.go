@@ -296,7 +296,10 @@ func singular(group string) string { return strings.TrimSuffix(group, "s") }
 // lacks says why a peer that has answered is still missing.
 func (c *core) lacks(peer int) string {
 	m := c.heard[peer]
-	if !m.Ready {
+	switch {
+	case m.Kind == 0: // it has not answered
+		return "no answer yet"
+	case !m.Ready:
 		return "not ready yet"
 	}
 	if len(m.Seen) != len(c.heard) {
@@ -314,12 +317,16 @@ func (c *core) lacks(peer int) string {
 
 // reason is the part of a network error that is news to a reader of the status.
 func reason(err error) string {
+	why := err.Error()
 	var errno syscall.Errno
 	switch {
 	case errors.As(err, &errno):
-		return errno.Error()
+		why = errno.Error()
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return "no answer"
+		why = "no answer"
 	}
-	return err.Error()
+	if errors.As(err, new(control.DialError)) {
+		why = "cannot be reached: " + why
+	}
+	return why
 }

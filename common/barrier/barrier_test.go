@@ -276,9 +276,9 @@ func TestProgress(t *testing.T) {
 		n.links(nil, "2>1")
 		meet(t, "abc", w0, w1, w2)
 		want := []string{
-			"1/3 ready after 1s; waiting for node 1 (1): connection refused; node 2 (2): connection refused",
-			"1/3 ready after 4s; waiting for node 1 (1): not ready yet; node 2 (2): connection refused",
-			"2/3 ready after 7s; waiting for node 2 (2): connection refused",
+			"1/3 ready after 1s; waiting for node 1 (1): cannot be reached: connection refused; node 2 (2): cannot be reached: connection refused",
+			"1/3 ready after 4s; waiting for node 1 (1): not ready yet; node 2 (2): cannot be reached: connection refused",
+			"2/3 ready after 7s; waiting for node 2 (2): cannot be reached: connection refused",
 			"3/3 ready after 10s; waiting for node 2 (2): it has not seen node 1 ready",
 		}
 		if !slices.EqualFunc(n.said, want, strings.Contains) {
@@ -314,8 +314,8 @@ func TestMutePeer(t *testing.T) {
 		for range 3 { // dials, 2 s each
 			<-mute.accepted
 		}
-		if want := "waiting for node 1 (1): no answer"; !strings.Contains(n.log(), want) {
-			t.Errorf("it says\n%s\nwant %q", n.log(), want)
+		if want := "waiting for node 1 (1): no answer"; !strings.Contains(n.log(), want) || !strings.Contains(n.said[0], want+" yet") {
+			t.Errorf("it says\n%s\nwant %q, and that it is early at first", n.log(), want)
 		}
 		_, w1 := n.enter(t, "nodes", 1, 2)
 		mute.Close()

@@ -258,7 +258,7 @@ func Stats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapsho
 		err = json.Unmarshal(answer, &s)
 	}
 	if err != nil {
-		err = fmt.Errorf("asking node %d (%s) for its statistics: %w", node, addr, err)
+		err = fmt.Errorf("%w (asking node %d, %s, for its statistics)", err, node, addr)
 	}
 	return s, err
 }

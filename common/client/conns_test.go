@@ -102,7 +102,7 @@ func TestDialFails(t *testing.T) {
 		test.prepare(cfg, cancel)
 		cl, err := Dial(ctx, cfg.Config)
 		cancel()
-		if cl.ctx.Err() == nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasPrefix(err.Error(), "node 0 (127.0.0.1:") {
+		if cl.ctx.Err() == nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasSuffix(err.Error(), " (node 0)") {
 			t.Errorf("Dial: %v, want a closed Client and %v, with the node and %q", err, test.is, says)
 		}
 		noneLeft(t)
@@ -482,7 +482,7 @@ func TestStats(t *testing.T) {
 			t.Errorf("Stats of node %d: %v, want an error that says %s", node, err, says)
 		}
 	}
-	fails(0, "node 0 ("+cfg.Nodes[0].Control+")")
+	fails(0, "node 0, "+cfg.Nodes[0].Control)
 	cancel()
 	server.Wait()
 	fails(-1, "node -1")

@@ -146,7 +146,7 @@ func (p *peer) giveUp(err error, wait chan gotten) gotten {
 	if len(wait) > 0 { // something was sent at the last moment
 		p.put((<-wait).c, true)
 	}
-	return gotten{err: fmt.Errorf("no connection: %w: %w", err, lastErr)}
+	return gotten{err: fmt.Errorf("%w: %w", lastErr, err)}
 }
 
 // put gives a good connection to the call that has waited longest, or keeps it as
@@ -313,7 +313,7 @@ func (p *peer) connect() (*conn, error) {
 		wire.Hello{Purpose: wire.Service, Group: "nodes", Number: p.number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret},
 		wire.Limits{Frame: cfg.Server.FrameTimeout, Write: cfg.Server.WriteTimeout})
 	if err != nil {
-		return nil, cmp.Or(context.Cause(ctx), err)
+		return nil, err
 	}
 	p.cl.dials.Add(1)
 	p.cl.dialing.Add(int64(time.Since(start)))

@@ -48,7 +48,7 @@ func (p *peer) do(ctx context.Context, g gotten, ops []wire.Op, frame []byte, in
 		case <-p.cl.ctx.Done(): // the next try says so
 		}
 		if g = p.get(ctx, false); ctx.Err() != nil && last != nil {
-			g.err = fmt.Errorf("%w: %w", cmp.Or(g.err, ctx.Err()), last)
+			g.err = fmt.Errorf("%w: %w", last, cmp.Or(g.err, ctx.Err()))
 		}
 	}
 }
@@ -57,7 +57,7 @@ func unanswered(status wire.Status, ops []wire.Op) []wire.Result {
 	return slices.Repeat([]wire.Result{{Status: status}}, len(ops))
 }
 
-func (p *peer) error(err error) error { return fmt.Errorf("node %d (%s): %w", p.number, p.addr, err) }
+func (p *peer) error(err error) error { return fmt.Errorf("%w (node %d)", err, p.number) }
 
 // try sends a request once and waits for the answer. It keeps the connection if that
 // is as good as before.

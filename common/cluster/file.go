@@ -181,18 +181,18 @@ func (c *Config) Flags(fs *flag.FlagSet, section string, more ...Rules) {
 // at DefaultPath; and without a flag -config, no file is read. The rules are those of this
 // package and more.
 //
-// One argument for each word of arguments, such as "KEY VALUE", must follow the flags.
+// One argument for each word of arguments, such as "KEY [VALUE]", must follow the flags; those in brackets may.
 // The error is flag.ErrHelp after -h, a UsageError, or that of Load. The caller prints
 // it, so fs should use flag.ContinueOnError and discard its output.
 func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, arguments string, more ...Rules) error {
-	err := fs.Parse(args)
+	err, words := fs.Parse(args), len(strings.Fields(arguments))
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return err
 	case err != nil:
 	case fs.NArg() > 0 && arguments == "":
 		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	case fs.NArg() != len(strings.Fields(arguments)):
+	case fs.NArg() > words || fs.NArg() < words-strings.Count(arguments, "["):
 		command := fs.Name()[strings.LastIndex(fs.Name(), " ")+1:]
 		err = fmt.Errorf("%s needs %s after the flags, got %s", command, strings.ReplaceAll(arguments, " ", " and "), text.Plural(int64(fs.NArg()), "argument"))
 	}

@@ -139,7 +139,16 @@ func (p property) refuse(given string) error {
 	if p.path == "secret" {
 		given = "its value" // which must not be shown
 	}
-	return fmt.Errorf("%s: %s is not %s", cmp.Or(p.path, "the file"), text.Quote(given, 60), cmp.Or(p.rule().Allowed, "of the right type"))
+	isNot := "is not"
+	if _, err := strconv.Atoi(given); err == nil && p.isTime() {
+		isNot = fmt.Sprintf("needs a unit, as in %ss or %sms: it is not", given, given)
+	}
+	return fmt.Errorf("%s: %s %s %s", cmp.Or(p.path, "the file"), text.Quote(given, 60), isNot, cmp.Or(p.rule().Allowed, "of the right type"))
+}
+
+func (p property) isTime() bool {
+	_, work := p.value.Interface().(Work)
+	return work || p.value.Type() == reflect.TypeFor[time.Duration]()
 }
 
 // String returns the value as text.
@@ -165,7 +174,7 @@ func convert(given string, place any) (err error) {
 	case *uint64:
 		*p, err = strconv.ParseUint(digits(given), 10, 64)
 	case *float64:
-		*p, err = strconv.ParseFloat(given, 64)
+		*p, err = strconv.ParseFloat(digits(given), 64)
 	case *time.Duration:
 		*p, err = time.ParseDuration(given)
 	case *Work:
@@ -191,8 +200,12 @@ func convert(given string, place any) (err error) {
 	return err
 }
 
-// digits writes a whole number in digits, which programs may have written as 1e+06.
+// digits writes a whole number in digits, which programs may have written as 1e+06, and people
+// as 5k.
 func digits(number string) string {
+	if thousands, ok := strings.CutSuffix(number, "k"); ok {
+		number = thousands + "e3"
+	}
 	if f, err := strconv.ParseFloat(number, 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 { // beyond, f is not exact
 		return strconv.FormatFloat(f, 'f', 0, 64)
 	}

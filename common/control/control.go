@@ -9,6 +9,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -102,6 +103,8 @@ type DialError struct{ error }
 
 func (e DialError) Unwrap() error { return e.error }
 
+var errSilent = fmt.Errorf("no answer within %v: %w", answerTime, context.DeadlineExceeded)
+
 // Ask dials the control port at addr, asks one question, and closes the connection.
 // It takes at most 3 seconds.
 func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, question wire.Control) (wire.Control, error) {
@@ -111,7 +114,7 @@ func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, ques
 	if err != nil {
 		return wire.Control{}, DialError{err}
 	}
-	ctx, cancel = context.WithTimeout(ctx, answerTime)
+	ctx, cancel = context.WithTimeoutCause(ctx, answerTime, errSilent)
 	defer cancel()
 	c, err := wire.Open(ctx, nc, hello, limits)
 	if err != nil {

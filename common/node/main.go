@@ -109,15 +109,20 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&opt.config, "config", cluster.DefaultPath, "the configuration `file`")
 	fs.IntVar(&opt.node, "node", -1, "this process's `number` in nodes, from 0; by default it finds itself by its addresses")
+	fs.Lookup("node").DefValue = ""
 	fs.BoolVar(&opt.verbose, "v", false, "print all statistics at the end")
-	fs.BoolVar(&opt.child, "child", false, "stop at the end of standard input, too")
+	fs.BoolVar(&opt.child, "child", false, "")
 	fs.BoolVar(&opt.insecure, "insecure", false, "serve off loopback without a secret")
 	fs.StringVar(&opt.profile, "profile", "", "write profiles and an execution trace to this `directory`")
 	cfg.Flags(fs, "server")
 	if err = cfg.ParseFlags(fs, args, &opt.config, ""); errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintf(stdout, "%s serves one node of the hash table until Ctrl-C.\n\nFlags:\n", stage)
-		fs.SetOutput(stdout)
-		fs.PrintDefaults()
+		fmt.Fprintf(stdout, "%s serves one node of the hash table until Ctrl-C.\n\n    go run ./%s -work 1ms\n", stage, stage)
+		cluster.WriteFlags(stdout, fs, []cluster.FlagGroup{
+			{Title: "Which node", Names: "config node"},
+			{Title: "How it works", Names: "work workers queue buckets"},
+			{Title: "What it tells", Names: "v profile"},
+			{Title: "More", Names: "*"},
+		})
 	} else if err == nil {
 		err = cfg.CheckExposure(opt.insecure)
 	}

@@ -282,9 +282,16 @@ func TestRunRefuses(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	p := run(t, nil, "-h")
-	if code, stderr := p.end(); code != 0 || stderr != "" || !containsAll(p.stdout.String(), "stage0 serves", "-config file",
-		cluster.DefaultPath, "-node number", "-workers", "-drain_timeout", "-profile directory", "-v\t") {
-		t.Errorf("exit code %d, %q, want 0, nothing, and all flags in\n%s", code, stderr, &p.stdout)
+	code, stderr := p.end()
+	said := p.stdout.String()
+	if code != 0 || stderr != "" || !containsAll(said, "stage0 serves", "-config FILE",
+		cluster.DefaultPath, "-node NUMBER", "-workers N ", "-drain_timeout TIME", "-profile DIRECTORY", "-v  ") || strings.Contains(said, "-child") {
+		t.Errorf("exit code %d, %q, want 0, nothing, and all flags but the internal one in\n%s", code, stderr, said)
+	}
+	for line := range strings.Lines(said) {
+		if len(line) > 81 {
+			t.Errorf("%q is wider than 80 columns", line)
+		}
 	}
 }
 

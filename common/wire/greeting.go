@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"lockstep/common/text"
@@ -80,6 +81,21 @@ var (
 	ErrMismatch = errors.New("the two ends disagree")
 )
 
+// Refused is an ErrRefused: what the server says, fit to print.
+type Refused string
+
+func (r Refused) Error() string { return ErrRefused.Error() + ": " + string(r) }
+
+func (r Refused) Is(target error) bool { return target == ErrRefused }
+
+// A mismatch is an ErrMismatch that begins with the address of the server, and says what
+// is the matter with it.
+type mismatch string
+
+func (m mismatch) Error() string { return string(m) }
+
+func (m mismatch) Is(target error) bool { return target == ErrMismatch }
+
 // Greet writes the greeting of a server to nc, which then belongs to the Conn. It does not
 // wait for the client: a greeting fits any socket's buffer, and the first Ready reads the
 // client's proof.
@@ -122,9 +138,9 @@ func Refuse(nc net.Conn, why string) {
 func Open(ctx context.Context, nc net.Conn, h Hello, l Limits) (*Conn, error) {
 	c := &Conn{nc: nc, limits: l}
 	release := c.Bind(ctx)
-	err := c.open(h)
+	err := c.open(ctx, h)
 	if !release() {
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	if err != nil {
 		nc.Close()
@@ -133,16 +149,32 @@ func Open(ctx context.Context, nc net.Conn, h Hello, l Limits) (*Conn, error) {
 	return c, nil
 }
 
-func (c *Conn) open(h Hello) error {
-	g := make([]byte, greetingSize)
-	if _, err := io.ReadFull(c.nc, g); err != nil {
-		return fmt.Errorf("reading the greeting: %w", err)
+func (c *Conn) open(ctx context.Context, h Hello) error {
+	patience := c.limits.Frame
+	c.limits.Frame = quietTime
+	g, ok := c.readFull(greetingSize)
+	said := c.in
+	if c.err == ErrSlow && len(said) == 0 {
+		said = provoke(ctx, c.nc.RemoteAddr())
 	}
+	if len(said) > 0 && !bytes.HasPrefix(said, []byte(magic)[:min(len(said), len(magic))]) {
+		line, _, _ := strings.Cut(string(said[:min(len(said), greetingSize)]), "\r")
+		return mismatch(fmt.Sprintf("%v is not a Lockstep server: it says %s", c.nc.RemoteAddr(), text.Quote(line, greetingSize)))
+	}
+	if c.err == ErrSlow { // it is a busy one, or its nodes are not all there
+		c.err, c.limits.Frame = nil, 0
+		g, ok = c.readFull(greetingSize)
+	}
+	c.limits.Frame = patience
+	if !ok {
+		return fmt.Errorf("reading the greeting: %w", c.err)
+	}
+	g = bytes.Clone(g) // the server's proof takes its place
 	if bytes.HasPrefix(g, []byte(refusal)) {
-		return fmt.Errorf("%w: %s", ErrRefused, text.Quote(string(bytes.TrimSpace(g[len(refusal):])), greetingSize))
+		return Refused(text.Quote(string(bytes.TrimSpace(g[len(refusal):])), greetingSize))
 	}
 	if err := h.check(g); err != nil {
-		return fmt.Errorf("%w: %w", ErrMismatch, err)
+		return mismatch(fmt.Sprintf("%v %v", c.nc.RemoteAddr(), err))
 	}
 	if h.Secret == "" {
 		return nil
@@ -150,27 +182,60 @@ func (c *Conn) open(h Hello) error {
 	return c.prove(h, g[32:])
 }
 
-// check compares a greeting with the one expected.
+// quietTime is how long a client waits for a greeting before it asks whether there will be one.
+const quietTime = 250 * time.Millisecond
+
+// provoke returns how a server begins that waits for its clients to speak first, as those of
+// HTTP and Redis do. A Lockstep server that does not greet has not accepted the connection, so
+// it does not end one on which the client is silent for good. Only to a server that does are
+// words sent: they would be noise in the log of another.
+func provoke(ctx context.Context, addr net.Addr) []byte {
+	answer, ended := tell(ctx, addr, "")
+	if ended && len(answer) == 0 {
+		answer, _ = tell(ctx, addr, "x\r\n")
+	}
+	return answer
+}
+
+// tell sends words and the end of a connection of their own, and returns at most a greeting's
+// length of the answer, and whether the server ended the connection in time.
+func tell(ctx context.Context, addr net.Addr, words string) (answer []byte, ended bool) {
+	ctx, cancel := context.WithTimeout(ctx, quietTime)
+	defer cancel()
+	nc, err := new(net.Dialer).DialContext(ctx, addr.Network(), addr.String())
+	if err != nil {
+		return nil, false
+	}
+	defer nc.Close()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	io.WriteString(nc, words)
+	if half, ok := nc.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+	}
+	answer, err = io.ReadAll(io.LimitReader(nc, greetingSize))
+	return answer, err == nil
+}
+
+// check compares a greeting with the one expected. The error begins with a verb: its subject is
+// the server.
 func (h Hello) check(g []byte) error {
 	version, purpose, asked := byteOrder.Uint16(g[8:]), Purpose(g[10]), g[11] != 0
 	number, fingerprint := int(byteOrder.Uint32(g[12:])), byteOrder.Uint64(g[16:])
 	switch {
-	case !bytes.HasPrefix(g, []byte(magic)):
-		return fmt.Errorf("this is not a Lockstep server: it says %s", text.Quote(string(g[:16]), greetingSize))
 	case version != Version:
-		return fmt.Errorf("the server speaks version %d, this program version %d: build both from one source", version, Version)
+		return fmt.Errorf("speaks version %d, this program version %d: build both from one source", version, Version)
 	case byteOrder.Uint64(g[24:]) != digest:
-		return errors.New("the server's message types differ from this program's: build both from one source")
+		return errors.New("has message types that differ from this program's: build both from one source")
 	case purpose != h.Purpose:
-		return fmt.Errorf("this is a %v port, not a %v port: are addr and control mixed up?", purpose, h.Purpose)
+		return fmt.Errorf("is a %v port, not a %v port: are addr and control mixed up?", purpose, h.Purpose)
 	case number != h.Number:
-		return fmt.Errorf("this is number %d, not %d: are the addresses in the same order everywhere?", number, h.Number)
+		return fmt.Errorf("is number %d, not %d: are the addresses in the same order everywhere?", number, h.Number)
 	case fingerprint != h.Fingerprint:
-		return fmt.Errorf("the server's configuration has other nodes (fingerprint %016x, here %016x): give both the same properties.json", fingerprint, h.Fingerprint)
+		return fmt.Errorf("has a configuration with other nodes (fingerprint %016x, here %016x): give both the same properties.json", fingerprint, h.Fingerprint)
 	case asked && h.Secret == "":
-		return errors.New("the server asks for a secret, and none is set here: set property secret or LOCKSTEP_SECRET")
+		return errors.New("asks for a secret, and none is set here: set property secret or LOCKSTEP_SECRET")
 	case !asked && h.Secret != "":
-		return errors.New("the server asks for no secret, so it may be an impostor: give it the same secret")
+		return errors.New("asks for no secret, so it may be an impostor: give it the same secret")
 	}
 	return nil
 }
@@ -188,7 +253,7 @@ func (c *Conn) prove(h Hello, serverNonce []byte) error {
 		return fmt.Errorf("waiting for the server's proof: %w", c.err)
 	}
 	if !hmac.Equal(answer, mac("server", h, serverNonce, clientNonce)) {
-		return fmt.Errorf("%w: the secret is not the same on both sides", ErrMismatch)
+		return mismatch(fmt.Sprintf("%v has another secret: it is not the same on both sides", c.nc.RemoteAddr()))
 	}
 	return nil
 }

@@ -204,7 +204,7 @@ func (c *Conn) Ask(ctx context.Context, question *Control) (answer Control, err 
 		c.ReadControl(&answer)
 	}
 	if !release() {
-		return Control{}, ctx.Err()
+		return Control{}, context.Cause(ctx)
 	}
 	if c.err == io.EOF {
 		return Control{}, io.ErrUnexpectedEOF
