@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/bench/progress"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
@@ -26,7 +27,7 @@ type options struct {
 	cfg      cluster.Config
 	config   string // the file of cfg
 	nextSave time.Time
-	line     progress
+	line     progress.Line
 
 	stages, against, sweep string        // what is measured,
 	letter                 string        // with which of YCSB's workloads,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lockstep/bench/load"
+	"lockstep/bench/progress"
 	"lockstep/bench/report"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
@@ -158,7 +159,7 @@ func (o *options) meet(ctx context.Context, others *barrier.Barrier, mine *load.
 // A printer prints what is logged, in place of the progress line.
 type printer struct {
 	slog.Handler
-	line *progress
+	line *progress.Line
 	w    io.Writer
 }
 
