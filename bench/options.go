@@ -165,7 +165,7 @@ func stageDirs(ctx context.Context, stages string) ([]string, error) {
 // withStages builds the stages in these directories and runs f with them. Afterwards
 // their processes have stopped, and their files are gone.
 func (o *options) withStages(ctx context.Context, dirs []string, f func(ctx context.Context, bed *testbed.Bed) error) error {
-	bed, err := testbed.New(ctx, dirs, func(what string) { o.line.Say(what + " (the first time takes longer)") })
+	bed, err := testbed.New(ctx, dirs, o.line.Say)
 	if err != nil {
 		return err
 	}

@@ -235,6 +235,34 @@ func TestNobodyIsAnswered(t *testing.T) {
 	}
 }
 
+// What is told while a round runs is of the last second only; of the warm-up nothing is told.
+func TestTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow, requests := false, 0
+		l := newKnownLoad(t, func(ctx context.Context) error {
+			if requests++; !slow {
+				return wait(ctx, time.Millisecond)
+			}
+			wait(ctx, 4*time.Millisecond)
+			if requests%5 == 0 {
+				return errors.New("no")
+			}
+			return nil
+		}, func(w *cluster.Workload) { w.Connections = 1 })
+		var told []string
+		l.Told = func(opsPerSecond float64, p99 time.Duration, failed int64) {
+			told = append(told, fmt.Sprintf("%.2g/s %v %d", opsPerSecond, p99.Round(time.Millisecond), failed))
+			slow = len(told) > 1
+		}
+		l.warmUp(t.Context())
+		r := l.run(t.Context(), 2500*time.Millisecond, 0)
+		const want = "1e+03/s 1ms 0, 1e+03/s 1ms 0, 2e+02/s 4ms 50"
+		if got := strings.Join(told, ", "); got != want || r.Requests < 1400 {
+			t.Errorf("%d requests, of which was told %q, want %q", r.Requests, got, want)
+		}
+	})
+}
+
 // A worker is a server, and its target, that works for each key that is there. It greets so
 // many clients.
 type worker struct {

@@ -21,6 +21,7 @@ type Line struct {
 	width func() int // of the terminal w, in columns; nil: w is a log
 	timer *time.Timer
 	now   string
+	pace  string    // of the load, if there is one
 	end   time.Time // when everything is expected to be done; zero if unknown
 }
 
@@ -58,9 +59,23 @@ func (l *Line) Say(what string) {
 func (l *Line) Detail(what string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.now = what; l.width != nil && l.timer == nil {
+	if l.now, l.pace = what, ""; l.width != nil && l.timer == nil {
 		l.timer = time.AfterFunc(0, l.draw)
 	}
+}
+
+// Pace adds what came of the last second's requests, until the next Say or Detail.
+func (l *Line) Pace(opsPerSecond float64, p99 time.Duration, failed int64) {
+	pace := ": "
+	if failed > 0 { // first, since the end is cut in a narrow terminal
+		pace += text.Plural(failed, "error") + ", "
+	}
+	if pace += text.Sig3(opsPerSecond) + " ops/s"; p99 > 0 { // something was answered
+		pace += ", p99 " + text.DurationSig(p99, 2)
+	}
+	l.mu.Lock()
+	l.pace = pace
+	l.mu.Unlock()
 }
 
 // Expect sets how long everything will still take.
@@ -75,7 +90,7 @@ func (l *Line) parts() (now, left string) {
 	if d := time.Until(l.end).Round(time.Second); d > 0 { // not if end is zero
 		left = fmt.Sprintf(", %v left", d)
 	}
-	return text.Printable(l.now), left
+	return text.Printable(l.now + l.pace), left
 }
 
 func (l *Line) draw() {

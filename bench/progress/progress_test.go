@@ -64,6 +64,23 @@ func TestLine(t *testing.T) {
 		if got := screen(terminal.String(), 80); len(got) != 1 || got[0] != "a shorter" {
 			t.Errorf("the screen shows %q, want only the last line", got)
 		}
+		for failed, want := range map[int64]string{0: "2/6 three: 21 300 ops/s, p99 3.2ms, 5s left", 7: "2/6 three: 7 errors, 21 300 ops/s, p99 3.2ms, 5s left"} {
+			l.Detail("2/6 three")
+			l.Expect(6 * time.Second)
+			l.Pace(21_312, 3210*time.Microsecond, failed)
+			<-time.After(time.Second)
+			synctest.Wait()
+			if got := screen(terminal.String(), 80); got[0] != want {
+				t.Errorf("the screen shows %q, want %q", got, want)
+			}
+		}
+		l.Pace(0, 0, 0)
+		l.Expect(0)
+		<-time.After(time.Second)
+		synctest.Wait()
+		if got := screen(terminal.String(), 80); got[0] != "2/6 three: 0 ops/s" {
+			t.Errorf("the screen shows %q, want that nothing was answered", got)
+		}
 		l.Detail("now\x9b")
 		if err := l.Print(&terminal, "a row\n"); err != nil {
 			t.Error(err)

@@ -186,6 +186,7 @@ func TestMain(m *testing.M) { benchtest.StageMain(m) }
 // A diary is a Progress that records what it is told, and calls meanwhile with it.
 type diary struct {
 	said      []string
+	paces     int
 	meanwhile func(what string)
 }
 
@@ -193,6 +194,10 @@ func (d *diary) Say(what string) {
 	d.said = append(d.said, what)
 	d.meanwhile(what)
 }
+
+func (d *diary) Detail(what string) { d.Say(what) }
+
+func (d *diary) Pace(float64, time.Duration, int64) { d.paces++ }
 
 func (d *diary) Expect(time.Duration) {}
 
@@ -240,7 +245,7 @@ func TestRun(t *testing.T) {
 	if strings.Contains(out.String(), "/8 starve") {
 		t.Errorf("stages for many clients let some starve:\n%s", out.String())
 	}
-	for _, want := range []string{"one: beside a stalled client", "four: overload", "round 1 of 1: four"} {
+	for _, want := range []string{"one: beside a stalled client", "four: overload", "1/1 four"} {
 		if !slices.Contains(d.said, want) {
 			t.Errorf("%q was not said: %q", want, d.said)
 		}
