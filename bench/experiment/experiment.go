@@ -87,7 +87,6 @@ func (plan *Plan) measure(ctx context.Context, s *Subject, round int) error {
 			if err != nil {
 				return err
 			}
-			plan.expect(s, time.Since(begin), 0)
 			plan.prepared, plan.preparing = plan.prepared+1, plan.preparing+time.Since(begin)
 			plan.Progress.Detail(title)
 			r, err := load.Measure(ctx, servers.Target, work, 0, plan.Progress.Pace)
