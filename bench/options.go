@@ -93,7 +93,7 @@ func (o *options) renderFlags(fs *flag.FlagSet) {
 }
 
 func (o *options) quietFlag(fs *flag.FlagSet) {
-	fs.BoolVar(&o.quiet, "quiet", false, "show no progress line")
+	fs.BoolVar(&o.quiet, "quiet", false, "do not say what is being done")
 }
 
 // stageFlags defines the flags of the commands that start stages.
