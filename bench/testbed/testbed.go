@@ -33,10 +33,14 @@ type Bed struct {
 	Patience time.Duration                 // how long servers may take to start, and to stop after drain_timeout; a twentieth to be seen dead
 }
 
+const buildTime = 10 * time.Minute // for all stages, even on a slow machine
+
 // New returns a Bed with the stages in these directories. It says at once how many it
 // builds.
 // The temporary directory is in GOTMPDIR, if that is set.
 func New(ctx context.Context, sources []string, say func(string)) (*Bed, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, buildTime, fmt.Errorf("building took longer than %v", buildTime))
+	defer cancel()
 	b := &Bed{Addrs: node.FreeAddrs, Patience: 10 * time.Second}
 	if len(sources) > 0 {
 		say("building " + text.Plural(int64(len(sources)), "server") + " (the first time takes up to a minute)")

@@ -21,7 +21,7 @@ func conclude(rows []*row, gain *report.Ratio, held float64) (conclusion string)
 }
 
 func oneToTwo(one, two *row) string {
-	s := fmt.Sprintf("1 to 2, a goroutine a connection: in stage 1 %d of %d starve. ", one.kept.Starved, one.kept.Connections)
+	s := fmt.Sprintf("1 to 2, a goroutine a connection: %d of %d clients starve in stage 1. ", one.kept.Starved, one.kept.Connections)
 	if failure(one.stalled)+failure(two.stalled) != "" {
 		return s + "Beside a stalled client requests failed, which shows nothing."
 	}

@@ -99,10 +99,10 @@ func TestConclude(t *testing.T) {
 		got  string
 		want string // parts of it, in this order, with ... between them
 	}{
-		{oneToTwo(one, fast), "7 of 8 starve...makes all others wait, 250ms at p99...2.0ms"},
-		{oneToTwo(slow, fast), "in stage 1 0 of 8 starve...makes all others wait"},
-		{oneToTwo(one, slow), "7 of 8 starve...costs the others 250ms at p99, then 250ms: no gain"},
-		{oneToTwo(one, failed), "7 of 8 starve...shows nothing"},
+		{oneToTwo(one, fast), "7 of 8 clients starve...makes all others wait, 250ms at p99...2.0ms"},
+		{oneToTwo(slow, fast), "0 of 8 clients starve in stage 1...makes all others wait"},
+		{oneToTwo(one, slow), "7 of 8 clients starve...costs the others 250ms at p99, then 250ms: no gain"},
+		{oneToTwo(one, failed), "7 of 8 clients starve...shows nothing"},
 		{twoToThree(of(unfinished(answered(100, 250*ms), 311)), refusing), ">250ms at p99...no in time...refuses 68 %...10ms for the others"},
 		{twoToThree(fast, slow), "2.0ms at p99...refused 0 %...250ms: no gain"},
 		{oneToTwo(slow, of(unfinished(answered(1000, 2*ms), 100))), "250ms at p99, then >2.0ms: no gain"},
