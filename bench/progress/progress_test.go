@@ -109,20 +109,25 @@ func TestLine(t *testing.T) {
 func TestWidth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var terminal bytes.Buffer
-		width := 0
+		width := 0 // guarded by l.mu, as terminal is
 		l := &Line{w: &terminal, width: func() int { return width }}
 		defer l.Stop()
 		l.Expect(time.Minute)
 		l.Say(strings.Repeat("µ", 200))
-		for _, width = range []int{1, 5, 9, 60, 70, 80, 120, 300} {
+		for _, w := range []int{1, 5, 9, 60, 70, 80, 120, 300} {
+			l.mu.Lock()
+			width = w
 			terminal.Reset()
+			l.mu.Unlock()
 			<-time.After(time.Second)
 			synctest.Wait()
 			got := screen(terminal.String(), width)
 			if n := len([]rune(got[0])); len(got) != 1 || n != min(width-1, 210) || width > 9 && !strings.HasSuffix(got[0], "s left") {
 				t.Errorf("%d columns show %q, want one row of %d with the time left", width, got, width-1)
 			}
+			l.mu.Lock()
 			terminal.WriteString("^C")
+			l.mu.Unlock()
 			l.Print(&terminal, "interrupted\n")
 			if got := screen(terminal.String(), width); width >= 60 && (len(got) != 1 || got[0] != "interrupted") {
 				t.Errorf("%d columns show %q after Ctrl-C, want the line gone", width, got)
