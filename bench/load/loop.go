@@ -115,9 +115,9 @@ func (r *Result) watch(ctx context.Context, c clock) {
 // ends. It reads what the connections count anyway.
 func (p *phase) tell(ctx context.Context) {
 	before, failed, ok := new(metrics.Histogram), int64(0), int64(0)
-	for wait := time.Second / 4; ; wait = time.Second {
+	for every := time.Second / 4; ; every = time.Second {
 		began := p.clock.now()
-		control.Pause(ctx, wait)
+		control.Pause(ctx, every)
 		if ctx.Err() != nil {
 			return
 		}
