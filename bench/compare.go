@@ -123,7 +123,7 @@ func (o *options) tryYardsticks(ctx context.Context, bed *testbed.Bed, all []*ya
 		if slices.Contains(rep.Stages, y.Name) {
 			return nil, usageErrorf("-against: a stage is called %s as well", y.Name)
 		}
-		o.line.Say("trying " + y.Name)
+		o.line.Detail("trying " + y.Name)
 		start := func(ctx context.Context) (*testbed.Servers, error) { return y.Start(ctx, bed, o.cfg) }
 		err := bed.Use(ctx, start, func(_ context.Context, s *testbed.Servers) error {
 			if s.Version != "" {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -178,5 +180,25 @@ func TestCompareSweep(t *testing.T) {
 	// One lock, held for 20 ms an operation: 50 a second.
 	if free, held := s.Summary[0].OpsPerSecond.Median, s.Summary[1].OpsPerSecond.Median; held > 51 || free < 2*held {
 		t.Errorf("%v operations a second without work, %v with 20 ms of it", free, held)
+	}
+}
+
+// In a log there is a line for each round, and none with -quiet.
+func TestProgressInALog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, quiet := range []string{"-quiet=false", "-quiet"} {
+		if code := run(t.Context(), []string{"compare", "-stages", "2,4", "-rounds", "2", "-duration", "50ms", quiet}, io.Discard, f); code != exitOK && code != exitInvalid {
+			t.Errorf("%s: exit code %d", quiet, code)
+		}
+	}
+	got, err := os.ReadFile(path)
+	want := regexp.MustCompile(`^bench: building 2 servers [^\n]*\nbench: round 1 of 2\nbench: round 2 of 2[^\n]*\n(bench: invalid: [^\n]*\n)*$`)
+	if err != nil || !want.Match(got) {
+		t.Errorf("the log has %q, want a line for each round; error %v", got, err)
 	}
 }

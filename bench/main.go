@@ -13,6 +13,7 @@
 //	page        a report as an HTML page
 //	figure      the charts on it
 //	check       histories of running servers, judged by lincheck
+//	progress    what is being done, while one waits
 //	stats       medians and their intervals
 //	benchtest   what the tests of several of these packages share
 package main
@@ -152,8 +153,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 			if err := o.checkOutputs(o.args...); err != nil { // now, rather than after all the rounds
 				return err
 			}
-			o.line.open(stderr, o.quiet)
-			defer o.line.stop()
+			o.line.Open(stderr, o.quiet)
+			defer o.line.Stop()
 			return c.run(ctx, o)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/bench/progress"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
@@ -26,7 +27,7 @@ type options struct {
 	cfg      cluster.Config
 	config   string // the file of cfg
 	nextSave time.Time
-	line     progress
+	line     progress.Line
 
 	stages, against, sweep string // what is measured,
 	letter                 string // with which of YCSB's workloads,
@@ -91,7 +92,7 @@ func (o *options) renderFlags(fs *flag.FlagSet) {
 }
 
 func (o *options) quietFlag(fs *flag.FlagSet) {
-	fs.BoolVar(&o.quiet, "quiet", false, "show no progress line")
+	fs.BoolVar(&o.quiet, "quiet", false, "do not say what is being done")
 }
 
 // stageFlags defines the flags of the commands that start stages.
@@ -163,7 +164,7 @@ func stageDirs(ctx context.Context, stages string) ([]string, error) {
 // withStages builds the stages in these directories and runs f with them. Afterwards
 // their processes have stopped, and their files are gone.
 func (o *options) withStages(ctx context.Context, dirs []string, f func(ctx context.Context, bed *testbed.Bed) error) error {
-	bed, err := testbed.New(ctx, dirs, func(what string) { o.line.Say(what + " (the first time takes longer)") })
+	bed, err := testbed.New(ctx, dirs, o.line.Say)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lockstep/bench/load"
+	"lockstep/bench/progress"
 	"lockstep/bench/report"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
@@ -66,8 +67,8 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 	if o.client == 0 {
 		o.line.Say("storing the keys")
 		told := func(what string, left time.Duration) {
-			o.line.Say(what)
-			o.line.Expect(left)
+			o.line.Detail(what)
+			o.expect(left, o.rounds)
 		}
 		if err := load.Preload(ctx, load.NewLockstep(o.cfg), work, told); err != nil {
 			return o.advise(err)
@@ -82,12 +83,10 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 		if _, err := o.meet(ctx, others, nil); err != nil { // start together
 			return err
 		}
-		o.line.Say(fmt.Sprintf("round %d of %d on %s", round, o.rounds, rep.Stages[0]))
-		if w.Duration > 0 {
-			o.line.Expect(w.Duration + load.Warmup(w.Duration))
-		}
+		o.expect(0, o.rounds-round+1)
+		o.line.Say(fmt.Sprintf("round %d of %d", round, o.rounds))
 		work.Round = uint64(round - 1)
-		r, err := load.Measure(ctx, load.NewLockstep(mine), work, o.client*w.Connections)
+		r, err := load.Measure(ctx, load.NewLockstep(mine), work, o.client*w.Connections, o.line.Pace)
 		var all []*load.Result
 		if err == nil {
 			all, err = o.meet(ctx, others, r) // stop together, with everybody's results
@@ -106,6 +105,14 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 		}
 	}
 	return nil
+}
+
+// expect sets how long the command still takes, with so many rounds after this time.
+func (o *options) expect(left time.Duration, rounds int) {
+	if length := o.cfg.Workload.Duration; length > 0 {
+		left += time.Duration(rounds) * (length + load.Warmup(length))
+	}
+	o.line.Expect(left)
 }
 
 // joinClients joins the other client processes that properties.json names. It returns nil
@@ -137,7 +144,7 @@ func (o *options) meet(ctx context.Context, others *barrier.Barrier, mine *load.
 	if others == nil {
 		return []*load.Result{mine}, nil
 	}
-	o.line.Say("waiting for the other clients")
+	o.line.Detail("waiting for the other clients")
 	payload, err := mine.Pack()
 	if err != nil {
 		return nil, err
@@ -159,7 +166,7 @@ func (o *options) meet(ctx context.Context, others *barrier.Barrier, mine *load.
 // A printer prints what is logged, in place of the progress line.
 type printer struct {
 	slog.Handler
-	line *progress
+	line *progress.Line
 	w    io.Writer
 }
 

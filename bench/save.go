@@ -93,7 +93,7 @@ func (o *options) writeAll(ctx context.Context, rep *report.Report, devices bool
 // finish prints and saves the report of a measurement that ended with err, and returns
 // how the command ended. A wrong answer outweighs everything that happened after it.
 func (o *options) finish(ctx context.Context, rep *report.Report, err error) error {
-	o.line.stop()
+	o.line.Stop()
 	switch {
 	case errors.Is(err, load.ErrWrong):
 		rep.Verdict = "wrong data: " + err.Error()

@@ -46,9 +46,11 @@ type Plan struct {
 	preparing time.Duration // how long that took, of all of them
 }
 
-// A Progress is told what is being done and how much time is left.
+// A Progress is told what is being done and how much time is left, see progress.Line.
 type Progress interface {
 	Say(what string)
+	Detail(what string)
+	Pace(opsPerSecond float64, p99 time.Duration, failed int64)
 	Expect(left time.Duration)
 }
 
@@ -60,6 +62,7 @@ type Progress interface {
 func (plan *Plan) Run(ctx context.Context) error {
 	rng := rand.New(rand.NewPCG(plan.Subjects[0].Config.Workload.Seed, 0))
 	for round := 1; round <= plan.Rounds; round++ {
+		plan.Progress.Say(fmt.Sprintf("round %d of %d", round, plan.Rounds))
 		for _, i := range rng.Perm(len(plan.Subjects)) {
 			s := &plan.Subjects[i]
 			if err := plan.measure(ctx, s, round); err != nil {
@@ -71,20 +74,22 @@ func (plan *Plan) Run(ctx context.Context) error {
 }
 
 func (plan *Plan) measure(ctx context.Context, s *Subject, round int) error {
-	title := fmt.Sprintf("round %d of %d: %s", round, plan.Rounds, s.Title)
-	plan.Progress.Say(title + ", storing the keys") // starting the servers takes a moment only
-	plan.expect(s, 0)
+	title := fmt.Sprintf("%d/%d %s", round, plan.Rounds, s.Title) // which leaves room for Pace in 60 columns
 	begin := time.Now()
+	told := func(what string, left time.Duration) {
+		plan.Progress.Detail(title + ": " + what)
+		plan.expect(s, time.Since(begin), left)
+	}
+	told("starting", plan.preparing/time.Duration(max(plan.prepared, 1)))
 	return plan.Bed.Use(ctx, s.Start, func(ctx context.Context, servers *testbed.Servers) error {
 		err := testbed.Guard(ctx, servers.Target, func(ctx context.Context) error {
-			work, err := plan.store(ctx, servers.Target, title, round)
+			work, err := plan.store(ctx, servers.Target, told, round)
 			if err != nil {
 				return err
 			}
 			plan.prepared, plan.preparing = plan.prepared+1, plan.preparing+time.Since(begin)
-			plan.Progress.Say(title)
-			plan.expect(s, 1)
-			r, err := load.Measure(ctx, servers.Target, work, 0)
+			plan.Progress.Detail(title)
+			r, err := load.Measure(ctx, servers.Target, work, 0, plan.Progress.Pace)
 			if r != nil && (err == nil || r.Requests > 0) { // cut short, but better than nothing
 				if err := plan.Add(s, round, r); err != nil {
 					return err
@@ -102,18 +107,19 @@ func (plan *Plan) measure(ctx context.Context, s *Subject, round int) error {
 	})
 }
 
-// expect tells how long the measurements still take, if so many of them have servers with
-// keys, but no load yet. Preparing one takes what it took on average so far.
-func (plan *Plan) expect(s *Subject, ready time.Duration) {
+// expect tells how long the measurements still take, of which the next has been prepared, with
+// servers and keys, for so long, and will be in the time left. Preparing each of the others takes
+// what it takes on average.
+func (plan *Plan) expect(s *Subject, spent, left time.Duration) {
 	if length := s.Config.Workload.Duration; length > 0 { // otherwise the load ends when its operations are done
-		each := plan.preparing / time.Duration(max(plan.prepared, 1))
-		prepare := time.Duration(plan.Rounds*len(plan.Subjects) - plan.prepared) // how many have to be prepared
-		plan.Progress.Expect(prepare*each + (prepare+ready)*(length+load.Warmup(length)))
+		each := (plan.preparing + spent + left) / time.Duration(plan.prepared+1)
+		loads := time.Duration(plan.Rounds*len(plan.Subjects) - plan.prepared)
+		plan.Progress.Expect(left + (loads-1)*each + loads*(length+load.Warmup(length)))
 	}
 }
 
 // store stores the keys on new servers, and returns their workload.
-func (plan *Plan) store(ctx context.Context, to load.Target, title string, round int) (*workload.Workload, error) {
+func (plan *Plan) store(ctx context.Context, to load.Target, told func(string, time.Duration), round int) (*workload.Workload, error) {
 	work, err := workload.New(to.Config().Workload)
 	if err != nil {
 		return nil, err
@@ -123,7 +129,6 @@ func (plan *Plan) store(ctx context.Context, to load.Target, title string, round
 	late := fmt.Errorf("storing %s took longer than %v: give fewer with -keys, or less -work", text.Plural(int64(work.Keys), "key"), limit)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	told := func(what string, _ time.Duration) { plan.Progress.Say(title + ", " + what) }
 	if err := load.Preload(ctx, to, work, told); err != nil {
 		return nil, cmp.Or(context.Cause(ctx), err)
 	}

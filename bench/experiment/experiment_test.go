@@ -22,12 +22,19 @@ import (
 
 // A log is a Progress that records what it is told.
 type log struct {
-	said []string
-	left []time.Duration
+	said  []string
+	left  []time.Duration
+	begun []int // how many measurements had begun at each of left
+	paces int
 }
 
-func (l *log) Say(what string)           { l.said = append(l.said, what) }
-func (l *log) Expect(left time.Duration) { l.left = append(l.left, left) }
+func (l *log) Say(what string)                    { l.said = append(l.said, what) }
+func (l *log) Detail(what string)                 { l.said = append(l.said, "| "+what) }
+func (l *log) Pace(float64, time.Duration, int64) { l.paces++ }
+func (l *log) Expect(left time.Duration) {
+	starts := slices.DeleteFunc(slices.Clone(l.said), func(said string) bool { return !strings.HasSuffix(said, ": starting") })
+	l.left, l.begun = append(l.left, left), append(l.begun, len(starts))
+}
 
 // planned returns a plan whose subjects are these stages. Their servers run in this process,
 // new ones for each measurement; started counts them.
@@ -81,18 +88,19 @@ func TestRun(t *testing.T) {
 		t.Errorf("%d servers are running at the end", len(plan.Bed.Running))
 	}
 	length := 20*time.Millisecond + load.Warmup(20*time.Millisecond)
-	for i, left := range progress.left { // two for each measurement: before its servers start, and before its load
-		loads := time.Duration(6 - i/2)
-		if bare := i == 0 || i == len(progress.left)-1; bare && left != loads*length || !bare && left <= loads*length {
-			t.Errorf("time %d: %v left for %d loads of %v, or %v without preparing", i, left, loads, length, loads*length)
+	for i, left := range progress.left { // several for each measurement: before its servers start, while keys are stored, and before its load
+		loads := time.Duration(7 - progress.begun[i])
+		preparing, bare := left-loads*length, i == 0 || i == len(progress.left)-1
+		if short := preparing < time.Millisecond; preparing < 0 || bare && !short || loads > 1 && !bare && short {
+			t.Errorf("time %d: %v left for %d loads of %v, with %v for preparing", i, left, loads, length, preparing)
 		}
 	}
-	if n := len(progress.said); progress.said[n-2] != progress.said[n-1]+", storing keys: 1 000 of 1 000" {
+	if n := len(progress.said); progress.said[n-2] != progress.said[n-1]+": storing keys: 1 000 of 1 000" {
 		t.Errorf("told %q before the last load, want how many keys are stored", progress.said[n-2])
 	}
-	progress.said = slices.DeleteFunc(progress.said, func(said string) bool { return strings.Contains(said, ", storing keys: ") })
-	if len(progress.said) != 2*6 || len(progress.left) != 2*6 || progress.said[0] != progress.said[1]+", storing the keys" || !strings.HasPrefix(progress.said[1], "round 1 of 3: number ") {
-		t.Errorf("told %q, %d times left, want 12 of each", progress.said, len(progress.left))
+	progress.said = slices.DeleteFunc(progress.said, func(said string) bool { return strings.Contains(said, ": storing keys: ") })
+	if len(progress.said) != 3+2*6 || progress.said[0] != "round 1 of 3" || progress.said[1] != progress.said[2]+": starting" || !strings.HasPrefix(progress.said[2], "| 1/3 number ") {
+		t.Errorf("told %q, want 3 rounds, and 2 steps of each measurement", progress.said)
 	}
 }
 
@@ -125,6 +133,17 @@ func TestRunEndsEarly(t *testing.T) {
 	plan.Add = func(*Subject, int, *load.Result) error { return full }
 	if err := plan.Run(t.Context()); !errors.Is(err, full) {
 		t.Errorf("add fails: error %v, want %v", err, full)
+	}
+}
+
+// While a round runs, it is told how it goes.
+func TestPace(t *testing.T) {
+	plan, _ := planned(t, 1, benchtest.ServeLocked)
+	progress := new(log)
+	plan.Progress, plan.Subjects[0].Config.Workload.Duration = progress, 400*time.Millisecond
+	plan.Add = func(*Subject, int, *load.Result) error { return nil }
+	if err := plan.Run(t.Context()); err != nil || progress.paces != 1 {
+		t.Errorf("in 400ms the pace was told %d times, want once; error %v", progress.paces, err)
 	}
 }
 

@@ -235,6 +235,34 @@ func TestNobodyIsAnswered(t *testing.T) {
 	}
 }
 
+// What is told while a round runs is of the last second only; of the warm-up nothing is told.
+func TestTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fast atomic.Bool
+		requests := 0
+		l := newKnownLoad(t, func(ctx context.Context) error {
+			if requests++; fast.Load() {
+				return wait(ctx, time.Millisecond)
+			}
+			if wait(ctx, 4*time.Millisecond); requests%5 == 0 && !fast.Load() {
+				return errors.New("no")
+			}
+			return nil
+		}, func(w *cluster.Workload) { w.Connections, w.Duration = 1, 2500*time.Millisecond })
+		var told []string
+		l.Told = func(opsPerSecond float64, p99 time.Duration, failed int64) {
+			told = append(told, fmt.Sprintf("%.2g/s %v %d", opsPerSecond, p99.Round(time.Millisecond), failed))
+			fast.Store(len(told) == 2)
+		}
+		l.warmUp(t.Context())
+		r := l.run(t.Context(), l.cfg.Workload.Duration, 0)
+		const want = "2e+02/s 4ms 12, 2e+02/s 4ms 50, 1e+03/s 1ms 0"
+		if got := strings.Join(told, ", "); got != want || r.Requests < 1000 {
+			t.Errorf("%d requests, of which was told %q, want %q", r.Requests, got, want)
+		}
+	})
+}
+
 // A worker is a server, and its target, that works for each key that is there. It greets so
 // many clients.
 type worker struct {

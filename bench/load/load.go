@@ -39,6 +39,7 @@ var (
 // A Generator has the connections of a workload, each of which is a client of its own.
 type Generator struct {
 	Grace time.Duration // how long requests in flight at the end may still take
+	Told  Told          // may be nil
 
 	target   Target
 	cfg      cluster.Config
@@ -50,6 +51,9 @@ type Generator struct {
 	quit     context.CancelFunc // ends the dials
 	dials    sync.WaitGroup
 }
+
+// A Told is told what came of the last second's requests: p99 is of those that were answered.
+type Told func(opsPerSecond float64, p99 time.Duration, failed int64)
 
 // A connection is one client of the servers.
 type connection struct {

@@ -12,6 +12,7 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/client"
 	"lockstep/common/control"
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -66,6 +67,9 @@ func (g *Generator) run(ctx context.Context, length time.Duration, ops int) *Res
 			workers.Go(func() { p.work(c, s) }) // ends with the phase
 		}
 	}
+	if g.Told != nil && !g.warming {
+		watcher.Go(func() { p.tell(limit) }) // ends with limit
+	}
 	workers.Wait()
 	sum.Dur = g.clock.now() - p.start
 	giveUp()
@@ -104,6 +108,29 @@ func (r *Result) watch(ctx context.Context, c clock) {
 		if late := c.now() - due; late > tolerated && c.cpu()-used <= (every+late)/2 {
 			r.Stalled, r.Stall = r.Stalled+late, max(r.Stall, late)
 		}
+	}
+}
+
+// tell tells what came of the last second's requests, first after a quarter of one, until ctx
+// ends. It reads what the connections count anyway.
+func (p *phase) tell(ctx context.Context) {
+	before, failed, ok := new(metrics.Histogram), int64(0), int64(0)
+	for every := time.Second / 4; ; every = time.Second {
+		began := p.clock.now()
+		control.Pause(ctx, every)
+		if ctx.Err() != nil {
+			return
+		}
+		now := new(Result)
+		for _, c := range p.conns {
+			c.mu.Lock()
+			now.Merge(c.tally)
+			c.mu.Unlock()
+		}
+		now.ResponseTimes.Sub(before)
+		before.Merge(&now.ResponseTimes)
+		p.Told(float64(now.OK-ok)/(p.clock.now()-began).Seconds(), now.ResponseTimes.Quantile(0.99), now.Failed()-failed)
+		failed, ok = now.Failed(), now.OK
 	}
 }
 

@@ -17,14 +17,15 @@ import (
 const sayTime = 7 * time.Second
 
 // Measure measures one round: it connects as New does, warms up the connections that are
-// kept, and puts the load on the servers. If ctx ends meanwhile, there is a result
-// beside the error.
-func Measure(ctx context.Context, to Target, work *workload.Workload, first int) (*Result, error) {
+// kept, and puts the load on the servers and tells how
+// that goes. If ctx ends meanwhile, there is a result beside the error.
+func Measure(ctx context.Context, to Target, work *workload.Workload, first int, told Told) (*Result, error) {
 	g, err := New(ctx, to, work, first)
 	if err != nil {
 		return nil, err
 	}
 	defer g.Close()
+	g.Told = told
 	warm := new(Result)
 	if g.cfg.Workload.Conn == "persistent" {
 		warm = g.warmUp(ctx)

@@ -59,7 +59,7 @@ func (t restarting) Stats(context.Context) ([]metrics.Snapshot, error) {
 func TestMeasureRestarted(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
 	cfg.Workload.Ops, cfg.Workload.Duration = 10, 0
-	r, err := Measure(t.Context(), restarting{NewLockstep(cfg), new(uint64)}, newWorkload(t, cfg.Workload), 0)
+	r, err := Measure(t.Context(), restarting{NewLockstep(cfg), new(uint64)}, newWorkload(t, cfg.Workload), 0, func(float64, time.Duration, int64) {})
 	if err != nil || r.Requests != 10 || r.Nodes != nil || r.ServerCPU != 0 {
 		t.Fatalf("error %v, result %+v, want 10 requests and nothing from the servers", err, r)
 	}

@@ -104,14 +104,13 @@ func fromHere(out []byte, source string) []byte {
 }
 
 // build builds the stage in a directory, under a name that no other program has.
-func (b *Bed) build(ctx context.Context, source string, say func(string)) error {
+func (b *Bed) build(ctx context.Context, source string) error {
 	p := Program{Name: filepath.Base(source)}
 	taken := func(other Program) bool { return strings.EqualFold(other.Name, p.Name) } // some file systems ignore case
 	for i := 2; slices.ContainsFunc(b.Programs, taken); i++ {
 		p.Name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
 	}
 	folder := filepath.Join(b.Dir, p.Name)
-	say("building " + p.Name)
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), ".")
 	cmd.Dir = source
 	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+b.Dir, "TMPDIR="+b.Dir) // a build that is killed leaves its files there

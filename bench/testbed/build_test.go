@@ -77,6 +77,16 @@ func TestBuildEnvironment(t *testing.T) {
 	}
 }
 
+// What is built is said before the go command is started, which takes a while at first.
+func TestBuildingIsSaid(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	said := ""
+	_, err := New(t.Context(), []string{"a", "b", "c", "d"}, func(what string) { said += what })
+	if err == nil || !strings.HasPrefix(said, "building 4 servers (the first time ") {
+		t.Errorf("without a go command: said %q, error %v, want what would be built", said, err)
+	}
+}
+
 // Where programs must not be executed, the error says what to do.
 func TestNotExecutable(t *testing.T) {
 	if runtime.GOOS == "windows" {

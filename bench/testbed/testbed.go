@@ -18,6 +18,7 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/control"
 	"lockstep/common/node"
+	"lockstep/common/text"
 )
 
 // A Bed holds the stages that a command has built, in a temporary directory, and the
@@ -32,11 +33,17 @@ type Bed struct {
 	Patience time.Duration                 // how long servers may take to start, and to stop after drain_timeout; a twentieth to be seen dead
 }
 
-// New returns a Bed with the stages in these directories. It calls say before each build.
+const buildTime = 10 * time.Minute // for all stages, even on a slow machine
+
+// New returns a Bed with the stages in these directories. It says at once how many it
+// builds.
 // The temporary directory is in GOTMPDIR, if that is set.
 func New(ctx context.Context, sources []string, say func(string)) (*Bed, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, buildTime, fmt.Errorf("building took longer than %v", buildTime))
+	defer cancel()
 	b := &Bed{Addrs: node.FreeAddrs, Patience: 10 * time.Second}
 	if len(sources) > 0 {
+		say("building " + text.Plural(int64(len(sources)), "server") + " (the first time takes up to a minute)")
 		if err := goEnv(ctx, &b.Variables, "-changed"); err != nil {
 			return nil, err
 		}
@@ -49,7 +56,7 @@ func New(ctx context.Context, sources []string, say func(string)) (*Bed, error) 
 		return nil, err
 	}
 	for _, source := range sources {
-		if err := b.build(ctx, source, say); err != nil {
+		if err := b.build(ctx, source); err != nil {
 			return nil, errors.Join(err, b.Close())
 		}
 	}

@@ -29,7 +29,7 @@ type row struct {
 
 // run takes a stage through the scenarios.
 func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.Config, unit time.Duration, progress Progress) error {
-	say := func(what string) { progress.Say(p.Name + ": " + what) }
+	say := func(what string) { progress.Detail(p.Name + ": " + what) }
 	kept := func(w *cluster.Workload) { w.Duration = 3 * unit }
 	perRequest := func(w *cluster.Workload) { // 1000 requests at most, since some systems have only 16 384 ports for them
 		w.Conn, w.Ops = "per-request", int(unit/(500*time.Microsecond))
@@ -37,11 +37,11 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 	say("starting")
 	err := b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("connections kept")
-		if r.kept, err = measure(ctx, s, load.Measure, kept); err != nil {
+		if r.kept, err = measure(ctx, s, progress, load.Measure, kept); err != nil {
 			return err
 		}
 		say("a connection for each request")
-		if r.perRequest, err = measure(ctx, s, load.Measure, perRequest); err != nil {
+		if r.perRequest, err = measure(ctx, s, progress, load.Measure, perRequest); err != nil {
 			return err
 		}
 		say("beside a stalled client")
@@ -50,7 +50,7 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 		defer staller.Wait()
 		defer cancel()
 		staller.Go(func() { stall(ctx, s.Config, unit/2) })
-		r.stalled, err = measure(ctx, s, load.Measure, func(w *cluster.Workload) {
+		r.stalled, err = measure(ctx, s, progress, load.Measure, func(w *cluster.Workload) {
 			perRequest(w)
 			w.Duration = 8 * unit
 			w.Rate = stalledRequests / w.Duration.Seconds()
@@ -63,11 +63,11 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 	cfg.Server.Work.Time = time.Millisecond
 	return b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
 		say("1 ms of work")
-		if r.work, err = measure(ctx, s, load.Measure, kept); err != nil {
+		if r.work, err = measure(ctx, s, progress, load.Measure, kept); err != nil {
 			return err
 		}
 		say("overload")
-		r.overload, err = measure(ctx, s, r.overloaded, func(w *cluster.Workload) { // more than the stage can do
+		r.overload, err = measure(ctx, s, progress, r.overloaded, func(w *cluster.Workload) { // more than the stage can do
 			w.Connections, w.Rate, w.Duration = int(unit/(500*time.Microsecond)), 2000, 3*unit // 1000 connections in a tour of full length
 		})
 		return err
@@ -75,15 +75,15 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 }
 
 // measure measures servers with a changed workload, by load.Measure or in another way.
-func measure(ctx context.Context, s *testbed.Servers,
-	way func(context.Context, load.Target, *workload.Workload, int) (*load.Result, error), change func(*cluster.Workload)) (*load.Result, error) {
+func measure(ctx context.Context, s *testbed.Servers, progress Progress,
+	way func(context.Context, load.Target, *workload.Workload, int, load.Told) (*load.Result, error), change func(*cluster.Workload)) (*load.Result, error) {
 	cfg := s.Config
 	change(&cfg.Workload)
 	work, err := workload.New(cfg.Workload)
 	if err != nil {
 		return nil, err
 	}
-	r, err := way(ctx, load.NewLockstep(cfg), work, 0)
+	r, err := way(ctx, load.NewLockstep(cfg), work, 0, progress.Pace)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
@@ -99,14 +99,14 @@ func checkAnswers(stage string, r *load.Result) error {
 }
 
 // overloaded measures without a warm-up, and does not retry what the stage refuses.
-func (r *row) overloaded(ctx context.Context, to load.Target, work *workload.Workload, first int) (*load.Result, error) {
+func (r *row) overloaded(ctx context.Context, to load.Target, work *workload.Workload, first int, told load.Told) (*load.Result, error) {
 	work.Once = true
 	g, err := load.New(ctx, to, work, first)
 	if err != nil {
 		return nil, err
 	}
 	defer g.Close()
-	g.Grace = work.Duration * 5 / 3
+	g.Told, g.Grace = told, work.Duration*5/3
 	if r.crowd, err = client.Stats(ctx, to.Config(), 0); err != nil {
 		return nil, err
 	}

@@ -99,28 +99,31 @@ func TestConclude(t *testing.T) {
 		got  string
 		want string // parts of it, in this order, with ... between them
 	}{
-		{oneToTwo(one, fast), "7 of 8 starve...makes all others wait, 250ms at p99...2.0ms"},
-		{oneToTwo(slow, fast), "no client of stage 1 starved...makes all others wait"},
-		{oneToTwo(one, slow), "250ms at p99 in stage 1 and 250ms in stage 2...no gain"},
-		{oneToTwo(one, failed), "7 of 8 starve...shows nothing"},
-		{twoToThree(of(unfinished(answered(100, 250*ms), 311)), refusing), ">250ms at p99 (311 requests left...refuses 68 %...10ms at p99...to say no"},
-		{twoToThree(fast, slow), "2.0ms at p99...refused 0 %...250ms at p99...no gain"},
-		{oneToTwo(slow, of(unfinished(answered(1000, 2*ms), 100))), "250ms at p99 in stage 1 and >2.0ms in stage 2, which shows no gain"},
+		{oneToTwo(one, fast), "7 of 8 clients starve...makes all others wait, 250ms at p99...2.0ms"},
+		{oneToTwo(slow, fast), "0 of 8 clients starve in stage 1...makes all others wait"},
+		{oneToTwo(one, slow), "7 of 8 clients starve...costs the others 250ms at p99, then 250ms: no gain"},
+		{oneToTwo(one, failed), "7 of 8 clients starve...shows nothing"},
+		{twoToThree(of(unfinished(answered(100, 250*ms), 311)), refusing), ">250ms at p99...no in time...refuses 68 %...10ms for the others"},
+		{twoToThree(fast, slow), "2.0ms at p99...refused 0 %...250ms: no gain"},
+		{oneToTwo(slow, of(unfinished(answered(1000, 2*ms), 100))), "250ms at p99, then >2.0ms: no gain"},
 		{oneToTwo(of(unfinished(answered(100, 250*ms), 5)), fast), "makes all others wait, >250ms at p99"},
-		{twoToThree(slow, of(unfinished(failing(960, client.ErrBusy, 2040), 100))), ">10ms at p99 (100 requests left at the end), which shows no gain"},
-		{twoToThree(fast, refusing), "refused 68 %...10ms at p99...no gain"}, // slower although it refuses
+		{twoToThree(slow, of(unfinished(failing(960, client.ErrBusy, 2040), 100))), ">10ms: no gain"},
+		{twoToThree(fast, refusing), "refused 68 %...10ms: no gain"}, // slower although it refuses
 		{twoToThree(slow, allRefused), "refused every request...no gain"},
 		{twoToThree(starved, slow), "shows nothing"},
 		{threeToFour(slow, fast), "stage 3 does 100 requests/s and stage 4 1 000, 10 times as many"},
 		{threeToFour(fast, fast), "stage 3 does 1 000 requests/s and stage 4 1 000...no gain"},
 		{threeToFour(failed, fast), "shows nothing"},
-		{withoutWork(gain(0.9, 1.01, 1.1), 0.0435), "Nothing that can be shown: 1.01 times stage 3, [0.900..1.10] in 6 rounds...4.35 % of the time...cannot cost less"},
-		{withoutWork(gain(1.05, 1.1, 1.2), 0.6), "A little: 1.10 times...60.0 % of the time...could have gained"},
-		{withoutWork(gain(0.8, 0.9, 0.95), 0), "It loses: 0.900 times"},
-		{withoutWork(&report.Ratio{}, 0), "Not known"},
-		{goroutines(crowd(1000, 1006), crowd(1000, 1014)), "saves no goroutines...1 006 with 1 000 connections, stage 3 had 1 014 with 1 000."},
+		{withoutWork(gain(0.9, 1.01, 1.1), 0.0435), "shows no gain: 1.01 times stage 3, [0.900..1.10]...4.35 % of the time...costs little"},
+		{withoutWork(gain(1.05, 1.1, 1.2), 0.6), "gains a little: 1.10 times...60.0 % of the time...could have gained"},
+		{withoutWork(gain(0.8, 0.9, 0.95), 0), "loses: 0.900 times"},
+		{withoutWork(&report.Ratio{}, 0), "not compared"},
+		{goroutines(crowd(1000, 1006), crowd(1000, 1014)), "saves no goroutines...1 006 with 1 000 connections, stage 3 1 014 with 1 000."},
 		{goroutines(crowd(1000, 1006), crowd(990, 1004)), "fewer goroutines...1 004 with 990."},
 	} {
+		if lines := text.Wrap(test.got, text.Columns); strings.Count(lines, "\n") > 2 {
+			t.Errorf("more than two lines:\n%s", lines)
+		}
 		rest := test.got
 		for _, part := range strings.Split(test.want, "...") {
 			var found bool
@@ -129,9 +132,9 @@ func TestConclude(t *testing.T) {
 			}
 		}
 	}
-	conclusion := conclude([]*row{one, fast, slow, fast}, gain(1, 1, 1), 0)
-	if got := strings.Count(conclusion, "\n\n"); got != 5 || !strings.HasPrefix(conclusion, "\n1 to 2, ") {
-		t.Errorf("%d gaps between paragraphs, want 5:\n%s", got, conclusion)
+	conclusion := conclude([]*row{one, slow, refusing, fast}, gain(0.653, 1.01, 1.21), 0.15)
+	if rows := strings.Count(header+conclusion, "\n") + 4; rows > 22 || !strings.HasPrefix(conclusion, "\n1 to 2, ") {
+		t.Errorf("the table and the conclusion have %d rows, want at most 22, of 24 that a terminal has:\n%s", rows, conclusion)
 	}
 	benchtest.CheckWidth(t, conclusion, text.Columns)
 }
@@ -186,6 +189,7 @@ func TestMain(m *testing.M) { benchtest.StageMain(m) }
 // A diary is a Progress that records what it is told, and calls meanwhile with it.
 type diary struct {
 	said      []string
+	paces     int
 	meanwhile func(what string)
 }
 
@@ -193,6 +197,10 @@ func (d *diary) Say(what string) {
 	d.said = append(d.said, what)
 	d.meanwhile(what)
 }
+
+func (d *diary) Detail(what string) { d.Say(what) }
+
+func (d *diary) Pace(float64, time.Duration, int64) { d.paces++ }
 
 func (d *diary) Expect(time.Duration) {}
 
@@ -240,7 +248,7 @@ func TestRun(t *testing.T) {
 	if strings.Contains(out.String(), "/8 starve") {
 		t.Errorf("stages for many clients let some starve:\n%s", out.String())
 	}
-	for _, want := range []string{"one: beside a stalled client", "four: overload", "round 1 of 1: four"} {
+	for _, want := range []string{"one: beside a stalled client", "four: overload", "1/1 four"} {
 		if !slices.Contains(d.said, want) {
 			t.Errorf("%q was not said: %q", want, d.said)
 		}

@@ -63,6 +63,15 @@ func (h *Histogram) Merge(o *Histogram) {
 	h.count += o.count
 }
 
+// Sub takes away what o, an earlier state of h, has counted. Max stays.
+func (h *Histogram) Sub(o *Histogram) {
+	for i, n := range o.counts {
+		*h.at(i) -= n
+	}
+	h.sum -= o.sum
+	h.count -= o.count
+}
+
 // Count returns the number of times recorded.
 func (h *Histogram) Count() int64 { return int64(h.count) }
 

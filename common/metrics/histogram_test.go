@@ -170,3 +170,14 @@ func BenchmarkRecord(b *testing.B) {
 		h.Record(d)
 	}
 }
+
+func TestHistogramSub(t *testing.T) {
+	var before, h Histogram
+	before.Record(time.Second)
+	h.Merge(&before)
+	h.Record(2 * time.Millisecond)
+	h.Sub(&before)
+	if h.Count() != 1 || h.Mean() != 2*time.Millisecond || h.Quantile(1) < 2*time.Millisecond || h.Quantile(1) > 2*time.Millisecond*128/127 {
+		t.Errorf("of 1s and 2ms without 1s, %d are left, with a mean of %v, the longest of %v", h.Count(), h.Mean(), h.Quantile(1))
+	}
+}
