@@ -38,7 +38,7 @@ func Together(all []*Result, local bool) *Result {
 		sum.Dur = max(sum.Dur, r.Dur)
 		sum.Restarted = cmp.Or(sum.Restarted, r.Restarted)
 		sum.Stalled, sum.Stall = max(sum.Stalled, r.Stalled), max(sum.Stall, r.Stall)
-		sum.ServerCPU = max(sum.ServerCPU, r.ServerCPU)
+		sum.ServerCPU, sum.MachineCPU = max(sum.ServerCPU, r.ServerCPU), max(sum.MachineCPU, r.MachineCPU)
 		if sum.Nodes == nil {
 			sum.Nodes = r.Nodes
 		}
