@@ -1,5 +1,3 @@
-// Package report turns the rounds of a measurement into summaries, ratios and a verdict.
-// It writes a report as text, as JSON and as lines for benchstat, and reads the JSON again.
 package report
 
 import (
