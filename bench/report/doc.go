@@ -7,8 +7,8 @@
 // in _ns is in nanoseconds; so are the members of an object whose name does.
 //
 //	.schema            2, the version of this format
-//	.verdict           "ok", "interrupted", or "invalid: …", "failed: …", "wrong data: …"
-//	.stages            their names in the order of the tables; the first is the baseline
+//	.verdict           ok, interrupted, or "invalid: …", "failed: …", "wrong data: …"
+//	.stages            names in the order of the tables, the baseline first
 //	.nodes             servers of each stage; 0: bench did not start them
 //	.aa                the second stage is the first one again
 //	.config            the properties.json that was used, without the secret
@@ -17,7 +17,7 @@
 //
 //	.env               an Environment: the machine, the command, the programs
 //
-//	.runs[]            a Run, one round of one stage; in the order in which they ran
+//	.runs[]            a Run, one round of one stage, in the order of time
 //	  .stage           its name
 //	  .point           the value of the swept property
 //	  .round           from 1
@@ -29,7 +29,7 @@
 //	  .misses          operations on a key that had no value
 //	  .mismatches      compare-and-swaps whose comparison failed
 //	  .errors          requests that failed, by kind
-//	  .refusals        answers "busy", whether the request was sent again or failed
+//	  .refusals        answers "busy"; the request was sent again, or failed
 //	  .unfinished      requests without an answer when the round ended
 //	  .wrong           answers that no correct server gives
 //	  .connections     as many as -c asks for
@@ -48,9 +48,9 @@
 //	  .service_ns      the same from when a request was sent; open loops only
 //	  .slip_ns         how late the client sent it; open loops only
 //	  .connect_ns      the time to connect, where each request has a connection
-//	  .where_ns        parts of the mean request: queue, memory, lock, table, codec, rest
+//	  .where_ns        its mean by part: queue, memory, lock, table, codec, rest
 //	  .at_least        the members of latency_ns that are only lower bounds
-//	  .lock_held       the share of the round that the most used lock was held, 0 to 1
+//	  .lock_held       the share of dur_ns that the most used lock was held
 //	  .server_cpu_ns   of all servers in dur_ns
 //	  .client_cpu_ns   of the client
 //	  .machine_cpu_ns  of all programs on the client's machine; 0: not known
@@ -62,16 +62,16 @@
 //	  .longest_stall_ns
 //	  .failed_ns       time spent in the requests that failed; closed loops only
 //	  .ok_each_second  operations answered in each second of the round
-//	  .histogram       response times: sum_ns, max_ns, buckets [[upper edge in ns, count], …]
+//	  .histogram       response times: sum_ns, max_ns, buckets [[edge, count], …]
 //	  .service_histogram
 //	  .slip_histogram
 //	  .connect_histogram
 //	  .nodes           what each server counted: see metrics.Snapshot
 //
-//	.summary[]         a Summary of the rounds of a stage, at one point of a sweep. It has the
-//	                   counts of a run, added up, the medians of its figures, and:
-//	  .ops_per_s       median, low and high of the rounds; level, rounds: see stats.Interval
+//	.summary[]         a Summary of the rounds of a stage, at one point: the counts
+//	                   of a run, added up, the medians of its figures, and:
+//	  .ops_per_s       median, low, high, level, rounds: see stats.Interval
 //	  .p99_ns          the same of the response time
-//	  .ratio           a Ratio to the first stage, of ops_per_s or, in an open loop, of p99
+//	  .ratio           a Ratio to the first stage: ops_per_s; open loops: p99
 //	  .p99_ratio       the same, of p99 in any loop
 package report
