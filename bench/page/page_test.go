@@ -34,7 +34,7 @@ func testRound(requests int64) *load.Result {
 // seconds.
 func fullReport(stages ...string) *report.Report {
 	cfg := cluster.Default()
-	cfg.Workload.Rate = 3000
+	cfg.Workload.Rate = 100
 	rep := report.New(cfg, stages, true)
 	for round := 1; round <= 3; round++ {
 		for i, stage := range stages {
@@ -92,7 +92,7 @@ func TestPage(t *testing.T) {
 		"<p class=\"faint\">ops/s: median [range] of 3 rounds",
 		"<h2>Throughput</h2>", "<h2>Response time</h2>", "<h2>Where the time of a request goes</h2>", "<h2>Second by second</h2>", "<h2>Balance</h2>",
 		"time (logarithmic)", ">99 %</text>", "dashed s1", "node 1</text>", "stage1_singlethread: 50.0 to 50.0 %, node 0 50,",
-		"<details><summary>How it was measured</summary>", "3 000 requests due a second", "&#34;keys&#34;: 1000",
+		"<details><summary>How it was measured</summary>", "100 requests due a second", "&#34;keys&#34;: 1000",
 	) {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q", want)

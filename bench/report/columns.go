@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -145,13 +146,22 @@ func (s *Summary) invalid() bool {
 }
 
 // saturated reports whether an open loop asked for more than was done.
-func (rep *Report) saturated(s *Summary) bool {
-	return rep.Workload(s.Point).Rate > 0 && s.answered() < 0.95
-}
+func (rep *Report) saturated(s *Summary) bool { return rep.kept(s) < 0.95 }
 
-// answered returns the share of the requests that were answered, from 0 to 1.
-func (s *Summary) answered() float64 {
-	return float64(s.Requests) / float64(max(s.Requests+s.Failed()+s.Unfinished, 1))
+// kept returns the share of the requests due that a stage kept up with, from 0 to 1: those that
+// were answered, and not so late that the round had to wait for them. A round ends later than
+// its last request is due by what a request takes, and by the queue that has built up.
+func (rep *Report) kept(s *Summary) float64 {
+	w := rep.Workload(s.Point)
+	if w.Rate == 0 || s.Requests == 0 {
+		return 1
+	}
+	return over(s.Runs, func(r *Run) float64 {
+		due := float64(r.Requests + r.Failed() + r.Unfinished)
+		planned := cmp.Or(w.Duration.Seconds(), due/w.Rate)
+		took := (r.Dur - r.Latency["p50"]).Seconds()
+		return float64(r.Requests) / max(due, 1) * min(planned/max(took, 1e-9), 1)
+	}).Median
 }
 
 // tables returns the tables, without columns, rows and tables that hold nothing.

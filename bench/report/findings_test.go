@@ -15,20 +15,26 @@ import (
 func TestSaturated(t *testing.T) {
 	cfg := cluster.Default()
 	cfg.Workload.Rate = 5000
-	for unfinished, want := range map[int64]string{
-		0:    "Response time at p99, compared with a: b no difference shown.",
-		200:  "Response time at p99, compared with a: b ", // 4.8 %
-		1000: "SATURATED: b answered 80.0 % of the requests that were due.\nResponse time at p99, compared with a: b ",
+	for name, test := range map[string]struct {
+		unfinished int64
+		dur        time.Duration
+		want       string
+	}{
+		"all answered":         {0, time.Second, "Response time at p99, compared with a: b no difference shown."},
+		"almost all":           {200, time.Second, "Response time at p99, compared with a: b "}, // 96 %
+		"the last takes a bit": {0, 1040 * ms, "Response time at p99, compared with a: b "},
+		"not all":              {1000, time.Second, "SATURATED: b keeps up with 80.0 % of the requests due.\nResponse time at p99, compared with a: b "},
+		"all, in time to come": {0, 4 * time.Second, "SATURATED: b keeps up with 25.0 % of the requests due.\n"},
 	} {
 		rep := New(cfg, []string{"a", "b"}, true)
 		for round := 1; round <= 6; round++ {
-			r := testRound(4000)
-			r.Unfinished = unfinished
-			rep.Add("a", round, testRound(4000))
+			r := testRound(5000 - test.unfinished)
+			r.Unfinished, r.Dur = test.unfinished, test.dur
+			rep.Add("a", round, testRound(5000))
 			rep.Add("b", round, r)
 		}
-		if got := rep.String(); !strings.HasPrefix(got, want) {
-			t.Errorf("%d unfinished: the report begins with %.150q, want %q", unfinished, got, want)
+		if got := rep.String(); !strings.HasPrefix(got, test.want) {
+			t.Errorf("%s: the report begins with %.150q, want %q", name, got, test.want)
 		}
 	}
 }

@@ -85,12 +85,12 @@ func (rep *Report) name(point, stage string) string {
 	return fmt.Sprintf("%s at %s=%s", stage, rep.Sweep.Property, rep.Sweep.Label(point))
 }
 
-// saturation says which stages answered less than an open loop asked for.
+// saturation says which stages do less than an open loop asks for.
 func (rep *Report) saturation() (lines []string) {
 	var all []string
 	for i := range rep.Summary {
 		if s := &rep.Summary[i]; rep.saturated(s) {
-			all = append(all, fmt.Sprintf("%s answered %s %% of the requests that were due", s.Stage, text.Sig3(100*s.answered())))
+			all = append(all, fmt.Sprintf("%s keeps up with %s %% of the requests due", s.Stage, text.Sig3(100*rep.kept(s))))
 		}
 	}
 	if all != nil {
