@@ -218,10 +218,10 @@ func (rep *Report) histogram() (t Table) {
 	t.Head = []string{"response time", "requests", ""}
 	below := int64(0)
 	for i := 1; i <= rows && below < h.Count(); i++ {
-		edge, within := h.Max(), h.Count()
-		if i < rows {
-			edge = time.Duration(float64(low) * math.Pow(float64(high)/float64(low), float64(i)/(rows-1)))
-			within = h.Within(edge)
+		edge := time.Duration(float64(low) * math.Pow(float64(high)/float64(low), float64(i)/(rows-1)))
+		within := h.Within(edge)
+		if i == rows || text.Duration(edge) == text.Duration(h.Max()) {
+			edge, within = h.Max(), h.Count()
 		}
 		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything
 		bar := strings.Repeat("#", int(math.Ceil(width*share)))
