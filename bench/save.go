@@ -58,14 +58,11 @@ func (o *options) checkOutputs(inputs ...string) error {
 	return nil
 }
 
-// sameFile reports whether two paths name the same file.
+// sameFile reports whether two paths name the same file, or standard output.
 func sameFile(a, b string) bool {
-	if a == standardOutput || b == standardOutput {
-		return a == b
-	}
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
-	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+	return a == b || errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 // save writes the report of an unfinished run to all outputs. The verdict in them is

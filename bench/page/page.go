@@ -61,19 +61,10 @@ func Render(rep *report.Report) ([]byte, error) {
 	return []byte(text.Printable(b.String())), err
 }
 
-// title names what was measured in the words that fit a tab of a browser.
+// title says what was measured, and first if something is wrong, as it fits a browser's tab.
 func title(rep *report.Report) string {
-	title := "Lockstep"
-	if len(rep.Stages) > 0 {
-		title += ": " + text.Quote(rep.Stages[0], 30)
-	}
-	if n := int64(len(rep.Stages)) - 1; n > 0 {
-		title += " and " + text.Plural(n, "other")
-	}
-	if kind, _, _ := strings.Cut(rep.Verdict, ":"); kind != "ok" {
-		title = strings.ToUpper(text.Quote(kind, 15)) + " - " + title
-	}
-	return title
+	kind, _, _ := strings.Cut(rep.Verdict, ":")
+	return text.Quote(strings.TrimPrefix(strings.ToUpper(kind)+" - ", "OK - ")+"Lockstep: "+strings.Join(rep.Stages, ", "), 64)
 }
 
 // style returns the style of a stage, which is the same in all figures.

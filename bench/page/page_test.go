@@ -88,7 +88,7 @@ func TestPage(t *testing.T) {
 	for _, want := range append(rep.Outline().Notes,
 		"<h1>Response time at p99, compared with stage1_singlethread: stage2_coarselock 0.500 times [0.500..0.500]",
 		"<tr><th scope=\"row\">stage2_coarselock</th><td>0.500 [0.500..0.500]</td></tr>", // as in the text
-		"<title>Lockstep: stage1_singlethread and 1 other</title>", "<table style=\"--columns: 6\">",
+		"<title>Lockstep: stage1_singlethread, stage2_coarselock</title>", "<table style=\"--columns: 6\">",
 		"<p class=\"faint\">ops/s: median [range] of 3 rounds",
 		"<h2>Throughput</h2>", "<h2>Response time</h2>", "<h2>Where the time of a request goes</h2>", "<h2>Second by second</h2>", "<h2>Balance</h2>",
 		"time (logarithmic)", ">99 %</text>", "dashed s1", "node 1</text>", "stage1_singlethread: 50.0 to 50.0 %, node 0 50,",
@@ -218,9 +218,9 @@ func TestContrast(t *testing.T) {
 func TestTitle(t *testing.T) {
 	for want, rep := range map[string]*report.Report{
 		"Lockstep: a":              {Verdict: "ok", Stages: []string{"a"}},
-		"Lockstep: a and 3 others": {Verdict: "ok", Stages: []string{"a", "b", "c", "d"}},
+		"Lockstep: a, b, c, d":     {Verdict: "ok", Stages: []string{"a", "b", "c", "d"}},
 		"INVALID - Lockstep: a":    {Verdict: "invalid: a, round 1: the client was late", Stages: []string{"a"}},
-		"INTERRUPTED - Lockstep":   {Verdict: "interrupted"},
+		"INTERRUPTED - Lockstep: ": {Verdict: "interrupted"},
 	} {
 		if got := title(rep); got != want {
 			t.Errorf("the title is %q, want %q", got, want)

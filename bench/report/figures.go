@@ -133,13 +133,11 @@ func medians(runs []*Run) (f Figures) {
 	for _, run := range runs {
 		f.AtLeast = slices.Compact(slices.Sorted(slices.Values(append(f.AtLeast, run.AtLeast...))))
 	}
-	for _, figure := range []func(*Figures) *float64{
-		func(f *Figures) *float64 { return &f.ServerCPUPerRequest }, func(f *Figures) *float64 { return &f.ClientCPUPerRequest },
-		func(f *Figures) *float64 { return &f.LockHeld }, func(f *Figures) *float64 { return &f.BytesPerSecond },
-		func(f *Figures) *float64 { return &f.OtherCores },
-	} {
-		*figure(&f) = over(runs, func(r *Run) float64 { return *figure(&r.Figures) }).Median
-	}
+	f.ServerCPUPerRequest = over(runs, func(r *Run) float64 { return r.ServerCPUPerRequest }).Median
+	f.ClientCPUPerRequest = over(runs, func(r *Run) float64 { return r.ClientCPUPerRequest }).Median
+	f.LockHeld = over(runs, func(r *Run) float64 { return r.LockHeld }).Median
+	f.BytesPerSecond = over(runs, func(r *Run) float64 { return r.BytesPerSecond }).Median
+	f.OtherCores = over(runs, func(r *Run) float64 { return r.OtherCores }).Median
 	for i, kind := range f.times() {
 		found := make(map[string][]float64)
 		for _, run := range runs {

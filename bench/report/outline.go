@@ -146,12 +146,9 @@ func (rep *Report) bends() (lines []string) {
 		lines = append(lines, fmt.Sprintf("%s: %s.", rep.name(p.Point, p.Stage+" "+how), p.did()))
 	}
 	for _, stage := range rep.Stages {
-		all := rep.Points(stage)
-		points := slices.DeleteFunc(slices.Clone(all), func(p Summary) bool { return p.invalid() })
+		points := slices.DeleteFunc(rep.Points(stage), func(p Summary) bool { return p.invalid() })
 		if len(points) == 0 {
-			if len(all) > 0 {
-				lines = append(lines, stage+" was measured at no point: each is INVALID.")
-			}
+			lines = append(lines, stage+" has no valid point.")
 			continue
 		}
 		ops := func(p Summary) float64 { return p.OpsPerSecond.Median }
@@ -183,6 +180,7 @@ func (rep *Report) bends() (lines []string) {
 func (rep *Report) notes() []string {
 	const none = "no errors, no misses, nothing unfinished, nobody starved"
 	var troubled, more []string
+	var disturbed []*Run
 	for i := range rep.Summary {
 		s := &rep.Summary[i]
 		name := rep.name(s.Point, s.Stage)
@@ -193,37 +191,24 @@ func (rep *Report) notes() []string {
 			more = append(more, fmt.Sprintf("%s: the medians differ by %s times. The ratio is that of each round, "+
 				"from which it falls out when a whole round is slow.", name, text.Sig3(r.OfMedians)))
 		}
+		disturbed = append(disturbed, slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return r.OtherCores <= 0.25 })...)
 		warned := slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return len(r.Warnings) == 0 })
 		if len(warned) > 0 {
 			more = append(more, fmt.Sprintf("Warning: %s, %d of %s; round %d: %s.",
 				name, len(warned), text.Plural(int64(len(s.Runs)), "round"), warned[0].Round, warned[0].Warnings[0]))
 		}
 	}
+	if disturbed != nil {
+		worst := slices.MaxFunc(disturbed, func(a, b *Run) int { return cmp.Compare(a.OtherCores, b.OtherCores) })
+		more = append(more, fmt.Sprintf("Warning: other programs used more than a quarter of a core in %d of %s; %s, round %d: %s cores. Stop them and measure again.",
+			len(disturbed), text.Plural(int64(len(rep.Runs)), "round"), rep.name(worst.Point, worst.Stage), worst.Round, text.Sig3(worst.OtherCores)))
+	}
 	if troubled == nil {
 		troubled = []string{none}
 	} else if len(troubled) < len(rep.Summary) {
 		troubled = append(troubled, "all others: "+none)
 	}
-	return slices.Concat(troubled, more, rep.disturbed(), rep.Env.Missing, rep.Env.changes())
-}
-
-// disturbed warns of rounds in which other programs used more than a quarter of a core.
-func (rep *Report) disturbed() []string {
-	var worst *Run
-	n := int64(0)
-	for i := range rep.Runs {
-		if run := &rep.Runs[i]; run.OtherCores > 0.25 {
-			n++
-			if worst == nil || run.OtherCores > worst.OtherCores {
-				worst = run
-			}
-		}
-	}
-	if worst == nil {
-		return nil
-	}
-	return []string{fmt.Sprintf("Warning: other programs used more than a quarter of a core in %d of %s; %s, round %d: %s cores. Stop them and measure again.",
-		n, text.Plural(int64(len(rep.Runs)), "round"), rep.name(worst.Point, worst.Stage), worst.Round, text.Sig3(worst.OtherCores))}
+	return slices.Concat(troubled, more, rep.Env.Missing, rep.Env.changes())
 }
 
 // troubles counts what went wrong in the rounds of a stage; "" if nothing did.
