@@ -23,6 +23,7 @@ func TestSaturated(t *testing.T) {
 		"all answered":         {0, time.Second, "Response time at p99, compared with a: b no difference shown."},
 		"almost all":           {200, time.Second, "Response time at p99, compared with a: b "}, // 96 %
 		"the last takes a bit": {0, 1040 * ms, "Response time at p99, compared with a: b "},
+		"requests are long":    {0, 1200 * ms, "Response time at p99, compared with a: b 125 times"},
 		"not all":              {1000, time.Second, "SATURATED: b keeps up with 80.0 % of the requests due.\nResponse time at p99, compared with a: b "},
 		"all, in time to come": {0, 4 * time.Second, "SATURATED: b keeps up with 25.0 % of the requests due.\n"},
 	} {
@@ -30,6 +31,9 @@ func TestSaturated(t *testing.T) {
 		for round := 1; round <= 6; round++ {
 			r := testRound(5000 - test.unfinished)
 			r.Unfinished, r.Dur = test.unfinished, test.dur
+			if name == "requests are long" {
+				r.ResponseTimes = closedLoop(1, r.Requests, 200*ms).ResponseTimes
+			}
 			rep.Add("a", round, testRound(5000))
 			rep.Add("b", round, r)
 		}
