@@ -146,7 +146,7 @@ func TestCompareInterrupted(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "out.json")
 			args := append([]string{"compare", "-o", path}, strings.Fields(test.args)...)
 			stdout := interrupted(t, func() { m.Started(test.processes, test.busy) }, args...)
-			if s := readSaved(t, path); (s.Verdict == "interrupted") != (test.runs > 0) || len(s.Runs) != test.runs || strings.HasPrefix(stdout, "INTERRUPTED\nfaulty peaks at value=") != (test.runs > 0) {
+			if s := readSaved(t, path); (s.Verdict == "interrupted") != (test.runs > 0) || len(s.Runs) != test.runs || strings.HasPrefix(stdout, "INTERRUPTED\nfaulty ") != (test.runs > 0) {
 				t.Errorf("verdict %q with %d runs, want interrupted with %d; stdout\n%s", s.Verdict, len(s.Runs), test.runs, stdout)
 			}
 			m.Ended(test.processes)

@@ -77,7 +77,7 @@ func (o *options) flagSet(c command) *flag.FlagSet {
 // measureFlags defines the flags of the commands that measure.
 func (o *options) measureFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&o.once, "noretry", false, "count a request that is answered Busy as failed, and do not send it again")
-	fs.StringVar(&o.out, "o", "", "write what was measured to this `file`, as JSON")
+	fs.StringVar(&o.out, "o", "", "write what was measured to this `file`, as JSON; - is standard output, and the text goes to standard error")
 	o.renderFlags(fs)
 	o.quietFlag(fs)
 	fs.StringVar(&o.letter, "workload", "", "the mix of YCSB's workload of this `letter`: a (get=50,put=50), b (get=95,put=5), c (get=100)\n"+

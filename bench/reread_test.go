@@ -17,7 +17,7 @@ import (
 func saveReport(t *testing.T, rep *report.Report) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "report.json")
-	if err := (output{path, (*report.Report).JSON}).write(t.Context(), rep); err != nil {
+	if err := (output{path: path, render: (*report.Report).JSON}).write(t.Context(), rep); err != nil {
 		t.Fatal(err)
 	}
 	return path

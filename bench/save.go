@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,13 +19,16 @@ import (
 
 // An output is a file that a report is written to, in one of its forms.
 type output struct {
-	path   string
+	path   string // standardOutput, or of a file
 	render func(*report.Report) ([]byte, error)
+	stdout io.Writer
 }
+
+const standardOutput = "-"
 
 // outputs returns the files that the flags name.
 func (o *options) outputs() []output {
-	all := []output{{o.out, (*report.Report).JSON}, {o.html, page.Render}, {o.gobench, (*report.Report).Gobench}}
+	all := []output{{o.out, (*report.Report).JSON, o.stdout}, {o.html, page.Render, o.stdout}, {o.gobench, (*report.Report).Gobench, o.stdout}}
 	return slices.DeleteFunc(all, func(out output) bool { return out.path == "" })
 }
 
@@ -32,17 +36,19 @@ func (o *options) outputs() []output {
 // file, or one is an input. It changes no file and leaves none.
 func (o *options) checkOutputs(inputs ...string) error {
 	for _, out := range o.outputs() {
-		if isDevice(out.path) {
-			continue // opening it may wait for its reader
-		}
-		_, missing := os.Stat(out.path)
-		f, err := os.OpenFile(out.path, os.O_WRONLY|os.O_CREATE, 0o666)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errNotSaved, err)
-		}
-		f.Close()
-		if path, err := filepath.EvalSymlinks(out.path); missing != nil && err == nil {
-			defer os.Remove(path) // when it was compared with all others
+		if out.path != standardOutput {
+			if isDevice(out.path) {
+				continue // opening it may wait for its reader
+			}
+			_, missing := os.Stat(out.path)
+			f, err := os.OpenFile(out.path, os.O_WRONLY|os.O_CREATE, 0o666)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errNotSaved, err)
+			}
+			f.Close()
+			if path, err := filepath.EvalSymlinks(out.path); missing != nil && err == nil {
+				defer os.Remove(path) // when it was compared with all others
+			}
 		}
 		if slices.ContainsFunc(inputs, func(other string) bool { return sameFile(other, out.path) }) {
 			return usageErrorf("%s cannot be used twice: -o, -html, -gobench and the report that is read need a file each", out.path)
@@ -52,11 +58,11 @@ func (o *options) checkOutputs(inputs ...string) error {
 	return nil
 }
 
-// sameFile reports whether two paths name the same file.
+// sameFile reports whether two paths name the same file, or standard output.
 func sameFile(a, b string) bool {
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
-	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+	return a == b || errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 // save writes the report of an unfinished run to all outputs. The verdict in them is
@@ -117,10 +123,14 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 	return errors.New(rep.Verdict)
 }
 
-// show writes the report to all outputs, and prints it.
+// show writes the report to all outputs, and prints it: beside an output that is standard
+// output, to standard error.
 func (o *options) show(ctx context.Context, rep *report.Report) error {
-	err := o.writeAll(ctx, rep, true)
-	_, notPrinted := fmt.Fprint(o.stdout, text.Printable(rep.String()))
+	err, printed := o.writeAll(ctx, rep, true), o.stdout
+	if slices.ContainsFunc(o.outputs(), func(out output) bool { return out.path == standardOutput }) {
+		printed = o.stderr
+	}
+	_, notPrinted := fmt.Fprint(printed, text.Printable(rep.String()))
 	return errors.Join(err, notPrinted)
 }
 
@@ -130,7 +140,9 @@ var errNotSaved = errors.New("the report was not saved")
 // not possible, as for a device or the mount of a single file, it is overwritten.
 func (out output) write(ctx context.Context, rep *report.Report) error {
 	data, err := out.render(rep)
-	if err == nil && isDevice(out.path) {
+	if err == nil && out.path == standardOutput {
+		_, err = out.stdout.Write(data)
+	} else if err == nil && isDevice(out.path) {
 		err = interruptible(ctx, func() error { return os.WriteFile(out.path, data, 0o666) })
 	} else if err == nil {
 		err = out.replace(data)
@@ -170,7 +182,7 @@ func (out output) replace(data []byte) error {
 // replaced by a file: a terminal, a pipe, or where this program prints.
 func isDevice(path string) bool {
 	info, err := os.Stat(path)
-	return err == nil && !info.Mode().IsRegular() && !info.IsDir() || sameFile(path, "/dev/stdout") || sameFile(path, "/dev/stderr")
+	return path == standardOutput || err == nil && !info.Mode().IsRegular() && !info.IsDir() || sameFile(path, "/dev/stdout") || sameFile(path, "/dev/stderr")
 }
 
 // interruptible calls f, which may wait for the other end of a pipe. It returns when f does, or

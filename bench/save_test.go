@@ -83,7 +83,7 @@ func TestReportWrite(t *testing.T) {
 		rep  *report.Report
 		ok   bool
 	}{{path, rep, true}, {path, rep, true}, {path, &broken, false}, {filepath.Join(dir, "missing", "report.json"), rep, false}, {dir, rep, false}} {
-		if err := (output{test.path, (*report.Report).JSON}).write(t.Context(), test.rep); (err == nil) != test.ok {
+		if err := (output{path: test.path, render: (*report.Report).JSON}).write(t.Context(), test.rep); (err == nil) != test.ok {
 			t.Errorf("writing to %s: error %v, want one: %v", test.path, err, !test.ok)
 		}
 		if files, _ := os.ReadDir(dir); len(files) != 1 || len(readSaved(t, path).Runs) != len(rep.Runs) {
@@ -276,6 +276,36 @@ func TestFinishNotSaved(t *testing.T) {
 	code := conclude(over, o.finish(over, testReport(), over.Err()), &said)
 	if got := said.String(); code != exitInterrupted || !strings.HasPrefix(got, "bench: interrupted: ") || !strings.Contains(got, "the report was not saved: ") {
 		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, got)
+	}
+}
+
+// -o - writes the JSON, and nothing else, to standard output, and the text to standard error. Only
+// one output can be there, and a file of that name is none of them.
+func TestStandardOutput(t *testing.T) {
+	t.Chdir(t.TempDir())
+	saved := saveReport(t, testReport())
+	_, path, _ := benchtest.StartCluster(t, 1, 1, benchtest.ServeLocked)
+	for _, test := range []struct {
+		args   []string
+		stdout string // how it begins
+	}{
+		{[]string{"run", "-config", path, "-ops", "100", "-quiet", "-o", "-"}, `{"schema":2,`},
+		{[]string{"report", "-html", "-", saved}, "<!DOCTYPE html>"},
+		{[]string{"report", "-gobench", "-", saved}, "goos: "},
+	} {
+		code, stdout, stderr := bench(t, test.args...)
+		if code != exitOK || !strings.HasPrefix(stdout, test.stdout) || strings.Contains(stdout, "\nthroughput ") || !strings.Contains(stderr, "\nthroughput ") {
+			t.Errorf("bench %q: exit code %d, stdout %.300q, stderr %q", test.args, code, stdout, stderr)
+		}
+		if _, err := report.Parse([]byte(stdout)); (err == nil) != (test.args[0] == "run") {
+			t.Errorf("bench %q: stdout as a report: error %v", test.args, err)
+		}
+	}
+	if code, stdout, stderr := bench(t, "report", "-html", "-", "-gobench", "-", saved); code != exitUsage || stdout != "" || !strings.Contains(stderr, "- cannot be used twice") {
+		t.Errorf("two outputs: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	if _, err := os.Stat("-"); err == nil {
+		t.Error("there is a file -")
 	}
 }
 

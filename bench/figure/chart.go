@@ -13,6 +13,7 @@ import (
 // A Row is a bar of parts, or dots with their median and its interval.
 type Row struct {
 	Name, Value       string // stand above it
+	Style             int    // 0 to Styles-1
 	Parts             []float64
 	Dots              []float64
 	Low, Median, High float64 // of the dots
@@ -30,7 +31,7 @@ func Rows(title string, x Axis, rows []Row, names ...string) string {
 	if legend := 36*float64(len(names)) + textWidth(strings.Join(names, "")); len(names) > 0 && legend < width {
 		at := x.from
 		for i, name := range names {
-			fmt.Fprintf(&f.body, `<rect class="part p%d" x="%s" y="4" width="12" height="12"/>`, i%5, number(at))
+			fmt.Fprintf(&f.body, `<rect class="part p%d" x="%s" y="4" width="12" height="12"/>`, i%Shades, number(at))
 			f.text("", at+17, 15, name)
 			at += textWidth(name) + 36
 		}
@@ -45,14 +46,15 @@ func Rows(title string, x Axis, rows []Row, names ...string) string {
 		y := top + pitch*float64(i)
 		f.text("", 0, y+letterHeight, text.Quote(r.Name, 62-len(r.Value)))
 		f.text("end", width, y+letterHeight, r.Value)
-		desc = append(desc, r.Name+": "+r.Value+f.row(x, y+34, fmt.Sprintf("s%d", i%Styles), r, names))
+		desc = append(desc, r.Name+": "+r.Value+f.row(x, y+34, r, names))
 	}
 	f.xAxis(x, bottom)
 	return f.svg(title, strings.Join(desc, "; "))
 }
 
 // row draws the dots or the parts of a row around y, and returns the parts in words.
-func (f *figure) row(x Axis, y float64, class string, r Row, names []string) (desc string) {
+func (f *figure) row(x Axis, y float64, r Row, names []string) (desc string) {
+	class := fmt.Sprintf("s%d", r.Style)
 	if len(r.Dots) > 1 {
 		f.bar("band "+class, x.at(r.Low), x.at(r.High), y)
 	}
@@ -65,7 +67,7 @@ func (f *figure) row(x Axis, y float64, class string, r Row, names []string) (de
 	at := 0.0
 	for i, v := range r.Parts {
 		left, right := x.at(at), x.at(at+v)
-		f.bar(fmt.Sprintf("part p%d", i%5), left, right, y)
+		f.bar(fmt.Sprintf("part p%d %s", i%Shades, class), left, right, y)
 		if right-left > textWidth(names[i])+6 {
 			f.text("mid on", (left+right)/2, y+5, names[i])
 		}

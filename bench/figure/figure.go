@@ -1,6 +1,6 @@
 // Package figure draws charts as SVG: rows with bars or dots, and lines. Their colours
-// are the classes of a style sheet, s0 to s7 for series and p0 to p4 for the parts of a
-// bar; a desc says in words what a chart shows.
+// are the classes of a style sheet, s0 to s7 for series and rows and p0 to p5 for the
+// shades of the parts of a row; a desc says in words what a chart shows.
 package figure
 
 import (
@@ -25,7 +25,8 @@ const (
 	letterHeight = 17.0
 	maxName      = 24 // bytes of the name of a line
 
-	Styles = 8  // the number of styles of series
+	Styles = 8  // the number of styles of series and rows
+	Shades = 6  // the number of shades of a style, for the parts of a row
 	Faint  = -1 // the style of a series that was not measured
 )
 

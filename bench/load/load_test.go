@@ -262,7 +262,7 @@ func (e *endingTarget) Stats(ctx context.Context) ([]metrics.Snapshot, error) {
 func TestServerEnds(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
 	cfg.Workload.Ops = 20
-	_, err := Measure(t.Context(), &endingTarget{Target: NewLockstep(cfg)}, newWorkload(t, cfg.Workload), 0)
+	_, err := Measure(t.Context(), &endingTarget{Target: NewLockstep(cfg)}, newWorkload(t, cfg.Workload), 0, nil)
 	if want := "a server has ended during the load: dial: "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("Measure: %v, want %s", err, want)
 	}

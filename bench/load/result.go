@@ -21,7 +21,8 @@ type Result struct {
 	Counts
 	Client     string        `json:"client,omitempty"` // what sent the requests, see Target.Client
 	Dur        time.Duration `json:"dur_ns"`
-	ServerCPU  time.Duration `json:"server_cpu_ns"` // in Dur; 0 if not known
+	ServerCPU  time.Duration `json:"server_cpu_ns"`  // in Dur; 0 if not known
+	MachineCPU time.Duration `json:"machine_cpu_ns"` // of all programs where the client runs; 0 if not known
 	ClientCPU  time.Duration `json:"client_cpu_ns"`
 	Cores      float64       `json:"client_cores"`        // that the client may keep busy; 0: not known
 	Stalled    time.Duration `json:"stalled_ns"`          // how long the client did not run although it should have, see watch
@@ -45,6 +46,7 @@ type Counts struct {
 	NeverGreeted int              `json:"never_greeted"`        // of Starved: no server greeted them
 	Requests     int64            `json:"requests"`             // answered, each with a time in ResponseTimes
 	OK           int64            `json:"ok"`                   // operations answered; misses and mismatches are answers
+	Bytes        int64            `json:"bytes"`                // of OK: keys and values, sent and received
 	Misses       int64            `json:"misses"`               // of OK: a get or delete of a key that had no value
 	Mismatches   int64            `json:"mismatches"`           // of OK: a compare that failed, and the rest of its request
 	Errors       map[string]int64 `json:"errors"`               // requests that failed, by kind: a word or two such as "server busy"
@@ -64,6 +66,7 @@ func (c *Counts) Add(o Counts) {
 	c.NeverGreeted += o.NeverGreeted
 	c.Requests += o.Requests
 	c.OK += o.OK
+	c.Bytes += o.Bytes
 	c.Misses += o.Misses
 	c.Mismatches += o.Mismatches
 	c.Refusals += o.Refusals
@@ -209,7 +212,7 @@ func Together(all []*Result, local bool) *Result {
 		sum.Dur = max(sum.Dur, r.Dur)
 		sum.Restarted = cmp.Or(sum.Restarted, r.Restarted)
 		sum.Stalled, sum.Stall = max(sum.Stalled, r.Stalled), max(sum.Stall, r.Stall)
-		sum.ServerCPU = max(sum.ServerCPU, r.ServerCPU)
+		sum.ServerCPU, sum.MachineCPU = max(sum.ServerCPU, r.ServerCPU), max(sum.MachineCPU, r.MachineCPU)
 		if sum.Nodes == nil {
 			sum.Nodes = r.Nodes
 		}

@@ -28,8 +28,8 @@ var pageTemplate = template.Must(template.New("page").Parse(pageText))
 // content is what the template is filled with.
 type content struct {
 	report.Outline
-	Verdict, When, Sentence, Command, Settings string
-	Figures                                    []exhibit
+	Title, Verdict, When, Command, Settings string
+	Figures                                 []exhibit
 }
 
 // An exhibit is a figure with its title and what to know of it.
@@ -45,8 +45,8 @@ func Render(rep *report.Report) ([]byte, error) {
 		return nil, err
 	}
 	o := rep.Outline()
-	c := content{Outline: o, Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
-		Sentence: strings.Join(o.Sentences, " "), Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
+	c := content{Outline: o, Title: title(rep), Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
+		Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
 	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
 	if rep.Sweep != nil {
 		figures = []func(*report.Report) exhibit{swept, achieved}
@@ -59,6 +59,17 @@ func Render(rep *report.Report) ([]byte, error) {
 	var b bytes.Buffer
 	err = pageTemplate.Execute(&b, c)
 	return []byte(text.Printable(b.String())), err
+}
+
+// title says what was measured, and first if something is wrong, as it fits a browser's tab.
+func title(rep *report.Report) string {
+	kind, _, _ := strings.Cut(rep.Verdict, ":")
+	return text.Quote(strings.TrimPrefix(strings.ToUpper(kind)+" - ", "OK - ")+"Lockstep: "+strings.Join(rep.Stages, ", "), 64)
+}
+
+// style returns the style of a stage, which is the same in all figures.
+func style(rep *report.Report, stage string) int {
+	return slices.Index(rep.Stages, stage) % figure.Styles
 }
 
 func rowChart(title, caption string, x figure.Axis, rows []figure.Row, parts ...string) exhibit {
@@ -77,7 +88,7 @@ func throughput(rep *report.Report) exhibit {
 			continue
 		}
 		ops := s.OpsPerSecond
-		row := figure.Row{Name: s.Stage, Value: strings.TrimSpace(text.Sig3(ops.Median) + " " + ops.Bounds()), Low: ops.Low, Median: ops.Median, High: ops.High}
+		row := figure.Row{Name: s.Stage, Style: style(rep, s.Stage), Value: strings.TrimSpace(text.Sig3(ops.Median) + " " + ops.Bounds()), Low: ops.Low, Median: ops.Median, High: ops.High}
 		for _, run := range s.Runs {
 			row.Dots = append(row.Dots, run.OpsPerSecond)
 			most = max(most, run.OpsPerSecond)
@@ -110,15 +121,15 @@ func percentiles(rep *report.Report) exhibit {
 	var series []figure.Series
 	var times []float64
 	most := 1.0
-	add := func(name string, style int, class string, c *load.Counts, h *metrics.Histogram) {
+	add := func(name, stage, class string, c *load.Counts, h *metrics.Histogram) {
 		points := quantileLine(c, h)
-		series = append(series, figure.Series{Name: name, Style: style % figure.Styles, Class: class, Points: points,
+		series = append(series, figure.Series{Name: name, Style: style(rep, stage), Class: class, Points: points,
 			Marked: func(i int) bool { return i == 0 || points[i][0] == math.Trunc(points[i][0]) }})
 		for _, p := range points {
 			times, most = append(times, p[1]), max(most, p[0])
 		}
 	}
-	for i, s := range rep.Summary {
+	for _, s := range rep.Summary {
 		var response, service metrics.Histogram
 		for _, run := range s.Runs {
 			response.Merge(&run.ResponseTimes)
@@ -126,9 +137,9 @@ func percentiles(rep *report.Report) exhibit {
 				service.Merge(run.ServiceTimes)
 			}
 		}
-		add(s.Stage, i, "", &s.Counts, &response)
+		add(s.Stage, s.Stage, "", &s.Counts, &response)
 		if service.Count() > 0 {
-			add("", i, "dashed", new(load.Counts), &service)
+			add("", s.Stage, "dashed", new(load.Counts), &service)
 		}
 	}
 	x := figure.Axis{Title: "share of the requests that took no longer", Lo: median, Hi: most, Ticks: []float64{median},
@@ -141,32 +152,35 @@ func percentiles(rep *report.Report) exhibit {
 }
 
 func where(rep *report.Report) exhibit {
+	parts := slices.DeleteFunc(slices.Clone(report.Parts), func(name string) bool {
+		return !slices.ContainsFunc(rep.Summary, func(s report.Summary) bool { _, has := s.Where[name]; return has })
+	})
 	most := 0.0
 	var stages []figure.Row
 	for _, s := range rep.Summary {
 		if s.Where == nil {
 			continue
 		}
-		row, sum := figure.Row{Name: s.Stage}, time.Duration(0)
-		for _, name := range report.Parts {
+		row, sum := figure.Row{Name: s.Stage, Style: style(rep, s.Stage)}, time.Duration(0)
+		for _, name := range parts {
 			row.Parts = append(row.Parts, float64(s.Where[name]))
 			sum += s.Where[name]
 		}
 		row.Value, most = text.Duration(sum), max(most, float64(sum))
 		stages = append(stages, row)
 	}
-	return rowChart("Where the time of a request goes", "Queue: waiting for a worker or for memory. Lock: waiting for locks. Table: in the table, work included. "+
+	return rowChart("Where the time of a request goes", "Queue: waiting for a worker. Memory: waiting for memory. Lock: waiting for locks. Table: in the table, work included. "+
 		"Codec: the rest of the server's turn, decoding and encoding. Rest: the network, the kernel, scheduling, the client.",
-		figure.LinearAxis("mean time of a request", most, figure.Span), stages, report.Parts...)
+		figure.LinearAxis("mean time of a request", most, figure.Span), stages, parts...)
 }
 
 func seconds(rep *report.Report) exhibit {
 	var series []figure.Series
 	most, longest := 0.0, 0.0
-	for i, s := range rep.Summary {
+	for _, s := range rep.Summary {
 		name := s.Stage
 		for _, run := range s.Runs {
-			one := figure.Series{Name: name, Style: i % figure.Styles, Class: "thin", Marked: func(int) bool { return false }}
+			one := figure.Series{Name: name, Style: style(rep, s.Stage), Class: "thin", Marked: func(int) bool { return false }}
 			for second, n := range run.Series[:min(len(run.Series), max(int(run.Dur/time.Second), 0))] {
 				one.Points = append(one.Points, [2]float64{float64(second) + 0.5, float64(n)})
 				most, longest = max(most, float64(n)), max(longest, float64(second)+1)
@@ -204,7 +218,7 @@ func balance(rep *report.Report) exhibit {
 		for i := range requests {
 			requests[i] *= 100 / sum
 		}
-		stages = append(stages, figure.Row{Name: s.Stage, Parts: requests, Value: text.Sig3(slices.Min(requests)) + " to " + text.Sig3(slices.Max(requests)) + " %"})
+		stages = append(stages, figure.Row{Name: s.Stage, Style: style(rep, s.Stage), Parts: requests, Value: text.Sig3(slices.Min(requests)) + " to " + text.Sig3(slices.Max(requests)) + " %"})
 	}
 	return rowChart("Balance", "Which node answered how many of the requests, or parts of requests, in all rounds.",
 		figure.LinearAxis("percent of the requests", 100, figure.Plain), stages, names...)
@@ -224,7 +238,7 @@ func swept(rep *report.Report) exhibit {
 	most := 0.0
 	due := figure.Series{Name: "due", Style: figure.Faint, Class: "dashed"}
 	for i, stage := range rep.Stages {
-		s := figure.Series{Name: stage, Style: i % figure.Styles}
+		s := figure.Series{Name: stage, Style: style(rep, stage)}
 		for _, p := range rep.Points(stage) {
 			if p.Requests == 0 {
 				continue
@@ -261,8 +275,8 @@ func achieved(rep *report.Report) exhibit {
 	var series []figure.Series
 	var times []float64
 	most := 0.0
-	for i, stage := range rep.Stages {
-		p50, p99 := figure.Series{Style: i % figure.Styles, Class: "dashed"}, figure.Series{Name: stage, Style: i % figure.Styles}
+	for _, stage := range rep.Stages {
+		p50, p99 := figure.Series{Style: style(rep, stage), Class: "dashed"}, figure.Series{Name: stage, Style: style(rep, stage)}
 		for _, p := range rep.Points(stage) {
 			for name, line := range map[string]*figure.Series{"p50": &p50, "p99": &p99} {
 				if d := float64(p.Latency[name]); d > 0 && !slices.Contains(p.AtLeast, name) {

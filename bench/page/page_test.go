@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"lockstep/bench/experiment"
+	"lockstep/bench/figure"
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/common/cluster"
@@ -31,7 +34,7 @@ func testRound(requests int64) *load.Result {
 // seconds.
 func fullReport(stages ...string) *report.Report {
 	cfg := cluster.Default()
-	cfg.Workload.Rate = 3000
+	cfg.Workload.Rate = 100
 	rep := report.New(cfg, stages, true)
 	for round := 1; round <= 3; round++ {
 		for i, stage := range stages {
@@ -84,11 +87,12 @@ func TestPage(t *testing.T) {
 	page := render(t, rep)
 	for _, want := range append(rep.Outline().Notes,
 		"<h1>Response time at p99, compared with stage1_singlethread: stage2_coarselock 0.500 times [0.500..0.500]",
-		"<td>0.500 times [0.500..0.500]</td>", // as in the text
+		"<tr><th scope=\"row\">stage2_coarselock</th><td>0.500 [0.500..0.500]</td></tr>", // as in the text
+		"<title>Lockstep: stage1_singlethread, stage2_coarselock</title>", "<table style=\"--columns: 6\">",
 		"<p class=\"faint\">ops/s: median [range] of 3 rounds",
 		"<h2>Throughput</h2>", "<h2>Response time</h2>", "<h2>Where the time of a request goes</h2>", "<h2>Second by second</h2>", "<h2>Balance</h2>",
 		"time (logarithmic)", ">99 %</text>", "dashed s1", "node 1</text>", "stage1_singlethread: 50.0 to 50.0 %, node 0 50,",
-		"<details><summary>How it was measured</summary>", "3 000 requests due a second", "&#34;keys&#34;: 1000",
+		"<details><summary>How it was measured</summary>", "100 requests due a second", "&#34;keys&#34;: 1000",
 	) {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q", want)
@@ -109,6 +113,121 @@ func TestPage(t *testing.T) {
 	}
 	if points := regexp.MustCompile(`points="[^"]*"`).FindString(string(seconds(rep).SVG)); strings.Count(points, " ") != 3 {
 		t.Errorf("the line of a round of 4 seconds has %s", points)
+	}
+}
+
+// The colour of a stage is the same in every figure, whichever stages a figure leaves out, and
+// parts of a row are shades of it.
+func TestColours(t *testing.T) {
+	rep := fullReport("idle", "one", "another")
+	for i := range rep.Runs {
+		if rep.Runs[i].Stage == "idle" {
+			rep.Runs[i].Requests = 0 // it is in no figure
+		}
+	}
+	data, err := rep.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep, err = report.Parse(data); err != nil {
+		t.Fatal(err)
+	}
+	for _, draw := range []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance} {
+		e := draw(rep)
+		styles := regexp.MustCompile(` s([0-7])"`).FindAllStringSubmatch(string(e.SVG), -1)
+		if len(styles) == 0 {
+			t.Errorf("%s: nothing has a colour", e.Title)
+		}
+		for _, style := range styles {
+			if e.Title != "Response time" && e.Title != "Balance" && e.Title != "Second by second" && style[1] == "0" {
+				t.Errorf("%s: a stage has the colour of one that is not there", e.Title)
+			}
+		}
+		if !strings.Contains(string(e.SVG), ` s2"`) {
+			t.Errorf("%s: the third stage has not its colour", e.Title)
+		}
+	}
+	if strings.ContainsAny(pageText, "█▇▆▅▄▃▂▁▏▎▍▌▋▊▉░▒▓") {
+		t.Error("the page draws with characters")
+	}
+}
+
+// Text has a contrast of 4.5:1 at least (WCAG 2.2, 1.4.3), on paper and on the parts of a row, in
+// the light scheme and in the dark one.
+func TestContrast(t *testing.T) {
+	rgb := func(hex string) (c [3]float64) {
+		if len(hex) == 3 {
+			hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
+		}
+		for i := range c {
+			v, err := strconv.ParseUint(hex[2*i:2*i+2], 16, 8)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c[i] = float64(v) / 255
+		}
+		return c
+	}
+	luminance := func(c [3]float64) (sum float64) {
+		for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+			linear := c[i] / 12.92
+			if c[i] > 0.04045 {
+				linear = math.Pow((c[i]+0.055)/1.055, 2.4)
+			}
+			sum += weight * linear
+		}
+		return sum
+	}
+	contrast := func(a, b [3]float64) float64 {
+		la, lb := luminance(a), luminance(b)
+		return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
+	}
+	schemes := regexp.MustCompile(`:root \{ --paper: #(\w+); --ink: #(\w+); --faint: #(\w+); --rule: #\w+; --alarm: #(\w+); \}`).FindAllStringSubmatch(pageText, -1)
+	colours := regexp.MustCompile(`\.s[0-7] \{ --c: #(\w+); \}`).FindAllStringSubmatch(pageText, -1)
+	shades := regexp.MustCompile(`\.p[0-9] \{ fill-opacity: ([.0-9]+); \}`).FindAllStringSubmatch(pageText, -1)
+	if len(schemes) != 2 || len(colours) != figure.Styles || len(shades) != figure.Shades {
+		t.Fatalf("%d schemes, %d colours and %d shades, want 2, %d and %d", len(schemes), len(colours), len(shades), figure.Styles, figure.Shades)
+	}
+	for _, scheme := range schemes {
+		paper, ink := rgb(scheme[1]), rgb(scheme[2])
+		for _, words := range scheme[2:] {
+			if got := contrast(rgb(words), paper); got < 4.5 {
+				t.Errorf("#%s on #%s: contrast %.2f", words, scheme[1], got)
+			}
+		}
+		for _, colour := range colours {
+			c := rgb(colour[1])
+			if got := contrast(c, paper); got < 3 { // lines and marks
+				t.Errorf("#%s on #%s: contrast %.2f, want 3 for what is no text", colour[1], scheme[1], got)
+			}
+			for _, shade := range shades {
+				opacity, _ := strconv.ParseFloat(shade[1], 64)
+				mixed := paper
+				for i := range mixed {
+					mixed[i] += opacity * (c[i] - paper[i])
+				}
+				if got := contrast(ink, mixed); got < 4.5 {
+					t.Errorf("ink #%s on #%s at %s: contrast %.2f", scheme[2], colour[1], shade[1], got)
+				}
+			}
+		}
+	}
+}
+
+// A title fits a tab, and says first if something is wrong.
+func TestTitle(t *testing.T) {
+	for want, rep := range map[string]*report.Report{
+		"Lockstep: a":              {Verdict: "ok", Stages: []string{"a"}},
+		"Lockstep: a, b, c, d":     {Verdict: "ok", Stages: []string{"a", "b", "c", "d"}},
+		"INVALID - Lockstep: a":    {Verdict: "invalid: a, round 1: the client was late", Stages: []string{"a"}},
+		"INTERRUPTED - Lockstep: ": {Verdict: "interrupted"},
+	} {
+		if got := title(rep); got != want {
+			t.Errorf("the title is %q, want %q", got, want)
+		}
+	}
+	if got := title(&report.Report{Verdict: strings.Repeat("x", 99), Stages: []string{strings.Repeat("y", 99), "b"}}); len(got) > 80 {
+		t.Errorf("the title is %q", got)
 	}
 }
 

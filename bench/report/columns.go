@@ -2,7 +2,9 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"unicode"
 
 	"lockstep/common/client"
+	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
 
@@ -28,10 +31,11 @@ type column struct {
 	of   func(*Run) float64             // for benchstat; 0: not known, or a bound only
 }
 
-// groups lists the tables of a report. A sweep has one table, of sweepColumns.
+// groups lists the tables of a report. A sweep has two, of sweepColumns and ratios.
 var (
 	groups = [][]column{
-		{rows("throughput"), opsPerSecond, interval, ratio("ratio", "ops_per_s", (*Ratio).String), ratio("ratio of p99", "p99", (*Ratio).String)},
+		{rows("throughput"), opsPerSecond, interval, bytesPerSecond},
+		ratios,
 		response,
 		{rows("CPU per request"), cpu("server", func(f *Figures) float64 { return f.ServerCPUPerRequest }), cpu("client", func(f *Figures) float64 { return f.ClientCPUPerRequest })},
 		times("service time", "service-", func(f *Figures) Times { return f.Service }, quantileNames...),
@@ -39,12 +43,25 @@ var (
 		times("time to connect", "connect-", func(f *Figures) Times { return f.Connect }, quantileNames...),
 		append(times("a request's time", "", func(f *Figures) Times { return f.Where }, Parts...), lockHeld),
 	}
-	sweepColumns = []column{opsPerSecond, interval, response[1], response[2], {head: "not served", cell: (*Report).notServed},
-		ratio("ratio", "ops_per_s", (*Ratio).short), ratio("ratio of p99", "p99", (*Ratio).short)}
+	sweepColumns = []column{opsPerSecond, spread, response[1], response[3], {head: "unserved", cell: (*Report).unserved}}
+	ratios       = []column{rows("ratio"), ratio("ops/s", "ops_per_s"), ratio("p99", "p99")}
 
 	opsPerSecond = column{"ops/s", func(_ *Report, s *Summary) string { return text.Sig3(s.OpsPerSecond.Median) },
 		"ops/s better=higher", throughput}
 	interval = column{cell: func(_ *Report, s *Summary) string { return s.OpsPerSecond.Bounds() }}
+	spread   = column{head: "±", cell: func(_ *Report, s *Summary) string {
+		iv := s.OpsPerSecond
+		if iv.Rounds < 2 || iv.Median == 0 {
+			return ""
+		}
+		return text.Sig(100*max(iv.High-iv.Median, iv.Median-iv.Low)/iv.Median, 2) + " %"
+	}}
+	bytesPerSecond = column{"keys and values", func(_ *Report, s *Summary) string {
+		if s.BytesPerSecond == 0 {
+			return "" // an old file
+		}
+		return text.Bytes(int64(s.BytesPerSecond)) + "/s"
+	}, "B/s better=higher", func(r *Run) float64 { return r.BytesPerSecond }}
 	response = times("response time", "", func(f *Figures) Times { return f.Latency }, quantileNames...)
 	lockHeld = column{head: "lock held", cell: func(_ *Report, s *Summary) string {
 		if s.LockHeld == 0 {
@@ -53,7 +70,7 @@ var (
 		return text.Sig3(100*s.LockHeld) + " %"
 	}}
 
-	quantileNames = []string{"p50", "p99", "p999", "max"}
+	quantileNames = []string{"p50", "p90", "p99", "p999", "max", "mean"}
 )
 
 // rows begins a table: it names the rows.
@@ -79,13 +96,14 @@ func times(title, kind string, of func(*Figures) Times, names ...string) []colum
 
 // written writes a time, or a bound if that is all that is known.
 func (s *Summary) written(t Times, kind, name string) string {
+	d, known := t[name]
 	switch {
-	case t == nil:
+	case !known:
 		return ""
 	case slices.Contains(s.AtLeast, kind+name): // response times have no kind
-		return ">" + text.Duration(t[name])
+		return ">" + text.Duration(d)
 	}
-	return text.Duration(t[name])
+	return text.Duration(d)
 }
 
 func cpu(head string, of func(*Figures) float64) column {
@@ -97,20 +115,20 @@ func cpu(head string, of func(*Figures) float64) column {
 	}, head + "-cpu-ns/req better=lower", func(r *Run) float64 { return of(&r.Figures) }}
 }
 
-func ratio(head, of string, write func(*Ratio) string) column {
+func ratio(head, of string) column {
 	return column{head: head, cell: func(_ *Report, s *Summary) string {
-		if s.Ratio == nil || s.Ratio.Of != of {
-			return ""
+		if r := s.ratio(of); r != nil {
+			return strings.NewReplacer(" times", "", "noise ", "").Replace(r.String()) // two of them fit a line
 		}
-		return write(s.Ratio)
+		return ""
 	}}
 }
 
-// notServed is the share of what was asked for that starved or was refused; or another
+// unserved is the share of what was asked for that starved or was refused; or another
 // reason why the figures of a point do not stand for all of it.
-func (rep *Report) notServed(s *Summary) string {
+func (rep *Report) unserved(s *Summary) string {
 	switch refused := s.Errors[client.ErrBusy.Error()]; {
-	case slices.ContainsFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" }):
+	case s.invalid():
 		return "INVALID"
 	case s.Starved > 0:
 		return text.Sig3(100*float64(s.Starved)/float64(s.Connections)) + " %"
@@ -122,16 +140,35 @@ func (rep *Report) notServed(s *Summary) string {
 	return ""
 }
 
+// invalid reports whether the client was measured in one of the rounds.
+func (s *Summary) invalid() bool {
+	return slices.ContainsFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" })
+}
+
 // saturated reports whether an open loop asked for more than was done.
-func (rep *Report) saturated(s *Summary) bool {
-	return rep.Workload(s.Point).Rate > 0 && float64(s.Requests) < 0.95*float64(s.Requests+s.Failed()+s.Unfinished)
+func (rep *Report) saturated(s *Summary) bool { return rep.kept(s) < 0.95 }
+
+// kept returns the share of the requests due that a stage kept up with, from 0 to 1: those that
+// were answered, and not so late that the round had to wait for them. A round ends later than
+// its last request is due by what a request takes, and by the queue that has built up.
+func (rep *Report) kept(s *Summary) float64 {
+	w := rep.Workload(s.Point)
+	if w.Rate == 0 || s.Requests == 0 {
+		return 1
+	}
+	return over(s.Runs, func(r *Run) float64 {
+		due := float64(r.Requests + r.Failed() + r.Unfinished)
+		planned := cmp.Or(w.Duration.Seconds(), due/w.Rate)
+		took := (r.Dur - r.Latency["p50"]).Seconds()
+		return float64(r.Requests) / max(due, 1) * min(planned/max(took, 1e-9), 1)
+	}).Median
 }
 
 // tables returns the tables, without columns, rows and tables that hold nothing.
 func (rep *Report) tables() (tables []Table) {
 	all := groups
 	if rep.Sweep != nil {
-		all = [][]column{append([]column{rows(rep.label(rep.Sweep.Property, "stage"))}, sweepColumns...)}
+		all = [][]column{append([]column{rows(rep.label(rep.Sweep.Property, "stage"))}, sweepColumns...), ratios}
 	}
 	for _, g := range all {
 		t := Table{Rows: make([][]string, len(rep.Summary))}
@@ -156,8 +193,42 @@ func (rep *Report) tables() (tables []Table) {
 	}
 	if i := slices.IndexFunc(rep.Summary, func(s Summary) bool { return s.Requests > 0 }); i >= 0 {
 		tables[0].Foot = "ops/s: " + rep.Summary[i].OpsPerSecond.Rule()
+		if rep.Sweep != nil {
+			tables[0].Foot = strings.NewReplacer("[", "± ", "]", "").Replace(tables[0].Foot)
+		}
 	}
 	return tables
+}
+
+// histogram shows how the response times of a single stage are spread, in 8 rows at most: each
+// row ends as many times later than the one before it, up to p99.9, and the last at the longest.
+func (rep *Report) histogram() (t Table) {
+	if len(rep.Summary) != 1 {
+		return t
+	}
+	var h metrics.Histogram
+	for _, run := range rep.Summary[0].Runs {
+		h.Merge(&run.ResponseTimes)
+	}
+	const rows, width = 8, 48
+	low, high := h.Quantile(0.01), h.Quantile(0.999)
+	if h.Count() <= 0 || low <= 0 || float64(high) < 1.1*float64(low) {
+		return t // there are none, or all are alike
+	}
+	t.Head = []string{"response time", "requests", ""}
+	below := int64(0)
+	for i := 1; i <= rows && below < h.Count(); i++ {
+		edge := time.Duration(float64(low) * math.Pow(float64(high)/float64(low), float64(i)/(rows-1)))
+		within := h.Within(edge)
+		if i == rows || text.Duration(edge) == text.Duration(h.Max()) {
+			edge, within = h.Max(), h.Count()
+		}
+		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything
+		bar := strings.Repeat("#", int(math.Ceil(width*share)))
+		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), fmt.Sprintf("%-*s", width, bar)})
+		below = within
+	}
+	return t
 }
 
 // Gobench returns the report in the format of Go's benchmarks, one line a round

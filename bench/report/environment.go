@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"regexp"
@@ -21,10 +22,13 @@ type Environment struct {
 	Go       string    `json:"go"`
 	OS       string    `json:"os"`
 	Arch     string    `json:"arch"`
-	Cores    int       `json:"cores"`     // that this process may use
-	CPUs     int       `json:"cpus"`      // GOMAXPROCS: those that the client uses at once
-	CPUModel string    `json:"cpu_model"` // "": not known
-	Shared   bool      `json:"shared"`    // the servers use the same cores
+	Cores    int       `json:"cores"`            // that this process may use
+	CPUs     int       `json:"cpus"`             // GOMAXPROCS: those that the client uses at once
+	CPUModel string    `json:"cpu_model"`        // "": not known
+	Kernel   string    `json:"kernel,omitempty"` // its release; "": not known, as of the next two
+	Memory   int64     `json:"memory_bytes,omitempty"`
+	Load     float64   `json:"load_average,omitempty"` // over the minute before the measurement
+	Shared   bool      `json:"shared"`                 // the servers use the same cores
 
 	Settings map[string]string `json:"settings,omitempty"` // variables that are set and change what is built or how fast it runs
 	Built    map[string]string `json:"built,omitempty"`    // the flags with which bench and each stage were built, as in "-race=true"
@@ -38,9 +42,10 @@ func environment(shared bool) Environment {
 		Time:    time.Now().UTC().Truncate(time.Second),
 		Command: os.Args,
 		Go:      runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		Cores: runtime.NumCPU(), CPUs: runtime.GOMAXPROCS(0), CPUModel: cpuModel("/proc/cpuinfo"), Shared: shared,
+		Cores: runtime.NumCPU(), CPUs: runtime.GOMAXPROCS(0), Shared: shared,
 		Settings: make(map[string]string), Built: make(map[string]string), Yardsticks: make(map[string]string),
 	}
+	e.read(os.DirFS("/proc"))
 	for _, entry := range os.Environ() {
 		name, value, _ := strings.Cut(entry, "=")
 		e.Set(map[string]string{name: value})
@@ -76,13 +81,19 @@ func (e *Environment) SetBuilt(program string, info *debug.BuildInfo) {
 	e.Built[program] = strings.Join(flags, " ")
 }
 
-// cpuModel reads the name of the processor from the file in which Linux has it on most
-// architectures. Other systems have no such file.
-func cpuModel(path string) string {
-	info, _ := os.ReadFile(path)
-	_, model, _ := strings.Cut(string(info), "\nmodel name\t: ")
-	model, _, _ = strings.Cut(model, "\n")
-	return model
+// read reads what Linux tells of the machine. Other systems have no such files, and some
+// architectures no name of the processor.
+func (e *Environment) read(proc fs.FS) {
+	file := func(name string) string {
+		data, _ := fs.ReadFile(proc, name)
+		return string(data)
+	}
+	_, e.CPUModel, _ = strings.Cut(file("cpuinfo"), "\nmodel name\t: ")
+	e.CPUModel, _, _ = strings.Cut(e.CPUModel, "\n")
+	e.Kernel = strings.TrimSpace(file("sys/kernel/osrelease"))
+	fmt.Sscan(file("loadavg"), &e.Load)
+	fmt.Sscanf(file("meminfo"), "MemTotal: %d kB", &e.Memory)
+	e.Memory <<= 10
 }
 
 // list writes the values that are not empty, each after its name.
@@ -104,6 +115,12 @@ func (e Environment) machine() string {
 	}
 	if e.Shared {
 		line += ", shared by servers and client"
+	}
+	if e.Memory > 0 {
+		line += ", " + text.Bytes(e.Memory) + " of memory"
+	}
+	if e.Kernel != "" {
+		line += fmt.Sprintf(", kernel %s, load average before %s", e.Kernel, text.Sig3(e.Load))
 	}
 	if e.CPUs != e.Cores {
 		line += fmt.Sprintf("; the client uses %d at once", e.CPUs)

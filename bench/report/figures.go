@@ -25,7 +25,9 @@ type Figures struct {
 	Where               Times   `json:"where_ns"`                  // where the mean service time goes, by Parts; null: the servers did not say
 	ServerCPUPerRequest float64 `json:"server_cpu_ns_per_request"` // requests answered or failed; 0: not known
 	ClientCPUPerRequest float64 `json:"client_cpu_ns_per_request"`
-	LockHeld            float64 `json:"lock_held"` // the share of the round that the most contended lock was held, 0 to 1
+	LockHeld            float64 `json:"lock_held"`   // the share of the round that the most contended lock was held, 0 to 1
+	BytesPerSecond      float64 `json:"bytes_per_s"` // keys and values, sent and received; 0: not known
+	OtherCores          float64 `json:"other_cores"` // that programs other than servers and client kept busy on this machine; 0: not known
 
 	// The quantiles of Latency that are lower bounds: as many requests were never answered that
 	// they may lie among those, which took longer. The other times are those of what was done.
@@ -55,38 +57,53 @@ func quantiles(c *load.Counts, h *metrics.Histogram) (t Times, atLeast []string)
 			atLeast = append(atLeast, name)
 		}
 	}
-	return t, atLeast
+	if c.Unanswered() > 0 {
+		atLeast = append(atLeast, "mean")
+	}
+	return t, slices.Sorted(slices.Values(atLeast))
 }
 
-// Parts are the parts of the time of a request: waiting for a worker or for memory, waiting for locks,
-// in the table with its work, the rest of the server's turn, and the rest: network,
-// kernel, scheduling, client.
-var Parts = []string{"queue", "lock", "table", "codec", "rest"}
+// Parts are the parts of the time of a request: waiting for a worker, waiting for memory,
+// waiting for locks, in the table with its work, the rest of the server's turn, and the rest:
+// network, kernel, scheduling, client.
+var Parts = []string{"queue", "memory", "lock", "table", "codec", "rest"}
 
-// parts splits the mean service time of a round. A request to several nodes counts as
-// several requests. The parts are not known where requests share a turn: each of them
-// waits for all of it.
+// parts splits the mean service time of a round, without the parts that no server has: a
+// queue, locks, or requests so large that they wait for memory. A request to several nodes
+// counts as several requests. The parts are not known where requests share a turn: each of
+// them waits for all of it.
 func parts(r *load.Result, service time.Duration) Times {
-	var requests, queue, memory, lock, table, turn time.Duration
+	var requests, turn time.Duration
+	t := Times{}
+	add := func(name string, has bool, total time.Duration) {
+		if has {
+			t[name] += total
+		}
+	}
 	for _, n := range r.Nodes {
 		requests += time.Duration(n.Requests)
-		queue += n.QueueWait.Total
-		memory += n.MemoryWait.Total
-		lock += n.Locks.Waited
-		table += n.Table.Mean() * time.Duration(n.Requests) // the mean of a sample
+		add("queue", n.QueueWait.Count > 0, n.QueueWait.Total)
+		add("memory", n.MemoryWait.Count > 0, n.MemoryWait.Total)
+		add("lock", n.Watched > 0, n.Locks.Waited)
+		add("table", n.Table.Count > 0, n.Table.Mean()*time.Duration(n.Requests)) // the mean of a sample
 		turn += n.Turn.Total
 	}
 	if requests == 0 || r.Client == load.Pipelined {
 		return nil
 	}
-	codec := max(turn-memory-lock-table, 0)
-	queue += memory
-	rest := max(service-(queue+lock+table+codec)/requests, 0) // the servers have other clocks
-	return Times{"queue": queue / requests, "lock": lock / requests, "table": table / requests, "codec": codec / requests, "rest": rest}
+	t["codec"] = max(turn-t["memory"]-t["lock"]-t["table"], 0)
+	rest := service
+	for name := range t {
+		t[name] /= requests
+		rest -= t[name]
+	}
+	t["rest"] = max(rest, 0) // the servers have other clocks
+	return t
 }
 
 // derive sets the figures that follow from the result. There are none of no requests.
-func (run *Run) derive() {
+// shared says that the servers and the client share the cores of this machine.
+func (run *Run) derive(shared bool) {
 	r := &run.Result
 	run.Figures, run.OpsPerSecond = Figures{}, 0
 	if r.Requests == 0 {
@@ -100,7 +117,14 @@ func (run *Run) derive() {
 	requests := float64(max(r.Requests+r.Failed(), 1))
 	run.OpsPerSecond = float64(r.OK) / max(r.Dur, 1).Seconds()
 	run.ServerCPUPerRequest, run.ClientCPUPerRequest = float64(r.ServerCPU)/requests, float64(r.ClientCPU)/requests
-	run.LockHeld = r.Held()
+	run.LockHeld, run.BytesPerSecond = r.Held(), float64(r.Bytes)/max(r.Dur, 1).Seconds()
+	others := r.MachineCPU - r.ClientCPU
+	if shared {
+		others -= r.ServerCPU
+	}
+	if r.MachineCPU > 0 && (r.ServerCPU > 0 || !shared) {
+		run.OtherCores = max(busyCores(r, others), 0)
+	}
 	run.Where = parts(r, cmp.Or(r.ServiceTimes, &r.ResponseTimes).Mean())
 }
 
@@ -112,6 +136,8 @@ func medians(runs []*Run) (f Figures) {
 	f.ServerCPUPerRequest = over(runs, func(r *Run) float64 { return r.ServerCPUPerRequest }).Median
 	f.ClientCPUPerRequest = over(runs, func(r *Run) float64 { return r.ClientCPUPerRequest }).Median
 	f.LockHeld = over(runs, func(r *Run) float64 { return r.LockHeld }).Median
+	f.BytesPerSecond = over(runs, func(r *Run) float64 { return r.BytesPerSecond }).Median
+	f.OtherCores = over(runs, func(r *Run) float64 { return r.OtherCores }).Median
 	for i, kind := range f.times() {
 		found := make(map[string][]float64)
 		for _, run := range runs {

@@ -110,14 +110,14 @@ func TestInvalid(t *testing.T) {
 func TestParts(t *testing.T) {
 	r := closedLoop(1, 40, 100*us)
 	r.Nodes = []metrics.Snapshot{
-		{Requests: 10, QueueWait: metrics.Timing{Count: 5, Total: 100 * us}, Locks: metrics.Contention{Waited: 40 * us},
+		{Requests: 10, QueueWait: metrics.Timing{Count: 5, Total: 100 * us}, Watched: 1, Locks: metrics.Contention{Waited: 40 * us},
 			Table: metrics.Timing{Count: 1, Total: 3 * us}, Turn: metrics.Timing{Count: 5, Total: 600 * us}, MemoryWait: metrics.Timing{Count: 1, Total: 400 * us}},
 		{Requests: 30, QueueWait: metrics.Timing{Count: 30, Total: 300 * us}, Table: metrics.Timing{Count: 2, Total: 2 * us},
 			Turn: metrics.Timing{Count: 30, Total: 200 * us}},
 	}
 	// For 40 requests: 400 µs in the queue, 400 for memory, 40 for locks, 10 × 3 + 30 × 1 in the table and
 	// 800 in turns, with the wait for memory.
-	want := Times{"queue": 20 * us, "lock": us, "table": 1500, "codec": 7500}
+	want := Times{"queue": 10 * us, "memory": 10 * us, "lock": us, "table": 1500, "codec": 7500}
 	for service, rest := range map[time.Duration]time.Duration{100 * us: 70 * us, 50 * us: 20 * us, 0: 0} {
 		want["rest"] = rest
 		if got := parts(r, service); !maps.Equal(got, want) {
@@ -129,6 +129,12 @@ func TestParts(t *testing.T) {
 	}
 	if got := parts(closedLoop(1, 40, us), us); got != nil {
 		t.Errorf("servers that said nothing: %v", got)
+	}
+	// A server without a queue, a lock or a wait for memory has no such parts.
+	r = closedLoop(1, 10, us)
+	r.Nodes = []metrics.Snapshot{{Requests: 10, Table: metrics.Timing{Count: 1, Total: 100}, Turn: metrics.Timing{Count: 10, Total: 5 * us}}}
+	if got, want := parts(r, us), (Times{"table": 100, "codec": 400, "rest": 500}); !maps.Equal(got, want) {
+		t.Errorf("a server without a queue: %v, want %v", got, want)
 	}
 }
 
@@ -170,10 +176,10 @@ func TestUnanswered(t *testing.T) {
 		bench   string // the end of the line for benchstat
 	}{
 		{"all answered", stage(0, 0), 990 * ms, "", " 0 failed"},
-		{"half a percent unfinished", stage(5, 0), 995 * ms, "max p999", " 5 failed"},
-		{"a tenth unfinished", stage(111, 0), time.Second, "max p99 p999", " 111 failed"},
-		{"most unfinished", stage(9000, 0), time.Second, "max p50 p90 p99 p999", " 9000 failed"},
-		{"never greeted", stage(0, 7), 997 * ms, "max p999", " 7 failed"},
+		{"half a percent unfinished", stage(5, 0), 995 * ms, "max mean p999", " 5 failed"},
+		{"a tenth unfinished", stage(111, 0), time.Second, "max mean p99 p999", " 111 failed"},
+		{"most unfinished", stage(9000, 0), time.Second, "max mean p50 p90 p99 p999", " 9000 failed"},
+		{"never greeted", stage(0, 7), 997 * ms, "max mean p999", " 7 failed"},
 	} {
 		rep := New(cluster.Default(), []string{"a"}, false)
 		rep.Add("a", 1, test.r)
@@ -189,13 +195,13 @@ func TestUnanswered(t *testing.T) {
 		lines, err := rep.Gobench()
 		_, line, _ := strings.Cut(string(lines), "\nBenchmark")
 		if err != nil || !strings.HasSuffix(line, test.bench+"\n") || strings.Contains(line, " p99-ns") != !strings.Contains(test.atLeast, "p99 ") ||
-			strings.Contains(line, " max-ns") != (test.atLeast == "") {
+			strings.Contains(line, " max-ns") != (test.atLeast == "") || strings.Contains(line, " mean-ns") != (test.atLeast == "") {
 			t.Errorf("%s: the line for benchstat is %s", test.name, line)
 		}
 		for _, kind := range []string{"service-", "late-", "connect-"} {
 			wantAll(t, line, " 501759.0 "+kind+"p50-ns", " 1000000.0 "+kind+"max-ns")
 		}
-		if text := rep.String(); strings.Count(text, " 502µs  991µs  999µs  1.00ms\n") != 3 {
+		if text := rep.String(); strings.Count(text, " 502µs  901µs  991µs  999µs  1.00ms  500µs\n") != 3 {
 			t.Errorf("%s: requests without an answer change other times than the response time:\n%s", test.name, text)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 type Outline struct {
 	Sentences  []string // what came out
 	Tables     []Table
+	Histogram  Table    // of a single stage, for the text: the page draws a curve
 	Notes      []string // what went wrong, or that nothing did, and what else to know
 	Conditions string   // what was asked for, and on which machine
 }
@@ -27,10 +28,10 @@ func (rep *Report) Outline() Outline {
 	rep.Summarize()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
-		o.Tables, o.Notes = rep.tables(), rep.notes()
-		o.Sentences = []string{rep.comparison()}
+		o.Tables, o.Histogram, o.Notes = rep.tables(), rep.histogram(), rep.notes()
+		o.Sentences = append(rep.saturation(), rep.comparison()...)
 		if rep.Sweep != nil {
-			o.Sentences = rep.peaks()
+			o.Sentences = rep.bends()
 		}
 	}
 	return o
@@ -50,7 +51,10 @@ func (rep *Report) String() string {
 		}
 	}
 	wrap(o.Sentences...)
-	for _, t := range o.Tables {
+	for _, t := range append(o.Tables, o.Histogram) {
+		if t.Rows == nil {
+			continue
+		}
 		b.WriteString("\n" + text.Table(append([][]string{t.Head}, t.Rows...)))
 		if t.Foot != "" {
 			wrap(t.Foot)
@@ -81,48 +85,92 @@ func (rep *Report) name(point, stage string) string {
 	return fmt.Sprintf("%s at %s=%s", stage, rep.Sweep.Property, rep.Sweep.Label(point))
 }
 
-// comparison says how the stages compare with the first one.
-func (rep *Report) comparison() string {
-	var ratios []string
-	first, to, figure := rep.Summary[0], rep.Stages[0], "Operations a second"
-	for _, s := range rep.Summary {
-		where := ""
-		if s.Starved > 0 {
-			where = fmt.Sprintf(" (where %d of %s starved)", s.Starved, text.Plural(int64(s.Connections), "connection"))
-		}
-		if s.Ratio != nil {
-			ratios = append(ratios, s.Stage+" "+s.Ratio.String()+where)
-		} else {
-			to += where
+// saturation says which stages do less than an open loop asks for.
+func (rep *Report) saturation() (lines []string) {
+	var all []string
+	for i := range rep.Summary {
+		if s := &rep.Summary[i]; rep.saturated(s) {
+			all = append(all, fmt.Sprintf("%s keeps up with %s %% of the requests due", s.Stage, text.Sig3(100*rep.kept(s))))
 		}
 	}
-	if ratios == nil {
-		line := to + ": " + first.did()
-		if at := first.written(first.Latency, "", "p99"); at != "" {
-			line += ", " + at + " at p99"
-		}
-		return line + "."
+	if all != nil {
+		lines = []string{"SATURATED: " + strings.Join(all, ", ") + "."}
 	}
-	if rep.Config.Workload.Rate > 0 {
-		figure = "Response time at p99"
-	}
-	return fmt.Sprintf("%s, compared with %s: %s.", figure, to, strings.Join(ratios, ", "))
+	return lines
 }
 
-// did says how much a stage did.
+// comparison says how the stages compare with the first one; or what the only one did.
+func (rep *Report) comparison() (lines []string) {
+	first, to := &rep.Summary[0], rep.Stages[0]
+	if first.Stage == to {
+		to += first.where()
+	}
+	for _, figure := range [][2]string{{"ops_per_s", "Operations a second"}, {"p99", "Response time at p99"}} {
+		var ratios []string
+		for _, s := range rep.Summary {
+			if r := s.ratio(figure[0]); r != nil {
+				ratios = append(ratios, s.Stage+" "+r.String()+s.where())
+			}
+		}
+		if ratios != nil {
+			lines = append(lines, fmt.Sprintf("%s, compared with %s: %s.", figure[1], to, strings.Join(ratios, ", ")))
+		}
+	}
+	if lines == nil {
+		lines = []string{first.Stage + first.where() + ": " + first.did() + "."}
+	}
+	return lines
+}
+
+// where says how many connections starved; "" if none did.
+func (s *Summary) where() string {
+	if s.Starved == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (where %d of %s starved)", s.Starved, text.Plural(int64(s.Connections), "connection"))
+}
+
+// did says how much a stage did, and how fast.
 func (s *Summary) did() string {
 	if s.Requests == 0 {
 		return "no request was answered"
 	}
-	return text.Sig3(s.OpsPerSecond.Median) + " operations a second"
+	return text.Sig3(s.OpsPerSecond.Median) + " operations a second, " + s.written(s.Latency, "", "p99") + " at p99"
 }
 
-// peaks says where in a sweep each stage does best.
-func (rep *Report) peaks() (lines []string) {
+// bends says where in a sweep the throughput of each stage ceases to grow: at the first point
+// within a tenth of its peak. An open loop bends where it is saturated. What INVALID points show
+// is the client.
+func (rep *Report) bends() (lines []string) {
+	say := func(p Summary, how string) {
+		lines = append(lines, fmt.Sprintf("%s: %s.", rep.name(p.Point, p.Stage+" "+how), p.did()))
+	}
 	for _, stage := range rep.Stages {
-		if points := rep.Points(stage); len(points) > 0 {
-			best := slices.MaxFunc(points, func(a, b Summary) int { return cmp.Compare(a.OpsPerSecond.Median, b.OpsPerSecond.Median) })
-			lines = append(lines, fmt.Sprintf("%s: %s.", rep.name(best.Point, stage+" peaks"), best.did()))
+		points := slices.DeleteFunc(rep.Points(stage), func(p Summary) bool { return p.invalid() })
+		if len(points) == 0 {
+			lines = append(lines, stage+" has no valid point.")
+			continue
+		}
+		ops := func(p Summary) float64 { return p.OpsPerSecond.Median }
+		best := slices.MaxFunc(points, func(a, b Summary) int { return cmp.Compare(ops(a), ops(b)) })
+		bend := points[slices.IndexFunc(points, func(p Summary) bool { return ops(p) >= 0.9*ops(best) })]
+		saturated := slices.IndexFunc(points, func(p Summary) bool { return rep.saturated(&p) })
+		last := points[len(points)-1]
+		switch {
+		case saturated >= 0:
+			say(points[saturated], "is SATURATED")
+			if saturated > 0 {
+				say(points[saturated-1], "still keeps up")
+			}
+		case rep.Workload(last.Point).Rate > 0:
+			say(last, "keeps up even")
+		case len(points) > 1 && bend.Point == last.Point:
+			say(bend, "still grows")
+		case bend.Point != best.Point:
+			say(bend, "bends")
+			say(best, "peaks, with little more,")
+		default:
+			say(best, "peaks")
 		}
 	}
 	return lines
@@ -132,24 +180,28 @@ func (rep *Report) peaks() (lines []string) {
 func (rep *Report) notes() []string {
 	const none = "no errors, no misses, nothing unfinished, nobody starved"
 	var troubled, more []string
+	var disturbed []*Run
 	for i := range rep.Summary {
 		s := &rep.Summary[i]
 		name := rep.name(s.Point, s.Stage)
 		if t := s.troubles(); t != "" {
-			if rep.saturated(s) {
-				t += ", saturated"
-			}
 			troubled = append(troubled, name+": "+t)
 		}
 		if r := s.Ratio; r != nil && r.Rounds > 1 && (r.OfMedians < r.Low || r.High < r.OfMedians) {
 			more = append(more, fmt.Sprintf("%s: the medians differ by %s times. The ratio is that of each round, "+
 				"from which it falls out when a whole round is slow.", name, text.Sig3(r.OfMedians)))
 		}
+		disturbed = append(disturbed, slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return r.OtherCores <= 0.25 })...)
 		warned := slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return len(r.Warnings) == 0 })
 		if len(warned) > 0 {
 			more = append(more, fmt.Sprintf("Warning: %s, %d of %s; round %d: %s.",
 				name, len(warned), text.Plural(int64(len(s.Runs)), "round"), warned[0].Round, warned[0].Warnings[0]))
 		}
+	}
+	if disturbed != nil {
+		worst := slices.MaxFunc(disturbed, func(a, b *Run) int { return cmp.Compare(a.OtherCores, b.OtherCores) })
+		more = append(more, fmt.Sprintf("Warning: other programs used more than a quarter of a core in %d of %s; %s, round %d: %s cores. Stop them and measure again.",
+			len(disturbed), text.Plural(int64(len(rep.Runs)), "round"), rep.name(worst.Point, worst.Stage), worst.Round, text.Sig3(worst.OtherCores)))
 	}
 	if troubled == nil {
 		troubled = []string{none}

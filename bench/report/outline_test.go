@@ -12,6 +12,7 @@ import (
 	"lockstep/bench/stats"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
+	"lockstep/common/text"
 )
 
 func TestText(t *testing.T) {
@@ -19,17 +20,24 @@ func TestText(t *testing.T) {
 	const want = `Operations a second, compared with stage2_coarselock: stage1_singlethread 0.750
 times [0.750..0.750] (where 7 of 8 connections starved), mine no difference
 shown.
+Response time at p99, compared with stage2_coarselock: stage1_singlethread 0.167
+times [0.167..0.167] (where 7 of 8 connections starved), mine no difference
+shown.
 
-throughput           ops/s                                       ratio
+throughput           ops/s
 stage2_coarselock    8 040  [8 010..8 060]
-stage1_singlethread  6 030  [6 010..6 050]  0.750 times [0.750..0.750]
-mine                 8 040  [8 000..8 080]         no difference shown
+stage1_singlethread  6 030  [6 010..6 050]
+mine                 8 040  [8 000..8 080]
 ops/s: median [97 % interval] of 6 rounds
 
-response time          p50    p99   p99.9     max
-stage2_coarselock    996µs  996µs   996µs   999µs
-stage1_singlethread  166µs  166µs  >166µs  >166µs
-mine                 996µs  996µs   996µs  1.00ms
+ratio                               ops/s                   p99
+stage1_singlethread  0.750 [0.750..0.750]  0.167 [0.167..0.167]
+mine                  no difference shown   no difference shown
+
+response time          p50    p90    p99   p99.9     max    mean
+stage2_coarselock    996µs  996µs  996µs   996µs   999µs   996µs
+stage1_singlethread  166µs  166µs  166µs  >166µs  >166µs  >166µs
+mine                 996µs  996µs  996µs   996µs  1.00ms   996µs
 
 CPU per request      server  client
 stage2_coarselock    87.1µs  99.6µs
@@ -77,20 +85,20 @@ throughput  ops/s
 servers     4 000
 ops/s: one round: no interval
 
-response time     p50      p99    p99.9      max
-servers        2.00ms  >2.00ms  >2.00ms  >2.00ms
+response time     p50     p90      p99    p99.9      max     mean
+servers        2.00ms  2.00ms  >2.00ms  >2.00ms  >2.00ms  >2.00ms
 
 CPU per request     server  client
 servers          not known   200µs
 
-service time     p50     p99   p99.9     max
-servers       1.00ms  1.00ms  1.00ms  1.00ms
+service time     p50     p90     p99   p99.9     max    mean
+servers       1.00ms  1.00ms  1.00ms  1.00ms  1.00ms  1.00ms
 
-client late by    p50    p99  p99.9    max
-servers         300ms  300ms  300ms  300ms
+client late by    p50    p90    p99  p99.9    max   mean
+servers         300ms  300ms  300ms  300ms  300ms  300ms
 
-time to connect    p50    p99  p99.9    max
-servers          999ns  999ns  999ns  999ns
+time to connect    p50    p90    p99  p99.9    max   mean
+servers          999ns  999ns  999ns  999ns  999ns  999ns
 
 a request's time   queue    lock   table   codec   rest  lock held
 servers           1.00µs  2.00µs  3.00µs  4.00µs  990µs     7.50 %
@@ -118,16 +126,20 @@ func TestTextOfSweep(t *testing.T) {
 	})
 	rep.Runs[1].Warnings = []string{"Little's law: look"}
 	got := rep.String()
-	const want = `one peaks at keys=10 000: 3 000 operations a second.
-another peaks at keys=1 000: 4 000 operations a second.
+	const want = `one still grows at keys=10 000: 3 000 operations a second, 2.67ms at p99.
+another still grows at keys=1 000: 4 000 operations a second, 2.00ms at p99.
 
-keys    stage    ops/s                     p50     p99  ratio
-100     one      1 000    [990..1 010]  8.00ms  8.00ms
-100     another  2 000  [1 980..2 020]  4.00ms  4.00ms   2.00
-1 000   one      2 000  [1 980..2 020]  4.00ms  4.00ms
-1 000   another  4 000  [3 960..4 040]  2.00ms  2.00ms   2.00
-10 000  one      3 000  [2 970..3 030]  2.67ms  2.67ms
-ops/s: median [range] of 3 rounds; a verdict takes 6
+keys    stage    ops/s      ±     p50     p99
+100     one      1 000  1.0 %  8.00ms  8.00ms
+100     another  2 000  1.0 %  4.00ms  4.00ms
+1 000   one      2 000  1.0 %  4.00ms  4.00ms
+1 000   another  4 000  1.0 %  2.00ms  2.00ms
+10 000  one      3 000  1.0 %  2.67ms  2.67ms
+ops/s: median ± range of 3 rounds; a verdict takes 6
+
+ratio                        ops/s                   p99
+100     another  2.00 [2.00..2.00]  0.500 [0.500..0.500]
+1 000   another  2.00 [2.00..2.00]  0.500 [0.500..0.500]
 
 no errors, no misses, nothing unfinished, nobody starved
 Warning: another at keys=100, 1 of 3 rounds; round 1: Little's law: look.
@@ -163,12 +175,14 @@ func TestTextOfRates(t *testing.T) {
 		t.Errorf("the verdict is %q", rep.Verdict)
 	}
 	wantAll(t, strings.Join(strings.Fields(rep.String()), " "),
-		"one peaks at rate=4 000: 3 000 operations a second.",
-		" 1 000 one 1 000 [1 000..1 000] 8.00ms 8.00ms",
-		" 1 000 busy 500 [500..500] 16.0ms 16.0ms 50.0 % 2.00",
-		" 2 000 busy 500 [500..500] 16.0ms 16.0ms 25.0 % 4.00",
-		" 4 000 one 3 000 [3 000..3 000] 2.67ms >2.67ms saturated",
-		" 8 000 another 6 000 [6 000..7 500] 1.33ms >1.33ms INVALID",
+		"one is SATURATED at rate=4 000: 3 000 operations a second, >2.67ms at p99. one still keeps up at rate=2 000: 2 000 operations a second, 4.00ms at p99.",
+		"another keeps up even at rate=4 000: ",
+		" 1 000 one 1 000 0 % 8.00ms 8.00ms",
+		" 1 000 busy 500 0 % 16.0ms 16.0ms 50.0 %",
+		" 2 000 busy 500 0 % 16.0ms 16.0ms 25.0 %",
+		" 4 000 one 3 000 0 % 2.67ms >2.67ms saturated",
+		" 8 000 another 6 000 25 % 1.33ms >1.33ms INVALID",
+		" 1 000 busy 2.00 [2.00..2.00]",
 		"one at rate=4 000: 3 000 unfinished")
 }
 
@@ -194,7 +208,7 @@ func TestComparison(t *testing.T) {
 		rep := testReport(func(*cluster.Config) {})
 		test.rep(rep)
 		rep.Summarize()
-		if got := rep.comparison(); !strings.Contains(got, test.want) {
+		if got := strings.Join(rep.comparison(), " "); !strings.Contains(got, test.want) {
 			t.Errorf("%s: %q, want %q in it", test.name, got, test.want)
 		}
 	}
@@ -203,26 +217,27 @@ func TestComparison(t *testing.T) {
 func TestWidth(t *testing.T) {
 	for _, rate := range []float64{0, 123_456} {
 		rep := testReport(func(c *cluster.Config) { c.Workload.Rate = rate })
-		benchtest.CheckWidth(t, rep.String(), 80)
+		benchtest.CheckWidth(t, rep.String(), text.Columns)
 		for i := range rep.Summary { // figures as long as they get
 			s := &rep.Summary[i]
 			s.OpsPerSecond = stats.Interval{Median: 1_230_000, Low: 1_220_000, High: 1_240_000, Level: 0.969, Rounds: 6}
 			if r := s.Ratio; r != nil {
-				r.Interval, r.NoDifference = stats.Interval{Median: 1_230, Low: 1_220, High: 1_240, Level: 0.969, Rounds: 6}, false
+				r.Interval, r.NoDifference, r.Floor = stats.Interval{Median: 1_230, Low: 1_220, High: 1_240, Level: 0.969, Rounds: 6}, false, rate > 0
+				s.P99Ratio = r
 			}
 		}
-		benchtest.CheckWidth(t, rep.String(), 100)
-		if rate > 0 && !strings.HasPrefix(rep.String(), "Response time at p99, compared with ") {
+		benchtest.CheckWidth(t, rep.String(), text.Columns)
+		if rate > 0 && !strings.Contains(rep.String(), "\nResponse time at p99, compared with ") {
 			t.Errorf("the report of an open loop begins with %.40q", rep.String())
 		}
 	}
-	rep := testSweep(t, "c=1,8,128", func(stage, _, round int) int64 { return int64(12_000 + 20_000*stage + 100*round) })
+	rep := testSweep(t, "rate=1k,8k,900k", func(stage, _, round int) int64 { return int64(12_000 + 20_000*stage + 100*round) })
 	for i := range rep.Runs {
 		rep.Runs[i].Stage = map[string]string{"one": "stage1_singlethread", "another": "stage4_bucketlock"}[rep.Runs[i].Stage]
 		rep.Runs[i].Starved, rep.Runs[i].Unfinished = 7, 1e6
 	}
 	rep.Stages = []string{"stage1_singlethread", "stage4_bucketlock"}
-	benchtest.CheckWidth(t, rep.String(), 100)
+	benchtest.CheckWidth(t, rep.String(), text.Columns)
 }
 
 // What is set and how programs were built is said if it is not as usual.

@@ -1,5 +1,3 @@
-// Package report turns the rounds of a measurement into summaries, ratios and a verdict.
-// It writes a report as text, as JSON and as lines for benchstat, and reads the JSON again.
 package report
 
 import (
@@ -77,7 +75,7 @@ func (rep *Report) Add(stage string, round int, r *load.Result) { rep.AddAt("", 
 func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	w, depth, cores := rep.Workload(point), 0, 0
 	run := Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}
-	run.derive()
+	run.derive(rep.Env.Shared)
 	if run.Errors == nil {
 		run.Errors = map[string]int64{} // "errors": {} rather than null
 	}
@@ -157,9 +155,9 @@ func Read(path string) (rep *Report, err error) {
 // time, and no more connections starved than there were.
 func (run *Run) possible() bool {
 	return slices.Min(slices.Concat(run.Series, slices.Collect(maps.Values(run.Errors)), []int64{
-		int64(run.Starved), int64(run.NeverGreeted), int64(run.Connections - run.Starved), run.Requests, run.OK, run.Misses, run.Mismatches,
+		int64(run.Starved), int64(run.NeverGreeted), int64(run.Connections - run.Starved), run.Requests, run.OK, run.Bytes, run.Misses, run.Mismatches,
 		run.Refusals, run.Unfinished, run.Wrong, run.RefusedDials, int64(run.Dur), int64(run.Dur) - min(run.Requests, 1),
-		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime)})) >= 0
+		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.MachineCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime)})) >= 0
 }
 
 // Parse reads a report. It makes the summary and the figures of the rounds anew.
@@ -204,7 +202,7 @@ func Parse(data []byte) (*Report, error) {
 		if !rep.Runs[i].possible() {
 			return nil, fmt.Errorf("run %d has negative counts or times, answers in no time, or more starved connections than there were", i+1)
 		}
-		rep.Runs[i].derive()
+		rep.Runs[i].derive(rep.Env.Shared)
 	}
 	rep.Summary = nil
 	if rep.Summarize(); len(rep.Runs) > 0 && len(rep.Summary) == 0 {

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"lockstep/bench/experiment"
@@ -258,14 +258,18 @@ func TestEnvironment(t *testing.T) {
 	if env.Go == "" || env.OS == "" || env.Arch == "" || env.CPUs < 1 || env.Cores < 1 || len(env.Command) == 0 || !env.Shared || env.Time.IsZero() {
 		t.Errorf("environment is %+v", env)
 	}
-	path := filepath.Join(t.TempDir(), "cpuinfo")
-	if got := cpuModel(path); got != "" {
-		t.Errorf("without a file the CPU is %q", got)
+	var e Environment
+	if e.read(fstest.MapFS{}); !reflect.DeepEqual(e, Environment{}) {
+		t.Errorf("without files the machine is %+v", e)
 	}
-	if err := os.WriteFile(path, []byte("processor\t: 0\nmodel\t\t: 17\nmodel name\t: Test CPU @ 2 GHz: fast\n\nmodel name\t: another\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := cpuModel(path), "Test CPU @ 2 GHz: fast"; got != want {
-		t.Errorf("the CPU is %q, want %q", got, want)
+	e.read(fstest.MapFS{
+		"cpuinfo":              {Data: []byte("processor\t: 0\nmodel\t\t: 17\nmodel name\t: Test CPU @ 2 GHz: fast\n\nmodel name\t: another\n")},
+		"loadavg":              {Data: []byte("1.25 0.97 4.45 20/219 20552\n")},
+		"meminfo":              {Data: []byte("MemTotal:       24683620 kB\nMemFree:        20189236 kB\n")},
+		"sys/kernel/osrelease": {Data: []byte("6.18.44\n")},
+	})
+	e.Go, e.OS, e.Arch, e.Cores, e.CPUs = "go1.25", "linux", "amd64", 2, 2
+	if got, want := e.machine(), "go1.25, linux/amd64, 2 cores (Test CPU @ 2 GHz: fast), 23.5 GiB of memory, kernel 6.18.44, load average before 1.25"; got != want {
+		t.Errorf("the machine is %q, want %q", got, want)
 	}
 }

@@ -18,8 +18,9 @@ type Summary struct {
 	P99          stats.Interval `json:"p99_ns"`
 	Figures
 	load.Counts        // of all rounds; but Connections, Starved and NeverGreeted are the greatest of one
-	Ratio       *Ratio `json:"ratio"` // to the first stage; null for that stage
-	Runs        []*Run `json:"-"`     // the rounds
+	Ratio       *Ratio `json:"ratio"`     // to the first stage: of ops_per_s, or of p99 in an open loop; null for that stage
+	P99Ratio    *Ratio `json:"p99_ratio"` // the same, of p99 in any loop
+	Runs        []*Run `json:"-"`         // the rounds
 }
 
 // A Ratio compares a stage with the first one, round by round.
@@ -50,7 +51,7 @@ func (rep *Report) Summarize() {
 	}
 	rep.Summary = []Summary{}
 	for _, point := range points {
-		floor, first := stats.Interval{}, Summary{}
+		floor, floorP99, first := stats.Interval{}, stats.Interval{}, Summary{}
 		for i, stage := range rep.Stages {
 			rounds := runs[[2]string{point, stage}]
 			if len(rounds) == 0 {
@@ -59,8 +60,14 @@ func (rep *Report) Summarize() {
 			s := summarize(rounds)
 			if i == 0 {
 				first = s
-			} else if s.Ratio = rep.compare(&s, &first, floor); rep.AA && i == 1 {
-				s.Ratio.Floor, floor = true, s.Ratio.Interval
+			} else {
+				s.P99Ratio = s.compare(&first, "p99", floorP99)
+				if s.Ratio = s.P99Ratio; rep.Workload(point).Rate == 0 {
+					s.Ratio = s.compare(&first, "ops_per_s", floor)
+				}
+				if rep.AA && i == 1 {
+					s.Ratio.Floor, s.P99Ratio.Floor, floor, floorP99 = true, true, s.Ratio.Interval, s.P99Ratio.Interval
+				}
 			}
 			rep.Summary = append(rep.Summary, s)
 		}
@@ -95,14 +102,14 @@ func summarize(runs []*Run) Summary {
 	return s
 }
 
-// compare compares a stage with the first one in the rounds in which both were answered.
-func (rep *Report) compare(stage, first *Summary, floor stats.Interval) *Ratio {
-	r := &Ratio{Of: "ops_per_s"}
-	figure, of, to := throughput, stage.OpsPerSecond, first.OpsPerSecond
-	if rep.Workload(stage.Point).Rate > 0 {
-		r.Of = "p99"
-		figure, of, to = p99, stage.P99, first.P99
-		above, below := slices.Contains(stage.AtLeast, "p99"), slices.Contains(first.AtLeast, "p99")
+// compare compares ops_per_s or p99 with that of the first stage, in the rounds in which both
+// were answered.
+func (s *Summary) compare(first *Summary, what string, floor stats.Interval) *Ratio {
+	r := &Ratio{Of: what}
+	figure, of, to := throughput, s.OpsPerSecond, first.OpsPerSecond
+	if what == "p99" {
+		figure, of, to = p99, s.P99, first.P99
+		above, below := slices.Contains(s.AtLeast, "p99"), slices.Contains(first.AtLeast, "p99")
 		switch {
 		case above && below:
 			return r // two bounds have no ratio
@@ -117,7 +124,7 @@ func (rep *Report) compare(stage, first *Summary, floor stats.Interval) *Ratio {
 		baseline[run.Round] = figure(run)
 	}
 	var quotients []float64
-	for _, run := range stage.Runs {
+	for _, run := range s.Runs {
 		if base := baseline[run.Round]; base > 0 && run.Requests > 0 {
 			quotients = append(quotients, figure(run)/base)
 		}
@@ -128,6 +135,17 @@ func (rep *Report) compare(stage, first *Summary, floor stats.Interval) *Ratio {
 	// What is at most 1.2 may be 1, too.
 	r.NoDifference = r.WithinNoise(floor) || r.Bound == "at most" && r.High > 1 || r.Bound == "at least" && r.Low < 1
 	return r
+}
+
+// ratio returns the ratio of ops_per_s or p99 to the first stage; nil if there is none.
+func (s *Summary) ratio(of string) *Ratio {
+	if s.Ratio != nil && s.Ratio.Of == of {
+		return s.Ratio
+	}
+	if of == "p99" {
+		return s.P99Ratio
+	}
+	return nil
 }
 
 func throughput(run *Run) float64 { return run.OpsPerSecond }
@@ -145,10 +163,4 @@ func (r *Ratio) String() string {
 		return "no difference shown"
 	}
 	return words
-}
-
-// short returns the ratio without its interval.
-func (r *Ratio) short() string {
-	short, _, _ := strings.Cut(r.String(), " times")
-	return short
 }

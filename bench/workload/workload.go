@@ -145,10 +145,16 @@ func (s *Source) value(key string, st stamp) []byte {
 // Answers counts the answers to one request.
 type Answers struct {
 	OK         int64  // operations with a right answer
+	Bytes      int64  // of OK: keys and values, sent and received
 	Misses     int64  // of OK: a get or delete of a key that had no value
 	Mismatches int64  // of OK: a compare that failed, and the rest of its request
 	Wrong      int64  // answers that no correct server gives
 	FirstWrong string // of those
+}
+
+func (a *Answers) add(op *wire.Op, answer wire.Result) {
+	a.OK++
+	a.Bytes += int64(len(op.Key) + len(op.Value) + len(op.Old) + len(answer.Value))
 }
 
 func (a *Answers) wrong(err error) {
@@ -177,7 +183,7 @@ func (s *Source) Check(results []wire.Result) (a Answers) {
 			a.Misses++
 		case kind == wire.CompareAndSwap && status == wire.Mismatch,
 			s.Mix.CAS > 0 && s.Batch > 1 && status == wire.Aborted:
-			a.OK++
+			a.add(op, answer)
 			a.Mismatches++
 			continue // the value of the key is not known
 		case kind == wire.Put && (status == wire.Created || status == wire.Replaced),
@@ -187,7 +193,7 @@ func (s *Source) Check(results []wire.Result) (a Answers) {
 			a.wrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
 			continue
 		}
-		a.OK++
+		a.add(op, answer)
 		if s.seen != nil && left != cut {
 			s.seen[s.keys[i]].Store(uint64(left))
 		}

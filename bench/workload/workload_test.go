@@ -225,7 +225,10 @@ func TestCheck(t *testing.T) {
 		{cas, 2, "mismatch", statuses{wire.Aborted}, nil},
 	} {
 		s := newTestWorkload(t, func(w *cluster.Workload) { w.Mix, w.Batch, w.Keys = test.mix, test.batch, 1 }).Source(0)
-		s.Next(s.Batch)
+		sent := int64(0)
+		for _, op := range s.Next(s.Batch) {
+			sent += int64(len(op.Key) + len(op.Value) + len(op.Old))
+		}
 		if r := s.Check(make([]wire.Result, test.batch+1)); r.Wrong != 1 || r.FirstWrong == "" {
 			t.Errorf("an answer too many: %d wrong, %q", r.Wrong, r.FirstWrong)
 		}
@@ -233,6 +236,9 @@ func TestCheck(t *testing.T) {
 		want := map[string][4]int64{"": {}, "ok": {n, 0, 0, 0}, "miss": {n, n, 0, 0}, "mismatch": {n, 0, n, 0}, "wrong": {0, 0, 0, n}}[test.want]
 		for _, status := range test.answers {
 			r := s.Check(slices.Repeat([]wire.Result{{Status: status, Value: test.value}}, test.batch))
+			if want := sent + n*int64(len(test.value)); r.Bytes != want && r.OK > 0 || r.OK == 0 && r.Bytes != 0 {
+				t.Errorf("%v, batch %d, answered %v: %d bytes in %d operations, want %d", test.mix, test.batch, status, r.Bytes, r.OK, want)
+			}
 			if got := [4]int64{r.OK, r.Misses, r.Mismatches, r.Wrong}; got != want || (r.Wrong > 0) != (r.FirstWrong != "") {
 				t.Errorf("%v, batch %d, answered %v: ok, misses, mismatches, wrong = %v (%s), want %q", test.mix, test.batch, status, got, r.FirstWrong, test.want)
 			}

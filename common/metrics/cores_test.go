@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"testing"
 	"testing/fstest"
+	"time"
 )
 
 func TestCores(t *testing.T) {
@@ -31,5 +32,17 @@ func TestCores(t *testing.T) {
 	}
 	if got := Cores(); got <= 0 || got > all {
 		t.Errorf("this process may use %v cores, want at most %v", got, all)
+	}
+}
+
+func TestMachineCPU(t *testing.T) {
+	stat := "cpu  150 20 1000 9999999 6795 0 108320 0 0 0\ncpu0 130 10 70 0 0 0 0 0 0 0\n"
+	for content, want := range map[string]time.Duration{stat: 11700 * time.Millisecond, "": 0, "no such line": 0} {
+		if got := machineCPU(fstest.MapFS{"proc/stat": {Data: []byte(content)}}); got != want {
+			t.Errorf("%q: %v, want %v", content, got, want)
+		}
+	}
+	if got := machineCPU(fstest.MapFS{}); got != 0 {
+		t.Errorf("without a file: %v", got)
 	}
 }
