@@ -36,6 +36,8 @@ var mutants = []mutant{
 		"-tags interleave ./stage4_bucketlock -run Interleaving", "a deadlock: each waits"},
 	{"stage 4 locks one bucket of several", "stage4_bucketlock/store.go", "held = slices.Compact(held)", "held = slices.Compact(held)[:1]",
 		"-tags interleave ./stage4_bucketlock -run Interleaving", "FAIL: TestEveryInterleaving/BatchAgainstIts"},
+	{"stage 4 with a negative index", "stage4_bucketlock/store.go", "int(maphash.String(s.seed, key) % uint64(len(s.buckets)))", "int(maphash.String(s.seed, key)) % len(s.buckets)",
+		"-tags interleave ./stage4_bucketlock -run Interleaving", `panicked: .*index out of range \[-\d+\]: \(\*store\)\.apply, stage4_bucketlock/store\.go:\d+\n`},
 	{"stage 2 without its lock", "stage2_coarselock/store.go", "\ts.mu.Lock()\n\tdefer s.mu.Unlock()\n", "",
 		"-race ./stage2_coarselock -run TestStage/(Counters|Money|BatchesAre)", "DATA RACE|concurrent map"},
 	{"stage 4 one bucket at a time", "stage4_bucketlock/store.go",
