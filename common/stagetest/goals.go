@@ -18,7 +18,6 @@ import (
 // within seconds; a slow machine alone misses none. Stage 1 has
 // no goals.
 func Goals(t *testing.T, serve node.Serve, n int) {
-	watchStage(serve)
 	for _, goal := range []struct {
 		stage int
 		name  string
@@ -31,9 +30,7 @@ func Goals(t *testing.T, serve node.Serve, n int) {
 		{4, "DifferentKeysWaitForNoLock", testDifferentKeys},
 	} {
 		if goal.stage <= n {
-			t.Run(goal.name, func(t *testing.T) {
-				watching.guard(t, func() { goal.run(t, serve) })
-			})
+			watching.run(t, goal.name, serve, goal.run)
 		}
 	}
 }

@@ -168,7 +168,7 @@ func TestSpecimenStores(t *testing.T) {
 		}
 		for _, p := range programs {
 			var runs int
-			failed, runs = p.search(t.Context(), packageOf(newStore), newStores(newStore), test.patience)
+			failed, runs = p.search(t.Context(), newStores(newStore), test.patience)
 			text := ""
 			if failed != nil {
 				text = failed.String()

@@ -23,7 +23,6 @@ import (
 type scheduler struct {
 	program
 	store    Store
-	pkg      string // the store's package, followed by a dot
 	patience time.Duration
 	schedule []int         // for each step, which of the threads that can go on takes it
 	over     chan struct{} // receives when all threads have ended, or one is blocked
@@ -93,13 +92,11 @@ func (s *scheduler) execute(first int, requests ...[]wire.Op) {
 			s.current.stop()
 		}
 	}()
-	for s.wrong == "" {
-		able := s.able()
-		if len(able) == 0 {
-			s.findDeadlock()
-			return
-		}
+	for able := s.able(); len(able) > 0 && s.wrong == ""; able = s.able() {
 		s.step(s.choose(able))
+	}
+	if s.wrong == "" {
+		s.findDeadlock()
 	}
 }
 
@@ -187,7 +184,7 @@ func (s *scheduler) finish(t *thread) {
 	t.End = s.now
 	s.note(t, words(t.Results))
 	s.calls = append(s.calls, t.Call)
-	if !fit(t.Ops, t.Results) {
+	if !slices.EqualFunc(t.Ops, t.Results, fits) {
 		s.wrong = fmt.Sprintf("the answers of %v do not fit its operations: %s got %s", t, spoken(t.Ops), words(t.Results))
 	}
 	for _, lock := range s.locks {
@@ -224,7 +221,7 @@ func (s *scheduler) findBlocked() {
 
 // place says where in the store's package a thread is.
 func (s *scheduler) place(stacks ...string) string {
-	return strings.TrimPrefix(strings.TrimSuffix(node.Whereabouts(s.pkg, stacks...), ", runs"), "1 × ")
+	return strings.TrimPrefix(strings.TrimSuffix(node.Whereabouts(packageOf(s.store), stacks...), ", runs"), "1 × ")
 }
 
 func (s *scheduler) lockName(lock *metrics.Mutex) string {
