@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -264,7 +265,7 @@ func (m mutant) caught(t *testing.T, out string) {
 	}
 }
 
-// edit returns the path of the mutant's file and its edited text.
+// edit returns the path of the mutant's file and its edited text, with the imports it needs.
 func (m mutant) edit(t *testing.T) (path string, edited []byte) {
 	t.Helper()
 	path, unknown := filepath.Abs(filepath.Join(root, m.file))
@@ -275,7 +276,13 @@ func (m mutant) edit(t *testing.T) (path string, edited []byte) {
 	if n := bytes.Count(source, []byte(m.old)); n != 1 {
 		t.Fatalf("%q occurs in %s %d times, want once", m.old, m.file, n)
 	}
-	return path, bytes.Replace(source, []byte(m.old), []byte(m.new), 1)
+	edited = bytes.Replace(source, []byte(m.old), []byte(m.new), 1)
+	for _, pkg := range []string{"fmt", "log", "sync"} {
+		if spec := fmt.Sprintf("\t%q\n", pkg); strings.Contains(m.new, pkg+".") && !bytes.Contains(source, []byte(spec)) {
+			edited = bytes.Replace(edited, []byte("import (\n"), []byte("import (\n"+spec), 1)
+		}
+	}
+	return path, edited
 }
 
 // run builds the mutant and runs its check, which must fail. It returns the check's output.
@@ -303,9 +310,9 @@ func (m mutant) test(t *testing.T, path string, source []byte) (out string, pass
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-failfast", "-vet=off", "-overlay", overlay}, strings.Fields(m.check)...)...)
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-failfast", "-vet=off", "-ldflags=-s -w", "-overlay", overlay}, strings.Fields(m.check)...)...)
 	cmd.Dir = root
-	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=", "GOMAXPROCS=4") // a race needs two at once
+	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=", "GOMAXPROCS=4", "GORACE=halt_on_error=1") // a race needs two at once
 	said, err := cmd.CombinedOutput()
 	return string(said), err == nil
 }

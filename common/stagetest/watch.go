@@ -101,8 +101,8 @@ func (w *watch) report(where string) {
 		return
 	}
 	name := "a test"
-	if found := testOf.FindStringSubmatch(strings.Join(node.Stacks("testing.tRunner"), "\n")); found != nil {
-		name = found[1]
+	if found := testOf.FindAllStringSubmatch(strings.Join(node.Stacks("testing.tRunner"), "\n"), -1); found != nil {
+		name = found[len(found)-1][1] // TestMain comes first
 	}
 	fmt.Fprintf(os.Stderr, "stuck in %s: %s\n", name, where)
 	os.Exit(1)
