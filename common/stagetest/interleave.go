@@ -33,7 +33,7 @@ func Interleave(t *testing.T, newStore func(*node.Node) Store) {
 	}
 }
 
-// A program is requests that run concurrently, and the request before them.
+// A program is requests that run concurrently, and the request before them, if any.
 type program struct {
 	name     string
 	before   [][]wire.Op
@@ -53,8 +53,9 @@ var programs = []program{
 	{"ThreeOnOneKey", nil, [][]wire.Op{{insert("a", "1")}, {del("a")}, {put("a", "2")}}},
 }
 
-// newStores returns the stores on which each program runs. With as many buckets as they have, the
-// keys are in different ones, and in some stores key b is in an earlier bucket than key a.
+// newStores returns the stores on which each program runs. They have so many buckets that the
+// keys are in different ones. A store that locks only the first bucket of a batch fails in one of
+// the programs with a batch against one of its keys: it depends on the order of the buckets.
 func newStores(newStore func(*node.Node) Store) (stores []Store) {
 	for range 4 {
 		stores = append(stores, newStore(newNode()))
