@@ -63,6 +63,7 @@ func Run(t *testing.T, serve node.Serve) {
 		{"StopInTheMiddleOfAnOperation", testStopInTheMiddle},
 	} {
 		if !watching.run(t, test.name, serve, test.run) { // the others would fail for the same reason, and say it less clearly
+			watching.broken = true
 			t.Fatalf("the promises after %s were not tried: the simplest come first", test.name)
 		}
 	}
@@ -115,15 +116,16 @@ func start(t *testing.T, serve node.Serve, edit func(*cluster.Config)) *stage {
 	return s
 }
 
-// logged writes to the output of a test what a node logs of panics. Other lines are the
-// suite's doing. When the stage is stuck, the test may be over.
+// logged writes to the output of a test what a node logs of panics, one line each. Other lines
+// are the suite's doing. When the stage is stuck, the test may be over.
 type logged struct{ t *testing.T }
 
 func (l logged) Write(p []byte) (int, error) {
-	if !bytes.Contains(p, []byte("panicked")) || watching.ctx.Err() != nil {
-		return len(p), nil
+	if at := bytes.Index(p, []byte("panicked: ")); at >= 0 && watching.ctx.Err() == nil {
+		line, _, _ := bytes.Cut(p[at:], []byte(`\n`)) // as the handler writes the end of a line
+		fmt.Fprintf(l.t.Output(), "%s\n", line)
 	}
-	return l.t.Output().Write(p)
+	return len(p), nil
 }
 
 // stop ends the stage and waits until serve has returned on every node, or is stuck.

@@ -24,6 +24,7 @@ type watch struct {
 	start   sync.Once
 	pkg     string // the stage's package, followed by a dot
 	guarded atomic.Bool
+	broken  bool            // a promise is
 	ctx     context.Context // ends when the stage is stuck
 	end     context.CancelCauseFunc
 
