@@ -151,7 +151,7 @@ func (s *stage) stop() {
 func noneLeft(t *testing.T, serve node.Serve) {
 	t.Helper()
 	var left []string
-	for range 1000 { // after Done of a WaitGroup a goroutine may need a moment to end
+	for range 200 { // after Done of a WaitGroup a goroutine may need a moment to end
 		left = slices.DeleteFunc(node.Stacks(packageOf(serve)), func(stack string) bool {
 			return strings.Contains(stack, "testing.tRunner")
 		})
