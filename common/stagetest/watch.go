@@ -88,7 +88,7 @@ func (w *watch) look() {
 		}
 		if longest >= looksStill {
 			w.report(node.Whereabouts(w.pkg, stuck...))
-			return
+			clear(still) // the next test may be stuck as well
 		}
 	}
 }
