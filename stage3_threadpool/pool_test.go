@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -22,6 +23,7 @@ import (
 // A crowd runs jobs that wait for the gate.
 type crowd struct {
 	pool                       *pool
+	size                       string
 	gate                       chan struct{}
 	running, refused, returned atomic.Int32 // jobs in progress; calls that returned false, true
 }
@@ -43,7 +45,7 @@ func (c *crowd) want(t *testing.T, when string, want ...int32) {
 	synctest.Wait()
 	got := []int32{c.running.Load(), int32(len(c.pool.jobs)), c.refused.Load(), c.returned.Load()}
 	if !slices.Equal(got, want) {
-		t.Errorf("%s: jobs running, waiting, refused, done are %v, want %v", when, got, want)
+		t.Errorf("%s, %s: jobs running, waiting, refused, done are %v, want %v", c.size, when, got, want)
 	}
 }
 
@@ -51,8 +53,8 @@ func TestPool(t *testing.T) {
 	for _, size := range []struct{ workers, queue int32 }{{1, 0}, {1, 1}, {3, 5}, {8, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			workers, queue := size.workers, size.queue
-			t.Logf("%d workers, a queue of %d", workers, queue)
-			c := &crowd{pool: newPool(int(workers), int(queue)), gate: make(chan struct{})}
+			c := &crowd{pool: newPool(int(workers), int(queue)), gate: make(chan struct{}),
+				size: fmt.Sprintf("workers: %d, queue: %d", workers, queue)}
 			c.call(int(workers))
 			c.want(t, "a job for each worker", workers, 0, 0, 0)
 			c.call(int(queue))

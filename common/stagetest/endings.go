@@ -17,33 +17,31 @@ import (
 	"lockstep/common/wire"
 )
 
-// startProxied is like start, but behind a proxy. A fault that is sent to faulty hits
-// the next connection; other connections have none.
-func startProxied(t *testing.T, serve node.Serve) (s *stage, faulty chan<- faults.Fault) {
-	t.Helper()
-	next := make(chan faults.Fault, 1)
-	s = startBehind(t, serve, nil, func(addr string) string {
-		proxy, err := faults.NewProxy(addr, func(int) (f faults.Fault) {
-			select {
-			case f = <-next:
-			default:
-			}
-			return f
-		})
-		if err != nil {
-			t.Fatal(err)
+// faulty returns a client whose first connection has a fault.
+func (s *stage) faulty(f faults.Fault) *client.Client {
+	s.t.Helper()
+	proxy, err := faults.NewProxy(s.cfg.Nodes[0].Addr, func(n int) faults.Fault {
+		if n > 0 {
+			return faults.Fault{}
 		}
-		t.Cleanup(func() { proxy.Close() })
-		return proxy.Addr()
+		return f
 	})
-	return s, next
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { proxy.Close() })
+	cl := client.New(s.cfg)
+	cl.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, proxy.Addr())
+	}
+	return cl
 }
 
 // A request and its answer are cut at every byte. An acknowledged write was applied, a
 // write that was NotRun was not, no write is applied twice, and the client can be used
 // again at once.
 func testCuts(t *testing.T, serve node.Serve) {
-	s, faulty := startProxied(t, serve)
+	s := start(t, serve, nil)
 	request := frame(t, insert("key0000", "value"))
 	const greeting, answer = 64, 16 // bytes; the answer has fewer
 	fates := make(map[wire.Status]int)
@@ -52,9 +50,7 @@ func testCuts(t *testing.T, serve node.Serve) {
 		if n >= len(request) {
 			f.Way, f.After = faults.Answers, n-len(request)
 		}
-		cl := client.New(s.cfg)
-		key := fmt.Sprintf("key%04d", n)
-		faulty <- f
+		cl, key := s.faulty(f), fmt.Sprintf("key%04d", n)
 		results, err := cl.Do(t.Context(), insert(key, "value"))
 		status := results[0].Status
 		fates[status]++
@@ -67,8 +63,7 @@ func testCuts(t *testing.T, serve node.Serve) {
 		}
 		cl.Close()
 
-		faulty <- f
-		cl = client.New(s.cfg)
+		cl = s.faulty(f)
 		if _, again, err := cl.Get(t.Context(), key); err != nil || again != found {
 			t.Errorf("%+v: a get that is cut returns %v (%v), want %v: reads are repeated", f, again, err, found)
 		}
@@ -84,9 +79,7 @@ func testCuts(t *testing.T, serve node.Serve) {
 // A write whose answer is lost is Unknown when its context ends, and not before. It may
 // have been applied, and is not applied later.
 func testHole(t *testing.T, serve node.Serve) {
-	s, faulty := startProxied(t, serve)
-	faulty <- faults.Fault{Kind: faults.Hole, Way: faults.Answers, After: 64}
-	cl := client.New(s.cfg)
+	cl := start(t, serve, nil).faulty(faults.Fault{Kind: faults.Hole, Way: faults.Answers, After: 64})
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,8 @@ var mutants = []mutant{
 		"-tags interleave ./stage4_bucketlock -run Interleaving", "a deadlock: each waits"},
 	{"stage 4 locks one bucket of several", "stage4_bucketlock/store.go", "held = slices.Compact(held)", "held = slices.Compact(held)[:1]",
 		"-tags interleave ./stage4_bucketlock -run Interleaving", "FAIL: TestEveryInterleaving/BatchAgainstIts"},
+	{"stage 4 with a negative index", "stage4_bucketlock/store.go", "int(maphash.String(s.seed, key) % uint64(len(s.buckets)))", "int(maphash.String(s.seed, key)) % len(s.buckets)",
+		"-tags interleave ./stage4_bucketlock -run Interleaving", `panicked: .*index out of range \[-\d+\]: \(\*store\)\.apply, stage4_bucketlock/store\.go:\d+\n`},
 	{"stage 2 without its lock", "stage2_coarselock/store.go", "\ts.mu.Lock()\n\tdefer s.mu.Unlock()\n", "",
 		"-race ./stage2_coarselock -run TestStage/(Counters|Money|BatchesAre)", "DATA RACE|concurrent map"},
 	{"stage 4 one bucket at a time", "stage4_bucketlock/store.go",
@@ -266,7 +269,7 @@ func (m mutant) caught(t *testing.T, out string) {
 	}
 }
 
-// edit returns the path of the mutant's file and its edited text.
+// edit returns the path of the mutant's file and its edited text, with the imports it needs.
 func (m mutant) edit(t *testing.T) (path string, edited []byte) {
 	t.Helper()
 	path, unknown := filepath.Abs(filepath.Join(root, m.file))
@@ -277,7 +280,13 @@ func (m mutant) edit(t *testing.T) (path string, edited []byte) {
 	if n := bytes.Count(source, []byte(m.old)); n != 1 {
 		t.Fatalf("%q occurs in %s %d times, want once", m.old, m.file, n)
 	}
-	return path, bytes.Replace(source, []byte(m.old), []byte(m.new), 1)
+	edited = bytes.Replace(source, []byte(m.old), []byte(m.new), 1)
+	for _, pkg := range []string{"fmt", "log", "sync"} {
+		if spec := fmt.Sprintf("\t%q\n", pkg); strings.Contains(m.new, pkg+".") && !bytes.Contains(source, []byte(spec)) {
+			edited = bytes.Replace(edited, []byte("import (\n"), []byte("import (\n"+spec), 1)
+		}
+	}
+	return path, edited
 }
 
 // run builds the mutant and runs its check, which must fail. It returns the check's output.
@@ -305,9 +314,9 @@ func (m mutant) test(t *testing.T, path string, source []byte) (out string, pass
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-failfast", "-vet=off", "-overlay", overlay}, strings.Fields(m.check)...)...)
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-failfast", "-vet=off", "-ldflags=-s -w", "-overlay", overlay}, strings.Fields(m.check)...)...)
 	cmd.Dir = root
-	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=", "GOMAXPROCS=4") // a race needs two at once
+	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=", "GOMAXPROCS=4", "GORACE=halt_on_error=1") // a race needs two at once
 	said, err := cmd.CombinedOutput()
 	return string(said), err == nil
 }

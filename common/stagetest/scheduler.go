@@ -5,9 +5,10 @@ package stagetest
 import (
 	"context"
 	"fmt"
+	"iter"
 	"runtime"
+	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,189 +19,162 @@ import (
 )
 
 // A scheduler runs requests concurrently, one step of one request at a time. It follows a
-// schedule and, after its end, takes the first choice each time.
+// schedule and, after its end, lets the same request go on for as long as it can.
 type scheduler struct {
 	program
-	store       Store
-	pkg         string // the store's package, followed by a dot
-	patience    time.Duration
-	timer       *time.Timer // of patience, since the last step
-	schedule    []choice
-	preemptions int // how many are left: steps of another request although the current one can go on
+	store    Store
+	patience time.Duration
+	schedule []int         // for each step, which of the threads that can go on takes it
+	over     chan struct{} // receives when all threads have ended, or one is blocked
 
-	calls   []lincheck.Call // that have ended
-	now     int64           // the number of steps so far
-	threads []*thread
-	current *thread
-	stopped chan struct{} // a thread has ended, or the next step of the current one is known
-	owner   map[*metrics.Mutex]*thread
-	locks   []*metrics.Mutex // in order of appearance
-	made    []choice
-	bounded bool   // with more preemptions there were more choices
-	table   []line // the schedule
-	wrong   string // what is, or ""
-	blocked bool   // that is: the current thread makes no step
-	always  string // the same, if no schedule could avoid it
+	steps      int
+	same, more [][]int // schedules that differ in one step: with as many preemptions, and with one more
+	threads    []*thread
+	current    *thread
+	owner      map[*metrics.Mutex]*thread
+	locks      []*metrics.Mutex // in order of appearance
+	now        int64            // the time of calls
+	calls      []lincheck.Call  // that have ended
+	table      string           // the steps so far, in a column for each client
+	wrong      string           // what is, or ""
 }
 
-// A line of the table is what a client did in one step.
-type line struct {
-	client int
-	what   string
-}
-
-// A thread is the goroutine of one request.
+// A thread is the coroutine of one request.
 type thread struct {
 	lincheck.Call
-	resume chan bool    // false: give up
-	step   metrics.Step // the next step, if started
-	lock   *metrics.Mutex
-	ended  bool
+	yield func(metrics.Step, *metrics.Mutex) bool     // false: give up
+	next  func() (metrics.Step, *metrics.Mutex, bool) // goes on up to the next step
+	stop  func()
+	step  metrics.Step // the next step, if started
+	lock  *metrics.Mutex
 }
 
 func (t *thread) done() bool { return t.End != lincheck.Never }
 
 func (t *thread) String() string {
 	if t.Client == 0 {
-		return listed(t.Ops) + ", which ran alone,"
+		return spoken(t.Ops) + ", which ran alone,"
 	}
 	return fmt.Sprint("request ", t.Client)
 }
 
 // run executes the program, reads the final state, empties the store, and sets wrong.
 func (s *scheduler) run(ctx context.Context) {
-	defer func() { metrics.Schedule = nil }()
-	if s.before != nil {
-		s.execute(0, s.before)
-	}
-	s.execute(1, s.requests...)
-	s.execute(0, []wire.Op{get("a"), get("b"), get("n")})
-	s.execute(0, []wire.Op{del("a"), del("b"), del("n")})
-	if s.wrong == "" {
-		if verdict, counterexample := lincheck.Check(ctx, s.calls); verdict != lincheck.Linearizable {
+	go func() { // never ends if a thread is blocked forever
+		defer func() { metrics.Schedule = nil; s.over <- struct{}{} }()
+		metrics.Schedule = func(step metrics.Step, lock *metrics.Mutex) {
+			if !s.current.yield(step, lock) {
+				panic("given up")
+			}
+		}
+		s.execute(0, s.before...)
+		s.execute(1, s.requests...)
+		s.execute(0, []wire.Op{get("a"), get("b"), get("n")})
+		s.execute(0, []wire.Op{del("a"), del("b"), del("n")})
+		verdict, counterexample := lincheck.Check(ctx, s.calls)
+		if s.wrong == "" && verdict != lincheck.Linearizable {
 			s.wrong = strings.TrimRight(fmt.Sprintf("the answers are %v:\n%v", verdict, counterexample), "\n")
 		}
-	}
+	}()
+	<-s.over
 }
 
 // execute executes requests concurrently, for clients that are numbered from the first one
-// on, unless something is wrong already.
+// on, unless something is wrong already. At the end it stops the threads that have not ended.
+// They free nothing, as nothing uses the store any more.
 func (s *scheduler) execute(first int, requests ...[]wire.Op) {
-	if s.wrong != "" {
-		return
-	}
-	metrics.Schedule = s.yield
-	s.threads, s.current, s.stopped = nil, nil, make(chan struct{}, len(requests))
+	s.threads, s.current = nil, nil
 	for i, ops := range requests {
-		call := lincheck.Call{Client: first + i, Ops: ops, End: lincheck.Never}
-		s.threads = append(s.threads, &thread{Call: call, resume: make(chan bool)})
+		s.threads = append(s.threads, s.newThread(lincheck.Call{Client: first + i, Ops: ops, End: lincheck.Never}))
 	}
+	defer func() {
+		for _, s.current = range s.threads {
+			s.current.stop()
+		}
+	}()
 	for able := s.able(); len(able) > 0 && s.wrong == ""; able = s.able() {
-		next := able[0]
-		if len(able) > 1 {
-			c := choice{0, len(able)}
-			if n := len(s.made); n < len(s.schedule) {
-				c.took = s.schedule[n].took
-			}
-			s.made = append(s.made, c)
-			next = able[c.took]
-		}
-		if next != s.current && s.canGoOn(s.current) {
-			s.preemptions--
-		}
-		s.step(next)
+		s.step(s.choose(able))
 	}
 	if s.wrong == "" {
 		s.findDeadlock()
 	}
-	if s.wrong != "" {
-		s.end()
-	}
 }
 
-// able returns the threads that may take the next step, the current one first.
+func (s *scheduler) newThread(call lincheck.Call) *thread {
+	t := &thread{Call: call}
+	t.next, t.stop = iter.Pull2(func(yield func(metrics.Step, *metrics.Mutex) bool) {
+		defer func() {
+			if p := recover(); p != nil && s.wrong == "" {
+				s.wrong = fmt.Sprintf("%v panicked: %v: %s", t, p, s.place(string(debug.Stack())))
+			}
+		}()
+		t.yield = yield
+		t.Results = s.store(t.Ops)
+	})
+	return t
+}
+
+// able returns the threads that can take the next step, the current one first.
 func (s *scheduler) able() (able []*thread) {
-	for _, t := range append([]*thread{s.current}, s.threads...) {
-		if s.canGoOn(t) && !slices.Contains(able, t) {
+	for _, t := range s.threads {
+		switch {
+		case t.done() || t.Start > 0 && t.step == metrics.Locking && s.owner[t.lock] != nil:
+		case t == s.current:
+			able = slices.Insert(able, 0, t)
+		default:
 			able = append(able, t)
 		}
-	}
-	if s.preemptions <= 0 && s.canGoOn(s.current) {
-		s.bounded = s.bounded || len(able) > 1
-		return able[:1]
 	}
 	return able
 }
 
-func (s *scheduler) canGoOn(t *thread) bool {
-	return t != nil && !t.done() && (t.Start == 0 || t.step != metrics.Locking || s.owner[t.lock] == nil)
+// choose returns the thread that takes the next step. Beyond the schedule it is the first one,
+// and a schedule in which it is another one is still to be run.
+func (s *scheduler) choose(able []*thread) *thread {
+	if s.steps == len(s.schedule) {
+		for i := 1; i < len(able); i++ {
+			other := append(slices.Clone(s.schedule), i)
+			if able[0] == s.current {
+				s.more = append(s.more, other)
+			} else {
+				s.same = append(s.same, other)
+			}
+		}
+		s.schedule = append(s.schedule, 0)
+	}
+	s.steps++
+	return able[s.schedule[s.steps-1]]
 }
 
-// step lets a thread take its next step and waits until the step after that is known.
+// step lets a thread take its next step and go on up to the step after that.
 func (s *scheduler) step(t *thread) {
 	s.current = t
-	if t.Start == 0 {
-		s.now++
-		t.Start = s.now
-		go s.serve(t)
-	} else if s.take(t); s.wrong == "" {
-		t.resume <- true
-	} else {
-		return
-	}
-	s.timer.Reset(s.patience)
-	select {
-	case <-s.stopped:
-	case <-s.timer.C:
-		s.findBlocked()
-		return
-	}
-	if t.ended {
-		s.finish(t)
-	}
-}
-
-// take notes the step that a thread takes next.
-func (s *scheduler) take(t *thread) {
 	s.now++
-	switch t.step {
-	case metrics.Locking:
+	switch {
+	case t.Start == 0:
+		t.Start = s.now
+	case t.step == metrics.Locking:
 		s.note(t, "takes "+s.lockName(t.lock))
 		s.owner[t.lock] = t
-	case metrics.Unlocking:
+	case t.step == metrics.Unlocking:
 		s.note(t, "frees "+s.lockName(t.lock))
 		if s.owner[t.lock] != t {
 			s.wrong = fmt.Sprintf("%v frees %s, which it does not hold", t, s.lockName(t.lock))
+			return
 		}
 		delete(s.owner, t.lock)
-	case metrics.Working:
+	default:
 		s.note(t, "acts on what it looked up")
 	}
-}
-
-// serve executes the request of a thread. It ends when that does, or when yield gives up; or
-// never, if the thread is blocked forever outside a Mutex.
-func (s *scheduler) serve(t *thread) {
-	defer func() { s.stopped <- struct{}{} }()
-	t.Results = s.store(t.Ops)
-	t.ended = true
-}
-
-// yield is called by the current thread before its next step.
-func (s *scheduler) yield(step metrics.Step, lock *metrics.Mutex) {
-	t := s.current
-	t.step, t.lock = step, lock
-	if step == metrics.Working {
+	timer, more := time.AfterFunc(s.patience, s.findBlocked), false
+	t.step, t.lock, more = t.next()
+	switch {
+	case !timer.Stop():
+		runtime.Goexit() // findBlocked has said what is wrong
+	case more && t.step == metrics.Working:
 		s.note(t, "looks a key up")
-	}
-	if able := s.able(); len(able) == 1 && able[0] == t {
-		if s.take(t); s.wrong == "" {
-			return // without a switch to the scheduler's goroutine
-		}
-	}
-	s.stopped <- struct{}{}
-	if !<-t.resume {
-		runtime.Goexit()
+	case !more && s.wrong == "":
+		s.finish(t)
 	}
 }
 
@@ -210,9 +184,8 @@ func (s *scheduler) finish(t *thread) {
 	t.End = s.now
 	s.note(t, words(t.Results))
 	s.calls = append(s.calls, t.Call)
-	if wrong := misfits(t.Ops, t.Results); wrong != "" {
-		s.wrong = fmt.Sprintf("the answers of %v do not fit its operations: %s", t, wrong)
-		s.always = s.wrong
+	if !slices.EqualFunc(t.Ops, t.Results, fits) {
+		s.wrong = fmt.Sprintf("the answers of %v do not fit its operations: %s got %s", t, spoken(t.Ops), words(t.Results))
 	}
 	for _, lock := range s.locks {
 		if s.owner[lock] == t {
@@ -238,69 +211,40 @@ func (s *scheduler) findDeadlock() {
 
 // findBlocked is called when the current thread makes no step.
 func (s *scheduler) findBlocked() {
-	s.blocked = true
 	s.note(s.current, "is blocked")
-	running := slices.DeleteFunc(node.Stacks("(*scheduler).serve("), func(stack string) bool {
-		return strings.Contains(stack, "(*scheduler).yield(")
+	running := slices.DeleteFunc(node.Stacks("iter.Pull2["), func(stack string) bool {
+		return strings.Contains(stack, "[coroutine")
 	})
-	where := strings.TrimPrefix(node.Whereabouts(s.pkg, running...), "1 × ")
-	s.wrong = fmt.Sprintf("blocked where no metrics.Mutex is: %s: use metrics.Mutex", where)
-	s.always = s.wrong
+	s.wrong = fmt.Sprintf("blocked where no metrics.Mutex is: %s: use metrics.Mutex", s.place(running...))
+	s.over <- struct{}{}
 }
 
-// end ends the threads that have started. They give up at once and free nothing, as nothing
-// uses the store any more. If one is blocked, the others go on instead: it may wait for them.
-func (s *scheduler) end() {
-	metrics.Schedule = func(metrics.Step, *metrics.Mutex) {
-		if !s.blocked {
-			runtime.Goexit()
-		}
-	}
-	left := 0
-	for _, t := range s.threads {
-		if t.Start == 0 || t.done() {
-			continue
-		}
-		left++
-		if !s.blocked || t != s.current {
-			t.resume <- s.blocked
-		}
-	}
-	s.timer.Reset(s.patience / 5)
-	for range left {
-		select {
-		case <-s.stopped:
-		case <-s.timer.C:
-			return
-		}
-	}
+// place says where in the store's package a thread is.
+func (s *scheduler) place(stacks ...string) string {
+	return strings.TrimPrefix(strings.TrimSuffix(node.Whereabouts(packageOf(s.store), stacks...), ", runs"), "1 × ")
 }
 
 func (s *scheduler) lockName(lock *metrics.Mutex) string {
 	if !slices.Contains(s.locks, lock) {
 		s.locks = append(s.locks, lock)
 	}
-	return "lock " + strconv.Itoa(slices.Index(s.locks, lock)+1)
+	return fmt.Sprint("lock ", slices.Index(s.locks, lock)+1)
 }
 
-// note adds a line to the table.
+const columnWidth = 36
+
+// note adds a line to the table. A thread that ran alone has no column.
 func (s *scheduler) note(t *thread, what string) {
-	s.table = append(s.table, line{t.Client, what})
+	if t.Client > 0 {
+		s.table += fmt.Sprintf("\n%3d  %*s%s", strings.Count(s.table, "\n")+1, (t.Client-1)*columnWidth, "", what)
+	}
 }
-
-const columnWidth = 28
 
 // String returns the schedule and what is wrong with it.
 func (s *scheduler) String() string {
-	var header string
-	var rows []string
+	header := ""
 	for _, ops := range s.requests {
-		header += fmt.Sprintf("%-*s", columnWidth, listed(ops))
+		header += fmt.Sprintf("%-*s", columnWidth, spoken(ops))
 	}
-	for _, l := range s.table {
-		if l.client > 0 { // a thread that ran alone has no column
-			rows = append(rows, fmt.Sprintf("%3d  %s%s", len(rows)+1, strings.Repeat(" ", (l.client-1)*columnWidth), l.what))
-		}
-	}
-	return fmt.Sprintf("%s\n\n     %s\n%s", s.wrong, strings.TrimSpace(header), strings.Join(rows, "\n"))
+	return fmt.Sprintf("%s\n\n     %s%s", s.wrong, strings.TrimSpace(header), s.table)
 }

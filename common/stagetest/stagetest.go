@@ -34,7 +34,6 @@ import (
 // Run tests the promises that all stages make, in one subtest each, the simplest first. It
 // ends at the first one that is broken, or at which the stage is stuck.
 func Run(t *testing.T, serve node.Serve) {
-	watchStage(serve)
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, node.Serve)
@@ -63,10 +62,8 @@ func Run(t *testing.T, serve node.Serve) {
 		{"DrainOfAProcess", testDrainOfAProcess},
 		{"StopInTheMiddleOfAnOperation", testStopInTheMiddle},
 	} {
-		ok := t.Run(test.name, func(t *testing.T) {
-			watching.guard(t, func() { test.run(t, serve) })
-		})
-		if !ok { // the others would fail for the same reason, and say it less clearly
+		if !watching.run(t, test.name, serve, test.run) { // the others would fail for the same reason, and say it less clearly
+			watching.broken = true
 			t.Fatalf("the promises after %s were not tried: the simplest come first", test.name)
 		}
 	}
@@ -86,13 +83,6 @@ type stage struct {
 // changes the default configuration.
 func start(t *testing.T, serve node.Serve, edit func(*cluster.Config)) *stage {
 	t.Helper()
-	return startBehind(t, serve, edit, func(addr string) string { return addr })
-}
-
-// startBehind is like start, but clients connect to a node at the address that front
-// returns for the node's own address.
-func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), front func(addr string) string) *stage {
-	t.Helper()
 	watchStage(serve)
 	watching.skipStuck(t)
 	s := &stage{t: t, cfg: cluster.Default()}
@@ -105,7 +95,7 @@ func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), fro
 			t.Fatal(err)
 		}
 		s.listeners = append(s.listeners, ln)
-		s.cfg.Nodes[i] = cluster.Node{Addr: front(ln.Addr().String()), Control: fmt.Sprintf("127.0.0.1:%d", 1+i)}
+		s.cfg.Nodes[i] = cluster.Node{Addr: ln.Addr().String(), Control: fmt.Sprintf("127.0.0.1:%d", 1+i)}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
@@ -119,22 +109,23 @@ func startBehind(t *testing.T, serve node.Serve, edit func(*cluster.Config), fro
 		}()
 	}
 	t.Cleanup(func() {
-		if s.stop(); !watching.isStuck() {
+		if s.stop(); watching.ctx.Err() == nil {
 			noneLeft(t, serve)
 		}
 	})
 	return s
 }
 
-// logged writes to the output of a test what a node logs of panics. Other lines are the
-// suite's doing. When the stage is stuck, the test may be over.
+// logged writes to the output of a test what a node logs of panics, one line each. Other lines
+// are the suite's doing. When the stage is stuck, the test may be over.
 type logged struct{ t *testing.T }
 
 func (l logged) Write(p []byte) (int, error) {
-	if !bytes.Contains(p, []byte("panicked")) || watching.isStuck() {
-		return len(p), nil
+	if at := bytes.Index(p, []byte("panicked: ")); at >= 0 && watching.ctx.Err() == nil {
+		line, _, _ := bytes.Cut(p[at:], []byte(`\n`)) // as the handler writes the end of a line
+		fmt.Fprintf(l.t.Output(), "%s\n", line)
 	}
-	return l.t.Output().Write(p)
+	return len(p), nil
 }
 
 // stop ends the stage and waits until serve has returned on every node, or is stuck.
@@ -144,7 +135,7 @@ func (s *stage) stop() {
 		var err error
 		select {
 		case err = <-s.served[i]:
-		case <-watching.stuck:
+		case <-watching.ctx.Done():
 			return
 		}
 		if err != nil && !errors.Is(err, node.ErrStopped) {
@@ -160,7 +151,7 @@ func (s *stage) stop() {
 func noneLeft(t *testing.T, serve node.Serve) {
 	t.Helper()
 	var left []string
-	for range 1000 { // after Done of a WaitGroup a goroutine may need a moment to end
+	for range 200 { // after Done of a WaitGroup a goroutine may need a moment to end
 		left = slices.DeleteFunc(node.Stacks(packageOf(serve)), func(stack string) bool {
 			return strings.Contains(stack, "testing.tRunner")
 		})
@@ -188,11 +179,7 @@ func (s *stage) client() *client.Client {
 // the stage, and checks how often the node has counted that kind of error.
 func (s *stage) checkHarmless(kind string, want int64) {
 	s.t.Helper()
-	cl := s.client()
-	if got := do(s.t, cl, put("served", "v"), del("served")); got != "created deleted" {
-		s.t.Errorf("after %s connections, another client's put and delete: %s, want created deleted", kind, got)
-	}
-	cl.Close()
+	s.putBeside("a "+kind+" client", "does it keep its place?")
 	s.stop()
 	if got := s.nodes[0].Stats.Snapshot().Errors[kind]; got != want {
 		s.t.Errorf("%d %s connections counted, want %d", got, kind, want)

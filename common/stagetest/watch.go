@@ -1,6 +1,7 @@
 package stagetest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"reflect"
@@ -23,21 +24,23 @@ type watch struct {
 	start   sync.Once
 	pkg     string // the stage's package, followed by a dot
 	guarded atomic.Bool
-	stuck   chan struct{} // closed when the stage is stuck
-	where   string        // written before that
+	broken  bool            // a promise is
+	ctx     context.Context // ends when the stage is stuck
+	end     context.CancelCauseFunc
 
 	mu    sync.Mutex // guards nodes
 	nodes []*node.Node
 }
 
 // watching is the watch of this process, which tests one stage.
-var watching = &watch{stuck: make(chan struct{})}
+var watching watch
 
 // watchStage starts the watch, which ends with the process.
 func watchStage(serve node.Serve) {
 	watching.start.Do(func() {
 		watching.pkg = packageOf(serve)
-		go watching.run()
+		watching.ctx, watching.end = context.WithCancelCause(context.Background())
+		go watching.look()
 	})
 }
 
@@ -57,10 +60,13 @@ func (w *watch) turns() (sum int64) {
 	return sum
 }
 
-func (w *watch) run() {
+func (w *watch) look() {
 	before, still := int64(0), make(map[string]int) // looks at each goroutine, by its number and place, since it moved or a turn ended
 	for range time.Tick(time.Second) {
 		turns, seen, longest := w.turns(), make(map[string]int), 0
+		if turns != before {
+			clear(still)
+		}
 		var stuck, locked []string
 		for _, stack := range node.Stacks(w.pkg) {
 			number, _, _ := strings.Cut(stack, " [")
@@ -68,12 +74,9 @@ func (w *watch) run() {
 			if strings.Contains(stack, "[IO wait") || at == "" {
 				continue
 			}
-			at = number + at
-			if seen[at] = still[at] + 1; turns != before {
-				seen[at] = 1
-			}
-			longest = max(longest, seen[at])
-			if seen[at] < looksStill-1 { // the last of them may have stopped between two looks
+			looks := still[number+at] + 1
+			seen[number+at], longest = looks, max(longest, looks)
+			if looks < looksStill-1 { // the last of them may have stopped between two looks
 				continue
 			}
 			if stuck = append(stuck, stack); strings.Contains(stack, "Mutex.") {
@@ -85,7 +88,7 @@ func (w *watch) run() {
 		}
 		if longest >= looksStill {
 			w.report(node.Whereabouts(w.pkg, stuck...))
-			return
+			clear(still) // the next test may be stuck as well
 		}
 	}
 }
@@ -94,52 +97,43 @@ var testOf = regexp.MustCompile(`\.(Test\w+)\(`)
 
 // report fails the test that is guarded. Any other one cannot be ended: the process is.
 func (w *watch) report(where string) {
-	w.where = where
-	close(w.stuck)
+	w.end(fmt.Errorf("stuck: %s", where))
 	if w.guarded.Load() {
 		return
 	}
 	name := "a test"
-	for _, stack := range node.Stacks("testing.tRunner") {
-		if found := testOf.FindAllStringSubmatch(stack, -1); found != nil {
-			name = found[len(found)-1][1]
-		}
+	if found := testOf.FindAllStringSubmatch(strings.Join(node.Stacks("testing.tRunner"), "\n"), -1); found != nil {
+		name = found[len(found)-1][1] // TestMain comes first
 	}
 	fmt.Fprintf(os.Stderr, "stuck in %s: %s\n", name, where)
 	os.Exit(1)
 }
 
-// guard runs a test, and fails it if the stage is stuck.
-func (w *watch) guard(t *testing.T, test func()) {
-	w.skipStuck(t)
-	w.guarded.Store(true)
-	defer w.guarded.Store(false)
-	done := make(chan struct{})
-	go func() { // ends with the test, unless the stage is stuck
-		defer close(done)
-		test()
-	}()
-	select {
-	case <-done:
-	case <-w.stuck:
-		t.Fatalf("stuck: %s", w.where)
-	}
+// run runs a subtest, and fails it if the stage is stuck.
+func (w *watch) run(t *testing.T, name string, serve node.Serve, test func(*testing.T, node.Serve)) bool {
+	return t.Run(name, func(t *testing.T) {
+		watchStage(serve)
+		w.skipStuck(t)
+		w.guarded.Store(true)
+		defer w.guarded.Store(false)
+		done := make(chan struct{})
+		go func() { // ends with the test, unless the stage is stuck
+			defer close(done)
+			test(t, serve)
+		}()
+		select {
+		case <-done:
+		case <-w.ctx.Done():
+			t.Fatal(context.Cause(w.ctx))
+		}
+	})
 }
 
 // skipStuck skips a test after one in which the stage was stuck: what is left of that would
 // disturb it.
 func (w *watch) skipStuck(t *testing.T) {
-	if w.isStuck() {
+	if w.ctx.Err() != nil {
 		t.SkipNow()
-	}
-}
-
-func (w *watch) isStuck() bool {
-	select {
-	case <-w.stuck:
-		return true
-	default:
-		return false
 	}
 }
 
