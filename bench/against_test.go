@@ -122,7 +122,7 @@ func TestCompareInterruptedInItsOnlyRound(t *testing.T) {
 	redis := newFakeRedis("")
 	go redis.serve(ln) // ends with ln
 	out := filepath.Join(t.TempDir(), "out.json")
-	stdout := interrupted(t, func() { <-redis.busy }, "compare", "-stages", "none", "-against", "redis="+ln.Addr().String(), "-rounds", "1", "-ops", "100000000", "-keys", "10", "-o", out)
+	stdout := interrupted(t, func() { <-redis.busy }, "compare", "-stages", "none", "-against", "redis="+ln.Addr().String(), "-rounds", "1", "-ops", "100000000", "-conn", "per-request", "-keys", "10", "-o", out)
 	if s := readSaved(t, out); s.Verdict != "interrupted" || len(s.Runs) != 1 || !strings.HasPrefix(stdout, "INTERRUPTED\nredis: ") {
 		t.Errorf("the saved report has the verdict %q and %d rounds, want one; printed was\n%s", s.Verdict, len(s.Runs), stdout)
 	}

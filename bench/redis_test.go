@@ -20,10 +20,8 @@ type fakeRedis struct {
 	values map[string]string
 	last   string // the value that was set last
 	served int
-	busy   chan struct{} // closed after more requests than keys and a warm-up of 100 ms have
+	busy   chan struct{} // closed after some more requests than 10 keys need
 }
-
-const manyServed = 15_000
 
 func newFakeRedis(fault string) *fakeRedis {
 	return &fakeRedis{fault: fault, values: make(map[string]string), busy: make(chan struct{})}
@@ -89,7 +87,7 @@ func (f *fakeRedis) answer(words []string) string {
 	if f.served++; f.fault == "mortal" && f.served > 2000 {
 		panic("out of memory")
 	}
-	if f.served == manyServed {
+	if f.served == 100 {
 		close(f.busy)
 	}
 	value, found := f.values[words[1]]
