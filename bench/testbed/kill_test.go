@@ -42,6 +42,7 @@ func TestKilledNodeComesBack(t *testing.T) {
 	for i := range cfg.Nodes {
 		clients.Go(func() { // ends with over
 			for n := 0; over.Err() == nil; n++ {
+				control.Pause(over, time.Millisecond) // processes start beside it
 				_, err := cl.Put(ctx, keyOf(cfg, i, n), []byte("v"))
 				switch {
 				case err == nil:
@@ -54,17 +55,16 @@ func TestKilledNodeComesBack(t *testing.T) {
 					case down <- err:
 					default:
 					}
-					control.Pause(over, time.Millisecond)
 				case !errors.Is(err, client.ErrUnknown):
 					t.Errorf("the node was killed: put: %v, want unknown or down", err)
 				}
 			}
 		})
 	}
-	served := func(nodes ...int) { // waits until each has answered a hundred more puts
+	served := func(nodes ...int) { // waits until each has answered some more puts
 		t.Helper()
 		for _, i := range nodes {
-			for want := puts[i].Load() + 100; puts[i].Load() < want; control.Pause(ctx, time.Millisecond) {
+			for want := puts[i].Load() + 20; puts[i].Load() < want; control.Pause(ctx, time.Millisecond) {
 				if ctx.Err() != nil {
 					t.Fatalf("node %d does not answer", i)
 				}
