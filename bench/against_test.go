@@ -93,7 +93,6 @@ func TestCompareAgainstMistakes(t *testing.T) {
 		want    string // on stderr
 	}{
 		{"", exitOK, ""},
-		{"wrong", exitWrongData, "wrong data: redis, round 1: key-"},
 		{"mortal", exitFailure, "redis, node 0, died (exit status 1)\nits last output:\n    panic: out of memory"},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
@@ -109,22 +108,6 @@ func TestCompareAgainstMistakes(t *testing.T) {
 			}
 			m.Ended(1)
 		})
-	}
-}
-
-// Interrupted in its only round, compare keeps what it has measured, as run does.
-func TestCompareInterruptedInItsOnlyRound(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	redis := newFakeRedis("")
-	go redis.serve(ln) // ends with ln
-	out := filepath.Join(t.TempDir(), "out.json")
-	stdout := interrupted(t, func() { <-redis.busy }, "compare", "-stages", "none", "-against", "redis="+ln.Addr().String(), "-rounds", "1", "-ops", "100000000", "-keys", "10", "-o", out)
-	if s := readSaved(t, out); s.Verdict != "interrupted" || len(s.Runs) != 1 || !strings.HasPrefix(stdout, "INTERRUPTED\nredis: ") {
-		t.Errorf("the saved report has the verdict %q and %d rounds, want one; printed was\n%s", s.Verdict, len(s.Runs), stdout)
 	}
 }
 

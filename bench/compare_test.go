@@ -35,13 +35,13 @@ func readSaved(t *testing.T, path string) *report.Report {
 // of Lockstep's stages.
 func TestCompare(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	stdout, s := measured(t, "compare", "-stages", "1,testdata/faulty", "-against", "echo", "-rounds", "1", "-duration", "150ms")
+	stdout, s := measured(t, "compare", "-stages", "1,testdata/faulty", "-against", "echo", "-rounds", "1", "-duration", "50ms")
 	if len(s.Runs) != 3 || s.Verdict != "ok" && !strings.HasPrefix(s.Verdict, "invalid: ") {
 		t.Errorf("%d rounds, want 3; verdict %q", len(s.Runs), s.Verdict)
 	}
 	for _, r := range s.Runs {
 		starved := map[string]int{"stage1_singlethread": 7}[r.Stage]
-		if r.OK == 0 || r.OK != r.Requests || r.Dur < 150*time.Millisecond || len(r.Errors) != 0 || r.Misses != 0 || r.Wrong != 0 ||
+		if r.OK == 0 || r.OK != r.Requests || r.Dur < 50*time.Millisecond || len(r.Errors) != 0 || r.Misses != 0 || r.Wrong != 0 ||
 			r.Connections != 8 || r.Starved != starved || r.NeverGreeted != starved {
 			t.Errorf("a round is %+v, want answers only, and %d of 8 starved", r, starved)
 		}
@@ -156,15 +156,17 @@ func TestCompareInterrupted(t *testing.T) {
 
 // Interrupted at any time: while it builds, starts, measures.
 func TestCompareInterruptedAnytime(t *testing.T) {
-	t.Setenv("LOCKSTEP_BUILT", t.TempDir()) // it has to build
 	benchtest.EmptyFolder(t)
 	m := benchtest.NewFaulty(t, "")
-	for after := 10 * time.Millisecond; after < 2*time.Second; after *= 4 {
-		ctx, cancel := context.WithTimeout(t.Context(), after)
-		code, _, stderr := benchUntil(ctx, "compare", "-stages", "testdata/faulty", "-duration", "150ms", "-rounds", "1000")
-		cancel()
-		if code != exitInterrupted || stderr != "bench: interrupted\n" {
-			t.Errorf("after %v: exit code %d, stderr %q, want 130 and interrupted", after, code, stderr)
+	for _, built := range []string{os.Getenv("LOCKSTEP_BUILT"), t.TempDir()} { // in the second, it has to build
+		t.Setenv("LOCKSTEP_BUILT", built)
+		for after := 10 * time.Millisecond; after < 200*time.Millisecond; after *= 4 {
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			code, _, stderr := benchUntil(ctx, "compare", "-stages", "testdata/faulty", "-duration", "10ms", "-rounds", "1000")
+			cancel()
+			if code != exitInterrupted || stderr != "bench: interrupted\n" {
+				t.Errorf("after %v: exit code %d, stderr %q, want 130 and interrupted", after, code, stderr)
+			}
 		}
 	}
 	m.AllEnded()

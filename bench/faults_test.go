@@ -18,7 +18,7 @@ import (
 func TestFaults(t *testing.T) {
 	judge := func(t *testing.T, want string, args ...string) {
 		began := time.Now()
-		code, _, stderr := bench(t, append(args, "-duration", "300ms")...)
+		code, _, stderr := bench(t, append(args, "-duration", "100ms")...)
 		match, _ := regexp.MatchString("^bench: (faulty(, round 1)?: )?node 0: "+want, stderr)
 		if took := time.Since(began); code != exitFailure || !match || took > 40*time.Second {
 			t.Errorf("%v: exit code %d after %v, want %d, and %s first in\n%s", args, code, took, exitFailure, want, stderr)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -30,6 +31,7 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 1 && os.Args[1] == yardstick.Command:
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
+	os.Setenv("LOCKSTEP_SECRET", "")
 	dir, err := os.MkdirTemp("", "bench-test-")
 	if err != nil {
 		panic(err)
@@ -47,17 +49,21 @@ func keepBuilds(dir string) {
 	if err == nil && runtime.GOOS != "windows" && os.WriteFile(filepath.Join(dir, "go"), []byte(goScript), 0o755) == nil {
 		os.Setenv("LOCKSTEP_GO", command)
 		os.Setenv("LOCKSTEP_BUILT", dir)
+		if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+			os.Setenv("LOCKSTEP_RACE", "-race") // the packages that stages need are compiled for it already
+		}
 		os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 	}
 }
 
 // goScript is that go command. It links a program that was built before to where go build
-// -buildvcs=false -o FOLDER/ would put it.
+// -buildvcs=false -o FOLDER/ would put it. Without symbols, programs are linked faster.
 const goScript = `#!/bin/sh
 [ "$1" = build ] || exec "$LOCKSTEP_GO" "$@"
 name=${PWD##*/}
 mkdir -p "$4" && ln "$LOCKSTEP_BUILT/$name.built" "$4$name" 2>/dev/null && exit
-"$LOCKSTEP_GO" "$@" && ln "$4$name" "$LOCKSTEP_BUILT/$name.built"
+shift
+"$LOCKSTEP_GO" build -ldflags=-s $LOCKSTEP_RACE "$@" && ln "$3$name" "$LOCKSTEP_BUILT/$name.built"
 `
 
 // bench runs the program to its end, for a minute at most, and returns its exit code
@@ -114,7 +120,6 @@ func interrupted(t *testing.T, moment func(), args ...string) (stdout string) {
 }
 
 func TestUsage(t *testing.T) {
-	t.Setenv("LOCKSTEP_SECRET", "")
 	dir := t.TempDir()
 	two, bad, both := filepath.Join(dir, "two.json"), filepath.Join(dir, "bad.json"), filepath.Join(dir, "both.json")
 	for path, content := range map[string]string{
@@ -225,7 +230,6 @@ func TestHelp(t *testing.T) {
 
 // A flag beats what the file or -workload says. What ends a round of compare is not in the file.
 func TestFlagsBeat(t *testing.T) {
-	t.Setenv("LOCKSTEP_SECRET", "")
 	cfg, path := cluster.Default(), filepath.Join(t.TempDir(), "hour.json")
 	cfg.Workload.Duration, cfg.Workload.Ops = time.Hour, 7
 	if err := cfg.Save(path); err != nil {

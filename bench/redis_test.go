@@ -20,13 +20,10 @@ type fakeRedis struct {
 	values map[string]string
 	last   string // the value that was set last
 	served int
-	busy   chan struct{} // closed after more requests than keys and a warm-up of 100 ms have
 }
 
-const manyServed = 15_000
-
 func newFakeRedis(fault string) *fakeRedis {
-	return &fakeRedis{fault: fault, values: make(map[string]string), busy: make(chan struct{})}
+	return &fakeRedis{fault: fault, values: make(map[string]string)}
 }
 
 // serve accepts connections until ln is closed. Each connection ends when its client leaves.
@@ -88,9 +85,6 @@ func (f *fakeRedis) answer(words []string) string {
 	}
 	if f.served++; f.fault == "mortal" && f.served > 2000 {
 		panic("out of memory")
-	}
-	if f.served == manyServed {
-		close(f.busy)
 	}
 	value, found := f.values[words[1]]
 	switch {

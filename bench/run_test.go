@@ -60,6 +60,7 @@ func TestRunTogether(t *testing.T) {
 
 // A client waits for the others, says so, and can be interrupted.
 func TestRunWaits(t *testing.T) {
+	t.Parallel() // waits a second for the line
 	cfg, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -78,6 +79,7 @@ func TestRunWaits(t *testing.T) {
 
 // A client that has finished a round keeps its own result when the others do not finish theirs.
 func TestRunLeftAlone(t *testing.T) {
+	t.Parallel() // waits a second for the line
 	_, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	out := filepath.Join(t.TempDir(), "out.json")
 	args := []string{"run", "-config", path, "-ops", "1000", "-o", out, "-client"}
@@ -155,7 +157,6 @@ func TestLocal(t *testing.T) {
 
 // Clients that meet off loopback need a secret.
 func TestRunExposed(t *testing.T) {
-	t.Setenv("LOCKSTEP_SECRET", "")
 	cfg := cluster.Default()
 	cfg.Clients = []cluster.Client{{Control: "127.0.0.1:7201"}, {Control: "0.0.0.0:7202"}}
 	o := &options{cfg: cfg, client: 1}

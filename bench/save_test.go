@@ -212,6 +212,7 @@ func TestSaveThroughLinks(t *testing.T) {
 // A pipe gets the final report only. Whether it is read or written, an interruption ends
 // the wait for its other end.
 func TestPipes(t *testing.T) {
+	t.Parallel() // waits a second for the other end of a pipe
 	newPipe := func() (path string) {
 		path = filepath.Join(t.TempDir(), "pipe")
 		if err := exec.Command("mkfifo", path).Run(); err != nil {

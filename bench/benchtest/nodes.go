@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -89,7 +90,7 @@ func Here(t *testing.T, n int, serve node.Serve) (cluster.Config, []*node.Node) 
 // also returns the file that holds the configuration.
 func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg cluster.Config, path string, serving []*node.Node) {
 	t.Helper()
-	t.Setenv("LOCKSTEP_SECRET", "")
+	os.Setenv("LOCKSTEP_SECRET", "") // and not t.Setenv, which parallel tests may not call
 	cfg = cluster.Default()
 	cfg.Nodes, cfg.Clients = nil, nil
 	addrs, err := node.FreeAddrs(2*nodes + clients)

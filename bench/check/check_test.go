@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,7 @@ type applyFunc = func([]wire.Op) []wire.Result
 func TestLinearizable(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
 	for _, plan := range []Plan{{}, {Shared: true}, {Shared: true, Faults: true}} {
-		plan.Length = 300 * time.Millisecond
+		plan.Length = 100 * time.Millisecond
 		found, err := Run(t.Context(), cfg, plan)
 		for tries := 1; plan.Faults && err == nil && found.Unknown == 0 && tries < 20; tries++ { // a busy machine makes few calls
 			found, err = Run(t.Context(), cfg, plan)
@@ -92,7 +93,8 @@ func TestViolated(t *testing.T) {
 
 // The keys of a server that was restarted are gone, which is not a wrong answer.
 func TestRestarted(t *testing.T) {
-	t.Setenv("LOCKSTEP_SECRET", "")
+	t.Parallel() // waits for a server that ends and one that starts
+	os.Setenv("LOCKSTEP_SECRET", "")
 	cfg, path := cluster.Default(), t.TempDir()+"/cluster.json"
 	addrs, err := node.FreeAddrs(2)
 	cfg.Nodes = []cluster.Node{{Addr: addrs[0], Control: addrs[1]}}
@@ -130,6 +132,7 @@ func TestRestarted(t *testing.T) {
 
 // A call that fails for good is an error and not a verdict; so is the end of the context.
 func TestNoVerdict(t *testing.T) {
+	t.Parallel() // waits until the node is down
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

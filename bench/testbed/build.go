@@ -54,10 +54,10 @@ func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) 
 
 // goEnv sets vars to the variables of the go command that args name, as in go env.
 func goEnv(ctx context.Context, vars any, args ...string) error {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"env", "-json"}, args...)...)
+	cmd := exec.Command("go", append([]string{"env", "-json"}, args...)...) // takes milliseconds; killed, it would leave a directory
 	cmd.SysProcAttr = newGroup()
 	out, err := cmd.Output()
-	if err = cmp.Or(err, json.Unmarshal(out, vars)); err != nil {
+	if err = cmp.Or(err, json.Unmarshal(out, vars), ctx.Err()); err != nil {
 		return fmt.Errorf("running go env: %w (bench needs the go command to build the stages)", err)
 	}
 	return nil

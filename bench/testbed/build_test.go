@@ -40,9 +40,11 @@ func TestStageDirs(t *testing.T) {
 
 // Programs are built where the environment says, by a path from here, too, and how it says.
 func TestBuildEnvironment(t *testing.T) {
-	source, err := filepath.Abs("../testdata/faulty")
-	if err != nil {
-		t.Fatal(err)
+	source := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module small\n", "main.go": "package main\n\nfunc main() {}\n"} {
+		if err := os.WriteFile(filepath.Join(source, name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Chdir(t.TempDir())
 	here, err := os.Getwd()

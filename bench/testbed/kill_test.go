@@ -40,6 +40,7 @@ func TestKilledNodeComesBack(t *testing.T) {
 	for _, node := range []int{0, 2} {
 		others.Go(func() { // ends with over
 			for n := 0; over.Err() == nil; n++ {
+				control.Pause(over, time.Millisecond) // processes start beside it
 				if err := put(node, n); err != nil {
 					t.Errorf("node %d is up: put: %v", node, err)
 					return

@@ -66,9 +66,9 @@ func (r run) ops(rng *rand.Rand, shared *table.Table, number int) (ops []wire.Op
 }
 
 var runs = []run{
-	{calls: 5000, keys: 1000, clients: 8, tied: 1},
-	{calls: 5000, keys: 1000, clients: 8, tied: 1, unknown: 5},
-	{calls: 5000, keys: 1000, clients: 8, tied: 4, unknown: 1},
+	{calls: 2000, keys: 1000, clients: 8, tied: 1},
+	{calls: 2000, keys: 1000, clients: 8, tied: 1, unknown: 5},
+	{calls: 2000, keys: 1000, clients: 8, tied: 4, unknown: 1},
 	{calls: 2000, keys: 4, clients: 3, tied: 4},
 	{calls: 2000, keys: 1, clients: 8, tied: 1},
 	{calls: 2000, keys: 1000, clients: 8, tied: 1000},

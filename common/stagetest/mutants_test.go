@@ -314,7 +314,8 @@ func (m mutant) test(t *testing.T, path string, source []byte) (out string, pass
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-failfast", "-vet=off", "-ldflags=-s -w", "-overlay", overlay}, strings.Fields(m.check)...)...)
+	race := fmt.Sprint("-race=", raceDetector && os.Getenv("LOCKSTEP_SLOW") == "") // few compile with the packages that this test has
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", race, "-count=1", "-failfast", "-vet=off", "-ldflags=-s -w", "-overlay", overlay}, strings.Fields(m.check)...)...)
 	cmd.Dir = root
 	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=", "GOMAXPROCS=4", "GORACE=halt_on_error=1") // a race needs two at once
 	said, err := cmd.CombinedOutput()

@@ -2,4 +2,4 @@
 
 package stagetest
 
-const looksStill = 30
+const raceDetector, looksStill = true, 30

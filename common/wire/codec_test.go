@@ -79,7 +79,7 @@ func TestExact(t *testing.T) {
 	text := func() []byte { return bytes.Repeat([]byte("x"), rng.IntN(300)*rng.IntN(2)) }
 	number := func() uint64 { return rng.Uint64() >> rng.IntN(65) }
 	flip := func() bool { return rng.IntN(2) == 0 }
-	for range 2000 {
+	for range 500 {
 		req, res := new(Request), &Response{Code: Code(rng.IntN(8))}
 		for range rng.IntN(200) {
 			req.Ops = append(req.Ops, Op{OpKind(rng.IntN(5)), string(text()), text(), text(), flip()})

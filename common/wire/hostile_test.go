@@ -172,7 +172,7 @@ func checkHostile[T any](t *testing.T, kind *codec[T], good *T, all []hostile, r
 // accepted is valid and survives a round trip, the stream ends with an error, and the
 // memory is bounded.
 func TestMutatedStreams(t *testing.T) {
-	tries := 20_000
+	tries := 5_000
 	if os.Getenv("LOCKSTEP_SLOW") != "" {
 		tries = 1_000_000
 	}
