@@ -30,6 +30,8 @@ type Stats struct {
 	Refusals    atomic.Int64 // requests answered Busy
 	Panics      atomic.Int64 // recovered from, each in a request
 
+	Ballast int64 // bytes of the heap that hold nothing; set before the first Snapshot
+
 	QueueWait  Timer // from the moment a turn is ready until a worker takes it
 	Turn       Timer // from then until its answers are encoded, memory, locks and table included
 	MemoryWait Timer // until there was memory for a large request, part of Turn
@@ -95,7 +97,7 @@ func (s *Stats) Snapshot() Snapshot {
 	snap.CPU, snap.PeakMemory = CPU(), peakMemory()
 	heap := []rt.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	rt.Read(heap) // unlike runtime.ReadMemStats, does not stop the program
-	snap.Heap = int64(heap[0].Value.Uint64())
+	snap.Heap = int64(heap[0].Value.Uint64()) - s.Ballast
 
 	s.mu.Lock()
 	defer s.mu.Unlock()

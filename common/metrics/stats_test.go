@@ -85,6 +85,9 @@ func TestSnapshot(t *testing.T) {
 
 	before := Now()
 	got := s.Snapshot()
+	if s := (&Stats{Ballast: 1 << 40}).Snapshot(); s.Heap > 0 {
+		t.Errorf("heap %d of a process with a ballast that is larger, want it left out", s.Heap)
+	}
 	if got.Uptime < before || got.Uptime > Now() || got.Goroutines < 1 || got.Heap < 1000 || got.Heap > 1<<30 {
 		t.Errorf("uptime %v after %v, %d goroutines, heap %d", got.Uptime, before, got.Goroutines, got.Heap)
 	}
