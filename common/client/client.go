@@ -22,7 +22,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +29,6 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/control"
 	"lockstep/common/metrics"
-	"lockstep/common/wire"
 )
 
 var (
@@ -109,125 +107,6 @@ func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 		}
 	}
 	return cl, nil
-}
-
-// Get returns the value stored under key, and reports whether there is one. An empty
-// value that is stored is not nil.
-func (cl *Client) Get(ctx context.Context, key string) (value []byte, ok bool, err error) {
-	r, err := cl.one(ctx, wire.Op{Kind: wire.Get, Key: key})
-	return r.Value, r.Status == wire.Found, err
-}
-
-// Put stores value under key, and reports whether the key is new.
-func (cl *Client) Put(ctx context.Context, key string, value []byte) (created bool, err error) {
-	r, err := cl.one(ctx, wire.Op{Kind: wire.Put, Key: key, Value: value})
-	return r.Status == wire.Created, err
-}
-
-// Delete removes key, and reports whether it was there.
-func (cl *Client) Delete(ctx context.Context, key string) (existed bool, err error) {
-	r, err := cl.one(ctx, wire.Op{Kind: wire.Delete, Key: key})
-	return r.Status == wire.Deleted, err
-}
-
-// CompareAndSwap stores new under key if the stored value is old, or, if old is nil,
-// if there is none. It reports whether it stored new.
-func (cl *Client) CompareAndSwap(ctx context.Context, key string, old, new []byte) (swapped bool, err error) {
-	r, err := cl.one(ctx, wire.Op{Kind: wire.CompareAndSwap, Key: key, Value: new, Old: old, Absent: old == nil})
-	return r.Status == wire.Swapped, err
-}
-
-func (cl *Client) one(ctx context.Context, op wire.Op) (wire.Result, error) {
-	results, err := cl.Do(ctx, op)
-	return results[0], err
-}
-
-// Do splits ops by node. Each node executes its part as one atomic step; the parts are
-// independent of each other. Do always returns one result for each operation, in
-// order: the node's answer, Unknown, or NotRun. The error joins the errors of the
-// parts, and is nil only if every operation was answered.
-//
-// The limits of a request, such as wire.MaxOps operations, are those of the whole call,
-// however many nodes there are. A call that exceeds one is not sent at all.
-//
-// Within a part every CompareAndSwap is checked against the state before the call. So two
-// of one key that expect the same value both swap, and the second one's value stays.
-func (cl *Client) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
-	return cl.do(ctx, ops, true)
-}
-
-// Once is like Do, but does not retry a part that was answered Busy: its operations
-// are NotRun, and the error is ErrBusy.
-func (cl *Client) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
-	return cl.do(ctx, ops, false)
-}
-
-func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Result, error) {
-	if len(ops) == 0 {
-		return nil, nil
-	}
-	owners := make([]int, len(ops))
-	for i := range ops {
-		owners[i] = cl.cfg.Owner(ops[i].Key)
-	}
-	if !slices.ContainsFunc(owners, func(owner int) bool { return owner != owners[0] }) {
-		frame := cl.frames.Get().(*[]byte)
-		defer cl.frames.Put(frame)
-		var err error
-		if *frame, err = wire.AppendRequest((*frame)[:0], &wire.Request{Ops: ops}); err != nil {
-			return unanswered(wire.NotRun, ops), err
-		}
-		p := cl.peers[owners[0]]
-		return p.do(ctx, p.get(ctx, false), ops, *frame, insist)
-	}
-	if err := (&wire.Request{Ops: ops}).Validate(); err != nil {
-		return unanswered(wire.NotRun, ops), err
-	}
-	parts := make([][]wire.Op, len(cl.peers))
-	for i, owner := range owners {
-		parts[owner] = append(parts[owner], ops[i])
-	}
-	peers := slices.DeleteFunc(slices.Clone(cl.peers), func(p *peer) bool { return parts[p.number] == nil })
-	answers, errs := make([][]wire.Result, len(cl.peers)), make([]error, len(cl.peers))
-	var wg sync.WaitGroup
-	for i, g := range cl.collect(ctx, peers, false) {
-		p := peers[i]
-		wg.Go(func() {
-			part := parts[p.number]
-			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: part}) // valid, as a part of what is
-			answers[p.number], errs[p.number] = p.do(ctx, g, part, frame, insist)
-		})
-	}
-	wg.Wait()
-	results := make([]wire.Result, len(ops))
-	for i, owner := range owners {
-		results[i], answers[owner] = answers[owner][0], answers[owner][1:]
-	}
-	return results, errors.Join(errs...)
-}
-
-// collect takes a connection to each of the peers, which are in ascending order: a
-// connection to a server that serves one client at a time is a lock, and two clients
-// must not each hold the one that the other waits for. While a node does not greet, what
-// is held is given back after a second and taken anew. A node without a connection does
-// not keep the call from the others, unless strict, where only one that is down does not.
-func (cl *Client) collect(ctx context.Context, peers []*peer, strict bool) []gotten {
-	taken := make([]gotten, 0, len(peers))
-	for len(taken) < len(peers) {
-		p := peers[len(taken)]
-		taken = append(taken, p.get(ctx, len(taken) > 0))
-		switch err := taken[len(taken)-1].err; {
-		case errors.Is(err, errYield):
-			for i, g := range taken {
-				peers[i].put(g.c, true)
-			}
-			taken = taken[:0]
-			cl.yield(p)
-		case strict && err != nil && !errors.Is(err, ErrDown):
-			return taken
-		}
-	}
-	return taken
 }
 
 // yield closes the idle connections to all nodes but the one that a call waits for:

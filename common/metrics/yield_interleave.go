@@ -2,6 +2,8 @@
 
 package metrics
 
+const Interleaved = true
+
 // Schedule decides which goroutine continues. Yield calls it, unless it is nil. It must
 // be set while no other goroutine runs.
 var Schedule func(step Step, m *Mutex)

@@ -10,8 +10,10 @@ import (
 // working returns a function that does the work of one operation.
 func working(work cluster.Work) func() {
 	switch {
-	case work.Time <= 0:
+	case work.Time <= 0 && metrics.Interleaved:
 		return func() { metrics.Yield(metrics.Working, nil) }
+	case work.Time <= 0:
+		return func() {}
 	case work.Spin:
 		return func() { spin(work.Time) }
 	default:
