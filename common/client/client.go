@@ -88,7 +88,7 @@ func New(cfg cluster.Config) *Client {
 // ascending order and waits for each greeting until ctx ends. So two clients of servers
 // that take one client at a time cannot each hold the node that the other waits for.
 // Dial fails if all nodes are down, or if one disagrees about the cluster, the program
-// or the secret. The Client beside an error is closed, and has only its Counts.
+// or the secret. With an error, the Client is closed, and only its Counts can be used.
 func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 	cl, down := New(cfg), 0
 	if err := cfg.Validate(); err != nil {
@@ -120,13 +120,12 @@ func (cl *Client) yield(waits *peer) {
 }
 
 // Stats asks a node for its statistics. The answer comes from its control port, so a
-// stalled server gives it, too.
+// stalled server gives it as well.
 func (cl *Client) Stats(ctx context.Context, node int) (metrics.Snapshot, error) {
 	return Stats(ctx, cl.cfg, node)
 }
 
-// Stats is Client.Stats without a Client, that is, without a connection to a service
-// port.
+// Stats is Client.Stats without a Client: it needs no connection to a service port.
 func Stats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
 	if node < 0 || node >= len(cfg.Nodes) {
 		return s, fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)

@@ -98,7 +98,7 @@ func DialTCP(ctx context.Context, addr string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", addr)
 }
 
-// A DialError says why a dial failed: nobody received the question.
+// A DialError says why a dial failed: the question was not received.
 type DialError struct{ error }
 
 func (e DialError) Unwrap() error { return e.error }

@@ -17,7 +17,7 @@
 //
 // The problem is NP-complete. Histories of a few clients on a few keys are decided almost
 // as fast as they are read. Many concurrent writes to one key, or many writes without an
-// answer, may take too long, most of all where there is no order. Batches over random keys
+// answer, may take too long, especially where there is no order. Batches over random keys
 // tie all keys into one group; keep batches within small groups of keys.
 package lincheck
 

@@ -169,7 +169,7 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 // of the connection: the client has left, broken the protocol or missed a deadline, or
 // the context of Accept has ended and all that had arrived is answered. After a refused
 // turn it pauses first, unless that context has ended. Ready panics if answers were written
-// and not flushed: their client would wait for them for good.
+// and not flushed, since their client would wait for them until it gives up.
 func (c *Conn) Ready() bool {
 	if c.Unsent() > 0 {
 		panic("node: answers were written and not flushed: call Flush after Answer and Refuse")

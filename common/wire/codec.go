@@ -134,8 +134,8 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 	return c.exact(frame, tail, m)
 }
 
-// exact returns an error if the frame, of which tail follows the list, is longer than gob
-// makes it of m. Gob ignores bytes after the value in a message, and takes numbers that are
+// exact returns an error if the frame is longer than the one that gob makes of m; tail is the
+// part of the frame after the list. Gob ignores bytes after the value in a message, and takes numbers that are
 // longer than necessary.
 func (c *codec[T]) exact(frame, tail []byte, m *T) error {
 	left := 0

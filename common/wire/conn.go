@@ -44,7 +44,7 @@ var (
 )
 
 // A Conn is one end of a connection. It belongs to one goroutine at a time; only Stop may
-// be called by others meanwhile. The first error sticks: after it, Ready and the methods
+// be called by others at the same time. The first error sticks: after it, Ready and the methods
 // that read or write return false, and Err says why.
 type Conn struct {
 	nc     net.Conn
@@ -71,8 +71,9 @@ type Conn struct {
 	swept     bool // after Stop: all that had arrived is in the buffer
 }
 
-// A deadline is moved later only when it fires, not with every request: to set a timer costs
-// more than to decode a Get. So it can fire early, and whoever is woken asks passed.
+// A deadline is moved to a later time only when it fires, not with every request, because
+// setting a timer costs more than decoding a Get. So it can fire early, and the caller that
+// it wakes checks passed.
 type deadline struct {
 	at  time.Time // when what is under way is late
 	set time.Time // what the connection was told: not after at

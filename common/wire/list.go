@@ -21,7 +21,7 @@ import (
 // then Key, Value and Old.
 type Ops []Op
 
-const absent = 1 << 7 // beside a Kind
+const absent = 1 << 7 // added to a Kind
 
 var errList = errors.New("a malformed list")
 

@@ -110,7 +110,7 @@ func (c *Conn) WriteResponse(r *Response) {
 	}
 }
 
-// messageCost is how many bytes a frame has at most beside the elements of its list: lengths,
+// messageCost is the maximum number of bytes in a frame besides the elements of its list: lengths,
 // type, count, code, number and end.
 const messageCost = 40
 
