@@ -105,8 +105,8 @@ func site(file string) string { return path.Join(path.Base(path.Dir(file)), path
 
 // describe returns a line that says what panicked and where, and a line for each call from
 // there up to answer, innermost first: "panicked: index out of range [-1], mine/store.go:43".
-// If the panic is outside the stage's package, the line also says where the stage made the call. The
-// deferred function that recovers calls describe.
+// If the panic is outside the stage's package, the line also says where the stage made the
+// call. The deferred function that recovers calls describe.
 func describe(panicked any) (line, calls string) {
 	line = "panicked: " + text.Quote(strings.TrimPrefix(fmt.Sprint(panicked), "runtime error: "), logWidth)
 	separator := ", "

@@ -135,8 +135,8 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 }
 
 // exact returns an error if the frame is longer than the one that gob makes of m; tail is the
-// part of the frame after the list. Gob ignores bytes after the value in a message, and takes numbers that are
-// longer than necessary.
+// part of the frame after the list. Gob ignores bytes after the value in a message, and takes
+// numbers that are longer than necessary.
 func (c *codec[T]) exact(frame, tail []byte, m *T) error {
 	left := 0
 	if c.tail != nil {

@@ -71,9 +71,8 @@ type Conn struct {
 	swept     bool // after Stop: all that had arrived is in the buffer
 }
 
-// A deadline is moved to a later time only when it fires, not with every request, because
-// setting a timer costs more than decoding a Get. So it can fire early, and the caller that
-// it wakes checks passed.
+// A deadline is moved to a later time only when it fires: otherwise each request would set
+// two timers. So it can fire early, and the caller that it wakes checks passed.
 type deadline struct {
 	at  time.Time // when what is under way is late
 	set time.Time // what the connection was told: not after at

@@ -116,8 +116,7 @@ const messageCost = 40
 
 // shrink makes the results TooLarge whose values do not fit the frame.
 func (r *Response) shrink() {
-	const frameCost = 40                            // bytes at most: lengths, type, count, code, number and end
-	room := MaxFrame - frameCost - 2*len(r.Results) // a status and a length each
+	room := MaxFrame - messageCost - 2*len(r.Results) // a status and a length each
 	for i := range r.Results {
 		if cost := len(r.Results[i].Value) + binary.MaxVarintLen16 - 1; cost <= room {
 			room -= cost
