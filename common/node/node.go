@@ -91,8 +91,8 @@ func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
 }
 
 // NewTable returns an empty table that does the work this server was configured with
-// and counts its time in the node's statistics. It is not safe for concurrent use.
-func (n *Node) NewTable() *table.Table { return table.New(n.Config.Server.Work, &n.Stats.Table) }
+// and counts its time and its keys in the node's statistics. It is not safe for concurrent use.
+func (n *Node) NewTable() *table.Table { return table.New(n.Config.Server.Work, n.Stats) }
 
 // A Conn is a greeted connection to a client. One goroutine at a time uses it.
 type Conn struct {
