@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -39,6 +40,11 @@ func TestFingerprint(t *testing.T) {
 	same := Config{Nodes: c.Nodes}
 	if got, want := same.Fingerprint(), c.Fingerprint(); got != want {
 		t.Errorf("with another server, workload, clients and secret: %x, want %x", got, want)
+	}
+	same.Nodes = slices.Clone(c.Nodes)
+	same.Nodes[1].Listen = ":1"
+	if same.Fingerprint() != c.Fingerprint() {
+		t.Error("where a node listens is part of the fingerprint")
 	}
 	for _, addrs := range []string{"b:1 a:1", "a:1", "a:1 b:2"} {
 		if other := withNodes(strings.Fields(addrs)...); other.Fingerprint() == c.Fingerprint() {
@@ -116,6 +122,27 @@ func TestOneSocket(t *testing.T) {
 	}
 }
 
+// Where nodes listen is each machine's own matter: two of them may listen at the same address.
+func TestListens(t *testing.T) {
+	c := withNodes("a:1", "b:1")
+	for i := range c.Nodes {
+		c.Nodes[i].Listen = "[::]:1"
+	}
+	if err := c.Validate(); err != nil {
+		t.Errorf("two nodes that listen at every address of their machines: %v", err)
+	}
+	for behind, want := range map[string][2]string{"": {"b:1", "127.0.0.1:9001"}, "[::]:1": {"[::]:1", "[::]:9001"}} {
+		c.Nodes[1].Listen = behind
+		if service, control := c.Nodes[1].Listens(); service != want[0] || control != want[1] {
+			t.Errorf("with listen %q at %s and %s, want %q", behind, service, control, want)
+		}
+	}
+	c.Nodes[1].Listen = "7001"
+	if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), "nodes[1].listen: 7001 is not") {
+		t.Errorf("listen 7001: %v, want an error", err)
+	}
+}
+
 func TestCheckExposure(t *testing.T) {
 	for safe, all := range map[bool]string{ // without a secret
 		true:  "127.0.0.1:7001 127.9.9.9:7001 [::1]:7001 [::ffff:127.0.0.1]:7001 localhost:7001 LocalHost:7001",
@@ -130,6 +157,7 @@ func TestCheckExposure(t *testing.T) {
 func checkExposure(t *testing.T, addr string, safe bool) {
 	for path, place := range map[string]func(c *Config) *string{
 		"nodes[0].addr":      func(c *Config) *string { return &c.Nodes[0].Addr },
+		"nodes[0].listen":    func(c *Config) *string { return &c.Nodes[0].Listen },
 		"nodes[0].control":   func(c *Config) *string { return &c.Nodes[0].Control },
 		"clients[0].control": func(c *Config) *string { return &c.Clients[0].Control },
 	} {

@@ -68,7 +68,8 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	}
 
 	var ports [2]net.Listener // for clients, and for questions
-	for i, addr := range []string{cfg.Nodes[opt.node].Addr, cfg.Nodes[opt.node].Control} {
+	service, questions := cfg.Nodes[opt.node].Listens()
+	for i, addr := range []string{service, questions} {
 		if ports[i], err = net.Listen("tcp", addr); err != nil {
 			return report(fmt.Errorf("%w%s (%s says where node %d listens)", err, hint(err), opt.config, opt.node))
 		}

@@ -333,6 +333,38 @@ func TestServeAndDrain(t *testing.T) {
 }
 
 // A stage that fails: its error, its statistics, exit code 1.
+// A node may listen at another address than the one that its clients dial.
+func TestListen(t *testing.T) {
+	t.Parallel()
+	cfg, _ := config(t, 1)
+	cfg.Nodes[0].Listen, cfg.Nodes[0].Addr = cfg.Nodes[0].Addr, "192.0.2.1:7001"
+	cfg.Secret = "a secret of 24 characters"
+	file := filepath.Join(t.TempDir(), "nat.json")
+	if err := cfg.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	p := run(t, serveOne, "-config", file)
+	p.wait("serving on " + cfg.Nodes[0].Listen)
+	cl := client.New(cfg)
+	defer cl.Close()
+	cl.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
+		if addr != cfg.Nodes[0].Addr {
+			t.Errorf("the client dials %s, want %s", addr, cfg.Nodes[0].Addr)
+		}
+		return net.Dial("tcp", cfg.Nodes[0].Listen) // as NAT translates it
+	}
+	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
+		t.Errorf("Put: created %v, %v", created, err)
+	}
+	if s, err := client.Stats(t.Context(), cfg, 0); !s.Serving || s.Keys != 1 {
+		t.Errorf("at the control port: %+v, %v, want that it serves, with one key", s, err)
+	}
+	cl.Close()
+	if code, stderr := p.stop(); code != 0 {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
 func TestServeFails(t *testing.T) {
 	_, file := config(t, 1)
 	p := run(t, func(context.Context, net.Listener, *Node) error { return errors.New("out of order") }, "-config", file)
