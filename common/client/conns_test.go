@@ -494,7 +494,7 @@ func TestStats(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var server sync.WaitGroup
 	server.Go(func() {
-		control.Serve(ctx, ln, control.Hello("nodes", 0, ""), func(wire.Control) (wire.Control, bool) {
+		control.Serve(ctx, ln, control.Hello("nodes", 0, ""), 1, func(wire.Control) (wire.Control, bool) {
 			return wire.Control{Kind: wire.Stats, Payload: answer}, true
 		})
 	})

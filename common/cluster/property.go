@@ -46,7 +46,7 @@ var ownRules = Rules{
 	"nodes":             Where("a list of 1 to 100", "the servers", func(n []Node) bool { return 1 <= len(n) && len(n) <= maxProcesses }),
 	"nodes[].addr":      Where(hostPort, "where a node serves clients", isHostPort),
 	"nodes[].control":   Where(hostPort, "where a node answers barrier and stats questions", isHostPort),
-	"nodes[].listen":    Where("empty, or such a HOST:PORT", "where it listens instead, as behind NAT; there too at the port of control", func(s string) bool { return s == "" || isHostPort(s) }),
+	"nodes[].listen":    Where("empty or HOST:PORT", "where it listens instead, as behind NAT; there too at the port of control", func(s string) bool { return s == "" || isHostPort(s) }),
 	"clients":           Where("a list of at most 100", "the client processes of a distributed run", func(c []Client) bool { return len(c) <= maxProcesses }),
 	"clients[].control": Where(hostPort, "where a client process answers barrier questions", isHostPort),
 

@@ -4,13 +4,15 @@
 //
 // A control port is served by its own goroutines, so that a process whose service
 // is busy or stalled still answers. What strangers can cost it is bounded: 256
-// connections, each open for at most 5 seconds.
+// connections, each open for at most 5 seconds; where there is a secret, connections
+// that prove it do not count.
 package control
 
 import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,8 +23,41 @@ const (
 	dialTime   = time.Second     // limit of a dial
 	answerTime = 2 * time.Second // limit of waiting for an answer, and of each step of giving one
 	serveTime  = 5 * time.Second // limit of an accepted connection, whatever it asks
-	maxConns   = 256             // accepted connections that are open at the same time
 )
+
+// MaxStrangers is the usual number of Strangers.
+const MaxStrangers = 256
+
+// Strangers are open connections whose other ends have not proved that they know the secret:
+// Most of them at the same time. One more ends the oldest, since an honest one is done within
+// milliseconds, and a silent one is in the way. Safe for concurrent use.
+type Strangers struct {
+	Most int
+
+	mu    sync.Mutex // guards conns
+	conns []net.Conn // the oldest first
+}
+
+// Add puts an accepted connection among the strangers.
+func (s *Strangers) Add(nc net.Conn) {
+	s.mu.Lock()
+	s.conns = append(s.conns, nc)
+	var oldest net.Conn
+	if len(s.conns) > s.Most {
+		oldest, s.conns = s.conns[0], s.conns[1:]
+	}
+	s.mu.Unlock()
+	if oldest != nil {
+		oldest.Close()
+	}
+}
+
+// Remove takes a connection away, because it has proved itself or has ended.
+func (s *Strangers) Remove(nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = slices.DeleteFunc(s.conns, func(c net.Conn) bool { return c == nc })
+}
 
 // Hello is the greeting of a control port. It has no fingerprint: the questions
 // carry that as text, so that a mismatch can say what differs.
@@ -35,15 +70,11 @@ var limits = wire.Limits{Idle: answerTime, Frame: answerTime, Write: answerTime}
 // Serve answers the questions that arrive on ln with what answer returns; where
 // that is not ok, the connection ends. It returns when ctx has ended, ln and all
 // connections are closed, and no call of answer is in progress. Calls of answer
-// can overlap.
-//
-// A connection beyond maxConns ends the oldest: an honest one is done within
-// milliseconds, and a silent one is in the way.
-func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, answer func(question wire.Control) (_ wire.Control, ok bool)) {
+// can overlap. At most as many strangers are connected.
+func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, strangers int, answer func(question wire.Control) (_ wire.Control, ok bool)) {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var conns sync.WaitGroup
-	var open [maxConns]net.Conn
-	next, pause := 0, time.Duration(0)
+	unproved, pause := &Strangers{Most: strangers}, time.Duration(0)
 	for ctx.Err() == nil {
 		nc, err := ln.Accept()
 		if err != nil { // ctx has ended, or there are too many open files
@@ -52,26 +83,27 @@ func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, answer func(q
 			continue
 		}
 		pause = 0
-		if oldest := open[next]; oldest != nil {
-			oldest.Close()
-		}
-		open[next], next = nc, (next+1)%maxConns
-		conns.Go(func() { serve(ctx, nc, hello, answer) }) // until the connection ends, is closed here, or ctx ends
+		unproved.Add(nc)
+		conns.Go(func() { serve(ctx, nc, hello, unproved, answer) }) // until the connection ends, is closed here, or ctx ends
 	}
 	conns.Wait()
 }
 
 // serve answers questions until the connection ends, breaks a rule, is silent for
 // answerTime, or has been open for serveTime.
-func serve(ctx context.Context, nc net.Conn, hello wire.Hello, answer func(wire.Control) (wire.Control, bool)) {
+func serve(ctx context.Context, nc net.Conn, hello wire.Hello, unproved *Strangers, answer func(wire.Control) (wire.Control, bool)) {
 	ctx, cancel := context.WithTimeout(ctx, serveTime)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	defer unproved.Remove(nc)
 	c, err := wire.Greet(nc, hello, limits)
 	if err != nil {
 		return
 	}
 	defer c.Close()
+	if hello.Secret != "" && c.Prove() {
+		unproved.Remove(nc)
+	}
 	var question wire.Control
 	for c.Ready() && c.ReadControl(&question) {
 		reply, ok := answer(question)

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/text"
 )
 
@@ -80,7 +81,9 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 		return report(err)
 	}
 	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage)))
-	if most := max(maxFiles(), ownFiles+1) - ownFiles; uint64(n.Config.Server.MaxConnections) > most {
+	n.strangers.Most = int(min(maxFiles()/8, control.MaxStrangers))
+	reserve := uint64(ownFiles + 2*n.strangers.Most) // strangers at either port leave the others' descriptors alone
+	if most := max(maxFiles(), reserve+1) - reserve; uint64(n.Config.Server.MaxConnections) > most {
 		n.Log.Warn(fmt.Sprintf("max_connections: %d open files have room for %d, not %d: raise the limit with ulimit -n",
 			maxFiles(), most, n.Config.Server.MaxConnections))
 		n.Config.Server.MaxConnections = int(most)
@@ -108,9 +111,9 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 // a fifth of the server's CPU time. With the ballast it counts from here.
 const ballastSize = 16 << 20
 
-// ownFiles is how many descriptors a server needs besides its clients' connections: for
-// the standard streams, the listeners, profiles, the runtime, and questions at its
-// control port, which must work when all places for clients are taken.
+// ownFiles is how many descriptors a server needs besides its clients' connections and
+// strangers: for the standard streams, the listeners, profiles, the runtime, and questions at
+// its control port, which must work when all places for clients are taken.
 const ownFiles = 24
 
 // parse reads flags and configuration. After -h it writes the flags to stdout.

@@ -103,7 +103,7 @@ func (n *Node) newBarrier(stage string, controlPort net.Listener) *barrier.Barri
 	}
 	return barrier.New(controlPort, barrier.Config{
 		Group: "nodes", Self: n.Self, Peers: peers,
-		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log,
+		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log, Strangers: n.strangers.Most,
 		Stats: func() []byte {
 			snapshot := n.Stats.Snapshot()
 			snapshot.Stage, snapshot.Server = stage, n.Config.DescribeServer()
