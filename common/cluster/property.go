@@ -54,7 +54,7 @@ var ownRules = Rules{
 	"server.queue":           In(0, 1_000_000, "requests that may wait for a worker, before Busy is the answer"),
 	"server.buckets":         In(1, 1_000_000, "tables, each behind its own lock (stage 4)"),
 	"server.work":            Where(`in 0s..1m0s, or as "spin 1ms"`, "how long an operation sleeps, or computes (spin); storing a new key takes 0s", func(w Work) bool { return 0 <= w.Time && w.Time <= time.Minute }),
-	"server.max_connections": In(1, 1_000_000, "connections open at the same time"),
+	"server.max_connections": In(1, 1_000_000, "connections open at the same time, not counting those without the secret"),
 	"server.idle_timeout":    In(time.Millisecond, 24*time.Hour, "how long a connection may be silent between requests"),
 	"server.frame_timeout":   In(time.Millisecond, time.Hour, "how long a request may take to arrive, from its first byte"),
 	"server.write_timeout":   In(time.Millisecond, time.Hour, "how long a client may take to read answers"),

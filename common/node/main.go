@@ -31,6 +31,7 @@ type options struct {
 	config, profile          string
 	node                     int
 	verbose, child, insecure bool
+	check                    bool
 }
 
 // Run is Main with its surroundings as arguments; args[0] is the program's name. It logs
@@ -50,6 +51,12 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	opt, cfg, err := parse(stage, args[1:], stdout)
 	if err != nil {
 		return report(err)
+	}
+	if opt.check {
+		if !check(stdout, stage, cfg) {
+			return 1
+		}
+		return 0
 	}
 
 	signals := make(chan os.Signal, 2)
@@ -125,6 +132,7 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 	fs.IntVar(&opt.node, "node", -1, "this process's `number` in nodes, from 0; by default it finds itself by its addresses")
 	fs.Lookup("node").DefValue = ""
 	fs.BoolVar(&opt.verbose, "v", false, "print all statistics at the end")
+	fs.BoolVar(&opt.check, "check", false, "serve nothing: find out whether each node can be reached and has this configuration")
 	fs.BoolVar(&opt.child, "child", false, "")
 	fs.BoolVar(&opt.insecure, "insecure", false, "serve off loopback without a secret")
 	fs.StringVar(&opt.profile, "profile", "", "write profiles and an execution trace to this `directory`")
@@ -132,7 +140,7 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 	if err = cfg.ParseFlags(fs, args, &opt.config, ""); errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(stdout, "%s serves one node of the hash table until Ctrl-C.\n\n    go run ./%s -work 1ms\n", stage, stage)
 		cluster.WriteFlags(stdout, fs, []cluster.FlagGroup{
-			{Title: "Which node", Names: "config node"},
+			{Title: "Which node", Names: "config node check"},
 			{Title: "How it works", Names: "work workers queue buckets"},
 			{Title: "What it tells", Names: "v profile"},
 			{Title: "More", Names: "*"},
@@ -143,7 +151,9 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 	if err != nil {
 		return opt, cfg, err
 	}
-	if opt.node == -1 {
+	if opt.check {
+		return opt, cfg, nil // whichever node this is
+	} else if opt.node == -1 {
 		local, _ := net.InterfaceAddrs() // without them, the error says what to do
 		opt.node, err = findSelf(cfg.Nodes, local)
 	} else if opt.node < 0 || opt.node >= len(cfg.Nodes) {

@@ -160,8 +160,7 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 		return nil
 	}
 	limits := wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
-	wc, err := wire.Greet(nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Number: n.Self,
-		Fingerprint: n.Config.Fingerprint(), Secret: n.Config.Secret}, limits)
+	wc, err := wire.Greet(nc, hello(n.Config, n.Self), limits)
 	if err != nil {
 		n.connectionEnded(nc.RemoteAddr(), err)
 		return nil
@@ -174,6 +173,11 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 		n.strangers.Add(nc)
 	}
 	return c
+}
+
+// hello is what the service port of a node and its clients agree on.
+func hello(cfg cluster.Config, number int) wire.Hello {
+	return wire.Hello{Purpose: wire.Service, Group: "nodes", Number: number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret}
 }
 
 // full counts, logs and returns that there is no place for a client.
