@@ -10,12 +10,15 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
 	"sync"
 	"time"
 
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -41,14 +44,10 @@ type Strangers struct {
 // Add puts an accepted connection among the strangers.
 func (s *Strangers) Add(nc net.Conn) {
 	s.mu.Lock()
-	s.conns = append(s.conns, nc)
-	var oldest net.Conn
-	if len(s.conns) > s.Most {
-		oldest, s.conns = s.conns[0], s.conns[1:]
-	}
-	s.mu.Unlock()
-	if oldest != nil {
-		oldest.Close()
+	defer s.mu.Unlock()
+	if s.conns = append(s.conns, nc); len(s.conns) > s.Most {
+		s.conns[0].Close() // does not wait
+		s.conns = s.conns[1:]
 	}
 }
 
@@ -138,7 +137,8 @@ func (e DialError) Unwrap() error { return e.error }
 var errSilent = fmt.Errorf("no answer within %v: %w", answerTime, context.DeadlineExceeded)
 
 // Ask dials the control port at addr, asks one question, and closes the connection.
-// It takes at most 3 seconds.
+// It takes at most 3 seconds. A question without a Kind is not asked: Ask finds out only
+// whether the port, of whichever purpose, greets as hello expects it.
 func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, question wire.Control) (wire.Control, error) {
 	dialing, cancel := context.WithTimeout(ctx, dialTime)
 	nc, err := dial(dialing, addr)
@@ -153,6 +153,9 @@ func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, ques
 		return wire.Control{}, err
 	}
 	defer c.Close()
+	if question.Kind == 0 {
+		return question, nil
+	}
 	return c.Ask(ctx, &question)
 }
 
@@ -160,4 +163,20 @@ func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, ques
 func AskStats(ctx context.Context, addr, group string, number int, secret string) ([]byte, error) {
 	answer, err := Ask(ctx, DialTCP, addr, Hello(group, number, secret), wire.Control{Kind: wire.Stats})
 	return answer.Payload, err
+}
+
+// NodeStats asks a node of the cluster for its statistics. The error names the node.
+func NodeStats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
+	if node < 0 || node >= len(cfg.Nodes) {
+		return s, fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
+	}
+	addr := cfg.Nodes[node].Control
+	answer, err := AskStats(ctx, addr, "nodes", node, cfg.Secret)
+	if err == nil {
+		err = json.Unmarshal(answer, &s)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w (asking node %d, %s, for its statistics)", err, node, addr)
+	}
+	return s, err
 }

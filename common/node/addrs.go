@@ -11,18 +11,15 @@ import (
 )
 
 // findSelf returns the number of the node that this process is: the only node, or the
-// only one with an Addr or a Listen of this machine. Host names are not looked up. If no
+// only one whose Addr is an address of this machine. Host names are not looked up. If no
 // node or several nodes qualify, the error says to pass -node, and lists the nodes.
 func findSelf(nodes []cluster.Node, local []net.Addr) (int, error) {
 	var mine []int
 	var all []string
 	for i, n := range nodes {
 		host, _, _ := net.SplitHostPort(n.Addr)
-		behind, _, _ := net.SplitHostPort(n.Listen)
-		ip, own := net.ParseIP(host), net.ParseIP(behind) // nil for a name
-		isIP := func(a net.Addr) bool {
-			return strings.HasPrefix(a.String(), ip.String()+"/") || strings.HasPrefix(a.String(), own.String()+"/")
-		}
+		ip := net.ParseIP(host) // nil for a name
+		isIP := func(a net.Addr) bool { return strings.HasPrefix(a.String(), ip.String()+"/") }
 		if len(nodes) == 1 || host == "" || ip.IsUnspecified() || cluster.IsLoopback(host) || slices.ContainsFunc(local, isIP) {
 			mine = append(mine, i)
 		}

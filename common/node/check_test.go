@@ -45,22 +45,22 @@ func TestCheck(t *testing.T) {
 		}
 	}
 
-	expect("before the start", 1, [2]string{"does not run: start it, on its machine, with -node 0", "with -node 1"}, "-config", file)
+	expect("before the start", 1, [2]string{"refused: does it run (-node 0)?", "refused: does it run (-node 1)?"}, "-config", file)
 	zero := run(t, serveMany, "-config", file, "-node", "0")
 	zero.wait("1/2 ready")
-	expect("while node 0 waits", 1, [2]string{"does not serve: it waits for other nodes", "does not run"}, "-config", file)
+	expect("while node 0 waits", 1, [2]string{"does not serve: it waits for other nodes", "does it run (-node 1)?"}, "-config", file)
 	one := run(t, serveOne, "-config", file, "-node", "1")
 	zero.wait("serving on")
 	one.wait("serving on")
 	expect("while both serve", 0, [2]string{": serves; stage0 for ", ": serves; stage0 for "}, "-config", file)
-	expect("with other properties", 0, [2]string{"note that server.queue is 3 here, 64 there", "serves"}, "-config", file, "-queue", "3")
+	expect("with other properties", 0, [2]string{"note that here server.queue 3, there server.queue 64", "serves"}, "-config", file, "-queue", "3")
 	expect("with another secret", 1, [2]string{"has another secret", "another secret"},
 		"-config", other(func(c *cluster.Config) { c.Secret = "another one, and as long" }))
 	expect("with ports mixed up", 1, [2]string{"are addr and control mixed up?", "other nodes"},
 		"-config", other(func(c *cluster.Config) {
 			c.Nodes[0] = cluster.Node{Addr: cfg.Nodes[0].Control, Control: cfg.Nodes[0].Addr}
 		}))
-	expect("with an unknown name", 1, [2]string{"other nodes", "correct the name"},
+	expect("with an unknown name", 1, [2]string{"other nodes", "are addr and control right"},
 		"-config", other(func(c *cluster.Config) { c.Nodes[1].Addr = "nowhere.invalid:7001" }))
 
 	cl := putKey(t, cfg)
@@ -91,8 +91,8 @@ func TestCheckStage(t *testing.T) {
 	cfg, file := config(t, 1)
 	p := run(t, serveMany, "-config", file)
 	p.wait("serving on")
-	if says, well := checkNode("stage9", cfg, 0); well || says != "runs stage0, and this is stage9: start the same stage everywhere" {
-		t.Errorf("%q, %t, want that the stage is another", says, well)
+	if says, err := checkNode("stage9", cfg, 0); err == nil || err.Error() != "runs stage0, and this is stage9: start the same stage everywhere" {
+		t.Errorf("%q, %v, want that the stage is another", says, err)
 	}
 	p.stop()
 }

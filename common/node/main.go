@@ -53,10 +53,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 		return report(err)
 	}
 	if opt.check {
-		if !check(stdout, stage, cfg) {
-			return 1
-		}
-		return 0
+		return check(stdout, stage, cfg)
 	}
 
 	signals := make(chan os.Signal, 2)
@@ -151,12 +148,10 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 	if err != nil {
 		return opt, cfg, err
 	}
-	if opt.check {
-		return opt, cfg, nil // whichever node this is
-	} else if opt.node == -1 {
+	if opt.node == -1 && !opt.check { // a check does not care
 		local, _ := net.InterfaceAddrs() // without them, the error says what to do
 		opt.node, err = findSelf(cfg.Nodes, local)
-	} else if opt.node < 0 || opt.node >= len(cfg.Nodes) {
+	} else if opt.node < -1 || opt.node >= len(cfg.Nodes) {
 		err = cluster.UsageError{Err: fmt.Errorf("-node %d: %s has nodes 0 to %d", opt.node, opt.config, len(cfg.Nodes)-1)}
 	}
 	return opt, cfg, err

@@ -102,7 +102,7 @@ type Conn struct {
 	node     *Node
 	nc       net.Conn
 	ctx      context.Context // of Accept
-	unbind   func()          // unties the connection from the contexts that stop it
+	unbind   func()          // unties the connection from what stops it: contexts, and newer strangers
 	admitted bool            // has a place of max_connections, and is not among the strangers any more
 	closed   bool
 	pause    time.Duration // before the next turn; 0 unless the last one was refused
@@ -156,7 +156,9 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 	n.Stats.Connections.Add(1)
 	s := n.Config.Server
 	if n.Stats.Open.Load() >= int64(s.MaxConnections) {
-		wire.Refuse(nc, n.full(nc.RemoteAddr()))
+		full := fmt.Sprintf("all %d places are taken (max_connections)", s.MaxConnections)
+		n.trouble("max_connections", "refused a connection", "from", nc.RemoteAddr(), "err", full)
+		wire.Refuse(nc, full)
 		return nil
 	}
 	limits := wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
@@ -166,7 +168,7 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 		return nil
 	}
 	stopped, failed := context.AfterFunc(ctx, wc.Stop), context.AfterFunc(n.broken, wc.Stop)
-	c := &Conn{Conn: wc, node: n, nc: nc, ctx: ctx, unbind: func() { stopped(); failed() }}
+	c := &Conn{Conn: wc, node: n, nc: nc, ctx: ctx, unbind: func() { stopped(); failed(); n.strangers.Remove(nc) }}
 	if n.Config.Secret == "" {
 		c.admit()
 	} else {
@@ -180,22 +182,15 @@ func hello(cfg cluster.Config, number int) wire.Hello {
 	return wire.Hello{Purpose: wire.Service, Group: "nodes", Number: number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret}
 }
 
-// full counts, logs and returns that there is no place for a client.
-func (n *Node) full(client net.Addr) string {
-	why := fmt.Sprintf("all %d places are taken (max_connections)", n.Config.Server.MaxConnections)
-	n.trouble("max_connections", "refused a connection", "from", client, "err", why)
-	return why
-}
-
 // admit waits for the client's proof and gives it a place. It reports whether there was one:
-// others may have taken the last after this client was greeted, which then hears Goodbye.
+// others may have taken the last after this client was greeted. Then it hears Goodbye, and when
+// it tries again, why.
 func (c *Conn) admit() bool {
 	if !c.Prove() {
 		return false
 	}
 	if s := c.node.Stats; s.Open.Add(1) > int64(c.node.Config.Server.MaxConnections) {
 		s.Open.Add(-1)
-		c.node.full(c.RemoteAddr())
 		return false
 	}
 	c.node.strangers.Remove(c.nc)
@@ -230,8 +225,6 @@ func (c *Conn) Close() error {
 	c.unbind()
 	if c.admitted {
 		c.node.Stats.Open.Add(-1)
-	} else {
-		c.node.strangers.Remove(c.nc)
 	}
 	c.node.connectionEnded(c.RemoteAddr(), c.Err())
 	return err
