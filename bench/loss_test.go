@@ -6,14 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/bench/load"
 	"lockstep/bench/testbed"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/control"
 )
 
-// One of three nodes is killed in the middle of a run. The load goes on at the others to its end, and
-// what is printed names the node. The saved result is a good one.
+// One of three nodes is killed in the middle of a run. The load goes on at the others to its
+// end, what is printed names the node, and the saved result is a good one.
 func TestRunLosesANode(t *testing.T) {
 	bed, err := testbed.New(t.Context(), []string{"../stage4_bucketlock"}, func(string) {})
 	if err != nil {
@@ -29,23 +30,22 @@ func TestRunLosesANode(t *testing.T) {
 	if err := s.Config.Save(path); err != nil {
 		t.Fatal(err)
 	}
-	const victim, keys = 1, 100
+	const victim, length = 1, 3 * time.Second
 	var code int
 	var stdout, stderr string
 	began, done := time.Now(), make(chan struct{})
 	go func() { // ends with the run
 		defer close(done)
-		code, stdout, stderr = bench(t, "run", "-config", path, "-keys", "100", "-duration", "2s", "-o", out)
+		code, stdout, stderr = bench(t, "run", "-config", path, "-keys", "100", "-duration", length.String(), "-o", out)
 	}()
-	for stats := s.Config; ; control.Pause(t.Context(), time.Millisecond) { // until the load has begun
-		now, err := client.Stats(t.Context(), stats, victim)
+	for requests := int64(0); requests == 0; control.Pause(t.Context(), time.Millisecond) { // until keys are stored
+		stats, err := client.Stats(t.Context(), s.Config, victim)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if now.Requests > 10*keys {
-			break
-		}
+		requests = stats.Requests
 	}
+	<-time.After(load.Warmup(length) + length/3)
 	s.Procs[victim].Kill()
 	<-done
 	if took := time.Since(began); code != exitFailure || took > 20*time.Second {
@@ -58,7 +58,7 @@ func TestRunLosesANode(t *testing.T) {
 	if code, _, stderr := bench(t, "report", out); code != exitOK {
 		t.Errorf("bench report: exit code %d, %s", code, stderr)
 	}
-	if r := readSaved(t, out).Runs; len(r) != 1 || r[0].OK < 10*keys || r[0].Errors["node down"] == 0 || r[0].Wrong != 0 {
+	if r := readSaved(t, out).Runs; len(r) != 1 || r[0].OK < 100 || r[0].Errors["node down"] == 0 || r[0].Wrong != 0 {
 		t.Errorf("the saved rounds are %+v, want one, with answers from the other nodes and none wrong", r)
 	}
 }
