@@ -77,6 +77,7 @@ type Config struct {
 	Log         *slog.Logger     // nil: nothing is logged
 	Stats       func() []byte    // answers control.AskStats with at most 60 KiB, at any time; nil: an empty answer
 	Dial        control.DialFunc // nil: control.DialTCP
+	Strangers   int              // as for control.Serve; 0: control.MaxStrangers
 }
 
 // A Barrier is one process's part in the barrier of its group. It has one lock, and
@@ -108,7 +109,9 @@ func New(ln net.Listener, cfg Config) *Barrier {
 			oneRun: cfg.Group == "clients", heard: make([]wire.Control, len(cfg.Peers))},
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
-	b.server.Go(func() { control.Serve(b.ctx, ln, control.Hello(cfg.Group, cfg.Self, cfg.Secret), b.answer) }) // until Close, which waits for it
+	b.server.Go(func() {
+		control.Serve(b.ctx, ln, control.Hello(cfg.Group, cfg.Self, cfg.Secret), cmp.Or(cfg.Strangers, control.MaxStrangers), b.answer)
+	}) // until Close, which waits for it
 	return b
 }
 

@@ -453,7 +453,7 @@ func TestMadeUpFingerprints(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		var told atomic.Int64
-		go control.Serve(ctx, n.listen("1"), control.Hello("nodes", 1, ""), func(q wire.Control) (wire.Control, bool) {
+		go control.Serve(ctx, n.listen("1"), control.Hello("nodes", 1, ""), 1, func(q wire.Control) (wire.Control, bool) {
 			q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true
 			q.Fingerprint = fmt.Sprintf("ours %d\x1b[2J\n%s", told.Add(1), strings.Repeat("\x07", 2000))
 			return q, true

@@ -18,9 +18,7 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -126,19 +124,8 @@ func (cl *Client) Stats(ctx context.Context, node int) (metrics.Snapshot, error)
 }
 
 // Stats is Client.Stats without a Client: it needs no connection to a service port.
-func Stats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
-	if node < 0 || node >= len(cfg.Nodes) {
-		return s, fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
-	}
-	addr := cfg.Nodes[node].Control
-	answer, err := control.AskStats(ctx, addr, "nodes", node, cfg.Secret)
-	if err == nil {
-		err = json.Unmarshal(answer, &s)
-	}
-	if err != nil {
-		err = fmt.Errorf("%w (asking node %d, %s, for its statistics)", err, node, addr)
-	}
-	return s, err
+func Stats(ctx context.Context, cfg cluster.Config, node int) (metrics.Snapshot, error) {
+	return control.NodeStats(ctx, cfg, node)
 }
 
 // Counts returns what the Client has counted so far.

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"lockstep/common/node"
 	"lockstep/common/table"
 	"lockstep/common/wire"
@@ -44,7 +43,7 @@ type link struct {
 }
 
 func newServer(cfg cluster.Config, number int) *server {
-	return &server{table: table.New(cluster.Work{}, new(metrics.Timer)),
+	return &server{table: table.New(cluster.Work{}, nil),
 		hello: wire.Hello{Purpose: wire.Service, Group: "nodes", Number: number, Fingerprint: cfg.Fingerprint()}}
 }
 

@@ -30,7 +30,7 @@ func TestSaveAndLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), DefaultPath)
 	const ms = time.Millisecond
 	changed := Config{ // without field names, so that a new field must get a value here
-		[]Node{{"a-b.example:1", "[fe80::1%eth0]:65535"}, {"127.0.0.2:7001", "127.0.0.2:7002"}},
+		[]Node{{"a-b.example:1", "[fe80::1%eth0]:65535", ""}, {"127.0.0.2:7001", "127.0.0.2:7002", ":7003"}},
 		nil,
 		Server{1, 2, 3, Work{true, 4 * ms}, 5, 6 * ms, 7 * ms, 8 * ms, 9 * ms},
 		Workload{10, 11, 12, Size{13, 14}, Mix{1, 2, 3, 94}, 15 * ms, "hotspot:0.5,90", 16, 17, 18.1, "poisson", "per-request", math.MaxUint64},
@@ -83,7 +83,7 @@ func TestLoadReplacesListsAndMix(t *testing.T) {
 		"server": {"queue": 0}
 	}`+"\r\n"))
 	want := Default()
-	want.Nodes, want.Clients = []Node{{"a:1", "a:2"}, {"b:1", "b:2"}}, nil
+	want.Nodes, want.Clients = []Node{{"a:1", "a:2", ""}, {"b:1", "b:2", ""}}, nil
 	want.Workload.Mix, want.Server.Queue = Mix{Delete: 100}, 0
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("loaded\n%+v, %v, want\n%+v", got, err, want)

@@ -61,7 +61,7 @@ func counted(q wire.Control) (wire.Control, bool) {
 func start(t *testing.T, ln net.Listener, h wire.Hello) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var server sync.WaitGroup
-	server.Go(func() { Serve(ctx, ln, h, counted) })
+	server.Go(func() { Serve(ctx, ln, h, MaxStrangers, counted) })
 	stop = func() { cancel(); server.Wait() }
 	t.Cleanup(stop)
 	return stop
@@ -117,7 +117,7 @@ func TestStrangers(t *testing.T) {
 		}
 
 		var open []net.Conn
-		for range 4 * maxConns {
+		for range 4 * MaxStrangers {
 			open = append(open, connect())
 		}
 		asked("beside a thousand silent connections")
@@ -128,8 +128,8 @@ func TestStrangers(t *testing.T) {
 				alive++
 			}
 		}
-		if alive > maxConns {
-			t.Errorf("%d connections are open, want at most %d", alive, maxConns)
+		if alive > MaxStrangers {
+			t.Errorf("%d connections are open, want at most %d", alive, MaxStrangers)
 		}
 
 		for name, junk := range map[string][]byte{
@@ -167,6 +167,28 @@ func TestStrangers(t *testing.T) {
 		stop()
 		if _, err := io.Copy(io.Discard, last); err != nil || time.Since(begin) > 0 {
 			t.Errorf("at the end a silent connection: %v after %v, want it closed at once", err, time.Since(begin))
+		}
+	})
+}
+
+// A connection that has proved the secret gives way to no stranger.
+func TestMemberAmongStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPort()
+		hello := Hello("nodes", 0, "a secret of 24 characters")
+		start(t, p, hello)
+		nc, _ := p.dial(t.Context(), "")
+		c, err := wire.Open(t.Context(), nc, hello, limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for range 2 * MaxStrangers {
+			nc, _ := p.dial(t.Context(), "")
+			defer nc.Close()
+		}
+		if answer, err := c.Ask(t.Context(), &wire.Control{Kind: wire.Stats}); string(answer.Payload) != "counted" || err != nil {
+			t.Errorf("after many strangers: %q, %v, want an answer", answer.Payload, err)
 		}
 	})
 }
