@@ -96,9 +96,9 @@ func (s *Servers) died(i int) error {
 }
 
 // LastOutput returns the last output of each node, for the end of the message err, or "" if
-// the servers answered and err is about a wrong answer.
+// err is about a wrong answer, or says already what they said of being stuck.
 func (s *Servers) LastOutput(err error) (text string) {
-	if errors.Is(err, load.ErrWrong) {
+	if errors.Is(err, load.ErrWrong) || errors.As(err, new(stuckError)) {
 		return ""
 	}
 	for i, p := range s.Procs {
