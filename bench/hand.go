@@ -32,13 +32,17 @@ func hand(ctx context.Context, o *options) error {
 	if err := (&wire.Request{Ops: []wire.Op{op}}).Validate(); err != nil {
 		return usageErrorf("%w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cl := client.New(o.cfg)
 	defer cl.Close()
 	start := time.Now()
 	results, err := cl.Do(ctx, op)
 	took := time.Since(start)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer in %v: %w", patience, err)
+	}
 	if err != nil {
 		return o.advise(err)
 	}
@@ -79,7 +83,11 @@ func (o *options) value(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return <-read, nil
+	value := <-read
+	if len(value) > wire.MaxValue {
+		return nil, usageErrorf("the value is longer than %d bytes", wire.MaxValue)
+	}
+	return value, nil
 }
 
 // isScreen reports whether a stream is a terminal, or at least neither a file nor a pipe.
