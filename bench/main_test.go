@@ -156,7 +156,7 @@ func TestUsage(t *testing.T) {
 		{"run -client 1", 2, "clients 0 to 0"},
 		{"run -ops 5 -duration 1s", 2, "-ops 5 ends the load, and so does -duration 1s"},
 		{"run -config " + both, 2, "both.json: workload.ops 5 ends the load, and so does workload.duration 1s"},
-		{"run -duration 1", 2, "1 needs a unit, as in 1s or 1ms: it is not in 0s..24h0m0s"},
+		{"run -duration 1", 2, "1 needs a unit, as in 1s or 1ms: a time in 0s..24h0m0s"},
 		{"check -duration 1", 2, "1 needs a unit, as in 1s"},
 		{"check -work 5", 2, "5 needs a unit, as in 5s"},
 		{"check -duration 0s", 2, "0s is not above 0s"},
