@@ -74,16 +74,14 @@ func (o *options) value(ctx context.Context) ([]byte, error) {
 	if isScreen(os.Stdin) {
 		return nil, usageErrorf("put needs a VALUE after the KEY, or one from a file or a pipe: bench put KEY < FILE")
 	}
-	read := make(chan []byte, 1)
-	err := interruptible(ctx, func() error {
-		value, err := io.ReadAll(io.LimitReader(os.Stdin, wire.MaxValue+1)) // more is refused
-		read <- value
+	var value []byte
+	err := interruptible(ctx, func() (err error) {
+		value, err = io.ReadAll(io.LimitReader(os.Stdin, wire.MaxValue+1))
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, err // and not value, which may still be read
 	}
-	value := <-read
 	if len(value) > wire.MaxValue {
 		return nil, usageErrorf("the value is longer than %d bytes", wire.MaxValue)
 	}
@@ -92,11 +90,8 @@ func (o *options) value(ctx context.Context) ([]byte, error) {
 
 // isScreen reports whether a stream is a terminal, or at least neither a file nor a pipe.
 func isScreen(stream any) bool {
-	f, ok := stream.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
+	f, _ := stream.(*os.File)
+	info, err := f.Stat() // an error, if f is nil
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
