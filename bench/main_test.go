@@ -190,7 +190,7 @@ func TestHelp(t *testing.T) {
 		"-version":        ", protocol 1, go1.",
 		"help config":     "workload.depth",
 		"compare -h":      "(default 1,2,3,4)",
-		"help get":        "bench get [flags] KEY: print a value.",
+		"help get":        "bench get [flags] KEY: print a value\n",
 		"help compare":    "(default 2s)",
 		"help all":        "-write_timeout",
 		"help run":        "\n  -client NUMBER      this process's number",
