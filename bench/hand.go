@@ -23,11 +23,10 @@ func hand(ctx context.Context, o *options) error {
 	key := o.args[0]
 	op := wire.Op{Kind: map[string]wire.OpKind{"put": wire.Put, "get": wire.Get, "delete": wire.Delete}[o.command], Key: key}
 	if op.Kind == wire.Put {
-		value, err := o.value(ctx)
-		if err != nil {
+		var err error
+		if op.Value, err = o.value(ctx); err != nil {
 			return err
 		}
-		op.Value = value
 	}
 	if err := (&wire.Request{Ops: []wire.Op{op}}).Validate(); err != nil {
 		return usageErrorf("%w", err)
@@ -79,10 +78,10 @@ func (o *options) value(ctx context.Context) ([]byte, error) {
 		value, err = io.ReadAll(io.LimitReader(os.Stdin, wire.MaxValue+1))
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err // and not value, which may still be read
-	}
-	if len(value) > wire.MaxValue {
+	case len(value) > wire.MaxValue:
 		return nil, usageErrorf("the value is longer than %d bytes", wire.MaxValue)
 	}
 	return value, nil

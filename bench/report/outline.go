@@ -87,14 +87,10 @@ func (rep *Report) name(point, stage string) string {
 
 // saturation says which stages do less than an open loop asks for.
 func (rep *Report) saturation() (lines []string) {
-	var all []string
 	for i := range rep.Summary {
 		if s := &rep.Summary[i]; rep.saturated(s) {
-			all = append(all, fmt.Sprintf("%s keeps up with %s %% of the requests due", s.Stage, text.Sig3(100*rep.kept(s))))
+			lines = append(lines, fmt.Sprintf("SATURATED: %s keeps up with %s %% of the requests due.", s.Stage, text.Sig3(100*rep.kept(s))))
 		}
-	}
-	if all != nil {
-		lines = []string{"SATURATED: " + strings.Join(all, ", ") + "."}
 	}
 	return lines
 }
