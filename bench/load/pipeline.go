@@ -46,7 +46,7 @@ func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) 
 			i, down = -1, 0
 		case err != nil:
 			pl.Close()
-			return pl, fmt.Errorf("%w (node %d)", err, i)
+			return pl, fmt.Errorf("%w (node %d, %s)", err, i, cfg.Nodes[i].Addr)
 		}
 	}
 	return pl, nil

@@ -44,8 +44,7 @@ func Render(rep *report.Report) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := rep.Outline()
-	c := content{Outline: o, Title: title(rep), Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
+	c := content{Outline: rep.Outline(), Title: title(rep), Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
 		Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
 	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
 	if rep.Sweep != nil {

@@ -87,14 +87,10 @@ func (rep *Report) name(point, stage string) string {
 
 // saturation says which stages do less than an open loop asks for.
 func (rep *Report) saturation() (lines []string) {
-	var all []string
 	for i := range rep.Summary {
 		if s := &rep.Summary[i]; rep.saturated(s) {
-			all = append(all, fmt.Sprintf("%s keeps up with %s %% of the requests due", s.Stage, text.Sig3(100*rep.kept(s))))
+			lines = append(lines, fmt.Sprintf("SATURATED: %s keeps up with %s %% of the requests due.", s.Stage, text.Sig3(100*rep.kept(s))))
 		}
-	}
-	if all != nil {
-		lines = []string{"SATURATED: " + strings.Join(all, ", ") + "."}
 	}
 	return lines
 }
@@ -143,12 +139,15 @@ func (s *Summary) did() string {
 // is the client.
 func (rep *Report) bends() (lines []string) {
 	say := func(p Summary, how string) {
-		lines = append(lines, fmt.Sprintf("%s: %s.", rep.name(p.Point, p.Stage+" "+how), p.did()))
+		lines = append(lines, fmt.Sprintf("%s: %s.", rep.name(p.Point, p.Stage+how), p.did()))
 	}
 	for _, stage := range rep.Stages {
-		points := slices.DeleteFunc(rep.Points(stage), func(p Summary) bool { return p.invalid() })
+		all := rep.Points(stage)
+		points := slices.DeleteFunc(all, func(p Summary) bool { return p.invalid() })
 		if len(points) == 0 {
-			lines = append(lines, stage+" has no valid point.")
+			if len(all) > 0 { // otherwise the sweep has not come to this stage
+				lines = append(lines, stage+" has no valid point.")
+			}
 			continue
 		}
 		ops := func(p Summary) float64 { return p.OpsPerSecond.Median }
@@ -158,19 +157,21 @@ func (rep *Report) bends() (lines []string) {
 		last := points[len(points)-1]
 		switch {
 		case saturated >= 0:
-			say(points[saturated], "is SATURATED")
+			say(points[saturated], " is SATURATED")
 			if saturated > 0 {
-				say(points[saturated-1], "still keeps up")
+				say(points[saturated-1], " still keeps up")
 			}
 		case rep.Workload(last.Point).Rate > 0:
-			say(last, "keeps up even")
-		case len(points) > 1 && bend.Point == last.Point:
-			say(bend, "still grows")
+			say(last, " keeps up even")
+		case len(points) == 1: // whose neighbours are not known
+			say(last, "")
+		case bend.Point == last.Point:
+			say(bend, " still grows")
 		case bend.Point != best.Point:
-			say(bend, "bends")
-			say(best, "peaks, with little more,")
+			say(bend, " bends")
+			say(best, " peaks, with little more,")
 		default:
-			say(best, "peaks")
+			say(best, " peaks")
 		}
 	}
 	return lines
@@ -192,6 +193,9 @@ func (rep *Report) notes() []string {
 				"from which it falls out when a whole round is slow.", name, text.Sig3(r.OfMedians)))
 		}
 		disturbed = append(disturbed, slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return r.OtherCores <= 0.25 })...)
+		if i := slices.IndexFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" }); i >= 0 && rep.Sweep != nil { // otherwise the verdict says so
+			more = append(more, fmt.Sprintf("INVALID: %s, round %d: %s.", name, s.Runs[i].Round, s.Runs[i].Invalid))
+		}
 		warned := slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return len(r.Warnings) == 0 })
 		if len(warned) > 0 {
 			more = append(more, fmt.Sprintf("Warning: %s, %d of %s; round %d: %s.",

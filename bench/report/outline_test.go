@@ -183,7 +183,8 @@ func TestTextOfRates(t *testing.T) {
 		" 4 000 one 3 000 0 % 2.67ms >2.67ms saturated",
 		" 8 000 another 6 000 25 % 1.33ms >1.33ms INVALID",
 		" 1 000 busy 2.00 [2.00..2.00]",
-		"one at rate=4 000: 3 000 unfinished")
+		"one at rate=4 000: 3 000 unfinished",
+		"INVALID: another at rate=8 000, round 4: the client was late although")
 }
 
 // What the first sentence claims, and what it does not.

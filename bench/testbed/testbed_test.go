@@ -156,13 +156,18 @@ func TestUse(t *testing.T) {
 				s.Procs[1].Cmd.Process.Kill()
 				<-ctx.Done()
 			}
-			return fmt.Errorf("%w%s", load.ErrNoAnswer, s.LastOutput(load.ErrNoAnswer))
+			return s.WithOutput(load.ErrNoAnswer)
 		})
 		if !errors.Is(err, want) || !strings.Contains(fmt.Sprint(err), in) || len(b.Running) > 0 {
 			t.Errorf("error %v, want %v that says %q; %d are running", err, want, in, len(b.Running))
 		}
 	}
 	f.Ended(6)
+	for _, err := range []error{nil, load.ErrWrong, stuckError{errors.New("stuck: a deadlock?")}} { // which says what the output does
+		if got := (&Servers{Procs: make([]*Proc, 1)}).WithOutput(err); got != err {
+			t.Errorf("%v with the output of its servers is %v, want no output", err, got)
+		}
+	}
 }
 
 func TestTail(t *testing.T) {

@@ -352,7 +352,7 @@ func TestOutcomes(t *testing.T) {
 					if statuses(results) != want || !errors.Is(err, test.err) && test.err != nil || errors.Is(err, ErrUnknown) != (want == unknown) {
 						t.Errorf("%s (%v), want %s (%v)", statuses(results), err, want, test.err)
 					}
-					if strings.Count(got, "(node 0)") != 1 || !strings.Contains(got, test.says) || len(got) > 300 {
+					if strings.Count(got, "(node 0, "+cl.cfg.Nodes[0].Addr+")") != 1 || !strings.Contains(got, test.says) || len(got) > 300 {
 						t.Errorf("the error is %q, want it short, with the node once, and %q", got, test.says)
 					}
 				}

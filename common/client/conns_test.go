@@ -103,7 +103,7 @@ func TestDialFails(t *testing.T) {
 		test.prepare(cfg, cancel)
 		cl, err := Dial(ctx, cfg.Config)
 		cancel()
-		if cl.ctx.Err() == nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasSuffix(err.Error(), " (node 0)") {
+		if cl.ctx.Err() == nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasSuffix(err.Error(), " (node 0, "+cfg.Nodes[0].Addr+")") {
 			t.Errorf("Dial: %v, want a closed Client and %v, with the node and %q", err, test.is, says)
 		}
 		noneLeft(t)

@@ -106,7 +106,7 @@ func TestLoadErrors(t *testing.T) {
 		{`{"clients": null}`, "F:1: clients: null is not a list of at most 100"},
 		{`{"nodes": ["a:1"]}`, "F:1: nodes[0]: a:1 is not of the right type"},
 		{`{"server": {"workers": "8"}}`, `F:1: server.workers: "8" is not in 1..4096`},
-		{`{"server": {"idle_timeout": 5}}`, "F:1: server.idle_timeout: 5 needs a unit, as in 5s or 5ms: it is not in 1ms..24h0m0s"},
+		{`{"server": {"idle_timeout": 5}}`, "F:1: server.idle_timeout: 5 needs a unit, as in 5s or 5ms: a time in 1ms..24h0m0s"},
 		{`{"server": {"idle_timeout": "5 minutes\n"}}`, `F:1: server.idle_timeout: "5 minutes\n" is not in 1ms..24h0m0s`},
 		{`{"workload": {"batch": "8"}}`, `F:1: workload.batch: "8" is not of the right type`},
 		{`{"workload": {"rate": null}}`, "F:1: workload.rate: null is not of the right type"},

@@ -142,7 +142,7 @@ func (p property) refuse(given string) error {
 	}
 	isNot := "is not"
 	if _, err := strconv.Atoi(given); err == nil && p.isTime() {
-		isNot = fmt.Sprintf("needs a unit, as in %ss or %sms: it is not", given, given)
+		isNot = fmt.Sprintf("needs a unit, as in %ss or %sms: a time", given, given)
 	}
 	return fmt.Errorf("%s: %s %s %s", cmp.Or(p.path, "the file"), text.Quote(given, 60), isNot, cmp.Or(p.rule().Allowed, "of the right type"))
 }
