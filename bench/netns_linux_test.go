@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/bench/benchtest"
 	"lockstep/bench/check"
 	"lockstep/bench/testbed"
 	"lockstep/common/client"
@@ -23,27 +24,26 @@ import (
 	"lockstep/common/lincheck"
 )
 
-// Three machines, each with a server and a client, at a switch. They are network namespaces
-// with an address of their own, and the switch is a bridge in one more, where the test runs.
-// All of these belong to a process that the test starts: nothing outside of it changes, and the
-// kernel removes them when it has ended, however it ends. No rights are needed where users may
-// make namespaces.
-func TestMachines(t *testing.T) {
+// inNetwork runs the test once more, in a network of its own, and reports whether this is that
+// run. The network belongs to the process of that run: nothing outside of it changes, and the
+// kernel removes all of it when the process has ended, however it ends. No rights are needed
+// where users may make namespaces.
+func inNetwork(t *testing.T) bool {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("takes several seconds")
 	}
-	if os.Getenv("LOCKSTEP_SWITCH") != "" {
-		testMachines(t)
-		return
+	if os.Getenv("LOCKSTEP_NETWORK") != "" {
+		return true
 	}
-	t.Parallel() // it waits
 	for _, tool := range []string{"ip", "nsenter"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("needs the commands ip (iproute2) and nsenter (util-linux): %v", err)
 		}
 	}
-	inside := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestMachines$", "-test.v", "-test.timeout=40s")
-	inside.Env = append(os.Environ(), "LOCKSTEP_SWITCH=1")
+	t.Parallel() // it waits
+	inside := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
+	inside.Env = append(os.Environ(), "LOCKSTEP_NETWORK=1")
 	inside.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
@@ -60,6 +60,34 @@ func TestMachines(t *testing.T) {
 		t.Skip(text)
 	default:
 		t.Log(text)
+	}
+	return false
+}
+
+// With a connection for each request, the ports run out where none in TIME_WAIT is used again.
+// The report says how the throughput falls, and why.
+func TestPortsRunOut(t *testing.T) {
+	if !inNetwork(t) {
+		return
+	}
+	const ports = 100
+	network{t}.must("link set lo up")
+	for name, value := range map[string]string{"ip_local_port_range": fmt.Sprint(20001, 20000+ports), "tcp_tw_reuse": "0"} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
+			t.Skip(err)
+		}
+	}
+	_, path, _ := benchtest.StartCluster(t, 1, 0, benchtest.ServeLocked)
+	stdout, saved := measured(t, "run", "-config", path, "-duration", "1s", "-conn", "per-request")
+	const reason = "cannot assign requested address"
+	r := saved.Runs[0]
+	if r.FailedDials[reason] == 0 || len(r.FailedDials) != 1 || r.TimeWait < ports/2 || r.OK == 0 || r.OK > ports {
+		t.Errorf("%d requests were answered, dials failed %v, %d sockets in TIME_WAIT, of %d ports", r.OK, r.FailedDials, r.TimeWait, ports)
+	}
+	for _, want := range []string{"× dialled again (" + reason + ")", "\nover time", "\nfrom 0 s", fmt.Sprint("\n", r.TimeWait, " sockets in TIME_WAIT")} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
 	}
 }
 
@@ -171,7 +199,12 @@ func (n network) serve() (cfg cluster.Config, path string) {
 	return s.Config, path
 }
 
-func testMachines(t *testing.T) {
+// Three machines, each with a server and a client, at a switch. They are network namespaces
+// with an address of their own, and the switch is a bridge in the one where the test runs.
+func TestMachines(t *testing.T) {
+	if !inNetwork(t) {
+		return
+	}
 	n := newNetwork(t)
 	n.lose()
 	t.Setenv("LOCKSTEP_SECRET", "known to the three machines")
