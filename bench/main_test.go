@@ -20,15 +20,16 @@ import (
 	"lockstep/common/text"
 )
 
-// The program starts itself as a yardstick, and so does the test binary. Called redis-server,
-// it is a program that the tests have put into PATH.
+// The program starts itself as a yardstick, and so does the test binary, which is all of bench
+// where a test says so in the environment. Called redis-server, it is a program that the tests
+// have put into PATH.
 func TestMain(m *testing.M) {
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the processes that tests start
 	switch name, _, _ := strings.Cut(filepath.Base(os.Args[0]), "."); {
 	case name == "redis-server":
 		fmt.Println(fakeRedisMain())
 		os.Exit(1)
-	case len(os.Args) > 1 && os.Args[1] == yardstick.Command:
+	case os.Getenv("LOCKSTEP_BENCH") != "", len(os.Args) > 1 && os.Args[1] == yardstick.Command:
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Setenv("LOCKSTEP_SECRET", "")
@@ -46,6 +47,9 @@ func TestMain(m *testing.M) {
 // keeps it in dir. On Windows, each test builds its own.
 func keepBuilds(dir string) {
 	command, err := exec.LookPath("go")
+	if os.Getenv("LOCKSTEP_GO") != "" { // a test has started this one
+		return
+	}
 	if err == nil && runtime.GOOS != "windows" && os.WriteFile(filepath.Join(dir, "go"), []byte(goScript), 0o755) == nil {
 		os.Setenv("LOCKSTEP_GO", command)
 		os.Setenv("LOCKSTEP_BUILT", dir)

@@ -62,7 +62,7 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	mine, machine := metrics.CPU(), metrics.MachineCPU()
 	r := g.run(ctx, g.cfg.Workload.Duration, g.cfg.Workload.Ops)
 	r.Client, r.ClientCPU, r.Cores = g.target.Client(), metrics.CPU()-mine, metrics.Cores()
-	r.MachineCPU = metrics.MachineCPU() - machine
+	r.MachineCPU, r.TimeWait = metrics.MachineCPU()-machine, metrics.TimeWait()
 	if r.NeverGreeted > 0 {
 		why, refused := g.endDials()
 		r.Add(Counts{NotServed: why, RefusedDials: refused})

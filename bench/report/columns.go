@@ -210,7 +210,7 @@ func (rep *Report) histogram() (t Table) {
 	for _, run := range rep.Summary[0].Runs {
 		h.Merge(&run.ResponseTimes)
 	}
-	const rows, width = 8, 48
+	const rows = 8
 	low, high := h.Quantile(0.01), h.Quantile(0.999)
 	if h.Count() <= 0 || low <= 0 || float64(high) < 1.1*float64(low) {
 		return t // there are none, or all are alike
@@ -224,9 +224,46 @@ func (rep *Report) histogram() (t Table) {
 			edge, within = h.Max(), h.Count()
 		}
 		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything
-		bar := strings.Repeat("#", int(math.Ceil(width*share)))
-		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), fmt.Sprintf("%-*s", width, bar)})
+		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), bar(share)})
 		below = within
+	}
+	return t
+}
+
+// bar draws a share, from 0 to 1.
+func bar(share float64) string {
+	const width = 48
+	return fmt.Sprintf("%-*s", width, strings.Repeat("#", int(math.Ceil(width*share))))
+}
+
+// overTime shows how the last round of a single stage went on, in 10 rows at most, if it took more
+// than a second and each request had a connection: ports may run out.
+func (rep *Report) overTime() (t Table) {
+	if len(rep.Summary) != 1 || rep.Workload(rep.Summary[0].Point).Conn != "per-request" {
+		return t
+	}
+	run := rep.Summary[0].Runs[len(rep.Summary[0].Runs)-1]
+	if run.Dur <= time.Second {
+		return t
+	}
+	const rows = 10
+	seconds := max(len(run.Series), int((run.Dur+time.Second-1)/time.Second)) // none may have been answered in the last ones
+	var rates []float64
+	step := max((seconds+rows-1)/rows, 1)
+	for from := 0; from < seconds; from += step {
+		sum := int64(0)
+		for _, ops := range run.Series[min(from, len(run.Series)):min(from+step, len(run.Series))] {
+			sum += ops
+		}
+		lasted := min(float64(step), max(run.Dur.Seconds()-float64(from), 1e-3)) // the last second may be a part of one
+		rates = append(rates, float64(sum)/lasted)
+	}
+	for i, rate := range rates {
+		t.Rows = append(t.Rows, []string{fmt.Sprintf("from %d s", i*step), text.Sig3(rate), bar(rate / max(slices.Max(rates), 1))})
+	}
+	t.Head = []string{"over time", "ops/s", ""}
+	if run.TimeWait > 0 {
+		t.Foot = text.Count(run.TimeWait) + " sockets in TIME_WAIT at the end"
 	}
 	return t
 }

@@ -36,6 +36,7 @@
 //	  .starved         connections on which no request was completed
 //	  .never_greeted   of these, those that no server greeted
 //	  .refused_dials   connections refused, and dialled again
+//	  .failed_dials    other dials that failed, by reason, if each request has one
 //	  .not_served      why the first connection was not greeted
 //	  .first_error     the first error
 //	  .first_wrong     the first wrong answer
@@ -62,6 +63,7 @@
 //	  .longest_stall_ns
 //	  .failed_ns       time spent in the requests that failed; closed loops only
 //	  .ok_each_second  operations answered in each second of the round
+//	  .time_wait       the client's sockets in TIME_WAIT at the end; 0: not known
 //	  .histogram       response times: sum_ns, max_ns, buckets [[edge, count], …]
 //	  .service_histogram
 //	  .slip_histogram

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +127,31 @@ func TestHistogram(t *testing.T) {
 	rep.Add("b", 1, r)
 	if h := rep.Outline().Histogram; h.Rows != nil {
 		t.Errorf("of two stages: %q", h.Rows)
+	}
+}
+
+// At most ten rows of whole seconds, where each request has a connection.
+func TestOverTime(t *testing.T) {
+	cfg := cluster.Default()
+	cfg.Workload.Conn = "per-request"
+	rep := New(cfg, []string{"a"}, true)
+	r := testRound(100)
+	r.Dur, r.TimeWait = 10500*time.Millisecond, 26402
+	r.Series = []int64{400, 400, 40, 40, 40, 40, 0, 80, 8} // none is answered in the last second and a half
+	rep.Add("a", 1, r)
+	over := rep.Outline().OverTime
+	var got []string
+	for _, row := range over.Rows {
+		got = append(got, strings.Join([]string{row[0], row[1], fmt.Sprint(strings.Count(row[2], "#"))}, ", "))
+	}
+	want := []string{"from 0 s, 400, 48", "from 2 s, 40.0, 5", "from 4 s, 40.0, 5", "from 6 s, 40.0, 5", "from 8 s, 4.00, 1", "from 10 s, 0, 0"}
+	if !slices.Equal(got, want) || over.Foot != "26 402 sockets in TIME_WAIT at the end" {
+		t.Errorf("%q, foot %q, want %q", got, over.Foot, want)
+	}
+	cfg.Workload.Conn = "persistent"
+	rep = New(cfg, []string{"a"}, true)
+	if rep.Add("a", 1, r); rep.Outline().OverTime.Rows != nil {
+		t.Error("connections are kept, and there is a table")
 	}
 }
 

@@ -19,6 +19,7 @@ type Outline struct {
 	Sentences  []string // what came out
 	Tables     []Table
 	Histogram  Table    // of a single stage, for the text: the page draws a curve
+	OverTime   Table    // of a single stage with a connection for each request, for the text
 	Notes      []string // what went wrong, or that nothing did, and what else to know
 	Conditions string   // what was asked for, and on which machine
 }
@@ -28,7 +29,7 @@ func (rep *Report) Outline() Outline {
 	rep.Summarize()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
-		o.Tables, o.Histogram, o.Notes = rep.tables(), rep.histogram(), rep.notes()
+		o.Tables, o.Histogram, o.OverTime, o.Notes = rep.tables(), rep.histogram(), rep.overTime(), rep.notes()
 		o.Sentences = append(rep.saturation(), rep.comparison()...)
 		if rep.Sweep != nil {
 			o.Sentences = rep.bends()
@@ -51,7 +52,7 @@ func (rep *Report) String() string {
 		}
 	}
 	wrap(o.Sentences...)
-	for _, t := range append(o.Tables, o.Histogram) {
+	for _, t := range append(o.Tables, o.Histogram, o.OverTime) {
 		if t.Rows == nil {
 			continue
 		}
@@ -232,6 +233,9 @@ func (s *Summary) troubles() string {
 	add(s.Mismatches, "× mismatch")
 	add(s.Unfinished, "unfinished")
 	add(s.RefusedDials, "× refused and dialled again")
+	for _, reason := range slices.Sorted(maps.Keys(s.FailedDials)) {
+		add(s.FailedDials[reason], "× dialled again ("+reason+")")
+	}
 	starved := fmt.Sprintf("of %s starved", text.Plural(int64(s.Connections), "connection"))
 	if s.NeverGreeted > 0 {
 		starved += fmt.Sprintf(" (%d never greeted%s)", s.NeverGreeted, strings.TrimSuffix(": "+s.NotServed, ": "))

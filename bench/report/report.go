@@ -154,10 +154,10 @@ func Read(path string) (rep *Report, err error) {
 // possible reports whether no count and no time is negative, no request was answered in no
 // time, and no more connections starved than there were.
 func (run *Run) possible() bool {
-	return slices.Min(slices.Concat(run.Series, slices.Collect(maps.Values(run.Errors)), []int64{
+	return slices.Min(slices.Concat(run.Series, slices.Collect(maps.Values(run.Errors)), slices.Collect(maps.Values(run.FailedDials)), []int64{
 		int64(run.Starved), int64(run.NeverGreeted), int64(run.Connections - run.Starved), run.Requests, run.OK, run.Bytes, run.Misses, run.Mismatches,
 		run.Refusals, run.Unfinished, run.Wrong, run.RefusedDials, int64(run.Dur), int64(run.Dur) - min(run.Requests, 1),
-		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.MachineCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime)})) >= 0
+		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.MachineCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime), run.TimeWait})) >= 0
 }
 
 // Parse reads a report. It makes the summary and the figures of the rounds anew.

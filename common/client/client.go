@@ -19,6 +19,7 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -51,6 +52,8 @@ type Counts struct {
 	Refusals int64         // Busy answers
 	Unknown  int64         // requests whose outcome is unknown
 	Refused  int64         // dials that a server had no place for
+
+	FailedDials metrics.Tally // the other dials that failed, by reason
 }
 
 // A Client talks to all nodes of a cluster. Safe for concurrent use: calls share
@@ -68,6 +71,9 @@ type Client struct {
 	frames sync.Pool      // *[]byte: requests to a single node; their memory is used again
 
 	dials, dialing, retries, refusals, unknown, refused atomic.Int64
+
+	mu          sync.Mutex    // guards failedDials
+	failedDials metrics.Tally // by reason
 }
 
 // New returns a Client that connects to a node on the first call that needs it. cfg
@@ -130,7 +136,24 @@ func Stats(ctx context.Context, cfg cluster.Config, node int) (metrics.Snapshot,
 
 // Counts returns what the Client has counted so far.
 func (cl *Client) Counts() Counts {
-	return Counts{cl.dials.Load(), time.Duration(cl.dialing.Load()), cl.retries.Load(), cl.refusals.Load(), cl.unknown.Load(), cl.refused.Load()}
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return Counts{cl.dials.Load(), time.Duration(cl.dialing.Load()), cl.retries.Load(), cl.refusals.Load(), cl.unknown.Load(), cl.refused.Load(),
+		maps.Clone(cl.failedDials)}
+}
+
+// dialFailed counts a dial that failed. What a server that was reached has said is no reason:
+// there would be no end to them.
+func (cl *Client) dialFailed(err error) {
+	reason := "not greeted"
+	if op := new(net.OpError); errors.As(err, &op) && op.Op == "dial" {
+		for err = op.Err; err != nil; err = errors.Unwrap(err) {
+			reason = err.Error() // the innermost names no addresses
+		}
+	}
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.failedDials.Add(metrics.Tally{reason: 1})
 }
 
 // Close closes all connections and waits for the Client's goroutines. Calls in
