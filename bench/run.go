@@ -25,7 +25,7 @@ import (
 
 func runFlags(o *options, fs *flag.FlagSet) {
 	intFlag(fs, &o.rounds, "rounds", 1, 1, 1000, "rounds of the workload")
-	fs.IntVar(&o.client, "client", -1, "this process's `number` in clients, from 0, if properties.json has several: they start together")
+	fs.IntVar(&o.client, "client", -1, "this process's `number` in clients, from 0; by default it finds itself by its addresses")
 	fs.Lookup("client").DefValue = ""
 	fs.BoolVar(&o.insecure, "insecure", false, "meet the other clients off loopback without a secret")
 	o.measureFlags(fs)
