@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"path/filepath"
@@ -90,12 +91,15 @@ func TestRunLeftAlone(t *testing.T) {
 	go func() { done <- run(ctx, append(args, "0"), stdout, stderr) }() // ends after cancel
 	other := &options{stderr: io.Discard}
 	err := other.parse(command{name: "run", flags: runFlags}, append(args[1:len(args):len(args)], "1"))
-	others, unjoined := other.joinClients()
+	group, unjoined := other.join(nil)
 	if err != nil || unjoined != nil {
 		t.Fatal(err, unjoined)
 	}
-	defer others.Close()
-	_, err = other.meet(t.Context(), others, nil) // it starts a round, and does not finish it
+	defer group.Close()
+	for range 2 + load.Meetings { // it starts a round, and does not finish it
+		_, unmet := group.Meet(t.Context(), []byte{1})
+		err = errors.Join(err, unmet)
+	}
 	for range len(stderr) {
 		<-stderr // what was said before the round
 	}
@@ -159,8 +163,8 @@ func TestLocal(t *testing.T) {
 func TestRunExposed(t *testing.T) {
 	cfg := cluster.Default()
 	cfg.Clients = []cluster.Client{{Control: "127.0.0.1:7201"}, {Control: "0.0.0.0:7202"}}
-	o := &options{cfg: cfg, client: 1}
-	if _, err := o.joinClients(); err == nil || !strings.Contains(err.Error(), "-insecure") {
+	o := &options{cfg: cfg, client: 1, given: map[string]bool{"client": true}}
+	if err := o.findSelf(); err == nil || !strings.Contains(err.Error(), "-insecure") {
 		t.Errorf("off loopback without a secret: error %v, want one that says what to do", err)
 	}
 }
