@@ -102,6 +102,9 @@ func (rep *Report) add(run Run, laws []string) {
 		if n.Suspended.Total > r.Dur/10 {
 			run.Warnings = append(run.Warnings, fmt.Sprintf("node %d did not run for %s", i, text.Duration(n.Suspended.Total)))
 		}
+		if differ := cluster.Differences(r.Nodes[0].Server, n.Server); differ != "" {
+			run.Warnings = append(run.Warnings, fmt.Sprintf("nodes 0 (here) and %d (there) work differently: %s", i, differ))
+		}
 	}
 	if r.Misses > 0 && w.Mix.Delete == 0 {
 		const lost = "stored keys were missing, and the workload deletes none"

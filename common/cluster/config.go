@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
@@ -156,6 +157,35 @@ func (c Config) Describe(stage string) string {
 		lines += fmt.Sprintf("nodes[%d].addr %s\nnodes[%d].control %s\n", i, n.Addr, i, n.Control)
 	}
 	return lines
+}
+
+// DescribeServer returns the properties of the server, each in a line as in Describe. Nodes
+// that differ in them work together, so they are no part of the fingerprint.
+func (c Config) DescribeServer() (lines string) {
+	for _, p := range c.root().all() {
+		if strings.HasPrefix(p.path, "server.") {
+			lines += fmt.Sprintf("%s %v\n", p.path, p)
+		}
+	}
+	return lines
+}
+
+// Differences names the lines of here, as DescribeServer returns them, that are others in
+// there: "server.workers is 8 here, 4 there". It is empty if there are none.
+func Differences(here, there string) string {
+	var found []string
+	theirs := make(map[string]string)
+	for line := range strings.Lines(there) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		theirs[name] = value
+	}
+	for line := range strings.Lines(here) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if theirs[name] != value {
+			found = append(found, fmt.Sprintf("%s is %s here, %s there", name, value, text.Quote(theirs[name], 30)))
+		}
+	}
+	return strings.Join(found, ", ")
 }
 
 // fnv1a is hash/fnv's New64a without its allocation, since it runs for each operation.

@@ -62,6 +62,21 @@ nodes[1].control 127.0.0.1:9001
 	}
 }
 
+func TestDifferences(t *testing.T) {
+	c := Default()
+	here := c.DescribeServer()
+	if got := Differences(here, here); got != "" || !strings.Contains(here, "server.workers 8\nserver.queue 64\n") {
+		t.Errorf("%q differs from itself in %q", here, got)
+	}
+	c.Server.Workers, c.Server.Work = 4, Work{true, 1000}
+	if got, want := Differences(here, c.DescribeServer()), "server.workers is 8 here, 4 there, server.work is 0s here, spin 1µs there"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := Differences("a 1\nb 2\n", "b 2\nc\n\x1b[2J"); got != `a is 1 here, "" there` {
+		t.Errorf("a property that is missing there: %q", got)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(c *Config){
 		"server.workers: 0 is not in 1..4096":                       func(c *Config) { c.Server.Workers = 0 },

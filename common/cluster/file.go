@@ -177,9 +177,6 @@ func (c *Config) Flags(fs *flag.FlagSet, section string, more ...Rules) {
 
 // Values lists the properties in a section of c as NAME=VALUE, by name.
 func (c Config) Values(section string) (all []string) {
-	if section == "workload" {
-		all = append(all, "mix="+c.Workload.Mix.String())
-	}
 	for _, p := range c.root().all() {
 		if p.path == section+"."+p.name() {
 			all = append(all, p.name()+"="+p.String())

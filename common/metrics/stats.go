@@ -118,6 +118,7 @@ func (s *Stats) Snapshot() Snapshot {
 // by then; or, made by Sub, the difference between two moments.
 type Snapshot struct {
 	Stage       string            `json:"stage,omitempty"`       // the program, filled in by the caller of Stats.Snapshot
+	Server      string            `json:"server,omitempty"`      // its properties, as cluster.Config.DescribeServer has them; filled in as Stage is
 	Incarnation uint64            `json:"incarnation,omitempty"` // of the Stats: random, another for each start of a server
 	Serving     bool              `json:"serving"`
 	Uptime      time.Duration     `json:"uptime_ns"` // since the process started
