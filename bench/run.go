@@ -113,7 +113,7 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 
 // join joins the other client processes, if there are any.
 func (o *options) join(log *slog.Logger) (*clients.Group, error) {
-	return clients.Join(o.cfg, o.client, fmt.Sprintf("rounds=%d\nnoretry=%t", o.rounds, o.once), log)
+	return clients.Join(o.cfg, o.client, []string{fmt.Sprintf("rounds=%d", o.rounds), fmt.Sprintf("noretry=%t", o.once)}, log)
 }
 
 func (o *options) preload(ctx context.Context, work *workload.Workload) error {

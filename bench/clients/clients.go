@@ -37,9 +37,9 @@ func controls(cfg cluster.Config) (addrs []string) {
 	return addrs
 }
 
-// Join joins the clients that cfg names. They do not meet one that works in another way, or has
-// another workload; each logs what it waits for.
-func Join(cfg cluster.Config, self int, way string, log *slog.Logger) (*Group, error) {
+// Join joins the clients that cfg names. They do not meet one that has another workload, or works
+// in another way, which is a list of NAME=VALUE; each logs what it waits for.
+func Join(cfg cluster.Config, self int, way []string, log *slog.Logger) (*Group, error) {
 	g := &Group{Self: self}
 	if len(cfg.Clients) <= 1 {
 		return g, nil
@@ -48,7 +48,10 @@ func Join(cfg cluster.Config, self int, way string, log *slog.Logger) (*Group, e
 	if err != nil {
 		return nil, fmt.Errorf("%w: is client %d running here already?", err, self)
 	}
-	alike := cfg.Describe("bench run") + strings.ReplaceAll(strings.Join(append(cfg.Values("workload"), way), "\n"), "=", " ")
+	alike := cfg.Describe("bench run")
+	for _, property := range append(cfg.Values("workload"), way...) {
+		alike += strings.Replace(property, "=", " ", 1) + "\n"
+	}
 	g.barrier = barrier.New(ln, barrier.Config{
 		Group: "clients", Self: self, Peers: controls(cfg), Fingerprint: alike, Secret: cfg.Secret, Log: log,
 	})
