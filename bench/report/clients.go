@@ -58,7 +58,13 @@ func (rep *Report) missing(run *Run) string {
 			all = append(all, rep.client(i))
 		}
 	}
-	return strings.Join(all, ", ")
+	switch len(all) {
+	case 0:
+		return ""
+	case 1:
+		return all[0] + " is missing"
+	}
+	return strings.Join(all, ", ") + " are missing"
 }
 
 func (rep *Report) client(number int) string {
@@ -69,13 +75,14 @@ func (rep *Report) client(number int) string {
 	return name
 }
 
-// clients returns a table with a row for each client, if there are several.
+// clients returns a table with a row for each client, if there are several, so that one that is
+// worse off than the others is seen.
 func (rep *Report) clients() []Table {
 	rounds := rep.Summary[0].Runs
 	if len(rep.Summary) > 1 || len(rounds[0].Clients) < 2 {
 		return nil
 	}
-	t := Table{Head: []string{"client", "connections", "ops/s", "p99", "CPU per request", "notes"}}
+	t := Table{Head: []string{"client", "ops/s", "p99", "CPU/request", "notes"}}
 	for i := range rounds[0].Clients {
 		var took []*Run
 		for _, run := range rounds {
@@ -84,23 +91,27 @@ func (rep *Report) clients() []Table {
 				took = append(took, &Run{Result: load.Result{Counts: c.Counts}, Figures: c.Figures, OpsPerSecond: c.OpsPerSecond, Invalid: c.Invalid})
 			}
 		}
-		row, notes := []string{rep.client(i), "", "", "", "", ""}, []string(nil)
-		if n := len(rounds) - len(took); n > 0 {
-			notes = append(notes, "MISSING in "+text.Plural(int64(n), "round"))
+		row, notes := []string{rep.client(i), "", "", ""}, []string(nil)
+		note := func(n int64, what string) {
+			if n > 0 {
+				notes = append(notes, text.Count(n)+" "+what)
+			}
 		}
 		if took != nil {
 			s := summarize(took)
-			copy(row[1:], []string{fmt.Sprint(s.Connections), text.Sig3(s.OpsPerSecond.Median), s.written(s.Latency, "", "p99"),
-				text.Duration(time.Duration(s.ClientCPUPerRequest))})
+			if row[1] = text.Sig3(s.OpsPerSecond.Median); s.Requests > 0 {
+				row[2], row[3] = s.written(s.Latency, "", "p99"), text.Duration(time.Duration(s.ClientCPUPerRequest))
+			}
 			if s.invalid() {
 				notes = append(notes, "INVALID")
 			}
-			if troubles := s.troubles(); troubles != "" {
-				notes = append(notes, troubles)
-			}
+			note(int64(s.Starved), fmt.Sprintf("of %d starved", s.Connections))
+			note(s.Failed(), "failed")
+			note(s.Misses, "missed")
+			note(s.Wrong, "wrong")
 		}
-		row[len(row)-1] = strings.Join(notes, ", ")
-		t.Rows = append(t.Rows, row)
+		note(int64(len(rounds)-len(took)), "× MISSING")
+		t.Rows = append(t.Rows, append(row, strings.Join(notes, ", ")))
 	}
 	return []Table{t}
 }

@@ -124,7 +124,7 @@ func (rep *Report) add(run Run, laws []string) {
 	} else if err := r.Broken(); err != nil && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
 		rep.Verdict = "failed: " + where + err.Error()
 	} else if missing := rep.missing(&run); missing != "" && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
-		rep.Verdict = "failed: " + where + missing + " is missing"
+		rep.Verdict = "failed: " + where + missing
 	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
 		rep.Verdict = "invalid: " + where + run.Invalid
 	}
