@@ -349,7 +349,10 @@ func (m *model) learn(events []edge[world], w world, i, j, number int, said *wir
 			m.blind(c, j, &word)
 		}
 		if what.void = errors.Is(c.learn(j, word), ErrVoid); what.void {
-			what.say += ", which restarted: the run is void"
+			what.say += ": the run is void"
+			if before.gone[j] {
+				what.bad = ", because of one that it has given up"
+			}
 		}
 		if !slices.Contains(c.seen(), 0) {
 			for k, h := range c.heard { // a payload identifies its process and round
