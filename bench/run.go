@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"lockstep/bench/clients"
@@ -86,7 +85,7 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 	if err != nil {
 		return err
 	}
-	rep.Env.Shared = string(bytes.Join(all, nil)) == strings.Repeat("\x01", len(all)) // by all clients
+	rep.Env.Shared = !bytes.Contains(bytes.Join(all, nil), []byte{0}) // by all clients
 	if o.client == 0 {
 		if err := o.preload(ctx, work); err != nil {
 			return err

@@ -60,7 +60,9 @@ func Together(all []*load.Result, local bool) *load.Result {
 		sum.ClientCPU += r.ClientCPU
 		if sum.Cores += r.Cores; local {
 			sum.Cores = min(sum.Cores, float64(runtime.NumCPU()))
-			sum.MachineCPU = max(sum.MachineCPU, r.MachineCPU) // of several machines it is not known which programs are ours
+		}
+		if local || len(all) == 1 { // of several machines it is not known which programs are ours
+			sum.MachineCPU = max(sum.MachineCPU, r.MachineCPU)
 		}
 	}
 	if sum.Restarted != "" {

@@ -127,13 +127,12 @@ func (b *Barrier) answer(question wire.Control) (answer wire.Control, ok bool) {
 }
 
 // Wait arrives at the next round with a payload of at most MaxPayload bytes. Once
-// all processes have arrived it returns their payloads, by number; that of a client that is
-// missing is nil, and no other one is. While it waits it
-// logs for whom and why, after one second and then every three seconds. The error at
-// the end of ctx says the same. The process has then arrived nevertheless, and the
-// others may go on; its next Wait is for the same round, with the payload of the
-// first. With ErrVoid, these clients cannot go on together. Only one Wait may run at
-// a time.
+// all processes have arrived it returns their payloads, by number; that of a client is
+// nil if it is missing, and only then. While it waits it logs for whom and why, after
+// one second and then every three seconds. The error at the end of ctx says the same.
+// The process has then arrived nevertheless, and the others may go on; its next Wait is
+// for the same round, with the payload of the first. With ErrVoid, these clients cannot
+// go on together. Only one Wait may run at a time.
 func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 	if len(payload) > MaxPayload {
 		return nil, fmt.Errorf("barrier: the payload has %d bytes, the limit is %d", len(payload), MaxPayload)
