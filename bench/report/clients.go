@@ -29,9 +29,6 @@ func (rep *Report) AddClients(stage string, round int, sum *load.Result, all []*
 		return
 	}
 	run, laws := Run{Stage: stage, Round: round, Result: *sum}, []string(nil)
-	if rep.Env.Shared {
-		run.Invalid, laws = invalid(sum, rep.Env.CPUs), brokenLaws(sum, 0, max(rep.Env.Cores, rep.Env.CPUs))
-	}
 	for i, r := range all {
 		if r == nil {
 			run.Clients = append(run.Clients, Client{Missing: true})
@@ -46,6 +43,10 @@ func (rep *Report) AddClients(stage string, round int, sum *load.Result, all []*
 		for _, law := range brokenLaws(r, rep.depth(""), 0) {
 			laws = append(laws, fmt.Sprintf("client %d: %s", i, law))
 		}
+	}
+	if rep.Env.Shared { // one CPU time for all
+		run.Invalid = cmp.Or(run.Invalid, invalid(sum, rep.Env.CPUs))
+		laws = append(laws, brokenLaws(sum, 0, max(rep.Env.Cores, rep.Env.CPUs))...)
 	}
 	rep.add(run, laws)
 }
