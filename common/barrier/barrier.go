@@ -251,26 +251,34 @@ func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer
 	}
 }
 
+var errGivenUp = errors.New("another client says so")
+
 // learn hands the answer of a peer, or the error in place of one, to the core. It
 // returns why the answer is ignored, or nil.
 func (b *Barrier) learn(peer int, answer wire.Control, err error) error {
 	b.mu.Lock()
-	silent, missing := time.Since(b.heard[peer]), false
+	silent, before := time.Since(b.heard[peer]), slices.Clone(b.core.gone)
 	if err == nil {
 		b.heard[peer] = time.Now()
 		err = b.core.learn(peer, answer)
 	} else if silent >= silentTime || silent >= refusedTime && control.Refused(err) {
-		missing = b.core.giveUp(peer)
+		b.core.giveUp(peer)
 	}
 	b.why[peer] = err
+	var missing []string // those that this process or the peer has given up just now
+	for i, gone := range b.core.gone {
+		if gone && !before[i] {
+			missing = append(missing, b.name(i)+" is missing: "+reason(cmp.Or(b.why[i], errGivenUp))+"; going on without it")
+		}
+	}
 	logged := b.logged[peer]
 	isNew := errors.Is(err, wire.ErrMismatch) && len(logged) < maxReasons && !slices.Contains(logged, err.Error())
 	if isNew {
 		b.logged[peer] = append(logged, err.Error())
 	}
 	b.mu.Unlock()
-	if missing {
-		b.cfg.Log.Warn(fmt.Sprintf("%s is missing: %s; going on without it", b.name(peer), reason(err)))
+	for _, line := range missing {
+		b.cfg.Log.Warn(line)
 	}
 	if isNew {
 		b.cfg.Log.Warn(fmt.Sprintf("%s: %v", b.name(peer), err))

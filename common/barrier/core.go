@@ -136,12 +136,11 @@ func (c *core) saw(all []uint64) bool {
 }
 
 // giveUp goes on without a client that does not answer. All clients have to meet once first.
-func (c *core) giveUp(peer int) bool {
+func (c *core) giveUp(peer int) {
 	if c.oneRun && c.members != nil && !c.passed {
 		c.gone[peer] = true
 		c.look()
 	}
-	return c.gone[peer]
 }
 
 // difference names the first line in which two fingerprints differ, and says what to

@@ -381,7 +381,8 @@ func (m *model) learn(events []edge[world], w world, i, j, number int, said *wir
 // giveUp adds the event that process i gives up process j.
 func (m *model) giveUp(events []edge[world], w world, i, j int, fault bool) []edge[world] {
 	c := clone(m.cores[w.core[i]])
-	if c.gone[j] || !c.giveUp(j) {
+	given := c.gone[j]
+	if c.giveUp(j); given || !c.gone[j] {
 		return events
 	}
 	to, bad := w, ""
