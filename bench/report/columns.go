@@ -298,7 +298,7 @@ func (rep *Report) gobenchLine(b *bytes.Buffer, run *Run, columns []column) {
 		return
 	}
 	w := rep.Workload(run.Point)
-	fmt.Fprintf(b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d", namePart(run.Stage), w.Connections, w.Batch)
+	fmt.Fprintf(b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d", namePart(run.Stage), w.Connections*max(len(run.Clients), 1), w.Batch)
 	if sw := rep.Sweep; sw != nil && sw.Property != "c" && sw.Property != "batch" {
 		fmt.Fprintf(b, "/%s=%s", sw.Property, namePart(run.Point))
 	}

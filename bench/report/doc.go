@@ -43,6 +43,8 @@
 //	  .restarted       which server restarted
 //	  .invalid         why the client was measured and not the servers
 //	  .warnings        what else to know
+//	  .clients         several client processes: the counts and figures of each, by
+//	                   number; missing: it did not bring its result
 //	  .ops_per_s       operations answered a second
 //	  .bytes_per_s     the same of bytes
 //	  .latency_ns      p50, p90, p99, p999, max and mean of the response time

@@ -2,7 +2,6 @@ package report
 
 import (
 	"cmp"
-	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,7 +28,7 @@ func (rep *Report) Outline() Outline {
 	rep.Summarize()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
-		o.Tables, o.Histogram, o.OverTime, o.Notes = rep.tables(), rep.histogram(), rep.overTime(), rep.notes()
+		o.Tables, o.Histogram, o.OverTime, o.Notes = append(rep.tables(), rep.clients()...), rep.histogram(), rep.overTime(), rep.notes()
 		o.Sentences = append(rep.saturation(), rep.comparison()...)
 		if rep.Sweep != nil {
 			o.Sentences = rep.bends()
@@ -213,7 +212,7 @@ func (rep *Report) notes() []string {
 	} else if len(troubled) < len(rep.Summary) {
 		troubled = append(troubled, "all others: "+none)
 	}
-	return slices.Concat(troubled, more, rep.Env.Missing, rep.Env.changes())
+	return slices.Concat(troubled, more, rep.Env.Missing, rep.Env.Changes())
 }
 
 // troubles counts what went wrong in the rounds of a stage; "" if nothing did.
@@ -266,26 +265,26 @@ func (rep *Report) conditions() string {
 	if rep.Nodes > 1 {
 		more += fmt.Sprintf("; nodes=%d", rep.Nodes)
 	}
-	clients := make(map[string]bool)
+	senders, several := make(map[string]bool), ""
 	for _, run := range rep.Runs {
-		clients[run.Client] = true
+		senders[run.Client] = true
+		if n := len(run.Clients); n > 1 {
+			several = fmt.Sprintf("%d clients, each with ", n)
+		}
 	}
-	if delete(clients, ""); len(clients) > 0 {
-		more += "; requests sent by " + strings.Join(slices.Sorted(maps.Keys(clients)), " and ")
+	if delete(senders, ""); len(senders) > 0 {
+		more += "; requests sent by " + strings.Join(slices.Sorted(maps.Keys(senders)), " and ")
 	}
-	return fmt.Sprintf("%s%s, %s; %v over %s, %s; %v-byte values; seed %d%s. %s.", swept, text.Plural(int64(w.Connections), "connection"), loop,
-		w.Mix, text.Plural(int64(w.Keys), "key"), w.Dist, w.Value, w.Seed, more, rep.Env.machine())
+	return fmt.Sprintf("%s%s%s, %s; %v over %s, %s; %v-byte values; seed %d%s. %s.", swept, several, text.Plural(int64(w.Connections), "connection"), loop,
+		w.Mix, text.Plural(int64(w.Keys), "key"), w.Dist, w.Value, w.Seed, more, rep.Env)
 }
 
 // properties lists the properties of the workload and, if bench started them, of the
 // servers as NAME=VALUE.
 func (rep *Report) properties(cfg cluster.Config) []string {
-	all := []string{"mix=" + cfg.Workload.Mix.String()}
-	fs := flag.NewFlagSet("", flag.ContinueOnError)
-	cfg.Flags(fs, "workload")
+	all := cfg.Values("workload")
 	if rep.Nodes > 0 {
-		cfg.Flags(fs, "server")
+		all = append(all, cfg.Values("server")...)
 	}
-	fs.VisitAll(func(f *flag.Flag) { all = append(all, f.Name+"="+f.DefValue) })
 	return all
 }

@@ -183,17 +183,22 @@ func (c Config) DescribeServer() (lines string) {
 	return lines
 }
 
-// Differences names the properties that are others in there than in here, both as DescribeServer
-// returns them: "here server.workers 8, there server.workers 4". It is empty if there are none.
+// Differences names the lines of here, as DescribeServer returns them, that are others in
+// there: "server.workers is 8 here, 4 there". It is empty if there are none.
 func Differences(here, there string) string {
 	var found []string
-	theirs := strings.Split(there, "\n")
-	for i, line := range strings.Split(here, "\n") {
-		if i < len(theirs) && line != theirs[i] {
-			found = append(found, fmt.Sprintf("here %s, there %s", line, text.Quote(theirs[i], 60)))
+	theirs := make(map[string]string)
+	for line := range strings.Lines(there) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		theirs[name] = value
+	}
+	for line := range strings.Lines(here) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if theirs[name] != value {
+			found = append(found, fmt.Sprintf("%s is %s here, %s there", name, value, text.Quote(theirs[name], 30)))
 		}
 	}
-	return strings.Join(found, "; ")
+	return strings.Join(found, ", ")
 }
 
 // fnv1a is hash/fnv's New64a without its allocation, since it runs for each operation.

@@ -75,11 +75,11 @@ func TestDifferences(t *testing.T) {
 		t.Errorf("%q differs from itself in %q", here, got)
 	}
 	c.Server.Workers, c.Server.Work = 4, Work{true, 1000}
-	if got, want := Differences(here, c.DescribeServer()), "here server.workers 8, there server.workers 4; here server.work 0s, there server.work spin 1µs"; got != want {
+	if got, want := Differences(here, c.DescribeServer()), "server.workers is 8 here, 4 there, server.work is 0s here, spin 1µs there"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got, want := Differences("a 1\nb 2\n", "a 1\n\x1b[2J"), `here b 2, there "\x1b[2J"`; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	if got := Differences("a 1\nb 2\n", "b 2\nc\n\x1b[2J"); got != `a is 1 here, "" there` {
+		t.Errorf("a property that is missing there: %q", got)
 	}
 }
 

@@ -11,6 +11,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -159,10 +160,26 @@ func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, ques
 	return c.Ask(ctx, &question)
 }
 
-// AskStats asks a process of a group for its statistics, at the control port addr.
+// AskStats asks a process of a group for its statistics, at the control port addr. If
+// a network may have lost the question or the answer, it asks again, twice at most: it takes
+// up to 9 seconds.
 func AskStats(ctx context.Context, addr, group string, number int, secret string) ([]byte, error) {
-	answer, err := Ask(ctx, DialTCP, addr, Hello(group, number, secret), wire.Control{Kind: wire.Stats})
-	return answer.Payload, err
+	return askStats(ctx, DialTCP, addr, Hello(group, number, secret))
+}
+
+func askStats(ctx context.Context, dial DialFunc, addr string, hello wire.Hello) ([]byte, error) {
+	for again := 2; ; again-- {
+		answer, err := Ask(ctx, dial, addr, hello, wire.Control{Kind: wire.Stats})
+		if err == nil || again == 0 || Refused(err) || errors.Is(err, wire.ErrMismatch) || ctx.Err() != nil {
+			return answer.Payload, err
+		}
+	}
+}
+
+// Refused reports whether a dial was answered, with a refusal: no process listens there.
+func Refused(err error) bool {
+	var timeout net.Error
+	return errors.As(err, new(DialError)) && !(errors.As(err, &timeout) && timeout.Timeout())
 }
 
 // NodeStats asks a node of the cluster for its statistics. The error names the node.

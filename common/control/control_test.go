@@ -94,6 +94,38 @@ func TestStats(t *testing.T) {
 	}
 }
 
+// A question is asked again when a network has lost the dial or the answer, but three times at
+// most, and not of a process that has ended.
+func TestAskedAgain(t *testing.T) {
+	for _, c := range []struct {
+		losses, dials int // the first dials, in turn without an end and cut off; then all
+		refused       bool
+	}{{0, 1, false}, {1, 2, false}, {2, 3, false}, {3, 3, false}, {0, 1, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			p, dials := newPort(), 0
+			stop := start(t, p, Hello("nodes", 0, ""))
+			payload, err := askStats(t.Context(), func(ctx context.Context, addr string) (net.Conn, error) {
+				switch dials++; {
+				case c.refused:
+					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+				case dials > c.losses:
+					return p.dial(ctx, addr)
+				case dials%2 == 1:
+					<-ctx.Done()
+					return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
+				}
+				near, far := net.Pipe()
+				far.Close()
+				return near, nil
+			}, "", Hello("nodes", 0, ""))
+			if ok := !c.refused && c.losses < 3; string(payload) == "counted" != ok || err == nil != ok || dials != c.dials {
+				t.Errorf("%+v: %q, %v after %d dials", c, payload, err, dials)
+			}
+			stop()
+		})
+	}
+}
+
 // Strangers hold a bounded number of connections for a bounded time, and keep no one
 // else from an answer.
 func TestStrangers(t *testing.T) {

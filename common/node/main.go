@@ -149,8 +149,12 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 		return opt, cfg, err
 	}
 	if opt.node == -1 && !opt.check { // a check does not care
+		var addrs []string
+		for _, n := range cfg.Nodes {
+			addrs = append(addrs, n.Addr)
+		}
 		local, _ := net.InterfaceAddrs() // without them, the error says what to do
-		opt.node, err = findSelf(cfg.Nodes, local)
+		opt.node, err = cluster.FindSelf("nodes", addrs, local)
 	} else if opt.node < -1 || opt.node >= len(cfg.Nodes) {
 		err = cluster.UsageError{Err: fmt.Errorf("-node %d: %s has nodes 0 to %d", opt.node, opt.config, len(cfg.Nodes)-1)}
 	}

@@ -462,7 +462,7 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	zero := run(t, serve, "-config", file, "-node", "0")
 	both.Store(true)
 	one := run(t, serve, "-config", file, "-node", "1", "-workers", "4")
-	zero.wait("node 1 ("+cfg.Nodes[1].Addr+")", "works differently: here server.workers 8, there server.workers 4")
+	zero.wait("node 1 ("+cfg.Nodes[1].Addr+")", "works differently: server.workers is 8 here, 4 there")
 	zero.wait("serving on " + cfg.Nodes[0].Addr)
 	one.wait("serving on " + cfg.Nodes[1].Addr)
 
