@@ -74,6 +74,23 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+var stageCall = regexp.MustCompile(`(?m)^main\..*\n\s+\S*?([^/\s]+/[^/\s]+\.go:\d+)`)
+
+// crashLine returns the first line of a crash and the line of the stage in which it happened,
+// as in "fatal error: sync: unlock of unlocked mutex, mine/store.go:43"; "" without a crash.
+func (t *tail) crashLine() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.crash {
+		return ""
+	}
+	line, stacks, _ := strings.Cut(string(t.text), "\n")
+	if call := stageCall.FindStringSubmatch(stacks); call != nil {
+		line += ", " + call[1]
+	}
+	return line
+}
+
 // String returns the text, indented.
 func (t *tail) String() string {
 	t.mu.Lock()
