@@ -76,15 +76,17 @@ func (t *tail) Write(p []byte) (int, error) {
 
 var stageCall = regexp.MustCompile(`(?m)^main\..*\n\s+\S*?([^/\s]+/[^/\s]+\.go:\d+)`)
 
-// crashLine returns the first line of a crash and the line of the stage in which it happened,
-// as in "fatal error: sync: unlock of unlocked mutex, mine/store.go:43"; "" without a crash.
-func (t *tail) crashLine() string {
+// cause returns the line that says why the process ended, and the line of the stage in which it
+// crashed, as in "fatal error: sync: unlock of unlocked mutex, mine/store.go:43". Without a
+// crash, it is the last line.
+func (t *tail) cause() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	text := strings.TrimSpace(string(t.text))
 	if !t.crash {
-		return ""
+		return text[strings.LastIndex(text, "\n")+1:]
 	}
-	line, stacks, _ := strings.Cut(string(t.text), "\n")
+	line, stacks, _ := strings.Cut(text, "\n")
 	if call := stageCall.FindStringSubmatch(stacks); call != nil {
 		line += ", " + call[1]
 	}

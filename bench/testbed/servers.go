@@ -92,7 +92,10 @@ func watch(ctx context.Context, s *Servers) (context.Context, context.CancelFunc
 // died returns an error that says why a process ended, as far as its output shows it.
 func (s *Servers) died(i int) error {
 	p := s.Procs[i]
-	why := cmp.Or(p.Output.crashLine(), p.Cmd.ProcessState.String())
+	why := p.Cmd.ProcessState.String()
+	if p.Cmd.ProcessState.ExitCode() > 0 { // otherwise it was killed, or believes that all is well
+		why = cmp.Or(p.Output.cause(), why)
+	}
 	return fmt.Errorf("%s, node %d, %w: %s\nits last output:\n%s", s.Name, i, errDied, why, p.Output)
 }
 

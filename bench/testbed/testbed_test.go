@@ -165,20 +165,22 @@ func TestUse(t *testing.T) {
 	f.Ended(6)
 }
 
-// Of a crash, the first line and the line of the stage say the most. The stacks are as Go prints them.
-func TestCrashLine(t *testing.T) {
+// A process says last why it ends. Of a crash, the first line and the line of the stage say the
+// most; the stacks are as Go prints them.
+func TestCause(t *testing.T) {
 	const stack = "\ngoroutine 7 [running]:\nsync.(*Mutex).Unlock(...)\n\t/go/src/sync/mutex.go:65\n" +
 		"main.(*store).apply(0xc000012345, {0x1, 0x2, 0x3})\n\t/home/me/lockstep/mine/store.go:43 +0x1d\n" +
 		"main.serveConn(...)\n\t/home/me/lockstep/mine/server.go:30\ncreated by main.serve in goroutine 1\n"
 	for output, want := range map[string]string{
 		"serving\nfatal error: sync: unlock of unlocked mutex\n" + stack: "fatal error: sync: unlock of unlocked mutex, mine/store.go:43",
-		"panic: out of luck\n":                                  "panic: out of luck",
-		"no panic: all is well\nmain.go:\n\tmine/store.go:43\n": "",
+		"panic: out of luck\n":                     "panic: out of luck",
+		"serving\nmine: the drain was cut short\n": "mine: the drain was cut short",
+		"": "",
 	} {
 		var written tail
 		written.Write([]byte(output))
-		if got := written.crashLine(); got != want {
-			t.Errorf("the crash is %q, want %q, in\n%s", got, want, output)
+		if got := written.cause(); got != want {
+			t.Errorf("the cause is %q, want %q, in\n%s", got, want, output)
 		}
 	}
 }
