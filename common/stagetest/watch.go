@@ -68,7 +68,7 @@ func (w *watch) look() {
 		if turns != before {
 			clear(still)
 		}
-		var stuck, locked []string
+		var stuck []string
 		for _, stack := range node.Stacks(w.pkg) {
 			number, _, _ := strings.Cut(stack, " [")
 			at := number + node.Whereabouts(w.pkg, stack) // the stack itself changes when its memory is moved
@@ -77,17 +77,11 @@ func (w *watch) look() {
 			}
 			looks := still[at] + 1
 			seen[at], longest = looks, max(longest, looks)
-			if looks < patience-1 { // the last of them may have stopped between two looks
-				continue
-			}
-			if stuck = append(stuck, stack); strings.Contains(stack, "Mutex.") {
-				locked = append(locked, stack)
+			if looks >= patience-1 { // the last of them may have stopped between two looks
+				stuck = append(stuck, stack)
 			}
 		}
-		if before, still = turns, seen; len(locked) > 0 {
-			stuck = locked // the others wait for these
-		}
-		if longest >= patience {
+		if before, still = turns, seen; longest >= patience {
 			w.report(node.Whereabouts(w.pkg, stuck...))
 			known, patience = seen, 3 // a test that follows does not answer for these, and is soon known to be stuck as well
 		}
