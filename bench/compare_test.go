@@ -89,7 +89,7 @@ func TestCompareMistakes(t *testing.T) {
 		nodes, runs    int
 	}{
 		{"wrong", exitWrongData, "wrong data: faulty, round 1: key-", "WRONG DATA: faulty", 1, 1},
-		{"mortal", exitFailure, "died (exit status 2)\nits last output:\n    panic: request 30", "", 2, 0},
+		{"mortal", exitFailure, "died: panic: request 30, faulty/main.go:", "", 2, 0},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			benchtest.EmptyFolder(t)

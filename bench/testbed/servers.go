@@ -89,10 +89,14 @@ func watch(ctx context.Context, s *Servers) (context.Context, context.CancelFunc
 	return ctx, func() { cancel(context.Canceled) }
 }
 
-// died returns an error that says how a process ended.
+// died returns an error that says why a process ended, as far as its output shows it.
 func (s *Servers) died(i int) error {
 	p := s.Procs[i]
-	return fmt.Errorf("%s, node %d, %w (%v)\nits last output:\n%s", s.Name, i, errDied, p.Cmd.ProcessState, p.Output)
+	why := p.Cmd.ProcessState.String()
+	if p.Cmd.ProcessState.ExitCode() > 0 { // otherwise it was killed, or believes that all is well
+		why = cmp.Or(p.Output.cause(), why)
+	}
+	return fmt.Errorf("%s, node %d, %w: %s\nits last output:\n%s", s.Name, i, errDied, why, p.Output)
 }
 
 // WithOutput adds the last output of each node to err, unless it is nil, about a wrong answer,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -61,7 +62,8 @@ func (n *Node) run(stage string, service, controlPort net.Listener, serve Serve,
 		case <-time.After(10 * moment):
 		}
 	}
-	return fmt.Errorf("%w (%s open)", errCutShort, text.Plural(open, "connection"))
+	where := Whereabouts("main.", Stacks("main.")...) // of the stage that has not ended
+	return fmt.Errorf("%w (%s)", errCutShort, strings.TrimSuffix(text.Plural(open, "connection")+" open; "+where, "; "))
 }
 
 // serve passes the barrier and runs the stage until ctx ends.
