@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,7 +78,7 @@ func bench(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 func benchUntil(ctx context.Context, args ...string) (code int, stdout, stderr string) {
-	var out, err benchtest.Buffer
+	var out, err safeBuffer
 	code = run(ctx, args, &out, &err)
 	return code, out.String(), err.String()
 }
@@ -262,4 +264,22 @@ func TestFlagsBeat(t *testing.T) {
 			t.Errorf("%s: ops are %d as in the file", test.args, got)
 		}
 	}
+}
+
+// A safeBuffer is a bytes.Buffer that is safe for concurrent use.
+type safeBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
