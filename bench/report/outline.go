@@ -187,10 +187,6 @@ func (rep *Report) notes() []string {
 		if t := s.troubles(); t != "" {
 			troubled = append(troubled, name+": "+t)
 		}
-		if r := s.Ratio; r != nil && r.Rounds > 1 && (r.OfMedians < r.Low || r.High < r.OfMedians) {
-			more = append(more, fmt.Sprintf("%s: the medians differ by %s times. The ratio is that of each round, "+
-				"from which it falls out when a whole round is slow.", name, text.Sig3(r.OfMedians)))
-		}
 		disturbed = append(disturbed, slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return r.OtherCores <= 0.25 })...)
 		warned := slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return len(r.Warnings) == 0 })
 		if len(warned) > 0 {
