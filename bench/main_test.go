@@ -145,7 +145,7 @@ func TestUsage(t *testing.T) {
 		{"report", 2, ": report needs FILE.json after the flags, got 0 arguments"},
 		{"get " + strings.Repeat("k", 251), 2, "a key of 251 bytes is not in 1..250"},
 		{"compare -stages 9", 2, "-stages: there is no stage 9: want one directory stage9_* in "},
-		{"compare -nodes 17", 2, "-nodes: not in 1..16"},
+		{"compare -nodes 17", 2, "-nodes: nodes: 17 is not in 1..16"},
 		{"compare -o " + filepath.Join(t.TempDir(), "no", "such.json"), 1, "the report was not saved: "},
 		{"compare -against frob", 2, `-against: unknown yardstick "frob": use echo, netrpc, redis or memcached`},
 		{"compare -sweep nodes=1,2", 2, `"nodes" is not PROPERTY=VALUES with a property out of c, rate,`},
