@@ -103,12 +103,9 @@ func (l *Line) draw() {
 	now, left := l.parts()
 	room := max(l.width()-1, 0)
 	line := cut(cut(now, max(room-len(left), 0))+left, room)
-	l.show(line, room)
+	// The cursor waits at the left: behind the line, a ^C would go into the next row.
+	fmt.Fprint(l.w, "\r"+line+"\x1b[K\r")
 }
-
-// show rewrites the row, of which it needs no escapes: a console of Windows may know none. The
-// cursor waits at the left: behind the line, a ^C would go into the next row.
-func (l *Line) show(line string, room int) { fmt.Fprintf(l.w, "\r%-*s\r", room, line) }
 
 // cut returns the first n runes of s.
 func cut(s string, n int) string {
@@ -135,6 +132,6 @@ func (l *Line) Stop() {
 
 func (l *Line) erase() {
 	if l.w != nil && l.width != nil {
-		l.show("", max(l.width()-1, 0))
+		fmt.Fprint(l.w, "\r\x1b[K")
 	}
 }

@@ -54,7 +54,7 @@ func TestTerminal(t *testing.T) {
 		b := make([]byte, 1000)
 		n, err := other.Read(b) // as far as it was drawn
 		l.Stop()
-		want := "\r" + strings.Repeat("x", max(test.want-1, 0)) + "\r"
+		want := "\r" + strings.Repeat("x", max(test.want-1, 0)) + "\x1b[K\r"
 		if test.want == 0 {
 			want = "bench: " + strings.Repeat("x", 200) + "\r\n"
 		}
