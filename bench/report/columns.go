@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"unicode"
 
 	"lockstep/common/client"
+	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
 
@@ -194,6 +196,37 @@ func (rep *Report) tables() (tables []Table) {
 		}
 	}
 	return tables
+}
+
+// histogram shows how the response times of a single stage are spread, in 8 rows at most: each
+// row ends as many times later than the one before it, up to p99.9, and the last at the longest.
+func (rep *Report) histogram() (t Table) {
+	if len(rep.Summary) != 1 {
+		return t
+	}
+	var h metrics.Histogram
+	for _, run := range rep.Summary[0].Runs {
+		h.Merge(&run.ResponseTimes)
+	}
+	const rows, width = 8, 48
+	low, high := h.Quantile(0.01), h.Quantile(0.999)
+	if h.Count() <= 0 || low <= 0 || float64(high) < 1.1*float64(low) {
+		return t // there are none, or all are alike
+	}
+	t.Head = []string{"response time", "requests", ""}
+	below := int64(0)
+	for i := 1; i <= rows && below < h.Count(); i++ {
+		edge := time.Duration(float64(low) * math.Pow(float64(high)/float64(low), float64(i)/(rows-1)))
+		within := h.Within(edge)
+		if i == rows || text.Duration(edge) == text.Duration(h.Max()) {
+			edge, within = h.Max(), h.Count()
+		}
+		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything
+		bar := strings.Repeat("#", int(math.Ceil(width*share)))
+		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), fmt.Sprintf("%-*s", width, bar)})
+		below = within
+	}
+	return t
 }
 
 // Gobench returns the report in the format of Go's benchmarks, one line a round

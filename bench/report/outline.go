@@ -18,6 +18,7 @@ import (
 type Outline struct {
 	Sentences  []string // what came out
 	Tables     []Table
+	Histogram  Table    // of a single stage, for the text: the page draws a curve
 	Notes      []string // what went wrong, or that nothing did, and what else to know
 	Conditions string   // what was asked for, and on which machine
 }
@@ -27,7 +28,7 @@ func (rep *Report) Outline() Outline {
 	rep.Summarize()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
-		o.Tables, o.Notes = rep.tables(), rep.notes()
+		o.Tables, o.Histogram, o.Notes = rep.tables(), rep.histogram(), rep.notes()
 		o.Sentences = append(rep.saturation(), rep.comparison()...)
 		if rep.Sweep != nil {
 			o.Sentences = rep.bends()
@@ -50,7 +51,10 @@ func (rep *Report) String() string {
 		}
 	}
 	wrap(o.Sentences...)
-	for _, t := range o.Tables {
+	for _, t := range append(o.Tables, o.Histogram) {
+		if t.Rows == nil {
+			continue
+		}
 		b.WriteString("\n" + text.Table(append([][]string{t.Head}, t.Rows...)))
 		if t.Foot != "" {
 			wrap(t.Foot)
