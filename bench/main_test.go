@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,7 +82,7 @@ func bench(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 func benchUntil(ctx context.Context, args ...string) (code int, stdout, stderr string) {
-	var out, err benchtest.Buffer
+	var out, err safeBuffer
 	code = run(ctx, args, &out, &err)
 	return code, out.String(), err.String()
 }
@@ -147,7 +149,7 @@ func TestUsage(t *testing.T) {
 		{"report", 2, ": report needs FILE.json after the flags, got 0 arguments"},
 		{"get " + strings.Repeat("k", 251), 2, "a key of 251 bytes is not in 1..250"},
 		{"compare -stages 9", 2, "-stages: there is no stage 9: want one directory stage9_* in "},
-		{"compare -nodes 17", 2, "-nodes: not in 1..16"},
+		{"compare -nodes 17", 2, "-nodes: nodes: 17 is not in 1..16"},
 		{"compare -o " + filepath.Join(t.TempDir(), "no", "such.json"), 1, "the report was not saved: "},
 		{"compare -against frob", 2, `-against: unknown yardstick "frob": use echo, netrpc, redis or memcached`},
 		{"compare -sweep nodes=1,2", 2, `"nodes" is not PROPERTY=VALUES with a property out of c, rate,`},
@@ -266,4 +268,22 @@ func TestFlagsBeat(t *testing.T) {
 			t.Errorf("%s: ops are %d as in the file", test.args, got)
 		}
 	}
+}
+
+// A safeBuffer is a bytes.Buffer that is safe for concurrent use.
+type safeBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

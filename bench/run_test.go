@@ -57,7 +57,7 @@ func TestRunLeftAlone(t *testing.T) {
 	args := []string{"run", "-config", path, "-ops", "1000", "-o", out, "-client"}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	stderr, stdout := make(lines, 100), new(benchtest.Buffer)
+	stderr, stdout := make(lines, 100), new(safeBuffer)
 	done := make(chan int, 1)
 	go func() { done <- run(ctx, append(args, "0"), stdout, stderr) }()          // ends after cancel
 	leave := playClient(t, path, 1, 0, beforeRounds+load.Meetings, args[3:5]...) // it starts a round, and does not finish it

@@ -37,7 +37,7 @@ var (
 		{rows("throughput"), opsPerSecond, interval, bytesPerSecond},
 		ratios,
 		response,
-		{rows("CPU per request"), cpu("server", func(f *Figures) float64 { return f.ServerCPUPerRequest }), cpu("client", func(f *Figures) float64 { return f.ClientCPUPerRequest })},
+		{rows("CPU per request"), serverCPU, clientCPU},
 		times("service time", "service-", func(f *Figures) Times { return f.Service }, quantileNames...),
 		times("client late by", "late-", func(f *Figures) Times { return f.Slip }, quantileNames...),
 		times("time to connect", "connect-", func(f *Figures) Times { return f.Connect }, quantileNames...),
@@ -56,19 +56,12 @@ var (
 		}
 		return text.Sig(100*max(iv.High-iv.Median, iv.Median-iv.Low)/iv.Median, 2) + " %"
 	}}
-	bytesPerSecond = column{"keys and values", func(_ *Report, s *Summary) string {
-		if s.BytesPerSecond == 0 {
-			return "" // an old file
-		}
-		return text.Bytes(int64(s.BytesPerSecond)) + "/s"
-	}, "B/s better=higher", func(r *Run) float64 { return r.BytesPerSecond }}
-	response = times("response time", "", func(f *Figures) Times { return f.Latency }, quantileNames...)
-	lockHeld = column{head: "lock held", cell: func(_ *Report, s *Summary) string {
-		if s.LockHeld == 0 {
-			return ""
-		}
-		return text.Sig3(100*s.LockHeld) + " %"
-	}}
+	bytesPerSecond = figure("keys and values", "B/s better=higher", "", func(v float64) string { return text.Bytes(int64(v)) + "/s" },
+		func(f *Figures) float64 { return f.BytesPerSecond })
+	serverCPU = figure("server", "server-cpu-ns/req better=lower", "not known", span, func(f *Figures) float64 { return f.ServerCPUPerRequest })
+	clientCPU = figure("client", "client-cpu-ns/req better=lower", "not known", span, func(f *Figures) float64 { return f.ClientCPUPerRequest })
+	response  = times("response time", "", func(f *Figures) Times { return f.Latency }, quantileNames...)
+	lockHeld  = figure("lock held", "", "", percent, func(f *Figures) float64 { return f.LockHeld })
 
 	quantileNames = []string{"p50", "p90", "p99", "p999", "max", "mean"}
 )
@@ -106,14 +99,19 @@ func (s *Summary) written(t Times, kind, name string) string {
 	return text.Duration(d)
 }
 
-func cpu(head string, of func(*Figures) float64) column {
-	return column{head, func(rep *Report, s *Summary) string {
+// figure returns the column of a figure that is 0 if it is not known.
+func figure(head, unit, unknown string, write func(float64) string, of func(*Figures) float64) column {
+	return column{head, func(_ *Report, s *Summary) string {
 		if of(&s.Figures) == 0 {
-			return "not known"
+			return unknown
 		}
-		return text.Duration(time.Duration(of(&s.Figures)))
-	}, head + "-cpu-ns/req better=lower", func(r *Run) float64 { return of(&r.Figures) }}
+		return write(of(&s.Figures))
+	}, unit, func(r *Run) float64 { return of(&r.Figures) }}
 }
+
+func span(ns float64) string { return text.Duration(time.Duration(ns)) }
+
+func percent(share float64) string { return text.Sig3(100*share) + " %" }
 
 func ratio(head, of string) column {
 	return column{head: head, cell: func(_ *Report, s *Summary) string {
@@ -131,9 +129,9 @@ func (rep *Report) unserved(s *Summary) string {
 	case s.invalid():
 		return "INVALID"
 	case s.Starved > 0:
-		return text.Sig3(100*float64(s.Starved)/float64(s.Connections)) + " %"
+		return percent(float64(s.Starved) / float64(s.Connections))
 	case refused > 0:
-		return text.Sig3(100*float64(refused)/float64(s.Requests+refused)) + " %"
+		return percent(float64(refused) / float64(s.Requests+refused))
 	case rep.saturated(s):
 		return "saturated"
 	}

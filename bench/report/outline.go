@@ -188,10 +188,6 @@ func (rep *Report) notes() []string {
 		if t := s.troubles(); t != "" {
 			troubled = append(troubled, name+": "+t)
 		}
-		if r := s.Ratio; r != nil && r.Rounds > 1 && (r.OfMedians < r.Low || r.High < r.OfMedians) {
-			more = append(more, fmt.Sprintf("%s: the medians differ by %s times. The ratio is that of each round, "+
-				"from which it falls out when a whole round is slow.", name, text.Sig3(r.OfMedians)))
-		}
 		disturbed = append(disturbed, slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return r.OtherCores <= 0.25 })...)
 		if i := slices.IndexFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" }); i >= 0 && rep.Sweep != nil { // otherwise the verdict says so
 			more = append(more, fmt.Sprintf("INVALID: %s, round %d: %s.", name, s.Runs[i].Round, s.Runs[i].Invalid))

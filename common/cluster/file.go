@@ -186,6 +186,11 @@ func (c Config) Values(section string) (all []string) {
 	return all
 }
 
+// Flag defines a flag for a value at p that is no property, with a rule as if it were one.
+func Flag[T any](fs *flag.FlagSet, name string, p *T, rule Rule) {
+	fs.Var(property{name, reflect.ValueOf(p).Elem(), Rules{name: rule}}, name, rule.Doc+"; "+rule.Allowed)
+}
+
 // ParseFlags reads the command line args and the configuration into c. The flags of fs
 // override the file, and one of them, -config, sets *path. So the flags are parsed
 // twice: first to find the file, and again after it is loaded. There need not be a file
