@@ -16,6 +16,7 @@ import (
 // One of three nodes is killed in the middle of a run. The load goes on at the others to its
 // end, what is printed names the node, and the saved result is a good one.
 func TestRunLosesANode(t *testing.T) {
+	t.Parallel() // waits
 	bed, err := testbed.New(t.Context(), []string{"../stage4_bucketlock"}, func(string) {})
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +53,7 @@ func TestRunLosesANode(t *testing.T) {
 		t.Errorf("exit code %d after %v, want 1, soon", code, took)
 	}
 	if !strings.Contains(stderr, "a server has ended during the load: ") || !strings.Contains(stderr, "node 1, "+s.Config.Nodes[victim].Control) ||
-		!strings.Contains(stdout, "node down") || !strings.Contains(stdout, "(node 1)") {
+		!strings.Contains(stdout, "node down") || !strings.Contains(stdout, "(node 1, ") {
 		t.Errorf("it says %q, and prints\n%s\nwant that node 1 has ended", stderr, stdout)
 	}
 	if code, _, stderr := bench(t, "report", out); code != exitOK {

@@ -158,7 +158,7 @@ func TestUsage(t *testing.T) {
 		{"compare -workload a -mix get=50,put=50", 2, "-workload a is a mix, get=50,put=50: give it or -mix, but not both"},
 		{"compare -stages none", 2, "-stages none: there is nothing to compare"},
 		{"yardstick", 1, "bench starts it by itself"},
-		{"run -config " + two, 2, "two.json has clients 0 to 1: say which one this is"},
+		{"run -config " + two, 2, "cannot tell which client this is: 2 of 2 clients have an address of this machine; pass -client N"},
 		{"run -client 1", 2, "clients 0 to 0"},
 		{"run -ops 5 -duration 1s", 2, "-ops 5 ends the load, and so does -duration 1s"},
 		{"run -config " + both, 2, "both.json: workload.ops 5 ends the load, and so does workload.duration 1s"},
