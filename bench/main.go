@@ -92,6 +92,7 @@ var commands = []command{
 	{"compare", "", "build stages, start them, and compare them fairly", "-stages 2,4 -work 1ms", compare, compareFlags},
 	{"report", "FILE.json", "show again what -o saved", "-html page.html saved.json", reread, (*options).renderFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", "-stages 4 -faults", runCheck, checkFlags},
+	{"lanes", "", "draw what each client's request is doing, 16 ms of it", "-stages 2,3,4 -work 1ms", drawLanes, lanesFlags},
 	{"help", "[TOPIC]", "this text; or a command, all, config, statistics", "", nil, nil},
 }
 

@@ -29,6 +29,7 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/control"
 	"lockstep/common/metrics"
+	"lockstep/common/wire"
 )
 
 var (
@@ -127,18 +128,29 @@ func (cl *Client) Stats(ctx context.Context, node int) (metrics.Snapshot, error)
 
 // Stats is Client.Stats without a Client: it needs no connection to a service port.
 func Stats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
+	err = ask(ctx, cfg, node, wire.Stats, "its statistics", &s)
+	return s, err
+}
+
+// Lanes asks a node what its connections do in the next metrics.LaneTime.
+func Lanes(ctx context.Context, cfg cluster.Config, node int) (marks []metrics.LaneMark, err error) {
+	err = ask(ctx, cfg, node, wire.Lanes, "its lanes", &marks)
+	return marks, err
+}
+
+func ask(ctx context.Context, cfg cluster.Config, node int, kind wire.ControlKind, what string, answer any) error {
 	if node < 0 || node >= len(cfg.Nodes) {
-		return s, fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
+		return fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
 	}
 	addr := cfg.Nodes[node].Control
-	answer, err := control.AskStats(ctx, addr, "nodes", node, cfg.Secret)
+	payload, err := control.AskFor(ctx, kind, addr, "nodes", node, cfg.Secret)
 	if err == nil {
-		err = json.Unmarshal(answer, &s)
+		err = json.Unmarshal(payload, answer)
 	}
 	if err != nil {
-		err = fmt.Errorf("%w (asking node %d, %s, for its statistics)", err, node, addr)
+		err = fmt.Errorf("%w (asking node %d, %s, for %s)", err, node, addr, what)
 	}
-	return s, err
+	return err
 }
 
 // Counts returns what the Client has counted so far.

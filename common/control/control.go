@@ -126,6 +126,11 @@ func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, ques
 
 // AskStats asks a process of a group for its statistics, at the control port addr.
 func AskStats(ctx context.Context, addr, group string, number int, secret string) ([]byte, error) {
-	answer, err := Ask(ctx, DialTCP, addr, Hello(group, number, secret), wire.Control{Kind: wire.Stats})
+	return AskFor(ctx, wire.Stats, addr, group, number, secret)
+}
+
+// AskFor is AskStats for any kind of question that is answered with a payload.
+func AskFor(ctx context.Context, kind wire.ControlKind, addr, group string, number int, secret string) ([]byte, error) {
+	answer, err := Ask(ctx, DialTCP, addr, Hello(group, number, secret), wire.Control{Kind: kind})
 	return answer.Payload, err
 }

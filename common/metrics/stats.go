@@ -30,6 +30,7 @@ type Stats struct {
 	Refusals    atomic.Int64 // requests answered Busy
 	Panics      atomic.Int64 // recovered from, each in a request
 
+	Lanes   Lanes // what each connection is doing
 	Ballast int64 // bytes of the heap that hold nothing; set before the first Snapshot
 
 	QueueWait  Timer // from the moment a turn is ready until a worker takes it

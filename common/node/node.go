@@ -92,12 +92,17 @@ func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
 
 // NewTable returns an empty table that does the work this server was configured with
 // and counts its time in the node's statistics. It is not safe for concurrent use.
-func (n *Node) NewTable() *table.Table { return table.New(n.Config.Server.Work, &n.Stats.Table) }
+func (n *Node) NewTable() *table.Table {
+	t := table.New(n.Config.Server.Work, &n.Stats.Table)
+	t.Lanes = &n.Stats.Lanes
+	return t
+}
 
 // A Conn is a greeted connection to a client. One goroutine at a time uses it.
 type Conn struct {
 	*wire.Conn
 	node    *Node
+	lane    int64           // its number among all connections of the node
 	ctx     context.Context // of Accept
 	unbind  func()          // unties the connection from the contexts that stop it
 	closed  bool
@@ -145,7 +150,7 @@ func passes(err error) bool {
 
 // greet makes nc a Conn, or returns nil where the node is full or the client is gone.
 func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
-	n.Stats.Connections.Add(1)
+	lane := n.Stats.Connections.Add(1)
 	s := n.Config.Server
 	if n.Stats.Open.Load() >= int64(s.MaxConnections) {
 		full := fmt.Sprintf("all %d places are taken (max_connections)", s.MaxConnections)
@@ -162,7 +167,7 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 	}
 	n.Stats.Open.Add(1)
 	stopped, failed := context.AfterFunc(ctx, wc.Stop), context.AfterFunc(n.broken, wc.Stop)
-	return &Conn{Conn: wc, node: n, ctx: ctx, unbind: func() { stopped(); failed() }}
+	return &Conn{Conn: wc, node: n, lane: lane, ctx: ctx, unbind: func() { stopped(); failed() }}
 }
 
 // Ready waits until the client has sent a whole request. It returns false at the end
@@ -177,8 +182,10 @@ func (c *Conn) Ready() bool {
 	if c.pause > 0 {
 		control.Pause(c.ctx, c.pause)
 	}
+	c.node.Stats.Lanes.Recording().Mark(c.lane, metrics.Idle)
 	ready := c.Conn.Ready()
 	c.readyAt = metrics.Now()
+	c.node.Stats.Lanes.Recording().Mark(c.lane, metrics.Queued)
 	return ready
 }
 
@@ -234,6 +241,7 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	n.Stats.QueueWait.Add(begun - c.readyAt)
 	c.pause = 0
 	t, room := n.turns.Get().(*turn), turnOps
+	lanes := n.Stats.Lanes.Recording()
 	for i := 0; i < turnRequests; i++ {
 		ops, cost, whole := c.Next()
 		if i > 0 {
@@ -244,6 +252,7 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 		}
 		n.memory.take(cost)
 		if c.ReadRequest(&t.request) {
+			lanes.Begin(c.lane, &t.request.Ops[0])
 			t.response = n.answer(t.request.Ops, apply)
 			c.WriteResponse(&t.response)
 			clear(t.request.Ops) // the list is kept, what was in it is not

@@ -19,7 +19,8 @@ type Table struct {
 	entries map[string]*entry
 	work    func() // the work of an operation, between its look-up and its effect
 	timer   *metrics.Timer
-	timeAll bool // time every Apply, not one in sampled
+	Lanes   *metrics.Lanes // marked when a request is in the table; may be nil
+	timeAll bool           // time every Apply, not one in sampled
 	calls   uint64
 }
 
@@ -71,6 +72,10 @@ func Apply(ops []wire.Op, tableOf func(i int) *Table) []wire.Result {
 	}
 	t := tableOf(0) // counts and times the whole request
 	t.calls++
+	if r := t.Lanes.Recording(); r != nil {
+		r.MarkRequest(&ops[0], metrics.InTable)
+		defer r.MarkRequest(&ops[0], metrics.Writing)
+	}
 	if t.timer == nil || !t.timeAll && t.calls%sampled != 0 {
 		return apply(ops, tableOf)
 	}
