@@ -93,7 +93,7 @@ func TestCompareAgainstMistakes(t *testing.T) {
 		want    string // on stderr
 	}{
 		{"", exitOK, ""},
-		{"mortal", exitFailure, "redis, node 0, died (exit status 1)\nits last output:\n    panic: out of memory"},
+		{"mortal", exitFailure, "redis, node 0, died: panic: out of memory\nits last output:\n    panic: out of memory"},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			benchtest.EmptyFolder(t)

@@ -59,10 +59,10 @@ func (o *options) checkStages(ctx context.Context, bed *testbed.Bed) error {
 	for _, p := range bed.Programs {
 		err := bed.With(ctx, p, o.cfg, o.nodes, func(ctx context.Context, s *testbed.Servers) error {
 			err := o.checkServers(ctx, p.Name, s.Config)
-			if err == nil || errors.As(err, new(codeError)) {
+			if errors.As(err, new(codeError)) {
 				return err
 			}
-			return fmt.Errorf("%w%s", err, s.LastOutput(err))
+			return s.WithOutput(err)
 		})
 		if err != nil && !errors.As(err, new(codeError)) {
 			return err

@@ -81,10 +81,9 @@ func compare(ctx context.Context, o *options) error {
 	}
 	rep := report.New(o.cfg, nil, true)
 	rep.Nodes, rep.AA, rep.Sweep = o.nodes, o.aa, sweep
-	err = o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
+	return o.finish(ctx, rep, o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
 		return o.measure(ctx, bed, yards, rep)
-	})
-	return o.finish(ctx, rep, err)
+	}))
 }
 
 // measure makes the rounds of a comparison and adds them to the report.

@@ -89,7 +89,7 @@ func TestCompareMistakes(t *testing.T) {
 		nodes, runs    int
 	}{
 		{"wrong", exitWrongData, "wrong data: faulty, round 1: key-", "WRONG DATA: faulty", 1, 1},
-		{"mortal", exitFailure, "died (exit status 2)\nits last output:\n    panic: request 30", "", 2, 0},
+		{"mortal", exitFailure, "died: panic: request 30, faulty/main.go:", "", 2, 0},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			benchtest.EmptyFolder(t)
@@ -112,8 +112,8 @@ func TestCompareBroken(t *testing.T) {
 	path := saveReport(t, testReport())
 	before, _ := os.ReadFile(path)
 	for stages, want := range map[string]string{
-		"testdata/broken": "bench: broken does not build: exit status 1\n# lockstep/bench/testdata/broken\ntestdata/broken/main.go:4:15: undefined: serveEverybody\n",
-		"../common/wire":  "bench: wire does not build: exit status 1\n",
+		"testdata/broken": "bench: broken does not build:\n# lockstep/bench/testdata/broken\ntestdata/broken/main.go:4:15: undefined: serveEverybody\n",
+		"../common/wire":  "bench: wire does not build:\n",
 	} {
 		code, stdout, stderr := bench(t, "compare", "-stages", stages, "-o", path)
 		if code != exitFailure || stdout != "" || strings.Count(stderr, want) != 1 {

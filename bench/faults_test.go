@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -72,7 +73,7 @@ func judgeRun(t *testing.T, judge func(path string)) {
 		judged = true
 		return nil
 	})
-	if !judged {
-		t.Error(err)
+	if want := `died: faulty: the drain was cut short \(.*; .*\(\*store\)\.apply, faulty/main\.go:\d+, waits in Mutex\.Lock`; !judged || !regexp.MustCompile(want).MatchString(fmt.Sprint(err)) {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }

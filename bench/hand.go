@@ -23,22 +23,25 @@ func hand(ctx context.Context, o *options) error {
 	key := o.args[0]
 	op := wire.Op{Kind: map[string]wire.OpKind{"put": wire.Put, "get": wire.Get, "delete": wire.Delete}[o.command], Key: key}
 	if op.Kind == wire.Put {
-		value, err := o.value(ctx)
-		if err != nil {
+		var err error
+		if op.Value, err = o.value(ctx); err != nil {
 			return err
 		}
-		op.Value = value
 	}
 	if err := (&wire.Request{Ops: []wire.Op{op}}).Validate(); err != nil {
 		return usageErrorf("%w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cl := client.New(o.cfg)
 	defer cl.Close()
 	start := time.Now()
 	results, err := cl.Do(ctx, op)
 	took := time.Since(start)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer in %v: %w", patience, err)
+	}
 	if err != nil {
 		return o.advise(err)
 	}
@@ -70,25 +73,24 @@ func (o *options) value(ctx context.Context) ([]byte, error) {
 	if isScreen(os.Stdin) {
 		return nil, usageErrorf("put needs a VALUE after the KEY, or one from a file or a pipe: bench put KEY < FILE")
 	}
-	read := make(chan []byte, 1)
-	err := interruptible(ctx, func() error {
-		value, err := io.ReadAll(io.LimitReader(os.Stdin, wire.MaxValue+1)) // more is refused
-		read <- value
+	var value []byte
+	err := interruptible(ctx, func() (err error) {
+		value, err = io.ReadAll(io.LimitReader(os.Stdin, wire.MaxValue+1))
 		return err
 	})
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return nil, err // and not value, which may still be read
+	case len(value) > wire.MaxValue:
+		return nil, usageErrorf("the value is longer than %d bytes", wire.MaxValue)
 	}
-	return <-read, nil
+	return value, nil
 }
 
 // isScreen reports whether a stream is a terminal, or at least neither a file nor a pipe.
 func isScreen(stream any) bool {
-	f, ok := stream.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
+	f, _ := stream.(*os.File)
+	info, err := f.Stat() // an error, if f is nil
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 

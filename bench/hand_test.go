@@ -57,7 +57,7 @@ func TestByHand(t *testing.T) {
 		}
 	}
 	pipeIn(t, strings.Repeat("v", wire.MaxValue+1))
-	if code, _, stderr := bench(t, "put", "-config", path, "k"); code != exitUsage || !strings.Contains(stderr, "16385") {
+	if code, _, stderr := bench(t, "put", "-config", path, "k"); code != exitUsage || !strings.Contains(stderr, "longer than 16384 bytes") {
 		t.Errorf("a value that is too large: exit code %d, %s", code, stderr)
 	}
 }
@@ -123,6 +123,18 @@ func TestNoServer(t *testing.T) {
 		if took := time.Since(began); took > 4*time.Second {
 			t.Errorf("bench %q took %v to find out that nobody listens", args, took)
 		}
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	cfg.Nodes = []cluster.Node{{Addr: silent.Addr().String(), Control: addrs[1]}}
+	if err := cfg.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := bench(t, "get", "-config", path, "color"); code != exitFailure || !strings.HasPrefix(stderr, "bench: no answer in 5s: not greeted: ") {
+		t.Errorf("a silent server: exit code %d, stderr %q", code, stderr)
 	}
 }
 

@@ -57,11 +57,7 @@ var usual = []cluster.FlagGroup{
 
 // helpCommand writes how a command is used, and its flags: the usual ones, or all.
 func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
-	does := c.does
-	if !strings.HasSuffix(does, "?") {
-		does += "."
-	}
-	fmt.Fprintf(w, "%s: %s\n\n", strings.TrimSpace(fs.Name()+" [flags] "+c.args), does)
+	fmt.Fprintf(w, "%s: %s\n\n", strings.TrimSpace(fs.Name()+" [flags] "+c.args), c.does)
 	fmt.Fprintf(w, "    go run ./%s\n", strings.TrimSpace(fs.Name()+" "+c.example))
 	groups := usual
 	if all {

@@ -90,6 +90,7 @@ var commands = []command{
 	{"delete", "KEY", "remove a value", "color", hand, handFlags},
 	{"run", "", "put load on the servers that properties.json names", "-c 16 -duration 10s", runWorkload, runFlags},
 	{"compare", "", "build stages, start them, and compare them fairly", "-stages 2,4 -work 1ms", compare, compareFlags},
+	{"status", "", "how are the servers that properties.json names?", "", status, handFlags},
 	{"report", "FILE.json", "show again what -o saved", "-html page.html saved.json", reread, (*options).renderFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", "-stages 4 -faults", runCheck, checkFlags},
 	{"lanes", "", "draw what each client's request is doing, 16 ms of it", "-stages 2,3,4 -work 1ms", drawLanes, lanesFlags},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,15 +22,16 @@ import (
 	"lockstep/common/text"
 )
 
-// The program starts itself as a yardstick, and so does the test binary. Called redis-server,
-// it is a program that the tests have put into PATH.
+// The program starts itself as a yardstick, and so does the test binary, which is all of bench
+// where a test says so in the environment. Called redis-server, it is a program that the tests
+// have put into PATH.
 func TestMain(m *testing.M) {
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the processes that tests start
 	switch name, _, _ := strings.Cut(filepath.Base(os.Args[0]), "."); {
 	case name == "redis-server":
 		fmt.Println(fakeRedisMain())
 		os.Exit(1)
-	case len(os.Args) > 1 && os.Args[1] == yardstick.Command:
+	case os.Getenv("LOCKSTEP_BENCH") != "", len(os.Args) > 1 && os.Args[1] == yardstick.Command:
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Setenv("LOCKSTEP_SECRET", "")
@@ -46,6 +49,9 @@ func TestMain(m *testing.M) {
 // keeps it in dir. On Windows, each test builds its own.
 func keepBuilds(dir string) {
 	command, err := exec.LookPath("go")
+	if os.Getenv("LOCKSTEP_GO") != "" { // a test has started this one
+		return
+	}
 	if err == nil && runtime.GOOS != "windows" && os.WriteFile(filepath.Join(dir, "go"), []byte(goScript), 0o755) == nil {
 		os.Setenv("LOCKSTEP_GO", command)
 		os.Setenv("LOCKSTEP_BUILT", dir)
@@ -76,7 +82,7 @@ func bench(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 func benchUntil(ctx context.Context, args ...string) (code int, stdout, stderr string) {
-	var out, err benchtest.Buffer
+	var out, err safeBuffer
 	code = run(ctx, args, &out, &err)
 	return code, out.String(), err.String()
 }
@@ -143,7 +149,7 @@ func TestUsage(t *testing.T) {
 		{"report", 2, ": report needs FILE.json after the flags, got 0 arguments"},
 		{"get " + strings.Repeat("k", 251), 2, "a key of 251 bytes is not in 1..250"},
 		{"compare -stages 9", 2, "-stages: there is no stage 9: want one directory stage9_* in "},
-		{"compare -nodes 17", 2, "-nodes: not in 1..16"},
+		{"compare -nodes 17", 2, "-nodes: nodes: 17 is not in 1..16"},
 		{"compare -o " + filepath.Join(t.TempDir(), "no", "such.json"), 1, "the report was not saved: "},
 		{"compare -against frob", 2, `-against: unknown yardstick "frob": use echo, netrpc, redis or memcached`},
 		{"compare -sweep nodes=1,2", 2, `"nodes" is not PROPERTY=VALUES with a property out of c, rate,`},
@@ -156,7 +162,7 @@ func TestUsage(t *testing.T) {
 		{"run -client 1", 2, "clients 0 to 0"},
 		{"run -ops 5 -duration 1s", 2, "-ops 5 ends the load, and so does -duration 1s"},
 		{"run -config " + both, 2, "both.json: workload.ops 5 ends the load, and so does workload.duration 1s"},
-		{"run -duration 1", 2, "1 needs a unit, as in 1s or 1ms: it is not in 0s..24h0m0s"},
+		{"run -duration 1", 2, "1 needs a unit, as in 1s or 1ms: a time in 0s..24h0m0s"},
 		{"check -duration 1", 2, "1 needs a unit, as in 1s"},
 		{"check -work 5", 2, "5 needs a unit, as in 5s"},
 		{"check -duration 0s", 2, "0s is not above 0s"},
@@ -190,7 +196,7 @@ func TestHelp(t *testing.T) {
 		"-version":        ", protocol 1, go1.",
 		"help config":     "workload.depth",
 		"compare -h":      "(default 1,2,3,4)",
-		"help get":        "bench get [flags] KEY: print a value.",
+		"help get":        "bench get [flags] KEY: print a value\n",
 		"help compare":    "(default 2s)",
 		"help all":        "-write_timeout",
 		"help run":        "\n  -client NUMBER      this process's number",
@@ -262,4 +268,22 @@ func TestFlagsBeat(t *testing.T) {
 			t.Errorf("%s: ops are %d as in the file", test.args, got)
 		}
 	}
+}
+
+// A safeBuffer is a bytes.Buffer that is safe for concurrent use.
+type safeBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

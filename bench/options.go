@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 
@@ -105,13 +104,7 @@ func (o *options) stageFlags(fs *flag.FlagSet, doc string) {
 // intFlag defines a flag for a number from lo to hi.
 func intFlag(fs *flag.FlagSet, p *int, name string, value, lo, hi int, doc string) {
 	*p = value
-	fs.Func(name, fmt.Sprintf("%s; in %d..%d", doc, lo, hi), func(given string) (err error) {
-		if *p, err = strconv.Atoi(given); err != nil || *p < lo || *p > hi {
-			return fmt.Errorf("not in %d..%d", lo, hi)
-		}
-		return nil
-	})
-	fs.Lookup(name).DefValue = strconv.Itoa(value)
+	cluster.Flag(fs, name, p, cluster.In(lo, hi, doc))
 }
 
 // useYCSB replaces the mix and the distribution by those of -workload, if it is given.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"lockstep/bench/clients"
 	"lockstep/bench/load"
 	"lockstep/bench/progress"
 	"lockstep/bench/report"
@@ -25,7 +28,7 @@ import (
 
 func runFlags(o *options, fs *flag.FlagSet) {
 	intFlag(fs, &o.rounds, "rounds", 1, 1, 1000, "rounds of the workload")
-	fs.IntVar(&o.client, "client", -1, "this process's `number` in clients, from 0, if properties.json has several: they start together")
+	fs.IntVar(&o.client, "client", -1, "this process's `number` in clients, from 0; by default it finds itself by its addresses")
 	fs.Lookup("client").DefValue = ""
 	fs.BoolVar(&o.insecure, "insecure", false, "meet the other clients off loopback without a secret")
 	o.measureFlags(fs)
@@ -33,12 +36,8 @@ func runFlags(o *options, fs *flag.FlagSet) {
 
 // runWorkload puts the workload on servers that run already.
 func runWorkload(ctx context.Context, o *options) error {
-	clients := max(len(o.cfg.Clients), 1)
-	if o.client < 0 && clients == 1 {
-		o.client = 0
-	}
-	if o.client < 0 || o.client >= clients {
-		return usageErrorf("-client: %s has clients 0 to %d: say which one this is", o.config, clients-1)
+	if err := o.findSelf(); err != nil {
+		return err
 	}
 	work, err := workload.New(o.cfg.Workload)
 	if err != nil {
@@ -55,56 +54,104 @@ func runWorkload(ctx context.Context, o *options) error {
 	}))
 }
 
+// findSelf sets which client this process is, if -client does not say so.
+func (o *options) findSelf() (err error) {
+	if o.given["client"] {
+		if last := max(len(o.cfg.Clients), 1) - 1; o.client < 0 || o.client > last {
+			return usageErrorf("-client %d: %s has clients 0 to %d", o.client, o.config, last)
+		}
+	} else if o.client, err = clients.Self(o.cfg); err != nil {
+		return usageErrorf("%w", err)
+	}
+	if len(o.cfg.Clients) > 1 {
+		err = o.cfg.CheckExposure(o.insecure)
+	}
+	return err
+}
+
 // runRounds stores the keys and adds the rounds to the report.
 func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats []metrics.Snapshot, rep *report.Report) error {
-	others, err := o.joinClients()
+	group, err := o.join(slog.New(printer{slog.DiscardHandler, &o.line, o.stderr}))
 	if err != nil {
 		return err
 	}
-	if others != nil {
-		defer others.Close()
+	defer group.Close()
+	o.line.Detail("waiting for the other clients")
+	local := []byte{0}
+	if rep.Env.Shared {
+		local[0] = 1
 	}
+	all, err := group.Meet(ctx, local)
+	if err != nil {
+		return err
+	}
+	rep.Env.Shared = !bytes.Contains(bytes.Join(all, nil), []byte{0}) // by all clients
 	if o.client == 0 {
-		o.line.Say("storing the keys")
-		told := func(what string, left time.Duration) {
-			o.line.Detail(what)
-			o.expect(left, o.rounds)
-		}
-		if err := load.Preload(ctx, load.NewLockstep(o.cfg), work, told); err != nil {
-			return o.advise(err)
-		}
-	}
-	// Each client process has its share of the rate and of the operations.
-	mine, clients := o.cfg, max(len(o.cfg.Clients), 1)
-	w := &mine.Workload
-	w.Rate /= float64(clients)
-	w.Ops = w.Ops*(o.client+1)/clients - w.Ops*o.client/clients
-	for round := 1; round <= o.rounds; round++ {
-		if _, err := o.meet(ctx, others, nil); err != nil { // start together
+		if err := o.preload(ctx, work); err != nil {
 			return err
 		}
+	}
+	if all, err = group.Meet(ctx, local); err != nil {
+		return err
+	} else if all[0] == nil {
+		return errors.New("client 0 was to store the keys, and is missing")
+	}
+	for round := 1; round <= o.rounds; round++ {
 		o.expect(0, o.rounds-round+1)
 		o.line.Say(fmt.Sprintf("round %d of %d", round, o.rounds))
 		work.Round = uint64(round - 1)
-		r, err := load.Measure(ctx, load.NewLockstep(mine), work, o.client*w.Connections, o.line.Pace)
-		var all []*load.Result
-		if err == nil {
-			all, err = o.meet(ctx, others, r) // stop together, with everybody's results
-		}
-		if err != nil {
-			if r != nil && r.Requests > 0 {
-				rep.Add(rep.Stages[0], round, r) // cut short, or without the others' results, but better than nothing
-			}
+		if err := o.runRound(ctx, group, round, work, stats, rep); err != nil {
 			return err
 		}
-		together := load.Together(all, rep.Env.Shared)
-		together.Restarted = cmp.Or(together.Restarted, load.Restarted(stats, together.Nodes)) // before the round
-		rep.Add(rep.Stages[0], round, together)
 		if err := o.save(rep); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// join joins the other client processes, if there are any.
+func (o *options) join(log *slog.Logger) (*clients.Group, error) {
+	return clients.Join(o.cfg, o.client, []string{fmt.Sprintf("rounds=%d", o.rounds), fmt.Sprintf("noretry=%t", o.once)}, log)
+}
+
+func (o *options) preload(ctx context.Context, work *workload.Workload) error {
+	o.line.Say("storing the keys")
+	told := func(what string, left time.Duration) {
+		o.line.Detail(what)
+		o.expect(left, o.rounds)
+	}
+	err := load.Preload(ctx, load.NewLockstep(o.cfg), work, told)
+	if err != nil {
+		err = o.advise(err)
+	}
+	return err
+}
+
+// runRound adds a round of all clients to the report. If it is cut short, or the others'
+// results do not come, what this client has is better than nothing, unless the round is void.
+func (o *options) runRound(ctx context.Context, group *clients.Group, round int, work *workload.Workload, stats []metrics.Snapshot, rep *report.Report) error {
+	mine, err := group.Measure(ctx, load.NewLockstep(group.Share(o.cfg)), work, o.line.Pace)
+	if mine == nil {
+		return err
+	}
+	all := []*load.Result{mine}
+	if ctx.Err() == nil {
+		gathered, alone := group.Gather(ctx, mine)
+		if alone == nil {
+			all = gathered
+		}
+		err = cmp.Or(err, alone)
+	}
+	sum := clients.Together(all, rep.Env.Shared)
+	if errors.Is(err, barrier.ErrVoid) || err != nil && sum.Requests == 0 {
+		return err
+	}
+	if err == nil {
+		sum.Restarted = cmp.Or(sum.Restarted, load.Restarted(stats, sum.Nodes)) // before the round
+	}
+	rep.AddClients(rep.Stages[0], round, sum, all)
+	return err
 }
 
 // expect sets how long the command still takes, with so many rounds after this time.
@@ -113,54 +160,6 @@ func (o *options) expect(left time.Duration, rounds int) {
 		left += time.Duration(rounds) * (length + load.Warmup(length))
 	}
 	o.line.Expect(left)
-}
-
-// joinClients joins the other client processes that properties.json names. It returns nil
-// if there are none.
-func (o *options) joinClients() (*barrier.Barrier, error) {
-	if len(o.cfg.Clients) <= 1 {
-		return nil, nil
-	}
-	if err := o.cfg.CheckExposure(o.insecure); err != nil {
-		return nil, err
-	}
-	ln, err := net.Listen("tcp", o.cfg.Clients[o.client].Control)
-	if err != nil {
-		return nil, fmt.Errorf("%w: is client %d running here already?", err, o.client)
-	}
-	var peers []string
-	for _, c := range o.cfg.Clients {
-		peers = append(peers, c.Control)
-	}
-	return barrier.New(ln, barrier.Config{
-		Group: "clients", Self: o.client, Peers: peers, Fingerprint: o.cfg.Describe("bench run"), Secret: o.cfg.Secret,
-		Log: slog.New(printer{slog.DiscardHandler, &o.line, o.stderr}),
-	}), nil
-}
-
-// meet waits until all client processes have arrived, and returns the results that they
-// brought. Without others it returns at once.
-func (o *options) meet(ctx context.Context, others *barrier.Barrier, mine *load.Result) (all []*load.Result, err error) {
-	if others == nil {
-		return []*load.Result{mine}, nil
-	}
-	o.line.Detail("waiting for the other clients")
-	payload, err := mine.Pack()
-	if err != nil {
-		return nil, err
-	}
-	payloads, err := others.Wait(ctx, payload)
-	if err != nil {
-		return nil, err
-	}
-	for i, payload := range payloads {
-		r, err := load.Unpack(payload)
-		if err != nil {
-			return nil, fmt.Errorf("the result of client %d: %w", i, err)
-		}
-		all = append(all, r)
-	}
-	return all, nil
 }
 
 // A printer prints what is logged, in place of the progress line.

@@ -5,10 +5,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
-	"reflect"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"lockstep/bench/benchtest"
@@ -29,31 +26,6 @@ func TestRun(t *testing.T) {
 	for i, r := range s.Runs {
 		if r.Round != i+1 || r.OK != 900 || r.Connections != 8 || r.Misses != 0 || r.Wrong != 0 || len(r.Errors) != 0 {
 			t.Errorf("a round is %+v, want 900 operations", r)
-		}
-	}
-}
-
-// Two client processes start and stop together, and both have all results.
-func TestRunTogether(t *testing.T) {
-	_, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
-	outs := [2]string{filepath.Join(t.TempDir(), "out.json"), filepath.Join(t.TempDir(), "out.json")}
-	var both sync.WaitGroup
-	for i, out := range outs {
-		both.Go(func() {
-			code, _, stderr := bench(t, "run", "-config", path, "-client", strconv.Itoa(i), "-ops", "1001", "-c", "3", "-rounds", "2", "-o", out)
-			if code != exitOK && code != exitInvalid {
-				t.Errorf("client %d: exit code %d, stderr %q", i, code, stderr)
-			}
-		})
-	}
-	both.Wait()
-	first, second := readSaved(t, outs[0]), readSaved(t, outs[1])
-	if !reflect.DeepEqual(first.Runs, second.Runs) || len(first.Runs) != 2 {
-		t.Errorf("the clients saved different rounds:\n%+v\n%+v", first.Runs, second.Runs)
-	}
-	for _, r := range first.Runs {
-		if r.OK != 1001 || r.Connections != 6 || r.Wrong != 0 || r.Misses != 0 || len(r.Errors) != 0 || r.Latency["p99"] <= 0 {
-			t.Errorf("a round is %+v, want 1001 operations on 6 connections", r)
 		}
 	}
 }
@@ -85,22 +57,16 @@ func TestRunLeftAlone(t *testing.T) {
 	args := []string{"run", "-config", path, "-ops", "1000", "-o", out, "-client"}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	stderr, stdout := make(lines, 100), new(benchtest.Buffer)
+	stderr, stdout := make(lines, 100), new(safeBuffer)
 	done := make(chan int, 1)
-	go func() { done <- run(ctx, append(args, "0"), stdout, stderr) }() // ends after cancel
-	other := &options{stderr: io.Discard}
-	err := other.parse(command{name: "run", flags: runFlags}, append(args[1:len(args):len(args)], "1"))
-	others, unjoined := other.joinClients()
-	if err != nil || unjoined != nil {
-		t.Fatal(err, unjoined)
-	}
-	defer others.Close()
-	_, err = other.meet(t.Context(), others, nil) // it starts a round, and does not finish it
+	go func() { done <- run(ctx, append(args, "0"), stdout, stderr) }()          // ends after cancel
+	leave := playClient(t, path, 1, 0, beforeRounds+load.Meetings, args[3:5]...) // it starts a round, and does not finish it
+	defer leave()
 	for range len(stderr) {
 		<-stderr // what was said before the round
 	}
-	if line := <-stderr; err != nil || !strings.HasPrefix(line, "bench: 1/2 ready") {
-		t.Errorf("error %v; client 0 says %q", err, line)
+	if line := <-stderr; !strings.HasPrefix(line, "bench: 1/2 ready") {
+		t.Errorf("client 0 says %q", line)
 	}
 	cancel()
 	if code := <-done; code != exitInterrupted || !strings.HasPrefix(stdout.String(), "INTERRUPTED\n") {
@@ -159,8 +125,8 @@ func TestLocal(t *testing.T) {
 func TestRunExposed(t *testing.T) {
 	cfg := cluster.Default()
 	cfg.Clients = []cluster.Client{{Control: "127.0.0.1:7201"}, {Control: "0.0.0.0:7202"}}
-	o := &options{cfg: cfg, client: 1}
-	if _, err := o.joinClients(); err == nil || !strings.Contains(err.Error(), "-insecure") {
+	o := &options{cfg: cfg, client: 1, given: map[string]bool{"client": true}}
+	if err := o.findSelf(); err == nil || !strings.Contains(err.Error(), "-insecure") {
 		t.Errorf("off loopback without a secret: error %v, want one that says what to do", err)
 	}
 }

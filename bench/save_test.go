@@ -126,7 +126,7 @@ func TestFinish(t *testing.T) {
 		{"a wrong answer at the start", t.Context(), nil, fmt.Errorf("%w: key-017", load.ErrWrong), exitWrongData, "wrong data: ", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var out benchtest.Buffer
+			var out safeBuffer
 			dir := t.TempDir()
 			o := &options{stdout: &out, out: filepath.Join(dir, "out.json"), html: filepath.Join(dir, "out.html")}
 			const before = "of an earlier run"
@@ -221,7 +221,7 @@ func TestPipes(t *testing.T) {
 		return path
 	}
 	rep, path := testReport(), newPipe()
-	o := &options{out: path, stdout: new(benchtest.Buffer)}
+	o := &options{out: path, stdout: new(safeBuffer)}
 	if err := errors.Join(o.checkOutputs(), o.save(rep)); err != nil { // neither waits for a reader
 		t.Error(err)
 	}
@@ -272,8 +272,8 @@ func TestSaveInProportion(t *testing.T) {
 func TestFinishNotSaved(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	var said benchtest.Buffer
-	o := &options{out: filepath.Join(t.TempDir(), "gone", "out.json"), stdout: new(benchtest.Buffer)}
+	var said safeBuffer
+	o := &options{out: filepath.Join(t.TempDir(), "gone", "out.json"), stdout: new(safeBuffer)}
 	code := conclude(over, o.finish(over, testReport(), over.Err()), &said)
 	if got := said.String(); code != exitInterrupted || !strings.HasPrefix(got, "bench: interrupted: ") || !strings.Contains(got, "the report was not saved: ") {
 		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, got)

@@ -3,10 +3,8 @@
 package benchtest
 
 import (
-	"bytes"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"unicode/utf8"
 )
@@ -17,24 +15,6 @@ func Slow(t *testing.T) {
 	if testing.Short() || os.Getenv("LOCKSTEP_SLOW") == "" {
 		t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
 	}
-}
-
-// A Buffer is a bytes.Buffer that is safe for concurrent use.
-type Buffer struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (b *Buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *Buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // EmptyFolder gives the test its own directory for temporary files, and fails the test if

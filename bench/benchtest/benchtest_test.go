@@ -1,6 +1,7 @@
 package benchtest
 
 import (
+	"bytes"
 	"context"
 	"os/exec"
 	"strings"
@@ -40,7 +41,7 @@ func TestFaulty(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "stage", "-child")
-	var said Buffer
+	var said bytes.Buffer
 	cmd.Stderr = &said
 	stdin, err := cmd.StdinPipe()
 	if err == nil {

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"lockstep/common/node"
 )
@@ -19,7 +18,6 @@ import (
 // A Faulty watches the processes of the stage in testdata/faulty, or of a
 // program whose main function calls FaultyMain or StageMain.
 type Faulty struct {
-	t                    *testing.T
 	started, busy, ended chan bool // one value for each process
 }
 
@@ -34,7 +32,7 @@ func NewFaulty(t *testing.T, fault string) *Faulty {
 	t.Setenv("LOCKSTEP_FAULT", fault)
 	t.Setenv("LOCKSTEP_TELL", ln.Addr().String())
 	t.Setenv("LOCKSTEP_SECRET", "")
-	f := &Faulty{t, make(chan bool, 100), make(chan bool, 100), make(chan bool, 100)}
+	f := &Faulty{make(chan bool, 100), make(chan bool, 100), make(chan bool, 100)}
 	var readers sync.WaitGroup
 	readers.Go(func() { // ends with ln
 		for {
@@ -60,36 +58,23 @@ func NewFaulty(t *testing.T, fault string) *Faulty {
 }
 
 // Started waits until n processes have started and, if busy, until one of them has
-// answered many requests.
+// answered many requests. Like Ended, it waits for as long as the test may take.
 func (f *Faulty) Started(n int, busy bool) {
-	f.t.Helper()
-	f.receive(n, f.started, "a process has not started")
+	receive(n, f.started)
 	if busy {
-		f.receive(1, f.busy, "no process is busy")
+		receive(1, f.busy)
 	}
 }
 
 // Ended waits until n processes have ended.
-func (f *Faulty) Ended(n int) {
-	f.t.Helper()
-	f.receive(n, f.ended, "a process has not ended")
-}
+func (f *Faulty) Ended(n int) { receive(n, f.ended) }
 
 // AllEnded waits until all processes have ended, not counting those that Started waited for.
-func (f *Faulty) AllEnded() {
-	f.t.Helper()
-	f.Ended(len(f.started))
-}
+func (f *Faulty) AllEnded() { receive(len(f.started), f.ended) }
 
-func (f *Faulty) receive(n int, from <-chan bool, complaint string) {
-	f.t.Helper()
-	late := time.After(30 * time.Second)
+func receive(n int, from <-chan bool) {
 	for range n {
-		select {
-		case <-from:
-		case <-late:
-			f.t.Fatal(complaint + " after 30s")
-		}
+		<-from
 	}
 }
 

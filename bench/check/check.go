@@ -57,7 +57,7 @@ func (f *Found) String() string {
 	if f.Histories == 1 {
 		histories = "1 history"
 	}
-	s := fmt.Sprintf("%v; %s in %s, %s\n", f.Verdict, text.Plural(f.Calls, "call"), histories, text.Plural(f.Unknown, "unknown outcome"))
+	s := fmt.Sprintf("%v; %s (%s unanswered) in %s\n", f.Verdict, text.Plural(f.Calls, "call"), text.Count(f.Unknown), histories)
 	if f.Counterexample != nil {
 		s += "\n" + f.Counterexample.String() + "\n"
 	}
@@ -145,6 +145,8 @@ func (c *checker) checkOne(ctx, over context.Context, number int) bool {
 		now, unknown := client.Stats(ctx, c.cfg, node)
 		if unknown == nil && c.before != nil && now.Incarnation != c.before[node].Incarnation {
 			err = fmt.Errorf("node %d was restarted: its table is empty", node)
+		} else if err != nil && client.Unreachable(unknown) {
+			err = fmt.Errorf("a server has ended: %w", unknown)
 		}
 	}
 	c.mu.Lock()

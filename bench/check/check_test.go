@@ -139,8 +139,8 @@ func TestNoVerdict(t *testing.T) {
 	if _, err := Run(ctx, cfg, Plan{Length: time.Minute}); !errors.Is(err, context.Canceled) {
 		t.Errorf("after cancel: error %v", err)
 	}
-	cfg.Nodes[0].Addr = "127.0.0.1:1" // refuses connections
-	if _, err := Run(t.Context(), cfg, Plan{Length: time.Minute}); err == nil || !strings.HasPrefix(err.Error(), "no verdict") {
+	cfg.Nodes[0] = cluster.Node{Addr: "127.0.0.1:1", Control: "127.0.0.1:1"} // refuses connections
+	if _, err := Run(t.Context(), cfg, Plan{Length: time.Minute}); err == nil || !strings.HasPrefix(err.Error(), "no verdict: a server has ended: dial") {
 		t.Errorf("without a server: error %v", err)
 	}
 }

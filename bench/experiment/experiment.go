@@ -82,7 +82,7 @@ func (plan *Plan) measure(ctx context.Context, s *Subject, round int) error {
 	}
 	told("starting", plan.preparing/time.Duration(max(plan.prepared, 1)))
 	return plan.Bed.Use(ctx, s.Start, func(ctx context.Context, servers *testbed.Servers) error {
-		err := testbed.Guard(ctx, servers.Target, func(ctx context.Context) error {
+		return servers.WithOutput(testbed.Guard(ctx, servers.Target, func(ctx context.Context) error {
 			work, err := plan.store(ctx, servers.Target, told, round)
 			if err != nil {
 				return err
@@ -99,11 +99,7 @@ func (plan *Plan) measure(ctx context.Context, s *Subject, round int) error {
 				err = r.Broken()
 			}
 			return err
-		})
-		if err != nil {
-			err = fmt.Errorf("%w%s", err, servers.LastOutput(err))
-		}
-		return err
+		}))
 	})
 }
 

@@ -24,6 +24,9 @@ const (
 	// ConnectTime is how long the first connection may take to be greeted.
 	ConnectTime = 10 * time.Second
 
+	// Meetings is how often Round calls Meet: when connected, when warm, and before it sends.
+	Meetings = 3
+
 	othersTime = 250 * time.Millisecond // for the next connection to be greeted
 	storeTime  = 2 * time.Minute        // for keys to be stored by a request of Preload
 	maxLoaders = 4                      // clients that store keys at the same time
@@ -38,8 +41,9 @@ var (
 
 // A Generator has the connections of a workload, each of which is a client of its own.
 type Generator struct {
-	Grace time.Duration // how long requests in flight at the end may still take
-	Told  Told          // may be nil
+	Grace time.Duration               // how long requests in flight at the end may still take
+	Told  Told                        // may be nil
+	Meet  func(context.Context) error // waits for other clients, which are to send at the same time: Meetings times a round
 
 	target   Target
 	cfg      cluster.Config
@@ -75,7 +79,8 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	cfg := to.Config()
 	dialing, quit := context.WithCancel(ctx)
 	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
-	g := &Generator{Grace: 5 * time.Second, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep, metrics.CPU}, quit: quit,
+	alone := func(context.Context) error { return nil }
+	g := &Generator{Grace: 5 * time.Second, Meet: alone, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep, metrics.CPU}, quit: quit,
 		arrivals: cfg.Workload.Seed + uint64(first) + work.Round<<40}
 	// Servers that bench did not start may work for longer than cfg says.
 	g.patience = 20*time.Second + time.Duration(cfg.Workload.Batch)*max(cfg.Server.Work.Time, time.Second)

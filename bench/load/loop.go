@@ -206,7 +206,7 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 		t.RefusedDials += counts.Refused - c.counts.Refused
 		if c.client != nil {
 			c.counts = counts
-		} else if err == nil {
+		} else if t.FailedDials.Add(counts.FailedDials); err == nil {
 			Record(&t.ConnectTimes, counts.Dialing)
 		} else {
 			t.NotServed = cmp.Or(t.NotServed, refusal(err))

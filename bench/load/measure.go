@@ -16,9 +16,7 @@ import (
 // sayTime is how long a server that was stuck during the grace still takes to say so.
 const sayTime = 7 * time.Second
 
-// Measure measures one round: it connects as New does, warms up the connections that are
-// kept, and puts the load on the servers and tells how
-// that goes. If ctx ends meanwhile, there is a result beside the error.
+// Measure connects as New does, and measures one round: see Round.
 func Measure(ctx context.Context, to Target, work *workload.Workload, first int, told Told) (*Result, error) {
 	g, err := New(ctx, to, work, first)
 	if err != nil {
@@ -26,9 +24,21 @@ func Measure(ctx context.Context, to Target, work *workload.Workload, first int,
 	}
 	defer g.Close()
 	g.Told = told
+	return g.Round(ctx)
+}
+
+// Round warms up the connections that are kept, and puts the load on the servers. If ctx ends
+// meanwhile, there is a result beside the error.
+func (g *Generator) Round(ctx context.Context) (*Result, error) {
+	if err := g.Meet(ctx); err != nil {
+		return nil, err
+	}
 	warm := new(Result)
 	if g.cfg.Workload.Conn == "persistent" {
 		warm = g.warmUp(ctx)
+	}
+	if err := g.Meet(ctx); err != nil {
+		return nil, err
 	}
 	r, err := g.Measure(ctx)
 	if r != nil && warm.Wrong > 0 { // counts at any time
@@ -56,13 +66,16 @@ func Warmup(round time.Duration) time.Duration {
 // the error.
 func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 	before, err := g.target.Stats(ctx)
+	if err == nil {
+		err = g.Meet(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
 	mine, machine := metrics.CPU(), metrics.MachineCPU()
 	r := g.run(ctx, g.cfg.Workload.Duration, g.cfg.Workload.Ops)
 	r.Client, r.ClientCPU, r.Cores = g.target.Client(), metrics.CPU()-mine, metrics.Cores()
-	r.MachineCPU = metrics.MachineCPU() - machine
+	r.MachineCPU, r.TimeWait = metrics.MachineCPU()-machine, metrics.TimeWait()
 	if r.NeverGreeted > 0 {
 		why, refused := g.endDials()
 		r.Add(Counts{NotServed: why, RefusedDials: refused})

@@ -46,7 +46,7 @@ func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) 
 			i, down = -1, 0
 		case err != nil:
 			pl.Close()
-			return pl, fmt.Errorf("%w (node %d)", err, i)
+			return pl, fmt.Errorf("%w (node %d, %s)", err, i, cfg.Nodes[i].Addr)
 		}
 	}
 	return pl, nil
@@ -80,26 +80,23 @@ func (pl *pipeline) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.
 	if len(pl.nodes) == 1 {
 		return pl.nodes[0].do(ctx, ops, insist)
 	}
-	results, errs := make([]wire.Result, len(ops)), make([]error, len(pl.nodes))
-	var parts sync.WaitGroup
-	for i, p := range pl.nodes {
-		part, index := []wire.Op(nil), []int(nil) // its operations, and where they stand in ops
-		for j, op := range ops {
-			if pl.cfg.Owner(op.Key) == i {
-				part, index = append(part, op), append(index, j)
-			}
-		}
+	owners, parts := make([]int, len(ops)), make([][]wire.Op, len(pl.nodes))
+	for i, op := range ops {
+		owners[i] = pl.cfg.Owner(op.Key)
+		parts[owners[i]] = append(parts[owners[i]], op)
+	}
+	answers, errs := make([][]wire.Result, len(parts)), make([]error, len(parts))
+	var doing sync.WaitGroup
+	for i, part := range parts {
 		if part != nil {
-			parts.Go(func() {
-				answers, err := p.do(ctx, part, insist)
-				for k, answer := range answers {
-					results[index[k]] = answer
-				}
-				errs[i] = err
-			})
+			doing.Go(func() { answers[i], errs[i] = pl.nodes[i].do(ctx, part, insist) })
 		}
 	}
-	parts.Wait()
+	doing.Wait()
+	results := make([]wire.Result, len(ops))
+	for i, owner := range owners {
+		results[i], answers[owner] = answers[owner][0], answers[owner][1:]
+	}
 	return results, errors.Join(errs...)
 }
 

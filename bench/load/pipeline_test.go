@@ -219,7 +219,7 @@ func TestPipelineDial(t *testing.T) {
 	cfg.Nodes[1].Control = "127.0.0.1:9" // another cluster
 	for _, depth := range []int{1, 2} {
 		cfg.Workload.Depth = depth
-		if _, err := NewLockstep(cfg).Dial(t.Context()); !errors.Is(err, wire.ErrMismatch) || !strings.HasSuffix(err.Error(), " (node 0)") {
+		if _, err := NewLockstep(cfg).Dial(t.Context()); !errors.Is(err, wire.ErrMismatch) || !strings.HasSuffix(err.Error(), " (node 0, "+cfg.Nodes[0].Addr+")") {
 			t.Errorf("depth %d: dialling another cluster: error %v", depth, err)
 		}
 	}

@@ -1,13 +1,9 @@
 package load
 
 import (
-	"bytes"
 	"cmp"
-	"compress/gzip"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"time"
 
@@ -35,28 +31,30 @@ type Result struct {
 	Slips         *metrics.Histogram `json:"slip_histogram"`    // open loop: how late the client itself was; nil in a closed loop
 	ConnectTimes  *metrics.Histogram `json:"connect_histogram"` // until a connection was greeted, part of ResponseTimes; nil if they are kept
 
-	Series []int64            `json:"ok_each_second"` // operations answered, by second of the round
-	Nodes  []metrics.Snapshot `json:"nodes"`          // what each server counted in Dur; nil if not known
+	Series   []int64            `json:"ok_each_second"`      // operations answered, by second of the round
+	TimeWait int64              `json:"time_wait,omitempty"` // sockets in TIME_WAIT when the round ended, where the client runs; 0 if not known
+	Nodes    []metrics.Snapshot `json:"nodes"`               // what each server counted in Dur; nil if not known
 }
 
 // Counts are what Merge adds of a Result, and the first of each kind of trouble.
 type Counts struct {
-	Connections  int              `json:"connections"`          // each worker counts 1
-	Starved      int              `json:"starved"`              // of Connections: no request was completed
-	NeverGreeted int              `json:"never_greeted"`        // of Starved: no server greeted them
-	Requests     int64            `json:"requests"`             // answered, each with a time in ResponseTimes
-	OK           int64            `json:"ok"`                   // operations answered; misses and mismatches are answers
-	Bytes        int64            `json:"bytes"`                // of OK: keys and values, sent and received
-	Misses       int64            `json:"misses"`               // of OK: a get or delete of a key that had no value
-	Mismatches   int64            `json:"mismatches"`           // of OK: a compare that failed, and the rest of its request
-	Errors       map[string]int64 `json:"errors"`               // requests that failed, by kind: a word or two such as "server busy"
-	Refusals     int64            `json:"refusals"`             // Busy answers, whether the request was sent again or failed
-	Unfinished   int64            `json:"unfinished"`           // requests that were due or in flight when the round ended
-	Wrong        int64            `json:"wrong"`                // answers that no correct server gives
-	RefusedDials int64            `json:"refused_dials"`        // connections that a server refused, and that were dialled again
-	NotServed    string           `json:"not_served,omitempty"` // why the first of NeverGreeted was not
-	FirstError   string           `json:"first_error,omitempty"`
-	FirstWrong   string           `json:"first_wrong,omitempty"`
+	Connections  int           `json:"connections"`            // each worker counts 1
+	Starved      int           `json:"starved"`                // of Connections: no request was completed
+	NeverGreeted int           `json:"never_greeted"`          // of Starved: no server greeted them
+	Requests     int64         `json:"requests"`               // answered, each with a time in ResponseTimes
+	OK           int64         `json:"ok"`                     // operations answered; misses and mismatches are answers
+	Bytes        int64         `json:"bytes"`                  // of OK: keys and values, sent and received
+	Misses       int64         `json:"misses"`                 // of OK: a get or delete of a key that had no value
+	Mismatches   int64         `json:"mismatches"`             // of OK: a compare that failed, and the rest of its request
+	Errors       metrics.Tally `json:"errors"`                 // requests that failed, by kind: a word or two such as "server busy"
+	Refusals     int64         `json:"refusals"`               // Busy answers, whether the request was sent again or failed
+	Unfinished   int64         `json:"unfinished"`             // requests that were due or in flight when the round ended
+	Wrong        int64         `json:"wrong"`                  // answers that no correct server gives
+	RefusedDials int64         `json:"refused_dials"`          // connections that a server refused, and that were dialled again
+	FailedDials  metrics.Tally `json:"failed_dials,omitempty"` // a connection for each request: dials that failed, by reason, and were tried again
+	NotServed    string        `json:"not_served,omitempty"`   // why the first of NeverGreeted was not
+	FirstError   string        `json:"first_error,omitempty"`
+	FirstWrong   string        `json:"first_wrong,omitempty"`
 }
 
 // Add adds o to c.
@@ -76,21 +74,12 @@ func (c *Counts) Add(o Counts) {
 	c.NotServed = cmp.Or(c.NotServed, o.NotServed)
 	c.FirstError = cmp.Or(c.FirstError, o.FirstError)
 	c.FirstWrong = cmp.Or(c.FirstWrong, o.FirstWrong)
-	if c.Errors == nil && o.Errors != nil {
-		c.Errors = make(map[string]int64)
-	}
-	for kind, n := range o.Errors {
-		c.Errors[kind] += n
-	}
+	c.Errors.Add(o.Errors)
+	c.FailedDials.Add(o.FailedDials)
 }
 
 // Failed returns the number of requests that failed.
-func (c *Counts) Failed() (sum int64) {
-	for _, n := range c.Errors {
-		sum += n
-	}
-	return sum
-}
+func (c *Counts) Failed() int64 { return c.Errors.Sum() }
 
 // Unanswered returns the number of requests without an outcome, which are in no
 // percentile: those that are unfinished, and one of each connection that was never greeted.
@@ -105,7 +94,7 @@ func (c *Counts) Quantile(h *metrics.Histogram, level float64) (d time.Duration,
 
 // Fail counts a request that failed.
 func (c *Counts) Fail(kind string, err error) {
-	c.Add(Counts{Errors: map[string]int64{kind: 1}, FirstError: err.Error()})
+	c.Add(Counts{Errors: metrics.Tally{kind: 1}, FirstError: err.Error()})
 }
 
 // FoundWrong counts an answer that no correct server gives.
@@ -181,47 +170,4 @@ func (r *Result) Held() (share float64) {
 		share = max(share, n.Held())
 	}
 	return share
-}
-
-// Pack encodes r so that it fits the payload of a barrier: the histograms of an hour of
-// overload take 100 KB, and less than half of that compressed. A nil r becomes an empty Result.
-func (r *Result) Pack() ([]byte, error) {
-	var b bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // the level is valid
-	err := errors.Join(json.NewEncoder(z).Encode(r), z.Close())
-	return b.Bytes(), err
-}
-
-// Unpack decodes what Pack has encoded.
-func Unpack(payload []byte) (*Result, error) {
-	z, err := gzip.NewReader(bytes.NewReader(payload))
-	if err != nil {
-		return nil, err
-	}
-	r := new(Result)
-	return r, json.NewDecoder(z).Decode(r)
-}
-
-// Together returns the result of all client processes, which ran on one machine if local is
-// set. They have seen the same servers, and the round lasted until the last of them was done.
-func Together(all []*Result, local bool) *Result {
-	sum := new(Result)
-	for _, r := range all {
-		sum.Merge(r)
-		sum.Client = r.Client
-		sum.Dur = max(sum.Dur, r.Dur)
-		sum.Restarted = cmp.Or(sum.Restarted, r.Restarted)
-		sum.Stalled, sum.Stall = max(sum.Stalled, r.Stalled), max(sum.Stall, r.Stall)
-		sum.ServerCPU, sum.MachineCPU = max(sum.ServerCPU, r.ServerCPU), max(sum.MachineCPU, r.MachineCPU)
-		if sum.Nodes == nil {
-			sum.Nodes = r.Nodes
-		}
-		if local {
-			sum.ClientCPU += r.ClientCPU
-			sum.Cores = min(sum.Cores+r.Cores, float64(runtime.NumCPU()))
-		} else if sum.ClientCPU <= r.ClientCPU { // each has cores of its own
-			sum.ClientCPU, sum.Cores = r.ClientCPU, r.Cores
-		}
-	}
-	return sum
 }

@@ -44,8 +44,7 @@ func Render(rep *report.Report) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := rep.Outline()
-	c := content{Outline: o, Title: title(rep), Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
+	c := content{Outline: rep.Outline(), Title: title(rep), Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
 		Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
 	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
 	if rep.Sweep != nil {
@@ -197,22 +196,20 @@ func seconds(rep *report.Report) exhibit {
 func balance(rep *report.Report) exhibit {
 	var stages []figure.Row
 	var names []string
+	for _, run := range rep.Runs {
+		for i := len(names); i < len(run.Nodes); i++ {
+			names = append(names, "node "+strconv.Itoa(i))
+		}
+	}
 	for _, s := range rep.Summary {
-		var requests []float64
-		sum := 0.0
+		requests, sum := make([]float64, len(names)), 0.0
 		for _, run := range s.Runs {
 			for i, n := range run.Nodes {
-				if i == len(requests) {
-					requests = append(requests, 0)
-				}
-				if i == len(names) {
-					names = append(names, "node "+strconv.Itoa(i))
-				}
 				requests[i] += float64(n.Requests)
 				sum += float64(n.Requests)
 			}
 		}
-		if len(requests) < 2 || sum == 0 {
+		if len(names) < 2 || sum == 0 {
 			continue
 		}
 		for i := range requests {

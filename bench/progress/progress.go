@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,10 +108,14 @@ func (l *Line) draw() {
 	fmt.Fprint(l.w, "\r"+line+"\x1b[K\r")
 }
 
-// cut returns the first n runes of s.
+// cut shortens s to at most n runes: in front of a comma or a colon, so that no figure is cut.
 func cut(s string, n int) string {
 	runes := []rune(s)
-	return string(runes[:min(n, len(runes))])
+	if len(runes) <= n {
+		return s
+	}
+	s = string(runes[:n])
+	return s[:cmp.Or(max(strings.LastIndexAny(s, ",:"), 0), len(s))]
 }
 
 // Print writes what to w in place of the line, which appears again below it.

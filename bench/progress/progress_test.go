@@ -44,7 +44,8 @@ func screen(written string, width int) []string {
 func TestLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var terminal bytes.Buffer
-		l := &Line{w: &terminal, width: func() int { return 80 }}
+		columns := 80 // guarded by l.mu, as terminal is
+		l := &Line{w: &terminal, width: func() int { return columns }}
 		l.Expect(10 * time.Second)
 		for range 1000 { // far more often than it may be drawn
 			l.Say("round 1 of 6")
@@ -74,6 +75,17 @@ func TestLine(t *testing.T) {
 				t.Errorf("the screen shows %q, want %q", got, want)
 			}
 		}
+		l.mu.Lock()
+		columns = 50
+		l.mu.Unlock()
+		l.Detail("2/6 three")
+		l.Pace(21_312, 3210*time.Microsecond, 7)
+		<-time.After(time.Second)
+		synctest.Wait()
+		if got := screen(terminal.String(), 80); got[0] != "2/6 three: 7 errors, 21 300 ops/s, 4s left" {
+			t.Errorf("50 columns show %q, want no figure that is cut", got)
+		}
+		l.Detail("2/6 three")
 		l.Pace(0, 0, 0)
 		l.Expect(0)
 		<-time.After(time.Second)

@@ -37,7 +37,7 @@ var (
 		{rows("throughput"), opsPerSecond, interval, bytesPerSecond},
 		ratios,
 		response,
-		{rows("CPU per request"), cpu("server", func(f *Figures) float64 { return f.ServerCPUPerRequest }), cpu("client", func(f *Figures) float64 { return f.ClientCPUPerRequest })},
+		{rows("CPU per request"), serverCPU, clientCPU},
 		times("service time", "service-", func(f *Figures) Times { return f.Service }, quantileNames...),
 		times("client late by", "late-", func(f *Figures) Times { return f.Slip }, quantileNames...),
 		times("time to connect", "connect-", func(f *Figures) Times { return f.Connect }, quantileNames...),
@@ -56,19 +56,12 @@ var (
 		}
 		return text.Sig(100*max(iv.High-iv.Median, iv.Median-iv.Low)/iv.Median, 2) + " %"
 	}}
-	bytesPerSecond = column{"keys and values", func(_ *Report, s *Summary) string {
-		if s.BytesPerSecond == 0 {
-			return "" // an old file
-		}
-		return text.Bytes(int64(s.BytesPerSecond)) + "/s"
-	}, "B/s better=higher", func(r *Run) float64 { return r.BytesPerSecond }}
-	response = times("response time", "", func(f *Figures) Times { return f.Latency }, quantileNames...)
-	lockHeld = column{head: "lock held", cell: func(_ *Report, s *Summary) string {
-		if s.LockHeld == 0 {
-			return ""
-		}
-		return text.Sig3(100*s.LockHeld) + " %"
-	}}
+	bytesPerSecond = figure("keys and values", "B/s better=higher", "", func(v float64) string { return text.Bytes(int64(v)) + "/s" },
+		func(f *Figures) float64 { return f.BytesPerSecond })
+	serverCPU = figure("server", "server-cpu-ns/req better=lower", "not known", span, func(f *Figures) float64 { return f.ServerCPUPerRequest })
+	clientCPU = figure("client", "client-cpu-ns/req better=lower", "not known", span, func(f *Figures) float64 { return f.ClientCPUPerRequest })
+	response  = times("response time", "", func(f *Figures) Times { return f.Latency }, quantileNames...)
+	lockHeld  = figure("lock held", "", "", percent, func(f *Figures) float64 { return f.LockHeld })
 
 	quantileNames = []string{"p50", "p90", "p99", "p999", "max", "mean"}
 )
@@ -106,14 +99,19 @@ func (s *Summary) written(t Times, kind, name string) string {
 	return text.Duration(d)
 }
 
-func cpu(head string, of func(*Figures) float64) column {
-	return column{head, func(rep *Report, s *Summary) string {
+// figure returns the column of a figure that is 0 if it is not known.
+func figure(head, unit, unknown string, write func(float64) string, of func(*Figures) float64) column {
+	return column{head, func(_ *Report, s *Summary) string {
 		if of(&s.Figures) == 0 {
-			return "not known"
+			return unknown
 		}
-		return text.Duration(time.Duration(of(&s.Figures)))
-	}, head + "-cpu-ns/req better=lower", func(r *Run) float64 { return of(&r.Figures) }}
+		return write(of(&s.Figures))
+	}, unit, func(r *Run) float64 { return of(&r.Figures) }}
 }
+
+func span(ns float64) string { return text.Duration(time.Duration(ns)) }
+
+func percent(share float64) string { return text.Sig3(100*share) + " %" }
 
 func ratio(head, of string) column {
 	return column{head: head, cell: func(_ *Report, s *Summary) string {
@@ -131,9 +129,9 @@ func (rep *Report) unserved(s *Summary) string {
 	case s.invalid():
 		return "INVALID"
 	case s.Starved > 0:
-		return text.Sig3(100*float64(s.Starved)/float64(s.Connections)) + " %"
+		return percent(float64(s.Starved) / float64(s.Connections))
 	case refused > 0:
-		return text.Sig3(100*float64(refused)/float64(s.Requests+refused)) + " %"
+		return percent(float64(refused) / float64(s.Requests+refused))
 	case rep.saturated(s):
 		return "saturated"
 	}
@@ -210,7 +208,7 @@ func (rep *Report) histogram() (t Table) {
 	for _, run := range rep.Summary[0].Runs {
 		h.Merge(&run.ResponseTimes)
 	}
-	const rows, width = 8, 48
+	const rows = 8
 	low, high := h.Quantile(0.01), h.Quantile(0.999)
 	if h.Count() <= 0 || low <= 0 || float64(high) < 1.1*float64(low) {
 		return t // there are none, or all are alike
@@ -224,9 +222,46 @@ func (rep *Report) histogram() (t Table) {
 			edge, within = h.Max(), h.Count()
 		}
 		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything
-		bar := strings.Repeat("#", int(math.Ceil(width*share)))
-		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), fmt.Sprintf("%-*s", width, bar)})
+		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), bar(share)})
 		below = within
+	}
+	return t
+}
+
+// bar draws a share, from 0 to 1.
+func bar(share float64) string {
+	const width = 48
+	return fmt.Sprintf("%-*s", width, strings.Repeat("#", int(math.Ceil(width*share))))
+}
+
+// overTime shows how the last round of a single stage went on, in 10 rows at most, if it took more
+// than a second and each request had a connection: ports may run out.
+func (rep *Report) overTime() (t Table) {
+	if len(rep.Summary) != 1 || rep.Workload(rep.Summary[0].Point).Conn != "per-request" {
+		return t
+	}
+	run := rep.Summary[0].Runs[len(rep.Summary[0].Runs)-1]
+	if run.Dur <= time.Second {
+		return t
+	}
+	const rows = 10
+	seconds := max(len(run.Series), int((run.Dur+time.Second-1)/time.Second)) // none may have been answered in the last ones
+	var rates []float64
+	step := max((seconds+rows-1)/rows, 1)
+	for from := 0; from < seconds; from += step {
+		sum := int64(0)
+		for _, ops := range run.Series[min(from, len(run.Series)):min(from+step, len(run.Series))] {
+			sum += ops
+		}
+		lasted := min(float64(step), max(run.Dur.Seconds()-float64(from), 1e-3)) // the last second may be a part of one
+		rates = append(rates, float64(sum)/lasted)
+	}
+	for i, rate := range rates {
+		t.Rows = append(t.Rows, []string{fmt.Sprintf("from %d s", i*step), text.Sig3(rate), bar(rate / max(slices.Max(rates), 1))})
+	}
+	t.Head = []string{"over time", "ops/s", ""}
+	if run.TimeWait > 0 {
+		t.Foot = text.Count(run.TimeWait) + " sockets in TIME_WAIT at the end"
 	}
 	return t
 }
@@ -261,7 +296,7 @@ func (rep *Report) gobenchLine(b *bytes.Buffer, run *Run, columns []column) {
 		return
 	}
 	w := rep.Workload(run.Point)
-	fmt.Fprintf(b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d", namePart(run.Stage), w.Connections, w.Batch)
+	fmt.Fprintf(b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d", namePart(run.Stage), w.Connections*max(len(run.Clients), 1), w.Batch)
 	if sw := rep.Sweep; sw != nil && sw.Property != "c" && sw.Property != "batch" {
 		fmt.Fprintf(b, "/%s=%s", sw.Property, namePart(run.Point))
 	}

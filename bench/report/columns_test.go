@@ -41,7 +41,7 @@ func TestGobench(t *testing.T) {
 		t.Error("the baseline is not the first, as in the tables")
 	}
 	wantAll(t, string(data), "BenchmarkLockstep/stage=stage2_coarselock/c=8/batch=1-2 8010 124843.9 ns/op 8010.0 ops/s",
-		"goos: linux\ngoarch: amd64\n", "cpu: Test CPU\n", "config: mix=get=60,put=40 ", " keys=1000 ", " buckets=1024 ", "Unit p99-ns better=lower\n", " server-cpu-ns/req ")
+		"goos: linux\ngoarch: amd64\n", "cpu: Test CPU\n", "config: arrival=", " mix=get=60,put=40 ", " keys=1000 ", " buckets=1024 ", "Unit p99-ns better=lower\n", " server-cpu-ns/req ")
 }
 
 func TestGobenchHostile(t *testing.T) {

@@ -36,12 +36,15 @@
 //	  .starved         connections on which no request was completed
 //	  .never_greeted   of these, those that no server greeted
 //	  .refused_dials   connections refused, and dialled again
+//	  .failed_dials    other dials that failed, by reason, if each request has one
 //	  .not_served      why the first connection was not greeted
 //	  .first_error     the first error
 //	  .first_wrong     the first wrong answer
 //	  .restarted       which server restarted
 //	  .invalid         why the client was measured and not the servers
 //	  .warnings        what else to know
+//	  .clients         several client processes: the counts and figures of each, by
+//	                   number; missing: it did not bring its result
 //	  .ops_per_s       operations answered a second
 //	  .bytes_per_s     the same of bytes
 //	  .latency_ns      p50, p90, p99, p999, max and mean of the response time
@@ -62,6 +65,7 @@
 //	  .longest_stall_ns
 //	  .failed_ns       time spent in the requests that failed; closed loops only
 //	  .ok_each_second  operations answered in each second of the round
+//	  .time_wait       the client's sockets in TIME_WAIT at the end; 0: not known
 //	  .histogram       response times: sum_ns, max_ns, buckets [[edge, count], …]
 //	  .service_histogram
 //	  .slip_histogram

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +86,7 @@ func TestBends(t *testing.T) {
 		{"rate=1k,2k,4k", []int64{500, 500, 500}, []string{"one is SATURATED at rate=1 000: 500 operations a second, >16.0ms at p99."}},
 		{"rate=1k,2k,4k", []int64{1000, 2000, -2000}, []string{"one keeps up even at rate=2 000: 2 000 operations a second, 4.00ms at p99."}},
 		{"rate=1k", []int64{-1000}, []string{"one has no valid point."}},
+		{"c=1,2", []int64{1000, -2000}, []string{"one at c=1: 1 000 operations a second, 8.00ms at p99."}}, // no peak: who knows what follows
 	} {
 		rep := testSweep(t, test.sweep, func(stage, point, _ int) int64 { return max(test.ops[point], -test.ops[point]) * int64(1-stage) })
 		for i := range rep.Runs {
@@ -91,7 +94,7 @@ func TestBends(t *testing.T) {
 				rep.Runs[i].Invalid = "the client was late"
 			}
 		}
-		if got := rep.Outline().Sentences; strings.Join(got, "\n") != strings.Join(append(test.want, "another has no valid point."), "\n") {
+		if got := rep.Outline().Sentences; strings.Join(got, "\n") != strings.Join(test.want, "\n") { // and nothing of the other stage, which an interrupted sweep did not reach
 			t.Errorf("%s %v: %q, want %q", test.sweep, test.ops, got, test.want)
 		}
 	}
@@ -124,6 +127,31 @@ func TestHistogram(t *testing.T) {
 	rep.Add("b", 1, r)
 	if h := rep.Outline().Histogram; h.Rows != nil {
 		t.Errorf("of two stages: %q", h.Rows)
+	}
+}
+
+// At most ten rows of whole seconds, where each request has a connection.
+func TestOverTime(t *testing.T) {
+	cfg := cluster.Default()
+	cfg.Workload.Conn = "per-request"
+	rep := New(cfg, []string{"a"}, true)
+	r := testRound(100)
+	r.Dur, r.TimeWait = 10500*time.Millisecond, 26402
+	r.Series = []int64{400, 400, 40, 40, 40, 40, 0, 80, 8} // none is answered in the last second and a half
+	rep.Add("a", 1, r)
+	over := rep.Outline().OverTime
+	var got []string
+	for _, row := range over.Rows {
+		got = append(got, strings.Join([]string{row[0], row[1], fmt.Sprint(strings.Count(row[2], "#"))}, ", "))
+	}
+	want := []string{"from 0 s, 400, 48", "from 2 s, 40.0, 5", "from 4 s, 40.0, 5", "from 6 s, 40.0, 5", "from 8 s, 4.00, 1", "from 10 s, 0, 0"}
+	if !slices.Equal(got, want) || over.Foot != "26 402 sockets in TIME_WAIT at the end" {
+		t.Errorf("%q, foot %q, want %q", got, over.Foot, want)
+	}
+	cfg.Workload.Conn = "persistent"
+	rep = New(cfg, []string{"a"}, true)
+	if rep.Add("a", 1, r); rep.Outline().OverTime.Rows != nil {
+		t.Error("connections are kept, and there is a table")
 	}
 }
 

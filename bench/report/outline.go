@@ -2,7 +2,6 @@ package report
 
 import (
 	"cmp"
-	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,6 +18,7 @@ type Outline struct {
 	Sentences  []string // what came out
 	Tables     []Table
 	Histogram  Table    // of a single stage, for the text: the page draws a curve
+	OverTime   Table    // of a single stage with a connection for each request, for the text
 	Notes      []string // what went wrong, or that nothing did, and what else to know
 	Conditions string   // what was asked for, and on which machine
 }
@@ -28,7 +28,7 @@ func (rep *Report) Outline() Outline {
 	rep.Summarize()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
-		o.Tables, o.Histogram, o.Notes = rep.tables(), rep.histogram(), rep.notes()
+		o.Tables, o.Histogram, o.OverTime, o.Notes = append(rep.tables(), rep.clients()...), rep.histogram(), rep.overTime(), rep.notes()
 		o.Sentences = append(rep.saturation(), rep.comparison()...)
 		if rep.Sweep != nil {
 			o.Sentences = rep.bends()
@@ -51,7 +51,7 @@ func (rep *Report) String() string {
 		}
 	}
 	wrap(o.Sentences...)
-	for _, t := range append(o.Tables, o.Histogram) {
+	for _, t := range append(o.Tables, o.Histogram, o.OverTime) {
 		if t.Rows == nil {
 			continue
 		}
@@ -87,14 +87,10 @@ func (rep *Report) name(point, stage string) string {
 
 // saturation says which stages do less than an open loop asks for.
 func (rep *Report) saturation() (lines []string) {
-	var all []string
 	for i := range rep.Summary {
 		if s := &rep.Summary[i]; rep.saturated(s) {
-			all = append(all, fmt.Sprintf("%s keeps up with %s %% of the requests due", s.Stage, text.Sig3(100*rep.kept(s))))
+			lines = append(lines, fmt.Sprintf("SATURATED: %s keeps up with %s %% of the requests due.", s.Stage, text.Sig3(100*rep.kept(s))))
 		}
-	}
-	if all != nil {
-		lines = []string{"SATURATED: " + strings.Join(all, ", ") + "."}
 	}
 	return lines
 }
@@ -143,12 +139,15 @@ func (s *Summary) did() string {
 // is the client.
 func (rep *Report) bends() (lines []string) {
 	say := func(p Summary, how string) {
-		lines = append(lines, fmt.Sprintf("%s: %s.", rep.name(p.Point, p.Stage+" "+how), p.did()))
+		lines = append(lines, fmt.Sprintf("%s: %s.", rep.name(p.Point, p.Stage+how), p.did()))
 	}
 	for _, stage := range rep.Stages {
-		points := slices.DeleteFunc(rep.Points(stage), func(p Summary) bool { return p.invalid() })
+		all := rep.Points(stage)
+		points := slices.DeleteFunc(all, func(p Summary) bool { return p.invalid() })
 		if len(points) == 0 {
-			lines = append(lines, stage+" has no valid point.")
+			if len(all) > 0 { // otherwise the sweep has not come to this stage
+				lines = append(lines, stage+" has no valid point.")
+			}
 			continue
 		}
 		ops := func(p Summary) float64 { return p.OpsPerSecond.Median }
@@ -158,19 +157,21 @@ func (rep *Report) bends() (lines []string) {
 		last := points[len(points)-1]
 		switch {
 		case saturated >= 0:
-			say(points[saturated], "is SATURATED")
+			say(points[saturated], " is SATURATED")
 			if saturated > 0 {
-				say(points[saturated-1], "still keeps up")
+				say(points[saturated-1], " still keeps up")
 			}
 		case rep.Workload(last.Point).Rate > 0:
-			say(last, "keeps up even")
-		case len(points) > 1 && bend.Point == last.Point:
-			say(bend, "still grows")
+			say(last, " keeps up even")
+		case len(points) == 1: // whose neighbours are not known
+			say(last, "")
+		case bend.Point == last.Point:
+			say(bend, " still grows")
 		case bend.Point != best.Point:
-			say(bend, "bends")
-			say(best, "peaks, with little more,")
+			say(bend, " bends")
+			say(best, " peaks, with little more,")
 		default:
-			say(best, "peaks")
+			say(best, " peaks")
 		}
 	}
 	return lines
@@ -187,11 +188,10 @@ func (rep *Report) notes() []string {
 		if t := s.troubles(); t != "" {
 			troubled = append(troubled, name+": "+t)
 		}
-		if r := s.Ratio; r != nil && r.Rounds > 1 && (r.OfMedians < r.Low || r.High < r.OfMedians) {
-			more = append(more, fmt.Sprintf("%s: the medians differ by %s times. The ratio is that of each round, "+
-				"from which it falls out when a whole round is slow.", name, text.Sig3(r.OfMedians)))
-		}
 		disturbed = append(disturbed, slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return r.OtherCores <= 0.25 })...)
+		if i := slices.IndexFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" }); i >= 0 && rep.Sweep != nil { // otherwise the verdict says so
+			more = append(more, fmt.Sprintf("INVALID: %s, round %d: %s.", name, s.Runs[i].Round, s.Runs[i].Invalid))
+		}
 		warned := slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return len(r.Warnings) == 0 })
 		if len(warned) > 0 {
 			more = append(more, fmt.Sprintf("Warning: %s, %d of %s; round %d: %s.",
@@ -208,7 +208,7 @@ func (rep *Report) notes() []string {
 	} else if len(troubled) < len(rep.Summary) {
 		troubled = append(troubled, "all others: "+none)
 	}
-	return slices.Concat(troubled, more, rep.Env.Missing, rep.Env.changes())
+	return slices.Concat(troubled, more, rep.Env.Missing, rep.Env.Changes())
 }
 
 // troubles counts what went wrong in the rounds of a stage; "" if nothing did.
@@ -228,6 +228,9 @@ func (s *Summary) troubles() string {
 	add(s.Mismatches, "× mismatch")
 	add(s.Unfinished, "unfinished")
 	add(s.RefusedDials, "× refused and dialled again")
+	for _, reason := range slices.Sorted(maps.Keys(s.FailedDials)) {
+		add(s.FailedDials[reason], "× dialled again ("+reason+")")
+	}
 	starved := fmt.Sprintf("of %s starved", text.Plural(int64(s.Connections), "connection"))
 	if s.NeverGreeted > 0 {
 		starved += fmt.Sprintf(" (%d never greeted%s)", s.NeverGreeted, strings.TrimSuffix(": "+s.NotServed, ": "))
@@ -258,26 +261,26 @@ func (rep *Report) conditions() string {
 	if rep.Nodes > 1 {
 		more += fmt.Sprintf("; nodes=%d", rep.Nodes)
 	}
-	clients := make(map[string]bool)
+	senders, several := make(map[string]bool), ""
 	for _, run := range rep.Runs {
-		clients[run.Client] = true
+		senders[run.Client] = true
+		if n := len(run.Clients); n > 1 {
+			several = fmt.Sprintf("%d clients, each with ", n)
+		}
 	}
-	if delete(clients, ""); len(clients) > 0 {
-		more += "; requests sent by " + strings.Join(slices.Sorted(maps.Keys(clients)), " and ")
+	if delete(senders, ""); len(senders) > 0 {
+		more += "; requests sent by " + strings.Join(slices.Sorted(maps.Keys(senders)), " and ")
 	}
-	return fmt.Sprintf("%s%s, %s; %v over %s, %s; %v-byte values; seed %d%s. %s.", swept, text.Plural(int64(w.Connections), "connection"), loop,
-		w.Mix, text.Plural(int64(w.Keys), "key"), w.Dist, w.Value, w.Seed, more, rep.Env.machine())
+	return fmt.Sprintf("%s%s%s, %s; %v over %s, %s; %v-byte values; seed %d%s. %s.", swept, several, text.Plural(int64(w.Connections), "connection"), loop,
+		w.Mix, text.Plural(int64(w.Keys), "key"), w.Dist, w.Value, w.Seed, more, rep.Env)
 }
 
 // properties lists the properties of the workload and, if bench started them, of the
 // servers as NAME=VALUE.
 func (rep *Report) properties(cfg cluster.Config) []string {
-	all := []string{"mix=" + cfg.Workload.Mix.String()}
-	fs := flag.NewFlagSet("", flag.ContinueOnError)
-	cfg.Flags(fs, "workload")
+	all := cfg.Values("workload")
 	if rep.Nodes > 0 {
-		cfg.Flags(fs, "server")
+		all = append(all, cfg.Values("server")...)
 	}
-	fs.VisitAll(func(f *flag.Flag) { all = append(all, f.Name+"="+f.DefValue) })
 	return all
 }

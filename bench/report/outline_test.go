@@ -2,13 +2,13 @@ package report
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
+	"lockstep/bench/machine"
 	"lockstep/bench/stats"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
@@ -65,7 +65,7 @@ func TestTextOfTroubles(t *testing.T) {
 	w := &cfg.Workload
 	w.Rate, w.Arrival, w.Batch, w.Conn, w.Keys, w.Duration = 5000, "poisson", 4, "per-request", 1, time.Second
 	rep := New(cfg, []string{"servers"}, false)
-	rep.Env = Environment{Go: "go1.25", OS: "darwin", Arch: "arm64", Cores: 1, CPUs: 8}
+	rep.Env = machine.Environment{Go: "go1.25", OS: "darwin", Arch: "arm64", Cores: 1, CPUs: 8}
 	r := testRound(4000)
 	load.Record(&r.Slips, 300*ms)
 	load.Record(&r.ServiceTimes, ms)
@@ -183,7 +183,8 @@ func TestTextOfRates(t *testing.T) {
 		" 4 000 one 3 000 0 % 2.67ms >2.67ms saturated",
 		" 8 000 another 6 000 25 % 1.33ms >1.33ms INVALID",
 		" 1 000 busy 2.00 [2.00..2.00]",
-		"one at rate=4 000: 3 000 unfinished")
+		"one at rate=4 000: 3 000 unfinished",
+		"INVALID: another at rate=8 000, round 4: the client was late although")
 }
 
 // What the first sentence claims, and what it does not.
@@ -238,22 +239,4 @@ func TestWidth(t *testing.T) {
 	}
 	rep.Stages = []string{"stage1_singlethread", "stage4_bucketlock"}
 	benchtest.CheckWidth(t, rep.String(), text.Columns)
-}
-
-// What is set and how programs were built is said if it is not as usual.
-func TestChanges(t *testing.T) {
-	t.Setenv("GOGC", "off")
-	if e := New(cluster.Default(), nil, true).Env; e.Settings["GOGC"] != "off" {
-		t.Errorf("with GOGC=off the settings are %v", e.Settings)
-	}
-	e := Environment{Built: map[string]string{"bench": "", "one": "-race=true", "three": "-tags=x", "two": "-race=true"},
-		Settings: map[string]string{"GOGC": "off", "GOFLAGS": "-race"}}
-	want := []string{"Set in the environment or with go env -w: GOFLAGS=-race, GOGC=off.", "Built with flags: one -race=true, three -tags=x, two -race=true."}
-	if got := e.changes(); !slices.Equal(got, want) {
-		t.Errorf("the lines are %q, want %q", got, want)
-	}
-	e.Built = map[string]string{"bench": ""}
-	if e.Settings = nil; e.changes() != nil {
-		t.Errorf("of nothing: %q", e.changes())
-	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
+	"lockstep/bench/machine"
 	"lockstep/bench/workload"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
@@ -22,13 +23,13 @@ import (
 // A Report is what one command of bench measured. Its JSON is the content of the file
 // that -o names; all times in it are in nanoseconds.
 type Report struct {
-	Schema  int               `json:"schema"`
-	Env     Environment       `json:"env"`
-	Config  cluster.Config    `json:"config"`          // without the secret
-	Sweep   *experiment.Sweep `json:"sweep,omitempty"` // the property of Config that has several values
-	Runs    []Run             `json:"runs"`            // every round, in the order in which they ran
-	Summary []Summary         `json:"summary"`
-	Verdict string            `json:"verdict"` // "ok", "interrupted", or "invalid: …", "failed: …", "wrong data: …"
+	Schema  int                 `json:"schema"`
+	Env     machine.Environment `json:"env"`
+	Config  cluster.Config      `json:"config"`          // without the secret
+	Sweep   *experiment.Sweep   `json:"sweep,omitempty"` // the property of Config that has several values
+	Runs    []Run               `json:"runs"`            // every round, in the order in which they ran
+	Summary []Summary           `json:"summary"`
+	Verdict string              `json:"verdict"` // "ok", "interrupted", or "invalid: …", "failed: …", "wrong data: …"
 
 	Stages []string `json:"stages"`       // in the order of the tables; the first is the baseline
 	Nodes  int      `json:"nodes"`        // of each stage; 0: bench did not start the servers
@@ -45,6 +46,7 @@ type Run struct {
 	OpsPerSecond float64  `json:"ops_per_s,omitempty"`
 	Invalid      string   `json:"invalid,omitempty"`  // why the client was measured and not the servers
 	Warnings     []string `json:"warnings,omitempty"` // suspended nodes, missing keys, the first error, broken laws
+	Clients      []Client `json:"clients,omitempty"`  // what each of several client processes did, by number
 }
 
 const schema = 2 // the version of the JSON
@@ -53,7 +55,7 @@ const schema = 2 // the version of the JSON
 // cores of this machine.
 func New(cfg cluster.Config, stages []string, shared bool) *Report {
 	cfg.Secret = ""
-	return &Report{Schema: schema, Env: environment(shared), Config: cfg, Verdict: "ok", Stages: stages,
+	return &Report{Schema: schema, Env: machine.New(shared), Config: cfg, Verdict: "ok", Stages: stages,
 		Runs: []Run{}, Summary: []Summary{}}
 }
 
@@ -73,8 +75,25 @@ func (rep *Report) Add(stage string, round int, r *load.Result) { rep.AddAt("", 
 // AddAt is Add for a point of a sweep. Some points of a sweep may measure the client, so
 // an invalid round there does not make the report invalid.
 func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
-	w, depth, cores := rep.Workload(point), 0, 0
-	run := Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}
+	cores := 0
+	if rep.Env.Shared {
+		cores = max(rep.Env.Cores, rep.Env.CPUs)
+	}
+	rep.add(Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}, brokenLaws(r, rep.depth(point), cores))
+}
+
+// depth returns how many requests a closed loop keeps in flight on a connection; 0 if it is open.
+func (rep *Report) depth(point string) int {
+	w := rep.Workload(point)
+	if w.Rate > 0 {
+		return 0
+	}
+	return w.Depth
+}
+
+// add adds a round, and the laws that it broke.
+func (rep *Report) add(run Run, laws []string) {
+	r, w, point, stage := &run.Result, rep.Workload(run.Point), run.Point, run.Stage
 	run.derive(rep.Env.Shared)
 	if run.Errors == nil {
 		run.Errors = map[string]int64{} // "errors": {} rather than null
@@ -82,6 +101,9 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	for i, n := range r.Nodes {
 		if n.Suspended.Total > r.Dur/10 {
 			run.Warnings = append(run.Warnings, fmt.Sprintf("node %d did not run for %s", i, text.Duration(n.Suspended.Total)))
+		}
+		if differ := cluster.Differences(r.Nodes[0].Server, n.Server); differ != "" {
+			run.Warnings = append(run.Warnings, fmt.Sprintf("nodes 0 (here) and %d (there) work differently: %s", i, differ))
 		}
 	}
 	if r.Misses > 0 && w.Mix.Delete == 0 {
@@ -95,18 +117,14 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	if busy := r.Errors[client.ErrBusy.Error()]; r.FirstError != "" && busy < r.Failed() {
 		run.Warnings = append(run.Warnings, "the first error: "+r.FirstError)
 	}
-	if w.Rate == 0 {
-		depth = w.Depth
-	}
-	if rep.Env.Shared {
-		cores = max(rep.Env.Cores, rep.Env.CPUs)
-	}
-	run.Warnings = append(run.Warnings, brokenLaws(r, depth, cores)...)
-	where := fmt.Sprintf("%s, round %d: ", rep.name(point, stage), round)
+	run.Warnings = append(run.Warnings, laws...)
+	where := fmt.Sprintf("%s, round %d: ", rep.name(point, stage), run.Round)
 	if run.Wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
 		rep.Verdict = "wrong data: " + where + run.FirstWrong
 	} else if err := r.Broken(); err != nil && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
 		rep.Verdict = "failed: " + where + err.Error()
+	} else if missing := rep.missing(&run); missing != "" && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
+		rep.Verdict = "failed: " + where + missing
 	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
 		rep.Verdict = "invalid: " + where + run.Invalid
 	}
@@ -154,10 +172,10 @@ func Read(path string) (rep *Report, err error) {
 // possible reports whether no count and no time is negative, no request was answered in no
 // time, and no more connections starved than there were.
 func (run *Run) possible() bool {
-	return slices.Min(slices.Concat(run.Series, slices.Collect(maps.Values(run.Errors)), []int64{
+	return slices.Min(slices.Concat(run.Series, slices.Collect(maps.Values(run.Errors)), slices.Collect(maps.Values(run.FailedDials)), []int64{
 		int64(run.Starved), int64(run.NeverGreeted), int64(run.Connections - run.Starved), run.Requests, run.OK, run.Bytes, run.Misses, run.Mismatches,
 		run.Refusals, run.Unfinished, run.Wrong, run.RefusedDials, int64(run.Dur), int64(run.Dur) - min(run.Requests, 1),
-		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.MachineCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime)})) >= 0
+		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.MachineCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime), run.TimeWait})) >= 0
 }
 
 // Parse reads a report. It makes the summary and the figures of the rounds anew.

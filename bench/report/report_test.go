@@ -4,14 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"reflect"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
+	"lockstep/bench/machine"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 )
@@ -22,7 +21,7 @@ func testReport(change func(*cluster.Config)) *Report {
 	cfg := cluster.Default()
 	change(&cfg)
 	rep := New(cfg, []string{"stage2_coarselock", "stage1_singlethread", "mine"}, true)
-	rep.Env = Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, CPUModel: "Test CPU", Shared: true}
+	rep.Env = machine.Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, CPUModel: "Test CPU", Shared: true}
 	for round := 1; round <= 6; round++ {
 		requests := int64(8000 + 10*round)
 		rep.Add("mine", round, testRound(requests+int64(50*(round%2)-25)))
@@ -59,7 +58,7 @@ func testSweep(t *testing.T, text string, ops func(stage, point, round int) int6
 	}
 	rep := New(cluster.Default(), []string{"one", "another"}, true)
 	rep.Sweep = sweep
-	rep.Env = Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, Shared: true}
+	rep.Env = machine.Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, Shared: true}
 	for round := 1; round <= 3; round++ {
 		for i, point := range sweep.Points {
 			for j, stage := range rep.Stages {
@@ -250,26 +249,5 @@ func TestParseLimits(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "more than 10000 rounds") {
 			t.Errorf("error is %v, want a limit", err)
 		}
-	}
-}
-
-func TestEnvironment(t *testing.T) {
-	env := environment(true)
-	if env.Go == "" || env.OS == "" || env.Arch == "" || env.CPUs < 1 || env.Cores < 1 || len(env.Command) == 0 || !env.Shared || env.Time.IsZero() {
-		t.Errorf("environment is %+v", env)
-	}
-	var e Environment
-	if e.read(fstest.MapFS{}); !reflect.DeepEqual(e, Environment{}) {
-		t.Errorf("without files the machine is %+v", e)
-	}
-	e.read(fstest.MapFS{
-		"cpuinfo":              {Data: []byte("processor\t: 0\nmodel\t\t: 17\nmodel name\t: Test CPU @ 2 GHz: fast\n\nmodel name\t: another\n")},
-		"loadavg":              {Data: []byte("1.25 0.97 4.45 20/219 20552\n")},
-		"meminfo":              {Data: []byte("MemTotal:       24683620 kB\nMemFree:        20189236 kB\n")},
-		"sys/kernel/osrelease": {Data: []byte("6.18.44\n")},
-	})
-	e.Go, e.OS, e.Arch, e.Cores, e.CPUs = "go1.25", "linux", "amd64", 2, 2
-	if got, want := e.machine(), "go1.25, linux/amd64, 2 cores (Test CPU @ 2 GHz: fast), 23.5 GiB of memory, kernel 6.18.44, load average before 1.25"; got != want {
-		t.Errorf("the machine is %q, want %q", got, want)
 	}
 }

@@ -28,9 +28,8 @@ type Ratio struct {
 	Of    string `json:"of"`              // "ops_per_s", or "p99" in an open loop, where the throughput is given
 	Bound string `json:"bound,omitempty"` // "at most" or "at least", if the p99 of one of the two is a bound
 	stats.Interval
-	OfMedians    float64 `json:"of_medians"`    // the ratio of the medians in the tables; 0: not known
-	NoDifference bool    `json:"no_difference"` // no difference is shown
-	Floor        bool    `json:"noise_floor"`   // this is the first stage compared with itself
+	NoDifference bool `json:"no_difference"` // no difference is shown
+	Floor        bool `json:"noise_floor"`   // this is the first stage compared with itself
 }
 
 // Summarize makes Summary from Runs: point by point if there is a sweep, with the stages
@@ -106,9 +105,9 @@ func summarize(runs []*Run) Summary {
 // were answered.
 func (s *Summary) compare(first *Summary, what string, floor stats.Interval) *Ratio {
 	r := &Ratio{Of: what}
-	figure, of, to := throughput, s.OpsPerSecond, first.OpsPerSecond
+	figure := throughput
 	if what == "p99" {
-		figure, of, to = p99, s.P99, first.P99
+		figure = p99
 		above, below := slices.Contains(s.AtLeast, "p99"), slices.Contains(first.AtLeast, "p99")
 		switch {
 		case above && below:
@@ -129,9 +128,7 @@ func (s *Summary) compare(first *Summary, what string, floor stats.Interval) *Ra
 			quotients = append(quotients, figure(run)/base)
 		}
 	}
-	if r.Interval = stats.NewInterval(quotients); to.Median > 0 {
-		r.OfMedians = of.Median / to.Median
-	}
+	r.Interval = stats.NewInterval(quotients)
 	// What is at most 1.2 may be 1, too.
 	r.NoDifference = r.WithinNoise(floor) || r.Bound == "at most" && r.High > 1 || r.Bound == "at least" && r.Low < 1
 	return r

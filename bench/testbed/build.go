@@ -124,7 +124,7 @@ func (b *Bed) build(ctx context.Context, source string) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("%s does not build: %w\n%s", p.Name, err, bytes.TrimSpace(fromHere(out, source)))
+		return fmt.Errorf("%s does not build:\n%s", p.Name, cmp.Or(string(bytes.TrimSpace(fromHere(out, source))), err.Error()))
 	}
 	files, err := os.ReadDir(folder) // one: go build fails if the package is not a program
 	if err != nil {

@@ -74,6 +74,25 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+var stageCall = regexp.MustCompile(`(?m)^main\..*\n\s+\S*?([^/\s]+/[^/\s]+\.go:\d+)`)
+
+// cause returns the line that says why the process ended, and the line of the stage in which it
+// crashed, as in "fatal error: sync: unlock of unlocked mutex, mine/store.go:43". Without a
+// crash, it is the last line.
+func (t *tail) cause() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := strings.TrimSpace(string(t.text))
+	if !t.crash {
+		return text[strings.LastIndex(text, "\n")+1:]
+	}
+	line, stacks, _ := strings.Cut(text, "\n")
+	if call := stageCall.FindStringSubmatch(stacks); call != nil {
+		line += ", " + call[1]
+	}
+	return line
+}
+
 // String returns the text, indented.
 func (t *tail) String() string {
 	t.mu.Lock()

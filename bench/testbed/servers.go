@@ -89,22 +89,26 @@ func watch(ctx context.Context, s *Servers) (context.Context, context.CancelFunc
 	return ctx, func() { cancel(context.Canceled) }
 }
 
-// died returns an error that says how a process ended.
+// died returns an error that says why a process ended, as far as its output shows it.
 func (s *Servers) died(i int) error {
 	p := s.Procs[i]
-	return fmt.Errorf("%s, node %d, %w (%v)\nits last output:\n%s", s.Name, i, errDied, p.Cmd.ProcessState, p.Output)
+	why := p.Cmd.ProcessState.String()
+	if p.Cmd.ProcessState.ExitCode() > 0 { // otherwise it was killed, or believes that all is well
+		why = cmp.Or(p.Output.cause(), why)
+	}
+	return fmt.Errorf("%s, node %d, %w: %s\nits last output:\n%s", s.Name, i, errDied, why, p.Output)
 }
 
-// LastOutput returns the last output of each node, for the end of the message err, or "" if
-// the servers answered and err is about a wrong answer.
-func (s *Servers) LastOutput(err error) (text string) {
-	if errors.Is(err, load.ErrWrong) {
-		return ""
+// WithOutput adds the last output of each node to err, unless it is nil, about a wrong answer,
+// or says already what they said of being stuck.
+func (s *Servers) WithOutput(err error) error {
+	if err == nil || errors.Is(err, load.ErrWrong) || errors.As(err, new(stuckError)) {
+		return err
 	}
 	for i, p := range s.Procs {
-		text += fmt.Sprintf("\nlast output of node %d:\n%s", i, p.Output)
+		err = fmt.Errorf("%w\nlast output of node %d:\n%s", err, i, p.Output)
 	}
-	return text
+	return err
 }
 
 // A stuckError means that a server is stuck, and would not drain.

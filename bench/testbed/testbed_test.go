@@ -147,7 +147,7 @@ func TestStubborn(t *testing.T) {
 func TestUse(t *testing.T) {
 	b, own, f := ownBed(t, "")
 	b.Patience = 2 * time.Second
-	for want, in := range map[error]string{nil: "<nil>", load.ErrNoAnswer: "last output of node 1:\n    ", errDied: "own, node 1, died ("} {
+	for want, in := range map[error]string{nil: "<nil>", load.ErrNoAnswer: "last output of node 1:\n    ", errDied: "own, node 1, died: "} {
 		err := b.With(t.Context(), own, cluster.Default(), 2, func(ctx context.Context, s *Servers) error {
 			if want == nil {
 				return nil
@@ -156,13 +156,38 @@ func TestUse(t *testing.T) {
 				s.Procs[1].Cmd.Process.Kill()
 				<-ctx.Done()
 			}
-			return fmt.Errorf("%w%s", load.ErrNoAnswer, s.LastOutput(load.ErrNoAnswer))
+			return s.WithOutput(load.ErrNoAnswer)
 		})
 		if !errors.Is(err, want) || !strings.Contains(fmt.Sprint(err), in) || len(b.Running) > 0 {
 			t.Errorf("error %v, want %v that says %q; %d are running", err, want, in, len(b.Running))
 		}
 	}
 	f.Ended(6)
+	for _, err := range []error{nil, load.ErrWrong, stuckError{errors.New("stuck: a deadlock?")}} { // which says what the output does
+		if got := (&Servers{Procs: make([]*Proc, 1)}).WithOutput(err); got != err {
+			t.Errorf("%v with the output of its servers is %v, want no output", err, got)
+		}
+	}
+}
+
+// A process says last why it ends. Of a crash, the first line and the line of the stage say the
+// most; the stacks are as Go prints them.
+func TestCause(t *testing.T) {
+	const stack = "\ngoroutine 7 [running]:\nsync.(*Mutex).Unlock(...)\n\t/go/src/sync/mutex.go:65\n" +
+		"main.(*store).apply(0xc000012345, {0x1, 0x2, 0x3})\n\t/home/me/lockstep/mine/store.go:43 +0x1d\n" +
+		"main.serveConn(...)\n\t/home/me/lockstep/mine/server.go:30\ncreated by main.serve in goroutine 1\n"
+	for output, want := range map[string]string{
+		"serving\nfatal error: sync: unlock of unlocked mutex\n" + stack: "fatal error: sync: unlock of unlocked mutex, mine/store.go:43",
+		"panic: out of luck\n":                     "panic: out of luck",
+		"serving\nmine: the drain was cut short\n": "mine: the drain was cut short",
+		"": "",
+	} {
+		var written tail
+		written.Write([]byte(output))
+		if got := written.cause(); got != want {
+			t.Errorf("the cause is %q, want %q, in\n%s", got, want, output)
+		}
+	}
 }
 
 func TestTail(t *testing.T) {

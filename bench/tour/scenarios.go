@@ -29,28 +29,24 @@ type row struct {
 
 // run takes a stage through the scenarios.
 func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cluster.Config, unit time.Duration, progress Progress) error {
-	say := func(what string) { progress.Detail(p.Name + ": " + what) }
 	kept := func(w *cluster.Workload) { w.Duration = 3 * unit }
 	perRequest := func(w *cluster.Workload) { // 1000 requests at most, since some systems have only 16 384 ports for them
 		w.Conn, w.Ops = "per-request", int(unit/(500*time.Microsecond))
 	}
-	say("starting")
+	progress.Detail(p.Name + ": starting")
 	err := b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
-		say("connections kept")
-		if r.kept, err = measure(ctx, s, progress, load.Measure, kept); err != nil {
+		if r.kept, err = measure(ctx, s, progress, "connections kept", load.Measure, kept); err != nil {
 			return err
 		}
-		say("a connection for each request")
-		if r.perRequest, err = measure(ctx, s, progress, load.Measure, perRequest); err != nil {
+		if r.perRequest, err = measure(ctx, s, progress, "a connection for each request", load.Measure, perRequest); err != nil {
 			return err
 		}
-		say("beside a stalled client")
 		ctx, cancel := context.WithCancel(ctx)
 		var staller sync.WaitGroup // ends with ctx
 		defer staller.Wait()
 		defer cancel()
 		staller.Go(func() { stall(ctx, s.Config, unit/2) })
-		r.stalled, err = measure(ctx, s, progress, load.Measure, func(w *cluster.Workload) {
+		r.stalled, err = measure(ctx, s, progress, "beside a stalled client", load.Measure, func(w *cluster.Workload) {
 			perRequest(w)
 			w.Duration = 8 * unit
 			w.Rate = stalledRequests / w.Duration.Seconds()
@@ -62,21 +58,20 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 	}
 	cfg.Server.Work.Time = time.Millisecond
 	return b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
-		say("1 ms of work")
-		if r.work, err = measure(ctx, s, progress, load.Measure, kept); err != nil {
+		if r.work, err = measure(ctx, s, progress, "1 ms of work", load.Measure, kept); err != nil {
 			return err
 		}
-		say("overload")
-		r.overload, err = measure(ctx, s, progress, r.overloaded, func(w *cluster.Workload) { // more than the stage can do
+		r.overload, err = measure(ctx, s, progress, "overload", r.overloaded, func(w *cluster.Workload) { // more than the stage can do
 			w.Connections, w.Rate, w.Duration = int(unit/(500*time.Microsecond)), 2000, 3*unit // 1000 connections in a tour of full length
 		})
 		return err
 	})
 }
 
-// measure measures servers with a changed workload, by load.Measure or in another way.
-func measure(ctx context.Context, s *testbed.Servers, progress Progress,
+// measure measures servers in a scenario: with a changed workload, by load.Measure or in another way.
+func measure(ctx context.Context, s *testbed.Servers, progress Progress, scenario string,
 	way func(context.Context, load.Target, *workload.Workload, int, load.Told) (*load.Result, error), change func(*cluster.Workload)) (*load.Result, error) {
+	progress.Detail(s.Name + ": " + scenario)
 	cfg := s.Config
 	change(&cfg.Workload)
 	work, err := workload.New(cfg.Workload)

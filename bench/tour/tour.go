@@ -59,12 +59,17 @@ func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration,
 	return progress.Print(out, conclude(rows, gain, held))
 }
 
+// A hushed Progress keeps rounds out of a log, where they would part the table from what explains it.
+type hushed struct{ Progress }
+
+func (p hushed) Say(what string) { p.Detail(what) }
+
 // compare compares stages 3 and 4 without work under the lock. It returns the gain of
 // stage 4 and the share of the time that stage 3's lock was held.
 func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.Duration, rounds int, progress Progress) (gain *report.Ratio, held float64, err error) {
 	cfg.Workload.Duration = unit * 4 / 5
 	rep := report.New(cfg, nil, true)
-	plan := experiment.Plan{Bed: b, Rounds: rounds, Progress: progress, Add: func(s *experiment.Subject, round int, r *load.Result) error {
+	plan := experiment.Plan{Bed: b, Rounds: rounds, Progress: hushed{progress}, Add: func(s *experiment.Subject, round int, r *load.Result) error {
 		if s.Name == rep.Stages[0] {
 			held = max(held, r.Held())
 		}

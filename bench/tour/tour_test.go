@@ -189,16 +189,20 @@ func TestMain(m *testing.M) { benchtest.StageMain(m) }
 // A diary is a Progress that records what it is told, and calls meanwhile with it.
 type diary struct {
 	said      []string
+	logged    int // what a log shows of it
 	paces     int
 	meanwhile func(what string)
 }
 
 func (d *diary) Say(what string) {
+	d.logged++
+	d.Detail(what)
+}
+
+func (d *diary) Detail(what string) {
 	d.said = append(d.said, what)
 	d.meanwhile(what)
 }
-
-func (d *diary) Detail(what string) { d.Say(what) }
 
 func (d *diary) Pace(float64, time.Duration, int64) { d.paces++ }
 
@@ -252,6 +256,9 @@ func TestRun(t *testing.T) {
 		if !slices.Contains(d.said, want) {
 			t.Errorf("%q was not said: %q", want, d.said)
 		}
+	}
+	if d.logged > 0 {
+		t.Errorf("in a log %d lines part the table from what explains it", d.logged)
 	}
 }
 

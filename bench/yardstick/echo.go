@@ -30,9 +30,7 @@ import (
 // differ, an answer may be longer or shorter than a stage's.
 type echo struct {
 	values map[string][]byte // that each key had at first
-
-	mu     sync.Mutex // guards frames
-	frames map[shape][]byte
+	frames sync.Map          // []byte by shape
 }
 
 // A shape is all that the length of an answer depends on: how many operations of each kind.
@@ -41,7 +39,7 @@ type shape [wire.Delete + 1]int
 const frameHeader = 4 // bytes
 
 func newEcho(work *workload.Workload) *Yardstick {
-	e := &echo{values: make(map[string][]byte), frames: make(map[shape][]byte)}
+	e := &echo{values: make(map[string][]byte)}
 	for i := range work.Keys {
 		put := work.Preload(i, 1)[0]
 		e.values[put.Key] = put.Value
@@ -57,14 +55,14 @@ func (e *echo) frame(ops []wire.Op) []byte {
 	for i := range ops {
 		s[ops[i].Kind]++
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.frames[s] == nil {
+	frame, ok := e.frames.Load(s)
+	if !ok {
 		response := wire.Response{Code: wire.OK, Results: make([]wire.Result, len(ops)), Number: 1 << 15} // one of many
 		e.answer(ops, response.Results)
-		e.frames[s], _ = wire.AppendResponse(nil, &response)
+		encoded, _ := wire.AppendResponse(nil, &response)
+		frame, _ = e.frames.LoadOrStore(s, encoded)
 	}
-	return e.frames[s]
+	return frame.([]byte)
 }
 
 // answer sets the right results.

@@ -40,8 +40,17 @@ func serveHere(t *testing.T, serve func(net.Conn)) (addr string, stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var served sync.WaitGroup // until stop
-	served.Go(func() { serveConns(ctx, ln, serve) })
+	served.Go(func() {
+		for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
+			served.Go(func() {
+				defer nc.Close()
+				defer context.AfterFunc(ctx, func() { nc.Close() })()
+				serve(nc)
+			})
+		}
+	})
 	stop = func() {
+		ln.Close()
 		cancel()
 		served.Wait()
 	}

@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"sync"
 	"time"
 
 	"lockstep/bench/load"
@@ -162,29 +161,18 @@ func Serve(ctx context.Context, args []string, stdin io.Reader) error {
 	if err != nil {
 		return err
 	}
-	return serveConns(ctx, ln, serve[args[0]])
-}
-
-// serveConns serves each connection in a goroutine of its own, until ctx ends.
-func serveConns(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
-	var conns sync.WaitGroup // each ends with its client or ctx
-	defer conns.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	context.AfterFunc(ctx, func() { ln.Close() })
 	for {
 		nc, err := ln.Accept()
 		if ctx.Err() != nil {
 			return nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
-		conns.Go(func() {
+		go func() { // ends with its client, or with the process
 			defer nc.Close()
-			defer context.AfterFunc(ctx, func() { nc.Close() })()
-			serve(nc)
-		})
+			serve[args[0]](nc)
+		}()
 	}
 }
 

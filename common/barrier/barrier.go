@@ -23,6 +23,8 @@
 //     crash and restart, as another incarnation.
 //   - A node that restarts after the others have gone on joins them. A client that
 //     restarts would spoil the measurement, so it voids the run: see ErrVoid.
+//   - Once clients have met, one that dies or is stopped holds up the others for seconds
+//     only. They go on without it, and agree on who is missing.
 //   - Unsolicited messages change nothing and cost little.
 //
 // Why not count messages? The obvious barrier has each process write "ready" to the
@@ -64,7 +66,9 @@ const (
 	firstReport = time.Second
 	reportEvery = 3 * time.Second
 	lingerTime  = 2 * time.Second
-	maxReasons  = 8 // distinct mismatches logged for a peer: a peer that makes them up fills neither memory nor the log
+	refusedTime = 2 * time.Second // a client that refuses connections for so long is missing,
+	silentTime  = 5 * time.Second // and so is one whose answers fail to come for so long; the last question then takes up to 3 s
+	maxReasons  = 8               // distinct mismatches logged for a peer: a peer that makes them up fills neither memory nor the log
 )
 
 // A Config says which process this is, and of which group.
@@ -78,6 +82,7 @@ type Config struct {
 	Stats       func() []byte    // answers control.AskStats with at most 60 KiB, at any time; nil: an empty answer
 	Lanes       func() []byte    // answers wire.Lanes in the same way; nil: such a question ends its connection
 	Dial        control.DialFunc // nil: control.DialTCP
+	Strangers   int              // as for control.Serve; 0: control.MaxStrangers
 }
 
 // A Barrier is one process's part in the barrier of its group. It has one lock, and
@@ -90,8 +95,9 @@ type Barrier struct {
 
 	mu     sync.Mutex // guards what follows
 	core   core
-	why    []error    // by peer: why the last question to it failed
-	logged [][]string // by peer: the mismatches logged, at most maxReasons
+	why    []error     // by peer: why the last question to it failed
+	heard  []time.Time // by peer: when it last answered in this round, or the round began
+	logged [][]string  // by peer: the mismatches logged, at most maxReasons
 }
 
 // New serves the control port ln, which it closes in Close.
@@ -104,12 +110,14 @@ func New(ln net.Listener, cfg Config) *Barrier {
 		cfg.Stats = func() []byte { return nil }
 	}
 	b := &Barrier{
-		cfg: cfg, why: make([]error, len(cfg.Peers)), logged: make([][]string, len(cfg.Peers)),
+		cfg: cfg, why: make([]error, len(cfg.Peers)), heard: make([]time.Time, len(cfg.Peers)), logged: make([][]string, len(cfg.Peers)),
 		core: core{group: cfg.Group, self: cfg.Self, incarnation: max(1, rand.Uint64()), fingerprint: cfg.Fingerprint,
 			oneRun: cfg.Group == "clients", heard: make([]wire.Control, len(cfg.Peers))},
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
-	b.server.Go(func() { control.Serve(b.ctx, ln, control.Hello(cfg.Group, cfg.Self, cfg.Secret), b.answer) }) // until Close, which waits for it
+	b.server.Go(func() {
+		control.Serve(b.ctx, ln, control.Hello(cfg.Group, cfg.Self, cfg.Secret), cmp.Or(cfg.Strangers, control.MaxStrangers), b.answer)
+	}) // until Close, which waits for it
 	return b
 }
 
@@ -126,12 +134,12 @@ func (b *Barrier) answer(question wire.Control) (answer wire.Control, ok bool) {
 }
 
 // Wait arrives at the next round with a payload of at most MaxPayload bytes. Once
-// all processes have arrived it returns their payloads, by number. While it waits it
-// logs for whom and why, after one second and then every three seconds. The error at
-// the end of ctx says the same. The process has then arrived nevertheless, and the
-// others may go on; its next Wait is for the same round, with the payload of the
-// first. With ErrVoid, these clients cannot go on together. Only one Wait may run at
-// a time.
+// all processes have arrived it returns their payloads, by number; that of a client is
+// nil if it is missing, and only then. While it waits it logs for whom and why, after
+// one second and then every three seconds. The error at the end of ctx says the same.
+// The process has then arrived nevertheless, and the others may go on; its next Wait is
+// for the same round, with the payload of the first. With ErrVoid, these clients cannot
+// go on together. Only one Wait may run at a time.
 func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 	if len(payload) > MaxPayload {
 		return nil, fmt.Errorf("barrier: the payload has %d bytes, the limit is %d", len(payload), MaxPayload)
@@ -140,9 +148,12 @@ func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 	if b.core.round == 0 || b.core.passed {
 		b.core.arrive(bytes.Clone(payload))
 	}
+	since := time.Now()
+	for peer := range b.heard {
+		b.heard[peer] = since
+	}
 	b.mu.Unlock()
 
-	since := time.Now()
 	if !b.passed() { // a group of one passes immediately
 		var end context.CancelCauseFunc
 		ctx, end = context.WithCancelCause(ctx)
@@ -176,7 +187,9 @@ func (b *Barrier) Wait(ctx context.Context, payload []byte) ([][]byte, error) {
 	}
 	payloads := make([][]byte, len(b.core.heard))
 	for i, m := range b.core.heard {
-		payloads[i] = bytes.Clone(m.Payload) // the core still answers with its own
+		if b.core.members[i] != lost {
+			payloads[i] = append([]byte{}, m.Payload...) // the core still answers with its own
+		}
 	}
 	return payloads, nil
 }
@@ -230,8 +243,11 @@ func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer
 		wg.Go(func() {
 			for pause := minPause; ; pause = min(2*pause, maxPause) {
 				b.mu.Lock()
-				question := b.core.question(peer)
+				question, gone := b.core.question(peer), b.core.gone[peer]
 				b.mu.Unlock()
+				if gone {
+					return
+				}
 				answer, err := control.Ask(ctx, b.cfg.Dial, b.cfg.Peers[peer], hello, question)
 				if ctx.Err() != nil || then(peer, b.learn(peer, answer, err)) {
 					return
@@ -242,20 +258,35 @@ func (b *Barrier) pursue(ctx context.Context, wg *sync.WaitGroup, then func(peer
 	}
 }
 
+var errGivenUp = errors.New("another client says so")
+
 // learn hands the answer of a peer, or the error in place of one, to the core. It
 // returns why the answer is ignored, or nil.
 func (b *Barrier) learn(peer int, answer wire.Control, err error) error {
 	b.mu.Lock()
+	silent, before := time.Since(b.heard[peer]), slices.Clone(b.core.gone)
 	if err == nil {
+		b.heard[peer] = time.Now()
 		err = b.core.learn(peer, answer)
+	} else if silent >= silentTime || silent >= refusedTime && control.Refused(err) {
+		b.core.giveUp(peer)
 	}
 	b.why[peer] = err
+	var missing []string // those that this process or the peer has given up just now
+	for i, gone := range b.core.gone {
+		if gone && !before[i] {
+			missing = append(missing, b.name(i)+" is missing: "+reason(cmp.Or(b.why[i], errGivenUp))+"; going on without it")
+		}
+	}
 	logged := b.logged[peer]
 	isNew := errors.Is(err, wire.ErrMismatch) && len(logged) < maxReasons && !slices.Contains(logged, err.Error())
 	if isNew {
 		b.logged[peer] = append(logged, err.Error())
 	}
 	b.mu.Unlock()
+	for _, line := range missing {
+		b.cfg.Log.Warn(line)
+	}
 	if isNew {
 		b.cfg.Log.Warn(fmt.Sprintf("%s: %v", b.name(peer), err))
 	}
@@ -275,7 +306,8 @@ func (b *Barrier) report(ctx context.Context, since time.Time) {
 // status says how many processes are ready, and for whom this one waits and why.
 // The caller holds b.mu.
 func (b *Barrier) status(since time.Time) string {
-	ready := slices.DeleteFunc(b.core.seen(), func(incarnation uint64) bool { return incarnation == 0 })
+	all := slices.DeleteFunc(b.core.seen(), func(incarnation uint64) bool { return incarnation == lost })
+	ready := slices.DeleteFunc(slices.Clone(all), func(incarnation uint64) bool { return incarnation == 0 })
 	var waiting []string
 	for _, peer := range b.core.missing() {
 		why := b.core.lacks(peer)
@@ -287,7 +319,7 @@ func (b *Barrier) status(since time.Time) string {
 	if n := len(waiting) - 4; n > 1 {
 		waiting = append(waiting[:4], fmt.Sprintf("%d more", n))
 	}
-	return fmt.Sprintf("%d/%d ready after %v; waiting for %s", len(ready), len(b.core.heard),
+	return fmt.Sprintf("%d/%d ready after %v; waiting for %s", len(ready), len(all),
 		time.Since(since).Round(time.Second), strings.Join(waiting, "; "))
 }
 

@@ -379,6 +379,82 @@ func TestVoid(t *testing.T) {
 	})
 }
 
+// Once clients have met, they go on without one that has ended or is silent, and say so. They
+// wait for one that answers, however long it takes. One that they have given up learns of it.
+func TestMissing(t *testing.T) {
+	for _, c := range []struct {
+		name, why string
+		cut       []string // links
+		longest   time.Duration
+	}{
+		{"ended", "cannot be reached: connection refused", nil, refusedTime + time.Second},
+		{"silent", "cannot be reached: no answer", []string{"0>1", "2>1"}, silentTime + 3*time.Second},
+		{"silent to one", "cannot be reached: no answer", []string{"0>1"}, silentTime + 3*time.Second},
+	} {
+		onNetwork(t, func(t *testing.T, n *network) {
+			b0, w0 := n.enter(t, "clients", 0, 3)
+			b2, w2 := n.enter(t, "clients", 2, 3)
+			<-time.After(time.Minute)
+			apart(t, w0, w2) // they have not met
+			b1, w1 := n.enter(t, "clients", 1, 3)
+			meet(t, "abc", w0, w1, w2)
+			w0, w2 = wait(t.Context(), b0), wait(t.Context(), b2)
+			<-time.After(time.Minute)
+			apart(t, w0, w2) // 1 is slow
+			begin := time.Now()
+			if c.cut == nil {
+				closeAll(b1)
+			}
+			n.links(errDropped, c.cut...)
+			for _, w := range []<-chan result{w0, w2} {
+				r := <-w
+				if r.err != nil || r.payloads[1] != nil || string(bytes.Join(r.payloads, []byte("."))) != "a..c" {
+					t.Errorf("%s: payloads %q, error %v, want those of 0 and 2", c.name, r.payloads, r.err)
+				}
+			}
+			if took := time.Since(begin); took > c.longest || !strings.Contains(n.log(), "client 1 (1) is missing: "+c.why+"; going on without it") && !strings.Contains(n.log(), "client 1 (1) is missing: "+errGivenUp.Error()) {
+				t.Errorf("%s: after %v it says\n%s\nwant at most %v", c.name, took, n.log(), c.longest)
+			}
+			begin = time.Now()
+			w0, w2 = wait(t.Context(), b0), wait(t.Context(), b2)
+			meet(t, "ac", w0, w2)
+			if took := time.Since(begin); took > time.Second {
+				t.Errorf("%s: the next round takes %v", c.name, took)
+			}
+			if c.cut == nil {
+				return
+			}
+			if r := <-wait(t.Context(), b1); !errors.Is(r.err, ErrVoid) || !strings.Contains(r.err.Error(), "it has gone on without this client") {
+				t.Errorf("%s: the Wait of the one that is missing says %v", c.name, r.err)
+			}
+		})
+	}
+}
+
+// Gather takes payloads of any size, one of nothing, and the end of a process.
+func TestGather(t *testing.T) {
+	onNetwork(t, func(t *testing.T, n *network) {
+		want := [][]byte{bytes.Repeat([]byte("a long payload"), 20_000), {}, []byte("short")}
+		gather := func(of int, want ...[]byte) {
+			var all sync.WaitGroup
+			for i, b := range n.joined[:of] {
+				all.Go(func() {
+					if got, err := b.Gather(t.Context(), want[i]); err != nil || !slices.EqualFunc(got, want, bytes.Equal) || got[1] == nil {
+						t.Errorf("%d gathers %d payloads, error %v", i, len(got), err)
+					}
+				})
+			}
+			all.Wait()
+		}
+		for i := range 3 {
+			n.join("clients", i, 3)
+		}
+		gather(3, want...)
+		closeAll(n.joined[2])
+		gather(2, want[0], want[1], nil)
+	})
+}
+
 // The maximum size of a payload, and that payloads share no memory.
 func TestPayload(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
@@ -453,7 +529,7 @@ func TestMadeUpFingerprints(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		var told atomic.Int64
-		go control.Serve(ctx, n.listen("1"), control.Hello("nodes", 1, ""), func(q wire.Control) (wire.Control, bool) {
+		go control.Serve(ctx, n.listen("1"), control.Hello("nodes", 1, ""), 1, func(q wire.Control) (wire.Control, bool) {
 			q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true
 			q.Fingerprint = fmt.Sprintf("ours %d\x1b[2J\n%s", told.Add(1), strings.Repeat("\x07", 2000))
 			return q, true

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -11,9 +12,12 @@ import (
 	"lockstep/common/wire"
 )
 
-// ErrVoid is returned by Wait if a process of the run has restarted. The error names
-// the process.
+// ErrVoid is returned by Wait if a process of the run has restarted, or has gone on without
+// this one. The error names the process.
 var ErrVoid = errors.New("the run is void")
+
+// lost stands in Seen for the incarnation of a client that is missing.
+const lost = math.MaxUint64
 
 // A core is one process's part in the barrier as a state machine without clock,
 // network or goroutines: answers of others go in through learn, its own come out of
@@ -25,6 +29,11 @@ var ErrVoid = errors.New("the run is void")
 // true however late or often the message arrives. A process passes when each of the
 // incarnations that it has seen has seen exactly the same ones. So what was said
 // before a restart never counts for the restarted process.
+//
+// A client that gives up another says so to the rest, and then waits only for those that have
+// given up the same ones. One that has passed with more of them decides for those that it
+// passed with: they have seen the same ones, and adopt them. So clients that do not give each
+// other up all pass with the same ones.
 type core struct {
 	group       string
 	self        int
@@ -36,12 +45,15 @@ type core struct {
 	passed  bool           // that round is passed
 	brought [][]byte       // this process's payloads, by round
 	heard   []wire.Control // by number: the last message of each process about round, its own included
-	members []uint64       // the incarnations with which the last round was passed
+	members []uint64       // the incarnations with which the last round was passed; or lost
+	gone    []bool         // by number: given up for this round and all that follow
 }
 
 // arrive begins the next round.
 func (c *core) arrive(payload []byte) {
-	c.round++
+	if c.round++; c.round == 1 {
+		c.gone = make([]bool, len(c.heard))
+	}
 	c.passed = false
 	c.brought = append(c.brought, payload)
 	c.heard = make([]wire.Control, len(c.heard))
@@ -81,12 +93,54 @@ func (c *core) learn(peer int, m wire.Control) error {
 			wire.ErrMismatch, m.From, text.Quote(m.Group, 20), m.To, m.Round)
 	case m.Fingerprint != c.fingerprint:
 		return fmt.Errorf("%w about %s", wire.ErrMismatch, difference(c.fingerprint, m.Fingerprint))
+	case c.gone[peer], !m.Ready && c.heard[peer].Ready && c.heard[peer].Incarnation == m.Incarnation: // or it comes late
+		return nil
 	case c.oneRun && c.members != nil && c.members[peer] != m.Incarnation:
 		return fmt.Errorf("%w: it restarted after the run began", ErrVoid)
 	}
 	c.heard[peer] = m // replaces what it said before: a new incarnation leaves both sets
+	if c.oneRun && len(m.Seen) == len(c.heard) {
+		if err := c.follow(m); err != nil {
+			return err
+		}
+	}
 	c.look()
 	return nil
+}
+
+// follow takes in whom another client has given up, and with whom it has passed.
+func (c *core) follow(m wire.Control) error {
+	switch self := m.Seen[c.self]; {
+	case self == lost:
+		return fmt.Errorf("%w: it has gone on without this client, which did not answer", ErrVoid)
+	case m.Passed && self == c.incarnation && !c.saw(m.Seen):
+		return fmt.Errorf("%w: it began with a client that has restarted", ErrVoid)
+	case m.Passed && self == c.incarnation:
+		c.passed, c.members = true, m.Seen
+	}
+	for i, incarnation := range m.Seen {
+		c.gone[i] = c.gone[i] || incarnation == lost
+	}
+	return nil
+}
+
+// saw reports whether this process has seen all of these incarnations ready, but for those
+// that are lost.
+func (c *core) saw(all []uint64) bool {
+	for i, m := range c.heard {
+		if all[i] != lost && !(m.Ready && m.Incarnation == all[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// giveUp goes on without a client that does not answer. All clients have to meet once first.
+func (c *core) giveUp(peer int) {
+	if c.oneRun && c.members != nil && !c.passed {
+		c.gone[peer] = true
+		c.look()
+	}
 }
 
 // difference names the first line in which two fingerprints differ, and says what to
@@ -100,16 +154,18 @@ func difference(here, there string) string {
 	name, our, _ := strings.Cut(ours[i], " ")
 	their := strings.TrimPrefix(theirs[i], name+" ")
 	todo := cmp.Or(map[string]string{"version": "build both from one source", "stage": "start the same stage on both"}[name],
-		"give both the same nodes in properties.json")
+		"give both the same properties.json and flags")
 	return fmt.Sprintf("%s: here %s, there %s: %s", cmp.Or(name, "the configuration"), text.Quote(our, 50), text.Quote(their, 50), todo)
 }
 
 // seen lists the incarnations that this process has seen ready, by number, its own
-// included; 0: not yet.
+// included; 0: not yet; or lost.
 func (c *core) seen() []uint64 {
 	seen := make([]uint64, len(c.heard))
 	for i, m := range c.heard {
-		if m.Ready {
+		if c.gone[i] {
+			seen[i] = lost
+		} else if m.Ready {
 			seen[i] = m.Incarnation
 		}
 	}
@@ -124,7 +180,7 @@ func (c *core) missing() (numbers []int) {
 	seen := c.seen()
 	for i, m := range c.heard {
 		agrees := i == c.self || m.Passed && !c.oneRun || slices.Equal(m.Seen, seen)
-		if seen[i] == 0 || !agrees {
+		if seen[i] == 0 || !agrees && !c.gone[i] {
 			numbers = append(numbers, i)
 		}
 	}
@@ -139,7 +195,7 @@ func (c *core) rejoined() bool {
 
 // look passes the round if no process is missing.
 func (c *core) look() {
-	if c.missing() == nil {
+	if !c.passed && c.missing() == nil {
 		c.passed, c.members = true, c.seen()
 	}
 }

@@ -37,7 +37,7 @@ func TestStray(t *testing.T) {
 func TestDifference(t *testing.T) {
 	const here = "version 1\nstage s4\nnodes 2\nnodes[0].addr 10.0.0.7:7001\nnodes[0].control c:1\nnodes[1].addr d:1\nnodes[1].control d:2\n"
 	change := func(old, new string) string { return strings.Replace(here, old, new, 1) }
-	const nodes = ": give both the same nodes in properties.json"
+	const nodes = ": give both the same properties.json and flags"
 	for _, test := range []struct{ there, want string }{
 		{change("version 1", "version 2"), "version: here 1, there 2: build both from one source"},
 		{change("stage s4", "stage a b"), `stage: here s4, there a b: start the same stage on both`},

@@ -123,6 +123,8 @@ type model struct {
 	oneRun  bool
 	crashes int  // at most
 	prompt  bool // answers may be lost, but are never late
+	missing bool // a client that is down is given up
+	rash    bool // any client may be given up
 	strays  bool // answers also come from processes other than the one dialled
 	end     ending
 	blind   func(c *core, peer int, m *wire.Control) // hides a field from a core; nil: hides none
@@ -196,7 +198,7 @@ func (m *model) id(c *core) uint16 {
 
 func clone(c *core) *core {
 	d := *c
-	d.heard, d.brought = slices.Clone(c.heard), slices.Clone(c.brought)
+	d.heard, d.brought, d.gone = slices.Clone(c.heard), slices.Clone(c.brought), slices.Clone(c.gone)
 	return &d
 }
 
@@ -207,7 +209,7 @@ func (m *model) word(w world, i, round int) int {
 		return place
 	}
 	a := m.cores[w.core[i]].answer(wire.Control{Round: round})
-	if slices.Contains(a.Seen, 0) {
+	if slices.Contains(a.Seen, 0) && !slices.Contains(a.Seen, lost) {
 		a.Seen = nil // not all ready: it equals nothing that counts
 	}
 	key := fmt.Sprint(a)
@@ -264,6 +266,9 @@ func (m *model) next(w world) []edge[world] {
 			for j := range processes {
 				if j != i {
 					events = m.hear(events, w, i, j)
+					if down := w.core[j] == 0 || w.ended[j]; m.rash || m.missing && down {
+						events = m.giveUp(events, w, i, j, !down)
+					}
 				}
 			}
 		}
@@ -344,11 +349,14 @@ func (m *model) learn(events []edge[world], w world, i, j, number int, said *wir
 			m.blind(c, j, &word)
 		}
 		if what.void = errors.Is(c.learn(j, word), ErrVoid); what.void {
-			what.say += ", which restarted: the run is void"
+			what.say += ": the run is void"
+			if before.gone[j] {
+				what.bad = ", because of one that it has given up"
+			}
 		}
 		if !slices.Contains(c.seen(), 0) {
 			for k, h := range c.heard { // a payload identifies its process and round
-				if len(h.Payload) != 2 || int(h.Payload[0]/10) != k+1 || int(h.Payload[1]) != c.round {
+				if !c.gone[k] && (len(h.Payload) != 2 || int(h.Payload[0]/10) != k+1 || int(h.Payload[1]) != c.round) {
 					what.bad = fmt.Sprintf(", and takes %d for ready, which has not arrived at round %d", k, c.round)
 				}
 			}
@@ -370,8 +378,25 @@ func (m *model) learn(events []edge[world], w world, i, j, number int, said *wir
 	return append(events, edge[world]{m.speak(to), fault, what.say, i, j, bad})
 }
 
+// giveUp adds the event that process i gives up process j.
+func (m *model) giveUp(events []edge[world], w world, i, j int, fault bool) []edge[world] {
+	c := clone(m.cores[w.core[i]])
+	given := c.gone[j]
+	if c.giveUp(j); given || !c.gone[j] {
+		return events
+	}
+	to, bad := w, ""
+	if c.passed {
+		bad = m.judge(w, c)
+	}
+	to.core[i] = m.id(c)
+	return append(events, edge[world]{m.speak(to), fault, "%[1]d gives up %[2]d", i, j, bad})
+}
+
 func describe(m *wire.Control) string {
 	switch {
+	case m.Passed && slices.Contains(m.Seen, lost):
+		return "passed without one"
 	case m.Passed:
 		return "passed"
 	case m.Seen != nil:
@@ -387,10 +412,12 @@ func describe(m *wire.Control) string {
 func (m *model) judge(w world, c *core) string {
 	with := make([]uint64, processes)
 	for j, h := range c.heard {
-		with[j] = uint64(h.Payload[0])
+		if with[j] = lost; c.members[j] != lost {
+			with[j] = uint64(h.Payload[0])
+		}
 	}
 	for j, said := range w.said {
-		agreed := j == c.self
+		agreed := j == c.self || with[j] == lost
 		for ; said != 0; said &= said - 1 {
 			word := &m.words[j][bits.TrailingZeros64(said)]
 			if word.Incarnation != with[j] {
@@ -398,7 +425,8 @@ func (m *model) judge(w world, c *core) string {
 			}
 			same := slices.Equal(word.Seen, with)
 			agreed = agreed || word.Round == c.round && (same || word.Passed && !m.oneRun)
-			if word.Passed && !same && m.oneRun {
+			earlier := m.missing && word.Round < c.round // with more clients
+			if word.Passed && !same && m.oneRun && !earlier && word.Seen[c.self] != lost {
 				return fmt.Sprintf(", and passes with %v, and %d has with %v", with, j, word.Seen)
 			}
 		}
@@ -444,6 +472,8 @@ func TestSearch(t *testing.T) {
 		{"nodes/linger", false, model{rounds: 1, end: lingers}},
 		{"clients", false, model{rounds: 2, oneRun: true, strays: true}},
 		{"clients/crash/prompt", false, model{rounds: 2, oneRun: true, crashes: 1, prompt: true}},
+		{"clients/missing/prompt", false, model{rounds: 2, oneRun: true, crashes: 1, prompt: true, missing: true}},
+		{"clients/missing/rash", true, model{rounds: 2, oneRun: true, prompt: true, missing: true, rash: true}},
 		{"clients/crash", true, model{rounds: 2, oneRun: true, crashes: 1}}, // 10 s
 	} {
 		t.Run(c.name, func(t *testing.T) {

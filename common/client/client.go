@@ -18,9 +18,8 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -54,6 +53,8 @@ type Counts struct {
 	Refusals int64         // Busy answers
 	Unknown  int64         // requests whose outcome is unknown
 	Refused  int64         // dials that a server had no place for
+
+	FailedDials metrics.Tally // the other dials that failed, by reason
 }
 
 // A Client talks to all nodes of a cluster. Safe for concurrent use: calls share
@@ -71,6 +72,9 @@ type Client struct {
 	frames sync.Pool      // *[]byte: requests to a single node; their memory is used again
 
 	dials, dialing, retries, refusals, unknown, refused atomic.Int64
+
+	mu          sync.Mutex    // guards failedDials
+	failedDials metrics.Tally // by reason
 }
 
 // New returns a Client that connects to a node on the first call that needs it. cfg
@@ -127,35 +131,36 @@ func (cl *Client) Stats(ctx context.Context, node int) (metrics.Snapshot, error)
 }
 
 // Stats is Client.Stats without a Client: it needs no connection to a service port.
-func Stats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
-	err = ask(ctx, cfg, node, wire.Stats, "its statistics", &s)
-	return s, err
+func Stats(ctx context.Context, cfg cluster.Config, node int) (metrics.Snapshot, error) {
+	return control.NodeStats(ctx, cfg, node)
 }
 
 // Lanes asks a node what its connections do in the next metrics.LaneTime.
 func Lanes(ctx context.Context, cfg cluster.Config, node int) (marks []metrics.LaneMark, err error) {
-	err = ask(ctx, cfg, node, wire.Lanes, "its lanes", &marks)
+	err = control.AskNode(ctx, cfg, node, wire.Lanes, &marks)
 	return marks, err
-}
-
-func ask(ctx context.Context, cfg cluster.Config, node int, kind wire.ControlKind, what string, answer any) error {
-	if node < 0 || node >= len(cfg.Nodes) {
-		return fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
-	}
-	addr := cfg.Nodes[node].Control
-	payload, err := control.AskFor(ctx, kind, addr, "nodes", node, cfg.Secret)
-	if err == nil {
-		err = json.Unmarshal(payload, answer)
-	}
-	if err != nil {
-		err = fmt.Errorf("%w (asking node %d, %s, for %s)", err, node, addr, what)
-	}
-	return err
 }
 
 // Counts returns what the Client has counted so far.
 func (cl *Client) Counts() Counts {
-	return Counts{cl.dials.Load(), time.Duration(cl.dialing.Load()), cl.retries.Load(), cl.refusals.Load(), cl.unknown.Load(), cl.refused.Load()}
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return Counts{cl.dials.Load(), time.Duration(cl.dialing.Load()), cl.retries.Load(), cl.refusals.Load(), cl.unknown.Load(), cl.refused.Load(),
+		maps.Clone(cl.failedDials)}
+}
+
+// dialFailed counts a dial that failed. What a server that was reached has said is no reason:
+// there would be no end to them.
+func (cl *Client) dialFailed(err error) {
+	reason := "not greeted"
+	if op := new(net.OpError); errors.As(err, &op) && op.Op == "dial" {
+		for err = op.Err; err != nil; err = errors.Unwrap(err) {
+			reason = err.Error() // the innermost names no addresses
+		}
+	}
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.failedDials.Add(metrics.Tally{reason: 1})
 }
 
 // Close closes all connections and waits for the Client's goroutines. Calls in

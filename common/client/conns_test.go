@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -102,7 +103,7 @@ func TestDialFails(t *testing.T) {
 		test.prepare(cfg, cancel)
 		cl, err := Dial(ctx, cfg.Config)
 		cancel()
-		if cl.ctx.Err() == nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasSuffix(err.Error(), " (node 0)") {
+		if cl.ctx.Err() == nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasSuffix(err.Error(), " (node 0, "+cfg.Nodes[0].Addr+")") {
 			t.Errorf("Dial: %v, want a closed Client and %v, with the node and %q", err, test.is, says)
 		}
 		noneLeft(t)
@@ -151,6 +152,31 @@ func TestDown(t *testing.T) {
 	})
 }
 
+// A name is resolved again at each dial: a node may have moved.
+func TestNameIsResolvedAtEachDial(t *testing.T) {
+	cfg, other := config(t, 1), config(t, 1)
+	cfg.Nodes[0].Addr = "node.example:7001"
+	other.Nodes = cfg.Nodes // so that both have the same fingerprint
+	var at atomic.Value
+	at.Store(cfg.lns[0].Addr().String())
+	cl := client(t, cfg)
+	cl.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != "node.example:7001" {
+			t.Errorf("dials %s, want the name", addr)
+		}
+		return new(net.Dialer).DialContext(ctx, network, at.Load().(string))
+	}
+	first, second := start(t, cfg, 0, honest), start(t, other, 0, honest)
+	for _, s := range []*server{first, second} {
+		at.Store(s.ln.Addr().String())
+		expect(t, "missing")(cl.Do(t.Context(), get("k")))
+		if _, accepted := s.count(); accepted == 0 {
+			t.Errorf("no connection to %s, where the node is now", s.ln.Addr())
+		}
+		s.stop()
+	}
+}
+
 // A node that accepts connections is not down, even if it does not greet them.
 func TestNotGreetedIsNotDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -164,6 +190,9 @@ func TestNotGreetedIsNotDown(t *testing.T) {
 		defer cancel()
 		if _, _, err := m.Get(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrDown) || !strings.Contains(err.Error(), "not greeted") {
 			t.Errorf("Get: %v, want that it waited in vain for a greeting", err)
+		}
+		if failed := m.Counts().FailedDials; len(failed) != 2 || failed["connection refused"] == 0 || failed["not greeted"] == 0 || failed.Sum() > int64(m.count()) {
+			t.Errorf("of %d dials these failed: %v", m.count(), failed)
 		}
 	})
 }
@@ -468,7 +497,7 @@ func TestStats(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var server sync.WaitGroup
 	server.Go(func() {
-		control.Serve(ctx, ln, control.Hello("nodes", 0, ""), func(wire.Control) (wire.Control, bool) {
+		control.Serve(ctx, ln, control.Hello("nodes", 0, ""), 1, func(wire.Control) (wire.Control, bool) {
 			return wire.Control{Kind: wire.Stats, Payload: answer}, true
 		})
 	})

@@ -252,6 +252,8 @@ func (p *peer) failed(err error) {
 	p.lastErr = err
 	if errors.Is(err, wire.ErrRefused) {
 		p.cl.refused.Add(1)
+	} else {
+		p.cl.dialFailed(err)
 	}
 	switch {
 	case errors.Is(err, wire.ErrMismatch): // trying again does not help the calls that wait

@@ -177,7 +177,7 @@ func unanswered(status wire.Status, ops []wire.Op) []wire.Result {
 	return slices.Repeat([]wire.Result{{Status: status}}, len(ops))
 }
 
-func (p *peer) error(err error) error { return fmt.Errorf("%w (node %d)", err, p.number) }
+func (p *peer) error(err error) error { return fmt.Errorf("%w (node %d, %s)", err, p.number, p.addr) }
 
 // try sends a request once and waits for the answer. It keeps the connection if that
 // is as good as before.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
@@ -38,8 +39,21 @@ type Config struct {
 
 // A Node is one server process.
 type Node struct {
-	Addr    string `json:"addr"`    // HOST:PORT where it serves clients
-	Control string `json:"control"` // HOST:PORT where it answers barrier and stats questions
+	Addr    string `json:"addr"`             // HOST:PORT where it serves clients
+	Control string `json:"control"`          // HOST:PORT where it answers barrier and stats questions
+	Listen  string `json:"listen,omitempty"` // HOST:PORT where it listens for clients; empty: at Addr
+}
+
+// Listens returns the two addresses at which the node itself listens. They differ from Addr and
+// Control, those that others dial, behind NAT or in a container: then service is Listen, and
+// control is the port of Control on the host of Listen.
+func (n Node) Listens() (service, control string) {
+	if n.Listen == "" {
+		return n.Addr, n.Control
+	}
+	host, _, _ := net.SplitHostPort(n.Listen)
+	_, port, _ := net.SplitHostPort(n.Control)
+	return n.Listen, net.JoinHostPort(host, port)
 }
 
 // A Client is one client process.
@@ -158,6 +172,35 @@ func (c Config) Describe(stage string) string {
 	return lines
 }
 
+// DescribeServer returns the properties of the server, each in a line as in Describe. Nodes
+// that differ in them work together, so they are no part of the fingerprint.
+func (c Config) DescribeServer() (lines string) {
+	for _, p := range c.root().all() {
+		if strings.HasPrefix(p.path, "server.") {
+			lines += fmt.Sprintf("%s %v\n", p.path, p)
+		}
+	}
+	return lines
+}
+
+// Differences names the lines of here, as DescribeServer returns them, that are others in
+// there: "server.workers is 8 here, 4 there". It is empty if there are none.
+func Differences(here, there string) string {
+	var found []string
+	theirs := make(map[string]string)
+	for line := range strings.Lines(there) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		theirs[name] = value
+	}
+	for line := range strings.Lines(here) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if theirs[name] != value {
+			found = append(found, fmt.Sprintf("%s is %s here, %s there", name, value, text.Quote(theirs[name], 30)))
+		}
+	}
+	return strings.Join(found, ", ")
+}
+
 // fnv1a is hash/fnv's New64a without its allocation, since it runs for each operation.
 func fnv1a(s string) uint64 {
 	h := uint64(14695981039346656037)
@@ -176,7 +219,7 @@ func (c Config) Validate(more ...Rules) error {
 		if err := p.check(); err != nil {
 			return err
 		}
-		if strings.Contains(p.path, "].") {
+		if strings.Contains(p.path, "].") && p.name() != "listen" { // each machine has addresses of its own to listen at
 			host, port := p.socket()
 			for _, first := range byPort[port] {
 				// A * is every address of a machine, and each machine takes it for its own.
@@ -209,7 +252,7 @@ func (p property) socket() (host, port string) {
 func (c Config) CheckExposure(insecure bool) error {
 	for _, p := range c.root().all() {
 		host, _, _ := net.SplitHostPort(p.String())
-		if strings.Contains(p.path, "].") && !IsLoopback(host) && len(c.Secret) < minSecret && !insecure {
+		if strings.Contains(p.path, "].") && p.String() != "" && !IsLoopback(host) && len(c.Secret) < minSecret && !insecure {
 			return fmt.Errorf("%s: %s is not on loopback, and without a secret anyone who can reach it could read and change every key; "+
 				"set the same secret of at least %d bytes everywhere (in properties.json, or LOCKSTEP_SECRET), or pass -insecure", p.path, p, minSecret)
 		}

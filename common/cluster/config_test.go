@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -40,6 +41,11 @@ func TestFingerprint(t *testing.T) {
 	if got, want := same.Fingerprint(), c.Fingerprint(); got != want {
 		t.Errorf("with another server, workload, clients and secret: %x, want %x", got, want)
 	}
+	same.Nodes = slices.Clone(c.Nodes)
+	same.Nodes[1].Listen = ":1"
+	if same.Fingerprint() != c.Fingerprint() {
+		t.Error("where a node listens is part of the fingerprint")
+	}
 	for _, addrs := range []string{"b:1 a:1", "a:1", "a:1 b:2"} {
 		if other := withNodes(strings.Fields(addrs)...); other.Fingerprint() == c.Fingerprint() {
 			t.Errorf("nodes %s have the fingerprint of a:1 b:1", addrs)
@@ -59,6 +65,21 @@ nodes[1].control 127.0.0.1:9001
 `
 	if got != want {
 		t.Errorf("Describe =\n%swant\n%s", got, want)
+	}
+}
+
+func TestDifferences(t *testing.T) {
+	c := Default()
+	here := c.DescribeServer()
+	if got := Differences(here, here); got != "" || !strings.Contains(here, "server.workers 8\nserver.queue 64\n") {
+		t.Errorf("%q differs from itself in %q", here, got)
+	}
+	c.Server.Workers, c.Server.Work = 4, Work{true, 1000}
+	if got, want := Differences(here, c.DescribeServer()), "server.workers is 8 here, 4 there, server.work is 0s here, spin 1µs there"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := Differences("a 1\nb 2\n", "b 2\nc\n\x1b[2J"); got != `a is 1 here, "" there` {
+		t.Errorf("a property that is missing there: %q", got)
 	}
 }
 
@@ -101,6 +122,27 @@ func TestOneSocket(t *testing.T) {
 	}
 }
 
+// Where nodes listen is each machine's own matter: two of them may listen at the same address.
+func TestListens(t *testing.T) {
+	c := withNodes("a:1", "b:1")
+	for i := range c.Nodes {
+		c.Nodes[i].Listen = "[::]:1"
+	}
+	if err := c.Validate(); err != nil {
+		t.Errorf("two nodes that listen at every address of their machines: %v", err)
+	}
+	for behind, want := range map[string][2]string{"": {"b:1", "127.0.0.1:9001"}, "[::]:1": {"[::]:1", "[::]:9001"}} {
+		c.Nodes[1].Listen = behind
+		if service, control := c.Nodes[1].Listens(); service != want[0] || control != want[1] {
+			t.Errorf("with listen %q at %s and %s, want %q", behind, service, control, want)
+		}
+	}
+	c.Nodes[1].Listen = "7001"
+	if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), "nodes[1].listen: 7001 is not") {
+		t.Errorf("listen 7001: %v, want an error", err)
+	}
+}
+
 func TestCheckExposure(t *testing.T) {
 	for safe, all := range map[bool]string{ // without a secret
 		true:  "127.0.0.1:7001 127.9.9.9:7001 [::1]:7001 [::ffff:127.0.0.1]:7001 localhost:7001 LocalHost:7001",
@@ -115,6 +157,7 @@ func TestCheckExposure(t *testing.T) {
 func checkExposure(t *testing.T, addr string, safe bool) {
 	for path, place := range map[string]func(c *Config) *string{
 		"nodes[0].addr":      func(c *Config) *string { return &c.Nodes[0].Addr },
+		"nodes[0].listen":    func(c *Config) *string { return &c.Nodes[0].Listen },
 		"nodes[0].control":   func(c *Config) *string { return &c.Nodes[0].Control },
 		"clients[0].control": func(c *Config) *string { return &c.Clients[0].Control },
 	} {

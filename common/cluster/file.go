@@ -175,6 +175,22 @@ func (c *Config) Flags(fs *flag.FlagSet, section string, more ...Rules) {
 	}
 }
 
+// Values lists the properties in a section of c as NAME=VALUE, by name.
+func (c Config) Values(section string) (all []string) {
+	for _, p := range c.root().all() {
+		if p.path == section+"."+p.name() {
+			all = append(all, p.name()+"="+p.String())
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Flag defines a flag for a value at p that is no property, with a rule as if it were one.
+func Flag[T any](fs *flag.FlagSet, name string, p *T, rule Rule) {
+	fs.Var(property{name, reflect.ValueOf(p).Elem(), Rules{name: rule}}, name, rule.Doc+"; "+rule.Allowed)
+}
+
 // ParseFlags reads the command line args and the configuration into c. The flags of fs
 // override the file, and one of them, -config, sets *path. So the flags are parsed
 // twice: first to find the file, and again after it is loaded. There need not be a file

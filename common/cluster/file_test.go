@@ -30,7 +30,7 @@ func TestSaveAndLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), DefaultPath)
 	const ms = time.Millisecond
 	changed := Config{ // without field names, so that a new field must get a value here
-		[]Node{{"a-b.example:1", "[fe80::1%eth0]:65535"}, {"127.0.0.2:7001", "127.0.0.2:7002"}},
+		[]Node{{"a-b.example:1", "[fe80::1%eth0]:65535", ""}, {"127.0.0.2:7001", "127.0.0.2:7002", ":7003"}},
 		nil,
 		Server{1, 2, 3, Work{true, 4 * ms}, 5, 6 * ms, 7 * ms, 8 * ms, 9 * ms},
 		Workload{10, 11, 12, Size{13, 14}, Mix{1, 2, 3, 94}, 15 * ms, "hotspot:0.5,90", 16, 17, 18.1, "poisson", "per-request", math.MaxUint64},
@@ -83,7 +83,7 @@ func TestLoadReplacesListsAndMix(t *testing.T) {
 		"server": {"queue": 0}
 	}`+"\r\n"))
 	want := Default()
-	want.Nodes, want.Clients = []Node{{"a:1", "a:2"}, {"b:1", "b:2"}}, nil
+	want.Nodes, want.Clients = []Node{{"a:1", "a:2", ""}, {"b:1", "b:2", ""}}, nil
 	want.Workload.Mix, want.Server.Queue = Mix{Delete: 100}, 0
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("loaded\n%+v, %v, want\n%+v", got, err, want)
@@ -106,7 +106,7 @@ func TestLoadErrors(t *testing.T) {
 		{`{"clients": null}`, "F:1: clients: null is not a list of at most 100"},
 		{`{"nodes": ["a:1"]}`, "F:1: nodes[0]: a:1 is not of the right type"},
 		{`{"server": {"workers": "8"}}`, `F:1: server.workers: "8" is not in 1..4096`},
-		{`{"server": {"idle_timeout": 5}}`, "F:1: server.idle_timeout: 5 needs a unit, as in 5s or 5ms: it is not in 1ms..24h0m0s"},
+		{`{"server": {"idle_timeout": 5}}`, "F:1: server.idle_timeout: 5 needs a unit, as in 5s or 5ms: a time in 1ms..24h0m0s"},
 		{`{"server": {"idle_timeout": "5 minutes\n"}}`, `F:1: server.idle_timeout: "5 minutes\n" is not in 1ms..24h0m0s`},
 		{`{"workload": {"batch": "8"}}`, `F:1: workload.batch: "8" is not of the right type`},
 		{`{"workload": {"rate": null}}`, "F:1: workload.rate: null is not of the right type"},

@@ -15,40 +15,33 @@ import (
 // A FlagGroup is a part of a help text: flags of one purpose.
 type FlagGroup struct {
 	Title string
-	Names string // of the flags, with blanks between; "*" stands for all that no group names
+	Names string // of the flags, with blanks between; "*" stands for all that no group before names
 }
 
 // WriteFlags writes the flags of fs, group by group, in lines of at most 80 columns. It
 // returns how many flags are in no group. A flag without a usage is internal, and does not count.
 func WriteFlags(w io.Writer, fs *flag.FlagSet, groups []FlagGroup) (left int64) {
-	var named []string
-	for _, g := range groups {
-		named = append(named, strings.Fields(g.Names)...)
-	}
-	var others []*flag.Flag
+	var rest []*flag.Flag
 	fs.VisitAll(func(f *flag.Flag) {
-		if f.Usage != "" && !slices.Contains(named, f.Name) {
-			others = append(others, f)
+		if f.Usage != "" {
+			rest = append(rest, f)
 		}
 	})
 	for _, g := range groups {
-		var flags []*flag.Flag
-		for _, name := range strings.Fields(g.Names) {
-			if f := fs.Lookup(name); f != nil {
-				flags = append(flags, f)
-			} else if name == "*" {
-				flags = append(flags, others...)
-				others = nil
-			}
-		}
-		if flags != nil {
-			fmt.Fprintf(w, "\n%s:\n", g.Title)
-		}
-		for _, f := range flags {
-			writeFlag(w, f)
+		title := "\n" + g.Title + ":\n"
+		for name := range strings.FieldsSeq(g.Names) {
+			rest = slices.DeleteFunc(rest, func(f *flag.Flag) bool {
+				if name != f.Name && name != "*" {
+					return false
+				}
+				io.WriteString(w, title)
+				title = "" // for the first flag only
+				writeFlag(w, f)
+				return true
+			})
 		}
 	}
-	return int64(len(others))
+	return int64(len(rest))
 }
 
 // writeFlag writes what goes behind a flag, what it does, and its default.

@@ -46,6 +46,7 @@ var ownRules = Rules{
 	"nodes":             Where("a list of 1 to 100", "the servers", func(n []Node) bool { return 1 <= len(n) && len(n) <= maxProcesses }),
 	"nodes[].addr":      Where(hostPort, "where a node serves clients", isHostPort),
 	"nodes[].control":   Where(hostPort, "where a node answers barrier and stats questions", isHostPort),
+	"nodes[].listen":    Where("empty or HOST:PORT", "where it listens instead, as behind NAT; there too at the port of control", func(s string) bool { return s == "" || isHostPort(s) }),
 	"clients":           Where("a list of at most 100", "the client processes of a distributed run", func(c []Client) bool { return len(c) <= maxProcesses }),
 	"clients[].control": Where(hostPort, "where a client process answers barrier questions", isHostPort),
 
@@ -53,7 +54,7 @@ var ownRules = Rules{
 	"server.queue":           In(0, 1_000_000, "requests that may wait for a worker, before Busy is the answer"),
 	"server.buckets":         In(1, 1_000_000, "tables, each behind its own lock (stage 4)"),
 	"server.work":            Where(`in 0s..1m0s, or as "spin 1ms"`, "how long an operation sleeps, or computes (spin); storing a new key takes 0s", func(w Work) bool { return 0 <= w.Time && w.Time <= time.Minute }),
-	"server.max_connections": In(1, 1_000_000, "connections open at the same time"),
+	"server.max_connections": In(1, 1_000_000, "connections open at the same time, not counting those without the secret"),
 	"server.idle_timeout":    In(time.Millisecond, 24*time.Hour, "how long a connection may be silent between requests"),
 	"server.frame_timeout":   In(time.Millisecond, time.Hour, "how long a request may take to arrive, from its first byte"),
 	"server.write_timeout":   In(time.Millisecond, time.Hour, "how long a client may take to read answers"),
@@ -106,7 +107,7 @@ func (p property) parts() (parts []property) {
 		add(fmt.Sprintf("%s[%d]", p.path, i), p.value.Index(i))
 	}
 	for i := 0; p.value.Kind() == reflect.Struct && i < p.value.NumField(); i++ {
-		if tag := p.value.Type().Field(i).Tag.Get("json"); tag != "" {
+		if tag, _, _ := strings.Cut(p.value.Type().Field(i).Tag.Get("json"), ","); tag != "" {
 			add(p.join(tag), p.value.Field(i))
 		}
 	}
@@ -141,7 +142,7 @@ func (p property) refuse(given string) error {
 	}
 	isNot := "is not"
 	if _, err := strconv.Atoi(given); err == nil && p.isTime() {
-		isNot = fmt.Sprintf("needs a unit, as in %ss or %sms: it is not", given, given)
+		isNot = fmt.Sprintf("needs a unit, as in %ss or %sms: a time", given, given)
 	}
 	return fmt.Errorf("%s: %s %s %s", cmp.Or(p.path, "the file"), text.Quote(given, 60), isNot, cmp.Or(p.rule().Allowed, "of the right type"))
 }

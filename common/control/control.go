@@ -4,16 +4,22 @@
 //
 // A control port is served by its own goroutines, so that a process whose service
 // is busy or stalled still answers. What strangers can cost it is bounded: 256
-// connections, each open for at most 5 seconds.
+// connections, each open for at most 5 seconds; where there is a secret, connections
+// that prove it do not count.
 package control
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
+	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -21,8 +27,37 @@ const (
 	dialTime   = time.Second     // limit of a dial
 	answerTime = 2 * time.Second // limit of waiting for an answer, and of each step of giving one
 	serveTime  = 5 * time.Second // limit of an accepted connection, whatever it asks
-	maxConns   = 256             // accepted connections that are open at the same time
 )
+
+// MaxStrangers is the usual number of Strangers.
+const MaxStrangers = 256
+
+// Strangers are open connections whose other ends have not proved that they know the secret:
+// Most of them at the same time. One more ends the oldest, since an honest one is done within
+// milliseconds, and a silent one is in the way. Safe for concurrent use.
+type Strangers struct {
+	Most int
+
+	mu    sync.Mutex // guards conns
+	conns []net.Conn // the oldest first
+}
+
+// Add puts an accepted connection among the strangers.
+func (s *Strangers) Add(nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns = append(s.conns, nc); len(s.conns) > s.Most {
+		s.conns[0].Close() // does not wait
+		s.conns = s.conns[1:]
+	}
+}
+
+// Remove takes a connection away, because it has proved itself or has ended.
+func (s *Strangers) Remove(nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = slices.DeleteFunc(s.conns, func(c net.Conn) bool { return c == nc })
+}
 
 // Hello is the greeting of a control port. It has no fingerprint: the questions
 // carry that as text, so that a mismatch can say what differs.
@@ -35,15 +70,11 @@ var limits = wire.Limits{Idle: answerTime, Frame: answerTime, Write: answerTime}
 // Serve answers the questions that arrive on ln with what answer returns; where
 // that is not ok, the connection ends. It returns when ctx has ended, ln and all
 // connections are closed, and no call of answer is in progress. Calls of answer
-// can overlap.
-//
-// A connection beyond maxConns ends the oldest: an honest one is done within
-// milliseconds, and a silent one is in the way.
-func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, answer func(question wire.Control) (_ wire.Control, ok bool)) {
+// can overlap. At most as many strangers are connected.
+func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, strangers int, answer func(question wire.Control) (_ wire.Control, ok bool)) {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var conns sync.WaitGroup
-	var open [maxConns]net.Conn
-	next, pause := 0, time.Duration(0)
+	unproved, pause := &Strangers{Most: strangers}, time.Duration(0)
 	for ctx.Err() == nil {
 		nc, err := ln.Accept()
 		if err != nil { // ctx has ended, or there are too many open files
@@ -52,26 +83,27 @@ func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, answer func(q
 			continue
 		}
 		pause = 0
-		if oldest := open[next]; oldest != nil {
-			oldest.Close()
-		}
-		open[next], next = nc, (next+1)%maxConns
-		conns.Go(func() { serve(ctx, nc, hello, answer) }) // until the connection ends, is closed here, or ctx ends
+		unproved.Add(nc)
+		conns.Go(func() { serve(ctx, nc, hello, unproved, answer) }) // until the connection ends, is closed here, or ctx ends
 	}
 	conns.Wait()
 }
 
 // serve answers questions until the connection ends, breaks a rule, is silent for
 // answerTime, or has been open for serveTime.
-func serve(ctx context.Context, nc net.Conn, hello wire.Hello, answer func(wire.Control) (wire.Control, bool)) {
+func serve(ctx context.Context, nc net.Conn, hello wire.Hello, unproved *Strangers, answer func(wire.Control) (wire.Control, bool)) {
 	ctx, cancel := context.WithTimeout(ctx, serveTime)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	defer unproved.Remove(nc)
 	c, err := wire.Greet(nc, hello, limits)
 	if err != nil {
 		return
 	}
 	defer c.Close()
+	if hello.Secret != "" && c.Prove() {
+		unproved.Remove(nc)
+	}
 	var question wire.Control
 	for c.Ready() && c.ReadControl(&question) {
 		reply, ok := answer(question)
@@ -106,7 +138,8 @@ func (e DialError) Unwrap() error { return e.error }
 var errSilent = fmt.Errorf("no answer within %v: %w", answerTime, context.DeadlineExceeded)
 
 // Ask dials the control port at addr, asks one question, and closes the connection.
-// It takes at most 3 seconds.
+// It takes at most 3 seconds. A question without a Kind is not asked: Ask finds out only
+// whether the port, of whichever purpose, greets as hello expects it.
 func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, question wire.Control) (wire.Control, error) {
 	dialing, cancel := context.WithTimeout(ctx, dialTime)
 	nc, err := dial(dialing, addr)
@@ -121,16 +154,52 @@ func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, ques
 		return wire.Control{}, err
 	}
 	defer c.Close()
+	if question.Kind == 0 {
+		return question, nil
+	}
 	return c.Ask(ctx, &question)
 }
 
-// AskStats asks a process of a group for its statistics, at the control port addr.
+// AskStats asks a process of a group for its statistics, at the control port addr. If
+// a network may have lost the question or the answer, it asks again, twice at most: it takes
+// up to 9 seconds.
 func AskStats(ctx context.Context, addr, group string, number int, secret string) ([]byte, error) {
-	return AskFor(ctx, wire.Stats, addr, group, number, secret)
+	return askFor(ctx, wire.Stats, DialTCP, addr, Hello(group, number, secret))
 }
 
-// AskFor is AskStats for any kind of question that is answered with a payload.
-func AskFor(ctx context.Context, kind wire.ControlKind, addr, group string, number int, secret string) ([]byte, error) {
-	answer, err := Ask(ctx, DialTCP, addr, Hello(group, number, secret), wire.Control{Kind: kind})
-	return answer.Payload, err
+func askFor(ctx context.Context, kind wire.ControlKind, dial DialFunc, addr string, hello wire.Hello) ([]byte, error) {
+	for again := 2; ; again-- {
+		answer, err := Ask(ctx, dial, addr, hello, wire.Control{Kind: kind})
+		if err == nil || again == 0 || Refused(err) || errors.Is(err, wire.ErrMismatch) || ctx.Err() != nil {
+			return answer.Payload, err
+		}
+	}
+}
+
+// Refused reports whether a dial was answered, with a refusal: no process listens there.
+func Refused(err error) bool {
+	var timeout net.Error
+	return errors.As(err, new(DialError)) && !(errors.As(err, &timeout) && timeout.Timeout())
+}
+
+// NodeStats asks a node of the cluster for its statistics. The error names the node.
+func NodeStats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
+	err = AskNode(ctx, cfg, node, wire.Stats, &s)
+	return s, err
+}
+
+// AskNode is NodeStats for any kind of question whose answer is JSON.
+func AskNode(ctx context.Context, cfg cluster.Config, node int, kind wire.ControlKind, answer any) error {
+	if node < 0 || node >= len(cfg.Nodes) {
+		return fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
+	}
+	addr := cfg.Nodes[node].Control
+	payload, err := askFor(ctx, kind, DialTCP, addr, Hello("nodes", node, cfg.Secret))
+	if err == nil {
+		err = json.Unmarshal(payload, answer)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w (asking node %d, %s, for its %s)", err, node, addr, map[wire.ControlKind]string{wire.Stats: "statistics", wire.Lanes: "lanes"}[kind])
+	}
+	return err
 }

@@ -61,7 +61,7 @@ func counted(q wire.Control) (wire.Control, bool) {
 func start(t *testing.T, ln net.Listener, h wire.Hello) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var server sync.WaitGroup
-	server.Go(func() { Serve(ctx, ln, h, counted) })
+	server.Go(func() { Serve(ctx, ln, h, MaxStrangers, counted) })
 	stop = func() { cancel(); server.Wait() }
 	t.Cleanup(stop)
 	return stop
@@ -94,6 +94,38 @@ func TestStats(t *testing.T) {
 	}
 }
 
+// A question is asked again when a network has lost the dial or the answer, but three times at
+// most, and not of a process that has ended.
+func TestAskedAgain(t *testing.T) {
+	for _, c := range []struct {
+		losses, dials int // the first dials, in turn without an end and cut off; then all
+		refused       bool
+	}{{0, 1, false}, {1, 2, false}, {2, 3, false}, {3, 3, false}, {0, 1, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			p, dials := newPort(), 0
+			stop := start(t, p, Hello("nodes", 0, ""))
+			payload, err := askFor(t.Context(), wire.Stats, func(ctx context.Context, addr string) (net.Conn, error) {
+				switch dials++; {
+				case c.refused:
+					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+				case dials > c.losses:
+					return p.dial(ctx, addr)
+				case dials%2 == 1:
+					<-ctx.Done()
+					return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
+				}
+				near, far := net.Pipe()
+				far.Close()
+				return near, nil
+			}, "", Hello("nodes", 0, ""))
+			if ok := !c.refused && c.losses < 3; string(payload) == "counted" != ok || err == nil != ok || dials != c.dials {
+				t.Errorf("%+v: %q, %v after %d dials", c, payload, err, dials)
+			}
+			stop()
+		})
+	}
+}
+
 // Strangers hold a bounded number of connections for a bounded time, and keep no one
 // else from an answer.
 func TestStrangers(t *testing.T) {
@@ -117,7 +149,7 @@ func TestStrangers(t *testing.T) {
 		}
 
 		var open []net.Conn
-		for range 4 * maxConns {
+		for range 4 * MaxStrangers {
 			open = append(open, connect())
 		}
 		asked("beside a thousand silent connections")
@@ -128,8 +160,8 @@ func TestStrangers(t *testing.T) {
 				alive++
 			}
 		}
-		if alive > maxConns {
-			t.Errorf("%d connections are open, want at most %d", alive, maxConns)
+		if alive > MaxStrangers {
+			t.Errorf("%d connections are open, want at most %d", alive, MaxStrangers)
 		}
 
 		for name, junk := range map[string][]byte{
@@ -167,6 +199,28 @@ func TestStrangers(t *testing.T) {
 		stop()
 		if _, err := io.Copy(io.Discard, last); err != nil || time.Since(begin) > 0 {
 			t.Errorf("at the end a silent connection: %v after %v, want it closed at once", err, time.Since(begin))
+		}
+	})
+}
+
+// A connection that has proved the secret gives way to no stranger.
+func TestMemberAmongStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPort()
+		hello := Hello("nodes", 0, "a secret of 24 characters")
+		start(t, p, hello)
+		nc, _ := p.dial(t.Context(), "")
+		c, err := wire.Open(t.Context(), nc, hello, limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for range 2 * MaxStrangers {
+			nc, _ := p.dial(t.Context(), "")
+			defer nc.Close()
+		}
+		if answer, err := c.Ask(t.Context(), &wire.Control{Kind: wire.Stats}); string(answer.Payload) != "counted" || err != nil {
+			t.Errorf("after many strangers: %q, %v, want an answer", answer.Payload, err)
 		}
 	})
 }

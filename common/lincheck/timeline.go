@@ -104,22 +104,11 @@ func (r row) operations(width int) (lines []string) {
 }
 
 func (r row) operation(i, limit int) string {
-	quote := func(value []byte) string { return text.Quote(strconv.QuoteToASCII(string(value)), limit) }
-	op := r.Ops[i]
-	words := op.Kind.String() + " " + text.Quote(op.Key, limit) + " "
-	switch {
-	case op.Kind == wire.Put:
-		words += quote(op.Value) + " "
-	case op.Kind == wire.CompareAndSwap && op.Absent:
-		words += "none to " + quote(op.Value) + " "
-	case op.Kind == wire.CompareAndSwap:
-		words += quote(op.Old) + " to " + quote(op.Value) + " "
+	answer := "?"
+	if len(r.Results) == len(r.Ops) {
+		if answer = r.Results[i].Status.String(); r.Results[i].Status == wire.Found {
+			answer = text.Quote(strconv.QuoteToASCII(string(r.Results[i].Value)), limit)
+		}
 	}
-	switch {
-	case len(r.Results) != len(r.Ops):
-		return words + "-> ?"
-	case r.Results[i].Status == wire.Found:
-		return words + "-> " + quote(r.Results[i].Value)
-	}
-	return words + "-> " + r.Results[i].Status.String()
+	return r.Ops[i].Text(limit) + " -> " + answer
 }

@@ -26,6 +26,17 @@ func machineCPU(root fs.FS) time.Duration {
 	return (user + nice + system) * time.Second / 100
 }
 
+// TimeWait returns how many TCP sockets of this network namespace are in TIME_WAIT; 0 if that
+// is not known.
+func TimeWait() int64 { return timeWait(os.DirFS("/")) }
+
+func timeWait(root fs.FS) (n int64) {
+	stat, _ := fs.ReadFile(root, "proc/net/sockstat") // Linux has it
+	_, after, _ := strings.Cut(string(stat), " tw ")
+	fmt.Sscan(after, &n)
+	return n
+}
+
 const groups = "sys/fs/cgroup" // the root of the control groups, version 2
 
 func cores(root fs.FS) float64 {

@@ -35,6 +35,15 @@ func TestCores(t *testing.T) {
 	}
 }
 
+func TestTimeWait(t *testing.T) {
+	const stat = "sockets: used 15\nTCP: inuse 1 orphan 0 tw 26402 alloc 1 mem 89\nUDP: inuse 0 mem 0\n"
+	for content, want := range map[string]int64{stat: 26402, "": 0, "no such line": 0} {
+		if got := timeWait(fstest.MapFS{"proc/net/sockstat": {Data: []byte(content)}}); got != want {
+			t.Errorf("%q: %d, want %d", content, got, want)
+		}
+	}
+}
+
 func TestMachineCPU(t *testing.T) {
 	stat := "cpu  150 20 1000 9999999 6795 0 108320 0 0 0\ncpu0 130 10 70 0 0 0 0 0 0 0\n"
 	for content, want := range map[string]time.Duration{stat: 11700 * time.Millisecond, "": 0, "no such line": 0} {

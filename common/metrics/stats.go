@@ -29,6 +29,7 @@ type Stats struct {
 	Ops         atomic.Int64 // operations in them
 	Refusals    atomic.Int64 // requests answered Busy
 	Panics      atomic.Int64 // recovered from, each in a request
+	Keys        atomic.Int64 // stored now
 
 	Lanes   Lanes // what each connection is doing
 	Ballast int64 // bytes of the heap that hold nothing; set before the first Snapshot
@@ -88,6 +89,7 @@ func (s *Stats) Snapshot() Snapshot {
 		Ops:         s.Ops.Load(),
 		Refusals:    s.Refusals.Load(),
 		Panics:      s.Panics.Load(),
+		Keys:        s.Keys.Load(),
 		QueueWait:   s.QueueWait.Load(),
 		MemoryWait:  s.MemoryWait.Load(),
 		Table:       s.Table.Load(),
@@ -119,6 +121,7 @@ func (s *Stats) Snapshot() Snapshot {
 // by then; or, made by Sub, the difference between two moments.
 type Snapshot struct {
 	Stage       string            `json:"stage,omitempty"`       // the program, filled in by the caller of Stats.Snapshot
+	Server      string            `json:"server,omitempty"`      // its properties, as cluster.Config.DescribeServer has them; filled in as Stage is
 	Incarnation uint64            `json:"incarnation,omitempty"` // of the Stats: random, another for each start of a server
 	Serving     bool              `json:"serving"`
 	Uptime      time.Duration     `json:"uptime_ns"` // since the process started
@@ -128,6 +131,7 @@ type Snapshot struct {
 	Ops         int64             `json:"ops"`
 	Refusals    int64             `json:"refusals"`
 	Panics      int64             `json:"panics"`
+	Keys        int64             `json:"keys"`
 	Errors      map[string]int64  `json:"errors,omitempty"` // by kind
 	Faults      map[string]string `json:"faults,omitempty"` // by kind: the first since the start
 	QueueWait   Timing            `json:"queue_wait"`
@@ -146,7 +150,7 @@ type Snapshot struct {
 
 // Sub returns what was counted since an earlier Snapshot of the same start of a server:
 // counters, times and Uptime are differences, Hot is what one lock has counted at least,
-// and Faults are of the kinds that occurred in between. Serving, Open, Watched, Goroutines, Heap and PeakMemory are those of s. If the
+// and Faults are of the kinds that occurred in between. Serving, Open, Keys, Watched, Goroutines, Heap and PeakMemory are those of s. If the
 // server was restarted in between, nothing can be subtracted, and Sub returns s.
 func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	if s.Incarnation != earlier.Incarnation {

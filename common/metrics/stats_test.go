@@ -70,7 +70,7 @@ func TestSnapshot(t *testing.T) {
 	defer locks[6].Unlock()
 
 	s.Serving.Store(true)
-	for i, c := range []interface{ Store(int64) }{&s.Connections, &s.Open, &s.Requests, &s.Ops, &s.Refusals, &s.Panics} {
+	for i, c := range []interface{ Store(int64) }{&s.Connections, &s.Open, &s.Requests, &s.Ops, &s.Refusals, &s.Panics, &s.Keys} {
 		c.Store(int64(i + 1))
 	}
 	s.QueueWait.Add(7)
@@ -92,7 +92,7 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("uptime %v after %v, %d goroutines, heap %d", got.Uptime, before, got.Goroutines, got.Heap)
 	}
 	want := Snapshot{
-		Incarnation: got.Incarnation, Serving: true, Connections: 1, Open: 2, Requests: 3, Ops: 4, Refusals: 5, Panics: 6,
+		Incarnation: got.Incarnation, Serving: true, Connections: 1, Open: 2, Requests: 3, Ops: 4, Refusals: 5, Panics: 6, Keys: 7,
 		Errors:    map[string]int64{"decode": 3, "idle": 1},
 		QueueWait: Timing{1, 7}, Table: Timing{1, 8}, MemoryWait: Timing{1, 9}, Suspended: Timing{1, 10},
 		Watched: 8, Locks: Contention{801, 28, 28}, Hot: Contention{101, 7, 7},
@@ -145,18 +145,18 @@ func TestUsage(t *testing.T) {
 
 func TestSub(t *testing.T) {
 	earlier := Snapshot{
-		Incarnation: 7, Uptime: 1, Connections: 1, Open: 1, Requests: 1, Ops: 1, Refusals: 1, Panics: 1,
+		Incarnation: 7, Uptime: 1, Connections: 1, Open: 1, Requests: 1, Ops: 1, Refusals: 1, Panics: 1, Keys: 1,
 		Errors:    map[string]int64{"decode": 3, "idle": 1},
 		QueueWait: Timing{1, 1}, MemoryWait: Timing{1, 1}, Table: Timing{1, 1}, Turn: Timing{1, 1}, Suspended: Timing{1, 1}, Watched: 1,
 		Locks: Contention{1, 1, 1}, Hot: Contention{1, 1, 1}, Goroutines: 1, Heap: 1, PeakMemory: 1, CPU: 1,
 	}
 	later := Snapshot{
-		Incarnation: 7, Serving: true, Uptime: 11, Connections: 12, Open: 13, Requests: 14, Ops: 15, Refusals: 16, Panics: 17,
+		Incarnation: 7, Serving: true, Uptime: 11, Connections: 12, Open: 13, Requests: 14, Ops: 15, Refusals: 16, Panics: 17, Keys: 18,
 		Errors:    map[string]int64{"decode": 5, "idle": 1, "frame": 2},
 		QueueWait: Timing{18, 19}, MemoryWait: Timing{38, 39}, Table: Timing{20, 21}, Turn: Timing{33, 35}, Suspended: Timing{36, 37}, Watched: 22,
 		Locks: Contention{23, 24, 25}, Hot: Contention{4, 5, 6}, Goroutines: 29, Heap: 30, PeakMemory: 31, CPU: 32,
 	}
-	want := later // Serving, Open, Watched, Goroutines, Heap and PeakMemory stay
+	want := later // Serving, Open, Keys, Watched, Goroutines, Heap and PeakMemory stay
 	want.Uptime, want.Connections, want.Requests, want.Ops, want.Refusals, want.Panics, want.CPU = 10, 11, 13, 14, 15, 16, 31
 	want.Errors = map[string]int64{"decode": 2, "frame": 2}
 	want.QueueWait, want.MemoryWait, want.Table = Timing{17, 18}, Timing{37, 38}, Timing{19, 20}

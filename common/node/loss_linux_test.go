@@ -134,12 +134,12 @@ func TestFewDescriptors(t *testing.T) {
 		if _, err := io.ReadFull(dial(t, cfg.Nodes[0].Addr), greeting); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(greeting), "all 16 places are taken") {
+		if strings.Contains(string(greeting), "all 6 places are taken") {
 			refused++
 		}
 	}
-	if _, _, err := cl.Get(t.Context(), "k"); err != nil || refused != 45 {
-		t.Errorf("refused %d of 60 connections and a client from before has %v, want 45 and no error", refused, err)
+	if _, _, err := cl.Get(t.Context(), "k"); err != nil || refused != 55 {
+		t.Errorf("refused %d of 60 connections and a client from before has %v, want 55 and no error", refused, err)
 	}
 	if s, err := client.Stats(t.Context(), cfg, 0); !s.Serving {
 		t.Errorf("at the control port: %+v, %v, want that it serves", s, err)
@@ -148,7 +148,41 @@ func TestFewDescriptors(t *testing.T) {
 	if code := exitCode(cmd, syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	if got := unwrap(said.String()); !containsAll(got, "max_connections: 40 open files have room for 16, not 10000", "ulimit -n") || strings.Contains(got, "cannot accept") {
+	if got := unwrap(said.String()); !containsAll(got, "max_connections: 40 open files have room for 6, not 10000", "ulimit -n") || strings.Contains(got, "cannot accept") {
 		t.Errorf("said %q, want that 40 files are too few for max_connections, and no trouble", &said)
+	}
+}
+
+// With few descriptors, strangers at both ports take none that a client or a question needs.
+func TestStrangersTakeFewDescriptors(t *testing.T) {
+	t.Parallel()
+	cfg, file := config(t, 1)
+	cfg.Secret = theSecret
+	if err := cfg.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	cmd := inShell(t, "ulimit -n 120", "crowded", file)
+	cmd.Stderr = &said
+	startServing(t, cmd, cfg)
+	for range 200 {
+		dial(t, cfg.Nodes[0].Addr)
+		dial(t, cfg.Nodes[0].Control)
+	}
+	for range 50 {
+		cl, err := client.Dial(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		if _, err := cl.Stats(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := exitCode(cmd, syscall.SIGTERM); code == -1 {
+		t.Errorf("exit code %d", code)
+	}
+	if got := unwrap(said.String()); !containsAll(got, "120 open files have room for 66", "gave way") || strings.Contains(got, "cannot accept") {
+		t.Errorf("said %q, want that strangers gave way, and no trouble", got)
 	}
 }

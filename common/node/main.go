@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/text"
 )
 
@@ -30,6 +31,7 @@ type options struct {
 	config, profile          string
 	node                     int
 	verbose, child, insecure bool
+	check                    bool
 }
 
 // Run is Main with its surroundings as arguments; args[0] is the program's name. It logs
@@ -50,6 +52,9 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	if err != nil {
 		return report(err)
 	}
+	if opt.check {
+		return check(stdout, stage, cfg)
+	}
 
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -68,7 +73,8 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	}
 
 	var ports [2]net.Listener // for clients, and for questions
-	for i, addr := range []string{cfg.Nodes[opt.node].Addr, cfg.Nodes[opt.node].Control} {
+	service, questions := cfg.Nodes[opt.node].Listens()
+	for i, addr := range []string{service, questions} {
 		if ports[i], err = net.Listen("tcp", addr); err != nil {
 			return report(fmt.Errorf("%w%s (%s says where node %d listens)", err, hint(err), opt.config, opt.node))
 		}
@@ -79,7 +85,9 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 		return report(err)
 	}
 	n := New(cfg, opt.node, slog.New(newHandler(stderr, stage)))
-	if most := max(maxFiles(), ownFiles+1) - ownFiles; uint64(n.Config.Server.MaxConnections) > most {
+	n.strangers.Most = int(min(maxFiles()/8, control.MaxStrangers))
+	reserve := uint64(ownFiles + 2*n.strangers.Most) // strangers at either port leave the others' descriptors alone
+	if most := max(maxFiles(), reserve+1) - reserve; uint64(n.Config.Server.MaxConnections) > most {
 		n.Log.Warn(fmt.Sprintf("max_connections: %d open files have room for %d, not %d: raise the limit with ulimit -n",
 			maxFiles(), most, n.Config.Server.MaxConnections))
 		n.Config.Server.MaxConnections = int(most)
@@ -107,9 +115,9 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 // a fifth of the server's CPU time. With the ballast it counts from here.
 const ballastSize = 16 << 20
 
-// ownFiles is how many descriptors a server needs besides its clients' connections: for
-// the standard streams, the listeners, profiles, the runtime, and questions at its
-// control port, which must work when all places for clients are taken.
+// ownFiles is how many descriptors a server needs besides its clients' connections and
+// strangers: for the standard streams, the listeners, profiles, the runtime, and questions at
+// its control port, which must work when all places for clients are taken.
 const ownFiles = 24
 
 // parse reads flags and configuration. After -h it writes the flags to stdout.
@@ -121,6 +129,7 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 	fs.IntVar(&opt.node, "node", -1, "this process's `number` in nodes, from 0; by default it finds itself by its addresses")
 	fs.Lookup("node").DefValue = ""
 	fs.BoolVar(&opt.verbose, "v", false, "print all statistics at the end")
+	fs.BoolVar(&opt.check, "check", false, "serve nothing: find out whether each node can be reached and has this configuration")
 	fs.BoolVar(&opt.child, "child", false, "")
 	fs.BoolVar(&opt.insecure, "insecure", false, "serve off loopback without a secret")
 	fs.StringVar(&opt.profile, "profile", "", "write profiles and an execution trace to this `directory`")
@@ -128,7 +137,7 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 	if err = cfg.ParseFlags(fs, args, &opt.config, ""); errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(stdout, "%s serves one node of the hash table until Ctrl-C.\n\n    go run ./%s -work 1ms\n", stage, stage)
 		cluster.WriteFlags(stdout, fs, []cluster.FlagGroup{
-			{Title: "Which node", Names: "config node"},
+			{Title: "Which node", Names: "config node check"},
 			{Title: "How it works", Names: "work workers queue buckets"},
 			{Title: "What it tells", Names: "v profile"},
 			{Title: "More", Names: "*"},
@@ -139,10 +148,14 @@ func parse(stage string, args []string, stdout io.Writer) (opt options, cfg clus
 	if err != nil {
 		return opt, cfg, err
 	}
-	if opt.node == -1 {
+	if opt.node == -1 && !opt.check { // a check does not care
+		var addrs []string
+		for _, n := range cfg.Nodes {
+			addrs = append(addrs, n.Addr)
+		}
 		local, _ := net.InterfaceAddrs() // without them, the error says what to do
-		opt.node, err = findSelf(cfg.Nodes, local)
-	} else if opt.node < 0 || opt.node >= len(cfg.Nodes) {
+		opt.node, err = cluster.FindSelf("nodes", addrs, local)
+	} else if opt.node < -1 || opt.node >= len(cfg.Nodes) {
 		err = cluster.UsageError{Err: fmt.Errorf("-node %d: %s has nodes 0 to %d", opt.node, opt.config, len(cfg.Nodes)-1)}
 	}
 	return opt, cfg, err

@@ -333,6 +333,38 @@ func TestServeAndDrain(t *testing.T) {
 }
 
 // A stage that fails: its error, its statistics, exit code 1.
+// A node may listen at another address than the one that its clients dial.
+func TestListen(t *testing.T) {
+	t.Parallel()
+	cfg, _ := config(t, 1)
+	cfg.Nodes[0].Listen, cfg.Nodes[0].Addr = cfg.Nodes[0].Addr, "192.0.2.1:7001"
+	cfg.Secret = "a secret of 24 characters"
+	file := filepath.Join(t.TempDir(), "nat.json")
+	if err := cfg.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	p := run(t, serveOne, "-config", file)
+	p.wait("serving on " + cfg.Nodes[0].Listen)
+	cl := client.New(cfg)
+	defer cl.Close()
+	cl.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
+		if addr != cfg.Nodes[0].Addr {
+			t.Errorf("the client dials %s, want %s", addr, cfg.Nodes[0].Addr)
+		}
+		return net.Dial("tcp", cfg.Nodes[0].Listen) // as NAT translates it
+	}
+	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
+		t.Errorf("Put: created %v, %v", created, err)
+	}
+	if s, err := client.Stats(t.Context(), cfg, 0); !s.Serving || s.Keys != 1 {
+		t.Errorf("at the control port: %+v, %v, want that it serves, with one key", s, err)
+	}
+	cl.Close()
+	if code, stderr := p.stop(); code != 0 {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
 func TestServeFails(t *testing.T) {
 	_, file := config(t, 1)
 	p := run(t, func(context.Context, net.Listener, *Node) error { return errors.New("out of order") }, "-config", file)
@@ -429,13 +461,17 @@ func TestNodesWaitForEachOther(t *testing.T) {
 
 	zero := run(t, serve, "-config", file, "-node", "0")
 	both.Store(true)
-	one := run(t, serve, "-config", file, "-node", "1")
+	one := run(t, serve, "-config", file, "-node", "1", "-workers", "4")
+	zero.wait("node 1 ("+cfg.Nodes[1].Addr+")", "works differently: server.workers is 8 here, 4 there")
 	zero.wait("serving on " + cfg.Nodes[0].Addr)
 	one.wait("serving on " + cfg.Nodes[1].Addr)
 
 	// One that is restarted serves beside the other at once, says that its keys are gone, and
 	// counts as another incarnation.
 	first, err := client.Stats(t.Context(), cfg, 1)
+	if !strings.Contains(first.Server, "server.workers 4\n") {
+		t.Errorf("the statistics of node 1 say that its properties are %q, want 4 workers", first.Server)
+	}
 	if code, stderr := one.stop(); err != nil || code != 0 || strings.Contains(stderr, "restarted") {
 		t.Errorf("the first start of node 1: exit code %d, %q, error %v", code, stderr, err)
 	}

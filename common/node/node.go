@@ -73,9 +73,10 @@ type Node struct {
 	Log    *slog.Logger
 	Stats  *metrics.Stats
 
-	served atomic.Bool // the barrier was passed
-	memory *budget     // for requests that are being executed
-	turns  sync.Pool   // *turn: their memory is used again
+	served    atomic.Bool       // the barrier was passed
+	memory    *budget           // for requests that are being executed
+	turns     sync.Pool         // *turn: their memory is used again
+	strangers control.Strangers // connections that have no place of max_connections yet
 
 	broken context.Context // ends when Accept fails, and every connection with it
 	fail   context.CancelFunc
@@ -84,6 +85,7 @@ type Node struct {
 // New returns node number self of the cluster.
 func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
 	n := &Node{Config: cfg, Self: self, Log: log.With("node", self), Stats: new(metrics.Stats)}
+	n.strangers.Most = control.MaxStrangers
 	n.memory = newBudget(decodedMemory, &n.Stats.MemoryWait)
 	n.turns.New = func() any { return new(turn) }
 	n.broken, n.fail = context.WithCancel(context.Background())
@@ -91,23 +93,21 @@ func New(cfg cluster.Config, self int, log *slog.Logger) *Node {
 }
 
 // NewTable returns an empty table that does the work this server was configured with
-// and counts its time in the node's statistics. It is not safe for concurrent use.
-func (n *Node) NewTable() *table.Table {
-	t := table.New(n.Config.Server.Work, &n.Stats.Table)
-	t.Lanes = &n.Stats.Lanes
-	return t
-}
+// and counts its time and its keys in the node's statistics. It is not safe for concurrent use.
+func (n *Node) NewTable() *table.Table { return table.New(n.Config.Server.Work, n.Stats) }
 
 // A Conn is a greeted connection to a client. One goroutine at a time uses it.
 type Conn struct {
 	*wire.Conn
-	node    *Node
-	lane    int64           // its number among all connections of the node
-	ctx     context.Context // of Accept
-	unbind  func()          // unties the connection from the contexts that stop it
-	closed  bool
-	pause   time.Duration // before the next turn; 0 unless the last one was refused
-	readyAt time.Duration // when Ready last returned
+	node     *Node
+	nc       net.Conn
+	lane     int64           // its number among all connections of the node
+	ctx      context.Context // of Accept
+	unbind   func()          // unties the connection from what stops it: contexts, and newer strangers
+	admitted bool            // has a place of max_connections, and is not among the strangers any more
+	closed   bool
+	pause    time.Duration // before the next turn; 0 unless the last one was refused
+	readyAt  time.Duration // when Ready last returned
 }
 
 // Accept waits for a client and greets it. When ctx ends it closes ln and returns
@@ -115,6 +115,10 @@ type Conn struct {
 // answers the requests that have arrived, then its Ready returns false. Any other error
 // ends them in the same way. After an error that may pass, such as too many open files,
 // Accept waits and tries again, as net/http does; past max_connections it refuses clients.
+//
+// If there is a secret, a client that has not proved yet that it knows it takes no place of
+// max_connections: it is one of the strangers, of whom the oldest gives way to one too many.
+// A client has 2 s to prove itself.
 func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	pause := 0 * time.Millisecond
@@ -159,15 +163,40 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 		return nil
 	}
 	limits := wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
-	wc, err := wire.Greet(nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Number: n.Self,
-		Fingerprint: n.Config.Fingerprint(), Secret: n.Config.Secret}, limits)
+	wc, err := wire.Greet(nc, hello(n.Config, n.Self), limits)
 	if err != nil {
 		n.connectionEnded(nc.RemoteAddr(), err)
 		return nil
 	}
-	n.Stats.Open.Add(1)
 	stopped, failed := context.AfterFunc(ctx, wc.Stop), context.AfterFunc(n.broken, wc.Stop)
-	return &Conn{Conn: wc, node: n, lane: lane, ctx: ctx, unbind: func() { stopped(); failed() }}
+	c := &Conn{Conn: wc, node: n, nc: nc, lane: lane, ctx: ctx, unbind: func() { stopped(); failed(); n.strangers.Remove(nc) }}
+	if n.Config.Secret == "" {
+		c.admit()
+	} else {
+		n.strangers.Add(nc)
+	}
+	return c
+}
+
+// hello is what the service port of a node and its clients agree on.
+func hello(cfg cluster.Config, number int) wire.Hello {
+	return wire.Hello{Purpose: wire.Service, Group: "nodes", Number: number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret}
+}
+
+// admit waits for the client's proof and gives it a place. It reports whether there was one:
+// others may have taken the last after this client was greeted. Then it hears Goodbye, and when
+// it tries again, why.
+func (c *Conn) admit() bool {
+	if !c.Prove() {
+		return false
+	}
+	if s := c.node.Stats; s.Open.Add(1) > int64(c.node.Config.Server.MaxConnections) {
+		s.Open.Add(-1)
+		return false
+	}
+	c.node.strangers.Remove(c.nc)
+	c.admitted = true
+	return true
 }
 
 // Ready waits until the client has sent a whole request. It returns false at the end
@@ -183,7 +212,7 @@ func (c *Conn) Ready() bool {
 		control.Pause(c.ctx, c.pause)
 	}
 	c.node.Stats.Lanes.Recording().Mark(c.lane, metrics.Idle)
-	ready := c.Conn.Ready()
+	ready := (c.admitted || c.admit()) && c.Conn.Ready()
 	c.readyAt = metrics.Now()
 	c.node.Stats.Lanes.Recording().Mark(c.lane, metrics.Queued)
 	return ready
@@ -197,7 +226,9 @@ func (c *Conn) Close() error {
 	c.closed = true
 	err := c.Conn.Close()
 	c.unbind()
-	c.node.Stats.Open.Add(-1)
+	if c.admitted {
+		c.node.Stats.Open.Add(-1)
+	}
 	c.node.connectionEnded(c.RemoteAddr(), c.Err())
 	return err
 }
@@ -210,6 +241,8 @@ func (n *Node) connectionEnded(client net.Addr, why error) {
 		return
 	case errors.Is(why, wire.ErrSecret):
 		kind = "secret"
+	case errors.Is(why, net.ErrClosed):
+		kind, why = "stranger", errors.New("it proved nothing, and gave way to a newer one")
 	case errors.Is(why, wire.ErrSlow):
 		kind = "slow"
 	case errors.Is(why, wire.ErrMalformed):

@@ -273,7 +273,8 @@ func TestEndsOfConnections(t *testing.T) {
 		{"too much", func(nc net.Conn) { nc.Write([]byte("\x00\x01\x00\x01")) }, 0, "malformed", "65537"},
 		{"not a request", func(nc net.Conn) { nc.Write([]byte("\x00\x00\x00\x03abc")) }, 0, "malformed", "reading a request"},
 		{"no proof", func(nc net.Conn) { nc.Write(make([]byte, 64)) }, 0, "secret", "does not know the secret"},
-		{"half a proof, and waits", func(nc net.Conn) { nc.Write(make([]byte, 30)) }, limits.FrameTimeout, "slow", "too long"},
+		{"half a proof, and waits", func(nc net.Conn) { nc.Write(make([]byte, 30)) }, 2 * time.Second, "slow", "too long"},
+		{"no byte of a proof", func(nc net.Conn) {}, 2 * time.Second, "slow", "too long"},
 		{"a request for a proof", func(nc net.Conn) {
 			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: append(get(strings.Repeat("k", 100)), get("k")...)})
 			nc.Write(frame)

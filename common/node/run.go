@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"lockstep/common/barrier"
+	"lockstep/common/cluster"
 	"lockstep/common/control"
 	"lockstep/common/text"
 )
@@ -60,15 +62,23 @@ func (n *Node) run(stage string, service, controlPort net.Listener, serve Serve,
 		case <-time.After(10 * moment):
 		}
 	}
-	return fmt.Errorf("%w (%s open)", errCutShort, text.Plural(open, "connection"))
+	where := Whereabouts("main.", Stacks("main.")...) // of the stage that has not ended
+	return fmt.Errorf("%w (%s)", errCutShort, strings.TrimSuffix(text.Plural(open, "connection")+" open; "+where, "; "))
 }
 
 // serve passes the barrier and runs the stage until ctx ends.
 func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listener, serve Serve) error {
-	if _, err := b.Wait(ctx, nil); ctx.Err() != nil {
+	here := n.Config.DescribeServer()
+	properties, err := b.Wait(ctx, []byte(here))
+	if ctx.Err() != nil {
 		return nil // stopped while it waited: there is nothing to drain
 	} else if err != nil {
 		return err
+	}
+	for i, there := range properties {
+		if differ := cluster.Differences(here, string(there)); differ != "" {
+			n.Log.Warn(fmt.Sprintf("node %d (%s) works differently: %s", i, n.Config.Nodes[i].Addr, differ))
+		}
 	}
 	if b.Rejoined() {
 		n.Log.Warn("restarted while the other nodes ran: this node's table is empty")
@@ -95,10 +105,10 @@ func (n *Node) newBarrier(stage string, controlPort net.Listener) *barrier.Barri
 	}
 	return barrier.New(controlPort, barrier.Config{
 		Group: "nodes", Self: n.Self, Peers: peers,
-		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log,
+		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log, Strangers: n.strangers.Most,
 		Stats: func() []byte {
 			snapshot := n.Stats.Snapshot()
-			snapshot.Stage = stage
+			snapshot.Stage, snapshot.Server = stage, n.Config.DescribeServer()
 			answer, _ := json.Marshal(snapshot) // a Snapshot has no field that can fail
 			return answer
 		},

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -76,6 +77,109 @@ func TestSecretAmongStrangers(t *testing.T) {
 	}
 }
 
+// Strangers take no place of a client that knows the secret, however many they are: the oldest
+// of them give way. Clients beyond max_connections are refused even if they were greeted before.
+func TestStrangersGiveWay(t *testing.T) {
+	t.Parallel()
+	n, log := newNode(func(c *cluster.Config) { c.Secret, c.Server.MaxConnections = theSecret, 2 })
+	n.strangers.Most = 3
+	ln := listen(t, "127.0.0.1:0")
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error)
+	go func() { served <- serveMany(ctx, ln, n) }()
+	greeted := func() net.Conn {
+		nc := dial(t, ln.Addr().String())
+		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if greeting := make([]byte, 64); !strings.HasPrefix(readAll(t, nc, greeting), "lockstep\x00") {
+			t.Fatalf("greeted with %q", greeting)
+		}
+		return nc
+	}
+	hello := wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: n.Config.Fingerprint(), Secret: theSecret}
+	client := func() (*wire.Conn, error) {
+		return wire.Open(ctx, dial(t, ln.Addr().String()), hello, wire.Limits{})
+	}
+	var strangers []net.Conn
+	for range 3 {
+		strangers = append(strangers, greeted())
+	}
+	first, err := client() // the fourth: the oldest gives way
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := send(first, get("k")); got[0] != wire.OK {
+		t.Errorf("a client among strangers: %v, want ok", got)
+	}
+	if _, err := io.Copy(io.Discard, strangers[0]); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the oldest stranger is still connected")
+	}
+	if open := n.Stats.Open.Load(); open != 1 {
+		t.Errorf("%d connections are counted, want that of the client", open)
+	}
+
+	// Two more clients, both greeted while there was a place.
+	pending := make(chan net.Conn, 1)
+	gate := make(chan struct{})
+	late := make(chan []wire.Code, 1)
+	go func() {
+		nc := &gated{Conn: dial(t, ln.Addr().String()), gate: gate, greeted: pending}
+		c, err := wire.Open(ctx, nc, hello, wire.Limits{})
+		if err != nil {
+			t.Error(err)
+			late <- nil
+			return
+		}
+		late <- send(c, get("k"))
+	}()
+	<-pending
+	second, err := client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(second, get("k"))
+	close(gate)
+	if got := <-late; len(got) != 1 || got[0] != wire.Goodbye {
+		t.Errorf("a client that proves itself when all places are taken is answered %v, want goodbye", got)
+	}
+	if _, err := client(); !errors.Is(err, wire.ErrRefused) {
+		t.Errorf("a client when all places are taken: %v, want %v", err, wire.ErrRefused)
+	}
+	stop()
+	if err := <-served; err != ErrStopped {
+		t.Error(err)
+	}
+	if errs := n.Stats.Snapshot().Errors; errs["stranger"] == 0 || errs["max_connections"] != 1 || n.Stats.Open.Load() != 0 {
+		t.Errorf("counted %v, %d open, want strangers that gave way, and one refusal", errs, n.Stats.Open.Load())
+	}
+	if said := unwrap(strings.Join(log.lines(), "")); !strings.Contains(said, "proved nothing, and gave way") {
+		t.Errorf("logged %q, want that a stranger gave way", said)
+	}
+}
+
+// A gated connection sends nothing before its gate is open.
+type gated struct {
+	net.Conn
+	gate    chan struct{}
+	greeted chan net.Conn // receives the connection at its first Write
+}
+
+func (g *gated) Write(b []byte) (int, error) {
+	select {
+	case g.greeted <- g:
+	default:
+	}
+	<-g.gate
+	return g.Conn.Write(b)
+}
+
+func readAll(t *testing.T, nc net.Conn, b []byte) string {
+	t.Helper()
+	if _, err := io.ReadFull(nc, b); err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // No error about flags or configuration shows a secret, and neither does the help.
 func TestSecretIsNeverShown(t *testing.T) {
 	_, plain := config(t, 1)
@@ -128,7 +232,7 @@ func TestSecondSignalEndsTheLingering(t *testing.T) {
 	service, port := listen(t, cfg.Nodes[0].Addr), listen(t, cfg.Nodes[0].Control)
 	var asked atomic.Int64
 	// Node 1 lets node 0 pass, and never says that it has passed itself. It ends with the test.
-	go control.Serve(t.Context(), listen(t, cfg.Nodes[1].Control), control.Hello("nodes", 1, ""), func(q wire.Control) (wire.Control, bool) {
+	go control.Serve(t.Context(), listen(t, cfg.Nodes[1].Control), control.Hello("nodes", 1, ""), 1, func(q wire.Control) (wire.Control, bool) {
 		asked.Add(1)
 		q.Seen, q.From, q.To, q.Ready = []uint64{q.Incarnation, 7}, 1, 0, true
 		q.Incarnation = 7

@@ -64,8 +64,9 @@ func Stacks(words ...string) (found []string) {
 }
 
 // Whereabouts lists where in a package goroutines are, by their stacks, and how many are
-// there, the place with the most first: "1 × (*store).apply, mine/store.go:43, waits in
-// Mutex.Lock". pkg ends with a dot. Its function main and its tests are left out.
+// there: "1 × (*store).apply, mine/store.go:43, waits in Mutex.Lock". The places where they wait
+// for a lock come first, as the others may wait for these, and then those with the most. pkg ends
+// with a dot. Its function main and its tests are left out.
 func Whereabouts(pkg string, stacks ...string) string {
 	calls := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(pkg) + `(.+)\(.*\n\s+(\S+)`)
 	counts := make(map[string]int)
@@ -74,7 +75,8 @@ func Whereabouts(pkg string, stacks ...string) string {
 	}
 	delete(counts, "")
 	places := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
-		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+		locks := strings.Count(b, "Mutex.") - strings.Count(a, "Mutex.")
+		return cmp.Or(locks, cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
 	})
 	for i, at := range places {
 		places[i] = fmt.Sprintf("%d × %s", counts[at], at)

@@ -103,9 +103,9 @@ main.main()
 	const spinning = `goroutine 9 [running]:
 main.(*store).apply(0x0?, {0x1, 0x2})
 	/home/ada/mine/store.go:30 +0x51`
-	got := Whereabouts("main.", first, reading, blocked, blocked, spinning)
-	if want := "2 × (*store).apply, mine/store.go:26, waits in Mutex.Lock; 1 × (*store).apply, mine/store.go:30, runs; " +
-		"1 × serve.func1, mine/server.go:21, waits in IO"; got != want {
+	got := Whereabouts("main.", first, reading, reading, reading, blocked, blocked, spinning)
+	if want := "2 × (*store).apply, mine/store.go:26, waits in Mutex.Lock; 3 × serve.func1, mine/server.go:21, waits in IO; " +
+		"1 × (*store).apply, mine/store.go:30, runs"; got != want {
 		t.Errorf("goroutines are at %q, want %q", got, want)
 	}
 }

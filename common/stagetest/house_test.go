@@ -106,8 +106,8 @@ var order = []string{
 	"common/text", "common/wire", "common/metrics", "common/cluster", "common/control", "common/table",
 	"common/barrier", "common/client", "common/node", "common/lincheck", "common/faults", "common/stagetest",
 
-	"bench/progress", "bench/stats", "bench/figure", "bench/workload", "bench/load", "bench/testbed", "bench/yardstick",
-	"bench/experiment", "bench/report", "bench/page", "bench/check", "bench/tour", "bench/notes", "bench/course",
+	"bench/progress", "bench/stats", "bench/figure", "bench/workload", "bench/load", "bench/clients", "bench/testbed", "bench/yardstick",
+	"bench/experiment", "bench/machine", "bench/report", "bench/page", "bench/check", "bench/tour", "bench/notes", "bench/course",
 	"bench/benchtest", "bench",
 }
 

@@ -202,7 +202,6 @@ func connect(t *testing.T, addr string) *net.TCPConn {
 func feed(t *testing.T, addr, data string) error {
 	t.Helper()
 	nc := connect(t, addr)
-	defer nc.Close()
 	nc.SetDeadline(time.Now().Add(10 * time.Second))
 	io.WriteString(nc, data)
 	nc.CloseWrite()

@@ -51,14 +51,7 @@ func execute(t *testing.T, cl *client.Client, ops ...wire.Op) []wire.Result {
 func spoken(ops []wire.Op) string {
 	var list []string
 	for _, op := range ops[:min(len(ops), 6)] {
-		word := fmt.Sprintf("%v %.20s", op.Kind, op.Key)
-		switch {
-		case op.Kind == wire.Put, op.Absent:
-			word += fmt.Sprintf(" %.20q", op.Value)
-		case op.Kind == wire.CompareAndSwap:
-			word += fmt.Sprintf(" %.20q to %.20q", op.Old, op.Value)
-		}
-		list = append(list, word)
+		list = append(list, op.Text(20))
 	}
 	if len(list) < len(ops) {
 		list = append(list, fmt.Sprintf("and %d more", len(ops)-len(list)))

@@ -61,34 +61,29 @@ func (w *watch) turns() (sum int64) {
 }
 
 func (w *watch) look() {
-	before, still := int64(0), make(map[string]int) // looks at each goroutine, by its number and place, since it moved or a turn ended
+	before, patience := int64(0), looksStill
+	still, known := make(map[string]int), make(map[string]int) // looks at each goroutine, by its number and place, since it moved or a turn ended
 	for range time.Tick(time.Second) {
 		turns, seen, longest := w.turns(), make(map[string]int), 0
 		if turns != before {
 			clear(still)
 		}
-		var stuck, locked []string
+		var stuck []string
 		for _, stack := range node.Stacks(w.pkg) {
 			number, _, _ := strings.Cut(stack, " [")
-			at := node.Whereabouts(w.pkg, stack) // the stack itself changes when its memory is moved
-			if strings.Contains(stack, "[IO wait") || at == "" {
+			at := number + node.Whereabouts(w.pkg, stack) // the stack itself changes when its memory is moved
+			if strings.Contains(stack, "[IO wait") || at == number || known[at] > 0 {
 				continue
 			}
-			looks := still[number+at] + 1
-			seen[number+at], longest = looks, max(longest, looks)
-			if looks < looksStill-1 { // the last of them may have stopped between two looks
-				continue
-			}
-			if stuck = append(stuck, stack); strings.Contains(stack, "Mutex.") {
-				locked = append(locked, stack)
+			looks := still[at] + 1
+			seen[at], longest = looks, max(longest, looks)
+			if looks >= patience-1 { // the last of them may have stopped between two looks
+				stuck = append(stuck, stack)
 			}
 		}
-		if before, still = turns, seen; len(locked) > 0 {
-			stuck = locked // the others wait for these
-		}
-		if longest >= looksStill {
+		if before, still = turns, seen; longest >= patience {
 			w.report(node.Whereabouts(w.pkg, stuck...))
-			clear(still) // the next test may be stuck as well
+			known, patience = seen, 3 // a test that follows does not answer for these, and is soon known to be stuck as well
 		}
 	}
 }

@@ -4,6 +4,7 @@ package table
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -18,9 +19,8 @@ import (
 type Table struct {
 	entries map[string]*entry
 	work    func() // the work of an operation, between its look-up and its effect
-	timer   *metrics.Timer
-	Lanes   *metrics.Lanes // marked when a request is in the table; may be nil
-	timeAll bool           // time every Apply, not one in sampled
+	stats   *metrics.Stats
+	timeAll bool // time every Apply, not one in sampled
 	calls   uint64
 }
 
@@ -32,13 +32,13 @@ type entry struct{ value []byte }
 // as long as a Get. Compared with work they are negligible, so with work all are timed.
 const sampled = 64
 
-// New returns an empty table whose operations each do work. Every 64th Apply is timed into
-// timer, and with work every one. timer may be nil.
-func New(work cluster.Work, timer *metrics.Timer) *Table {
+// New returns an empty table whose operations each do work. It counts its keys in stats, and
+// times every 64th Apply, with work every one. Tables may share their stats; nil counts nowhere.
+func New(work cluster.Work, stats *metrics.Stats) *Table {
 	return &Table{
 		entries: make(map[string]*entry),
 		work:    working(work),
-		timer:   timer,
+		stats:   cmp.Or(stats, new(metrics.Stats)),
 		timeAll: work.Time > 0,
 		// Random: otherwise many tables with few calls each would all time their
 		// first call, which finds an empty map, or none would time any.
@@ -72,16 +72,16 @@ func Apply(ops []wire.Op, tableOf func(i int) *Table) []wire.Result {
 	}
 	t := tableOf(0) // counts and times the whole request
 	t.calls++
-	if r := t.Lanes.Recording(); r != nil {
+	if r := t.stats.Lanes.Recording(); r != nil {
 		r.MarkRequest(&ops[0], metrics.InTable)
 		defer r.MarkRequest(&ops[0], metrics.Writing)
 	}
-	if t.timer == nil || !t.timeAll && t.calls%sampled != 0 {
+	if !t.timeAll && t.calls%sampled != 0 {
 		return apply(ops, tableOf)
 	}
 	start := metrics.Now()
 	results := apply(ops, tableOf)
-	t.timer.Add(metrics.Now() - start)
+	t.stats.Table.Add(metrics.Now() - start)
 	return results
 }
 
@@ -143,6 +143,7 @@ func (t *Table) do(op *wire.Op) wire.Result {
 	case wire.Delete:
 		if e != nil {
 			delete(t.entries, op.Key)
+			t.stats.Keys.Add(-1)
 			return wire.Result{Status: wire.Deleted}
 		}
 	default:
@@ -165,6 +166,7 @@ func (t *Table) store(e *entry, op *wire.Op) {
 	if e == nil {
 		e = new(entry)
 		t.entries[strings.Clone(op.Key)] = e
+		t.stats.Keys.Add(1)
 	}
 	e.value = op.Value
 	if e.value == nil { // gob does not send an empty slice; it is a value nevertheless

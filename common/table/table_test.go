@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -203,7 +204,8 @@ func TestAgainstModel(t *testing.T) {
 		keys := []string{"a", "b", "c", "d", "e"}[:1+r.IntN(5)]
 		random := func(from []string) string { return from[r.IntN(len(from))] }
 		values := []string{"", "1", "2"}
-		newTable := func() *Table { return New(cluster.Work{}, nil) }
+		var counted metrics.Stats // by all tables together
+		newTable := func() *Table { return New(cluster.Work{}, &counted) }
 		one, three := []*Table{newTable()}, []*Table{newTable(), newTable(), newTable()}
 		var m model
 		for range 100 {
@@ -238,6 +240,9 @@ func TestAgainstModel(t *testing.T) {
 				if got := state(tables...); !maps.Equal(got, stored) {
 					t.Fatalf("seed %d: after %v %d tables hold %v, want %v", seed, ops, len(tables), got, stored)
 				}
+			}
+			if got, want := counted.Keys.Load(), 2*int64(len(stored)); got != want {
+				t.Fatalf("seed %d: after %v %d keys are counted, want %d, twice those of the model", seed, ops, got, want)
 			}
 			for _, answer := range want {
 				seen[answer]++

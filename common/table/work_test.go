@@ -87,25 +87,25 @@ func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
 // table of its first operation.
 func TestTimer(t *testing.T) {
 	for work, samples := range map[cluster.Work]int64{{}: 3, {Time: 20 * time.Microsecond}: 3 * 64} {
-		var ones, twos metrics.Timer
+		var ones, twos metrics.Stats
 		one, two := New(work, &ones), New(work, &twos)
 		for range 3 * 64 {
 			Apply([]wire.Op{get("1"), get("2")}, func(i int) *Table { return []*Table{one, two}[i] })
 		}
-		if got := ones.Load(); got.Count != samples || got.Total < time.Duration(samples)*2*work.Time {
+		if got := ones.Table.Load(); got.Count != samples || got.Total < time.Duration(samples)*2*work.Time {
 			t.Errorf("work %v, first table: %+v, want %d samples of at least %v each", work, got, samples, 2*work.Time)
 		}
-		if got := twos.Load(); got.Count != 0 {
+		if got := twos.Table.Load(); got.Count != 0 {
 			t.Errorf("work %v, second table: %+v, want none", work, got)
 		}
 	}
 
 	// Of many tables that are called once, about one in 64 is timed.
-	var many metrics.Timer
+	var many metrics.Stats
 	for range 2000 {
 		New(cluster.Work{}, &many).Apply([]wire.Op{get("a")})
 	}
-	if got := many.Load().Count; got < 1 || got > 200 {
+	if got := many.Table.Load().Count; got < 1 || got > 200 {
 		t.Errorf("of 2000 tables that were called once, %d timed the call, want about 31", got)
 	}
 }

@@ -98,9 +98,7 @@ func (c *Conn) Err() error { return c.err }
 
 // Ready waits for a whole frame, and reports whether there is one.
 func (c *Conn) Ready() bool {
-	if c.nonce != nil && c.err == nil && !c.proved() {
-		return false
-	}
+	c.Prove()
 	for c.look(); c.frame == nil && c.err == nil; c.look() {
 		c.fill()
 	}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -45,7 +46,7 @@ type Hello struct {
 // Limits bound how long one end waits for the other; 0 means no limit.
 type Limits struct {
 	Idle  time.Duration // for the first byte of a frame
-	Frame time.Duration // from there to its last byte; and for a proof
+	Frame time.Duration // from there to its last byte; and for a proof, which a server waits for 2 s at most
 	Write time.Duration // for one Flush
 	Drain time.Duration // server, after Stop: for reading what has arrived
 }
@@ -69,6 +70,7 @@ const (
 	refusal      = magic + ": "
 	nonceSize    = 32
 	proofSize    = nonceSize + sha256.Size // the client's; the server answers with sha256.Size
+	proofTime    = 2 * time.Second         // how long a client may take to send it
 )
 
 var byteOrder = binary.BigEndian
@@ -258,9 +260,16 @@ func (c *Conn) prove(h Hello, serverNonce []byte) error {
 	return nil
 }
 
-// proved reads the client's proof and answers it, before anything is decoded.
-func (c *Conn) proved() bool {
+// Prove waits for the client's proof, if there is a secret, and answers it, before anything is
+// decoded. It reports whether the client is welcome. A server need not call it before Ready.
+func (c *Conn) Prove() bool {
+	if c.nonce == nil || c.err != nil {
+		return c.err == nil
+	}
+	patience := c.limits.Frame
+	c.limits.Frame = min(cmp.Or(patience, proofTime), proofTime)
 	proof, ok := c.readFull(proofSize)
+	c.limits.Frame = patience
 	if !ok {
 		return false
 	}

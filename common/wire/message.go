@@ -3,6 +3,9 @@ package wire
 import (
 	"fmt"
 	"slices"
+	"strconv"
+
+	"lockstep/common/text"
 )
 
 // The limits of a request. A client refuses to send a request that exceeds one; a
@@ -52,6 +55,22 @@ type Op struct {
 	Value  []byte // Put, CompareAndSwap: the new value, at most MaxValue bytes
 	Old    []byte // CompareAndSwap: the value expected
 	Absent bool   // CompareAndSwap: expect no value (put-if-absent)
+}
+
+// Text returns the operation in words, as in `put color "blue"`, with so many bytes at most of
+// its key and of each of its values.
+func (op *Op) Text(limit int) string {
+	quote := func(value []byte) string { return text.Quote(strconv.QuoteToASCII(string(value)), limit) }
+	words := op.Kind.String() + " " + text.Quote(op.Key, limit)
+	switch {
+	case op.Kind == Put:
+		words += " " + quote(op.Value)
+	case op.Kind == CompareAndSwap && op.Absent:
+		words += " none to " + quote(op.Value)
+	case op.Kind == CompareAndSwap:
+		words += " " + quote(op.Old) + " to " + quote(op.Value)
+	}
+	return words
 }
 
 // A Status says what became of an operation. The zero Status is invalid.

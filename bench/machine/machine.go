@@ -1,4 +1,5 @@
-package report
+// Package machine says where, when and by which command something was measured.
+package machine
 
 import (
 	"fmt"
@@ -37,7 +38,8 @@ type Environment struct {
 	Missing    []string          `json:"missing,omitempty"`    // the yardsticks that were not found, and what to do
 }
 
-func environment(shared bool) Environment {
+// New returns the environment of this process. shared says that the servers use the same cores.
+func New(shared bool) Environment {
 	e := Environment{
 		Time:    time.Now().UTC().Truncate(time.Second),
 		Command: os.Args,
@@ -107,8 +109,8 @@ func list(values map[string]string, is string) string {
 	return strings.Join(all, ", ")
 }
 
-// machine describes the programs and the machine in a line.
-func (e Environment) machine() string {
+// String describes the programs and the machine in a line.
+func (e Environment) String() string {
 	line := strings.TrimSuffix(e.Go+", "+list(e.Yardsticks, " "), ", ") + fmt.Sprintf(", %s/%s, %s", e.OS, e.Arch, text.Plural(int64(e.Cores), "core"))
 	if e.CPUModel != "" {
 		line += " (" + e.CPUModel + ")"
@@ -128,8 +130,8 @@ func (e Environment) machine() string {
 	return line
 }
 
-// changes says what was set and how programs were built, in a line each, if it is not as usual.
-func (e Environment) changes() (lines []string) {
+// Changes says what was set and how programs were built, in a line each, if it is not as usual.
+func (e Environment) Changes() (lines []string) {
 	if set := list(e.Settings, "="); set != "" {
 		lines = append(lines, "Set in the environment or with go env -w: "+set+".")
 	}

@@ -1,0 +1,60 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"lockstep/common/cluster"
+	"lockstep/common/control"
+	"lockstep/common/text"
+	"lockstep/common/wire"
+)
+
+// check dials both ports of each node, and writes a line for each: that it serves this
+// configuration, or what is wrong with it and what to do. It returns the exit code.
+func check(w io.Writer, stage string, cfg cluster.Config) (code int) {
+	said, errs := make([]string, len(cfg.Nodes)), make([]error, len(cfg.Nodes))
+	var checking sync.WaitGroup
+	for i := range cfg.Nodes {
+		checking.Go(func() { said[i], errs[i] = checkNode(stage, cfg, i) }) // 3 s at most at each port
+	}
+	checking.Wait()
+	for i, n := range cfg.Nodes {
+		if errs[i] != nil {
+			said[i], code = errs[i].Error(), 1
+		}
+		fmt.Fprintf(w, "node %d (%s): %s\n", i, n.Addr, text.Printable(said[i]))
+	}
+	return code
+}
+
+// checkNode says what a node is that serves this configuration. The error is what keeps it from
+// that, and what to do.
+func checkNode(stage string, cfg cluster.Config, i int) (says string, err error) {
+	ctx := context.Background()
+	_, served := control.Ask(ctx, control.DialTCP, cfg.Nodes[i].Addr, hello(cfg, i), wire.Control{})
+	s, asked := control.NodeStats(ctx, cfg, i)
+	var unreached control.DialError
+	switch {
+	case errors.As(served, &unreached), errors.As(asked, &unreached):
+		return "", fmt.Errorf("%w: does it run (-node %d)? are addr and control right, and open in the firewalls?", unreached, i)
+	case asked != nil:
+		return "", asked
+	case s.Stage != stage:
+		return "", fmt.Errorf("runs %s, and this is %s: start the same stage everywhere", text.Quote(s.Stage, 60), stage)
+	case !s.Serving:
+		return "", errors.New("is up and does not serve: it waits for other nodes, which its log names, or stops")
+	case errors.Is(served, context.DeadlineExceeded):
+		return "", errors.New("does not greet: it serves another client (stage 1 takes one at a time), or is stuck")
+	case served != nil:
+		return "", served
+	}
+	says = fmt.Sprintf("serves; %s for %s, with %s", stage, text.Duration(s.Uptime), text.Plural(s.Keys, "key"))
+	if differ := cluster.Differences(cfg.DescribeServer(), s.Server); differ != "" {
+		says += "; note that " + differ
+	}
+	return says, nil
+}
