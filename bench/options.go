@@ -28,10 +28,10 @@ type options struct {
 	nextSave time.Time
 	line     progress.Line
 
-	stages, against, sweep string // what is measured,
-	letter                 string // with which of YCSB's workloads,
-	nodes, rounds, client  int    // by how many and how often,
-	out, html, gobench     string // the files that are written
+	stages, against, sweep  string // what is measured,
+	letter                  string // with which of YCSB's workloads,
+	nodes, rounds, client   int    // by how many and how often,
+	out, html, gobench, svg string // the files that are written
 
 	once                              bool // Busy is not retried
 	quick, aa, running, faults, quiet bool

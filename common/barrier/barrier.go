@@ -80,6 +80,7 @@ type Config struct {
 	Secret      string           // as in wire.Hello
 	Log         *slog.Logger     // nil: nothing is logged
 	Stats       func() []byte    // answers control.AskStats with at most 60 KiB, at any time; nil: an empty answer
+	Lanes       func() []byte    // answers wire.Lanes in the same way; nil: such a question ends its connection
 	Dial        control.DialFunc // nil: control.DialTCP
 	Strangers   int              // as for control.Serve; 0: control.MaxStrangers
 }
@@ -123,6 +124,9 @@ func New(ln net.Listener, cfg Config) *Barrier {
 func (b *Barrier) answer(question wire.Control) (answer wire.Control, ok bool) {
 	if question.Kind == wire.Stats {
 		return wire.Control{Kind: wire.Stats, Group: b.cfg.Group, From: b.cfg.Self, Payload: b.cfg.Stats()}, true
+	}
+	if question.Kind == wire.Lanes && b.cfg.Lanes != nil {
+		return wire.Control{Kind: wire.Lanes, Group: b.cfg.Group, From: b.cfg.Self, Payload: b.cfg.Lanes()}, true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

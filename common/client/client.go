@@ -28,6 +28,7 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/control"
 	"lockstep/common/metrics"
+	"lockstep/common/wire"
 )
 
 var (
@@ -132,6 +133,12 @@ func (cl *Client) Stats(ctx context.Context, node int) (metrics.Snapshot, error)
 // Stats is Client.Stats without a Client: it needs no connection to a service port.
 func Stats(ctx context.Context, cfg cluster.Config, node int) (metrics.Snapshot, error) {
 	return control.NodeStats(ctx, cfg, node)
+}
+
+// Lanes asks a node what its connections do in the next metrics.LaneTime.
+func Lanes(ctx context.Context, cfg cluster.Config, node int) (marks []metrics.LaneMark, err error) {
+	err = control.AskNode(ctx, cfg, node, wire.Lanes, &marks)
+	return marks, err
 }
 
 // Counts returns what the Client has counted so far.

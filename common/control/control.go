@@ -164,12 +164,12 @@ func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, ques
 // a network may have lost the question or the answer, it asks again, twice at most: it takes
 // up to 9 seconds.
 func AskStats(ctx context.Context, addr, group string, number int, secret string) ([]byte, error) {
-	return askStats(ctx, DialTCP, addr, Hello(group, number, secret))
+	return askFor(ctx, wire.Stats, DialTCP, addr, Hello(group, number, secret))
 }
 
-func askStats(ctx context.Context, dial DialFunc, addr string, hello wire.Hello) ([]byte, error) {
+func askFor(ctx context.Context, kind wire.ControlKind, dial DialFunc, addr string, hello wire.Hello) ([]byte, error) {
 	for again := 2; ; again-- {
-		answer, err := Ask(ctx, dial, addr, hello, wire.Control{Kind: wire.Stats})
+		answer, err := Ask(ctx, dial, addr, hello, wire.Control{Kind: kind})
 		if err == nil || again == 0 || Refused(err) || errors.Is(err, wire.ErrMismatch) || ctx.Err() != nil {
 			return answer.Payload, err
 		}
@@ -184,16 +184,22 @@ func Refused(err error) bool {
 
 // NodeStats asks a node of the cluster for its statistics. The error names the node.
 func NodeStats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
+	err = AskNode(ctx, cfg, node, wire.Stats, &s)
+	return s, err
+}
+
+// AskNode is NodeStats for any kind of question whose answer is JSON.
+func AskNode(ctx context.Context, cfg cluster.Config, node int, kind wire.ControlKind, answer any) error {
 	if node < 0 || node >= len(cfg.Nodes) {
-		return s, fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
+		return fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
 	}
 	addr := cfg.Nodes[node].Control
-	answer, err := AskStats(ctx, addr, "nodes", node, cfg.Secret)
+	payload, err := askFor(ctx, kind, DialTCP, addr, Hello("nodes", node, cfg.Secret))
 	if err == nil {
-		err = json.Unmarshal(answer, &s)
+		err = json.Unmarshal(payload, answer)
 	}
 	if err != nil {
-		err = fmt.Errorf("%w (asking node %d, %s, for its statistics)", err, node, addr)
+		err = fmt.Errorf("%w (asking node %d, %s, for its %s)", err, node, addr, map[wire.ControlKind]string{wire.Stats: "statistics", wire.Lanes: "lanes"}[kind])
 	}
-	return s, err
+	return err
 }

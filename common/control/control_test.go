@@ -104,7 +104,7 @@ func TestAskedAgain(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p, dials := newPort(), 0
 			stop := start(t, p, Hello("nodes", 0, ""))
-			payload, err := askStats(t.Context(), func(ctx context.Context, addr string) (net.Conn, error) {
+			payload, err := askFor(t.Context(), wire.Stats, func(ctx context.Context, addr string) (net.Conn, error) {
 				switch dials++; {
 				case c.refused:
 					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}

@@ -31,6 +31,7 @@ type Stats struct {
 	Panics      atomic.Int64 // recovered from, each in a request
 	Keys        atomic.Int64 // stored now
 
+	Lanes   Lanes // what each connection is doing
 	Ballast int64 // bytes of the heap that hold nothing; set before the first Snapshot
 
 	QueueWait  Timer // from the moment a turn is ready until a worker takes it

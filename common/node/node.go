@@ -101,6 +101,7 @@ type Conn struct {
 	*wire.Conn
 	node     *Node
 	nc       net.Conn
+	lane     int64           // its number among all connections of the node
 	ctx      context.Context // of Accept
 	unbind   func()          // unties the connection from what stops it: contexts, and newer strangers
 	admitted bool            // has a place of max_connections, and is not among the strangers any more
@@ -153,7 +154,7 @@ func passes(err error) bool {
 
 // greet makes nc a Conn, or returns nil where the node is full or the client is gone.
 func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
-	n.Stats.Connections.Add(1)
+	lane := n.Stats.Connections.Add(1)
 	s := n.Config.Server
 	if n.Stats.Open.Load() >= int64(s.MaxConnections) {
 		full := fmt.Sprintf("all %d places are taken (max_connections)", s.MaxConnections)
@@ -168,7 +169,7 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 		return nil
 	}
 	stopped, failed := context.AfterFunc(ctx, wc.Stop), context.AfterFunc(n.broken, wc.Stop)
-	c := &Conn{Conn: wc, node: n, nc: nc, ctx: ctx, unbind: func() { stopped(); failed(); n.strangers.Remove(nc) }}
+	c := &Conn{Conn: wc, node: n, nc: nc, lane: lane, ctx: ctx, unbind: func() { stopped(); failed(); n.strangers.Remove(nc) }}
 	if n.Config.Secret == "" {
 		c.admit()
 	} else {
@@ -210,8 +211,10 @@ func (c *Conn) Ready() bool {
 	if c.pause > 0 {
 		control.Pause(c.ctx, c.pause)
 	}
+	c.node.Stats.Lanes.Recording().Mark(c.lane, metrics.Idle)
 	ready := (c.admitted || c.admit()) && c.Conn.Ready()
 	c.readyAt = metrics.Now()
+	c.node.Stats.Lanes.Recording().Mark(c.lane, metrics.Queued)
 	return ready
 }
 
@@ -271,6 +274,7 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 	n.Stats.QueueWait.Add(begun - c.readyAt)
 	c.pause = 0
 	t, room := n.turns.Get().(*turn), turnOps
+	lanes := n.Stats.Lanes.Recording()
 	for i := 0; i < turnRequests; i++ {
 		ops, cost, whole := c.Next()
 		if i > 0 {
@@ -281,6 +285,7 @@ func (n *Node) Answer(c *Conn, apply func([]wire.Op) []wire.Result) {
 		}
 		n.memory.take(cost)
 		if c.ReadRequest(&t.request) {
+			lanes.Begin(c.lane, &t.request.Ops[0])
 			t.response = n.answer(t.request.Ops, apply)
 			c.WriteResponse(&t.response)
 			clear(t.request.Ops) // the list is kept, what was in it is not

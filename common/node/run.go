@@ -112,6 +112,10 @@ func (n *Node) newBarrier(stage string, controlPort net.Listener) *barrier.Barri
 			answer, _ := json.Marshal(snapshot) // a Snapshot has no field that can fail
 			return answer
 		},
+		Lanes: func() []byte {
+			answer, _ := json.Marshal(n.Stats.Lanes.Record())
+			return answer
+		},
 	})
 }
 

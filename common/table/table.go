@@ -72,6 +72,10 @@ func Apply(ops []wire.Op, tableOf func(i int) *Table) []wire.Result {
 	}
 	t := tableOf(0) // counts and times the whole request
 	t.calls++
+	if r := t.stats.Lanes.Recording(); r != nil {
+		r.MarkRequest(&ops[0], metrics.InTable)
+		defer r.MarkRequest(&ops[0], metrics.Writing)
+	}
 	if !t.timeAll && t.calls%sampled != 0 {
 		return apply(ops, tableOf)
 	}

@@ -138,6 +138,7 @@ type ControlKind uint8
 const (
 	Barrier ControlKind = iota + 1 // how far is the process in a round of the barrier?
 	Stats                          // what are its statistics?
+	Lanes                          // what are its connections doing?
 )
 
 // A Control is a message on a control port. Question and answer have the same fields;
@@ -152,5 +153,5 @@ type Control struct {
 	Fingerprint string // version, stage and nodes as text, so that a mismatch can say what differs
 	Ready       bool   // From has arrived at Round
 	Passed      bool   // From has left Round
-	Payload     []byte // what From brought to Round; Stats: the answer
+	Payload     []byte // what From brought to Round; Stats, Lanes: the answer
 }

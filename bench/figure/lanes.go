@@ -1,0 +1,147 @@
+package figure
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Panel is a picture of concurrency: a lane for each client of one stage.
+type Panel struct {
+	Title string        `json:"stage"`
+	Span  time.Duration `json:"span_ns"`
+	Lanes [][]Stretch   `json:"lanes"` // one that the server does not serve is empty
+}
+
+// A Stretch is a time in which a lane did one thing.
+type Stretch struct {
+	Doing int           `json:"doing"` // an index of Doings
+	From  time.Duration `json:"from_ns"`
+	To    time.Duration `json:"to_ns"`
+}
+
+// Doings are what a lane can do.
+var Doings = []string{"idle", "waiting for a worker", "waiting for a lock", "in the table", "writing the answer"}
+
+// looks are how the SVG and the text show Doings: they differ in height, and not only in colour.
+var looks = []struct {
+	color  string
+	height float64
+	letter byte
+}{{"#8a8a8a", 2, '.'}, {"#a371d9", 6, '-'}, {"#cf6a1c", 10, 'x'}, {"#2f7ed8", 18, '#'}, {"#3a9d5d", 14, '>'}}
+
+// lanesStyle is the style of an SVG that stands alone, on white and on black.
+const lanesStyle = `<style>text{font:17px system-ui,sans-serif;fill:#7a7a7a}.end{text-anchor:end}.mid{text-anchor:middle}.grid{stroke:#8a8a8a;stroke-width:.6}</style>`
+
+// LanesSVG draws the panels above each other, over the same time.
+func LanesSVG(panels []Panel) string {
+	const left, pitch = 84.0, 22.0
+	f, desc := new(figure), []string(nil)
+	f.body.WriteString(lanesStyle)
+	at, y := 0.0, 16.0
+	for i, doing := range Doings {
+		room := 36 + 1.15*textWidth(doing) // the font is the reader's
+		if at+room > width {
+			at, y = 0, y+24
+		}
+		f.look(i, at, at+14, y-6)
+		f.text("", at+20, y, doing)
+		at += room
+	}
+	y += 14
+	for _, p := range panels {
+		x := Axis{Hi: float64(p.Span), from: left, to: width - 14}
+		f.text("", 0, y+18, p.Title)
+		y += 40
+		top := y
+		for n, lane := range p.Lanes {
+			f.text("end", left-10, y+5, fmt.Sprintf("client %d", n+1))
+			for _, s := range lane {
+				f.look(s.Doing, x.at(float64(s.From)), x.at(float64(s.To)), y)
+			}
+			y += pitch
+		}
+		for ms := time.Duration(0); ms <= p.Span; ms += 4 * time.Millisecond {
+			f.line("grid", x.at(float64(ms)), top-10, x.at(float64(ms)), y-8)
+			f.text("mid", x.at(float64(ms)), y+10, fmt.Sprint(ms.Milliseconds()))
+		}
+		f.text("end", left-24, y+10, "ms")
+		y += 24
+		desc = append(desc, p.Title+": "+p.Shares())
+	}
+	f.height = y
+	return f.svg("What each client's request was doing", strings.Join(desc, "; "))
+}
+
+// look draws what a lane does as a bar around y.
+func (f *figure) look(doing int, x1, x2, y float64) {
+	l := looks[doing]
+	fmt.Fprintf(&f.body, `<rect fill="%s" x="%s" y="%s" width="%s" height="%s"/>`, l.color, number(x1), number(y-l.height/2), number(max(x2-x1, 0.4)), number(l.height))
+}
+
+// Shares says which part of the time the lanes did what.
+func (p Panel) Shares() string {
+	sums, all := make([]time.Duration, len(Doings)), time.Duration(0)
+	for _, lane := range p.Lanes {
+		for _, s := range lane {
+			sums[s.Doing] += s.To - s.From
+			all += s.To - s.From
+		}
+	}
+	var shares []string
+	for i, sum := range sums {
+		if sum > 0 {
+			shares = append(shares, fmt.Sprintf("%s %.0f %%", Doings[i], 100*float64(sum)/float64(all)))
+		}
+	}
+	return strings.Join(shares, ", ")
+}
+
+// Together returns how many lanes are in the table at the same time, at most.
+func (p Panel) Together() (most int) {
+	for _, lane := range p.Lanes {
+		for _, s := range lane {
+			n := 0
+			for _, other := range p.Lanes {
+				for _, o := range other {
+					if o.Doing == inTable && s.Doing == inTable && o.From <= s.From && s.From < o.To {
+						n++
+					}
+				}
+			}
+			most = max(most, n)
+		}
+	}
+	return most
+}
+
+const inTable = 3 // of Doings
+
+// Text draws the panel in so many columns of letters. A letter shows what took most of its time.
+func (p Panel) Text(columns int) string {
+	var b strings.Builder
+	for n, lane := range p.Lanes {
+		fmt.Fprintf(&b, "  client %-2d ", n+1)
+		for c := range columns {
+			from, to := p.Span*time.Duration(c)/time.Duration(columns), p.Span*time.Duration(c+1)/time.Duration(columns)
+			letter, longest := byte(' '), time.Duration(0)
+			for _, s := range lane {
+				if d := min(to, s.To) - max(from, s.From); d > longest {
+					letter, longest = looks[s.Doing].letter, d
+				}
+			}
+			b.WriteByte(letter)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// Legend says what the letters of Text mean.
+func Legend() string {
+	var parts []string
+	for i, doing := range Doings {
+		parts = append(parts, string(looks[i].letter)+" "+doing)
+	}
+	return strings.Join(parts, "  ")
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"lockstep/bench/figure"
+)
+
+// One lock lets one client into the table at a time, and bucket locks let in several.
+func TestLanes(t *testing.T) {
+	dir := t.TempDir()
+	data, svg := filepath.Join(dir, "lanes.json"), filepath.Join(dir, "lanes.svg")
+	code, stdout, stderr := bench(t, "lanes", "-stages", "2,4", "-c", "6", "-o", data, "-svg", svg, "-quiet")
+	match, _ := regexp.MatchString(`(?s)work 1ms.*stage2_coarselock: at most 1 of 6 clients.*  client 6  .*stage4_bucketlock: at most [2-6] of 6 clients`, stdout)
+	if code != 0 || !match {
+		t.Fatalf("exit code %d, stderr %q, and\n%s", code, stderr, stdout)
+	}
+	var saved struct{ Stages []figure.Panel }
+	content, _ := os.ReadFile(data)
+	if err := json.Unmarshal(content, &saved); err != nil || len(saved.Stages) != 2 || len(saved.Stages[0].Lanes) != 6 {
+		t.Errorf("saved %s (%v), want two stages with six lanes", content, err)
+	}
+	for _, p := range saved.Stages { // with all lanes busy, one after the other or all together
+		if shares := p.Shares(); !strings.Contains(shares, "in the table") {
+			t.Errorf("%s: %s", p.Title, shares)
+		}
+	}
+	if picture, _ := os.ReadFile(svg); !strings.HasPrefix(string(picture), "<svg") {
+		t.Errorf("the picture is %.60s", picture)
+	}
+}

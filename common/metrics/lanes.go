@@ -1,0 +1,138 @@
+package metrics
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A LaneState is what the connection of a lane is doing.
+type LaneState int
+
+const (
+	Idle     LaneState = iota // no request has arrived
+	Queued                    // a request has arrived and waits for a worker
+	Awaiting                  // it is decoded and waits for its locks
+	InTable                   // it is executed under them
+	Writing                   // its answer is encoded and written
+	LaneStates
+)
+
+// A LaneMark says what a lane does from a moment on. Lanes are numbered as the connections
+// of the server are.
+type LaneMark struct {
+	Lane  int64
+	State LaneState
+	At    time.Duration // since the recording began
+}
+
+const (
+	// LaneTime is the length of a recording. As much time goes before it, in which it is found
+	// out what each lane is doing at its begin.
+	LaneTime = 16 * time.Millisecond
+
+	maxMarks = 2000 // of a recording: they fit a control message
+)
+
+// Lanes records, on demand, what each connection of a server is doing. While nobody asks,
+// a mark costs an atomic load. The zero Lanes is ready to use, and a nil *Lanes records nothing.
+type Lanes struct {
+	asking sync.Mutex // held while recording: one at a time
+	now    atomic.Pointer[Recording]
+}
+
+// A Recording takes marks. The methods of a nil *Recording do nothing.
+type Recording struct {
+	began time.Duration
+
+	mu    sync.Mutex          // guards what follows
+	first map[int64]LaneState // what each lane is doing at the begin
+	marks []LaneMark
+	lanes map[any]int64 // by request: the address of its first operation
+}
+
+// Record returns what each lane is doing at the begin of a LaneTime, as marks at 0 in the
+// order of the lanes, and the marks in it, in order, 2000 at most.
+func (l *Lanes) Record() []LaneMark {
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	r := &Recording{began: Now() + LaneTime, first: make(map[int64]LaneState), lanes: make(map[any]int64)}
+	l.now.Store(r)
+	Sleep(2 * LaneTime)
+	l.now.Store(nil)
+	r.mu.Lock() // late marks may still come
+	defer r.mu.Unlock()
+	var marks []LaneMark
+	for _, lane := range slices.Sorted(maps.Keys(r.first)) {
+		marks = append(marks, LaneMark{Lane: lane, State: r.first[lane]})
+	}
+	marks = append(marks, r.marks...)
+	return marks[:min(len(marks), maxMarks)]
+}
+
+// Recording returns the recording in progress, or nil.
+func (l *Lanes) Recording() *Recording {
+	if l == nil {
+		return nil
+	}
+	return l.now.Load()
+}
+
+// Mark notes what a lane does from now on.
+func (r *Recording) Mark(lane int64, state LaneState) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mark(lane, state)
+}
+
+// Begin notes that a lane's request is decoded. Until its next Begin, request stands for it.
+func (r *Recording) Begin(lane int64, request any) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lanes[request] = lane
+	r.mark(lane, Awaiting)
+}
+
+// MarkRequest is Mark for the lane of a request that has begun.
+func (r *Recording) MarkRequest(request any, state LaneState) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if lane, ok := r.lanes[request]; ok {
+		r.mark(lane, state)
+	}
+}
+
+// mark is called with mu held.
+func (r *Recording) mark(lane int64, state LaneState) {
+	switch at := Now() - r.began; {
+	case at <= 0:
+		r.first[lane] = state
+	case at <= LaneTime && len(r.marks) < maxMarks:
+		r.marks = append(r.marks, LaneMark{lane, state, at})
+	}
+}
+
+// MarshalJSON writes a mark as [lane, state, nanoseconds], so that 2000 fit a message.
+func (m LaneMark) MarshalJSON() ([]byte, error) {
+	return json.Marshal([3]int64{m.Lane, int64(m.State), int64(m.At)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (m *LaneMark) UnmarshalJSON(data []byte) error {
+	var of [3]int64
+	err := json.Unmarshal(data, &of)
+	*m = LaneMark{of[0], LaneState(of[1]), time.Duration(of[2])}
+	return err
+}
