@@ -23,7 +23,9 @@ import (
 )
 
 // Main is a stage's TestMain. It lets the test binary run as the stage's server, for the
-// tests that need a process; without it they are skipped.
+// tests that need a process; without it they are skipped. Under the race detector, the tests
+// end at the first data race, unless GORACE says otherwise: one that is met a thousand times
+// would be reported as often.
 //
 //	func TestMain(m *testing.M) { stagetest.Main(m, serve) }
 func Main(m *testing.M, serve node.Serve) {
@@ -31,6 +33,10 @@ func Main(m *testing.M, serve node.Serve) {
 	watchStage(serve)
 	if os.Getenv("LOCKSTEP_TEST_SERVER") != "" {
 		node.Main(serve)
+	}
+	if self, err := os.Executable(); err == nil && raceDetector && os.Getenv("GORACE") == "" { // which is read as a process starts
+		os.Setenv("GORACE", "halt_on_error=1 atexit_sleep_ms=0")
+		syscall.Exec(self, os.Args, os.Environ()) // fails on Windows, where all races are reported
 	}
 	os.Exit(m.Run())
 }
