@@ -150,7 +150,7 @@ func TestSpecimenStores(t *testing.T) {
 		{"taken", func(b *broken) Store { return b.taken }, "OneBatch", `^request 1 waits for lock 1, which it holds\n`, time.Minute},
 		{"freed", func(b *broken) Store { return b.freed }, "OneBatch", `^request 1 frees lock 1, which it does not hold\n`, time.Minute},
 		{"sorted", func(b *broken) Store { return b.sorted }, "OneBatch",
-			`^the answers of request 1 do not fit its operations: cas n "1", put a "1", get b got created swapped missing\n`, time.Minute},
+			`^the answers of request 1 do not fit its operations: cas n none to "1", put a "1", get b got created swapped missing\n`, time.Minute},
 		{"panicking", func(b *broken) Store { return b.panicking }, "OneBatch",
 			`^request 1 panicked: runtime error: slice bounds out of range \[3:1\]: .*\n`, time.Minute},
 		{"foreign", func(b *broken) Store { return b.foreign }, "TwoSwapsOfOneKey",
