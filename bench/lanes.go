@@ -6,21 +6,15 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"sync"
 	"time"
 
 	"lockstep/bench/figure"
-	"lockstep/bench/load"
+	"lockstep/bench/lanes"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
-	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/control"
 	"lockstep/common/metrics"
 )
-
-// lanesRun is how long the load lasts: the lanes are of its middle.
-const lanesRun = 600 * time.Millisecond
 
 func lanesFlags(o *options, fs *flag.FlagSet) {
 	o.stageFlags(fs, "what to draw")
@@ -35,7 +29,7 @@ func drawLanes(ctx context.Context, o *options) error {
 	if !o.given["work"] && o.cfg.Server.Work.Time == 0 {
 		o.cfg.Server.Work = cluster.Work{Time: time.Millisecond}
 	}
-	o.cfg.Workload.Duration, o.cfg.Workload.Ops = lanesRun, 0
+	o.cfg.Workload.Duration, o.cfg.Workload.Ops = lanes.Length, 0
 	dirs, err := stageDirs(ctx, o.stages)
 	if err != nil {
 		return err
@@ -45,10 +39,8 @@ func drawLanes(ctx context.Context, o *options) error {
 		for _, p := range bed.Programs {
 			o.line.Say(p.Name)
 			err := bed.With(ctx, p, o.cfg, 1, func(ctx context.Context, s *testbed.Servers) error {
-				marks, err := recordLanes(ctx, s)
-				if err == nil {
-					panels = append(panels, panel(p.Name, marks, o.cfg.Workload.Connections))
-				}
+				panel, err := lanes.Record(ctx, s)
+				panels = append(panels, panel)
 				return err
 			})
 			if err != nil {
@@ -75,50 +67,4 @@ func drawLanes(ctx context.Context, o *options) error {
 		err = cmp.Or(err, output{path: o.svg}.replace([]byte(figure.LanesSVG(panels)+"\n")))
 	}
 	return err
-}
-
-// recordLanes puts load on the servers and asks the first in the middle what its connections do.
-func recordLanes(ctx context.Context, s *testbed.Servers) (marks []metrics.LaneMark, err error) {
-	work, err := workload.New(s.Config.Workload)
-	if err != nil {
-		return nil, err
-	}
-	if err := load.Preload(ctx, s.Target, work, func(string, time.Duration) {}); err != nil {
-		return nil, err
-	}
-	var recorded error
-	var asking sync.WaitGroup
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	asking.Go(func() { // ends with the answer, or with ctx
-		control.Pause(ctx, lanesRun/2+load.Warmup(lanesRun))
-		marks, recorded = client.Lanes(ctx, s.Config, 0)
-	})
-	if _, err = load.Measure(ctx, s.Target, work, 0, nil); err != nil {
-		cancel()
-	}
-	asking.Wait()
-	return marks, cmp.Or(err, recorded)
-}
-
-// panel makes lanes of marks, in the order of the connections. Each mark holds until the next
-// of its lane. Clients that the server does not serve have empty lanes.
-func panel(stage string, marks []metrics.LaneMark, clients int) figure.Panel {
-	p := figure.Panel{Title: stage, Span: metrics.LaneTime}
-	places := make(map[int64]int)
-	for _, m := range marks {
-		i, ok := places[m.Lane]
-		if !ok {
-			i = len(p.Lanes)
-			places[m.Lane] = i
-			p.Lanes = append(p.Lanes, nil)
-		} else {
-			p.Lanes[i][len(p.Lanes[i])-1].To = m.At
-		}
-		p.Lanes[i] = append(p.Lanes[i], figure.Stretch{Doing: int(m.State), From: m.At, To: p.Span})
-	}
-	for len(p.Lanes) < clients {
-		p.Lanes = append(p.Lanes, nil)
-	}
-	return p
 }

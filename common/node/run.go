@@ -103,12 +103,13 @@ func (n *Node) newBarrier(stage string, controlPort net.Listener) *barrier.Barri
 	for _, node := range n.Config.Nodes {
 		peers = append(peers, node.Control)
 	}
+	properties := n.Config.DescribeServer()
 	return barrier.New(controlPort, barrier.Config{
 		Group: "nodes", Self: n.Self, Peers: peers,
 		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log, Strangers: n.strangers.Most,
 		Stats: func() []byte {
 			snapshot := n.Stats.Snapshot()
-			snapshot.Stage, snapshot.Server = stage, n.Config.DescribeServer()
+			snapshot.Stage, snapshot.Server = stage, properties
 			answer, _ := json.Marshal(snapshot) // a Snapshot has no field that can fail
 			return answer
 		},
