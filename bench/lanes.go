@@ -14,6 +14,7 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
+	"lockstep/common/text"
 )
 
 func lanesFlags(o *options, fs *flag.FlagSet) {
@@ -52,11 +53,11 @@ func drawLanes(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("%v of a run, a lane for each client, work %v:\n%s\n", metrics.LaneTime, o.cfg.Server.Work, figure.Legend())
+	drawn := fmt.Sprintf("%v of a run, a lane for each client, work %v:\n%s", metrics.LaneTime, o.cfg.Server.Work, text.Wrap(figure.Legend(), text.Columns))
 	for _, p := range panels {
-		text += fmt.Sprintf("\n%s: at most %d of %d clients in the table at the same time\n%s", p.Title, p.Together(), len(p.Lanes), p.Text(64))
+		drawn += fmt.Sprintf("\n%s: at most %d of %d clients in the table at the same time\n%s", p.Title, p.Together(), len(p.Lanes), p.Text(64))
 	}
-	if err := o.line.Print(o.stdout, text); err != nil {
+	if err := o.line.Print(o.stdout, drawn); err != nil {
 		return err
 	}
 	if o.out != "" {

@@ -20,6 +20,11 @@ func TestLanes(t *testing.T) {
 	if code != 0 || !match {
 		t.Fatalf("exit code %d, stderr %q, and\n%s", code, stderr, stdout)
 	}
+	for line := range strings.Lines(stdout) {
+		if len(line) > 81 {
+			t.Errorf("wider than 80 columns: %q", line)
+		}
+	}
 	var saved struct{ Stages []figure.Panel }
 	content, _ := os.ReadFile(data)
 	if err := json.Unmarshal(content, &saved); err != nil || len(saved.Stages) != 2 || len(saved.Stages[0].Lanes) != 6 {
