@@ -123,7 +123,7 @@ func testBusy(t *testing.T, serve node.Serve) {
 		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, 10*time.Millisecond
 	})
 	s.crowd(8, func(i int, cl *client.Client) {
-		var refused [2]bool
+		var refused [5]bool
 		for n := range refused {
 			key := fmt.Sprint(i, "-", n)
 			results, err := cl.Once(t.Context(), insert(key, "x"), get(key)) // the get does the work
