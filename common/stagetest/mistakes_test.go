@@ -82,11 +82,7 @@ func TestMistakes(t *testing.T) { try(t, mistakes, 6, mutant.namedFirst) }
 // namedFirst checks that the first line of out that says more than which test failed shows
 // the mistake.
 func (m mutant) namedFirst(t *testing.T, out string) {
-	most := 33 // three say which test, package and program failed
-	if strings.HasPrefix(m.check, "-race") {
-		most = 60 // the report of one race
-	}
-	if lines := strings.Count(out, "\n"); lines > most {
+	if lines := strings.Count(out, "\n"); lines > 33 { // three say which test, package and program failed
 		t.Errorf("%d lines:\n%s", lines, out)
 	}
 	if regexp.MustCompile(`(?m)^FAIL\t.*\t([2-9]\d|\d{3,})\.\d+s$`).MatchString(out) { // a stuck stage is noticed twice at most

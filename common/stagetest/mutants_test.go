@@ -321,7 +321,7 @@ func (m mutant) test(t *testing.T, path string, source []byte) (out string, pass
 	race := fmt.Sprint("-race=", raceDetector && os.Getenv("LOCKSTEP_SLOW") == "") // few compile with the packages that this test has
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", race, "-count=1", "-failfast", "-vet=off", "-ldflags=-s -w", "-overlay", overlay}, strings.Fields(m.check)...)...)
 	cmd.Dir = root
-	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=", "GOMAXPROCS=4", "GORACE=halt_on_error=1") // a race needs two at once
+	cmd.Env = append(cmd.Environ(), "LOCKSTEP_SLOW=", "GOMAXPROCS=4", "GORACE=") // a race needs two at once
 	said, err := cmd.CombinedOutput()
 	return string(said), err == nil
 }

@@ -1,6 +1,7 @@
 package stagetest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -34,11 +35,46 @@ func Main(m *testing.M, serve node.Serve) {
 	if os.Getenv("LOCKSTEP_TEST_SERVER") != "" {
 		node.Main(serve)
 	}
-	if self, err := os.Executable(); err == nil && raceDetector && os.Getenv("GORACE") == "" { // which is read as a process starts
-		os.Setenv("GORACE", "halt_on_error=1 atexit_sleep_ms=0")
-		syscall.Exec(self, os.Args, os.Environ()) // fails on Windows, where all races are reported
+	if raceDetector && os.Getenv("GORACE") == "" { // which is read when a process starts
+		os.Exit(untilOneRace())
 	}
 	os.Exit(m.Run())
+}
+
+// untilOneRace runs this program in a process that ends at the first data race, and returns its
+// exit code. Of the race detector's report it prints where the two accesses were.
+func untilOneRace() int {
+	self, err := os.Executable()
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
+	cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
+	stderr, piped := cmd.StderrPipe()
+	if err = errors.Join(err, piped, cmd.Start()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	reporting, frames := false, 0 // lines of the stack that are still printed, two a call
+	for lines := bufio.NewReader(stderr); err == nil; {
+		var line string
+		line, err = lines.ReadString('\n')
+		switch {
+		case strings.HasPrefix(line, "WARNING: DATA RACE"):
+			reporting = true
+		case strings.HasPrefix(line, "====="):
+			reporting = false
+		case strings.Contains(line, " at 0x"): // an access: its stack follows, and after the accesses where the goroutines began
+			frames = 8
+		case line == "\n":
+			frames = 0
+		case reporting:
+			if frames--; frames < 0 {
+				continue
+			}
+		}
+		io.WriteString(os.Stderr, line)
+	}
+	cmd.Wait()
+	return cmd.ProcessState.ExitCode()
 }
 
 var hasMain bool // the test binary can run as the stage's server
