@@ -31,6 +31,9 @@ func drawLanes(ctx context.Context, o *options) error {
 		o.cfg.Server.Work = cluster.Work{Time: time.Millisecond}
 	}
 	o.cfg.Workload.Duration, o.cfg.Workload.Ops = lanes.Length, 0
+	if o.out == standardOutput || o.svg == standardOutput {
+		return usageErrorf("-o and -svg each need a file: standard output has the text")
+	}
 	dirs, err := stageDirs(ctx, o.stages)
 	if err != nil {
 		return err

@@ -160,6 +160,7 @@ func TestUsage(t *testing.T) {
 		{"yardstick", 1, "bench starts it by itself"},
 		{"run -config " + two, 2, "cannot tell which client this is: 2 of 2 clients have an address of this machine; pass -client N"},
 		{"run -client 1", 2, "clients 0 to 0"},
+		{"lanes -svg -", 2, "-o and -svg each need a file"},
 		{"run -ops 5 -duration 1s", 2, "-ops 5 ends the load, and so does -duration 1s"},
 		{"run -config " + both, 2, "both.json: workload.ops 5 ends the load, and so does workload.duration 1s"},
 		{"run -duration 1", 2, "1 needs a unit, as in 1s or 1ms: a time in 0s..24h0m0s"},
