@@ -38,7 +38,11 @@ func Main(m *testing.M, serve node.Serve) {
 	if raceDetector && os.Getenv("GORACE") == "" { // which is read when a process starts
 		os.Exit(untilOneRace())
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if code != 0 {
+		fmt.Println("go vet finds a lock that is copied, and go test -race a data race.")
+	}
+	os.Exit(code)
 }
 
 // untilOneRace runs this program in a process that ends at the first data race, and returns its
