@@ -67,7 +67,7 @@ func (o *options) checkStages(ctx context.Context, bed *testbed.Bed) error {
 		if err != nil && !errors.As(err, new(codeError)) {
 			return err
 		}
-		found = append(found, err) // and the next stage is checked all the same
+		found = append(found, err) // the next stage is still checked
 	}
 	return errors.Join(found...)
 }

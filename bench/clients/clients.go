@@ -84,7 +84,7 @@ func (g *Group) Meet(ctx context.Context, bring []byte) ([][]byte, error) {
 }
 
 // Measure is load.Measure, in the same seconds as the other clients. A client that is not
-// served meets them all the same, with connections that starve.
+// served meets them too, and reports that its connections starved.
 func (g *Group) Measure(ctx context.Context, to load.Target, work *workload.Workload, told load.Told) (*load.Result, error) {
 	n := to.Config().Workload.Connections
 	if g.barrier == nil {

@@ -149,8 +149,8 @@ func (cl *Client) Counts() Counts {
 		maps.Clone(cl.failedDials)}
 }
 
-// dialFailed counts a dial that failed. What a server that was reached has said is no reason:
-// there would be no end to them.
+// dialFailed counts a dial that failed, by reason. What a server says is not used as a reason,
+// since the number of reasons would then have no limit.
 func (cl *Client) dialFailed(err error) {
 	reason := "not greeted"
 	if op := new(net.OpError); errors.As(err, &op) && op.Op == "dial" {

@@ -173,7 +173,7 @@ func (c Config) Describe(stage string) string {
 }
 
 // DescribeServer returns the properties of the server, each in a line as in Describe. Nodes
-// that differ in them work together, so they are no part of the fingerprint.
+// that differ in them can work together, so they are not part of the fingerprint.
 func (c Config) DescribeServer() (lines string) {
 	for _, p := range c.root().all() {
 		if strings.HasPrefix(p.path, "server.") {
@@ -183,8 +183,8 @@ func (c Config) DescribeServer() (lines string) {
 	return lines
 }
 
-// Differences names the lines of here, as DescribeServer returns them, that are others in
-// there: "server.workers is 8 here, 4 there". It is empty if there are none.
+// Differences names the lines of here, as DescribeServer returns them, that differ from those
+// of there: "server.workers is 8 here, 4 there". It is empty if there are none.
 func Differences(here, there string) string {
 	var found []string
 	theirs := make(map[string]string)

@@ -186,7 +186,7 @@ func (c Config) Values(section string) (all []string) {
 	return all
 }
 
-// Flag defines a flag for a value at p that is no property, with a rule as if it were one.
+// Flag defines a flag for a value at p that is not a property, with a rule like that of one.
 func Flag[T any](fs *flag.FlagSet, name string, p *T, rule Rule) {
 	fs.Var(property{name, reflect.ValueOf(p).Elem(), Rules{name: rule}}, name, rule.Doc+"; "+rule.Allowed)
 }
@@ -197,7 +197,8 @@ func Flag[T any](fs *flag.FlagSet, name string, p *T, rule Rule) {
 // at DefaultPath; and without a flag -config, no file is read. The rules are those of this
 // package and more.
 //
-// One argument for each word of arguments, such as "KEY [VALUE]", must follow the flags; those in brackets may.
+// One argument for each word of arguments, such as "KEY [VALUE]", must follow the flags; those
+// in brackets are optional.
 // The error is flag.ErrHelp after -h, a UsageError, or that of Load. The caller prints
 // it, so fs should use flag.ContinueOnError and discard its output.
 func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, arguments string, more ...Rules) error {

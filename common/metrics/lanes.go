@@ -30,8 +30,8 @@ type LaneMark struct {
 }
 
 const (
-	// LaneTime is the length of a recording. As much time goes before it, in which it is found
-	// out what each lane is doing at its begin.
+	// LaneTime is the length of a recording. It is preceded by as much time again, which shows
+	// what each lane is doing when the recording begins.
 	LaneTime = 16 * time.Millisecond
 
 	maxMarks = 2000 // of a recording: they fit a control message
@@ -47,19 +47,19 @@ type Lanes struct {
 // A Recording takes marks. The methods of a nil *Recording do nothing.
 type Recording struct {
 	began time.Duration
+	lanes sync.Map // int64, by request: the address of its first operation
 
 	mu    sync.Mutex          // guards what follows
-	first map[int64]LaneState // what each lane is doing at the begin
+	first map[int64]LaneState // what each lane is doing when it begins
 	marks []LaneMark
-	lanes map[any]int64 // by request: the address of its first operation
 }
 
-// Record returns what each lane is doing at the begin of a LaneTime, as marks at 0 in the
-// order of the lanes, and the marks in it, in order, 2000 at most.
+// Record returns what each lane is doing when the recording begins, as marks at 0 in the order
+// of the lanes, and then the marks made during LaneTime, in order; at most 2000 in all.
 func (l *Lanes) Record() []LaneMark {
 	l.asking.Lock()
 	defer l.asking.Unlock()
-	r := &Recording{began: Now() + LaneTime, first: make(map[int64]LaneState), lanes: make(map[any]int64)}
+	r := &Recording{began: Now() + LaneTime, first: make(map[int64]LaneState)}
 	l.now.Store(r)
 	Sleep(2 * LaneTime)
 	l.now.Store(nil)
@@ -88,18 +88,20 @@ func (r *Recording) Mark(lane int64, state LaneState) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.mark(lane, state)
+	switch at := Now() - r.began; {
+	case at <= 0:
+		r.first[lane] = state
+	case at <= LaneTime && len(r.marks) < maxMarks:
+		r.marks = append(r.marks, LaneMark{lane, state, at})
+	}
 }
 
 // Begin notes that a lane's request is decoded. Until its next Begin, request stands for it.
 func (r *Recording) Begin(lane int64, request any) {
-	if r == nil {
-		return
+	if r != nil {
+		r.lanes.Store(request, lane)
+		r.Mark(lane, Awaiting)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.lanes[request] = lane
-	r.mark(lane, Awaiting)
 }
 
 // MarkRequest is Mark for the lane of a request that has begun.
@@ -107,20 +109,8 @@ func (r *Recording) MarkRequest(request any, state LaneState) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if lane, ok := r.lanes[request]; ok {
-		r.mark(lane, state)
-	}
-}
-
-// mark is called with mu held.
-func (r *Recording) mark(lane int64, state LaneState) {
-	switch at := Now() - r.began; {
-	case at <= 0:
-		r.first[lane] = state
-	case at <= LaneTime && len(r.marks) < maxMarks:
-		r.marks = append(r.marks, LaneMark{lane, state, at})
+	if lane, ok := r.lanes.Load(request); ok {
+		r.Mark(lane.(int64), state)
 	}
 }
 

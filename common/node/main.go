@@ -111,8 +111,8 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 
 // ballastSize is the size of memory that is never touched, and so costs addresses only. The
 // garbage collector runs when the heap has doubled, counted from 4 MB at least: with a small
-// table, requests of 64 operations start it more than a hundred times a second. With the
-// ballast it counts from here. Much more is no gain, as the garbage then leaves the caches.
+// table, large batches start it many times a second. With the ballast it counts from here. A
+// much larger one is slower again, because the garbage then no longer fits the caches.
 const ballastSize = 6 << 20
 
 // ownFiles is how many descriptors a server needs besides its clients' connections and

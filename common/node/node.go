@@ -117,7 +117,7 @@ type Conn struct {
 // Accept waits and tries again, as net/http does; past max_connections it refuses clients.
 //
 // If there is a secret, a client that has not proved yet that it knows it takes no place of
-// max_connections: it is one of the strangers, of whom the oldest gives way to one too many.
+// max_connections. It is a stranger; when there are too many strangers, the oldest is dropped.
 // A client has 2 s to prove itself.
 func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()

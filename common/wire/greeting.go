@@ -83,15 +83,14 @@ var (
 	ErrMismatch = errors.New("the two ends disagree")
 )
 
-// Refused is an ErrRefused: what the server says, fit to print.
+// Refused is an ErrRefused with what the server says, made printable.
 type Refused string
 
 func (r Refused) Error() string { return ErrRefused.Error() + ": " + string(r) }
 
 func (r Refused) Is(target error) bool { return target == ErrRefused }
 
-// A mismatch is an ErrMismatch that begins with the address of the server, and says what
-// is the matter with it.
+// A mismatch is an ErrMismatch that begins with the server's address and says what differs.
 type mismatch string
 
 func (m mismatch) Error() string { return string(m) }
@@ -189,8 +188,8 @@ const quietTime = 250 * time.Millisecond
 
 // provoke returns how a server begins that waits for its clients to speak first, as those of
 // HTTP and Redis do. A Lockstep server that does not greet has not accepted the connection, so
-// it does not end one on which the client is silent for good. Only to a server that does are
-// words sent: they would be noise in the log of another.
+// it does not end one whose client has stopped sending. Words are sent only to a server that
+// does: they would be noise in the log of another.
 func provoke(ctx context.Context, addr net.Addr) []byte {
 	answer, ended := tell(ctx, addr, "")
 	if ended && len(answer) == 0 {
