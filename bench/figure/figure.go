@@ -31,7 +31,7 @@ const (
 )
 
 func (f *figure) svg(title, desc string) string {
-	return fmt.Sprintf(`<svg viewBox="0 0 %s %s" role="img" xmlns="http://www.w3.org/2000/svg"><title>%s</title><desc>%s</desc>%s</svg>`,
+	return fmt.Sprintf(`<svg width="%[1]s" height="%[2]s" viewBox="0 0 %[1]s %[2]s" role="img" xmlns="http://www.w3.org/2000/svg"><title>%[3]s</title><desc>%[4]s</desc>%[5]s</svg>`,
 		number(width), number(f.height), html.EscapeString(title), html.EscapeString(desc), f.body.String())
 }
 
