@@ -170,7 +170,7 @@ var mutants = []mutant{
 	{"an inner length that is not compared", "common/wire/codec.go", " || n != uint64(len(rest))", "",
 		"./common/wire -run TestHostile", "an inner length|two messages"},
 	{"a line for each stranger", "common/node/log.go", "r.Time.Sub(l.at) < time.Second", "false",
-		"./stage2_coarselock -run TestStage/DrainOfAProcess", "lines in the log, want"},
+		"./common/node -run TestLogIsRateLimited", "FAIL: TestLogIsRateLimited"},
 	{"a log that kills", "common/node/main.go", "\tsignal.Ignore(syscall.SIGPIPE)", "\tsignal.Reset(syscall.SIGPIPE)",
 		"./common/node -run TestLogThatIsLost", "the terminal is closed: exit code|EOF|refused"},
 	{"statistics that are lost in silence", "common/node/main.go", "; failed != nil {", "; failed != nil && false {",

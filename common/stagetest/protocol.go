@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -239,4 +240,12 @@ func testExtremes(t *testing.T, serve node.Serve) {
 			}
 		})
 	}
+}
+
+// tries returns few, or many if LOCKSTEP_SLOW is set and tests may take longer than seconds.
+func tries(few, many int) int {
+	if os.Getenv("LOCKSTEP_SLOW") != "" {
+		return many
+	}
+	return few
 }
