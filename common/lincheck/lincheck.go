@@ -78,10 +78,9 @@ func (v Verdict) String() string {
 func Check(ctx context.Context, calls []Call) (Verdict, *Counterexample) {
 	verdict := Linearizable
 	for _, group := range split(calls) {
-		s := newSearch(ctx, group, false, roomToSearch)
-		switch s.run() {
+		switch newSearch(ctx, group, false, roomToSearch).run() {
 		case Violated:
-			return Violated, explain(ctx, group, s.furthest)
+			return Violated, explain(ctx, group)
 		case Undecided: // another group may still be violated
 			verdict = Undecided
 		}
