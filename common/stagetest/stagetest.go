@@ -1,13 +1,14 @@
-// Package stagetest is the conformance suite of the stages: it tests what every server of
-// this table promises, whatever its concurrency. A stage's own test hands it the
+// Package stagetest is the conformance suite of the stages: it tests what a stage can break,
+// whatever its concurrency. What packages wire, node and client do for every stage alike,
+// such as refusing garbage, they test themselves. A stage's own test hands the suite the
 // stage's serve function:
 //
 //	func TestMain(m *testing.M)  { stagetest.Main(m, serve) }
 //	func TestStage(t *testing.T) { stagetest.Run(t, serve) }
 //	func TestGoals(t *testing.T) { stagetest.Goals(t, serve, 2) } // of stage 2
 //
-// Goals tests what a stage is for, and later stages keep. The clients of Run leave when others may be waiting, so that a stage that serves
-// one client at a time passes too.
+// Goals tests what a stage is for, and later stages keep. The clients of Run leave when others
+// may be waiting, so that a stage that serves one client at a time passes too.
 package stagetest
 
 import (
@@ -23,7 +24,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
@@ -45,19 +45,13 @@ func Run(t *testing.T, serve node.Serve) {
 		{"MoneyIsConserved", testMoney},
 		{"Linearizable", testHistory},
 		{"AnswersInOrder", testAnswersInOrder},
-		{"Limits", testLimits},
-		{"WrongNode", testWrongNode},
-		{"GreetingMismatch", testGreeting},
 		{"BusyMeansNotApplied", testBusy},
-		{"GarbageHarmsNoOtherClient", testGarbage},
 		{"SlowSenderIsEnded", testSlowSender},
 		{"ClientThatNeverReadsIsEnded", testNeverReads},
 		{"IdleClientIsToldGoodbye", testIdle},
 		{"DrainAnswersWhatHasArrived", testDrain},
 		{"StopEndsIdleClients", testStopIdle},
 		{"ListenerThatFails", testListenerFails},
-		{"CutsAtEveryByte", testCuts},
-		{"AnswersThatDisappear", testHole},
 		{"Extremes", testExtremes},
 	} {
 		if !watching.run(t, test.name, serve, test.run) { // the others would fail for the same reason, and say it less clearly
@@ -173,14 +167,14 @@ func (s *stage) client() *client.Client {
 	return cl
 }
 
-// checkHarmless checks that node 0 serves a new client after what others did to it, stops
-// the stage, and checks how often the node has counted that kind of error.
-func (s *stage) checkHarmless(kind string, want int64) {
+// checkHarmless checks that node 0 serves a new client after what another one did to it, stops
+// the stage, and checks that the node has counted that kind of error once.
+func (s *stage) checkHarmless(kind string) {
 	s.t.Helper()
 	s.putBeside("a "+kind+" client", "does it keep its place?")
 	s.stop()
-	if got := s.nodes[0].Stats.Snapshot().Errors[kind]; got != want {
-		s.t.Errorf("%d %s connections counted, want %d", got, kind, want)
+	if got := s.nodes[0].Stats.Snapshot().Errors[kind]; got != 1 {
+		s.t.Errorf("%d %s connections counted, want 1", got, kind)
 	}
 }
 
@@ -193,18 +187,6 @@ func connect(t *testing.T, addr string) *net.TCPConn {
 	}
 	t.Cleanup(func() { nc.Close() })
 	return nc.(*net.TCPConn)
-}
-
-// feed sends data on a connection of its own and waits until the server closes it. The
-// error is nil if the server closes the connection in order.
-func feed(t *testing.T, addr, data string) error {
-	t.Helper()
-	nc := connect(t, addr)
-	nc.SetDeadline(time.Now().Add(10 * time.Second))
-	io.WriteString(nc, data)
-	nc.CloseWrite()
-	_, err := io.Copy(io.Discard, nc)
-	return err
 }
 
 // dial returns a connection to node i for a test that speaks the protocol itself, and the
