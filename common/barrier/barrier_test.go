@@ -212,7 +212,7 @@ func TestTCP(t *testing.T) {
 	var barriers []*Barrier
 	for i, ln := range listeners {
 		barriers = append(barriers, New(ln, Config{Group: "nodes", Self: i, Peers: addrs, Fingerprint: "ours", Secret: secret,
-			Stats: func() []byte { return []byte("counted by " + addrs[i]) }}))
+			Answers: map[wire.ControlKind]func() []byte{wire.Stats: func() []byte { return []byte("counted by " + addrs[i]) }}}))
 	}
 	for range 3 { // rounds
 		meet(t, "ab", wait(ctx, barriers[0]), wait(ctx, barriers[1]))
@@ -434,7 +434,7 @@ func TestMissing(t *testing.T) {
 // Gather takes payloads of any size, one of nothing, and the end of a process.
 func TestGather(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
-		want := [][]byte{bytes.Repeat([]byte("a long payload"), 20_000), {}, []byte("short")}
+		want := [][]byte{bytes.Repeat([]byte("a long payload"), 20_000), {}, make([]byte, MaxPayload)}
 		gather := func(of int, want ...[]byte) {
 			var all sync.WaitGroup
 			for i, b := range n.joined[:of] {
