@@ -76,7 +76,7 @@ type Config struct {
 	Group       string           // "nodes" or "clients"
 	Self        int              // this process's number in the group, from 0
 	Peers       []string         // the control addresses of the whole group, by number
-	Fingerprint string           // what all must agree on, one "name value" per line; a mismatch shows the first that differs
+	Fingerprint string           // what all must agree on, a NAME=VALUE on each line; a mismatch shows the first that differs
 	Secret      string           // as in wire.Hello
 	Log         *slog.Logger     // nil: nothing is logged
 	Dial        control.DialFunc // nil: control.DialTCP

@@ -531,12 +531,12 @@ func TestMadeUpFingerprints(t *testing.T) {
 		var told atomic.Int64
 		go control.Serve(ctx, n.listen("1"), control.Hello("nodes", 1, ""), 1, func(q wire.Control) (wire.Control, bool) {
 			q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true
-			q.Fingerprint = fmt.Sprintf("ours %d\x1b[2J\n%s", told.Add(1), strings.Repeat("\x07", 2000))
+			q.Fingerprint = fmt.Sprintf("ours=%d\x1b[2J\n%s", told.Add(1), strings.Repeat("\x07", 2000))
 			return q, true
 		})
 		w0 := wait(ctx, b0)
 		<-time.After(10 * time.Second) // the clock is synctest's
-		b2 := n.join("nodes", 2, 3, func(c *Config) { c.Fingerprint = "ours too" })
+		b2 := n.join("nodes", 2, 3, func(c *Config) { c.Fingerprint = "ours=too" })
 		w2 := wait(ctx, b2)
 		r0 := <-w0
 		<-w2
