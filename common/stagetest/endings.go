@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"lockstep/common/client"
-	"lockstep/common/cluster"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
@@ -19,25 +18,13 @@ import (
 // was, and every client knows the outcome of its writes.
 func testDrain(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
-	stopWriters := startWriters(t, s.cfg)
-	s.stop()
-	if got, want := s.nodes[0].Stats.Requests.Load(), stopWriters(); got != want {
-		t.Errorf("the server applied %d requests, its clients had %d answers", got, want)
-	}
-}
-
-// startWriters starts clients that write to node 0 of a cluster until it stops, and returns
-// after 200 answers. The test fails if a client is left without knowing whether a write was
-// applied. stop ends those that may still be looking for the server, and returns how many
-// answers all had.
-func startWriters(t *testing.T, cfg cluster.Config) (stop func() int64) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var acked atomic.Int64
-	var done sync.WaitGroup
+	var clients sync.WaitGroup
 	loaded := make(chan struct{})
 	for i := range 4 {
-		done.Go(func() { // ends when the server does, or at stop
-			cl := client.New(cfg)
+		clients.Go(func() { // ends when the server does, or with ctx
+			cl := client.New(s.cfg)
 			defer cl.Close()
 			for {
 				results, err := cl.Do(ctx, put(fmt.Sprint("client", i), "v"))
@@ -54,16 +41,17 @@ func startWriters(t *testing.T, cfg cluster.Config) (stop func() int64) {
 		})
 	}
 	<-loaded
-	return func() int64 {
-		cancel()
-		done.Wait()
-		return acked.Load()
+	s.stop()
+	cancel() // some clients may still be looking for the server
+	clients.Wait()
+	if got, want := s.node.Stats.Requests.Load(), acked.Load(); got != want {
+		t.Errorf("the server applied %d requests, its clients had %d answers", got, want)
 	}
 }
 
 func testStopIdle(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
-	c, _ := s.dial(0)
+	c := s.dial()
 	if r := ask(c, put("k", "v")); r.Code != wire.OK {
 		t.Fatalf("answer %v (%v), want ok", r.Code, c.Err())
 	}
@@ -76,11 +64,11 @@ func testStopIdle(t *testing.T, serve node.Serve) {
 // A listener that fails ends serve with its error, and ends the clients.
 func testListenerFails(t *testing.T, serve node.Serve) {
 	s := start(t, serve, nil)
-	c, _ := s.dial(0)
+	c := s.dial()
 	ask(c, put("k", "v"))
 	c.Close() // a stage that serves one client at a time does not accept before
-	s.listeners[0].Close()
-	if err := <-s.served[0]; !errors.Is(err, net.ErrClosed) {
+	s.listener.Close()
+	if err := <-s.served; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("serve returned %v, want the listener's error", err)
 	}
 }

@@ -26,7 +26,7 @@ func frame(t *testing.T, ops ...wire.Op) []byte {
 }
 
 func testAnswersInOrder(t *testing.T, serve node.Serve) {
-	c, _ := start(t, serve, nil).dial(0)
+	c := start(t, serve, nil).dial()
 	const n = 300
 	for i := range n { // all in one write, enough for many turns
 		c.WriteRequest(&wire.Request{Ops: []wire.Op{put("k", fmt.Sprint(i)), get("k")}})
@@ -66,7 +66,7 @@ func testBusy(t *testing.T, serve node.Serve) {
 
 func testSlowSender(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) { c.Server.FrameTimeout = 30 * time.Millisecond })
-	nc := connect(t, s.cfg.Nodes[0].Addr)
+	nc := s.connect()
 	io.WriteString(nc, "\x00\x00\x00\x10half") // the rest never comes
 	if _, err := io.Copy(io.Discard, nc); err != nil {
 		t.Errorf("the slow sender reads %v, want its connection closed in order", err)
@@ -77,7 +77,7 @@ func testSlowSender(t *testing.T, serve node.Serve) {
 
 func testIdle(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) { c.Server.IdleTimeout = 30 * time.Millisecond })
-	c, _ := s.dial(0)
+	c := s.dial()
 	checkGoodbye(t, c, "an idle client")
 }
 
@@ -95,7 +95,7 @@ func testNeverReads(t *testing.T, serve node.Serve) {
 // since the last look, or has ended the connection: a busy machine also takes none for a while.
 func (s *stage) neverRead() {
 	s.t.Helper()
-	nc := connect(s.t, s.cfg.Nodes[0].Addr)
+	nc := s.connect()
 	nc.SetReadBuffer(4 << 10)
 	nc.Write(frame(s.t, put("large", string(make([]byte, wire.MaxValue)))))
 	gets := bytes.Repeat(frame(s.t, get("large"), get("large"), get("large")), 1000)
@@ -105,7 +105,7 @@ func (s *stage) neverRead() {
 		if rest = rest[n:]; len(rest) == 0 {
 			rest = gets
 		}
-		answered := s.nodes[0].Stats.Requests.Load()
+		answered := s.node.Stats.Requests.Load()
 		if err != nil && answered == before {
 			return
 		}
