@@ -26,42 +26,71 @@ type Counterexample struct {
 	others int // calls in neither that may have written to the same keys
 }
 
-// explain makes a counterexample of a violated group of calls. It drops the answers that are
-// not needed, from the first one on: halves of them, then quarters, and so on down to single
-// ones. One pass of each size is enough: an answer that was needed among many is needed among few.
-func explain(ctx context.Context, calls []Call) *Counterexample {
-	var need []int // the calls whose answers count, the last one first
-	for i, c := range slices.Backward(calls) {
-		if answered(c) {
-			need = append(need, i)
-		}
-	}
-	for size, cut := len(need)/2, true; cut; size /= 2 {
-		cut = size > 0 // the last pass is exact, now that few calls are left
-		few := max(size, 1)
-		for to := len(need); to > 0; to -= few {
-			fewer := slices.Concat(need[:max(to-few, 0)], need[to:])
-			if ctx.Err() == nil && len(fewer) > 0 && newSearch(ctx, only(calls, fewer), cut, roomToExplain).run() == Violated {
-				need = fewer
-			}
-		}
-	}
-	some := only(calls, need)
+// explain makes a counterexample of a violated group of calls. furthest is the latest
+// end that the search of the group reached.
+func explain(ctx context.Context, calls []Call, furthest int64) *Counterexample {
+	e := &explanation{ctx, calls}
+	some := e.only(e.minimize(e.near(furthest)))
 	x := &Counterexample{Calls: slices.DeleteFunc(slices.Clone(some), func(c Call) bool { return !answered(c) })}
 	x.addContext(calls, newSearch(ctx, some, false, 0))
 	return x
 }
 
-// only returns all calls, with the Results of those that count, by their indices.
-func only(calls []Call, which []int) []Call {
-	some := slices.Clone(calls)
+// An explanation is a search for the calls whose answers count, by their indices.
+type explanation struct {
+	ctx   context.Context
+	calls []Call
+}
+
+// only returns all calls, with the Results of those that count.
+func (e *explanation) only(which []int) []Call {
+	some := slices.Clone(e.calls)
 	for i := range some {
 		some[i].Results = nil
 	}
 	for _, i := range which {
-		some[i].Results = calls[i].Results
+		some[i].Results = e.calls[i].Results
 	}
 	return some
+}
+
+// violated reports whether some answers are shown to be a violation.
+func (e *explanation) violated(which []int, cut bool) bool {
+	return e.ctx.Err() == nil && len(which) > 0 && newSearch(e.ctx, e.only(which), cut, roomToExplain).run() == Violated
+}
+
+// near returns calls whose answers are a violation, if possible few, the last one first.
+// The search got stuck at furthest, so all that started before are enough; mostly the last
+// few of them are, so near tries one, and then twice as many each time.
+func (e *explanation) near(furthest int64) []int {
+	var latest []int
+	for i, c := range slices.Backward(e.calls) {
+		if answered(c) && c.Start <= furthest {
+			latest = append(latest, i)
+		}
+	}
+	n := 1
+	for n < len(latest) && !e.violated(latest[:n], true) {
+		n *= 2
+	}
+	return latest[:min(n, len(latest))]
+}
+
+// minimize drops the answers that are not needed, from the end of need to its start: halves,
+// then quarters, and so on down to single calls. One pass of each size is enough: an
+// answer that was needed among many is needed among few.
+func (e *explanation) minimize(need []int) []int {
+	for size, cut := len(need)/2, true; cut; size /= 2 {
+		cut = size > 0 // the last pass is exact, now that few calls are left
+		few := max(size, 1)
+		for to := len(need); to > 0; to -= few {
+			fewer := slices.Concat(need[:max(to-few, 0)], need[to:])
+			if e.violated(fewer, cut) {
+				need = fewer
+			}
+		}
+	}
+	return need
 }
 
 // addContext chooses the other calls to show. s has a step for each call, optional unless

@@ -78,9 +78,10 @@ func (v Verdict) String() string {
 func Check(ctx context.Context, calls []Call) (Verdict, *Counterexample) {
 	verdict := Linearizable
 	for _, group := range split(calls) {
-		switch newSearch(ctx, group, false, roomToSearch).run() {
+		s := newSearch(ctx, group, false, roomToSearch)
+		switch s.run() {
 		case Violated:
-			return Violated, explain(ctx, group)
+			return Violated, explain(ctx, group, s.furthest)
 		case Undecided: // another group may still be violated
 			verdict = Undecided
 		}

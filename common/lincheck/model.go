@@ -30,9 +30,9 @@ func (s *search) check(st *step) bool {
 		case o.kind != wire.CompareAndSwap:
 			fits = !st.failed || o.status == wire.Aborted
 		case st.failed && o.status == wire.Mismatch:
-			fits = s.state[o.key] != o.seen
+			fits = s.state[o.key] != o.seen // anything can be something else
 		case st.optional, st.failed && o.status == wire.Aborted, !st.failed && o.status == wire.Swapped:
-			fits = s.state[o.key] == o.seen
+			fits = s.narrow(o.key, o.seen)
 		}
 		if !fits {
 			return false
@@ -50,10 +50,12 @@ func (s *search) execute(st *step) bool {
 	for _, o := range st.ops {
 		fits := false
 		switch (answer{o.kind, o.status}) {
-		case answer{wire.Get, wire.Found}, answer{wire.Get, wire.Missing}, answer{wire.Put, wire.Created}, answer{wire.Delete, wire.Missing}:
-			fits = s.state[o.key] == o.seen
+		case answer{wire.Get, wire.Found}:
+			fits = s.narrow(o.key, o.seen)
+		case answer{wire.Get, wire.Missing}, answer{wire.Put, wire.Created}, answer{wire.Delete, wire.Missing}:
+			fits = s.narrow(o.key, absent)
 		case answer{wire.Get, wire.TooLarge}, answer{wire.Put, wire.Replaced}, answer{wire.Delete, wire.Deleted}:
-			fits = s.state[o.key] != absent
+			fits = s.state[o.key] != absent // anything can be there
 		case answer{wire.CompareAndSwap, wire.Swapped}:
 			fits = true // check has compared it
 		}
@@ -65,6 +67,14 @@ func (s *search) execute(st *step) bool {
 		}
 	}
 	return true
+}
+
+// narrow reports whether a key can hold a value. If so, from now on it does.
+func (s *search) narrow(key, value int32) bool {
+	if s.state[key] == anything && (value == absent || s.before[[2]int32{key, value}]) {
+		s.set(key, value)
+	}
+	return s.state[key] == value
 }
 
 // set changes a copy of the state, so that a caller that kept the slice can go back to it.

@@ -3,6 +3,7 @@ package lincheck
 import (
 	"context"
 	"encoding/binary"
+	"math"
 	"slices"
 
 	"lockstep/common/wire"
@@ -11,9 +12,10 @@ import (
 // What a key holds. Values are only compared with what calls saw or expected, so all
 // values that no call saw or expected are the same.
 const (
-	absent int32 = iota
-	other        // a value that no call names
-	named        // this and above: the values that calls name
+	anything int32 = iota - 1 // absent or a value, of those in search.before
+	absent
+	other // a value that no call names
+	named // this and above: the values that calls name
 )
 
 // A step is a call in the form that the search needs.
@@ -32,19 +34,21 @@ type operation struct {
 	status wire.Status
 	key    int32
 	value  int32 // Put, CompareAndSwap: what it stores
-	seen   int32 // Get: what it found; CompareAndSwap: what it expects; others: absent
+	seen   int32 // Get: what it found; CompareAndSwap: what it expects
 }
 
 // A search looks for an order of calls that explains their answers.
 type search struct {
-	ctx     context.Context
-	keys    map[string]int32
-	values  map[string]int32     // the named ones
-	todo    step                 // the ring of steps that are not in the order yet, by start
-	state   []int32              // what each key holds; replaced, and never changed in place
-	visited map[string][][]int32 // where the search has been, see seen
-	room    int                  // bytes that visited may still grow by
-	moves   int                  // so far
+	ctx      context.Context
+	keys     map[string]int32
+	values   map[string]int32     // the named ones
+	todo     step                 // the ring of steps that are not in the order yet, by start
+	state    []int32              // what each key holds; replaced, and never changed in place
+	before   map[[2]int32]bool    // a key that holds anything, and a value that it may hold
+	visited  map[string][][]int32 // where the search has been, see seen
+	room     int                  // bytes that visited may still grow by
+	moves    int                  // so far
+	furthest int64                // the latest end that the search reached
 }
 
 const roomToSearch, roomToExplain = 256 << 20, 8 << 20
@@ -53,18 +57,33 @@ const roomToSearch, roomToExplain = 256 << 20, 8 << 20
 // Results is optional: it may take effect between its Start and End, or not at all.
 //
 // With cut, optional calls that end are reduced to what the others can notice: their keys
-// and the values they name. This accepts more histories, never fewer.
+// and the values they name. Calls that began before the first one with Results are
+// replaced by keys that hold anything. This accepts more histories, never fewer.
 func newSearch(ctx context.Context, calls []Call, cut bool, room int) *search {
-	s := &search{ctx: ctx, keys: make(map[string]int32), values: make(map[string]int32), visited: make(map[string][][]int32), room: room}
+	s := &search{
+		ctx: ctx, keys: make(map[string]int32), values: make(map[string]int32),
+		before: make(map[[2]int32]bool), visited: make(map[string][][]int32), room: room,
+	}
 	for i, c := range calls {
 		if !cut || c.Results != nil || c.End == Never {
 			s.step(i, c, true)
 		}
 	}
 	s.state = make([]int32, len(s.keys))
+	first := int64(math.MinInt64)
+	if cut {
+		first = calls[slices.IndexFunc(calls, answered)].Start
+	}
 	s.todo.next, s.todo.prev = &s.todo, &s.todo
 	for i, c := range calls {
-		if st := s.step(i, c, false); len(st.ops) > 0 {
+		st := s.step(i, c, false)
+		for _, o := range st.ops {
+			if st.start < first { // it may have written, or not
+				s.state[o.key] = anything
+				s.before[[2]int32{o.key, o.value}] = true
+			}
+		}
+		if st.end >= first && len(st.ops) > 0 {
 			st.prev, st.next = s.todo.prev, &s.todo
 			st.prev.next, st.next.prev = st, st
 		}
@@ -129,12 +148,17 @@ func (s *search) run() Verdict {
 	if end == Never { // what is left need not have happened
 		return Linearizable
 	}
+	s.furthest = max(s.furthest, end)
 
-	// A step that only reads, and fits, is safe to take next: an order without it here
-	// remains possible with it here. So no other step need be tried.
+	// A step that only reads, fits, and settles nothing is safe to take next: an order
+	// without it here remains possible with it here. So no other step need be tried.
+	before := s.state
 	for _, st := range open {
 		if st.reads && s.apply(st) {
-			return s.with(st)
+			if slices.Equal(s.state, before) {
+				return s.with(st)
+			}
+			s.state = before
 		}
 	}
 	if s.seen(open) {
@@ -143,7 +167,6 @@ func (s *search) run() Verdict {
 	// The step that ends soonest goes first, so that the order follows time as long as it
 	// can.
 	open[0], open[soonest] = open[soonest], open[0]
-	before := s.state
 	for _, st := range open {
 		if s.apply(st) {
 			if v := s.with(st); v != Violated {
