@@ -176,7 +176,7 @@ func (c *checker) dial(ctx context.Context, network, addr string) (net.Conn, err
 }
 
 // randomFault cuts about a third of the connections, and delays or loses answers on others.
-func randomFault(int) faults.Fault {
+func randomFault() faults.Fault {
 	f := faults.Fault{Way: faults.Way(rand.IntN(2)), After: 64 + rand.IntN(1000), Late: rand.N(20 * time.Millisecond)}
 	switch n := rand.IntN(20); {
 	case n < 6:

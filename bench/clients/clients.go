@@ -49,9 +49,7 @@ func Join(cfg cluster.Config, self int, way []string, log *slog.Logger) (*Group,
 		return nil, fmt.Errorf("%w: is client %d running here already?", err, self)
 	}
 	alike := cfg.Describe("bench run")
-	for _, property := range append(cfg.Values("workload"), way...) {
-		alike += strings.Replace(property, "=", " ", 1) + "\n"
-	}
+	alike += strings.Join(append(cfg.Values("workload"), way...), "\n")
 	g.barrier = barrier.New(ln, barrier.Config{
 		Group: "clients", Self: self, Peers: controls(cfg), Fingerprint: alike, Secret: cfg.Secret, Log: log,
 	})

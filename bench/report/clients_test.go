@@ -15,7 +15,7 @@ import (
 // share is what a client counted that did n requests in a second.
 func share(n int64, change func(*load.Result)) *load.Result {
 	r := &load.Result{Counts: load.Counts{Connections: 8, Requests: n, OK: n}, Dur: time.Second, ClientCPU: time.Second / 10, Cores: 2,
-		Nodes: []metrics.Snapshot{{Server: "server.workers 8\n"}, {Server: "server.workers 4\n"}}}
+		Nodes: []metrics.Snapshot{{Server: "workers=8\n"}, {Server: "workers=4\n"}}}
 	for range n {
 		r.ResponseTimes.Record(8 * time.Second / time.Duration(n))
 	}
@@ -50,7 +50,7 @@ client 0 (10.0.0.7:7201)           1 000  8.00ms        100µs
 client 1 (10.0.0.8:7201)           4 000  2.00ms       25.0µs
 client 2 (10.0.0.9:7201)                                          1 × MISSING
 client 3 ([fd00::1234:5678]:7201)      0                       8 of 8 starved
-`, "4 clients, each with 8 connections", "nodes 0 (here) and 1 (there) work", "server.workers is 8 here, 4")
+`, "4 clients, each with 8 connections", "nodes 0 (here) and 1 (there) work", "workers is 8 here, 4")
 	data, err := rep.JSON()
 	if err != nil {
 		t.Fatal(err)

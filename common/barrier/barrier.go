@@ -76,13 +76,14 @@ type Config struct {
 	Group       string           // "nodes" or "clients"
 	Self        int              // this process's number in the group, from 0
 	Peers       []string         // the control addresses of the whole group, by number
-	Fingerprint string           // what all must agree on, one "name value" per line; a mismatch shows the first that differs
+	Fingerprint string           // what all must agree on, a NAME=VALUE on each line; a mismatch shows the first that differs
 	Secret      string           // as in wire.Hello
 	Log         *slog.Logger     // nil: nothing is logged
-	Stats       func() []byte    // answers control.AskStats with at most 60 KiB, at any time; nil: an empty answer
-	Lanes       func() []byte    // answers wire.Lanes in the same way; nil: such a question ends its connection
 	Dial        control.DialFunc // nil: control.DialTCP
 	Strangers   int              // as for control.Serve; 0: control.MaxStrangers
+	// Answers are to other questions than the barrier's, with at most 60 KiB each, at any
+	// time. A question without one ends its connection.
+	Answers map[wire.ControlKind]func() []byte
 }
 
 // A Barrier is one process's part in the barrier of its group. It has one lock, and
@@ -106,9 +107,6 @@ func New(ln net.Listener, cfg Config) *Barrier {
 	if cfg.Dial == nil {
 		cfg.Dial = control.DialTCP
 	}
-	if cfg.Stats == nil {
-		cfg.Stats = func() []byte { return nil }
-	}
 	b := &Barrier{
 		cfg: cfg, why: make([]error, len(cfg.Peers)), heard: make([]time.Time, len(cfg.Peers)), logged: make([][]string, len(cfg.Peers)),
 		core: core{group: cfg.Group, self: cfg.Self, incarnation: max(1, rand.Uint64()), fingerprint: cfg.Fingerprint,
@@ -122,11 +120,8 @@ func New(ln net.Listener, cfg Config) *Barrier {
 }
 
 func (b *Barrier) answer(question wire.Control) (answer wire.Control, ok bool) {
-	if question.Kind == wire.Stats {
-		return wire.Control{Kind: wire.Stats, Group: b.cfg.Group, From: b.cfg.Self, Payload: b.cfg.Stats()}, true
-	}
-	if question.Kind == wire.Lanes && b.cfg.Lanes != nil {
-		return wire.Control{Kind: wire.Lanes, Group: b.cfg.Group, From: b.cfg.Self, Payload: b.cfg.Lanes()}, true
+	if other := b.cfg.Answers[question.Kind]; other != nil {
+		return wire.Control{Kind: question.Kind, Group: b.cfg.Group, From: b.cfg.Self, Payload: other()}, true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

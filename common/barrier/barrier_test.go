@@ -212,7 +212,7 @@ func TestTCP(t *testing.T) {
 	var barriers []*Barrier
 	for i, ln := range listeners {
 		barriers = append(barriers, New(ln, Config{Group: "nodes", Self: i, Peers: addrs, Fingerprint: "ours", Secret: secret,
-			Stats: func() []byte { return []byte("counted by " + addrs[i]) }}))
+			Answers: map[wire.ControlKind]func() []byte{wire.Stats: func() []byte { return []byte("counted by " + addrs[i]) }}}))
 	}
 	for range 3 { // rounds
 		meet(t, "ab", wait(ctx, barriers[0]), wait(ctx, barriers[1]))
@@ -434,7 +434,7 @@ func TestMissing(t *testing.T) {
 // Gather takes payloads of any size, one of nothing, and the end of a process.
 func TestGather(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
-		want := [][]byte{bytes.Repeat([]byte("a long payload"), 20_000), {}, []byte("short")}
+		want := [][]byte{bytes.Repeat([]byte("a long payload"), 20_000), {}, make([]byte, MaxPayload)}
 		gather := func(of int, want ...[]byte) {
 			var all sync.WaitGroup
 			for i, b := range n.joined[:of] {
@@ -531,12 +531,12 @@ func TestMadeUpFingerprints(t *testing.T) {
 		var told atomic.Int64
 		go control.Serve(ctx, n.listen("1"), control.Hello("nodes", 1, ""), 1, func(q wire.Control) (wire.Control, bool) {
 			q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true
-			q.Fingerprint = fmt.Sprintf("ours %d\x1b[2J\n%s", told.Add(1), strings.Repeat("\x07", 2000))
+			q.Fingerprint = fmt.Sprintf("ours=%d\x1b[2J\n%s", told.Add(1), strings.Repeat("\x07", 2000))
 			return q, true
 		})
 		w0 := wait(ctx, b0)
 		<-time.After(10 * time.Second) // the clock is synctest's
-		b2 := n.join("nodes", 2, 3, func(c *Config) { c.Fingerprint = "ours too" })
+		b2 := n.join("nodes", 2, 3, func(c *Config) { c.Fingerprint = "ours=too" })
 		w2 := wait(ctx, b2)
 		r0 := <-w0
 		<-w2

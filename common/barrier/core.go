@@ -151,8 +151,8 @@ func difference(here, there string) string {
 	for i < min(len(ours), len(theirs))-1 && ours[i] == theirs[i] {
 		i++
 	}
-	name, our, _ := strings.Cut(ours[i], " ")
-	their := strings.TrimPrefix(theirs[i], name+" ")
+	name, our, _ := strings.Cut(ours[i], "=")
+	their := strings.TrimPrefix(theirs[i], name+"=")
 	todo := cmp.Or(map[string]string{"version": "build both from one source", "stage": "start the same stage on both"}[name],
 		"give both the same properties.json and flags")
 	return fmt.Sprintf("%s: here %s, there %s: %s", cmp.Or(name, "the configuration"), text.Quote(our, 50), text.Quote(their, 50), todo)

@@ -35,12 +35,12 @@ func TestStray(t *testing.T) {
 
 // difference names the first difference, and says what to do about it.
 func TestDifference(t *testing.T) {
-	const here = "version 1\nstage s4\nnodes 2\nnodes[0].addr 10.0.0.7:7001\nnodes[0].control c:1\nnodes[1].addr d:1\nnodes[1].control d:2\n"
+	const here = "version=1\nstage=s4\nnodes=2\nnodes[0].addr=10.0.0.7:7001\nnodes[0].control=c:1\nnodes[1].addr=d:1\nnodes[1].control=d:2\n"
 	change := func(old, new string) string { return strings.Replace(here, old, new, 1) }
 	const nodes = ": give both the same properties.json and flags"
 	for _, test := range []struct{ there, want string }{
-		{change("version 1", "version 2"), "version: here 1, there 2: build both from one source"},
-		{change("stage s4", "stage a b"), `stage: here s4, there a b: start the same stage on both`},
+		{change("version=1", "version=2"), "version: here 1, there 2: build both from one source"},
+		{change("stage=s4", "stage=a b"), `stage: here s4, there a b: start the same stage on both`},
 		{change("10.0.0.7", "10.0.0.8"), "nodes[0].addr: here 10.0.0.7:7001, there 10.0.0.8:7001" + nodes},
 		{"", `version: here 1, there ""` + ": build both from one source"},
 		{"HTTP/1.1 400 Bad Request", `version: here 1, there HTTP/1.1 400 Bad Request: build both from one source`},

@@ -9,32 +9,26 @@ import (
 const MaxGathered = 64 << 20
 
 // Gather is Wait for a payload of any size: it takes a round for each MaxPayload bytes of the
-// longest one. A process that goes missing on the way brings nothing.
+// longest one, and a part that is shorter is the last. A process that goes missing on the way
+// brings nothing.
 func (b *Barrier) Gather(ctx context.Context, payload []byte) ([][]byte, error) {
 	whole, size := make([][]byte, len(b.cfg.Peers)), 0
-	for i := range whole {
-		whole[i] = []byte{}
-	}
 	for more := true; more; {
-		part := payload[:min(len(payload), MaxPayload-1)]
+		part := payload[:min(len(payload), MaxPayload)]
 		payload = payload[len(part):]
-		last := byte(1) // begins each part
-		if len(payload) > 0 {
-			last = 0
-		}
-		parts, err := b.Wait(ctx, append([]byte{last}, part...))
+		parts, err := b.Wait(ctx, part)
 		if err != nil {
 			return nil, err
 		}
 		more = false
 		for i, p := range parts {
-			if len(p) == 0 {
-				whole[i] = nil
-				continue
-			}
-			more = more || p[0] == 0
-			whole[i] = append(whole[i], p[1:]...)
+			more = more || len(p) == MaxPayload
 			size += len(p)
+			if whole[i] == nil || p == nil {
+				whole[i] = p
+			} else {
+				whole[i] = append(whole[i], p...)
+			}
 		}
 		if size > MaxGathered {
 			return nil, fmt.Errorf("barrier: the payloads have more than %d MiB", MaxGathered>>20)

@@ -162,38 +162,31 @@ func (c Config) Owner(key string) int {
 func (c Config) Fingerprint() uint64 { return fnv1a(c.Describe("")) }
 
 // Describe returns what the processes that meet at a barrier must agree on: the
-// version, the stage and the nodes. Each line is a name and a value, so the first line
-// that differs says what is wrong.
+// version, the stage and the nodes. Each line is NAME=VALUE, so the first line that differs
+// says what is wrong.
 func (c Config) Describe(stage string) string {
-	lines := fmt.Sprintf("version %d\nstage %s\nnodes %d\n", wire.Version, stage, len(c.Nodes))
+	lines := fmt.Sprintf("version=%d\nstage=%s\nnodes=%d\n", wire.Version, stage, len(c.Nodes))
 	for i, n := range c.Nodes {
-		lines += fmt.Sprintf("nodes[%d].addr %s\nnodes[%d].control %s\n", i, n.Addr, i, n.Control)
+		lines += fmt.Sprintf("nodes[%d].addr=%s\nnodes[%d].control=%s\n", i, n.Addr, i, n.Control)
 	}
 	return lines
 }
 
 // DescribeServer returns the properties of the server, each in a line as in Describe. Nodes
 // that differ in them can work together, so they are not part of the fingerprint.
-func (c Config) DescribeServer() (lines string) {
-	for _, p := range c.root().all() {
-		if strings.HasPrefix(p.path, "server.") {
-			lines += fmt.Sprintf("%s %v\n", p.path, p)
-		}
-	}
-	return lines
-}
+func (c Config) DescribeServer() string { return strings.Join(c.Values("server"), "\n") }
 
 // Differences names the lines of here, as DescribeServer returns them, that differ from those
-// of there: "server.workers is 8 here, 4 there". It is empty if there are none.
+// of there: "workers is 8 here, 4 there". It is empty if there are none.
 func Differences(here, there string) string {
 	var found []string
 	theirs := make(map[string]string)
 	for line := range strings.Lines(there) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		theirs[name] = value
 	}
 	for line := range strings.Lines(here) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		if theirs[name] != value {
 			found = append(found, fmt.Sprintf("%s is %s here, %s there", name, value, text.Quote(theirs[name], 30)))
 		}

@@ -55,13 +55,13 @@ func TestFingerprint(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	got := withNodes("10.0.0.1:7001", "10.0.0.2:7001").Describe("stage4_bucketlock")
-	want := `version 1
-stage stage4_bucketlock
-nodes 2
-nodes[0].addr 10.0.0.1:7001
-nodes[0].control 127.0.0.1:9000
-nodes[1].addr 10.0.0.2:7001
-nodes[1].control 127.0.0.1:9001
+	want := `version=1
+stage=stage4_bucketlock
+nodes=2
+nodes[0].addr=10.0.0.1:7001
+nodes[0].control=127.0.0.1:9000
+nodes[1].addr=10.0.0.2:7001
+nodes[1].control=127.0.0.1:9001
 `
 	if got != want {
 		t.Errorf("Describe =\n%swant\n%s", got, want)
@@ -71,14 +71,14 @@ nodes[1].control 127.0.0.1:9001
 func TestDifferences(t *testing.T) {
 	c := Default()
 	here := c.DescribeServer()
-	if got := Differences(here, here); got != "" || !strings.Contains(here, "server.workers 8\nserver.queue 64\n") {
+	if got := Differences(here, here); got != "" || !strings.Contains(here, "\nqueue=64\nwork=0s\nworkers=8\n") {
 		t.Errorf("%q differs from itself in %q", here, got)
 	}
 	c.Server.Workers, c.Server.Work = 4, Work{true, 1000}
-	if got, want := Differences(here, c.DescribeServer()), "server.workers is 8 here, 4 there, server.work is 0s here, spin 1µs there"; got != want {
+	if got, want := Differences(here, c.DescribeServer()), "work is 0s here, spin 1µs there, workers is 8 here, 4 there"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := Differences("a 1\nb 2\n", "b 2\nc\n\x1b[2J"); got != `a is 1 here, "" there` {
+	if got := Differences("a=1\nb=2\n", "b=2\nc\n\x1b[2J"); got != `a is 1 here, "" there` {
 		t.Errorf("a property that is missing there: %q", got)
 	}
 }

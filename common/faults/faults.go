@@ -41,15 +41,15 @@ type Fault struct {
 type Proxy struct {
 	ln     net.Listener
 	target string
-	fault  func(n int) Fault
+	fault  func() Fault
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 }
 
 // NewProxy starts a proxy on a loopback port for the server at target. It calls fault
-// for each connection; n counts connections from 0.
-func NewProxy(target string, fault func(n int) Fault) (*Proxy, error) {
+// for each connection.
+func NewProxy(target string, fault func() Fault) (*Proxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -72,12 +72,12 @@ func (p *Proxy) Close() error {
 }
 
 func (p *Proxy) accept() {
-	for n := 0; ; n++ {
+	for {
 		client, err := p.ln.Accept()
 		if err != nil {
 			return
 		}
-		p.work.Go(func() { p.serve(client, p.fault(n)) }) // ends with the connection, or at Close
+		p.work.Go(func() { p.serve(client, p.fault()) }) // ends with the connection, or at Close
 	}
 }
 

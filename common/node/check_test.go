@@ -53,7 +53,7 @@ func TestCheck(t *testing.T) {
 	zero.wait("serving on")
 	one.wait("serving on")
 	expect("while both serve", 0, [2]string{": serves; stage0 for ", ": serves; stage0 for "}, "-config", file)
-	expect("with other properties", 0, [2]string{"note that server.queue is 3 here, 64 there", "serves"}, "-config", file, "-queue", "3")
+	expect("with other properties", 0, [2]string{"note that queue is 3 here, 64 there", "serves"}, "-config", file, "-queue", "3")
 	expect("with another secret", 1, [2]string{"has another secret", "another secret"},
 		"-config", other(func(c *cluster.Config) { c.Secret = "another one, and as long" }))
 	expect("with ports mixed up", 1, [2]string{"are addr and control mixed up?", "other nodes"},

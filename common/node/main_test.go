@@ -462,14 +462,14 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	zero := run(t, serve, "-config", file, "-node", "0")
 	both.Store(true)
 	one := run(t, serve, "-config", file, "-node", "1", "-workers", "4")
-	zero.wait("node 1 ("+cfg.Nodes[1].Addr+")", "works differently: server.workers is 8 here, 4 there")
+	zero.wait("node 1 ("+cfg.Nodes[1].Addr+")", "works differently: workers is 8 here, 4 there")
 	zero.wait("serving on " + cfg.Nodes[0].Addr)
 	one.wait("serving on " + cfg.Nodes[1].Addr)
 
 	// One that is restarted serves beside the other at once, says that its keys are gone, and
 	// counts as another incarnation.
 	first, err := client.Stats(t.Context(), cfg, 1)
-	if !strings.Contains(first.Server, "server.workers 4\n") {
+	if !strings.Contains(first.Server, "workers=4") {
 		t.Errorf("the statistics of node 1 say that its properties are %q, want 4 workers", first.Server)
 	}
 	if code, stderr := one.stop(); err != nil || code != 0 || strings.Contains(stderr, "restarted") {

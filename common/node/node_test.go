@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -374,6 +375,23 @@ func TestTurns(t *testing.T) {
 			t.Errorf("counted %d requests, %d operations, %d turns begun, %+v ended, want %d, %d, %d, %[7]d", s.Requests, s.Ops, s.QueueWait.Count, s.Turn, len(requests), sum, len(turns))
 		}
 	}
+}
+
+// A request with a key of another node is refused as a whole.
+func TestWrongNode(t *testing.T) {
+	n, _ := newNode(func(c *cluster.Config) { c.Nodes = make([]cluster.Node, 2) })
+	client, ended := connectServed(t, n, missing)
+	keys := [2][]wire.Op{} // by node
+	for i := range 100 {
+		key := fmt.Sprint("key", i)
+		keys[n.Config.Owner(key)] = get(key)
+	}
+	got := send(client, keys[0], keys[1], slices.Concat(keys[0], keys[1]))
+	if want := []wire.Code{wire.OK, wire.WrongNode, wire.WrongNode}; !slices.Equal(got, want) {
+		t.Errorf("a key of node 0, one of node 1, and both: node 0 answers %v, want %v", got, want)
+	}
+	client.Close()
+	<-ended
 }
 
 // A turn ends when enough answers are unsent: its memory is bounded, whatever the requests.

@@ -16,6 +16,7 @@ import (
 	"lockstep/common/cluster"
 	"lockstep/common/control"
 	"lockstep/common/text"
+	"lockstep/common/wire"
 )
 
 // errCutShort ends a drain at a second signal or at the drain timeout.
@@ -107,15 +108,17 @@ func (n *Node) newBarrier(stage string, controlPort net.Listener) *barrier.Barri
 	return barrier.New(controlPort, barrier.Config{
 		Group: "nodes", Self: n.Self, Peers: peers,
 		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log, Strangers: n.strangers.Most,
-		Stats: func() []byte {
-			snapshot := n.Stats.Snapshot()
-			snapshot.Stage, snapshot.Server = stage, properties
-			answer, _ := json.Marshal(snapshot) // a Snapshot has no field that can fail
-			return answer
-		},
-		Lanes: func() []byte {
-			answer, _ := json.Marshal(n.Stats.Lanes.Record())
-			return answer
+		Answers: map[wire.ControlKind]func() []byte{
+			wire.Stats: func() []byte {
+				snapshot := n.Stats.Snapshot()
+				snapshot.Stage, snapshot.Server = stage, properties
+				answer, _ := json.Marshal(snapshot) // a Snapshot has no field that can fail
+				return answer
+			},
+			wire.Lanes: func() []byte {
+				answer, _ := json.Marshal(n.Stats.Lanes.Record())
+				return answer
+			},
 		},
 	})
 }

@@ -55,11 +55,12 @@ func (s *stage) putBeside(who, why string) {
 func testSilent(t *testing.T, serve node.Serve) {
 	const why = "is the connection served in the accept loop, or a lock held while a request is awaited?"
 	s := start(t, serve, func(c *cluster.Config) { c.Server.FrameTimeout = time.Minute })
-	connect(t, s.cfg.Nodes[0].Addr)
+	s.connect()
 	s.putBeside("a silent client", why)
-	_, silent := s.dial(0)
+	silent := s.dial()
 	s.putBeside("a client that has greeted and is silent", why)
-	silent.Write(frame(t, get("k"))[:5]) // the rest never comes
+	silent.WriteFrame(frame(t, get("k"))[:5]) // the rest never comes
+	silent.Flush()
 	s.putBeside("a client in the middle of a request", why)
 }
 
@@ -105,8 +106,8 @@ func testAttackers(t *testing.T, serve node.Serve) {
 		c.Server.Workers, c.Server.Queue, c.Server.FrameTimeout = 1, 1, time.Minute
 	})
 	for range 3 {
-		connect(t, s.cfg.Nodes[0].Addr) // idle
-		slowSender := connect(t, s.cfg.Nodes[0].Addr)
+		s.connect() // idle
+		slowSender := s.connect()
 		slowSender.Write(frame(t, get("k"))[:5]) // the rest never comes
 		s.putBeside("a client that is idle or slow", "is a job a whole connection?")
 	}

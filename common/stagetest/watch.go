@@ -17,7 +17,7 @@ import (
 )
 
 // A watch notices that the stage is stuck, as in a deadlock: for many looks, one a second,
-// no node has finished a turn, and a goroutine of the stage has not moved, though it does not
+// the node has finished no turn, and a goroutine of the stage has not moved, though it does not
 // wait for the network. It counts looks, so that a busy machine or a suspended process is not
 // taken for a deadlock.
 type watch struct {
@@ -27,9 +27,7 @@ type watch struct {
 	broken  bool            // a promise is
 	ctx     context.Context // ends when the stage is stuck
 	end     context.CancelCauseFunc
-
-	mu    sync.Mutex // guards nodes
-	nodes []*node.Node
+	node    atomic.Pointer[node.Node] // that serves, or served last
 }
 
 // watching is the watch of this process, which tests one stage.
@@ -44,27 +42,14 @@ func watchStage(serve node.Serve) {
 	})
 }
 
-func (w *watch) add(n *node.Node) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.nodes = append(w.nodes, n)
-}
-
-// turns is how many turns all nodes have finished.
-func (w *watch) turns() (sum int64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, n := range w.nodes {
-		sum += n.Stats.Turn.Load().Count
-	}
-	return sum
-}
-
 func (w *watch) look() {
 	before, patience := int64(0), looksStill
 	still, known := make(map[string]int), make(map[string]int) // looks at each goroutine, by its number and place, since it moved or a turn ended
 	for range time.Tick(time.Second) {
-		turns, seen, longest := w.turns(), make(map[string]int), 0
+		turns, seen, longest := int64(0), make(map[string]int), 0
+		if n := w.node.Load(); n != nil {
+			turns = n.Stats.Turn.Load().Count
+		}
 		if turns != before {
 			clear(still)
 		}
