@@ -8,50 +8,50 @@ import (
 	"time"
 )
 
-// One goroutine takes the lock again as soon as it has freed it, and holds it for 20 µs. Another one
-// takes it 20 times, after a moment without it. A lock is free for that moment only, and
-// the goroutine that runs is faster than the one that has to be woken.
+// One goroutine takes a lock again as soon as it has freed it, and holds it for 20 µs each time.
+// Another one takes it 100 times, with 20 µs without it in between. Does each get it in turn?
 //
-// A Go mutex lets it be the faster one, which costs nothing, until a waiter has waited for
-// 1 ms; then the waiters come first. The lock that hands over each time, here a channel
-// with room for one value, is fair, and every Lock costs a change of goroutines: a convoy.
+// A Go mutex prefers the goroutine that is running: the other one has to be woken first. Only
+// a goroutine that has waited for 1 ms is handed the lock. A channel hands over each time,
+// which is fair, but each hand-over is a change of goroutines; where many wait for such a
+// lock, it becomes a convoy that never dissolves. That the other gets its 100 times is all
+// that is checked: the figures depend on the machine.
 //
 //	go test ./common/metrics -run Specimen -v
-func TestSpecimenConvoy(t *testing.T) {
+func TestSpecimenUnfairLock(t *testing.T) {
 	for _, c := range []struct {
 		name, prediction string
 		lock             sync.Locker
 	}{
-		{"a mutex", "the hog gets it dozens of times for each time of the other, which waits for about 1 ms", new(sync.Mutex)},
-		{"a lock that is handed over", "about as often, and the other waits for 20 µs", make(handedOver, 1)},
+		{"a mutex", "no: dozens of times for one, and the other waits for up to 1 ms", new(sync.Mutex)},
+		{"a channel", "nearly: the other waits for about the 20 µs of one holder", make(handedOver, 1)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			const times = 20
-			var hog int
-			var waited, longest time.Duration
+			const times, hold = 100, 20 * time.Microsecond
 			var done atomic.Bool
-			var all sync.WaitGroup
-			began := Now()
-			all.Go(func() { // ends after the other
-				for ; !done.Load(); hog++ {
+			again, begun := 0, make(chan int, 1)
+			var hog sync.WaitGroup
+			hog.Go(func() { // ends after the other
+				for begun <- 1; !done.Load(); again++ {
 					c.lock.Lock()
-					compute(20 * time.Microsecond)
+					compute(hold)
 					c.lock.Unlock()
 				}
 			})
+			<-begun
+			var waited, longest time.Duration
 			for range times {
-				compute(20 * time.Microsecond)
+				compute(hold)
 				asked := Now()
 				c.lock.Lock()
-				waits := Now() - asked
+				wait := Now() - asked
 				c.lock.Unlock()
-				waited, longest = waited+waits, max(longest, waits)
+				waited, longest = waited+wait, max(longest, wait)
 			}
 			done.Store(true)
-			all.Wait()
-			t.Logf("prediction: %s\nfound: the hog got it %d times, the other %d times; the other waited for %v in the mean, %v at most; %v for a Lock of any",
-				c.prediction, hog, times, (waited / times).Round(time.Microsecond), longest.Round(time.Microsecond),
-				((Now() - began) / time.Duration(hog+times)).Round(100*time.Nanosecond))
+			hog.Wait()
+			t.Logf("prediction: %s\nfound: %d times for one, %d for the other, which waits for %v in the mean and %v at most",
+				c.prediction, again, times, (waited / times).Round(time.Microsecond), longest.Round(time.Microsecond))
 		})
 	}
 }
