@@ -39,19 +39,19 @@ func TestSpecimenUnfairLock(t *testing.T) {
 				}
 			})
 			<-begun
-			var waited, longest time.Duration
+			var waited, most time.Duration
 			for range times {
 				compute(hold)
 				asked := Now()
 				c.lock.Lock()
 				wait := Now() - asked
 				c.lock.Unlock()
-				waited, longest = waited+wait, max(longest, wait)
+				waited, most = waited+wait, max(most, wait)
 			}
 			done.Store(true)
 			hog.Wait()
 			t.Logf("prediction: %s\nfound: %d times for one, %d for the other, which waits for %v in the mean and %v at most",
-				c.prediction, again, times, (waited / times).Round(time.Microsecond), longest.Round(time.Microsecond))
+				c.prediction, again, times, (waited / times).Round(time.Microsecond), most.Round(time.Microsecond))
 		})
 	}
 }

@@ -36,7 +36,7 @@ func TestSpecimenUnfairTurn(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, prediction string
-		turn             func(*Node, *Conn)
+		answer           func(*Node, *Conn)
 		least, most      time.Duration
 	}{
 		{"a turn is what has arrived", "seconds: the worker answers a full buffer of requests first",
@@ -46,7 +46,7 @@ func TestSpecimenUnfairTurn(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				got := slowestGet(t, c.turn)
+				got := slowestGet(t, c.answer)
 				t.Logf("prediction: %s\nfound: of 8 gets the slowest takes %v", c.prediction, got)
 				if got < c.least || got > c.most {
 					t.Errorf("the slowest get takes %v, want %v to %v", got, c.least, c.most)
@@ -58,25 +58,25 @@ func TestSpecimenUnfairTurn(t *testing.T) {
 
 // slowestGet sends eight gets, one after another, while another client of the worker always
 // has more in flight than a buffer can hold.
-func slowestGet(t *testing.T, turn func(*Node, *Conn)) (slowest time.Duration) {
+func slowestGet(t *testing.T, answer func(*Node, *Conn)) (slowest time.Duration) {
 	n, _ := newNode(nil)
 	frame, err := wire.AppendRequest(nil, &wire.Request{Ops: get("k")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	pipelining := n.greet(t.Context(), &endless{request: bytes.Repeat(frame, 10_000)})
-	c, other := connect(t, n, t.Context())
+	single, other := connect(t, n, t.Context())
 	w := make(worker, 1)
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer other.Close()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	for _, c := range []*Conn{pipelining, c} {
+	for _, c := range []*Conn{pipelining, single} {
 		all.Go(func() { // ends with ctx, or when its client leaves
 			for ctx.Err() == nil && c.Ready() {
 				w <- struct{}{}
-				turn(n, c)
+				answer(n, c)
 				<-w
 				c.Flush()
 			}

@@ -20,8 +20,8 @@ func TestSpecimenHappensBefore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles a program")
 	}
-	program := filepath.Join(t.TempDir(), "program.exe")
-	build, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", program, "./testdata/happensbefore").CombinedOutput()
+	exe := filepath.Join(t.TempDir(), "program.exe")
+	build, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", exe, "./testdata/happensbefore").CombinedOutput()
 	switch {
 	case err != nil && regexp.MustCompile(`-race (requires cgo|is not supported)|C compiler`).Match(build):
 		t.Skipf("there is no race detector here: %s", build)
@@ -41,7 +41,7 @@ func TestSpecimenHappensBefore(t *testing.T) {
 			[]string{"the value is 42"}},
 	} {
 		t.Run(c.between, func(t *testing.T) {
-			run := exec.CommandContext(t.Context(), program, c.between)
+			run := exec.CommandContext(t.Context(), exe, c.between)
 			run.Env = append(run.Environ(), "GORACE=atexit_sleep_ms=0")
 			out, err := run.CombinedOutput()
 			if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
@@ -59,7 +59,7 @@ func TestSpecimenHappensBefore(t *testing.T) {
 // essence returns what a report of the race detector says, without what differs each time:
 // addresses, the goroutine's number and the directory. A function's line has its place behind it.
 func essence(report string) (lines []string) {
-	report = regexp.MustCompile(`\n {6}\S*[/\\](\S+:\d+) \+0x\w+`).ReplaceAllString(report, " $1")
+	report = regexp.MustCompile(`\n {6}.*[/\\](\S+:\d+) \+0x\w+`).ReplaceAllString(report, " $1")
 	report = regexp.MustCompile(`( at 0x\w+| \d+)( by| \(|:)`).ReplaceAllString(report, "$2")
 	for line := range strings.Lines(report) {
 		if line = strings.TrimRight(line, "=\r\n"); line != "" {
