@@ -103,7 +103,7 @@ func TestSpecimenFreeRefusal(t *testing.T) {
 		{"Busy costs nothing", "the one takes each place that is freed, before the others ask again",
 			func(n *Node, c *Conn) { n.Refuse(c); c.pause = 0 }, 3, 5}, // the mistake
 		{"a pause follows Busy", "the one gains nothing: it backs off, too, since the server does so for it",
-			(*Node).Refuse, 0.75, 1.25},
+			(*Node).Refuse, 0.5, 1.25},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
