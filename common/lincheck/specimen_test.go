@@ -1,6 +1,9 @@
 package lincheck
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // A cache gives a client an old value, after the client that replaced it was told that it did.
 // Is that wrong? It depends on what was promised.
@@ -40,7 +43,7 @@ func TestSpecimenStaleRead(t *testing.T) {
 				}
 			}
 			got, why := Check(t.Context(), calls)
-			t.Logf("%s\nprediction: %s\nfound: %v", c.history, c.prediction, got)
+			t.Logf("%s\nprediction: %s\nfound: %v", strings.ReplaceAll(c.history, "\t", ""), c.prediction, got)
 			if why != nil {
 				t.Logf("%v", why)
 			}
