@@ -53,7 +53,7 @@ func TestLanesSVG(t *testing.T) {
 			t.Fatalf("%v in %s", err, svg)
 		}
 	}
-	for _, want := range []string{"<desc>stage &lt;2&gt;: " + staircase.Shares(), ">client 3</text>", "font:17px", "<rect fill=\"" + looks[inTable].color + "\" x=\"295\""} {
+	for _, want := range []string{"<desc>stage &lt;2&gt;: " + staircase.Shares(), ">client 3</text>", "font: 17px", "<rect fill=\"" + looks[inTable].color + "\" x=\"295\""} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("no %q in %s", want, svg)
 		}

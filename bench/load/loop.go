@@ -213,7 +213,7 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 			t.NotServed = cmp.Or(t.NotServed, refusal(err))
 		}
 	}
-	outcome := "answered"
+	outcome := Answered
 	switch {
 	case err == nil:
 		t.Requests++
@@ -225,7 +225,7 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 		t.Answered(len(ops), done-p.start)
 	case p.limit.Err() != nil:
 		t.Unfinished++
-		outcome, answers = "unfinished", nil
+		outcome, answers = unfinished, nil
 	default:
 		outcome = errorKind(err)
 		t.Fail(outcome, err)

@@ -41,13 +41,16 @@ type Result struct {
 // MaxSamples is how many samples a Result has at most.
 const MaxSamples = 2000
 
+// Answered and unfinished are outcomes of samples. The others are kinds of Errors.
+const Answered, unfinished = "answered", "unfinished"
+
 // A Sample is what came of one of the requests that were sent. Its times are from the start of
 // the round.
 type Sample struct {
 	Due     time.Duration `json:"due_ns"` // in a closed loop, when it was sent
 	Sent    time.Duration `json:"sent_ns"`
 	Done    time.Duration `json:"done_ns"` // when it was answered, failed, or was given up
-	Outcome string        `json:"outcome"` // answered, unfinished, or a kind of Errors
+	Outcome string        `json:"outcome"` // Answered, unfinished, or a kind of Errors
 }
 
 // lot is a number drawn by lot for a sample. It is a hash of the times, so that it is the same
