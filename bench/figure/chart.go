@@ -38,7 +38,7 @@ func Rows(title string, x Axis, rows []Row, names ...string) string {
 	}
 	for i, r := range rows {
 		y := top + pitch*float64(i)
-		f.text("", 0, y+letterHeight, text.Quote(r.Name, 54-len(r.Value)))
+		f.text("", 0, y+letterHeight, text.Quote(r.Name, 50-len(r.Value)))
 		f.text("end", width, y+letterHeight, r.Value)
 		desc = append(desc, r.Name+": "+r.Value+f.row(x, y+37, r, names))
 	}
@@ -148,6 +148,7 @@ func (f *figure) series(x, y Axis, s Series) (told []string) {
 		f.line("bar "+class, at[i][0], y.at(bar[0]), at[i][0], y.at(bar[1]))
 	}
 	f.path(strings.TrimSpace("line "+s.Class)+" "+class, at)
+	free := 0.0 // for notes, to the right of here
 	for i, p := range s.Points {
 		if s.Marked != nil && !s.Marked(i) {
 			continue
@@ -155,7 +156,10 @@ func (f *figure) series(x, y Axis, s Series) (told []string) {
 		class, words := "mark", x.Label(p[0])+" "+y.Label(p[1])
 		if i < len(s.Notes) && s.Notes[i] != "" {
 			class, words = "mark open", words+" ("+s.Notes[i]+")"
-			f.text("mid", at[i][0], at[i][1]-10, s.Notes[i])
+			if half := textWidth(s.Notes[i]) / 2; at[i][0]-half >= free {
+				f.text("mid", at[i][0], at[i][1]-10, s.Notes[i])
+				free = at[i][0] + half
+			}
 		}
 		f.mark(class, s.Style, at[i][0], at[i][1])
 		told = append(told, words)

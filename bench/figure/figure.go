@@ -23,9 +23,9 @@ type figure struct {
 
 const (
 	width        = 520.0
-	letterWidth  = 9.0 // on average, rounded up: the font is the reader's
+	letterWidth  = 10.0 // on average, of a wide font: which one is the reader's choice
 	letterHeight = 20.0
-	maxName      = 20 // bytes of the name of a line
+	maxName      = 18 // bytes of the name of a line
 
 	Styles = 8  // the number of styles of series and rows
 	Shades = 6  // the number of shades of a style, for the parts of a row

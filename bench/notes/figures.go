@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,18 +25,14 @@ func drawn(d []data, svg, needs string) (string, error) {
 	return svg, nil
 }
 
-// style is that of a stage in all figures.
-func style(stage string) int {
-	return int((strings.TrimPrefix(stage, "stage") + "0")[0]-'1') % figure.Styles
-}
-
 // dots draws how long each request took that has a sample.
 func dots(d []data) (string, error) {
 	var clouds []figure.Cloud
 	var times []float64
-	rep, last := d[0].report, 0.0
+	rep := d[0].report
+	length := float64(rep.Config.Workload.Duration)
 	for _, stage := range rep.Stages {
-		c := figure.Cloud{Name: stage, Dots: make([][][2]float64, 3)}
+		c := figure.Cloud{Name: short(stage), Dots: make([][][2]float64, 3)}
 		for _, run := range rep.Runs {
 			if run.Stage != stage || run.Round > 1 {
 				continue
@@ -43,73 +40,80 @@ func dots(d []data) (string, error) {
 			for _, s := range run.Samples {
 				kind := slices.Index([]string{load.Answered, client.ErrBusy.Error(), s.Outcome}, s.Outcome)
 				c.Dots[kind] = append(c.Dots[kind], [2]float64{float64(s.Due), float64(s.Done - s.Due)})
-				times, last = append(times, float64(s.Done-s.Due)), max(last, float64(s.Due))
+				times = append(times, float64(s.Done-s.Due))
 			}
 		}
 		clouds = append(clouds, c)
 	}
-	return drawn(d, figure.Dots("How long each request took", figure.LinearAxis("when the request was due", last, figure.Span),
+	return drawn(d, figure.Dots("How long each request took", figure.LinearAxis("when the request was due", length, figure.Span),
 		figure.LogAxis("response time", times, figure.Span), clouds, "answered", "refused", "failed, or not answered"), "-samples")
 }
 
-// A sweep has a line for each stage, and the coordinates of all that is drawn.
+// short returns the first word of a stage's name, as stage2.
+func short(stage string) string {
+	name, _, _ := strings.Cut(stage, "_")
+	return name
+}
+
+// A sweep has a line for each stage, and the coordinates of all points.
 type sweep struct {
 	lines  []figure.Series
 	xs, ys []float64
 }
 
-// sweepOf returns what value says of each point of a sweep, with a note. It is empty if another
-// property was swept. Points without a value are left out.
-func sweepOf(rep *report.Report, property string, value func(p report.Summary) (iv stats.Interval, note string)) (s sweep) {
+// sweepOf returns what value says of each point of a sweep; nothing if another property was
+// swept. Points without a value are left out. The style of a stage is the same in all figures.
+func sweepOf(rep *report.Report, property string, value func(p report.Summary) stats.Interval) (s sweep) {
 	if rep.Sweep == nil || rep.Sweep.Property != property {
 		return s
 	}
 	for _, stage := range rep.Stages {
-		line := figure.Series{Name: stage, Style: style(stage)}
+		number, _ := strconv.Atoi(strings.TrimPrefix(short(stage), "stage"))
+		line := figure.Series{Name: short(stage), Style: (number + figure.Styles - 1) % figure.Styles}
 		for _, p := range rep.Points(stage) {
-			if iv, note := value(p); iv.Median > 0 {
-				x := rep.Sweep.Number(p.Point)
-				line.Points, line.Bars = append(line.Points, [2]float64{x, iv.Median}), append(line.Bars, [2]float64{iv.Low, iv.High})
+			if iv := value(p); iv.Median > 0 {
+				line.Points = append(line.Points, [2]float64{rep.Sweep.Number(p.Point), iv.Median})
+				line.Bars = append(line.Bars, [2]float64{iv.Low, iv.High})
+				s.xs, s.ys = append(s.xs, rep.Sweep.Number(p.Point)), append(s.ys, iv.Low, iv.High)
+				note := ""
+				if p.Refusals > 0 {
+					note = fmt.Sprintf("%.0f %%", 100*float64(p.Refusals)/float64(p.Requests+p.Failed()))
+				}
 				line.Notes = append(line.Notes, note)
-				s.xs, s.ys = append(s.xs, x), append(s.ys, iv.Low, iv.High)
 			}
 		}
-		s.lines = append(s.lines, line)
+		if line.Points != nil {
+			s.lines = append(s.lines, line)
+		}
 	}
-	s.lines = slices.DeleteFunc(s.lines, func(line figure.Series) bool { return line.Points == nil })
 	return s
 }
 
-// limit adds a dashed line.
-func (s *sweep) limit(name string, points ...[2]float64) {
-	s.lines = append(s.lines, figure.Series{Name: name, Style: figure.Faint, Class: "dashed", Points: points})
+// limit draws a dashed line to what cannot be exceeded, if there are others.
+func (s *sweep) limit(name string, x1, y1, x2, y2 float64) {
+	if s.lines != nil {
+		s.lines = append(s.lines, figure.Series{Name: name, Style: figure.Faint, Class: "dashed", Points: [][2]float64{{x1, y1}, {x2, y2}}})
+	}
 }
 
 // rate draws the p99 over the rate at which requests are due, and the share of them that was refused.
 func rate(d []data) (string, error) {
-	s := sweepOf(d[0].report, "rate", func(p report.Summary) (iv stats.Interval, note string) {
-		if p.Refusals > 0 {
-			note = text.Sig3(100*float64(p.Refusals)/float64(p.Requests+p.Failed())) + " %"
-		}
-		return p.P99, note
-	})
+	s := sweepOf(d[0].report, "rate", func(p report.Summary) stats.Interval { return p.P99 })
 	x := figure.PropertyAxis("rate", s.xs)
 	x.Title += " (%: refused)"
-	return drawn(d, figure.Lines("p99 over the rate", x, figure.LogAxis("p99 of the answered", s.ys, figure.Span), s.lines), "-sweep rate")
+	return drawn(d, figure.Lines("p99 over the rate", x, figure.LogAxis("p99 of those answered", s.ys, figure.Span), s.lines), "-sweep rate")
 }
 
 // gain draws the throughput over the work, as a multiple of the first stage's.
 func gain(d []data) (string, error) {
-	s := sweepOf(d[0].report, "work", func(p report.Summary) (iv stats.Interval, note string) {
+	s := sweepOf(d[0].report, "work", func(p report.Summary) (iv stats.Interval) {
 		if p.Ratio != nil {
 			iv = p.Ratio.Interval
 		}
-		return iv, ""
+		return iv
 	})
-	x, y := figure.PropertyAxis("work", s.xs), figure.LinearAxis("throughput, times that of "+d[0].report.Stages[0], slices.Max(append(s.ys, 1)), figure.Plain)
-	if s.lines != nil {
-		s.limit("no gain", [2]float64{x.Lo, 1}, [2]float64{x.Hi, 1})
-	}
+	x, y := figure.PropertyAxis("work", s.xs), figure.LinearAxis("throughput, times that of "+short(d[0].report.Stages[0]), slices.Max(append(s.ys, 1)), figure.Plain)
+	s.limit("no gain", x.Lo, 1, x.Hi, 1)
 	return drawn(d, figure.Lines("Gain over work", x, y, s.lines), "-sweep work of two stages")
 }
 
@@ -118,55 +122,54 @@ func gain(d []data) (string, error) {
 // need at the last point; and N requests in flight, each with the response time R of N=1.
 func ceilings(d []data) (string, error) {
 	rep, first, last := d[0].report, report.Summary{}, report.Summary{}
-	s := sweepOf(rep, "c", func(p report.Summary) (iv stats.Interval, note string) {
+	s := sweepOf(rep, "c", func(p report.Summary) stats.Interval {
 		if p.Stage == rep.Stages[0] && p.Point == "1" {
 			first = p
 		}
 		last = p
-		return p.OpsPerSecond, ""
+		return p.OpsPerSecond
 	})
-	lock, cores, alone := 1/first.Where["table"].Seconds(), 1e9*float64(rep.Env.Cores)/(last.ServerCPUPerRequest+last.ClientCPUPerRequest), 1/first.Latency["mean"].Seconds()
-	if math.IsInf(lock+cores+alone, 0) {
-		s = sweep{}
+	lock, alone := 1/first.Where["table"].Seconds(), 1/first.Latency["mean"].Seconds()
+	cores := float64(rep.Env.Cores) / (last.ServerCPUPerRequest + last.ClientCPUPerRequest) * 1e9
+	if math.IsInf(lock+alone+cores, 1) {
+		s.lines = nil
 	}
 	x, y := figure.PropertyAxis("c", s.xs), figure.LogAxis("operations a second", append(s.ys, lock, cores), figure.Plain)
-	if s.lines != nil {
-		s.limit("1 / S", [2]float64{x.Lo, lock}, [2]float64{x.Hi, lock})
-		s.limit("cores / CPU", [2]float64{x.Lo, cores}, [2]float64{x.Hi, cores})
-		n := min(x.Hi, y.Hi/alone)
-		s.limit("N / R alone", [2]float64{1, alone}, [2]float64{n, n * alone})
-	}
-	return drawn(d, figure.Lines("Throughput and its ceilings", x, y, s.lines), "-sweep c from c=1, and the servers' times")
+	n := min(x.Hi, y.Hi/alone)
+	s.limit("1 / S", x.Lo, lock, x.Hi, lock)
+	s.limit("cores / CPU", x.Lo, cores, x.Hi, cores)
+	s.limit("N / R", 1, alone, n, n*alone)
+	return drawn(d, figure.Lines("Throughput and its ceilings", x, y, s.lines), "-sweep c from c=1, and what the servers measure")
 }
 
-// ports draws how many requests with a connection each were answered, and how many ports they took:
-// one stays in TIME_WAIT for a minute.
+// ports draws how many requests were answered, with a connection each, in a second and in the last
+// minute, and how many ports were in TIME_WAIT, which lasts a minute.
 func ports(d []data) (string, error) {
-	unmarked := func(int) bool { return false }
-	answered := figure.Series{Name: "answered in a second", Marked: unmarked}
-	minute := figure.Series{Name: "in a minute", Style: 1, Marked: unmarked}
-	waiting := figure.Series{Name: "in TIME_WAIT", Style: 2}
-	var series []int64
+	lines := []figure.Series{{Name: "in a second"}, {Name: "in a minute", Style: 1}, {Name: "in TIME_WAIT", Style: 2}}
+	var ok []int64
 	failed, most := int64(0), 0.0
+	add := func(line int, n int64) {
+		lines[line].Points = append(lines[line].Points, [2]float64{float64(len(ok)), float64(n)})
+		most = max(most, float64(n))
+	}
+	minute := int64(0)
 	for _, run := range d[0].report.Runs {
 		for _, n := range run.Series[:min(len(run.Series), int(run.Dur/time.Second))] {
-			series = append(series, n)
-			sum := int64(0)
-			for _, n := range series[max(len(series)-60, 0):] {
-				sum += n
+			ok = append(ok, n)
+			minute += n
+			if len(ok) > 60 {
+				minute -= ok[len(ok)-61]
 			}
-			end := float64(len(series))
-			answered.Points, minute.Points = append(answered.Points, [2]float64{end - 0.5, float64(n)}), append(minute.Points, [2]float64{end, float64(sum)})
-			most = max(most, float64(sum))
+			add(0, n)
+			add(1, minute)
 		}
-		if run.TimeWait > 0 {
-			waiting.Points = append(waiting.Points, [2]float64{float64(len(series)), float64(run.TimeWait)})
+		if failed += run.FailedDials.Sum(); run.TimeWait > 0 {
+			add(2, run.TimeWait)
 		}
-		most, failed = max(most, float64(run.TimeWait)), failed+run.FailedDials.Sum()
 	}
-	if waiting.Points == nil {
-		return drawn(d, "", "-conn per-request, where TIME_WAIT is known")
+	if len(ok) == 0 || lines[2].Points == nil {
+		lines = nil
 	}
-	return figure.Lines("Ports over time", figure.LinearAxis("seconds; failed dials: "+text.Count(failed), float64(len(series)), figure.Plain),
-		figure.LinearAxis("requests, ports", most, figure.Plain), []figure.Series{answered, minute, waiting}), nil
+	return drawn(d, figure.Lines("Ports over time", figure.LinearAxis("seconds; failed dials: "+text.Count(failed), float64(len(ok)), figure.Plain),
+		figure.LinearAxis("requests answered, ports", most, figure.Plain), lines), "-conn per-request, and a system that tells TIME_WAIT")
 }
