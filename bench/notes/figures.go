@@ -152,16 +152,14 @@ func ports(d []data) (string, error) {
 		lines[line].Points = append(lines[line].Points, [2]float64{float64(len(ok)), float64(n)})
 		most = max(most, float64(n))
 	}
-	minute := int64(0)
 	for _, run := range d[0].report.Runs {
 		for _, n := range run.Series[:min(len(run.Series), int(run.Dur/time.Second))] {
 			ok = append(ok, n)
-			minute += n
-			if len(ok) > 60 {
-				minute -= ok[len(ok)-61]
-			}
 			add(0, n)
-			add(1, minute)
+			for _, earlier := range ok[max(len(ok)-60, 0) : len(ok)-1] {
+				n += earlier
+			}
+			add(1, n)
 		}
 		if failed += run.FailedDials.Sum(); run.TimeWait > 0 {
 			add(2, run.TimeWait)
