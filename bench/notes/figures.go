@@ -76,7 +76,7 @@ func sweepOf(rep *report.Report, property string, value func(p report.Summary) s
 				line.Bars = append(line.Bars, [2]float64{iv.Low, iv.High})
 				s.xs, s.ys = append(s.xs, rep.Sweep.Number(p.Point)), append(s.ys, iv.Low, iv.High)
 				note := ""
-				if p.Refusals > 0 {
+				if property == "rate" && p.Refusals > 0 {
 					note = fmt.Sprintf("%.0f %%", 100*float64(p.Refusals)/float64(p.Requests+p.Failed()))
 				}
 				line.Notes = append(line.Notes, note)
