@@ -93,7 +93,7 @@ func (o *options) measure(ctx context.Context, bed *testbed.Bed, yards []*yardst
 		rep.Env.SetBuilt(p.Name, p.Built)
 	}
 	rep.Env.Set(bed.Variables)
-	plan := experiment.Plan{Bed: bed, Rounds: o.rounds, Once: o.once, Progress: &o.line, Add: func(s *experiment.Subject, round int, r *load.Result) error {
+	plan := experiment.Plan{Bed: bed, Rounds: o.rounds, Once: o.once, Sampled: o.samples, Progress: &o.line, Add: func(s *experiment.Subject, round int, r *load.Result) error {
 		rep.AddAt(s.Point, s.Name, round, r)
 		return o.save(rep)
 	}}

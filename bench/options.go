@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/bench/load"
 	"lockstep/bench/progress"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
@@ -34,6 +35,7 @@ type options struct {
 	out, html, gobench, svg string // the files that are written
 
 	once                              bool // Busy is not retried
+	samples                           bool // of requests are kept
 	quick, aa, running, faults, quiet bool
 	insecure                          bool // clients meet off loopback without a secret
 }
@@ -76,6 +78,7 @@ func (o *options) flagSet(c command) *flag.FlagSet {
 // measureFlags defines the flags of the commands that measure.
 func (o *options) measureFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&o.once, "noretry", false, "count a request that is answered Busy as failed, and do not send it again")
+	fs.BoolVar(&o.samples, "samples", false, fmt.Sprintf("keep what came of up to %d requests of a round, drawn by lot, for -o", load.MaxSamples))
 	fs.StringVar(&o.out, "o", "", "write what was measured to this `file`, as JSON; - is standard output, and the text goes to standard error")
 	o.renderFlags(fs)
 	o.quietFlag(fs)

@@ -43,7 +43,7 @@ func runWorkload(ctx context.Context, o *options) error {
 	if err != nil {
 		return usageErrorf("%w", err)
 	}
-	work.Once = o.once
+	work.Once, work.Sampled = o.once, o.samples
 	stats, err := load.NewLockstep(o.cfg).Stats(ctx)
 	if err != nil {
 		return o.advise(err)
@@ -112,7 +112,7 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 
 // join joins the other client processes, if there are any.
 func (o *options) join(log *slog.Logger) (*clients.Group, error) {
-	return clients.Join(o.cfg, o.client, []string{fmt.Sprintf("rounds=%d", o.rounds), fmt.Sprintf("noretry=%t", o.once)}, log)
+	return clients.Join(o.cfg, o.client, []string{fmt.Sprintf("rounds=%d", o.rounds), fmt.Sprintf("noretry=%t", o.once), fmt.Sprintf("samples=%t", o.samples)}, log)
 }
 
 func (o *options) preload(ctx context.Context, work *workload.Workload) error {

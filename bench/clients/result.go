@@ -24,7 +24,7 @@ func Pack(r *load.Result) ([]byte, error) {
 // Unpack decodes what Pack has encoded. Its memory is bounded: days of load, and a hundred
 // nodes, have less than this, and what is packed small is not unpacked large.
 func Unpack(payload []byte) (*load.Result, error) {
-	const size, objects = 4 << 20, 1 << 12
+	const size, objects = 4 << 20, 1 << 13
 	z, err := gzip.NewReader(bytes.NewReader(payload))
 	if err != nil {
 		return nil, err

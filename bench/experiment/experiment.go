@@ -38,6 +38,7 @@ type Plan struct {
 	Subjects []Subject
 	Rounds   int
 	Once     bool // a request that is answered Busy has failed, and is not sent again
+	Sampled  bool // results have samples
 	Progress Progress
 	Add      func(s *Subject, round int, r *load.Result) error // takes each result, even of a round that was cut short
 
@@ -120,7 +121,7 @@ func (plan *Plan) store(ctx context.Context, to load.Target, told func(string, t
 	if err != nil {
 		return nil, err
 	}
-	work.Once, work.Round = plan.Once, uint64(round-1)
+	work.Once, work.Sampled, work.Round = plan.Once, plan.Sampled, uint64(round-1)
 	limit := cmp.Or(plan.storeTime, max(time.Minute, time.Duration(work.Keys/50_000)*time.Second))
 	late := fmt.Errorf("storing %s took longer than %v: give fewer with -keys, or less -work", text.Plural(int64(work.Keys), "key"), limit)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)

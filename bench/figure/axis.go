@@ -82,6 +82,26 @@ func logTicks(lo, hi float64, steps ...float64) (ticks []float64) {
 	}
 }
 
+// sweptTitles are the titles of axes, by property.
+var sweptTitles = map[string]string{
+	"c": "connections", "rate": "requests due a second", "batch": "operations in a request", "depth": "requests in flight on a connection",
+	"keys": "keys", "value": "bytes in a value", "buckets": "buckets", "work": "time of an operation in the table",
+	"workers": "workers", "queue": "requests that may wait",
+}
+
+// PropertyAxis returns an axis for the values of a swept property. It begins at 0. Where the points span much, as if doubled, it is logarithmic.
+func PropertyAxis(property string, values []float64) Axis {
+	title, lo, hi := sweptTitles[property], slices.Min(append(values, math.Inf(1))), slices.Max(append(values, 0))
+	switch {
+	case property == "work":
+		return LinearAxis(title, hi, Span)
+	case property == "rate", lo == 0, hi < 8*lo:
+		return LinearAxis(title, hi, Plain)
+	}
+	slices.Sort(values)
+	return Axis{Title: title + " (logarithmic)", Lo: lo, Hi: hi, Log: true, Ticks: slices.Compact(values), Label: Plain}
+}
+
 // Plain writes a round number with all its digits and no more.
 func Plain(v float64) string {
 	if v == math.Trunc(v) && math.Abs(v) < 1e15 {

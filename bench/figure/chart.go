@@ -25,28 +25,22 @@ func Rows(title string, x Axis, rows []Row, names ...string) string {
 	if len(rows) == 0 {
 		return ""
 	}
-	const pitch = 50.0
+	const pitch = 54.0
 	x.from, x.to = 5, width-28
 	f, desc, top := new(figure), []string(nil), 0.0
-	if legend := 36*float64(len(names)) + textWidth(strings.Join(names, "")); len(names) > 0 && legend < width {
-		at := x.from
-		for i, name := range names {
-			fmt.Fprintf(&f.body, `<rect class="part p%d" x="%s" y="4" width="12" height="12"/>`, i%Shades, number(at))
-			f.text("", at+17, 15, name)
-			at += textWidth(name) + 36
-		}
-		top = 26
+	if len(names) > 0 {
+		top = f.legend(names, func(i int, x, y float64) { f.bar(fmt.Sprintf("part p%d", i%Shades), x, x+14, y) })
 	}
-	f.height = top + pitch*float64(len(rows)) + 52
-	bottom := f.height - 46
+	bottom := top + pitch*float64(len(rows)) + 6
+	f.height = bottom + below
 	for _, tick := range x.Ticks {
 		f.line("grid", x.at(tick), top+4, x.at(tick), bottom)
 	}
 	for i, r := range rows {
 		y := top + pitch*float64(i)
-		f.text("", 0, y+letterHeight, text.Quote(r.Name, 62-len(r.Value)))
+		f.text("", 0, y+letterHeight, text.Quote(r.Name, 50-len(r.Value)))
 		f.text("end", width, y+letterHeight, r.Value)
-		desc = append(desc, r.Name+": "+r.Value+f.row(x, y+34, r, names))
+		desc = append(desc, r.Name+": "+r.Value+f.row(x, y+37, r, names))
 	}
 	f.xAxis(x, bottom)
 	return f.svg(title, strings.Join(desc, "; "))
@@ -77,6 +71,25 @@ func (f *figure) row(x Axis, y float64, r Row, names []string) (desc string) {
 	return desc
 }
 
+// below is the height of xAxis.
+const below = 2*letterHeight + 14
+
+// axes draws the axes of a chart, which has this room, and its grid.
+func (f *figure) axes(x, y *Axis, top, bottom, right float64) {
+	ticks := 0.0
+	for _, tick := range y.Ticks {
+		ticks = max(ticks, textWidth(y.Label(tick)))
+	}
+	x.from, x.to = ticks+8, right
+	y.from, y.to = bottom-below, top+44
+	f.text("axis-title", 0, top+14, y.Title)
+	for _, tick := range y.Ticks {
+		f.line("grid", x.from, y.at(tick), x.to, y.at(tick))
+		f.text("end", x.from-6, y.at(tick)+5, y.Label(tick))
+	}
+	f.xAxis(*x, y.from)
+}
+
 // xAxis draws what stands below a chart: as many labels as have room, and the title.
 func (f *figure) xAxis(x Axis, y float64) {
 	f.line("axis", x.from, y, x.to, y)
@@ -101,6 +114,7 @@ type Series struct {
 	Points [][2]float64
 	Marked func(i int) bool // the points that have a mark; nil: all
 	Bars   [][2]float64     // an interval for each point, or nil
+	Notes  []string         // stand beside the points, or nil; the mark of a point with a note is open
 }
 
 // Lines draws lines, each with its name at its end; "" if they have no points.
@@ -108,22 +122,12 @@ func Lines(title string, x, y Axis, lines []Series) string {
 	if !slices.ContainsFunc(lines, func(s Series) bool { return len(s.Points) > 0 }) {
 		return ""
 	}
-	f := &figure{height: 350}
-	names, ticks, desc := 0.0, 0.0, []string(nil)
+	f := &figure{height: 370}
+	names, desc := 0.0, []string(nil)
 	for _, s := range lines {
 		names = max(names, textWidth(text.Quote(s.Name, maxName)))
 	}
-	for _, tick := range y.Ticks {
-		ticks = max(ticks, textWidth(y.Label(tick)))
-	}
-	x.from, x.to = ticks+8, width-names-28
-	y.from, y.to = f.height-48, 30
-	f.text("axis-title", 0, 14, y.Title)
-	for _, tick := range y.Ticks {
-		f.line("grid", x.from, y.at(tick), x.to, y.at(tick))
-		f.text("end", x.from-6, y.at(tick)+5, y.Label(tick))
-	}
-	f.xAxis(x, y.from)
+	f.axes(&x, &y, 0, f.height, width-names-28)
 	for _, s := range lines {
 		if told := f.series(x, y, s); s.Name != "" {
 			desc = append(desc, s.Name+": "+strings.Join(told, ", "))
@@ -144,13 +148,68 @@ func (f *figure) series(x, y Axis, s Series) (told []string) {
 		f.line("bar "+class, at[i][0], y.at(bar[0]), at[i][0], y.at(bar[1]))
 	}
 	f.path(strings.TrimSpace("line "+s.Class)+" "+class, at)
+	free := 0.0 // for notes, to the right of here
 	for i, p := range s.Points {
-		if s.Marked == nil || s.Marked(i) {
-			f.mark(s.Style, at[i][0], at[i][1])
-			told = append(told, x.Label(p[0])+" "+y.Label(p[1]))
+		if s.Marked != nil && !s.Marked(i) {
+			continue
 		}
+		class, words := "mark", x.Label(p[0])+" "+y.Label(p[1])
+		if i < len(s.Notes) && s.Notes[i] != "" {
+			class, words = "mark open", words+" ("+s.Notes[i]+")"
+			if half := textWidth(s.Notes[i]) / 2; at[i][0]-half >= free {
+				f.text("mid", at[i][0], at[i][1]-10, s.Notes[i])
+				free = at[i][0] + half
+			}
+		}
+		f.mark(class, s.Style, at[i][0], at[i][1])
+		told = append(told, words)
 	}
 	return told
+}
+
+// A Cloud is a chart of requests.
+type Cloud struct {
+	Name string
+	Dots [][][2]float64 // by kind
+}
+
+// dots are the marks of Cloud.Dots by kind, small enough for thousands: a point, a cross, a
+// triangle.
+var dots = []string{"h0", "m-2.5,-2.5l5,5m0,-5l-5,5", "m-3,2.5h6l-3,-5.5z"}
+
+// Dots draws clouds below each other over the same axes, with a mark for each request; "" if
+// there are no requests. The kinds of requests, three at most, have these names.
+func Dots(title string, x, y Axis, clouds []Cloud, kinds ...string) string {
+	const pitch = 240.0
+	f, desc := new(figure), []string(nil)
+	f.height = f.legend(kinds, func(i int, x, y float64) { f.dots(i, "M"+number(x+8)+","+number(y)) })
+	for _, c := range clouds {
+		f.axes(&x, &y, f.height, f.height+pitch, width-14)
+		f.text("end", width, f.height+14, text.Quote(c.Name, maxName))
+		f.height += pitch
+		for i, points := range c.Dots {
+			if len(points) == 0 {
+				continue
+			}
+			var at []string
+			lo, hi := math.Inf(1), math.Inf(-1)
+			for _, p := range points {
+				at = append(at, "M"+number(x.at(p[0]))+","+number(y.at(p[1])))
+				lo, hi = min(lo, p[1]), max(hi, p[1])
+			}
+			f.dots(i, at...)
+			desc = append(desc, fmt.Sprintf("%s: %s %s, %s to %s", c.Name, text.Count(int64(len(points))), kinds[i], y.Label(lo), y.Label(hi)))
+		}
+	}
+	if desc == nil {
+		return ""
+	}
+	return f.svg(title, strings.Join(desc, "; "))
+}
+
+// dots draws marks where paths begin.
+func (f *figure) dots(kind int, at ...string) {
+	fmt.Fprintf(&f.body, `<path class="dots d%d s%d" d="%s"/>`, kind, kind, strings.Join(at, dots[kind])+dots[kind])
 }
 
 // names writes the names of the lines beside their ends. Where these are close to each
@@ -180,7 +239,7 @@ func (f *figure) names(x, y Axis, lines []Series) {
 	}
 	for _, e := range ends {
 		f.path(fmt.Sprintf("leader s%d", e.Style), [][2]float64{{e.x, e.y}, {x.to + 3, e.y}, {x.to + 15, e.to}})
-		f.mark(e.Style, x.to+20, e.to)
+		f.mark("mark", e.Style, x.to+20, e.to)
 		f.text("", x.to+28, e.to+5, text.Quote(e.Name, maxName))
 	}
 }

@@ -12,15 +12,63 @@ import (
 
 var (
 	notANumber = regexp.MustCompile(`="[^"]*(NaN|Inf)[^"]*"|(width|height)="-[^"]*"`)
+	hex        = regexp.MustCompile(`#([0-9a-f]{6})\b`)
+	points     = regexp.MustCompile(`points="([^"]+)"|translate\(([^)]+)\)|class="dots [^"]*" d="([^"]+)"`)
+	begins     = regexp.MustCompile(`M([0-9.,-]+)`)
+	viewBox    = regexp.MustCompile(`^<svg viewBox="0 0 520 ([0-9.]+)"`)
+	fontSize   = regexp.MustCompile(`font: (\d+)px`)
 	textAt     = regexp.MustCompile(`<text class="([^"]*)" x="([^"]*)" y="([^"]*)">([^<]*)</text>`)
 )
 
-// check checks that a figure is well-formed, and that its texts are inside it and not on
-// top of each other.
+// contrast is that of two colours in the WCAG 2.2, from 1 to 21.
+func contrast(a, b string) float64 {
+	luminance := func(hex string) (sum float64) {
+		rgb, _ := strconv.ParseUint(hex, 16, 24)
+		for i, weight := range []float64{0.0722, 0.7152, 0.2126} {
+			c := float64(rgb>>(8*i)&255) / 255
+			if c /= 12.92; c > 0.04045/12.92 {
+				c = math.Pow((12.92*c+0.055)/1.055, 2.4)
+			}
+			sum += weight * c
+		}
+		return sum
+	}
+	la, lb := luminance(a), luminance(b)
+	return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
+}
+
+// check checks that a figure is well-formed and stands alone, that its marks and lines are inside
+// it, and that its texts are inside it and not on top of each other.
 func check(t *testing.T, svg string) {
 	t.Helper()
 	if err := xml.Unmarshal([]byte(svg), new(struct{})); err != nil {
 		t.Fatalf("the figure is not well-formed: %v", err)
+	}
+	frame, font := viewBox.FindStringSubmatch(svg), fontSize.FindStringSubmatch(svg)
+	if frame == nil || font == nil || font[1] < "17" || strings.Contains(svg, "<desc></desc>") || strings.Contains(svg, "href") {
+		t.Fatalf("the figure is not 520 wide with letters of 17, has no description, or loads something: %.200s", svg)
+	}
+	for _, colour := range hex.FindAllStringSubmatch(svg, -1) {
+		for _, paper := range []string{"ffffff", "0d1117"} {
+			if got := contrast(colour[1], paper); got < 3 {
+				t.Errorf("#%s on #%s has a contrast of %.2f, want 3", colour[1], paper, got)
+			}
+		}
+	}
+	height, _ := strconv.ParseFloat(frame[1], 64)
+	for _, m := range points.FindAllStringSubmatch(svg, -1) {
+		at := strings.Fields(m[1] + m[2])
+		for _, begin := range begins.FindAllStringSubmatch(m[3], -1) {
+			at = append(at, begin[1])
+		}
+		for _, point := range at {
+			left, above, _ := strings.Cut(point, ",")
+			x, errX := strconv.ParseFloat(left, 64)
+			y, errY := strconv.ParseFloat(above, 64)
+			if errX != nil || errY != nil || x < 0 || x > width || y < 0 || y > height {
+				t.Errorf("%s is outside of the figure, which is %v high", point, height)
+			}
+		}
 	}
 	if bad := notANumber.FindString(svg); bad != "" {
 		t.Errorf("the figure has %s", bad)
@@ -102,5 +150,48 @@ func TestLines(t *testing.T) {
 		if !strings.Contains(svg, want) {
 			t.Errorf("there is no %q in %.500s", want, svg)
 		}
+	}
+}
+
+// A point with a note has an open mark. A note for which there is no room is only told.
+func TestNotes(t *testing.T) {
+	line := Series{Name: "stage3", Points: [][2]float64{{0, 1000}, {50, 1000}, {51, 1000}, {100, 0}}, Notes: []string{"", "13 %", "14 %", "52 %"}}
+	svg := Lines("Refused", LinearAxis("rate", 100, Plain), LinearAxis("p99", 1000, Plain), []Series{line})
+	check(t, svg)
+	if n := strings.Count(svg, `"mark open s0"`); n != 3 {
+		t.Errorf("%d open marks, want 3: those with a note", n)
+	}
+	for _, want := range []string{"<desc>stage3: 0 1 000, 50 1 000 (13 %), 51 1 000 (14 %), 100 0 (52 %)<", ">13 %</text>", ">52 %</text>"} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("there is no %q in %s", want, svg)
+		}
+	}
+}
+
+func TestDots(t *testing.T) {
+	clouds := []Cloud{
+		{"stage2", [][][2]float64{{{0, 1e6}, {1e9, 2e6}, {2e9, 1e300}}}},
+		{"stage3", [][][2]float64{{{0, 1e6}}, {{-1, 1e5}, {3e9, math.NaN()}}, {{5, 0}}}},
+	}
+	x, y := LinearAxis("due", 2e9, Span), LogAxis("took", []float64{1e5, 2e6}, Span)
+	svg := Dots("Overload", x, y, clouds, "answered", "refused", "failed")
+	check(t, svg)
+	for kind, want := range []int{4, 2, 1} { // and one in the legend
+		marks := 0
+		for _, m := range regexp.MustCompile(`class="dots d`+strconv.Itoa(kind)+` s\d" d="([^"]*)"`).FindAllStringSubmatch(svg, -1) {
+			marks += strings.Count(m[1], "M")
+			if strings.Count(m[1], "M") != strings.Count(m[1], dots[kind]) {
+				t.Errorf("kind %d has other marks: %s", kind, m[1])
+			}
+		}
+		if marks != want+1 {
+			t.Errorf("%d marks of kind %d, want %d, and one in the legend", marks, kind, want)
+		}
+	}
+	if want := "<desc>stage2: 3 answered, 1 ms to "; !strings.Contains(svg, want) || !strings.Contains(svg, "; stage3: 1 answered, 1 ms to 1 ms; stage3: 2 refused, ") {
+		t.Errorf("there is no %q, or nothing of stage3, in %s", want, svg)
+	}
+	if svg := Dots("None", x, y, []Cloud{{Name: "stage2", Dots: make([][][2]float64, 3)}}, "answered"); svg != "" {
+		t.Errorf("nothing is drawn as %s", svg)
 	}
 }

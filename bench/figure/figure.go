@@ -1,9 +1,11 @@
-// Package figure draws charts as SVG: rows with bars or dots, and lines. Their colours
-// are the classes of a style sheet, s0 to s7 for series and rows and p0 to p5 for the
-// shades of the parts of a row; a desc says in words what a chart shows.
+// Package figure draws charts as SVG: rows with bars or dots, lines, a dot for each request,
+// and lanes. A figure stands alone: it has its style, which is legible on white and on black, and
+// a desc that says in words what it shows. A page can have rules of its own for its classes:
+// s0 to s7 for series and rows, p0 to p5 for the shades of the parts of a row.
 package figure
 
 import (
+	_ "embed"
 	"fmt"
 	"html"
 	"math"
@@ -21,18 +23,39 @@ type figure struct {
 
 const (
 	width        = 520.0
-	letterWidth  = 7.8 // on average, rounded up
-	letterHeight = 17.0
-	maxName      = 24 // bytes of the name of a line
+	letterWidth  = 10.0 // on average, of a wide font: which one is the reader's choice
+	letterHeight = 20.0
+	maxName      = 18 // bytes of the name of a line
 
 	Styles = 8  // the number of styles of series and rows
 	Shades = 6  // the number of shades of a style, for the parts of a row
 	Faint  = -1 // the style of a series that was not measured
 )
 
+// style is that of all figures. Its colours have a contrast of 3:1 at least, to white and to the
+// black of dark pages.
+//
+//go:embed style.css
+var style string
+
 func (f *figure) svg(title, desc string) string {
-	return fmt.Sprintf(`<svg width="%[1]s" height="%[2]s" viewBox="0 0 %[1]s %[2]s" role="img" xmlns="http://www.w3.org/2000/svg"><title>%[3]s</title><desc>%[4]s</desc>%[5]s</svg>`,
-		number(width), number(f.height), html.EscapeString(title), html.EscapeString(desc), f.body.String())
+	return fmt.Sprintf(`<svg width="%[1]s" height="%[2]s" viewBox="0 0 %[1]s %[2]s" role="img" xmlns="http://www.w3.org/2000/svg"><style>%[3]s</style><title>%[4]s</title><desc>%[5]s</desc>%[6]s</svg>`,
+		number(width), number(f.height), style, html.EscapeString(title), html.EscapeString(desc), f.body.String())
+}
+
+// legend writes names beside each other, in as many rows as they need, each behind what draw
+// draws to the right of x and around y. It returns where it ends.
+func (f *figure) legend(names []string, draw func(i int, x, y float64)) (bottom float64) {
+	at, y := 0.0, 16.0
+	for i, name := range names {
+		if at > 0 && at+20+textWidth(name) > width {
+			at, y = 0, y+24
+		}
+		draw(i, at, y-6)
+		f.text("", at+20, y, name)
+		at += 36 + textWidth(name)
+	}
+	return y + 10
 }
 
 func (f *figure) line(class string, x1, y1, x2, y2 float64) {
@@ -69,9 +92,9 @@ var marks = [Styles]string{
 	"M-5,-2h10v4h-10z",
 }
 
-func (f *figure) mark(style int, x, y float64) {
+func (f *figure) mark(class string, style int, x, y float64) {
 	if style != Faint {
-		fmt.Fprintf(&f.body, `<path class="mark s%d" transform="translate(%s,%s)" d="%s"/>`, style, number(x), number(y), marks[style])
+		fmt.Fprintf(&f.body, `<path class="%s s%d" transform="translate(%s,%s)" d="%s"/>`, class, style, number(x), number(y), marks[style])
 	}
 }
 

@@ -30,25 +30,11 @@ var looks = []struct {
 	letter byte
 }{{"#8a8a8a", 2, '.'}, {"#a371d9", 6, '-'}, {"#cf6a1c", 10, 'x'}, {"#2f7ed8", 18, '#'}, {"#3a9d5d", 14, '>'}}
 
-// lanesStyle is the style of an SVG that stands alone, on white and on black.
-const lanesStyle = `<style>text{font:17px system-ui,sans-serif;fill:#7a7a7a}.end{text-anchor:end}.mid{text-anchor:middle}.grid{stroke:#8a8a8a;stroke-width:.6}</style>`
-
 // LanesSVG draws the panels above each other, over the same time.
 func LanesSVG(panels []Panel) string {
 	const left, pitch = 84.0, 22.0
 	f, desc := new(figure), []string(nil)
-	f.body.WriteString(lanesStyle)
-	at, y := 0.0, 16.0
-	for i, doing := range Doings {
-		room := 36 + 1.15*textWidth(doing) // the font is the reader's
-		if at+room > width {
-			at, y = 0, y+24
-		}
-		f.look(i, at, at+14, y-6)
-		f.text("", at+20, y, doing)
-		at += room
-	}
-	y += 14
+	y := f.legend(Doings, func(i int, x, y float64) { f.look(i, x, x+14, y) }) + 4
 	for _, p := range panels {
 		x := Axis{Hi: float64(p.Span), from: left, to: width - 14}
 		f.text("", 0, y+18, p.Title)

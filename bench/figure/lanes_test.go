@@ -1,8 +1,6 @@
 package figure
 
 import (
-	"encoding/xml"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -43,17 +41,11 @@ func TestLanesText(t *testing.T) {
 	}
 }
 
-// The SVG stands alone: it is well-formed, within its view box, and says what it shows.
+// The SVG stands alone: see check, and says what it shows.
 func TestLanesSVG(t *testing.T) {
 	svg := LanesSVG([]Panel{staircase, staircase})
-	for d := xml.NewDecoder(strings.NewReader(svg)); ; {
-		if _, err := d.Token(); err == io.EOF {
-			break
-		} else if err != nil {
-			t.Fatalf("%v in %s", err, svg)
-		}
-	}
-	for _, want := range []string{"<svg width=\"520\" height=\"", "<desc>stage &lt;2&gt;: " + staircase.Shares(), ">client 3</text>", "font:17px", "<rect fill=\"" + looks[inTable].color + "\" x=\"295\""} {
+	check(t, svg)
+	for _, want := range []string{"<svg width=\"520\" height=\"", "<desc>stage &lt;2&gt;: " + staircase.Shares(), ">client 3</text>", "<rect fill=\"" + looks[inTable].color + "\" x=\"295\""} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("no %q in %s", want, svg)
 		}

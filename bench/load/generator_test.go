@@ -109,7 +109,16 @@ func TestOpenLoopSeesStalls(t *testing.T) {
 					w.Connections, w.Rate, w.Arrival = connections, 1000, arrival
 				})
 				due := dueTimes(l.cfg.Workload, length)
+				l.sampled = connections > 1
 				r := l.run(t.Context(), length, 0)
+				if want := len(due); !l.sampled && r.Samples != nil || l.sampled && len(r.Samples) != min(want, MaxSamples) {
+					t.Errorf("%s: %d samples of %d requests", what, len(r.Samples), want)
+				}
+				for _, s := range r.Samples {
+					if _, found := slices.BinarySearch(due, s.Due); !found || s.Done != s.Due+max(stall-s.Due%time.Second, 0) || s.Sent < s.Due || s.Outcome != "answered" {
+						t.Fatalf("%s: sample %+v: not due then, or not answered when the stall was over", what, s)
+					}
+				}
 				if r.Requests != int64(len(due)) || r.Unfinished != 0 || r.Wrong != 0 || r.Misses != 0 {
 					t.Errorf("%s: %d answered, %d unfinished, %d wrong (%v), want %d answered", what, r.Requests, r.Unfinished, r.Wrong, r.FirstWrong, len(due))
 				}

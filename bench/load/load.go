@@ -48,6 +48,7 @@ type Generator struct {
 	target   Target
 	cfg      cluster.Config
 	clock    clock
+	sampled  bool          // requests leave samples
 	warming  bool          // an open loop ends on time, whatever is due
 	patience time.Duration // for the next request to be sent, when only the number of operations ends the load
 	arrivals uint64        // seed of the next phase's arrivals
@@ -81,7 +82,7 @@ func New(ctx context.Context, to Target, work *workload.Workload, first int) (*G
 	// Each round and each phase has its own arrivals, or one lucky draw would decide all.
 	alone := func(context.Context) error { return nil }
 	g := &Generator{Grace: 5 * time.Second, Meet: alone, target: to, cfg: cfg, clock: clock{metrics.Now, metrics.Sleep, metrics.CPU}, quit: quit,
-		arrivals: cfg.Workload.Seed + uint64(first) + work.Round<<40}
+		sampled: work.Sampled, arrivals: cfg.Workload.Seed + uint64(first) + work.Round<<40}
 	// Servers that bench did not start may work for longer than cfg says.
 	g.patience = 20*time.Second + time.Duration(cfg.Workload.Batch)*max(cfg.Server.Work.Time, time.Second)
 	dialed := make(chan error, cfg.Workload.Connections)

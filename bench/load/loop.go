@@ -124,7 +124,8 @@ func (p *phase) tell(ctx context.Context) {
 		now := new(Result)
 		for _, c := range p.conns {
 			c.mu.Lock()
-			now.Merge(c.tally)
+			now.Add(c.tally.Counts)
+			now.ResponseTimes.Merge(&c.tally.ResponseTimes)
 			c.mu.Unlock()
 		}
 		now.ResponseTimes.Sub(before)
@@ -212,6 +213,7 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 			t.NotServed = cmp.Or(t.NotServed, refusal(err))
 		}
 	}
+	outcome := Answered
 	switch {
 	case err == nil:
 		t.Requests++
@@ -223,10 +225,14 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 		t.Answered(len(ops), done-p.start)
 	case p.limit.Err() != nil:
 		t.Unfinished++
-		return
+		outcome, answers = unfinished, nil
 	default:
-		t.Fail(errorKind(err), err)
+		outcome = errorKind(err)
+		t.Fail(outcome, err)
 		t.FailedTime += done - r.due
+	}
+	if p.sampled {
+		t.sample(2*MaxSamples, Sample{r.due - p.start, r.sent - p.start, done - p.start, outcome})
 	}
 	if answers != nil { // of a request that failed, the parts that were answered
 		a := s.Check(answers)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,33 @@ type Result struct {
 
 	Series   []int64            `json:"ok_each_second"`      // operations answered, by second of the round
 	TimeWait int64              `json:"time_wait,omitempty"` // sockets in TIME_WAIT when the round ended, where the client runs; 0 if not known
+	Samples  []Sample           `json:"samples,omitempty"`   // if the workload asks for them, MaxSamples at most
 	Nodes    []metrics.Snapshot `json:"nodes"`               // what each server counted in Dur; nil if not known
+}
+
+// MaxSamples is how many samples a Result has at most.
+const MaxSamples = 2000
+
+// Answered and unfinished are outcomes of samples. The others are kinds of Errors.
+const Answered, unfinished = "answered", "unfinished"
+
+// A Sample is what came of one of the requests that were sent. Its times are from the start of
+// the round.
+type Sample struct {
+	Due     time.Duration `json:"due_ns"` // in a closed loop, when it was sent
+	Sent    time.Duration `json:"sent_ns"`
+	Done    time.Duration `json:"done_ns"` // when it was answered, failed, or was given up
+	Outcome string        `json:"outcome"` // Answered, unfinished, or a kind of Errors
+}
+
+// lot is a number drawn by lot for a sample. It is a hash of the times, so that it is the same
+// wherever samples are merged.
+func (s Sample) lot() (lot uint64) {
+	for _, t := range []time.Duration{s.Due, s.Sent, s.Done} {
+		lot = (lot ^ uint64(t)) * 0x9e3779b97f4a7c15 // 2^64 by the golden ratio, as in Fibonacci hashing
+		lot ^= lot >> 32
+	}
+	return lot
 }
 
 // Counts are what Merge adds of a Result, and the first of each kind of trouble.
@@ -117,10 +144,20 @@ func (r *Result) Merge(o *Result) {
 	for second, n := range o.Series {
 		r.Answered(int(n), time.Duration(second)*time.Second)
 	}
+	r.sample(MaxSamples, o.Samples...)
 	r.ResponseTimes.Merge(&o.ResponseTimes)
 	merge(&r.ServiceTimes, o.ServiceTimes)
 	merge(&r.Slips, o.Slips)
 	merge(&r.ConnectTimes, o.ConnectTimes)
+}
+
+// sample adds samples. When there are more than limit, only the MaxSamples with the lowest lots
+// stay: of all requests that have come, each has the same chance to be one of them.
+func (r *Result) sample(limit int, more ...Sample) {
+	if r.Samples = append(r.Samples, more...); len(r.Samples) > limit {
+		slices.SortFunc(r.Samples, func(a, b Sample) int { return cmp.Compare(a.lot(), b.lot()) })
+		r.Samples = r.Samples[:MaxSamples]
+	}
 }
 
 // Record records d in an optional histogram of a Result.

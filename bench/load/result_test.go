@@ -1,9 +1,11 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +42,53 @@ func TestMerge(t *testing.T) {
 	if !reflect.DeepEqual(total, want) {
 		t.Errorf("merged they are %+v, want %+v", total.Counts, want.Counts)
 	}
+}
+
+// Samples are drawn without bias, however the requests are spread over workers and however
+// these are merged: a tenth of the requests, at any time of the round, is a tenth of the samples.
+func TestSamples(t *testing.T) {
+	const requests = 100_000
+	workers := []*Result{{}, {}, {}}
+	for i := range requests {
+		at := time.Duration(i) * time.Millisecond
+		s := Sample{at, at, at + 300*time.Microsecond, "answered"}
+		if i%10 == 3 {
+			s.Outcome = "server busy"
+		}
+		workers[min(i%20, 2)].sample(2*MaxSamples, s) // the third has nearly all
+	}
+	first, second := new(Result), new(Result)
+	for i := range workers {
+		first.Merge(workers[i])
+		second.Merge(workers[2-i])
+	}
+	if n := len(first.Samples); n != MaxSamples || !reflect.DeepEqual(sortedSamples(first), sortedSamples(second)) {
+		t.Fatalf("%d samples, want %d, and the same in any order of merging", n, MaxSamples)
+	}
+	busy, workerSamples, tenths := 0, 0, [10]int{}
+	for i, s := range first.Samples {
+		if s.Outcome == "server busy" {
+			busy++
+		}
+		n := int(s.Due / time.Millisecond)
+		if n%20 < 2 { // of the first two workers
+			workerSamples++
+		}
+		tenths[n*10/requests]++
+		if i > 0 && s == first.Samples[i-1] {
+			t.Errorf("a sample is there twice: %v", s)
+		}
+	}
+	const want, spread = MaxSamples / 10, 60 // 4.5 times the standard deviation
+	for what, n := range map[string]int{"refused": busy, "of two workers": workerSamples, "early": tenths[0], "late": tenths[9]} {
+		if n < want-spread || n > want+spread {
+			t.Errorf("%d samples are %s, want about %d", n, what, want)
+		}
+	}
+}
+
+func sortedSamples(r *Result) []Sample {
+	return slices.SortedFunc(slices.Values(r.Samples), func(a, b Sample) int { return cmp.Compare(a.Due, b.Due) })
 }
 
 // restarting are servers that are restarted before each question.

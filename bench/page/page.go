@@ -221,13 +221,6 @@ func balance(rep *report.Report) exhibit {
 		figure.LinearAxis("percent of the requests", 100, figure.Plain), stages, names...)
 }
 
-// sweptTitles are the titles of axes, by property.
-var sweptTitles = map[string]string{
-	"c": "connections", "rate": "requests due a second", "batch": "operations in a request", "depth": "requests in flight on a connection",
-	"keys": "keys", "value": "bytes in a value", "buckets": "buckets", "work": "time of an operation in the table",
-	"workers": "workers", "queue": "requests that may wait",
-}
-
 // swept draws the throughput by the swept property.
 func swept(rep *report.Report) exhibit {
 	var series []figure.Series
@@ -251,20 +244,7 @@ func swept(rep *report.Report) exhibit {
 		series = append(series, s)
 	}
 	return lineChart("Throughput", "Medians of the rounds, each with a bar for its interval.",
-		sweptAxis(rep.Sweep.Property, values), figure.LinearAxis("operations a second", most, figure.Plain), append(series, due))
-}
-
-// sweptAxis begins at 0. Where the points span much, as if doubled, it is logarithmic.
-func sweptAxis(property string, values []float64) figure.Axis {
-	title, lo, hi := sweptTitles[property], slices.Min(append(values, math.Inf(1))), slices.Max(append(values, 0))
-	switch {
-	case property == "work":
-		return figure.LinearAxis(title, hi, figure.Span)
-	case property == "rate", lo == 0, hi < 8*lo:
-		return figure.LinearAxis(title, hi, figure.Plain)
-	}
-	slices.Sort(values)
-	return figure.Axis{Title: title + " (logarithmic)", Lo: lo, Hi: hi, Log: true, Ticks: slices.Compact(values), Label: figure.Plain}
+		figure.PropertyAxis(rep.Sweep.Property, values), figure.LinearAxis("operations a second", most, figure.Plain), append(series, due))
 }
 
 // achieved draws the response time by the throughput that was achieved.

@@ -183,8 +183,11 @@ func TestContrast(t *testing.T) {
 		return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
 	}
 	schemes := regexp.MustCompile(`:root \{ --paper: #(\w+); --ink: #(\w+); --faint: #(\w+); --rule: #\w+; --alarm: #(\w+); \}`).FindAllStringSubmatch(pageText, -1)
-	colours := regexp.MustCompile(`\.s[0-7] \{ --c: #(\w+); \}`).FindAllStringSubmatch(pageText, -1)
-	shades := regexp.MustCompile(`\.p[0-9] \{ fill-opacity: ([.0-9]+); \}`).FindAllStringSubmatch(pageText, -1)
+	rep := fullReport("one")
+	rep.Summarize()
+	style := string(throughput(rep).SVG)
+	colours := regexp.MustCompile(`\.s[0-7] \{ color: #(\w+); \}`).FindAllStringSubmatch(style, -1)
+	shades := regexp.MustCompile(`\.p[0-9] \{ fill-opacity: ([.0-9]+); \}`).FindAllStringSubmatch(style, -1)
 	if len(schemes) != 2 || len(colours) != figure.Styles || len(shades) != figure.Shades {
 		t.Fatalf("%d schemes, %d colours and %d shades, want 2, %d and %d", len(schemes), len(colours), len(shades), figure.Styles, figure.Shades)
 	}
@@ -289,7 +292,7 @@ func TestPageOfSweep(t *testing.T) {
 		if got := strings.Contains(page, ">due</text>"); got != (sweep.Property == "rate") {
 			t.Errorf("%s: there is a line of what was due: %v", text, got)
 		}
-		if got := strings.Contains(page, sweptTitles[sweep.Property]+" (logarithmic)"); got != (sweep.Property == "c") {
+		if got := strings.Contains(page, ">connections (logarithmic)<"); got != (sweep.Property == "c") {
 			t.Errorf("%s: the axis is logarithmic: %v", text, got)
 		}
 	}

@@ -66,6 +66,9 @@
 //	  .failed_ns       time spent in the requests that failed; closed loops only
 //	  .ok_each_second  operations answered in each second of the round
 //	  .time_wait       the client's sockets in TIME_WAIT at the end; 0: not known
+//	  .samples[]       with -samples, up to 2000 requests that were sent, drawn by lot:
+//	                   due_ns, sent_ns and done_ns from the start of the round, and
+//	                   outcome: answered, unfinished, or a kind of .errors
 //	  .histogram       response times: sum_ns, max_ns, buckets [[edge, count], …]
 //	  .service_histogram
 //	  .slip_histogram

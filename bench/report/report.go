@@ -139,7 +139,7 @@ func (rep *Report) JSON() ([]byte, error) {
 }
 
 // MaxSize limits a file, in bytes, and MaxRounds the rounds in it, which compare respects. A
-// round with all its histograms takes less than 100 KB.
+// round with all its histograms takes less than 100 KB, and with samples twice that.
 const (
 	MaxSize   = 1 << 30
 	MaxRounds = 10_000

@@ -18,11 +18,12 @@ import (
 // Workload, which remembers what is stored there.
 type Workload struct {
 	cluster.Workload
-	pick  distribution
-	Once  bool   // do not send a request again that is answered Busy
-	Round uint64 // from 0; each has its own requests
-	Full  int    // how many puts fit a request
-	base  int64  // 10^digits: base + i without its first digit has the width of all keys
+	pick    distribution
+	Once    bool   // do not send a request again that is answered Busy
+	Sampled bool   // keep samples of what came of the requests
+	Round   uint64 // from 0; each has its own requests
+	Full    int    // how many puts fit a request
+	base    int64  // 10^digits: base + i without its first digit has the width of all keys
 
 	// seen has for each key the stamp of the value that a worker last read or stored; it is
 	// nil unless the mix has CompareAndSwaps, which need it. All workers share it: a stamp
