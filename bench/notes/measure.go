@@ -1,0 +1,196 @@
+package notes
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"lockstep/bench/progress"
+	"lockstep/common/metrics"
+	"lockstep/common/text"
+)
+
+// A claim says what an experiment should find.
+type claim struct {
+	text, expr, rule string
+	low, high        float64 // of a rule about numbers
+	want             string  // of the rule is
+	found            string
+	holds, shown     bool // shown: a number or a table says that it does not hold
+}
+
+var claimForm = regexp.MustCompile(`^(?:(.+) )?(?:(no difference)|(<|>) (.+)|(in) (.+)\.\.(.+)|(is) (.+))$`)
+
+func parseClaims(all string) (claims []*claim, err error) {
+	for _, s := range strings.FieldsFunc(all, func(r rune) bool { return r == ';' }) {
+		m := append(claimForm.FindStringSubmatch(strings.TrimSpace(s)), make([]string, 10)...)
+		c := &claim{text: m[0], expr: cmp.Or(m[1], "ratio"), rule: m[2] + m[3] + m[5] + m[8], want: m[9]}
+		switch c.rule {
+		case "<":
+			c.low, c.high = math.Inf(-1), math.Nextafter(number(m[4]), math.Inf(-1))
+		case ">":
+			c.low, c.high = math.Nextafter(number(m[4]), math.Inf(1)), math.Inf(1)
+		case "in":
+			c.low, c.high = number(m[6]), number(m[7])
+		}
+		if c.rule == "" || !(c.low <= c.high) { // NaN is no number
+			return nil, fmt.Errorf("%q is no claim: want EXPR > n, EXPR < n, EXPR in a .. b, EXPR is TEXT or EXPR no difference", s)
+		}
+		claims = append(claims, c)
+	}
+	return claims, nil
+}
+
+// judge finds out whether the claims of an experiment hold.
+func (b *Book) judge(e *experiment) (err error) {
+	for _, c := range e.claims {
+		v, unknown := b.eval(e, c.expr)
+		c.found, c.shown = v.String(false), false
+		switch err = cmp.Or(err, unknown); c.rule {
+		case "no difference":
+			c.holds = v.same
+		case "is":
+			c.holds = c.found == c.want
+		default:
+			known := v.bound == "" || c.rule == ">" && v.bound != "at most " || c.rule == "<" && v.bound == "at most "
+			c.holds = known && c.low <= v.Median && v.Median <= c.high
+		}
+	}
+	return err
+}
+
+const limit = 20 * time.Minute
+
+// Measure runs the experiments of these names, or all, with bench as the program that go run
+// ./bench is, and ends with a table of their claims on out. What fails keeps its old data. With
+// quick, the rounds are few and short.
+func (b *Book) Measure(ctx context.Context, bench string, quick bool, names []string, line *progress.Line, out io.Writer) error {
+	chosen := b.experiments
+	if len(names) > 0 {
+		chosen = nil
+	}
+	for _, name := range names {
+		e, err := b.experiment(name)
+		if e == nil {
+			return err
+		}
+		chosen = append(chosen, e)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%v are over", limit))
+	defer cancel()
+	var failed []error
+	began, broken, rows := time.Now(), 0, [][]string{{"claim", "found", "holds here"}}
+	for i, e := range chosen {
+		line.Expect(time.Since(began) / time.Duration(max(i, 1)) * time.Duration(len(chosen)-i)) // as long as those before
+		line.Say(fmt.Sprintf("%d of %d, %s", i+1, len(chosen), e.name))
+		err := b.measure(ctx, e, bench, quick)
+		if ctx.Err() != nil {
+			failed = append(failed, fmt.Errorf("%w: not measured from %s on", context.Cause(ctx), e.name))
+			break
+		} else if err != nil {
+			failed = append(failed, fmt.Errorf("%s was not measured: %w", e.name, err))
+			continue
+		}
+		b.judge(e) // an error is one of the page, too
+		for _, c := range e.claims {
+			rows = append(rows, []string{e.name + ": " + c.text, c.found, map[bool]string{true: "yes", false: "NO"}[c.holds]})
+			if !c.holds {
+				broken++
+			}
+		}
+	}
+	if err := line.Print(out, text.Table(rows)); err != nil {
+		return err
+	}
+	if broken > 0 && !quick {
+		failed = append(failed, fmt.Errorf("%d of %s do not hold here", broken, text.Plural(int64(len(rows)-1), "claim")))
+	}
+	return errors.Join(failed...)
+}
+
+var word = regexp.MustCompile(`'([^']*)'|"([^"]*)"|([^\s'"]+)`)
+
+// Words are those of a command of the text, without a comment behind it.
+func Words(command string) (words []string) {
+	command, _, _ = strings.Cut(command, " #")
+	for _, m := range word.FindAllStringSubmatch(command, -1) {
+		words = append(words, m[1]+m[2]+m[3])
+	}
+	return words
+}
+
+// program returns the arguments of an experiment, of which the first is a program, and its file.
+// Commands with -o write the file to it. With quick, the rounds are few and short.
+func (e *experiment) program(bench, o string, quick bool) (args []string, name string) {
+	args, name = Words(e.command), e.name+".txt"
+	if len(args) < 3 || strings.Join(args[:3], " ") != "go run ./bench" {
+		if quick && slices.Contains(args, "-bench") {
+			args = append(args, "-benchtime", "100ms")
+		}
+		return args, name
+	}
+	args = append(args[2:], "-quiet")
+	args[0] = bench
+	if kind := args[1]; kind == "compare" || kind == "run" || kind == "lanes" {
+		name = e.name + ".json"
+		args = append(args, "-o", filepath.Join(o, name))
+		if quick && kind == "compare" {
+			args = append(args, "-rounds", "2")
+			if !slices.Contains(args, "-ops") {
+				args = append(args, "-duration", "500ms")
+			}
+		}
+	}
+	return args, name
+}
+
+// measure runs an experiment and replaces its data. What it starts ends with it or, after ctx,
+// within the time that bench takes to stop its servers.
+func (b *Book) measure(ctx context.Context, e *experiment, bench string, quick bool) error {
+	dir, err := os.MkdirTemp("", "lockstep-notes-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	args, name := e.program(bench, dir, quick)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	var printed, complaint bytes.Buffer
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = b.root, &printed, &complaint, 20*time.Second
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // where there is no such signal, WaitDelay ends it
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%w: %s", err, text.Printable(strings.TrimSpace(complaint.String())))
+	}
+	if filepath.Ext(name) == ".txt" {
+		err = os.WriteFile(filepath.Join(dir, name), printed.Bytes(), 0o666)
+	}
+	d := data{name: e.name}
+	if d.load(name, dir); cmp.Or(err, d.err) != nil {
+		return cmp.Or(err, d.err)
+	}
+	content, err := os.ReadFile(filepath.Join(dir, name))
+	if rep := d.report; rep != nil {
+		for i := range rep.Runs {
+			r := &rep.Runs[i]
+			r.ResponseTimes, r.ServiceTimes, r.Slips, r.ConnectTimes, r.Nodes = metrics.Histogram{}, nil, nil, nil, nil
+		}
+		rep.Env.Command = strings.Fields(e.command)
+		content, err = rep.JSON()
+		content = bytes.ReplaceAll(content, []byte(`,{"stage":`), []byte(",\n{\"stage\":")) // a line for each round
+	}
+	to := filepath.Join(b.dir, dataDir)
+	if err = cmp.Or(err, os.MkdirAll(to, 0o777), os.WriteFile(filepath.Join(to, name), content, 0o666)); err == nil {
+		e.load(name, to)
+	}
+	return cmp.Or(err, e.err)
+}
