@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,28 +22,32 @@ import (
 
 // A claim says what an experiment should find.
 type claim struct {
-	text, expr, rule string
-	low, high        float64 // of a rule about numbers
-	want             string  // of the rule is
-	found            string
-	holds, shown     bool // shown: a number or a table says that it does not hold
+	text, expr string
+	met        func(value) bool
+	found      string
+	holds      bool
+	shown      bool // a number or a table says that it does not hold
 }
 
-var claimForm = regexp.MustCompile(`^(?:(.+) )?(?:(no difference)|(<|>) (.+)|(in) (.+)\.\.(.+)|(is) (.+))$`)
+var claimForm = regexp.MustCompile(`^(?:(.+) )?(?:(no difference)|(<|>) (.+)|in (.+)\.\.(.+)|is (.+))$`)
 
 func parseClaims(all string) (claims []*claim, err error) {
 	for _, s := range strings.FieldsFunc(all, func(r rune) bool { return r == ';' }) {
-		m := append(claimForm.FindStringSubmatch(strings.TrimSpace(s)), make([]string, 10)...)
-		c := &claim{text: m[0], expr: cmp.Or(m[1], "ratio"), rule: m[2] + m[3] + m[5] + m[8], want: m[9]}
-		switch c.rule {
-		case "<":
-			c.low, c.high = math.Inf(-1), math.Nextafter(number(m[4]), math.Inf(-1))
-		case ">":
-			c.low, c.high = math.Nextafter(number(m[4]), math.Inf(1)), math.Inf(1)
-		case "in":
-			c.low, c.high = number(m[6]), number(m[7])
-		}
-		if c.rule == "" || !(c.low <= c.high) { // NaN is no number
+		m := append(claimForm.FindStringSubmatch(strings.TrimSpace(s)), make([]string, 8)...)
+		n, low, high := number(m[4]), number(m[5]), number(m[6])
+		c := &claim{text: m[0], expr: cmp.Or(m[1], "ratio")}
+		switch {
+		case m[2] != "":
+			c.met = func(v value) bool { return v.same }
+		case m[7] != "":
+			c.met = func(v value) bool { return v.String(false) == m[7] }
+		case m[3] == "<" && n == n: // and not NaN
+			c.met = func(v value) bool { return v.Median < n }
+		case m[3] == ">" && n == n:
+			c.met = func(v value) bool { return v.Median > n }
+		case low <= high:
+			c.met = func(v value) bool { return low <= v.Median && v.Median <= high }
+		default:
 			return nil, fmt.Errorf("%q is no claim: want EXPR > n, EXPR < n, EXPR in a .. b, EXPR is TEXT or EXPR no difference", s)
 		}
 		claims = append(claims, c)
@@ -52,19 +55,12 @@ func parseClaims(all string) (claims []*claim, err error) {
 	return claims, nil
 }
 
-// judge finds out whether the claims of an experiment hold.
+// judge finds out whether the claims of an experiment hold. A bound is not enough.
 func (b *Book) judge(e *experiment) (err error) {
 	for _, c := range e.claims {
 		v, unknown := b.eval(e, c.expr)
-		c.found, c.shown = v.String(false), false
-		switch err = cmp.Or(err, unknown); c.rule {
-		case "no difference":
-			c.holds = v.same
-		case "is":
-			c.holds = c.found == c.want
-		default:
-			known := v.bound == "" || c.rule == ">" && v.bound != "at most " || c.rule == "<" && v.bound == "at most "
-			c.holds = known && c.low <= v.Median && v.Median <= c.high
+		if err = cmp.Or(err, unknown); unknown == nil {
+			c.found, c.holds, c.shown = v.String(false), v.bound == "" && c.met(v), false
 		}
 	}
 	return err
@@ -76,16 +72,14 @@ const limit = 20 * time.Minute
 // ./bench is, and ends with a table of their claims on out. What fails keeps its old data. With
 // quick, the rounds are few and short.
 func (b *Book) Measure(ctx context.Context, bench string, quick bool, names []string, line *progress.Line, out io.Writer) error {
-	chosen := b.experiments
+	chosen := slices.Clone(b.experiments)
 	if len(names) > 0 {
-		chosen = nil
+		chosen = slices.DeleteFunc(chosen, func(e *experiment) bool { return !slices.Contains(names, e.name) })
 	}
 	for _, name := range names {
-		e, err := b.experiment(name)
-		if e == nil {
+		if e, err := b.experiment(name); e == nil {
 			return err
 		}
-		chosen = append(chosen, e)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%v are over", limit))
 	defer cancel()
@@ -130,27 +124,26 @@ func Words(command string) (words []string) {
 	return words
 }
 
-// program returns the arguments of an experiment, of which the first is a program, and its file.
-// Commands with -o write the file to it. With quick, the rounds are few and short.
+var ours = regexp.MustCompile(`^go run \./bench(?: (compare|run|lanes)\b)?`)
+
+// program returns the arguments of an experiment, of which the first is a program, and its file,
+// which commands with -o write. With quick, the rounds are few and short.
 func (e *experiment) program(bench, o string, quick bool) (args []string, name string) {
 	args, name = Words(e.command), e.name+".txt"
-	if len(args) < 3 || strings.Join(args[:3], " ") != "go run ./bench" {
+	m := ours.FindStringSubmatch(e.command)
+	if m == nil {
 		if quick && slices.Contains(args, "-bench") {
 			args = append(args, "-benchtime", "100ms")
 		}
 		return args, name
 	}
-	args = append(args[2:], "-quiet")
-	args[0] = bench
-	if kind := args[1]; kind == "compare" || kind == "run" || kind == "lanes" {
+	args = append(append([]string{bench}, args[3:]...), "-quiet")
+	if m[1] != "" {
 		name = e.name + ".json"
 		args = append(args, "-o", filepath.Join(o, name))
-		if quick && kind == "compare" {
-			args = append(args, "-rounds", "2")
-			if !slices.Contains(args, "-ops") {
-				args = append(args, "-duration", "500ms")
-			}
-		}
+	}
+	if quick && m[1] == "compare" {
+		args = append(args, "-quick")
 	}
 	return args, name
 }

@@ -29,6 +29,8 @@ import (
 
 	"lockstep/bench/figure"
 	"lockstep/bench/machine"
+	"lockstep/bench/stats"
+	"lockstep/common/text"
 )
 
 // dataDir holds the data of the experiments, NAME.json or NAME.txt, and the figures, NAME.svg.
@@ -39,12 +41,13 @@ var figures = map[string]func([]data) (string, error){
 	"lanes": func(of []data) (string, error) { return figure.LanesSVG(of[0].lanes), nil },
 }
 
-// A Book is the pages of a module, and the experiments that they name.
+// A Book is the pages of a module, and the experiments and figures that they name.
 type Book struct {
 	root, dir   string // of the module; of what is written: the same, or the reader's copy
 	pages       []file
 	experiments []*experiment
-	errs        []error // in the pages
+	pictures    [][]string // the parts of their marks, and where those are
+	errs        []error    // in the pages
 }
 
 type file struct{ name, text string }
@@ -52,19 +55,16 @@ type file struct{ name, text string }
 // An experiment is a command of the text, and what it measured.
 type experiment struct {
 	data
-	command string
-	claims  []*claim
-	page    file // where it is defined,
-	at      int
+	command, where string
+	claims         []*claim
 }
 
 var (
 	definition = regexp.MustCompile(`<!-- *(run|figure)\b`)
 	run        = regexp.MustCompile("^<!-- run ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n)(.+)\n")
-	picture    = regexp.MustCompile(`^<!-- figure ([\w-]+): (\w+) (.+) -->\n\n!\[.+\]\(` + dataDir + `/([\w-]+)\.svg\)\n`)
+	picture    = regexp.MustCompile(`^<!-- figure ([\w-]+): (\w+) (.+) -->\n\n!\[.+\]\(` + dataDir + `/([\w-]+\.svg)\)\n`)
 	mark       = regexp.MustCompile(`(?s)<!--=(.*?)-->(.*?)(<!--/-->|<!--=|$)`)
-	// What is before a mark at the start of a line: a mark there would begin a block of HTML.
-	lineStart = regexp.MustCompile(`^[\s>*+-]*(\d+[.)]\s+)?$`)
+	lineStart  = regexp.MustCompile(`(^|\n)[\s>*+-]*(\d+[.)]\s+)?$`) // what is before a mark that begins a block of HTML
 )
 
 // Open reads the pages of the module in root. Data are read from dir, or else from root. It is
@@ -79,40 +79,75 @@ func Open(root, dir string) (*Book, error) {
 		p := file{name, string(content)}
 		b.pages = append(b.pages, p)
 		for _, at := range definition.FindAllStringIndex(p.text, -1) {
-			b.fail(p, at[0], b.define(p, at[0]))
+			b.fail(p.line(at[0]), b.define(p.text[at[0]:], p.line(at[0])))
 		}
 	}
 	return b, errors.Join(b.errs...)
 }
 
-// fail notes an error, if there is one, with its line.
-func (b *Book) fail(p file, offset int, err error) {
+// line names the line of an offset.
+func (p file) line(at int) string {
+	return fmt.Sprintf("%s:%d", p.name, 1+strings.Count(p.text[:at], "\n"))
+}
+
+func (b *Book) fail(where string, err error) {
 	if err != nil {
-		b.errs = append(b.errs, fmt.Errorf("%s:%d: %w", p.name, 1+strings.Count(p.text[:offset], "\n"), err))
+		b.errs = append(b.errs, fmt.Errorf("%s: %w", where, err))
 	}
 }
 
-// define adds the experiment that is defined at an offset of a page, or checks a figure.
-func (b *Book) define(p file, at int) error {
-	text := p.text[at:]
-	m := run.FindStringSubmatch(text)
-	switch {
-	case picture.MatchString(text):
+// define adds the experiment or the figure that a mark defines.
+func (b *Book) define(from, where string) (err error) {
+	if m := picture.FindStringSubmatch(from); m != nil && m[4] == m[1]+".svg" {
+		b.pictures = append(b.pictures, append(m, where))
 		return nil
-	case m == nil:
+	}
+	m := run.FindStringSubmatch(from)
+	if m == nil {
 		return fmt.Errorf("want <!-- run NAME: CLAIM; CLAIM --> and a block that begins with a command, or "+
 			"<!-- figure NAME: KIND EXPERIMENT --> and ![...](%s/NAME.svg), with a blank line between", dataDir)
 	}
-	e, err := b.experiment(m[1])
-	if e != nil || m[1] == "diff" {
+	if other, _ := b.experiment(m[1]); other != nil || m[1] == "diff" {
 		return fmt.Errorf("the name %s is taken", m[1])
 	}
-	e = &experiment{data: data{name: m[1]}, command: m[3], page: p, at: at}
+	e := &experiment{data: data{name: m[1]}, command: m[3], where: where}
 	b.experiments = append(b.experiments, e)
 	_, name := e.program("", "", false)
 	e.load(name, filepath.Join(b.dir, dataDir), filepath.Join(b.root, dataDir))
 	e.claims, err = parseClaims(m[2])
 	return err
+}
+
+// eval evaluates an expression about an experiment. A quotient has the widest interval that those
+// of its figures allow.
+func (b *Book) eval(e *experiment, expr string) (value, error) {
+	top, bottom, divided := strings.Cut(expr, " / ")
+	v, err := b.figure(e, top)
+	if err != nil || !divided {
+		return v, err
+	}
+	w, err := b.figure(e, bottom)
+	if err == nil && (w.Median == 0 || v.bound+w.bound != "") {
+		err = fmt.Errorf("%s cannot be divided by %s", v.String(false), w.String(false))
+	}
+	q := value{Interval: stats.Interval{Median: v.Median / w.Median, Low: v.Low / w.High, High: v.High / w.Low}, write: text.Sig}
+	q.same = q.Low < q.High && q.WithinNoise(stats.Interval{})
+	return q, err
+}
+
+var figureName = regexp.MustCompile(`^(?:(.*?)\.)??(ratio\.p99|[^.]+)$`)
+
+// figure returns a figure of an experiment, or of the other one that its name begins with.
+func (b *Book) figure(e *experiment, name string) (value, error) {
+	first, rest, _ := strings.Cut(name, ".")
+	if other, _ := b.experiment(first); other != nil {
+		e, name = other, rest
+	}
+	m := append(figureName.FindStringSubmatch(name), "", "", "")
+	if e.err != nil {
+		return value{}, e.err
+	}
+	return e.value(m[1], m[2])
 }
 
 func (b *Book) experiment(name string) (*experiment, error) {
@@ -141,27 +176,19 @@ func (b *Book) Write(out io.Writer) error {
 func (b *Book) render() (files []file, err error) {
 	b.errs = nil
 	for _, e := range b.experiments {
-		b.fail(e.page, e.at, b.judge(e))
+		b.fail(e.where, b.judge(e))
 	}
 	for _, p := range b.pages {
-		filled := b.fill(p)
-		for _, at := range definition.FindAllStringIndex(p.text, -1) {
-			if m := picture.FindStringSubmatch(p.text[at[0]:]); m != nil {
-				svg, err := b.draw(m[2], strings.Fields(m[3]))
-				if m[1] != m[4] {
-					err = fmt.Errorf("the image is %s.svg", m[4])
-				}
-				if err != nil {
-					b.fail(p, at[0], fmt.Errorf("figure %s: %w", m[1], err))
-				}
-				files = append(files, file{dataDir + "/" + m[1] + ".svg", svg + "\n"})
-			}
-		}
-		if b.dir == b.root {
+		if filled := b.fill(p); b.dir == b.root {
 			files = append(files, file{p.name, filled})
 		} else if p.name == "NOTES.md" {
 			files = append(files, file{p.name, b.localize(filled)})
 		}
+	}
+	for _, m := range b.pictures {
+		svg, err := b.draw(m[2], strings.Fields(m[3]))
+		b.fail(m[5], err)
+		files = append(files, file{dataDir + "/" + m[4], svg + "\n"})
 	}
 	return files, errors.Join(b.errs...)
 }
@@ -169,7 +196,7 @@ func (b *Book) render() (files []file, err error) {
 func (b *Book) draw(kind string, names []string) (string, error) {
 	draw, of := figures[kind], []data(nil)
 	if draw == nil {
-		return "", fmt.Errorf("there is no kind %q", kind)
+		return "", fmt.Errorf("there is no figure of the kind %q", kind)
 	}
 	for _, name := range names {
 		e, err := b.experiment(name)
@@ -182,34 +209,30 @@ func (b *Book) draw(kind string, names []string) (string, error) {
 }
 
 // fill returns the page with its marks filled in.
-func (b *Book) fill(p file) string {
-	var out strings.Builder
+func (b *Book) fill(p file) (filled string) {
 	done := 0
 	for _, m := range mark.FindAllStringSubmatchIndex(p.text, -1) {
-		head, body, end := p.text[m[2]:m[3]], p.text[m[4]:m[5]], p.text[m[6]:m[7]]
-		line := p.text[:m[0]]
-		filled, err := b.content(head)
-		alone := lineStart.MatchString(line[strings.LastIndex(line, "\n")+1:])
-		switch {
-		case end != "<!--/-->":
+		head, end := p.text[m[2]:m[3]], p.text[m[6]:m[7]]
+		content, err := b.content(head)
+		if end != "<!--/-->" {
 			err = errors.New("no <!--/--> closes it")
-		case err == nil && alone != strings.HasPrefix(filled, "\n"), alone != strings.HasPrefix(body, "\n"):
+		} else if err == nil && strings.HasPrefix(content, "\n") != lineStart.MatchString(p.text[:m[0]]) {
 			err = errors.New("a table, a text or a diff stands alone on its lines, and a number does not begin a line")
 		}
 		if err != nil {
-			b.fail(p, m[0], fmt.Errorf("%s: %w", head, err))
+			b.fail(p.line(m[0]), fmt.Errorf("%s: %w", head, err))
 		}
-		out.WriteString(p.text[done:m[4]] + filled)
+		filled += p.text[done:m[4]] + content
 		done = m[5]
 	}
-	return out.String() + p.text[done:]
+	return filled + p.text[done:]
 }
 
 // content returns what stands at a mark: a block if it begins with a new line.
-func (b *Book) content(head string) (string, error) {
-	words := strings.Fields(head)
-	if len(words) > 3 && words[0] == "diff" {
-		return b.stageDiff(words[1], words[2], words[3:])
+func (b *Book) content(head string) (content string, err error) {
+	words := append(strings.Fields(head), "")
+	if words[0] == "diff" {
+		return b.stageDiff(words[1 : len(words)-1])
 	}
 	expr, short := strings.CutSuffix(head, " short")
 	name, expr, _ := strings.Cut(expr, ".")
@@ -217,12 +240,11 @@ func (b *Book) content(head string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	block := ""
-	switch _, what, _ := strings.Cut(words[0], "."); what {
-	case "table":
-		block, err = e.table(words[1:])
-	case "text":
-		block, err = e.paragraphs(words[1:])
+	switch words[0] {
+	case name + ".table":
+		content, err = e.table(words[1 : len(words)-1])
+	case name + ".text":
+		content, err = e.paragraphs(words[1 : len(words)-1])
 	default:
 		v, err := b.eval(e, expr)
 		if err != nil {
@@ -230,10 +252,7 @@ func (b *Book) content(head string) (string, error) {
 		}
 		return v.String(short) + b.notSo(e, expr), nil
 	}
-	if not := b.notSo(e, ""); not != "" {
-		block += "\n" + not[1:] + "\n"
-	}
-	return "\n\n" + block + "\n", err
+	return strings.TrimRight("\n\n"+content+"\n"+b.notSo(e, ""), "\n") + "\n\n", err
 }
 
 // notSo returns the claims that do not hold in the reader's copy: about an expression, or all.
@@ -249,7 +268,7 @@ func (b *Book) notSo(e *experiment, expr string) (all string) {
 
 // localize names the machine at the top of the reader's copy. It says before an experiment which
 // of its claims do not hold, if no number or table says so.
-func (b *Book) localize(text string) string {
+func (b *Book) localize(notes string) string {
 	here := "**Measured in few and short rounds on:** " + machine.New(true).String() + "."
 	for _, e := range b.experiments {
 		if e.dir != filepath.Join(b.dir, dataDir) {
@@ -257,10 +276,10 @@ func (b *Book) localize(text string) string {
 		}
 		for _, c := range e.claims {
 			if head := "<!-- run " + e.name; !c.holds && !c.shown {
-				text = strings.Replace(text, head, "(not so here: "+c.text+")\n\n"+head, 1)
+				notes = strings.Replace(notes, head, "(not so here: "+c.text+")\n\n"+head, 1)
 			}
 		}
 	}
-	title, rest, _ := strings.Cut(text, "\n")
+	title, rest, _ := strings.Cut(notes, "\n")
 	return title + "\n\n" + here + "\n" + rest
 }
