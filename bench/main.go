@@ -95,7 +95,7 @@ var commands = []command{
 	{"report", "FILE.json", "show again what -o saved", "-html page.html saved.json", reread, (*options).renderFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", "-stages 4 -faults", runCheck, checkFlags},
 	{"lanes", "", "draw what each client's request is doing, 16 ms of it", "-stages 2,3,4 -work 1ms", drawLanes, lanesFlags},
-	{"notes", "[NAME...]", "fill in the figures of NOTES.md; or measure them here", "-measure", renderNotes, notesFlags},
+	{"notes", "[NAME...]", "fill in the figures of NOTES.md, or measure them", "-measure", renderNotes, notesFlags},
 	{"help", "[TOPIC]", "this text; or a command, all, config, statistics", "", nil, nil},
 }
 

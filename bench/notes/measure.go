@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"lockstep/bench/progress"
+	"lockstep/bench/report"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
@@ -151,28 +152,24 @@ func (e *experiment) program(bench, o string, quick bool) (args []string, name s
 // measure runs an experiment and replaces its data. What it starts ends with it or, after ctx,
 // within the time that bench takes to stop its servers.
 func (b *Book) measure(ctx context.Context, e *experiment, bench string, quick bool) error {
-	dir, err := os.MkdirTemp("", "lockstep-notes-")
+	saved, err := os.MkdirTemp("", "lockstep-notes-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	args, name := e.program(bench, dir, quick)
+	defer os.RemoveAll(saved)
+	args, name := e.program(bench, saved, quick)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	var printed, complaint bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = b.root, &printed, &complaint, 20*time.Second
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // where there is no such signal, WaitDelay ends it
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // on Windows, WaitDelay ends it
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%w: %s", err, text.Printable(strings.TrimSpace(complaint.String())))
 	}
-	if filepath.Ext(name) == ".txt" {
-		err = os.WriteFile(filepath.Join(dir, name), printed.Bytes(), 0o666)
+	content := printed.Bytes()
+	if filepath.Ext(name) == ".json" {
+		content, err = os.ReadFile(filepath.Join(saved, name))
 	}
-	d := data{name: e.name}
-	if d.load(name, dir); cmp.Or(err, d.err) != nil {
-		return cmp.Or(err, d.err)
-	}
-	content, err := os.ReadFile(filepath.Join(dir, name))
-	if rep := d.report; rep != nil {
+	if rep, other := report.Parse(content); other == nil {
 		for i := range rep.Runs {
 			r := &rep.Runs[i]
 			r.ResponseTimes, r.ServiceTimes, r.Slips, r.ConnectTimes, r.Nodes = metrics.Histogram{}, nil, nil, nil, nil
@@ -182,7 +179,8 @@ func (b *Book) measure(ctx context.Context, e *experiment, bench string, quick b
 		content = bytes.ReplaceAll(content, []byte(`,{"stage":`), []byte(",\n{\"stage\":")) // a line for each round
 	}
 	to := filepath.Join(b.dir, dataDir)
-	if err = cmp.Or(err, os.MkdirAll(to, 0o777), os.WriteFile(filepath.Join(to, name), content, 0o666)); err == nil {
+	if err == nil {
+		err = cmp.Or(os.MkdirAll(to, 0o777), os.WriteFile(filepath.Join(to, name), content, 0o666))
 		e.load(name, to)
 	}
 	return cmp.Or(err, e.err)

@@ -176,7 +176,7 @@ func (b *Book) Write(out io.Writer) error {
 func (b *Book) render() (files []file, err error) {
 	b.errs = nil
 	for _, e := range b.experiments {
-		b.fail(e.where, b.judge(e))
+		b.fail(e.where, cmp.Or(e.err, b.judge(e)))
 	}
 	for _, p := range b.pages {
 		if filled := b.fill(p); b.dir == b.root {
@@ -252,7 +252,7 @@ func (b *Book) content(head string) (content string, err error) {
 		}
 		return v.String(short) + b.notSo(e, expr), nil
 	}
-	return strings.TrimRight("\n\n"+content+"\n"+b.notSo(e, ""), "\n") + "\n\n", err
+	return strings.TrimRight("\n\n"+content+"\n"+strings.TrimSpace(b.notSo(e, "")), "\n") + "\n\n", err
 }
 
 // notSo returns the claims that do not hold in the reader's copy: about an expression, or all.
