@@ -5,12 +5,23 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"os"
 	"path/filepath"
 
 	"lockstep/bench/notes"
 	"lockstep/bench/testbed"
+	"lockstep/bench/tour"
 )
+
+// showTour shows what breaks each stage, and what the next one cures.
+func showTour(ctx context.Context, o *options) error {
+	dirs, err := testbed.StageDirs(ctx, []string{"1", "2", "3", "4"})
+	if err != nil {
+		return err
+	}
+	return o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
+		return tour.Run(ctx, bed, o.cfg.Secret, &o.line, o.stdout) // the servers read LOCKSTEP_SECRET, too
+	})
+}
 
 func notesFlags(o *options, fs *flag.FlagSet) {
 	fs.BoolVar(&o.remeasure, "measure", false, "run all experiments first, or those of these names, for 20 minutes at most")
@@ -34,9 +45,7 @@ func renderNotes(ctx context.Context, o *options) error {
 		return err
 	}
 	if o.remeasure || o.quick {
-		self, _ := os.Executable() // if it is not known, all experiments say so
-		err = book.Measure(ctx, self, o.quick, o.args, &o.line, o.stdout)
+		err = book.Measure(ctx, o.quick, o.args, &o.line, o.stdout)
 	}
-	o.line.Stop()
 	return errors.Join(err, book.Write(o.stdout))
 }

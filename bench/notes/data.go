@@ -64,13 +64,11 @@ func number(s string) float64 {
 	if d, err := time.ParseDuration(s); err == nil {
 		return float64(d)
 	}
-	digits, isShare := strings.CutSuffix(s, "%")
-	v, err := strconv.ParseFloat(digits, 64)
-	switch {
-	case err != nil:
+	v, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	if err != nil {
 		return math.NaN()
-	case isShare:
-		return v / 100
+	} else if strings.HasSuffix(s, "%") {
+		v /= 100
 	}
 	return v
 }
@@ -113,9 +111,11 @@ func (d *data) load(file string, dirs ...string) {
 			d.rows = append(d.rows, row{p.Title, "", map[string]value{"together": single(float64(p.Together()), whole)}})
 		}
 	default:
-		if d.report, d.err = report.Parse(content); d.err != nil {
-			return
+		d.report = new(report.Report)
+		if d.err = json.Unmarshal(content, d.report); d.err == nil && d.report.Sweep != nil {
+			d.err = d.report.Sweep.Restore(d.report.Config)
 		}
+		d.report.Summary = nil // of figures that, without histograms, stay as they are
 		d.text = d.report.String()
 		for _, s := range d.report.Summary {
 			d.rows = append(d.rows, summaryRow(&s))
@@ -159,6 +159,7 @@ func summaryRow(s *report.Summary) row {
 var (
 	gap        = regexp.MustCompile(`\s*\t\s*|  +`)
 	gomaxprocs = regexp.MustCompile(`-\d+$`)
+	units      = map[string]func(float64, int) string{"ns/op": span, "B/op": size, "allocs/op": whole}
 )
 
 // lineRow has the figures of a line of the tour or of a Go benchmark.
@@ -173,13 +174,8 @@ func lineRow(line string) row {
 	}
 	for _, cell := range cells {
 		n, unit, _ := strings.Cut(cell, " ")
-		switch unit {
-		case "ns/op":
-			all["ns"] = single(number(n), span)
-		case "B/op":
-			all["bytes"] = single(number(n), size)
-		case "allocs/op":
-			all["allocs"] = single(number(n), whole)
+		if write, ok := units[unit]; ok {
+			all[strings.Replace(strings.TrimSuffix(unit, "/op"), "B", "bytes", 1)] = single(number(n), write)
 		}
 	}
 	return row{gomaxprocs.ReplaceAllString(cells[0], ""), "", all}

@@ -69,10 +69,10 @@ func (b *Book) judge(e *experiment) (err error) {
 
 const limit = 20 * time.Minute
 
-// Measure runs the experiments of these names, or all, with bench as the program that go run
-// ./bench is, and ends with a table of their claims on out. What fails keeps its old data. With
-// quick, the rounds are few and short.
-func (b *Book) Measure(ctx context.Context, bench string, quick bool, names []string, line *progress.Line, out io.Writer) error {
+// Measure runs the experiments of these names, or all, where this program is go run ./bench, and
+// ends with a table of their claims on out. What fails keeps its old data. With quick, the rounds
+// are few and short.
+func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *progress.Line, out io.Writer) error {
 	chosen := slices.Clone(b.experiments)
 	if len(names) > 0 {
 		chosen = slices.DeleteFunc(chosen, func(e *experiment) bool { return !slices.Contains(names, e.name) })
@@ -89,7 +89,7 @@ func (b *Book) Measure(ctx context.Context, bench string, quick bool, names []st
 	for i, e := range chosen {
 		line.Expect(time.Since(began) / time.Duration(max(i, 1)) * time.Duration(len(chosen)-i)) // as long as those before
 		line.Say(fmt.Sprintf("%d of %d, %s", i+1, len(chosen), e.name))
-		err := b.measure(ctx, e, bench, quick)
+		err := b.measure(ctx, e, quick)
 		if ctx.Err() != nil {
 			failed = append(failed, fmt.Errorf("%w: not measured from %s on", context.Cause(ctx), e.name))
 			break
@@ -105,8 +105,8 @@ func (b *Book) Measure(ctx context.Context, bench string, quick bool, names []st
 			}
 		}
 	}
-	if err := line.Print(out, text.Table(rows)); err != nil {
-		return err
+	if line.Stop(); len(rows) > 1 {
+		io.WriteString(out, text.Table(rows))
 	}
 	if broken > 0 && !quick {
 		failed = append(failed, fmt.Errorf("%d of %s do not hold here", broken, text.Plural(int64(len(rows)-1), "claim")))
@@ -151,9 +151,10 @@ func (e *experiment) program(bench, o string, quick bool) (args []string, name s
 
 // measure runs an experiment and replaces its data. What it starts ends with it or, after ctx,
 // within the time that bench takes to stop its servers.
-func (b *Book) measure(ctx context.Context, e *experiment, bench string, quick bool) error {
+func (b *Book) measure(ctx context.Context, e *experiment, quick bool) error {
+	bench, unknown := os.Executable()
 	saved, err := os.MkdirTemp("", "lockstep-notes-")
-	if err != nil {
+	if err = cmp.Or(err, unknown); err != nil {
 		return err
 	}
 	defer os.RemoveAll(saved)

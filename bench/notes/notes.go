@@ -46,8 +46,8 @@ type Book struct {
 	root, dir   string // of the module; of what is written: the same, or the reader's copy
 	pages       []file
 	experiments []*experiment
-	pictures    [][]string // the parts of their marks, and where those are
-	errs        []error    // in the pages
+	pictures    []picture
+	errs        []error // in the pages
 }
 
 type file struct{ name, text string }
@@ -59,10 +59,12 @@ type experiment struct {
 	claims         []*claim
 }
 
+type picture struct{ name, kind, experiments, where string }
+
 var (
 	definition = regexp.MustCompile(`<!-- *(run|figure)\b`)
-	run        = regexp.MustCompile("^<!-- run ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n)(.+)\n")
-	picture    = regexp.MustCompile(`^<!-- figure ([\w-]+): (\w+) (.+) -->\n\n!\[.+\]\(` + dataDir + `/([\w-]+\.svg)\)\n`)
+	runMark    = regexp.MustCompile("^<!-- run ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n)(.+)\n")
+	figureMark = regexp.MustCompile(`^<!-- figure ([\w-]+): (\w+) (.+) -->\n\n!\[.+\]\(` + dataDir + `/([\w-]+)\.svg\)\n`)
 	mark       = regexp.MustCompile(`(?s)<!--=(.*?)-->(.*?)(<!--/-->|<!--=|$)`)
 	lineStart  = regexp.MustCompile(`(^|\n)[\s>*+-]*(\d+[.)]\s+)?$`) // what is before a mark that begins a block of HTML
 )
@@ -98,11 +100,11 @@ func (b *Book) fail(where string, err error) {
 
 // define adds the experiment or the figure that a mark defines.
 func (b *Book) define(from, where string) (err error) {
-	if m := picture.FindStringSubmatch(from); m != nil && m[4] == m[1]+".svg" {
-		b.pictures = append(b.pictures, append(m, where))
+	if m := figureMark.FindStringSubmatch(from); m != nil && m[4] == m[1] {
+		b.pictures = append(b.pictures, picture{m[1], m[2], m[3], where})
 		return nil
 	}
-	m := run.FindStringSubmatch(from)
+	m := runMark.FindStringSubmatch(from)
 	if m == nil {
 		return fmt.Errorf("want <!-- run NAME: CLAIM; CLAIM --> and a block that begins with a command, or "+
 			"<!-- figure NAME: KIND EXPERIMENT --> and ![...](%s/NAME.svg), with a blank line between", dataDir)
@@ -185,20 +187,20 @@ func (b *Book) render() (files []file, err error) {
 			files = append(files, file{p.name, b.localize(filled)})
 		}
 	}
-	for _, m := range b.pictures {
-		svg, err := b.draw(m[2], strings.Fields(m[3]))
-		b.fail(m[5], err)
-		files = append(files, file{dataDir + "/" + m[4], svg + "\n"})
+	for _, p := range b.pictures {
+		svg, err := b.draw(p)
+		b.fail(p.where, err)
+		files = append(files, file{dataDir + "/" + p.name + ".svg", svg + "\n"})
 	}
 	return files, errors.Join(b.errs...)
 }
 
-func (b *Book) draw(kind string, names []string) (string, error) {
-	draw, of := figures[kind], []data(nil)
+func (b *Book) draw(p picture) (string, error) {
+	draw, of := figures[p.kind], []data(nil)
 	if draw == nil {
-		return "", fmt.Errorf("there is no figure of the kind %q", kind)
+		return "", fmt.Errorf("there is no figure of the kind %q", p.kind)
 	}
-	for _, name := range names {
+	for _, name := range strings.Fields(p.experiments) {
 		e, err := b.experiment(name)
 		if err != nil {
 			return "", err

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/progress"
 	"lockstep/bench/report"
@@ -86,7 +87,26 @@ const experiments = `# Title
 
 <!-- run codec -->
 
-` + "```sh\ngo test ./common/wire -run '^$' -bench Codec\n```\n\n"
+` + "```sh\ngo test ./common/wire -run '^$' -bench Codec\n```\n\n<!-- run work -->\n\n    go run ./bench compare -stages 3 -sweep work=0s,1ms\n\n"
+
+// swept is a report of stage 3 at two values of a property.
+func swept(t *testing.T) string {
+	t.Helper()
+	sweep, err := experiment.ParseSweep("work=0s,1ms", cluster.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep := report.New(cluster.Default(), []string{"stage3_threadpool"}, true)
+	rep.Sweep = sweep
+	for i, point := range sweep.Points {
+		rep.AddAt(point, "stage3_threadpool", 1, &load.Result{Dur: time.Second, Counts: load.Counts{Requests: 10, OK: 20 - int64(i)}})
+	}
+	data, err := rep.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
 
 // module writes a module with these notes, and data of the experiments, and returns its root.
 func module(t *testing.T, notes string) (root string) {
@@ -94,7 +114,7 @@ func module(t *testing.T, notes string) (root string) {
 	root = t.TempDir()
 	write(t, root, map[string]string{
 		"NOTES.md": notes, "README.md": "# Readme\n",
-		dataDir + "/gain.json": string(comparison(700, 4900)), dataDir + "/tour.txt": tourText, dataDir + "/codec.txt": benchText,
+		dataDir + "/gain.json": string(comparison(700, 4900)), dataDir + "/tour.txt": tourText, dataDir + "/codec.txt": benchText, dataDir + "/work.json": swept(t),
 		"stage1_a/server.go": "package main\n\nvar a int\n", "stage2_b/server.go": "package main\n\nvar b int\n", "stage2_b/new.go": "package main\n",
 	})
 	return root
@@ -146,6 +166,9 @@ func TestMarks(t *testing.T) {
 		{"gain.table ops starved ratio", "\n\n| stage | operations/s | starved | compared |\n| --- | ---: | ---: | ---: |\n" +
 			"| stage3 threadpool | 700 | 0 |  |\n| stage4 bucketlock | 4 900 | 1 | 6.98 [6.96..7.00] |\n\n"},
 		{"tour.table kept refused", "\n\n| stage | kept | refused |\n| --- | ---: | ---: |\n| 1 | 7/8 starve |  |\n| 3 | 120 000 | 68 % |\n\n"},
+		{"work.3@0s.ops", "20.0"},
+		{"work.3@work=1ms.ops", "19.0"},
+		{"work.table ops", "\n\n| work | stage | operations/s |\n| --- | --- | ---: |\n| 0s | stage3 threadpool | 20 |\n| 1ms | stage3 threadpool | 19 |\n\n"},
 		{"tour.text 3", "\n\n```text\nconclusion\n```\n\n"},
 		{"diff 1 2 server.go new.go", "\n\n```diff\n--- stage1_a/server.go\n+++ stage2_b/server.go\n package main\n \n-var a int\n+var b int\n" +
 			"--- /dev/null\n+++ stage2_b/new.go\n+package main\n```\n\n"},
@@ -165,8 +188,8 @@ func TestMarks(t *testing.T) {
 // An error names the file and the line.
 func TestMarksThatAreWrong(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
-		{"x <!--=gone.4.ops-->1<!--/-->", `NOTES.md:17: gone.4.ops: there is no experiment "gone"`},
-		{"\nx <!--=gain.5.ops-->1<!--/-->", `NOTES.md:18: gain.5.ops: gain has no ops of stage "5"`},
+		{"x <!--=gone.4.ops-->1<!--/-->", `NOTES.md:21: gone.4.ops: there is no experiment "gone"`},
+		{"\nx <!--=gain.5.ops-->1<!--/-->", `NOTES.md:22: gain.5.ops: gain has no ops of stage "5"`},
 		{"x <!--=gain.4.speed-->1<!--/-->", "gain has no speed"},
 		{"x <!--=gain.4.ops / 3.starved-->1<!--/-->", "cannot be divided by 0"},
 		{"x <!--=gain.4.ops-->1", "no <!--/--> closes it"},
@@ -178,11 +201,11 @@ func TestMarksThatAreWrong(t *testing.T) {
 		{"<!--=gain.text 99-->\n<!--/-->", "no paragraph 99, but 1 to "},
 		{"<!--=diff 1 2 gone.go-->\n<!--/-->", "stage2_b/gone.go"},
 		{"<!--=diff 1 9 server.go-->\n<!--/-->", "there is no stage 9"},
-		{"<!-- run gain -->\n\n    go version\n", "NOTES.md:17: the name gain is taken"},
+		{"<!-- run gain -->\n\n    go version\n", "NOTES.md:21: the name gain is taken"},
 		{"<!-- run more: ratio -->\n\n    go version\n", `"ratio" is no claim`},
 		{"<!-- run more -->\n    go version\n", "want <!-- run NAME"},
 		{"<!-- run more -->\n\n    go version\n", "(bench notes -measure more measures it)"},
-		{"<!-- figure new: lanes gone -->\n\n![x](bench/notes/data/new.svg)\n", `NOTES.md:17: there is no experiment "gone"`},
+		{"<!-- figure new: lanes gone -->\n\n![x](bench/notes/data/new.svg)\n", `NOTES.md:21: there is no experiment "gone"`},
 		{"<!-- figure new: cake gain -->\n\n![x](bench/notes/data/new.svg)\n", `no figure of the kind "cake"`},
 		{"<!-- figure new: lanes gain -->\n\n![x](bench/notes/data/old.svg)\n", "want <!-- run NAME"},
 	} {
@@ -254,7 +277,7 @@ func TestCopy(t *testing.T) {
 	}
 	got := read(t, dir, "NOTES.md")
 	for _, want := range []string{
-		"# Title\n\n**Measured in few and short rounds on:** go1.", " Not measured here: codec.\n\n<!-- run gain", "It is <!--=gain.ratio-->1.14 [1.14..1.14] (not so here: ratio > 2)<!--/-->.",
+		"# Title\n\n**Measured in few and short rounds on:** go1.", " Not measured here: codec. Not measured here: work.\n\n<!-- run gain", "It is <!--=gain.ratio-->1.14 [1.14..1.14] (not so here: ratio > 2)<!--/-->.",
 		"| 800 |\n\n(not so here: ratio > 2)\n\n<!--/-->", "\n\n(not so here: 1.kept is 7/8 starve)\n\n<!-- run tour",
 	} {
 		if !strings.Contains(got, want) {
@@ -277,12 +300,8 @@ func measure(ctx context.Context, t *testing.T, root, address string, names ...s
 	if err != nil {
 		t.Fatal(err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var out strings.Builder
-	err = b.Measure(ctx, self, false, names, new(progress.Line), &out)
+	err = b.Measure(ctx, false, names, new(progress.Line), &out)
 	return out.String(), err
 }
 
@@ -307,8 +326,12 @@ func TestMeasure(t *testing.T) {
 	if strings.Contains(got, os.TempDir()) || !strings.Contains(got, `"command":["go","run","./bench","compare","-stages","3,4"`) {
 		t.Errorf("the command is not that of the text: %s", got)
 	}
-	if rep, err := report.Parse([]byte(got)); err != nil || rep.Runs[0].ResponseTimes.Count() > 0 || rep.Summary[0].P99.Median == 0 || len(got) > 30_000 {
-		t.Errorf("%d bytes, error %v: want times, and no histograms", len(got), err)
+	var before, after data
+	write(t, root, map[string]string{dataDir + "/full.json": string(comparison(700, 4900))})
+	before.load("full.json", filepath.Join(root, dataDir))
+	after.load("gain.json", filepath.Join(root, dataDir))
+	if !strings.Contains(after.text, "11.4ms") || after.text != before.text || after.report.Runs[0].ResponseTimes.Count() > 0 {
+		t.Errorf("the data say\n%s\nwant, without histograms,\n%s", after.text, before.text)
 	}
 	if _, err := measure(t.Context(), t, root, "here", "gone"); err == nil || err.Error() != `there is no experiment "gone"` {
 		t.Errorf("error %v", err)

@@ -220,9 +220,7 @@ func Parse(data []byte) (*Report, error) {
 		if !rep.Runs[i].possible() {
 			return nil, fmt.Errorf("run %d has negative counts or times, answers in no time, or more starved connections than there were", i+1)
 		}
-		if r := &rep.Runs[i]; r.Requests == 0 || r.ResponseTimes.Count() > 0 { // without its histograms, a file has the figures alone
-			r.derive(rep.Env.Shared)
-		}
+		rep.Runs[i].derive(rep.Env.Shared)
 	}
 	rep.Summary = nil
 	if rep.Summarize(); len(rep.Runs) > 0 && len(rep.Summary) == 0 {
