@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/bench/experiment"
+	lab "lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/progress"
 	"lockstep/bench/report"
@@ -92,7 +92,7 @@ const experiments = `# Title
 // swept is a report of stage 3 at two values of a property.
 func swept(t *testing.T) string {
 	t.Helper()
-	sweep, err := experiment.ParseSweep("work=0s,1ms", cluster.Default())
+	sweep, err := lab.ParseSweep("work=0s,1ms", cluster.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,6 +216,19 @@ func TestMarksThatAreWrong(t *testing.T) {
 	}
 }
 
+// With an error in a page, nothing changes.
+func TestWriteAfterAnError(t *testing.T) {
+	root := module(t, experiments+"x <!--=gain.4.ops-->old<!--/--> <!--=gain.5.ops-->old<!--/-->\n")
+	before := read(t, root, "NOTES.md")
+	b, err := Open(root, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Write(t.Output()); err == nil || read(t, root, "NOTES.md") != before {
+		t.Errorf("error %v, and the notes are\n%s", err, read(t, root, "NOTES.md"))
+	}
+}
+
 func TestClaims(t *testing.T) {
 	for _, test := range []struct {
 		claim string
@@ -224,7 +237,7 @@ func TestClaims(t *testing.T) {
 		{"ratio > 2", true}, {"ratio > 6.99", false}, {"ratio in .8 .. 1.25", false}, {"ratio in 6..8", true}, {"no difference", false},
 		{"ratio no difference", false}, {"4.ops / 3.ops > 6.5", true}, {"3.p99 < 12ms", true}, {"3.p99 < 11ms", false}, {"4.refused < 1 %", true},
 		{"4.starved > 1", false}, {"starved < 2", true}, {"gain.3.ops < 1000", true}, {"tour.1.kept is 7/8 starve", true},
-		{"tour.3.kept is 7/8 starve", false}, {"tour.1.kept < 1", false}, {"tour.3.refused in 60 % .. 70 %", true},
+		{"tour.3.kept is 7/8 starve", false}, {"tour.1.kept < 1", false}, {"tour.3.refused in 60 % .. 70 %", true}, {"tour.3.refused < 1", true},
 		{"codec.BenchmarkCodec/codec=kept/ops=1.ns < 8µs", true},
 	} {
 		root := module(t, experiments)
@@ -330,7 +343,7 @@ func TestMeasure(t *testing.T) {
 	write(t, root, map[string]string{dataDir + "/full.json": string(comparison(700, 4900))})
 	before.load("full.json", filepath.Join(root, dataDir))
 	after.load("gain.json", filepath.Join(root, dataDir))
-	if !strings.Contains(after.text, "11.4ms") || after.text != before.text || after.report.Runs[0].ResponseTimes.Count() > 0 {
+	if !strings.Contains(after.text, "11.4ms") || after.text != before.text || after.report.Runs[0].ResponseTimes.Count() > 0 || len(after.report.Summary[0].Runs) != 6 {
 		t.Errorf("the data say\n%s\nwant, without histograms,\n%s", after.text, before.text)
 	}
 	if _, err := measure(t.Context(), t, root, "here", "gone"); err == nil || err.Error() != `there is no experiment "gone"` {
