@@ -55,12 +55,15 @@ func single(v float64, write func(float64, int) string) value {
 
 // printed returns the value of a cell that stays as it is.
 func printed(cell string) value {
-	return single(number(cell), func(float64, int) string { return cell })
+	bare := strings.TrimPrefix(cell, ">")
+	v := single(number(bare), func(float64, int) string { return bare })
+	v.bound = strings.TrimSuffix(cell, bare)
+	return v
 }
 
-// number reads a number with its unit, if it has one: 2 700, 8.1ms, >68 %. Otherwise it is NaN.
+// number reads a number with its unit, if it has one: 2 700, 8.1ms, 68 %. Otherwise it is NaN.
 func number(s string) float64 {
-	s = strings.NewReplacer(" ", "", ">", "").Replace(s)
+	s = strings.ReplaceAll(s, " ", "")
 	if d, err := time.ParseDuration(s); err == nil {
 		return float64(d)
 	}

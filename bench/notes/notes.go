@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -129,11 +130,11 @@ func (b *Book) eval(e *experiment, expr string) (value, error) {
 		return v, err
 	}
 	w, err := b.figure(e, bottom)
-	if err == nil && (w.Median == 0 || v.bound+w.bound != "") {
-		err = fmt.Errorf("%s cannot be divided by %s", v.String(false), w.String(false))
-	}
 	q := value{Interval: stats.Interval{Median: v.Median / w.Median, Low: v.Low / w.High, High: v.High / w.Low}, write: text.Sig}
 	q.same = q.Low < q.High && q.WithinNoise(stats.Interval{})
+	if err == nil && (!(q.Median <= math.MaxFloat64) || v.bound+w.bound != "") { // or NaN
+		err = fmt.Errorf("%s cannot be divided by %s", v.String(false), w.String(false))
+	}
 	return q, err
 }
 
