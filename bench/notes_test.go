@@ -43,8 +43,8 @@ func TestCommandsInPages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, command := range unparsed(string(text)) {
-			t.Errorf("%s: %s", name, command)
+		for _, refused := range unparsed(string(text)) {
+			t.Errorf("%s: %s", name, refused)
 		}
 	}
 	for text, want := range map[string]int{

@@ -91,10 +91,10 @@ func (v value) String(short bool) string {
 }
 
 // load reads a file from the first of some directories that has it.
-func (d *data) load(file string, dirs ...string) {
+func (d *data) load(name string, dirs ...string) {
 	var content []byte
 	for _, d.dir = range dirs {
-		if content, d.err = os.ReadFile(filepath.Join(d.dir, file)); !errors.Is(d.err, os.ErrNotExist) {
+		if content, d.err = os.ReadFile(filepath.Join(d.dir, name)); !errors.Is(d.err, os.ErrNotExist) {
 			break
 		}
 	}
@@ -103,7 +103,7 @@ func (d *data) load(file string, dirs ...string) {
 	switch {
 	case d.err != nil:
 		d.err = fmt.Errorf("%w (bench notes -measure %s measures it)", d.err, d.name)
-	case filepath.Ext(file) == ".txt":
+	case filepath.Ext(name) == ".txt":
 		d.text = string(content)
 		for line := range strings.Lines(d.text) {
 			d.rows = append(d.rows, lineRow(line))
@@ -233,10 +233,10 @@ func (d *data) table(columns []string) (string, error) {
 func (d *data) paragraphs(numbers []string) (string, error) {
 	all := strings.Split(strings.Trim(d.text, "\n"), "\n\n")
 	chosen := all[:0:0]
-	for _, number := range numbers {
-		i, err := strconv.Atoi(number)
+	for _, n := range numbers {
+		i, err := strconv.Atoi(n)
 		if err != nil || i < 1 || i > len(all) {
-			return "", fmt.Errorf("%s has no paragraph %s, but 1 to %d", d.name, number, len(all))
+			return "", fmt.Errorf("%s has no paragraph %s, but 1 to %d", d.name, n, len(all))
 		}
 		chosen = append(chosen, all[i-1])
 	}

@@ -160,13 +160,13 @@ func (b *Book) measure(ctx context.Context, e *experiment, quick bool) error {
 	defer os.RemoveAll(saved)
 	args, name := e.program(bench, saved, quick)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	var printed, complaint bytes.Buffer
-	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = b.root, &printed, &complaint, 20*time.Second
+	var stdout, stderr bytes.Buffer
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = b.root, &stdout, &stderr, 20*time.Second
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // on Windows, WaitDelay ends it
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%w: %s", err, text.Printable(strings.TrimSpace(complaint.String())))
+		return fmt.Errorf("%w: %s", err, text.Printable(strings.TrimSpace(stderr.String())))
 	}
-	content := printed.Bytes()
+	content := stdout.Bytes()
 	if filepath.Ext(name) == ".json" {
 		content, err = os.ReadFile(filepath.Join(saved, name))
 	}

@@ -62,11 +62,11 @@ func comparison(three, four int64) []byte {
 			rep.Add(rep.Stages[i], round+1, r)
 		}
 	}
-	data, err := rep.JSON()
+	content, err := rep.JSON()
 	if err != nil {
 		panic(err)
 	}
-	return data
+	return content
 }
 
 const tourText = "\nLockstep is\n\n             connection  connections\nstage          requests/s   requests/s\n" +
@@ -103,18 +103,18 @@ func swept(t *testing.T) string {
 	for i, point := range sweep.Points {
 		rep.AddAt(point, "stage3_threadpool", 1, &load.Result{Dur: time.Second, Counts: load.Counts{Requests: 10, OK: 20 - int64(i)}})
 	}
-	data, err := rep.JSON()
+	content, err := rep.JSON()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(data)
+	return string(content)
 }
 
 // module writes a module with these notes, and data of the experiments, and returns its root.
 func module(t *testing.T, notes string) (root string) {
 	t.Helper()
 	root = t.TempDir()
-	write(t, root, map[string]string{
+	writeAll(t, root, map[string]string{
 		"NOTES.md": notes, "README.md": "# Readme\n",
 		dataDir + "/gain.json": string(comparison(700, 4900)), dataDir + "/tour.txt": tourText, dataDir + "/codec.txt": benchText, dataDir + "/work.json": swept(t),
 		"stage1_a/server.go": "package main\n\nvar a int\n", "stage2_b/server.go": "package main\n\nvar b int\n", "stage2_b/new.go": "package main\n",
@@ -122,7 +122,7 @@ func module(t *testing.T, notes string) (root string) {
 	return root
 }
 
-func write(t *testing.T, root string, files map[string]string) {
+func writeAll(t *testing.T, root string, files map[string]string) {
 	t.Helper()
 	for name, content := range files {
 		path := filepath.Join(root, name)
@@ -268,10 +268,10 @@ func TestBounds(t *testing.T) {
 	b, d := new(Book), data{name: "x", rows: []row{{"1", "", map[string]value{"p99": {bound: ">", write: span, Interval: single(1e6, span).Interval}, "p50": single(1e6, span)}}}}
 	e := &experiment{data: d}
 	b.experiments = []*experiment{e}
-	for _, claim := range []string{"1.p99 < 1s", "1.p99 > 1ns"} {
-		e.claims, _ = parseClaims(claim)
+	for _, text := range []string{"1.p99 < 1s", "1.p99 > 1ns"} {
+		e.claims, _ = parseClaims(text)
 		if err := b.judge(e); err != nil || e.claims[0].holds || e.claims[0].found != ">1.00ms" {
-			t.Errorf("%s: %+v, error %v", claim, e.claims[0], err)
+			t.Errorf("%s: %+v, error %v", text, e.claims[0], err)
 		}
 	}
 	if v, err := b.eval(e, "1.p50 / 1.p99"); err == nil {
@@ -282,7 +282,7 @@ func TestBounds(t *testing.T) {
 // The reader's copy says what does not hold there, and the module stays as it is.
 func TestCopy(t *testing.T) {
 	root, dir := module(t, experiments+"It is <!--=gain.ratio-->x<!--/-->.\n\n<!--=gain.table ops-->\n<!--/-->\n"), t.TempDir()
-	write(t, dir, map[string]string{dataDir + "/gain.json": string(comparison(700, 800)), dataDir + "/tour.txt": strings.Replace(tourText, "7/8", "6/8", 1)})
+	writeAll(t, dir, map[string]string{dataDir + "/gain.json": string(comparison(700, 800)), dataDir + "/tour.txt": strings.Replace(tourText, "7/8", "6/8", 1)})
 	before := read(t, root, "NOTES.md")
 	b, err := Open(root, dir)
 	if err == nil {
@@ -309,7 +309,7 @@ func TestCopy(t *testing.T) {
 }
 
 // measure measures experiments of a module with the test binary as bench.
-func measure(ctx context.Context, t *testing.T, root, address string, names ...string) (printed string, err error) {
+func measure(ctx context.Context, t *testing.T, root, address string, names ...string) (table string, err error) {
 	t.Helper()
 	t.Setenv("LOCKSTEP_NOTES", address)
 	b, err := Open(root, root)
@@ -323,14 +323,14 @@ func measure(ctx context.Context, t *testing.T, root, address string, names ...s
 
 func TestMeasure(t *testing.T) {
 	root := module(t, experiments+"<!-- run version: gain.ratio > 100 -->\n\n    go version\n\n<!-- run bad -->\n\n    go run ./bench help\n")
-	write(t, root, map[string]string{dataDir + "/bad.txt": "old"})
-	printed, err := measure(t.Context(), t, root, "here", "gain", "version", "bad")
+	writeAll(t, root, map[string]string{dataDir + "/bad.txt": "old"})
+	table, err := measure(t.Context(), t, root, "here", "gain", "version", "bad")
 	const failed = "bad was not measured: exit status 1: bench: broken\n1 of 3 claims do not hold here"
 	if err == nil || err.Error() != failed {
 		t.Errorf("error %v, want %s", err, failed)
 	}
-	if !strings.Contains(printed, "gain: ratio > 2            6.98 [6.96..7.00]         yes\n") {
-		t.Errorf("printed\n%s", printed)
+	if !strings.Contains(table, "gain: ratio > 2            6.98 [6.96..7.00]         yes\n") {
+		t.Errorf("printed\n%s", table)
 	}
 	if got := read(t, root, dataDir+"/bad.txt"); got != "old" {
 		t.Errorf("an experiment that failed has left %q", got)
@@ -343,7 +343,7 @@ func TestMeasure(t *testing.T) {
 		t.Errorf("the command is not that of the text: %s", got)
 	}
 	var before, after data
-	write(t, root, map[string]string{dataDir + "/full.json": string(comparison(700, 4900))})
+	writeAll(t, root, map[string]string{dataDir + "/full.json": string(comparison(700, 4900))})
 	before.load("full.json", filepath.Join(root, dataDir))
 	after.load("gain.json", filepath.Join(root, dataDir))
 	if !strings.Contains(after.text, "11.4ms") || after.text != before.text || after.report.Runs[0].ResponseTimes.Count() > 0 || len(after.report.Summary[0].Runs) != 6 {

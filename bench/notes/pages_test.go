@@ -10,18 +10,18 @@ import (
 	"testing"
 )
 
-const root = "../.."
+const project = "../.."
 
 // pages returns the pages that are about the whole project.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
-	return map[string]string{"NOTES.md": read(t, root, "NOTES.md"), "README.md": read(t, root, "README.md")}
+	return map[string]string{"NOTES.md": read(t, project, "NOTES.md"), "README.md": read(t, project, "README.md")}
 }
 
 // hasMarks skips a test of the figures in NOTES.md if they are all written by hand.
 func hasMarks(t *testing.T) {
 	t.Helper()
-	if !strings.Contains(read(t, root, "NOTES.md"), "<!-- run ") {
+	if !strings.Contains(read(t, project, "NOTES.md"), "<!-- run ") {
 		t.Skip("NOTES.md has no marks yet")
 	}
 }
@@ -67,7 +67,7 @@ func stale(t *testing.T, root string) (found []string) {
 
 func TestRenderingChangesNothing(t *testing.T) {
 	hasMarks(t)
-	for _, what := range stale(t, root) {
+	for _, what := range stale(t, project) {
 		t.Error(what)
 	}
 }
@@ -81,22 +81,22 @@ func TestStale(t *testing.T) {
 	}{
 		{func(string) {}, "[]"},
 		{func(root string) {
-			write(t, root, map[string]string{"NOTES.md": strings.Replace(notes, ">7.0<", ">7.1<", 1)})
+			writeAll(t, root, map[string]string{"NOTES.md": strings.Replace(notes, ">7.0<", ">7.1<", 1)})
 		}, "[NOTES.md changes]"},
 		{func(root string) {
-			write(t, root, map[string]string{"README.md": "![x](" + dataDir + "/gone.svg)\n"})
+			writeAll(t, root, map[string]string{"README.md": "![x](" + dataDir + "/gone.svg)\n"})
 		}, "[bench/notes/data/gone.svg is missing]"},
 		{func(root string) {
-			write(t, root, map[string]string{"NOTES.md": notes[:strings.Index(notes, "<!-- figure")]})
+			writeAll(t, root, map[string]string{"NOTES.md": notes[:strings.Index(notes, "<!-- figure")]})
 		}, "[lanes.svg is not used]"},
 		{func(root string) { os.Remove(filepath.Join(root, dataDir, "lanes.svg")) }, "[bench/notes/data/lanes.svg changes bench/notes/data/lanes.svg is missing]"},
-		{func(root string) { write(t, root, map[string]string{dataDir + "/old.json": "{}"}) }, "[old.json is not used]"},
+		{func(root string) { writeAll(t, root, map[string]string{dataDir + "/old.json": "{}"}) }, "[old.json is not used]"},
 		{func(root string) {
-			write(t, root, map[string]string{dataDir + "/gain.json": string(comparison(700, 1400))})
+			writeAll(t, root, map[string]string{dataDir + "/gain.json": string(comparison(700, 1400))})
 		}, "[NOTES.md changes]"},
 	} {
 		root := module(t, notes)
-		write(t, root, map[string]string{dataDir + "/lanes.json": `{"stages":[{"stage":"stage3_threadpool","span_ns":16000000,"lanes":[[]]}]}`})
+		writeAll(t, root, map[string]string{dataDir + "/lanes.json": `{"stages":[{"stage":"stage3_threadpool","span_ns":16000000,"lanes":[[]]}]}`})
 		b, err := Open(root, root)
 		if err == nil {
 			err = b.Write(t.Output())
@@ -121,11 +121,11 @@ func stray(text string) (found []string) {
 	computed := func(s string) bool { return strings.Contains(strings.ToLower(s), "computed") }
 	text = regexp.MustCompile(`:\n\s*\n`).ReplaceAllString(text, ":\n") // what follows belongs to it
 	for _, paragraph := range regexp.MustCompile(`\n\s*\n`).Split(text, -1) {
-		for i, row := range strings.Split(paragraph, "\n|") {
-			if i == 0 && computed(row) {
+		for i, part := range strings.Split(paragraph, "\n|") {
+			if i == 0 && computed(part) {
 				break
-			} else if !computed(row) {
-				found = append(found, measured.FindAllString(row, -1)...)
+			} else if !computed(part) {
+				found = append(found, measured.FindAllString(part, -1)...)
 			}
 		}
 	}
@@ -142,9 +142,9 @@ var given = map[string]string{
 func TestNumbersAreInMarks(t *testing.T) {
 	hasMarks(t)
 	for name, text := range pages(t) {
-		for _, number := range stray(text) {
-			if given[strings.Join(strings.Fields(number), " ")] == "" {
-				t.Errorf("%s: %q is measured, and stands outside of a mark; or say that it is computed, or give a reason in this test", name, number)
+		for _, n := range stray(text) {
+			if given[strings.Join(strings.Fields(n), " ")] == "" {
+				t.Errorf("%s: %q is measured, and stands outside of a mark; or say that it is computed, or give a reason in this test", name, n)
 			}
 		}
 	}
@@ -175,12 +175,12 @@ func unmatched(t *testing.T, text, root string) (found []string) {
 	t.Helper()
 	for _, m := range regexp.MustCompile("go test( [^`\n]*)").FindAllStringSubmatch(text, -1) {
 		words, dirs := Words(m[1]), []string(nil)
-		for _, word := range words {
-			switch dir, all := strings.CutSuffix(word, "/..."); {
-			case !strings.HasPrefix(word, "./"):
+		for _, arg := range words {
+			switch dir, all := strings.CutSuffix(arg, "/..."); {
+			case !strings.HasPrefix(arg, "./"):
 			case all:
 				dirs = append(dirs, dir, dir+"/*", dir+"/*/*")
-			case strings.HasPrefix(word, "./mine"):
+			case strings.HasPrefix(arg, "./mine"):
 				dirs = append(dirs, "stage*")
 			default:
 				dirs = append(dirs, dir)
@@ -193,8 +193,8 @@ func unmatched(t *testing.T, text, root string) (found []string) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, file := range files {
-					content := read(t, "", file)
+				for _, path := range files {
+					content := read(t, "", path)
 					if !strings.HasPrefix(pattern, dir) {
 						content = strings.ReplaceAll(content, "\nfunc Test", "\nfunc ") // which this package runs itself
 					}
@@ -202,8 +202,8 @@ func unmatched(t *testing.T, text, root string) (found []string) {
 				}
 			}
 		}
-		for i, word := range words[:len(words)-1] {
-			kind := map[string]string{"-run": "Test|Fuzz|Example", "-bench": "Benchmark"}[word]
+		for i, arg := range words[:len(words)-1] {
+			kind := map[string]string{"-run": "Test|Fuzz|Example", "-bench": "Benchmark"}[arg]
 			for level, part := range strings.Split(words[i+1], "/") {
 				if kind == "" || part == "^$" {
 					break
@@ -216,7 +216,7 @@ func unmatched(t *testing.T, text, root string) (found []string) {
 				if !slices.ContainsFunc(name.FindAllStringSubmatch(tests.String(), -1), func(m []string) bool {
 					return matches(m[1]) || matches(strings.ReplaceAll(m[1], " ", "_"))
 				}) {
-					found = append(found, word+" "+words[i+1])
+					found = append(found, arg+" "+words[i+1])
 				}
 			}
 		}
@@ -226,7 +226,7 @@ func unmatched(t *testing.T, text, root string) (found []string) {
 
 func TestPatternsMatchTests(t *testing.T) {
 	for name, text := range pages(t) {
-		for _, pattern := range unmatched(t, text, root) {
+		for _, pattern := range unmatched(t, text, project) {
 			t.Errorf("%s: %s matches nothing", name, pattern)
 		}
 	}
@@ -240,7 +240,7 @@ func TestPatternsMatchTests(t *testing.T) {
 		"see `go test -count=1 ./mine2 -run TestStage/Counters`":       "[]",
 		"see `go test -count=1 ./mine2 -run TestStage/CountersRenamed": "[-run TestStage/CountersRenamed]",
 	} {
-		if got := fmt.Sprint(unmatched(t, command, root)); got != want {
+		if got := fmt.Sprint(unmatched(t, command, project)); got != want {
 			t.Errorf("%s: %s is unmatched, want %s", command, got, want)
 		}
 	}
