@@ -14,7 +14,6 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
-	"lockstep/common/text"
 )
 
 func lanesFlags(o *options, fs *flag.FlagSet) {
@@ -56,10 +55,7 @@ func drawLanes(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	drawn := fmt.Sprintf("%v of a run, a lane for each client, work %v:\n%s", metrics.LaneTime, o.cfg.Server.Work, text.Wrap(figure.Legend(), text.Columns))
-	for _, p := range panels {
-		drawn += fmt.Sprintf("\n%s: at most %d of %d clients in the table at the same time\n%s", p.Title, p.Together(), len(p.Lanes), p.Text(64))
-	}
+	drawn := fmt.Sprintf("%v of a run, a lane for each client, work %v:\n%s", metrics.LaneTime, o.cfg.Server.Work, figure.LanesText(panels))
 	if err := o.line.Print(o.stdout, drawn); err != nil {
 		return err
 	}

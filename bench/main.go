@@ -12,6 +12,7 @@
 //	report      rounds become summaries, ratios and a verdict; text, JSON, benchstat
 //	page        a report as an HTML page
 //	figure      the charts on it
+//	notes       the figures in NOTES.md, filled in from its experiments
 //	check       histories of running servers, judged by lincheck
 //	progress    what is being done, while one waits
 //	stats       medians and their intervals
@@ -94,6 +95,7 @@ var commands = []command{
 	{"report", "FILE.json", "show again what -o saved", "-html page.html saved.json", reread, (*options).renderFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", "-stages 4 -faults", runCheck, checkFlags},
 	{"lanes", "", "draw what each client's request is doing, 16 ms of it", "-stages 2,3,4 -work 1ms", drawLanes, lanesFlags},
+	{"notes", "[NAME...]", "fill in the figures of NOTES.md, or measure them", "-measure", renderNotes, notesFlags},
 	{"help", "[TOPIC]", "this text; or a command, all, config, statistics", "", nil, nil},
 }
 

@@ -32,7 +32,10 @@ type options struct {
 	stages, against, sweep  string // what is measured,
 	letter                  string // with which of YCSB's workloads,
 	nodes, rounds, client   int    // by how many and how often,
-	out, html, gobench, svg string // the files that are written
+	out, html, gobench, svg string // the files that are written,
+	dir                     string // and where the notes are
+
+	remeasure bool // the notes' experiments
 
 	once                              bool // Busy is not retried
 	samples                           bool // of requests are kept
@@ -68,7 +71,7 @@ func (o *options) parse(c command, args []string) error {
 func (o *options) flagSet(c command) *flag.FlagSet {
 	fs := flag.NewFlagSet(strings.TrimSpace("bench "+c.name), flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	if c.name != "report" { // which shows a file that says everything
+	if c.name != "report" && c.name != "notes" { // whose files say everything
 		fs.StringVar(&o.config, "config", cluster.DefaultPath, "the configuration `file`")
 	}
 	c.flags(o, fs)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"lockstep/common/text"
 )
 
 // A Panel is a picture of concurrency: a lane for each client of one stage.
@@ -123,8 +125,18 @@ func (p Panel) Text(columns int) string {
 	return b.String()
 }
 
-// Legend says what the letters of Text mean.
-func Legend() string {
+// LanesText draws the panels below each other, in columns of letters.
+func LanesText(panels []Panel) string {
+	var b strings.Builder
+	b.WriteString(text.Wrap(legend(), text.Columns))
+	for _, p := range panels {
+		fmt.Fprintf(&b, "\n%s: at most %d of %d clients in the table at the same time\n%s", p.Title, p.Together(), len(p.Lanes), p.Text(64))
+	}
+	return b.String()
+}
+
+// legend says what the letters of Text mean.
+func legend() string {
 	var parts []string
 	for i, doing := range Doings {
 		parts = append(parts, string(looks[i].letter)+" "+doing)

@@ -43,7 +43,7 @@ func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) 
 		return nil, errors.New("not inside the Lockstep checkout: the stages are built from source, so run bench inside it")
 	}
 	for _, stage := range stages {
-		dir, err := stageDir(filepath.Dir(vars.GOMOD), strings.TrimSpace(stage))
+		dir, err := StageDir(filepath.Dir(vars.GOMOD), strings.TrimSpace(stage))
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +63,8 @@ func goEnv(ctx context.Context, vars any, args ...string) error {
 	return nil
 }
 
-func stageDir(root, stage string) (string, error) {
+// StageDir is StageDirs for one stage of the module in root.
+func StageDir(root, stage string) (string, error) {
 	if n, err := strconv.Atoi(stage); err == nil {
 		found, _ := fs.Glob(os.DirFS(root), fmt.Sprintf("stage%d_*", n))
 		found = slices.DeleteFunc(found, func(name string) bool { return !isDir(filepath.Join(root, name)) })

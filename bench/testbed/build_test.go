@@ -27,12 +27,12 @@ func TestStageDirs(t *testing.T) {
 		"1": "stage1_one", "12": "stage12_twelve", "stage1_one": "stage1_one", "mine": "mine", "./mine": "mine", "4": "stage4_bucketlock", "stage4_mine": "stage4_mine",
 		"2": "", "3": "", "-1": "", "": "", "yours": "", "stage1_notes.txt": "",
 	} {
-		dir, err := stageDir(root, stage)
+		dir, err := StageDir(root, stage)
 		if want == "" && err == nil || want != "" && dir != filepath.Join(root, want) {
 			t.Errorf("stage %q is in %q, %v, want %q", stage, dir, err, want)
 		}
 	}
-	here, err := stageDir(root, "../testdata/faulty") // relative to the current directory
+	here, err := StageDir(root, "../testdata/faulty") // relative to the current directory
 	if err != nil || filepath.Base(here) != "faulty" || !filepath.IsAbs(here) {
 		t.Errorf("a path from here is %q, %v", here, err)
 	}

@@ -198,7 +198,7 @@ func Flag[T any](fs *flag.FlagSet, name string, p *T, rule Rule) {
 // package and more.
 //
 // One argument for each word of arguments, such as "KEY [VALUE]", must follow the flags; those
-// in brackets are optional.
+// in brackets are optional, and dots stand for more.
 // The error is flag.ErrHelp after -h, a UsageError, or that of Load. The caller prints
 // it, so fs should use flag.ContinueOnError and discard its output.
 func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, arguments string, more ...Rules) error {
@@ -209,7 +209,7 @@ func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, argum
 	case err != nil:
 	case fs.NArg() > 0 && arguments == "":
 		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	case fs.NArg() > words || fs.NArg() < words-strings.Count(arguments, "["):
+	case fs.NArg() > words && !strings.Contains(arguments, "...") || fs.NArg() < words-strings.Count(arguments, "["):
 		command := fs.Name()[strings.LastIndex(fs.Name(), " ")+1:]
 		err = fmt.Errorf("%s needs %s after the flags, got %s", command, strings.ReplaceAll(arguments, " ", " and "), text.Plural(int64(fs.NArg()), "argument"))
 	}

@@ -1,0 +1,386 @@
+package notes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	lab "lockstep/bench/experiment"
+	"lockstep/bench/load"
+	"lockstep/bench/machine"
+	"lockstep/bench/progress"
+	"lockstep/bench/report"
+	"lockstep/common/cluster"
+)
+
+// The test binary is the program that experiments run as bench.
+func TestMain(m *testing.M) {
+	if address := os.Getenv("LOCKSTEP_NOTES"); address != "" {
+		os.Exit(fakeBench(address))
+	}
+	os.Exit(m.Run())
+}
+
+// fakeBench saves a report, fails, or says that it has started and waits for an interrupt.
+func fakeBench(address string) int {
+	switch args := os.Args; args[1] {
+	case "compare":
+		if err := os.WriteFile(args[slices.Index(args, "-o")+1], comparison(700, 4900), 0o666); err == nil {
+			return 0
+		}
+	case "check":
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		defer stop()
+		if nc, err := net.Dial("tcp", address); err == nil {
+			<-ctx.Done()
+			nc.Close()
+		}
+	}
+	fmt.Fprintln(os.Stderr, "bench: broken")
+	return 1
+}
+
+// comparison is a report of six rounds of stages 3 and 4, which do so many requests a second.
+func comparison(three, four int64) []byte {
+	rep := report.New(cluster.Default(), []string{"stage3_threadpool", "stage4_bucketlock"}, true)
+	rep.Env = machine.Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, Shared: true}
+	for round := range 6 {
+		for i, n := range []int64{three, four} {
+			r := &load.Result{Dur: time.Second, Counts: load.Counts{Connections: 8, Starved: i, Requests: n, OK: n + int64(round)}}
+			for range n {
+				r.ResponseTimes.Record(8 * time.Second / time.Duration(n))
+			}
+			rep.Add(rep.Stages[i], round+1, r)
+		}
+	}
+	content, err := rep.JSON()
+	if err != nil {
+		panic(err)
+	}
+	return content
+}
+
+const tourText = "\nLockstep is\n\n             connection  connections\nstage          requests/s   requests/s\n" +
+	"1 one thread         2 700   7/8 starve       260ms  999/1000 starve  7/8 starve\n" +
+	"3 thread pool        4 700      120 000      >8.1ms       10ms, 68 %         730\n\nconclusion\n"
+
+const benchText = "BenchmarkCodec/codec=fresh/ops=1-2 \t 1\t 269005 ns/op\t   14464 B/op\t     261 allocs/op\n" +
+	"BenchmarkCodec/codec=kept/ops=1-2  \t 1\t 7000 ns/op\t   964 B/op\t     9 allocs/op\n"
+
+// experiments define one of each form.
+const experiments = `# Title
+
+<!-- run gain: ratio > 2; 4.starved in 1..1 -->
+
+    go run ./bench compare -stages 3,4   # a comment
+
+<!-- run tour: 1.kept is 7/8 starve -->
+
+    go run ./bench
+
+<!-- run codec -->
+
+` + "```sh\ngo test ./common/wire -run '^$' -bench Codec\n```\n\n<!-- run work -->\n\n    go run ./bench compare -stages 3 -sweep work=0s,1ms\n\n"
+
+// swept is a report of stage 3 at two values of a property.
+func swept(t *testing.T) string {
+	t.Helper()
+	sweep, err := lab.ParseSweep("work=0s,1ms", cluster.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep := report.New(cluster.Default(), []string{"stage3_threadpool"}, true)
+	rep.Sweep = sweep
+	for i, point := range sweep.Points {
+		rep.AddAt(point, "stage3_threadpool", 1, &load.Result{Dur: time.Second, Counts: load.Counts{Requests: 10, OK: 20 - int64(i)}})
+	}
+	content, err := rep.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// module writes a module with these notes, and data of the experiments, and returns its root.
+func module(t *testing.T, notes string) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	writeAll(t, root, map[string]string{
+		"NOTES.md": notes, "README.md": "# Readme\n",
+		dataDir + "/gain.json": string(comparison(700, 4900)), dataDir + "/tour.txt": tourText, dataDir + "/codec.txt": benchText, dataDir + "/work.json": swept(t),
+		"stage1_a/server.go": "package main\n\nvar a int\n", "stage2_b/server.go": "package main\n\nvar b int\n", "stage2_b/new.go": "package main\n",
+	})
+	return root
+}
+
+func writeAll(t *testing.T, root string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(content), 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func read(t *testing.T, root, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// rendered returns the notes of a module, filled in.
+func rendered(root, dir string) (string, error) {
+	b, err := Open(root, dir)
+	if err != nil {
+		return "", err
+	}
+	files, err := b.render()
+	return files[0].text, err
+}
+
+func TestMarks(t *testing.T) {
+	for _, test := range []struct{ mark, want string }{
+		{"gain.ratio", "6.98 [6.96..7.00]"},
+		{"gain.ratio short", "7.0"},
+		{"gain.4.ops", "4 900 [4 900..4 910]"},
+		{"gain.4.ops / 3.ops", "6.98 [6.95..7.01]"},
+		{"gain.codec.BenchmarkCodec/codec=fresh/ops=1.ns / 3.p99", "0.0235"},
+		{"gain.3.p99 short", "11ms"},
+		{"gain.starved", "1"},
+		{"tour.1.kept", "7/8 starve"},
+		{"tour.3.stalled", ">8.1ms"},
+		{"tour.3.refused", "68 %"},
+		{"codec.BenchmarkCodec/codec=fresh/ops=1.ns", "269µs"},
+		{"codec.BenchmarkCodec/codec=fresh/ops=1.allocs / BenchmarkCodec/codec=kept/ops=1.allocs short", "29"},
+		{"gain.table ops starved ratio", "\n\n| stage | operations/s | starved | compared |\n| --- | ---: | ---: | ---: |\n" +
+			"| stage3 threadpool | 700 | 0 |  |\n| stage4 bucketlock | 4 900 | 1 | 6.98 [6.96..7.00] |\n\n"},
+		{"tour.table kept refused", "\n\n| stage | kept | refused |\n| --- | ---: | ---: |\n| 1 | 7/8 starve |  |\n| 3 | 120 000 | 68 % |\n\n"},
+		{"work.3@0s.ops", "20.0"},
+		{"work.3@work=1ms.ops", "19.0"},
+		{"work.table ops", "\n\n| work | stage | operations/s |\n| --- | --- | ---: |\n| 0s | stage3 threadpool | 20 |\n| 1ms | stage3 threadpool | 19 |\n\n"},
+		{"tour.text 3", "\n\n```text\nconclusion\n```\n\n"},
+		{"diff 1 2 server.go new.go", "\n\n```diff\n--- stage1_a/server.go\n+++ stage2_b/server.go\n package main\n \n-var a int\n+var b int\n" +
+			"--- /dev/null\n+++ stage2_b/new.go\n+package main\n```\n\n"},
+	} {
+		before := "It is "
+		if strings.HasPrefix(test.want, "\n") {
+			before = ""
+		}
+		root := module(t, experiments+before+"<!--="+test.mark+"-->old<!--/-->\n")
+		got, err := rendered(root, root)
+		if want := experiments + before + "<!--=" + test.mark + "-->" + test.want + "<!--/-->\n"; err != nil || got != want {
+			t.Errorf("%s: error %v and\n%s\nwant\n%s", test.mark, err, strings.TrimPrefix(got, experiments), strings.TrimPrefix(want, experiments))
+		}
+	}
+}
+
+// An error names the file and the line.
+func TestMarksThatAreWrong(t *testing.T) {
+	for _, test := range []struct{ text, want string }{
+		{"x <!--=gone.4.ops-->1<!--/-->", `NOTES.md:21: gone.4.ops: there is no experiment "gone"`},
+		{"\nx <!--=gain.5.ops-->1<!--/-->", `NOTES.md:22: gain.5.ops: gain has no ops of stage "5"`},
+		{"x <!--=gain.4.speed-->1<!--/-->", "gain has no speed"},
+		{"x <!--=gain.4.ops / 3.starved-->1<!--/-->", "cannot be divided by 0"},
+		{"x <!--=tour.3.kept / 1.kept-->1<!--/-->", "120 000 cannot be divided by 7/8 starve"},
+		{"x <!--=gain.4.ops-->1", "no <!--/--> closes it"},
+		{"x <!--=gain.4.ops-->1 and <!--=gain.4.ops-->1<!--/-->", "no <!--/--> closes it"},
+		{"<!--=gain.4.ops-->1<!--/--> requests", "does not begin a line"},
+		{"- <!--=gain.4.ops-->1<!--/--> requests", "does not begin a line"},
+		{"x <!--=gain.table ops-->1<!--/-->", "stands alone"},
+		{"<!--=gain.table speed-->\n<!--/-->", "no column speed"},
+		{"<!--=gain.text 99-->\n<!--/-->", "no paragraph 99, but 1 to "},
+		{"<!--=diff 1 2 gone.go-->\n<!--/-->", "stage2_b/gone.go"},
+		{"<!--=diff 1 9 server.go-->\n<!--/-->", "there is no stage 9"},
+		{"<!-- run gain -->\n\n    go version\n", "NOTES.md:21: the name gain is taken"},
+		{"<!-- run more: ratio -->\n\n    go version\n", `"ratio" is no claim`},
+		{"<!-- run more -->\n    go version\n", "want <!-- run NAME"},
+		{"<!-- run more -->\n\n    go version\n", "(bench notes -measure more measures it)"},
+		{"<!-- figure new: lanes gone -->\n\n![x](bench/notes/data/new.svg)\n", `NOTES.md:21: there is no experiment "gone"`},
+		{"<!-- figure new: cake gain -->\n\n![x](bench/notes/data/new.svg)\n", `no figure of the kind "cake"`},
+		{"<!-- figure new: lanes gain -->\n\n![x](bench/notes/data/old.svg)\n", "want <!-- run NAME"},
+	} {
+		root := module(t, experiments+test.text+"\n")
+		if _, err := rendered(root, root); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v, want %s", test.text, err, test.want)
+		}
+	}
+}
+
+// With an error in a page, nothing changes.
+func TestWriteAfterAnError(t *testing.T) {
+	root := module(t, experiments+"x <!--=gain.4.ops-->old<!--/--> <!--=gain.5.ops-->old<!--/-->\n")
+	before := read(t, root, "NOTES.md")
+	b, err := Open(root, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Write(t.Output()); err == nil || read(t, root, "NOTES.md") != before {
+		t.Errorf("error %v, and the notes are\n%s", err, read(t, root, "NOTES.md"))
+	}
+}
+
+func TestClaims(t *testing.T) {
+	for _, test := range []struct {
+		claim string
+		holds bool
+	}{
+		{"ratio > 2", true}, {"ratio > 6.99", false}, {"ratio in .8 .. 1.25", false}, {"ratio in 6..8", true}, {"no difference", false},
+		{"ratio no difference", false}, {"4.ops / 3.ops > 6.5", true}, {"3.p99 < 12ms", true}, {"3.p99 < 11ms", false}, {"4.refused < 1 %", true},
+		{"4.starved > 1", false}, {"starved < 2", true}, {"gain.3.ops < 1000", true}, {"tour.1.kept is 7/8 starve", true},
+		{"tour.3.kept is 7/8 starve", false}, {"tour.1.kept < 1", false}, {"tour.3.stalled < 1s", false}, {"tour.3.stalled is >8.1ms", false}, {"tour.3.refused in 60 % .. 70 %", true}, {"tour.3.refused < 1", true},
+		{"codec.BenchmarkCodec/codec=kept/ops=1.ns < 8µs", true},
+	} {
+		root := module(t, experiments)
+		b, err := Open(root, root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := b.experiments[0]
+		if e.claims, err = parseClaims(test.claim); err == nil {
+			err = b.judge(e)
+		}
+		if err != nil || e.claims[0].holds != test.holds {
+			t.Errorf("%s: holds %v (found %q, error %v), want %v", test.claim, !test.holds, e.claims[0].found, err, test.holds)
+		}
+	}
+	for _, bad := range []string{"ratio", "ratio >", "ratio > x", "ratio in 2 .. 1", "ratio in 1", "ratio = 1", "> 1 %%"} {
+		if claims, err := parseClaims(bad); err == nil {
+			t.Errorf("%q is a claim: %+v", bad, claims[0])
+		}
+	}
+}
+
+// A time that may have been longer fails every claim, and is in no quotient.
+func TestBounds(t *testing.T) {
+	b, d := new(Book), data{name: "x", rows: []row{{"1", "", map[string]value{"p99": {bound: ">", write: span, Interval: single(1e6, span).Interval}, "p50": single(1e6, span)}}}}
+	e := &experiment{data: d}
+	b.experiments = []*experiment{e}
+	for _, text := range []string{"1.p99 < 1s", "1.p99 > 1ns"} {
+		e.claims, _ = parseClaims(text)
+		if err := b.judge(e); err != nil || e.claims[0].holds || e.claims[0].found != ">1.00ms" {
+			t.Errorf("%s: %+v, error %v", text, e.claims[0], err)
+		}
+	}
+	if v, err := b.eval(e, "1.p50 / 1.p99"); err == nil {
+		t.Errorf("a quotient with a bound is %v", v)
+	}
+}
+
+// The reader's copy says what does not hold there, and the module stays as it is.
+func TestCopy(t *testing.T) {
+	root, dir := module(t, experiments+"It is <!--=gain.ratio-->x<!--/-->.\n\n<!--=gain.table ops-->\n<!--/-->\n"), t.TempDir()
+	writeAll(t, dir, map[string]string{dataDir + "/gain.json": string(comparison(700, 800)), dataDir + "/tour.txt": strings.Replace(tourText, "7/8", "6/8", 1)})
+	before := read(t, root, "NOTES.md")
+	b, err := Open(root, dir)
+	if err == nil {
+		err = b.Write(t.Output())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := read(t, dir, "NOTES.md")
+	for _, want := range []string{
+		"# Title\n\n**Measured in few and short rounds on:** go1.", " Not measured here: codec. Not measured here: work.\n\n<!-- run gain", "It is <!--=gain.ratio-->1.14 [1.14..1.14] (not so here: ratio > 2)<!--/-->.",
+		"| 800 |\n\n(not so here: ratio > 2)\n\n<!--/-->", "\n\n(not so here: 1.kept is 7/8 starve)\n\n<!-- run tour",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("there is no %q in\n%s", want, got)
+		}
+	}
+	if read(t, root, "NOTES.md") != before {
+		t.Error("the module's own notes have changed")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "README.md")); err == nil {
+		t.Error("the copy has a README")
+	}
+}
+
+// measure measures experiments of a module with the test binary as bench.
+func measure(ctx context.Context, t *testing.T, root, address string, names ...string) (table string, err error) {
+	t.Helper()
+	t.Setenv("LOCKSTEP_NOTES", address)
+	b, err := Open(root, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	err = b.Measure(ctx, false, names, new(progress.Line), &out)
+	return out.String(), err
+}
+
+func TestMeasure(t *testing.T) {
+	root := module(t, experiments+"<!-- run version: gain.ratio > 100 -->\n\n    go version\n\n<!-- run bad -->\n\n    go run ./bench help\n")
+	writeAll(t, root, map[string]string{dataDir + "/bad.txt": "old"})
+	table, err := measure(t.Context(), t, root, "here", "gain", "version", "bad")
+	const failed = "bad was not measured: exit status 1: bench: broken\n1 of 3 claims do not hold here"
+	if err == nil || err.Error() != failed {
+		t.Errorf("error %v, want %s", err, failed)
+	}
+	if !strings.Contains(table, "gain: ratio > 2            6.98 [6.96..7.00]         yes\n") {
+		t.Errorf("printed\n%s", table)
+	}
+	if got := read(t, root, dataDir+"/bad.txt"); got != "old" {
+		t.Errorf("an experiment that failed has left %q", got)
+	}
+	if got := read(t, root, dataDir+"/version.txt"); !strings.HasPrefix(got, "go version go1.") {
+		t.Errorf("go version has left %q", got)
+	}
+	got := read(t, root, dataDir+"/gain.json")
+	if strings.Contains(got, os.TempDir()) || !strings.Contains(got, `"command":["go","run","./bench","compare","-stages","3,4"`) {
+		t.Errorf("the command is not that of the text: %s", got)
+	}
+	var before, after data
+	writeAll(t, root, map[string]string{dataDir + "/full.json": string(comparison(700, 4900))})
+	before.load("full.json", filepath.Join(root, dataDir))
+	after.load("gain.json", filepath.Join(root, dataDir))
+	if !strings.Contains(after.text, "11.4ms") || after.text != before.text || after.report.Runs[0].ResponseTimes.Count() > 0 || len(after.report.Summary[0].Runs) != 6 {
+		t.Errorf("the data say\n%s\nwant, without histograms,\n%s", after.text, before.text)
+	}
+	if _, err := measure(t.Context(), t, root, "here", "gone"); err == nil || err.Error() != `there is no experiment "gone"` {
+		t.Errorf("error %v", err)
+	}
+}
+
+// An interrupt stops what runs, and keeps what is measured.
+func TestInterrupt(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a process cannot be interrupted by another one")
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	root := module(t, experiments+"<!-- run wait -->\n\n    go run ./bench check\n")
+	old := read(t, root, dataDir+"/gain.json")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { // ends when the experiment has started, or with ln
+		if nc, err := ln.Accept(); err == nil {
+			cancel()
+			nc.Close()
+		}
+	}()
+	began := time.Now()
+	if _, err := measure(ctx, t, root, ln.Addr().String(), "gain", "wait"); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "not measured from wait on") {
+		t.Errorf("error %v", err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if read(t, root, dataDir+"/gain.json") == old {
+		t.Error("what was measured before is lost")
+	}
+}
