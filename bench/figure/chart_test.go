@@ -15,7 +15,7 @@ var (
 	hex        = regexp.MustCompile(`#([0-9a-f]{6})\b`)
 	points     = regexp.MustCompile(`points="([^"]+)"|translate\(([^)]+)\)|class="dots [^"]*" d="([^"]+)"`)
 	begins     = regexp.MustCompile(`M([0-9.,-]+)`)
-	viewBox    = regexp.MustCompile(`^<svg viewBox="0 0 520 ([0-9.]+)"`)
+	viewBox    = regexp.MustCompile(`^<svg width="520" height="[0-9.]+" viewBox="0 0 520 ([0-9.]+)"`)
 	fontSize   = regexp.MustCompile(`font: (\d+)px`)
 	textAt     = regexp.MustCompile(`<text class="([^"]*)" x="([^"]*)" y="([^"]*)">([^<]*)</text>`)
 )

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/bench/experiment"
+	rounds "lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/common/client"
@@ -27,7 +27,7 @@ func round(requests int64, took time.Duration) *load.Result {
 
 // swept is a sweep of two stages, the second of which does twice as much.
 func swept(t *testing.T, text string, stages ...string) *report.Report {
-	sweep, err := experiment.ParseSweep(text, cluster.Default())
+	sweep, err := rounds.ParseSweep(text, cluster.Default())
 	if err != nil {
 		t.Fatal(err)
 	}

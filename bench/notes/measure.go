@@ -125,7 +125,8 @@ func Words(command string) (words []string) {
 	return words
 }
 
-var ours = regexp.MustCompile(`^go run \./bench(?: (compare|run|lanes)\b)?`)
+// ours is a command of this program, behind another one that runs it if there is one.
+var ours = regexp.MustCompile(`\bgo run \./bench(?: (compare|run|lanes)\b)?`)
 
 // program returns the arguments of an experiment, of which the first is a program, and its file,
 // which commands with -o write. With quick, the rounds are few and short.
@@ -138,7 +139,8 @@ func (e *experiment) program(bench, o string, quick bool) (args []string, name s
 		}
 		return args, name
 	}
-	args = append(append([]string{bench}, args[3:]...), "-quiet")
+	at := slices.Index(args, "./bench")
+	args = append(slices.Replace(args, at-2, at+1, bench), "-quiet")
 	if m[1] != "" {
 		name = e.name + ".json"
 		args = append(args, "-o", filepath.Join(o, name))

@@ -39,7 +39,12 @@ const dataDir = "bench/notes/data"
 
 // figures draw an SVG from the data of experiments, by the KIND in the mark.
 var figures = map[string]func([]data) (string, error){
-	"lanes": func(of []data) (string, error) { return figure.LanesSVG(of[0].lanes), nil },
+	"lanes":    func(of []data) (string, error) { return figure.LanesSVG(of[0].lanes), nil },
+	"dots":     dots,
+	"rate":     rate,
+	"gain":     gain,
+	"ceilings": ceilings,
+	"ports":    ports,
 }
 
 // A Book is the pages of a module, and the experiments and figures that they name.

@@ -91,8 +91,8 @@ const experiments = `# Title
 
 ` + "```sh\ngo test ./common/wire -run '^$' -bench Codec\n```\n\n<!-- run work -->\n\n    go run ./bench compare -stages 3 -sweep work=0s,1ms\n\n"
 
-// swept is a report of stage 3 at two values of a property.
-func swept(t *testing.T) string {
+// sweepJSON is a report of stage 3 at two values of a property.
+func sweepJSON(t *testing.T) string {
 	t.Helper()
 	sweep, err := lab.ParseSweep("work=0s,1ms", cluster.Default())
 	if err != nil {
@@ -116,7 +116,7 @@ func module(t *testing.T, notes string) (root string) {
 	root = t.TempDir()
 	writeAll(t, root, map[string]string{
 		"NOTES.md": notes, "README.md": "# Readme\n",
-		dataDir + "/gain.json": string(comparison(700, 4900)), dataDir + "/tour.txt": tourText, dataDir + "/codec.txt": benchText, dataDir + "/work.json": swept(t),
+		dataDir + "/gain.json": string(comparison(700, 4900)), dataDir + "/tour.txt": tourText, dataDir + "/codec.txt": benchText, dataDir + "/work.json": sweepJSON(t),
 		"stage1_a/server.go": "package main\n\nvar a int\n", "stage2_b/server.go": "package main\n\nvar b int\n", "stage2_b/new.go": "package main\n",
 	})
 	return root
