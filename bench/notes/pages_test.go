@@ -136,7 +136,25 @@ var measured = regexp.MustCompile(`\d[\d. ]*(?:\s*%|\s*(?:ns|µs|ms|s|seconds?|m
 
 // given are numbers that nobody measured.
 var given = map[string]string{
-	"2 cores": "the machine",
+	"2 cores":                 "the machine",
+	"16 cores":                "another machine",
+	"1 ms":                    "the work of a request, and a distance",
+	"1ms":                     "the same",
+	"16 ms":                   "what bench lanes draws",
+	"20 ms":                   "the limit of an exercise",
+	"32 ms":                   "the longest pause after a refusal",
+	"100 ms":                  "the work in a goal",
+	"800 ms":                  "eight times that",
+	"250 ms":                  "how long the tour's client stalls",
+	"1.5 s":                   "how long an overload lasts",
+	"2 000 requests a second": "its rate",
+	"5 s":                     "a deadline",
+	"5 seconds":               "the same",
+	"10 s":                    "when a server is stuck",
+	"2 %":                     "an example",
+	"90 %":                    "an example",
+	"64 KiB":                  "the limit of a frame",
+	"64 bytes":                "a cache line",
 }
 
 func TestNumbersAreInMarks(t *testing.T) {
