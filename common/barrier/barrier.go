@@ -79,7 +79,7 @@ type Config struct {
 	Fingerprint string           // what all must agree on, one "name value" per line; a mismatch shows the first that differs
 	Secret      string           // as in wire.Hello
 	Log         *slog.Logger     // nil: nothing is logged
-	Stats       func() []byte    // answers control.AskStats with at most 60 KiB, at any time; nil: an empty answer
+	Stats       func() []byte    // answers wire.Stats with at most 60 KiB, at any time; nil: an empty answer
 	Lanes       func() []byte    // answers wire.Lanes in the same way; nil: such a question ends its connection
 	Dial        control.DialFunc // nil: control.DialTCP
 	Strangers   int              // as for control.Serve; 0: control.MaxStrangers

@@ -217,9 +217,9 @@ func TestTCP(t *testing.T) {
 	for range 3 { // rounds
 		meet(t, "ab", wait(ctx, barriers[0]), wait(ctx, barriers[1]))
 	}
-	got, err := control.AskStats(ctx, addrs[1], "nodes", 1, secret)
-	if want := "counted by " + addrs[1]; string(got) != want || err != nil {
-		t.Errorf("AskStats: %q, %v; want %q", got, err, want)
+	got, err := control.Ask(ctx, control.DialTCP, addrs[1], control.Hello("nodes", 1, secret), wire.Control{Kind: wire.Stats})
+	if want := "counted by " + addrs[1]; string(got.Payload) != want || err != nil {
+		t.Errorf("asked for statistics: %q, %v; want %q", got.Payload, err, want)
 	}
 	closeAll(barriers...)
 	if nc, err := net.Dial("tcp", addrs[0]); err == nil {

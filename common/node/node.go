@@ -163,7 +163,7 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 		return nil
 	}
 	limits := wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
-	wc, err := wire.Greet(nc, hello(n.Config, n.Self), limits)
+	wc, err := wire.Greet(nc, n.Config.Hello(n.Self), limits)
 	if err != nil {
 		n.connectionEnded(nc.RemoteAddr(), err)
 		return nil
@@ -176,11 +176,6 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 		n.strangers.Add(nc)
 	}
 	return c
-}
-
-// hello is what the service port of a node and its clients agree on.
-func hello(cfg cluster.Config, number int) wire.Hello {
-	return wire.Hello{Purpose: wire.Service, Group: "nodes", Number: number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret}
 }
 
 // admit waits for the client's proof and gives it a place. It reports whether there was one:

@@ -214,7 +214,7 @@ func feed(t *testing.T, addr, data string) error {
 func (s *stage) dial(i int) (*wire.Conn, net.Conn) {
 	s.t.Helper()
 	nc := connect(s.t, s.cfg.Nodes[i].Addr)
-	c, err := wire.Open(s.t.Context(), nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Number: i, Fingerprint: s.cfg.Fingerprint()}, wire.Limits{})
+	c, err := wire.Open(s.t.Context(), nc, s.cfg.Hello(i), wire.Limits{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
