@@ -216,13 +216,14 @@ func (c *Conn) Stop() {
 // alive; if not, the Conn may have been stopped and is useless.
 func (c *Conn) Bind(ctx context.Context) (release func() bool) { return context.AfterFunc(ctx, c.Stop) }
 
-// readFull reads n bytes that are not a frame, within Limits.Frame.
-func (c *Conn) readFull(n int) ([]byte, bool) {
-	c.since = time.Now()
+// readFull reads n bytes that are not a frame, within a time of its own; 0 means no limit.
+func (c *Conn) readFull(n int, within time.Duration) ([]byte, bool) {
+	frame := c.limits.Frame
+	c.limits.Frame, c.since = within, time.Now()
 	for c.err == nil && len(c.in)-c.taken < n {
 		c.fill()
 	}
-	c.since = time.Time{}
+	c.limits.Frame, c.since = frame, time.Time{}
 	if c.err != nil {
 		return nil, false
 	}
