@@ -8,10 +8,9 @@ import (
 )
 
 func TestLanes(t *testing.T) {
-	var none *Lanes
 	var lanes Lanes
 	lanes.Recording().Mark(1, Queued) // nobody asks
-	none.Recording().MarkRequest(nil, InTable)
+	lanes.Recording().Begin(1, new(int))
 	recorded := make(chan []LaneMark)
 	go func() { recorded <- lanes.Record() }()
 	for lanes.Recording() == nil {
