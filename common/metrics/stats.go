@@ -28,7 +28,6 @@ type Stats struct {
 	Requests    atomic.Int64 // applied and answered
 	Ops         atomic.Int64 // operations in them
 	Refusals    atomic.Int64 // requests answered Busy
-	Panics      atomic.Int64 // recovered from, each in a request
 	Keys        atomic.Int64 // stored now
 
 	Lanes   Lanes // what each connection is doing
@@ -88,7 +87,6 @@ func (s *Stats) Snapshot() Snapshot {
 		Requests:    s.Requests.Load(),
 		Ops:         s.Ops.Load(),
 		Refusals:    s.Refusals.Load(),
-		Panics:      s.Panics.Load(),
 		Keys:        s.Keys.Load(),
 		QueueWait:   s.QueueWait.Load(),
 		MemoryWait:  s.MemoryWait.Load(),
@@ -106,7 +104,7 @@ func (s *Stats) Snapshot() Snapshot {
 	defer s.mu.Unlock()
 	s.incarnation = cmp.Or(s.incarnation, 1+rand.Uint64N(1<<53-1)) // a number that every reader of JSON can hold
 	snap.Incarnation, snap.Errors, snap.Watched = s.incarnation, maps.Clone(s.errors), len(s.locks)
-	snap.Faults = maps.Clone(s.faults)
+	snap.Faults, snap.Panics = maps.Clone(s.faults), s.errors["panic"]
 	for _, lock := range s.locks {
 		c := lock.Counts()
 		snap.Locks.Acquired += c.Acquired
@@ -130,7 +128,7 @@ type Snapshot struct {
 	Requests    int64             `json:"requests"`
 	Ops         int64             `json:"ops"`
 	Refusals    int64             `json:"refusals"`
-	Panics      int64             `json:"panics"`
+	Panics      int64             `json:"panics"` // recovered from, each in a request
 	Keys        int64             `json:"keys"`
 	Errors      map[string]int64  `json:"errors,omitempty"` // by kind
 	Faults      map[string]string `json:"faults,omitempty"` // by kind: the first since the start

@@ -301,7 +301,6 @@ func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wir
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			n.Stats.Panics.Add(1)
 			line, calls := describe(p)
 			n.Stats.Fault("panic", line)
 			n.Log.Error(line + calls)
