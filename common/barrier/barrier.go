@@ -81,7 +81,7 @@ type Config struct {
 	Log         *slog.Logger     // nil: nothing is logged
 	Stats       func() []byte    // answers wire.Stats with at most 60 KiB, at any time; nil: an empty answer
 	Lanes       func() []byte    // answers wire.Lanes in the same way; nil: such a question ends its connection
-	Dial        control.DialFunc // nil: control.DialTCP
+	Dial        control.DialFunc // nil: that of a net.Dialer
 	Strangers   int              // as for control.Serve; 0: control.MaxStrangers
 }
 
@@ -104,7 +104,7 @@ type Barrier struct {
 func New(ln net.Listener, cfg Config) *Barrier {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.Dial == nil {
-		cfg.Dial = control.DialTCP
+		cfg.Dial = new(net.Dialer).DialContext
 	}
 	if cfg.Stats == nil {
 		cfg.Stats = func() []byte { return nil }

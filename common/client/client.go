@@ -62,7 +62,7 @@ type Counts struct {
 type Client struct {
 	// DialContext connects to a node, by default over TCP. It may be set after New
 	// and before the first call.
-	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	DialContext control.DialFunc
 
 	peers  []*peer
 	cfg    cluster.Config

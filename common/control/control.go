@@ -121,13 +121,8 @@ func Pause(ctx context.Context, d time.Duration) {
 	<-ctx.Done()
 }
 
-// A DialFunc connects to an address.
-type DialFunc func(ctx context.Context, addr string) (net.Conn, error)
-
-// DialTCP is the DialFunc of TCP.
-func DialTCP(ctx context.Context, addr string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", addr)
-}
+// A DialFunc connects to an address, as the method DialContext of a net.Dialer does.
+type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // A DialError says why a dial failed: the question was not received.
 type DialError struct{ error }
@@ -141,7 +136,7 @@ var errSilent = fmt.Errorf("no answer within %v: %w", answerTime, context.Deadli
 // whether the port, of whichever purpose, greets as hello expects it.
 func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, question wire.Control) (wire.Control, error) {
 	dialing, cancel := context.WithTimeout(ctx, dialTime)
-	nc, err := dial(dialing, addr)
+	nc, err := dial(dialing, "tcp", addr)
 	cancel()
 	if err != nil {
 		return wire.Control{}, DialError{err}
@@ -183,7 +178,7 @@ func AskNode[T any](ctx context.Context, cfg cluster.Config, node int, kind wire
 		return answer, fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
 	}
 	addr := cfg.Nodes[node].Control
-	reply, err := askAgain(ctx, DialTCP, addr, Hello("nodes", node, cfg.Secret), wire.Control{Kind: kind})
+	reply, err := askAgain(ctx, new(net.Dialer).DialContext, addr, Hello("nodes", node, cfg.Secret), wire.Control{Kind: kind})
 	if err == nil {
 		err = json.Unmarshal(reply.Payload, &answer)
 	}

@@ -42,7 +42,7 @@ func (p *port) Accept() (net.Conn, error) {
 func (p *port) Close() error   { close(p.closed); return nil }
 func (p *port) Addr() net.Addr { return nil }
 
-func (p *port) dial(ctx context.Context, _ string) (net.Conn, error) {
+func (p *port) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
 	case p.conns <- far:
@@ -76,7 +76,7 @@ func TestStats(t *testing.T) {
 		addr := ln.Addr().String()
 		stop := start(t, ln, Hello("clients", 1, secret))
 		ask := func(number int, secret string, kind wire.ControlKind) (string, error) {
-			answer, err := Ask(t.Context(), DialTCP, addr, Hello("clients", number, secret), wire.Control{Kind: kind})
+			answer, err := Ask(t.Context(), new(net.Dialer).DialContext, addr, Hello("clients", number, secret), wire.Control{Kind: kind})
 			return string(answer.Payload), err
 		}
 		if got, err := ask(1, secret, wire.Stats); got != "counted" || err != nil {
@@ -108,12 +108,12 @@ func TestAskedAgain(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p, dials := newPort(), 0
 			stop := start(t, p, Hello("nodes", 0, ""))
-			answer, err := askAgain(t.Context(), func(ctx context.Context, addr string) (net.Conn, error) {
+			answer, err := askAgain(t.Context(), func(ctx context.Context, network, addr string) (net.Conn, error) {
 				switch dials++; {
 				case c.refused:
 					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 				case dials > c.losses:
-					return p.dial(ctx, addr)
+					return p.dial(ctx, network, addr)
 				case dials%2 == 1:
 					<-ctx.Done()
 					return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
@@ -137,7 +137,7 @@ func TestStrangers(t *testing.T) {
 		p := newPort()
 		stop := start(t, p, Hello("nodes", 0, ""))
 		connect := func() net.Conn {
-			nc, err := p.dial(t.Context(), "")
+			nc, err := p.dial(t.Context(), "", "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -213,14 +213,14 @@ func TestMemberAmongStrangers(t *testing.T) {
 		p := newPort()
 		hello := Hello("nodes", 0, "a secret of 24 characters")
 		start(t, p, hello)
-		nc, _ := p.dial(t.Context(), "")
+		nc, _ := p.dial(t.Context(), "", "")
 		c, err := wire.Open(t.Context(), nc, hello, limits)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
 		for range 2 * MaxStrangers {
-			nc, _ := p.dial(t.Context(), "")
+			nc, _ := p.dial(t.Context(), "", "")
 			defer nc.Close()
 		}
 		if answer, err := c.Ask(t.Context(), &wire.Control{Kind: wire.Stats}); string(answer.Payload) != "counted" || err != nil {
@@ -238,7 +238,7 @@ func TestAcceptBacksOff(t *testing.T) {
 		start(t, p, Hello("nodes", 0, ""))
 		connected := func() time.Duration {
 			begin := time.Now()
-			nc, err := p.dial(t.Context(), "")
+			nc, err := p.dial(t.Context(), "", "")
 			if err != nil {
 				t.Fatal(err)
 			}

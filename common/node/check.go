@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 
 	"lockstep/common/cluster"
@@ -36,7 +37,7 @@ func check(w io.Writer, stage string, cfg cluster.Config) (code int) {
 // that, and what to do.
 func checkNode(stage string, cfg cluster.Config, i int) (says string, err error) {
 	ctx := context.Background()
-	_, served := control.Ask(ctx, control.DialTCP, cfg.Nodes[i].Addr, cfg.Hello(i), wire.Control{})
+	_, served := control.Ask(ctx, new(net.Dialer).DialContext, cfg.Nodes[i].Addr, cfg.Hello(i), wire.Control{})
 	s, asked := control.AskNode[metrics.Snapshot](ctx, cfg, i, wire.Stats)
 	var unreached control.DialError
 	switch {

@@ -59,7 +59,7 @@ func TestSecretAmongStrangers(t *testing.T) {
 			t.Fatal("a client without a proof is still connected")
 		}
 	}
-	answer, err := control.Ask(t.Context(), control.DialTCP, cfg.Nodes[0].Control, control.Hello("nodes", 0, theSecret), wire.Control{Kind: wire.Stats})
+	answer, err := control.Ask(t.Context(), new(net.Dialer).DialContext, cfg.Nodes[0].Control, control.Hello("nodes", 0, theSecret), wire.Control{Kind: wire.Stats})
 	if err != nil {
 		t.Error(err)
 	}
