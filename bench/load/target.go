@@ -77,8 +77,7 @@ func (t lockstep) Stats(ctx context.Context) ([]metrics.Snapshot, error) {
 
 // greeted waits for a node's greeting and returns the codec of its frames.
 func (t lockstep) greeted(ctx context.Context, node int, nc net.Conn) (Codec, error) {
-	conn, err := wire.Open(ctx, nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Number: node,
-		Fingerprint: t.cfg.Fingerprint(), Secret: t.cfg.Secret}, wire.Limits{Frame: t.cfg.Server.FrameTimeout})
+	conn, err := wire.Open(ctx, nc, t.cfg.Hello(node), wire.Limits{Frame: t.cfg.Server.FrameTimeout})
 	return frames{conn}, err
 }
 

@@ -124,8 +124,7 @@ func stallOnce(ctx context.Context, cfg cluster.Config, length time.Duration) er
 	if err != nil {
 		return err
 	}
-	c, err := wire.Open(ctx, nc, wire.Hello{Purpose: wire.Service, Group: "nodes",
-		Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret}, wire.Limits{})
+	c, err := wire.Open(ctx, nc, cfg.Hello(0), wire.Limits{})
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ type Config struct {
 	Fingerprint string           // what all must agree on, a NAME=VALUE on each line; a mismatch shows the first that differs
 	Secret      string           // as in wire.Hello
 	Log         *slog.Logger     // nil: nothing is logged
-	Dial        control.DialFunc // nil: control.DialTCP
+	Dial        control.DialFunc // nil: that of a net.Dialer
 	Strangers   int              // as for control.Serve; 0: control.MaxStrangers
 	// Answers are to other questions than the barrier's, with at most 60 KiB each, at any
 	// time. A question without one ends its connection.
@@ -105,7 +105,7 @@ type Barrier struct {
 func New(ln net.Listener, cfg Config) *Barrier {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.Dial == nil {
-		cfg.Dial = control.DialTCP
+		cfg.Dial = new(net.Dialer).DialContext
 	}
 	b := &Barrier{
 		cfg: cfg, why: make([]error, len(cfg.Peers)), heard: make([]time.Time, len(cfg.Peers)), logged: make([][]string, len(cfg.Peers)),

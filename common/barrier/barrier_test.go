@@ -128,7 +128,9 @@ func (n *network) join(group string, self, of int, change ...func(*Config)) *Bar
 	for i := range of {
 		cfg.Peers = append(cfg.Peers, fmt.Sprint(i))
 	}
-	cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return n.dial(ctx, fmt.Sprint(self), addr) }
+	cfg.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) {
+		return n.dial(ctx, fmt.Sprint(self), addr)
+	}
 	if self == 0 {
 		cfg.Log = slog.New(slog.NewTextHandler(n, nil))
 	}
@@ -217,9 +219,9 @@ func TestTCP(t *testing.T) {
 	for range 3 { // rounds
 		meet(t, "ab", wait(ctx, barriers[0]), wait(ctx, barriers[1]))
 	}
-	got, err := control.AskStats(ctx, addrs[1], "nodes", 1, secret)
-	if want := "counted by " + addrs[1]; string(got) != want || err != nil {
-		t.Errorf("AskStats: %q, %v; want %q", got, err, want)
+	got, err := control.Ask(ctx, new(net.Dialer).DialContext, addrs[1], control.Hello("nodes", 1, secret), wire.Control{Kind: wire.Stats})
+	if want := "counted by " + addrs[1]; string(got.Payload) != want || err != nil {
+		t.Errorf("asked for statistics: %q, %v; want %q", got.Payload, err, want)
 	}
 	closeAll(barriers...)
 	if nc, err := net.Dial("tcp", addrs[0]); err == nil {
@@ -233,7 +235,7 @@ func TestTCP(t *testing.T) {
 func TestLies(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
 		_, w0 := n.enter(t, "nodes", 0, 3)
-		stranger := func(ctx context.Context, addr string) (net.Conn, error) { return n.dial(ctx, "stranger", addr) }
+		stranger := func(ctx context.Context, _, addr string) (net.Conn, error) { return n.dial(ctx, "stranger", addr) }
 		for _, from := range []int{0, 1, 2, -1, 99, 1 << 40} {
 			for _, lie := range []wire.Control{
 				{Fingerprint: "ours", Round: 1, Incarnation: 1, Ready: true, Passed: true, Seen: []uint64{1, 1, 1}, Payload: []byte("forged")},

@@ -62,7 +62,7 @@ type Counts struct {
 type Client struct {
 	// DialContext connects to a node, by default over TCP. It may be set after New
 	// and before the first call.
-	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	DialContext control.DialFunc
 
 	peers  []*peer
 	cfg    cluster.Config
@@ -132,13 +132,12 @@ func (cl *Client) Stats(ctx context.Context, node int) (metrics.Snapshot, error)
 
 // Stats is Client.Stats without a Client: it needs no connection to a service port.
 func Stats(ctx context.Context, cfg cluster.Config, node int) (metrics.Snapshot, error) {
-	return control.NodeStats(ctx, cfg, node)
+	return control.AskNode[metrics.Snapshot](ctx, cfg, node, wire.Stats)
 }
 
 // Lanes asks a node what its connections do in the next metrics.LaneTime.
-func Lanes(ctx context.Context, cfg cluster.Config, node int) (marks []metrics.LaneMark, err error) {
-	err = control.AskNode(ctx, cfg, node, wire.Lanes, &marks)
-	return marks, err
+func Lanes(ctx context.Context, cfg cluster.Config, node int) ([]metrics.LaneMark, error) {
+	return control.AskNode[[]metrics.LaneMark](ctx, cfg, node, wire.Lanes)
 }
 
 // Counts returns what the Client has counted so far.

@@ -311,9 +311,7 @@ func (p *peer) connect() (*conn, error) {
 	cfg := &p.cl.cfg
 	ctx, cancel := context.WithTimeoutCause(p.cl.ctx, patience, ErrNotGreeted)
 	defer cancel()
-	wc, err := wire.Open(ctx, nc,
-		wire.Hello{Purpose: wire.Service, Group: "nodes", Number: p.number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret},
-		wire.Limits{Frame: cfg.Server.FrameTimeout, Write: cfg.Server.WriteTimeout})
+	wc, err := wire.Open(ctx, nc, cfg.Hello(p.number), wire.Limits{Frame: cfg.Server.FrameTimeout, Write: cfg.Server.WriteTimeout})
 	if err != nil {
 		return nil, err
 	}

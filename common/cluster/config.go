@@ -161,6 +161,11 @@ func (c Config) Owner(key string) int {
 // is not part of it: a client need not know the stage.
 func (c Config) Fingerprint() uint64 { return fnv1a(c.Describe("")) }
 
+// Hello returns what the service port of a node and its clients must agree on.
+func (c Config) Hello(node int) wire.Hello {
+	return wire.Hello{Purpose: wire.Service, Group: "nodes", Number: node, Fingerprint: c.Fingerprint(), Secret: c.Secret}
+}
+
 // Describe returns what the processes that meet at a barrier must agree on: the
 // version, the stage and the nodes. Each line is NAME=VALUE, so the first line that differs
 // says what is wrong.

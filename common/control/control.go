@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -122,13 +121,8 @@ func Pause(ctx context.Context, d time.Duration) {
 	<-ctx.Done()
 }
 
-// A DialFunc connects to an address.
-type DialFunc func(ctx context.Context, addr string) (net.Conn, error)
-
-// DialTCP is the DialFunc of TCP.
-func DialTCP(ctx context.Context, addr string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", addr)
-}
+// A DialFunc connects to an address, as the method DialContext of a net.Dialer does.
+type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // A DialError says why a dial failed: the question was not received.
 type DialError struct{ error }
@@ -142,7 +136,7 @@ var errSilent = fmt.Errorf("no answer within %v: %w", answerTime, context.Deadli
 // whether the port, of whichever purpose, greets as hello expects it.
 func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, question wire.Control) (wire.Control, error) {
 	dialing, cancel := context.WithTimeout(ctx, dialTime)
-	nc, err := dial(dialing, addr)
+	nc, err := dial(dialing, "tcp", addr)
 	cancel()
 	if err != nil {
 		return wire.Control{}, DialError{err}
@@ -160,18 +154,12 @@ func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, ques
 	return c.Ask(ctx, &question)
 }
 
-// AskStats asks a process of a group for its statistics, at the control port addr. If
-// a network may have lost the question or the answer, it asks again, twice at most: it takes
-// up to 9 seconds.
-func AskStats(ctx context.Context, addr, group string, number int, secret string) ([]byte, error) {
-	return askFor(ctx, wire.Stats, DialTCP, addr, Hello(group, number, secret))
-}
-
-func askFor(ctx context.Context, kind wire.ControlKind, dial DialFunc, addr string, hello wire.Hello) ([]byte, error) {
+// askAgain is Ask for a question that does no harm when it is asked twice.
+func askAgain(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, question wire.Control) (wire.Control, error) {
 	for again := 2; ; again-- {
-		answer, err := Ask(ctx, dial, addr, hello, wire.Control{Kind: kind})
+		answer, err := Ask(ctx, dial, addr, hello, question)
 		if err == nil || again == 0 || Refused(err) || errors.Is(err, wire.ErrMismatch) || ctx.Err() != nil {
-			return answer.Payload, err
+			return answer, err
 		}
 	}
 }
@@ -182,24 +170,20 @@ func Refused(err error) bool {
 	return errors.As(err, new(DialError)) && !(errors.As(err, &timeout) && timeout.Timeout())
 }
 
-// NodeStats asks a node of the cluster for its statistics. The error names the node.
-func NodeStats(ctx context.Context, cfg cluster.Config, node int) (s metrics.Snapshot, err error) {
-	err = AskNode(ctx, cfg, node, wire.Stats, &s)
-	return s, err
-}
-
-// AskNode is NodeStats for any kind of question whose answer is JSON.
-func AskNode(ctx context.Context, cfg cluster.Config, node int, kind wire.ControlKind, answer any) error {
+// AskNode asks a node of the cluster for its Stats or Lanes, which the node answers in JSON. If
+// a network may have lost the question or the answer, it asks again, twice at most: it takes
+// up to 9 seconds. The error names the node.
+func AskNode[T any](ctx context.Context, cfg cluster.Config, node int, kind wire.ControlKind) (answer T, err error) {
 	if node < 0 || node >= len(cfg.Nodes) {
-		return fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
+		return answer, fmt.Errorf("no node %d: the nodes are 0 to %d", node, len(cfg.Nodes)-1)
 	}
 	addr := cfg.Nodes[node].Control
-	payload, err := askFor(ctx, kind, DialTCP, addr, Hello("nodes", node, cfg.Secret))
+	reply, err := askAgain(ctx, new(net.Dialer).DialContext, addr, Hello("nodes", node, cfg.Secret), wire.Control{Kind: kind})
 	if err == nil {
-		err = json.Unmarshal(payload, answer)
+		err = json.Unmarshal(reply.Payload, &answer)
 	}
 	if err != nil {
 		err = fmt.Errorf("%w (asking node %d, %s, for its %s)", err, node, addr, map[wire.ControlKind]string{wire.Stats: "statistics", wire.Lanes: "lanes"}[kind])
 	}
-	return err
+	return answer, err
 }

@@ -42,7 +42,7 @@ func (p *port) Accept() (net.Conn, error) {
 func (p *port) Close() error   { close(p.closed); return nil }
 func (p *port) Addr() net.Addr { return nil }
 
-func (p *port) dial(ctx context.Context, _ string) (net.Conn, error) {
+func (p *port) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
 	case p.conns <- far:
@@ -75,21 +75,25 @@ func TestStats(t *testing.T) {
 		}
 		addr := ln.Addr().String()
 		stop := start(t, ln, Hello("clients", 1, secret))
-		if got, err := AskStats(t.Context(), addr, "clients", 1, secret); string(got) != "counted" || err != nil {
-			t.Errorf("AskStats: %q, %v", got, err)
+		ask := func(number int, secret string, kind wire.ControlKind) (string, error) {
+			answer, err := Ask(t.Context(), new(net.Dialer).DialContext, addr, Hello("clients", number, secret), wire.Control{Kind: kind})
+			return string(answer.Payload), err
 		}
-		if _, err := AskStats(t.Context(), addr, "clients", 2, secret); !errors.Is(err, wire.ErrMismatch) {
-			t.Errorf("AskStats of number 2 at the address of number 1: %v, want %v", err, wire.ErrMismatch)
+		if got, err := ask(1, secret, wire.Stats); got != "counted" || err != nil {
+			t.Errorf("asked for statistics: %q, %v", got, err)
 		}
-		if _, err := AskStats(t.Context(), addr, "clients", 1, "another one, and as long"); !errors.Is(err, wire.ErrMismatch) {
-			t.Errorf("AskStats with another secret: %v, want %v", err, wire.ErrMismatch)
+		if _, err := ask(2, secret, wire.Stats); !errors.Is(err, wire.ErrMismatch) {
+			t.Errorf("number 2 asked at the address of number 1: %v, want %v", err, wire.ErrMismatch)
 		}
-		if _, err := Ask(t.Context(), DialTCP, addr, Hello("clients", 1, secret), wire.Control{Kind: 77}); err == nil || errors.As(err, new(DialError)) {
+		if _, err := ask(1, "another one, and as long", wire.Stats); !errors.Is(err, wire.ErrMismatch) {
+			t.Errorf("asked with another secret: %v, want %v", err, wire.ErrMismatch)
+		}
+		if _, err := ask(1, secret, 77); err == nil || errors.As(err, new(DialError)) {
 			t.Errorf("a question without an answer: %v, want that the connection ended", err)
 		}
 		stop()
-		if _, err := AskStats(t.Context(), addr, "clients", 1, secret); !errors.As(err, new(DialError)) {
-			t.Errorf("AskStats after the end: %v, want a DialError", err)
+		if _, err := ask(1, secret, wire.Stats); !errors.As(err, new(DialError)) {
+			t.Errorf("asked after the end: %v, want a DialError", err)
 		}
 	}
 }
@@ -104,12 +108,12 @@ func TestAskedAgain(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p, dials := newPort(), 0
 			stop := start(t, p, Hello("nodes", 0, ""))
-			payload, err := askFor(t.Context(), wire.Stats, func(ctx context.Context, addr string) (net.Conn, error) {
+			answer, err := askAgain(t.Context(), func(ctx context.Context, network, addr string) (net.Conn, error) {
 				switch dials++; {
 				case c.refused:
 					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 				case dials > c.losses:
-					return p.dial(ctx, addr)
+					return p.dial(ctx, network, addr)
 				case dials%2 == 1:
 					<-ctx.Done()
 					return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
@@ -117,9 +121,9 @@ func TestAskedAgain(t *testing.T) {
 				near, far := net.Pipe()
 				far.Close()
 				return near, nil
-			}, "", Hello("nodes", 0, ""))
-			if ok := !c.refused && c.losses < 3; string(payload) == "counted" != ok || err == nil != ok || dials != c.dials {
-				t.Errorf("%+v: %q, %v after %d dials", c, payload, err, dials)
+			}, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
+			if ok := !c.refused && c.losses < 3; string(answer.Payload) == "counted" != ok || err == nil != ok || dials != c.dials {
+				t.Errorf("%+v: %q, %v after %d dials", c, answer.Payload, err, dials)
 			}
 			stop()
 		})
@@ -133,7 +137,7 @@ func TestStrangers(t *testing.T) {
 		p := newPort()
 		stop := start(t, p, Hello("nodes", 0, ""))
 		connect := func() net.Conn {
-			nc, err := p.dial(t.Context(), "")
+			nc, err := p.dial(t.Context(), "", "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -209,14 +213,14 @@ func TestMemberAmongStrangers(t *testing.T) {
 		p := newPort()
 		hello := Hello("nodes", 0, "a secret of 24 characters")
 		start(t, p, hello)
-		nc, _ := p.dial(t.Context(), "")
+		nc, _ := p.dial(t.Context(), "", "")
 		c, err := wire.Open(t.Context(), nc, hello, limits)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
 		for range 2 * MaxStrangers {
-			nc, _ := p.dial(t.Context(), "")
+			nc, _ := p.dial(t.Context(), "", "")
 			defer nc.Close()
 		}
 		if answer, err := c.Ask(t.Context(), &wire.Control{Kind: wire.Stats}); string(answer.Payload) != "counted" || err != nil {
@@ -234,7 +238,7 @@ func TestAcceptBacksOff(t *testing.T) {
 		start(t, p, Hello("nodes", 0, ""))
 		connected := func() time.Duration {
 			begin := time.Now()
-			nc, err := p.dial(t.Context(), "")
+			nc, err := p.dial(t.Context(), "", "")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -20,9 +20,8 @@ func Cores() float64 { return cores(os.DirFS("/")) }
 func MachineCPU() time.Duration { return machineCPU(os.DirFS("/")) }
 
 func machineCPU(root fs.FS) time.Duration {
-	stat, _ := fs.ReadFile(root, "proc/stat") // Linux has it
-	var user, nice, system time.Duration      // in hundredths of a second
-	fmt.Sscanf(string(stat), "cpu %d %d %d", &user, &nice, &system)
+	var user, nice, system time.Duration // in hundredths of a second
+	scan(root, "proc/stat", "cpu ", &user, &nice, &system)
 	return (user + nice + system) * time.Second / 100
 }
 
@@ -31,23 +30,26 @@ func machineCPU(root fs.FS) time.Duration {
 func TimeWait() int64 { return timeWait(os.DirFS("/")) }
 
 func timeWait(root fs.FS) (n int64) {
-	stat, _ := fs.ReadFile(root, "proc/net/sockstat") // Linux has it
-	_, after, _ := strings.Cut(string(stat), " tw ")
-	fmt.Sscan(after, &n)
+	scan(root, "proc/net/sockstat", " tw ", &n)
 	return n
+}
+
+// scan reads the words after a label in a file of Linux. Elsewhere it leaves the values as they are.
+func scan(root fs.FS, file, label string, values ...any) {
+	content, _ := fs.ReadFile(root, file)
+	_, after, _ := strings.Cut(string(content), label)
+	fmt.Sscan(after, values...)
 }
 
 const groups = "sys/fs/cgroup" // the root of the control groups, version 2
 
 func cores(root fs.FS) float64 {
 	n := float64(min(runtime.NumCPU(), runtime.GOMAXPROCS(0)))
-	own, _ := fs.ReadFile(root, "proc/self/cgroup")
-	_, group, _ := strings.Cut("\n"+string(own), "\n0::")
-	group, _, _ = strings.Cut(group, "\n")
+	var group string
+	scan(root, "proc/self/cgroup", "0::", &group)
 	for dir := path.Join(groups, group); strings.HasPrefix(dir, groups); dir = path.Dir(dir) {
-		limit, _ := fs.ReadFile(root, path.Join(dir, "cpu.max")) // "QUOTA PERIOD", or "max PERIOD"
 		var quota, period float64
-		if fmt.Sscan(string(limit), &quota, &period); period > 0 {
+		if scan(root, path.Join(dir, "cpu.max"), "", &quota, &period); period > 0 { // not "max PERIOD"
 			n = min(n, quota/period)
 		}
 	}

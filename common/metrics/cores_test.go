@@ -35,23 +35,20 @@ func TestCores(t *testing.T) {
 	}
 }
 
-func TestTimeWait(t *testing.T) {
-	const stat = "sockets: used 15\nTCP: inuse 1 orphan 0 tw 26402 alloc 1 mem 89\nUDP: inuse 0 mem 0\n"
-	for content, want := range map[string]int64{stat: 26402, "": 0, "no such line": 0} {
-		if got := timeWait(fstest.MapFS{"proc/net/sockstat": {Data: []byte(content)}}); got != want {
-			t.Errorf("%q: %d, want %d", content, got, want)
-		}
+func TestFiguresOfLinux(t *testing.T) {
+	system := fstest.MapFS{
+		"proc/stat":         {Data: []byte("cpu  150 20 1000 9999999 6795 0 108320 0 0 0\ncpu0 130 10 70 0 0 0 0 0 0 0\n")},
+		"proc/net/sockstat": {Data: []byte("sockets: used 15\nTCP: inuse 1 orphan 0 tw 26402 alloc 1 mem 89\nUDP: inuse 0 mem 0\n")},
 	}
-}
-
-func TestMachineCPU(t *testing.T) {
-	stat := "cpu  150 20 1000 9999999 6795 0 108320 0 0 0\ncpu0 130 10 70 0 0 0 0 0 0 0\n"
-	for content, want := range map[string]time.Duration{stat: 11700 * time.Millisecond, "": 0, "no such line": 0} {
-		if got := machineCPU(fstest.MapFS{"proc/stat": {Data: []byte(content)}}); got != want {
-			t.Errorf("%q: %v, want %v", content, got, want)
-		}
+	if cpu, wait := machineCPU(system), timeWait(system); cpu != 11700*time.Millisecond || wait != 26402 {
+		t.Errorf("%v of CPU time, %d sockets in TIME_WAIT, want 11.7 s, 26402", cpu, wait)
 	}
-	if got := machineCPU(fstest.MapFS{}); got != 0 {
-		t.Errorf("without a file: %v", got)
+	for name, other := range map[string]fstest.MapFS{
+		"no files":  {},
+		"no labels": {"proc/stat": {Data: []byte("150 20 1000\n")}, "proc/net/sockstat": {}},
+	} {
+		if cpu, wait := machineCPU(other), timeWait(other); cpu != 0 || wait != 0 {
+			t.Errorf("%s: %v, %d, want 0, which means that it is not known", name, cpu, wait)
+		}
 	}
 }

@@ -34,9 +34,7 @@ const (
 
 // Lock waits until the lock is free and takes it. It reads the clock only if it waits.
 func (m *Mutex) Lock() {
-	if Interleaved {
-		Yield(Locking, m)
-	}
+	Yield(Locking, m)
 	if m.mu.TryLock() {
 		m.acquired.Store(m.acquired.Load() + 1)
 		return
@@ -50,9 +48,7 @@ func (m *Mutex) Lock() {
 
 // Unlock frees the lock. As with a sync.Mutex, it is a fatal error if m is not locked.
 func (m *Mutex) Unlock() {
-	if Interleaved {
-		Yield(Unlocking, m)
-	}
+	Yield(Unlocking, m)
 	m.mu.Unlock()
 }
 

@@ -38,13 +38,13 @@ const (
 )
 
 // Lanes records, on demand, what each connection of a server is doing. While nobody asks,
-// a mark costs an atomic load. The zero Lanes is ready to use, and a nil *Lanes records nothing.
+// a mark costs an atomic load. The zero Lanes is ready to use.
 type Lanes struct {
 	asking sync.Mutex // held while recording: one at a time
 	now    atomic.Pointer[Recording]
 }
 
-// A Recording takes marks. The methods of a nil *Recording do nothing.
+// A Recording takes marks. Mark and Begin do nothing to a nil *Recording.
 type Recording struct {
 	began time.Duration
 	lanes sync.Map // int64, by request: the address of its first operation
@@ -74,12 +74,7 @@ func (l *Lanes) Record() []LaneMark {
 }
 
 // Recording returns the recording in progress, or nil.
-func (l *Lanes) Recording() *Recording {
-	if l == nil {
-		return nil
-	}
-	return l.now.Load()
-}
+func (l *Lanes) Recording() *Recording { return l.now.Load() }
 
 // Mark notes what a lane does from now on.
 func (r *Recording) Mark(lane int64, state LaneState) {
@@ -106,9 +101,6 @@ func (r *Recording) Begin(lane int64, request any) {
 
 // MarkRequest is Mark for the lane of a request that has begun.
 func (r *Recording) MarkRequest(request any, state LaneState) {
-	if r == nil {
-		return
-	}
 	if lane, ok := r.lanes.Load(request); ok {
 		r.Mark(lane.(int64), state)
 	}

@@ -28,7 +28,6 @@ type Stats struct {
 	Requests    atomic.Int64 // applied and answered
 	Ops         atomic.Int64 // operations in them
 	Refusals    atomic.Int64 // requests answered Busy
-	Panics      atomic.Int64 // recovered from, each in a request
 	Keys        atomic.Int64 // stored now
 
 	Lanes   Lanes // what each connection is doing
@@ -42,7 +41,7 @@ type Stats struct {
 
 	mu          sync.Mutex // guards what follows
 	incarnation uint64     // 0: not drawn yet
-	errors      map[string]int64
+	errors      Tally
 	faults      map[string]string // by kind
 	locks       []*Mutex
 }
@@ -52,10 +51,7 @@ type Stats struct {
 func (s *Stats) Error(kind string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.errors == nil {
-		s.errors = make(map[string]int64)
-	}
-	s.errors[kind]++
+	s.errors.Add(Tally{kind: 1})
 }
 
 // Fault is Error for a fault of the server itself, such as a panic, described by a line of
@@ -88,7 +84,6 @@ func (s *Stats) Snapshot() Snapshot {
 		Requests:    s.Requests.Load(),
 		Ops:         s.Ops.Load(),
 		Refusals:    s.Refusals.Load(),
-		Panics:      s.Panics.Load(),
 		Keys:        s.Keys.Load(),
 		QueueWait:   s.QueueWait.Load(),
 		MemoryWait:  s.MemoryWait.Load(),
@@ -106,7 +101,7 @@ func (s *Stats) Snapshot() Snapshot {
 	defer s.mu.Unlock()
 	s.incarnation = cmp.Or(s.incarnation, 1+rand.Uint64N(1<<53-1)) // a number that every reader of JSON can hold
 	snap.Incarnation, snap.Errors, snap.Watched = s.incarnation, maps.Clone(s.errors), len(s.locks)
-	snap.Faults = maps.Clone(s.faults)
+	snap.Faults, snap.Panics = maps.Clone(s.faults), s.errors["panic"]
 	for _, lock := range s.locks {
 		c := lock.Counts()
 		snap.Locks.Acquired += c.Acquired
@@ -130,9 +125,9 @@ type Snapshot struct {
 	Requests    int64             `json:"requests"`
 	Ops         int64             `json:"ops"`
 	Refusals    int64             `json:"refusals"`
-	Panics      int64             `json:"panics"`
+	Panics      int64             `json:"panics"` // recovered from, each in a request
 	Keys        int64             `json:"keys"`
-	Errors      map[string]int64  `json:"errors,omitempty"` // by kind
+	Errors      Tally             `json:"errors,omitempty"` // by kind
 	Faults      map[string]string `json:"faults,omitempty"` // by kind: the first since the start
 	QueueWait   Timing            `json:"queue_wait"`
 	MemoryWait  Timing            `json:"memory_wait"` // of large requests
@@ -220,10 +215,6 @@ func (s Snapshot) lines() (all []string) {
 	line := func(label, format string, args ...any) {
 		all = append(all, fmt.Sprintf("%-11s ", label)+fmt.Sprintf(format, args...))
 	}
-	var errors int64
-	for _, n := range s.Errors {
-		errors += n
-	}
 	peak := "not known"
 	if s.PeakMemory > 0 {
 		peak = text.Bytes(s.PeakMemory)
@@ -232,7 +223,7 @@ func (s Snapshot) lines() (all []string) {
 	line("requests", "%s in %s (%s/s); operations %s; refused %s",
 		text.ShortCount(s.Requests), text.Duration(s.Uptime), text.ShortCount(int64(rate)), text.ShortCount(s.Ops), text.ShortCount(s.Refusals))
 	line("connections", "accepted %s, open %s; errors %s; panics %s",
-		text.ShortCount(s.Connections), text.ShortCount(s.Open), text.ShortCount(errors), text.ShortCount(s.Panics))
+		text.ShortCount(s.Connections), text.ShortCount(s.Open), text.ShortCount(s.Errors.Sum()), text.ShortCount(s.Panics))
 	line("queue", "turns %s; mean wait to begin %s", text.ShortCount(s.QueueWait.Count), text.Duration(s.QueueWait.Mean()))
 	line("locks", "%s", s.Locks.text())
 	line("time", "per request: CPU %s, in the table %s; CPU in all %s",

@@ -70,7 +70,7 @@ func TestSnapshot(t *testing.T) {
 	defer locks[6].Unlock()
 
 	s.Serving.Store(true)
-	for i, c := range []interface{ Store(int64) }{&s.Connections, &s.Open, &s.Requests, &s.Ops, &s.Refusals, &s.Panics, &s.Keys} {
+	for i, c := range []interface{ Store(int64) }{&s.Connections, &s.Open, &s.Requests, &s.Ops, &s.Refusals, &s.Keys} {
 		c.Store(int64(i + 1))
 	}
 	s.QueueWait.Add(7)
@@ -78,7 +78,7 @@ func TestSnapshot(t *testing.T) {
 	s.MemoryWait.Add(9)
 	s.Suspended.Add(10)
 	var wg sync.WaitGroup
-	for _, kind := range []string{"decode", "idle", "decode", "decode"} {
+	for _, kind := range []string{"decode", "panic", "decode", "decode"} {
 		wg.Go(func() { s.Error(kind) })
 	}
 	wg.Wait()
@@ -92,8 +92,8 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("uptime %v after %v, %d goroutines, heap %d", got.Uptime, before, got.Goroutines, got.Heap)
 	}
 	want := Snapshot{
-		Incarnation: got.Incarnation, Serving: true, Connections: 1, Open: 2, Requests: 3, Ops: 4, Refusals: 5, Panics: 6, Keys: 7,
-		Errors:    map[string]int64{"decode": 3, "idle": 1},
+		Incarnation: got.Incarnation, Serving: true, Connections: 1, Open: 2, Requests: 3, Ops: 4, Refusals: 5, Keys: 6, Panics: 1,
+		Errors:    map[string]int64{"decode": 3, "panic": 1},
 		QueueWait: Timing{1, 7}, Table: Timing{1, 8}, MemoryWait: Timing{1, 9}, Suspended: Timing{1, 10},
 		Watched: 8, Locks: Contention{801, 28, 28}, Hot: Contention{101, 7, 7},
 		Uptime: got.Uptime, Goroutines: got.Goroutines, Heap: got.Heap, PeakMemory: got.PeakMemory, CPU: got.CPU,
@@ -109,9 +109,9 @@ func TestSnapshot(t *testing.T) {
 	if again, other := s.Snapshot().Incarnation, new(Stats).Snapshot().Incarnation; got.Incarnation == 0 || again != got.Incarnation || other == again {
 		t.Errorf("incarnation %d, then %d, and %d of other Stats, want the same, and another", got.Incarnation, again, other)
 	}
-	s.Error("idle")
-	if n := got.Errors["idle"]; n != 1 {
-		t.Errorf("an error after the snapshot is in it: idle %d, want 1", n)
+	s.Error("panic")
+	if n := got.Errors["panic"]; n != 1 {
+		t.Errorf("an error after the snapshot is in it: panic %d, want 1", n)
 	}
 }
 

@@ -3,10 +3,8 @@
 package metrics
 
 import (
-	"fmt"
 	"os"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -35,8 +33,6 @@ func peakMemory() (peak int64) {
 	}
 	// Elsewhere only Linux tells. There a process inherits Maxrss from its parent across exec: a server started
 	// by bench would show the peak of bench. VmHWM, in KiB, is the server's own.
-	status, _ := os.ReadFile("/proc/self/status")
-	_, hwm, _ := strings.Cut(string(status), "VmHWM:")
-	fmt.Sscan(hwm, &peak)
+	scan(os.DirFS("/"), "proc/self/status", "VmHWM:", &peak)
 	return peak << 10
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 
 	"lockstep/common/cluster"
 	"lockstep/common/control"
+	"lockstep/common/metrics"
 	"lockstep/common/text"
 	"lockstep/common/wire"
 )
@@ -35,8 +37,8 @@ func check(w io.Writer, stage string, cfg cluster.Config) (code int) {
 // that, and what to do.
 func checkNode(stage string, cfg cluster.Config, i int) (says string, err error) {
 	ctx := context.Background()
-	_, served := control.Ask(ctx, control.DialTCP, cfg.Nodes[i].Addr, hello(cfg, i), wire.Control{})
-	s, asked := control.NodeStats(ctx, cfg, i)
+	_, served := control.Ask(ctx, new(net.Dialer).DialContext, cfg.Nodes[i].Addr, cfg.Hello(i), wire.Control{})
+	s, asked := control.AskNode[metrics.Snapshot](ctx, cfg, i, wire.Stats)
 	var unreached control.DialError
 	switch {
 	case errors.As(served, &unreached), errors.As(asked, &unreached):

@@ -163,7 +163,7 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 		return nil
 	}
 	limits := wire.Limits{Idle: s.IdleTimeout, Frame: s.FrameTimeout, Write: s.WriteTimeout, Drain: s.DrainTimeout / 2}
-	wc, err := wire.Greet(nc, hello(n.Config, n.Self), limits)
+	wc, err := wire.Greet(nc, n.Config.Hello(n.Self), limits)
 	if err != nil {
 		n.connectionEnded(nc.RemoteAddr(), err)
 		return nil
@@ -176,11 +176,6 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 		n.strangers.Add(nc)
 	}
 	return c
-}
-
-// hello is what the service port of a node and its clients agree on.
-func hello(cfg cluster.Config, number int) wire.Hello {
-	return wire.Hello{Purpose: wire.Service, Group: "nodes", Number: number, Fingerprint: cfg.Fingerprint(), Secret: cfg.Secret}
 }
 
 // admit waits for the client's proof and gives it a place. It reports whether there was one:
@@ -306,7 +301,6 @@ func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wir
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			n.Stats.Panics.Add(1)
 			line, calls := describe(p)
 			n.Stats.Fault("panic", line)
 			n.Log.Error(line + calls)

@@ -59,7 +59,7 @@ func TestSecretAmongStrangers(t *testing.T) {
 			t.Fatal("a client without a proof is still connected")
 		}
 	}
-	answer, err := control.AskStats(t.Context(), cfg.Nodes[0].Control, "nodes", 0, theSecret)
+	answer, err := control.Ask(t.Context(), new(net.Dialer).DialContext, cfg.Nodes[0].Control, control.Hello("nodes", 0, theSecret), wire.Control{Kind: wire.Stats})
 	if err != nil {
 		t.Error(err)
 	}
@@ -68,7 +68,7 @@ func TestSecretAmongStrangers(t *testing.T) {
 	if code != 0 {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
-	said += stderr + p.stdout.String() + string(answer)
+	said += stderr + p.stdout.String() + string(answer.Payload)
 	if !containsAll(unwrap(said), "ended the connection", "error secret:", `"stage":"stage0"`) {
 		t.Errorf("the log or the statistics are not in\n%s", said)
 	}

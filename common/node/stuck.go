@@ -38,7 +38,7 @@ func (n *Node) watchStuck(ctx context.Context, pause func(context.Context, time.
 			n.Log.Warn(fmt.Sprintf("this process did not run for %s: it was stopped, had no processor, or the machine slept", text.Duration(late)))
 		}
 		turns := n.Stats.Turn.Load().Count
-		done := turns + n.Stats.Requests.Load() + n.Stats.Panics.Load() // a turn may have many requests
+		done := turns + n.Stats.Requests.Load() // a turn may have many requests
 		if looks++; done != before || n.Stats.QueueWait.Load().Count <= turns {
 			before, looks = done, 0
 		} else if looks == limit/lookEvery {

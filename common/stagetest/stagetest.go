@@ -181,7 +181,7 @@ func (s *stage) connect() *net.TCPConn {
 // dial returns a connection to the stage for a test that speaks the protocol itself.
 func (s *stage) dial() *wire.Conn {
 	s.t.Helper()
-	c, err := wire.Open(s.t.Context(), s.connect(), wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: s.cfg.Fingerprint()}, wire.Limits{})
+	c, err := wire.Open(s.t.Context(), s.connect(), s.cfg.Hello(0), wire.Limits{})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -55,7 +55,6 @@ type Conn struct {
 
 	in     []byte // received; in[taken:] is not taken yet
 	taken  int
-	frame  []byte    // the next one, part of in, if it has been received whole
 	frames uint64    // taken: the number of the last request, or at a client's end of the last answer
 	since  time.Time // when waiting for the rest of a frame began; zero: not waiting
 	out    []byte    // to be sent by Flush
@@ -98,39 +97,37 @@ func (c *Conn) Err() error { return c.err }
 
 // Ready waits for a whole frame, and reports whether there is one.
 func (c *Conn) Ready() bool {
-	c.Prove()
-	for c.look(); c.frame == nil && c.err == nil; c.look() {
+	for c.Prove(); c.next() == nil && c.err == nil; {
 		c.fill()
 	}
 	return c.err == nil
 }
 
-// look sets frame if the next frame has been received whole.
-func (c *Conn) look() {
-	c.frame = nil
+// next returns the next frame, part of the buffer, or nil if it has not been received whole.
+func (c *Conn) next() []byte {
 	have := c.in[c.taken:]
-	if len(have) < frameHeader {
-		return
+	if c.err != nil || len(have) < frameHeader {
+		return nil
 	}
-	n := byteOrder.Uint32(have)
+	n, have := byteOrder.Uint32(have), have[frameHeader:]
 	if n == 0 || n > MaxFrame {
 		c.fail("reading a frame", fmt.Errorf("its length %d is not in 1..%d", n, MaxFrame))
-	} else if have = have[frameHeader:]; len(have) >= int(n) {
-		c.frame = have[:n]
+	} else if len(have) >= int(n) {
+		return have[:n]
 	}
+	return nil
 }
 
-// take removes the next frame from the buffer, if it is whole. The frame is valid until
-// the next Ready.
-func (c *Conn) take() (frame []byte, ok bool) {
-	if frame = c.frame; frame == nil || c.err != nil {
-		return nil, false
+// take removes the next frame from the buffer, if it is whole, and returns it, or nil. The
+// frame is valid until the next Ready.
+func (c *Conn) take() []byte {
+	frame := c.next()
+	if frame != nil {
+		c.taken += frameHeader + len(frame)
+		c.frames++
+		c.since = time.Time{}
 	}
-	c.taken += frameHeader + len(frame)
-	c.frames++
-	c.since = time.Time{}
-	c.look() // an error ends what follows
-	return frame, true
+	return frame
 }
 
 // fill reads once, into a buffer that grows with the bytes received, never with the bytes
@@ -216,13 +213,14 @@ func (c *Conn) Stop() {
 // alive; if not, the Conn may have been stopped and is useless.
 func (c *Conn) Bind(ctx context.Context) (release func() bool) { return context.AfterFunc(ctx, c.Stop) }
 
-// readFull reads n bytes that are not a frame, within Limits.Frame.
-func (c *Conn) readFull(n int) ([]byte, bool) {
-	c.since = time.Now()
+// readFull reads n bytes that are not a frame, within a time of its own; 0 means no limit.
+func (c *Conn) readFull(n int, within time.Duration) ([]byte, bool) {
+	frame := c.limits.Frame
+	c.limits.Frame, c.since = within, time.Now()
 	for c.err == nil && len(c.in)-c.taken < n {
 		c.fill()
 	}
-	c.since = time.Time{}
+	c.limits.Frame, c.since = frame, time.Time{}
 	if c.err != nil {
 		return nil, false
 	}

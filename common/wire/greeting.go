@@ -139,7 +139,7 @@ func Refuse(nc net.Conn, why string) {
 func Open(ctx context.Context, nc net.Conn, h Hello, l Limits) (*Conn, error) {
 	c := &Conn{nc: nc, limits: l}
 	release := c.Bind(ctx)
-	err := c.open(ctx, h)
+	err := c.open(h)
 	if !release() {
 		err = context.Cause(ctx)
 	}
@@ -150,23 +150,20 @@ func Open(ctx context.Context, nc net.Conn, h Hello, l Limits) (*Conn, error) {
 	return c, nil
 }
 
-func (c *Conn) open(ctx context.Context, h Hello) error {
-	patience := c.limits.Frame
-	c.limits.Frame = quietTime
-	g, ok := c.readFull(greetingSize)
+func (c *Conn) open(h Hello) error {
+	g, ok := c.readFull(greetingSize, quietTime)
 	said := c.in
 	if c.err == ErrSlow && len(said) == 0 {
-		said = provoke(ctx, c.nc.RemoteAddr())
+		said = provoke(c.nc.RemoteAddr(), "")
 	}
 	if len(said) > 0 && !bytes.HasPrefix(said, []byte(magic)[:min(len(said), len(magic))]) {
 		line, _, _ := strings.Cut(string(said[:min(len(said), greetingSize)]), "\r")
 		return mismatch(fmt.Sprintf("%v is not a Lockstep server: it says %s", c.nc.RemoteAddr(), text.Quote(line, greetingSize)))
 	}
 	if c.err == ErrSlow { // it is a busy one, or its nodes are not all there
-		c.err, c.limits.Frame = nil, 0
-		g, ok = c.readFull(greetingSize)
+		c.err = nil
+		g, ok = c.readFull(greetingSize, 0)
 	}
-	c.limits.Frame = patience
 	if !ok {
 		return fmt.Errorf("reading the greeting: %w", c.err)
 	}
@@ -187,34 +184,26 @@ func (c *Conn) open(ctx context.Context, h Hello) error {
 const quietTime = 250 * time.Millisecond
 
 // provoke returns how a server begins that waits for its clients to speak first, as those of
-// HTTP and Redis do. A Lockstep server that does not greet has not accepted the connection, so
-// it does not end one whose client has stopped sending. Words are sent only to a server that
-// does: they would be noise in the log of another.
-func provoke(ctx context.Context, addr net.Addr) []byte {
-	answer, ended := tell(ctx, addr, "")
-	if ended && len(answer) == 0 {
-		answer, _ = tell(ctx, addr, "x\r\n")
-	}
-	return answer
-}
-
-// tell sends words and the end of a connection of their own, and returns at most a greeting's
-// length of the answer, and whether the server ended the connection in time.
-func tell(ctx context.Context, addr net.Addr, words string) (answer []byte, ended bool) {
-	ctx, cancel := context.WithTimeout(ctx, quietTime)
-	defer cancel()
-	nc, err := new(net.Dialer).DialContext(ctx, addr.Network(), addr.String())
+// HTTP and Redis do, at most as long as a greeting. It sends words and the end on a connection of
+// its own, at first no words. A Lockstep server that does not greet has not accepted the
+// connection, so it does not end one whose client has stopped sending. Words are sent only to a
+// server that does: they would be noise in the log of another.
+func provoke(addr net.Addr, words string) []byte {
+	nc, err := net.DialTimeout(addr.Network(), addr.String(), quietTime)
 	if err != nil {
-		return nil, false
+		return nil
 	}
 	defer nc.Close()
-	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	nc.SetDeadline(time.Now().Add(quietTime))
 	io.WriteString(nc, words)
 	if half, ok := nc.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
 	}
-	answer, err = io.ReadAll(io.LimitReader(nc, greetingSize))
-	return answer, err == nil
+	answer, err := io.ReadAll(io.LimitReader(nc, greetingSize))
+	if ended := err == nil; ended && len(answer) == 0 && words == "" {
+		return provoke(addr, "x\r\n")
+	}
+	return answer
 }
 
 // check compares a greeting with the one expected. The error begins with a verb: its subject is
@@ -249,7 +238,7 @@ func (c *Conn) prove(h Hello, serverNonce []byte) error {
 	if !c.Flush() {
 		return c.err
 	}
-	answer, ok := c.readFull(sha256.Size)
+	answer, ok := c.readFull(sha256.Size, c.limits.Frame)
 	if !ok {
 		return fmt.Errorf("waiting for the server's proof: %w", c.err)
 	}
@@ -265,10 +254,7 @@ func (c *Conn) Prove() bool {
 	if c.nonce == nil || c.err != nil {
 		return c.err == nil
 	}
-	patience := c.limits.Frame
-	c.limits.Frame = min(cmp.Or(patience, proofTime), proofTime)
-	proof, ok := c.readFull(proofSize)
-	c.limits.Frame = patience
+	proof, ok := c.readFull(proofSize, min(cmp.Or(c.limits.Frame, proofTime), proofTime))
 	if !ok {
 		return false
 	}

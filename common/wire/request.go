@@ -58,15 +58,16 @@ const opCost = 144
 // that it takes, with its results, while it is answered: both computed from the frame, which
 // stays in the buffer, and zero if that is malformed.
 func (c *Conn) Next() (ops, bytes int, whole bool) {
-	if c.frame == nil || c.err != nil {
+	frame := c.next()
+	if frame == nil {
 		return 0, 0, false
 	}
-	list, _, err := codecs.request.split(c.frame)
+	list, _, err := codecs.request.split(frame)
 	n, _ := binary.Uvarint(list)
 	if err != nil || n > MaxOps {
 		return 0, 0, true // the frame will not be decoded
 	}
-	return int(n), 2*len(c.frame) + int(n)*opCost, true // twice: gob copies the frame, and the list its parts
+	return int(n), 2*len(frame) + int(n)*opCost, true // twice: gob copies the frame, and the list its parts
 }
 
 // ReadRequest takes the next request that has been received whole, and reports whether
@@ -74,8 +75,8 @@ func (c *Conn) Next() (ops, bytes int, whole bool) {
 // Invalid and ends the connection. The list's memory is used again; the Keys and Values of
 // the operations before it stay as they are.
 func (c *Conn) ReadRequest(r *Request) bool {
-	frame, ok := c.take()
-	if !ok {
+	frame := c.take()
+	if frame == nil {
 		return false
 	}
 	err := codecs.request.decode(frame, r)
@@ -91,7 +92,7 @@ func (c *Conn) ReadRequest(r *Request) bool {
 
 // SkipRequest takes the next request without decoding it, and reports whether there was
 // one.
-func (c *Conn) SkipRequest() bool { _, ok := c.take(); return ok }
+func (c *Conn) SkipRequest() bool { return c.take() != nil }
 
 // WriteResponse adds an answer to the request that was taken last, or a Goodbye, to what
 // Flush will send. Values that do not fit the frame are left out, and their results become
@@ -176,8 +177,8 @@ func (c *Conn) ReadControl(m *Control) bool { return receive(c, codecs.control, 
 
 // receive takes the next message, and reports whether there was a valid one.
 func receive[T any](c *Conn, kind *codec[T], m *T) bool {
-	frame, ok := c.take()
-	if !ok {
+	frame := c.take()
+	if frame == nil {
 		return false
 	}
 	err := kind.decode(frame, m)
