@@ -156,7 +156,6 @@ func (e *exercise) write(root, dir string) error {
 const stub = `package main
 
 import (
-	"context"
 	"testing"
 
 	"lockstep/common/stagetest"

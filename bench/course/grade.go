@@ -201,7 +201,8 @@ func (g *grader) gradeTest(ctx context.Context, dir string) error {
 // lines that say more than which test failed.
 func (g *grader) golang(args ...string) func(context.Context, string) error {
 	return func(ctx context.Context, dir string) error {
-		out, err := g.bed.Go(ctx, g.at("."), append(args, "./"+dir)...)
+		// With -trimpath, what was compiled for another checkout is not compiled again.
+		out, err := g.bed.Go(ctx, g.at("."), slices.Concat(args[:1], []string{"-trimpath"}, args[1:], []string{"./" + dir})...)
 		if err == nil {
 			return nil
 		}

@@ -1,0 +1,188 @@
+package course
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/common/text"
+)
+
+const projectRoot = "../.."
+
+// Each mutant of a stage's file is the mistake of one exercise, which begins with that stage.
+func TestMistakesAreMutants(t *testing.T) {
+	all, err := mutants(projectRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := make(map[string]string)
+	for _, e := range exercises {
+		for _, name := range e.mistakes {
+			if m, known := all[name]; !known || filepath.Dir(m.file) != e.start || used[name] != "" {
+				t.Errorf("%s: %q is no mutant of %s, or also in %s", e.name, name, e.start, used[name])
+			}
+			used[name] = e.name
+		}
+	}
+	count := 0
+	for name, m := range all {
+		if strings.HasPrefix(m.file, "stage") {
+			if count++; used[name] == "" {
+				t.Errorf("mutant %q of %s is in no exercise", name, m.file)
+			}
+		}
+	}
+	if count < 13 {
+		t.Errorf("%d mutants of stages found, want at least 13", count)
+	}
+}
+
+// newCheckout returns a checkout with all exercises, each in a directory of its name. It is the
+// current directory of the test.
+func newCheckout(t *testing.T) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	for _, dir := range []string{"common", stage1, stage2, stage3, stage4, filepath.Dir(five)} {
+		if err := os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join(projectRoot, dir))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (files{"go.mod": []byte("module lockstep\n\ngo 1.25\n")}).write(root); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(root)
+	for _, e := range exercises {
+		said, err := Exercise(t.Context(), []string{e.name})
+		if err != nil || !strings.Contains(said, "go run ./bench grade ./"+e.name+"\n") {
+			t.Fatalf("%s: %v, said %q", e.name, err, said)
+		}
+	}
+	return root
+}
+
+// golang runs the go command, and returns what it prints.
+func golang(t *testing.T, env string, args ...string) (out string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(cmd.Environ(), env, "GOFLAGS=-trimpath -buildvcs=false") // what was compiled for another checkout is not compiled again
+	said, err := cmd.CombinedOutput()
+	return string(said), err
+}
+
+// All exercises compile, with their solutions, and miss their goals. Two are tried.
+func TestExercises(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles programs")
+	}
+	root := newCheckout(t)
+	for _, e := range exercises {
+		doc, err := os.ReadFile(filepath.Join(e.name, "doc.go"))
+		if found, unknown := of(e.name); err != nil || unknown != nil || found.name != e.name {
+			t.Errorf("%s is taken for %v, %v, %v", e.name, found, err, unknown)
+		}
+		if strings.Contains(string(doc), "DIR") || len(e.asks) > text.Columns-9 {
+			t.Errorf("%s:\n%s", e.name, doc)
+		}
+		if strings.HasPrefix(e.reference, five) {
+			f, err := code(root, e.start, e.reference)
+			if err != nil || f.write(e.name+"-solved") != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	systems := []string{"linux", "windows", "darwin"}
+	if os.Getenv("LOCKSTEP_SLOW") == "" {
+		systems = systems[:1]
+	}
+	for _, system := range systems {
+		dirs, _ := filepath.Glob("*-*")
+		for i := range dirs {
+			dirs[i] = "./" + dirs[i]
+		}
+		if out, err := golang(t, "GOOS="+system, append([]string{"vet"}, dirs...)...); err != nil {
+			t.Errorf("vet on %s: %v\n%s", system, err, out)
+		}
+	}
+	if out, err := golang(t, "", "test", "-vet=off", "-run=TestGoals", "./build-3"); err == nil || !strings.Contains(out, "none was answered Busy") {
+		t.Errorf("build-3: %v\n%s", err, out)
+	}
+	solve(t, root, &exercises[slices.IndexFunc(exercises, func(e exercise) bool { return e.name == "find-4" })])
+	if out, err := golang(t, "", "test", "-vet=off", "./find-4"); err == nil || !strings.Contains(out, "half of a batch was applied") {
+		t.Errorf("find-4: %v\n%s", err, out)
+	}
+}
+
+// solve does an exercise.
+func solve(t *testing.T, root string, e *exercise) {
+	t.Helper()
+	f := make(files)
+	var err error
+	if e.mistakes != nil {
+		f["find_test.go"], err = os.ReadFile(filepath.Join(root, filepath.Dir(five), e.name+"_test.go"))
+	} else {
+		f, err = code(root, e.start, e.reference)
+	}
+	delete(f, "doc.go") // which says that it is an exercise
+	if err == nil {
+		err = f.write(e.name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An exercise as it is written keeps the promises that its start keeps, and misses its goal or its
+// claim; its solution passes.
+func TestGrade(t *testing.T) {
+	if os.Getenv("LOCKSTEP_SLOW") == "" {
+		t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
+	}
+	program := filepath.Join(t.TempDir(), "bench.exe")
+	if out, err := golang(t, "", "build", "-o", program, ".."); err != nil {
+		t.Fatal(out)
+	}
+	root := newCheckout(t)
+	bench := func(ctx context.Context, args ...string) (string, error) {
+		out, err := exec.CommandContext(ctx, program, args...).Output()
+		return string(out), err
+	}
+	for i := range exercises {
+		e := &exercises[i]
+		grade := func() (_ *Grades, broken string) {
+			grades, err := Grade(t.Context(), e.name, func(string) {}, bench)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("\n%v", grades)
+			for _, r := range grades.Rows {
+				if r.Why != "" {
+					return grades, r.Promise
+				}
+			}
+			return grades, ""
+		}
+		t.Run(e.name, func(t *testing.T) {
+			want := "and fails here"
+			if strings.HasPrefix(e.name, "build") {
+				want = "the goals of stage " + e.name[len("build-"):]
+			} else if e.goal > 0 {
+				want = e.claim.String()
+			}
+			if grades, broken := grade(); grades.Passed || broken != want {
+				t.Errorf("not done, it is passed: %v; %q is broken, want %q", grades.Passed, broken, want)
+			}
+			solve(t, root, e)
+			if grades, broken := grade(); !grades.Passed {
+				t.Errorf("done, it is not passed: %q is broken", broken)
+			}
+		})
+	}
+}
