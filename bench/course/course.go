@@ -3,14 +3,18 @@
 package course
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"errors"
 	"fmt"
+	"go/format"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"lockstep/bench/report"
@@ -96,12 +100,9 @@ func Exercise(ctx context.Context, args []string) (string, error) {
 		}
 		return list + "\nbench exercise NAME writes one to ./NAME, and bench grade ./NAME grades it.\n", nil
 	}
-	e, err := find(args[0])
-	if err != nil {
-		return "", err
-	}
-	root, err := testbed.Root(ctx)
-	if err != nil {
+	e, unknown := find(args[0])
+	root, outside := testbed.Root(ctx)
+	if err := cmp.Or(unknown, outside); err != nil {
 		return "", err
 	}
 	dir := filepath.ToSlash(filepath.Clean(append(args, e.name)[1]))
@@ -142,7 +143,7 @@ func (e *exercise) write(root, dir string) error {
 	f, err := code(root, e.start)
 	if err == nil && e.mistakes != nil {
 		err = f.spoil(root, e.mistakes[0])
-		f["find_test.go"] = fmt.Appendf(nil, stub, e.start)
+		f["find_test.go"] = []byte(strings.ReplaceAll(problem("find_test"), "STAGE", e.start))
 	} else if err == nil {
 		err = f.addTests(root, e)
 	}
@@ -153,38 +154,92 @@ func (e *exercise) write(root, dir string) error {
 	return f.write(dir)
 }
 
-const stub = `package main
-
-import (
-	"testing"
-
-	"lockstep/common/stagetest"
-)
-
-func TestMain(m *testing.M) { stagetest.Main(m, serve) }
-
-// TestFind fails here, and passes on %s.
-func TestFind(t *testing.T) {
-	t.Skip("to be written")
-}
-`
-
 //go:embed problems
 var problems embed.FS
 
+func problem(name string) string {
+	content, _ := problems.ReadFile("problems/" + name + ".txt") // each has one
+	return string(content)
+}
+
 // doc returns the doc.go of the exercise in a directory.
 func (e *exercise) doc(dir string) []byte {
-	kind := e.name
-	if e.mistakes != nil {
-		kind = "find"
-	}
-	problem, _ := problems.ReadFile("problems/" + kind + ".txt") // there is one
-	doc := fmt.Sprintf("Exercise %s: %s.\n\n%s", e.name, e.asks, strings.ReplaceAll(string(problem), "DIR", dir))
+	doc := problem("find")
 	if e.mistakes == nil {
-		doc += fmt.Sprintf("\nTo pass, it reaches the goals of stage %d, and is %v, in\n\n\tgo run ./bench compare -stages %s,%s %s\n", e.goal, e.claim, e.start, dir, e.load)
+		doc = problem(e.name) + fmt.Sprintf("\nTo pass, it reaches the goals of stage %d, and is %v, in\n\n\tgo run ./bench compare -stages %s,DIR %s\n", e.goal, e.claim, e.start, e.load)
 	}
-	for _, change := range [][2]string{{"\n", "\n// "}, {"// \t", "//\t"}, {"// \n", "//\n"}} {
-		doc = strings.ReplaceAll(doc, change[0], change[1])
+	doc = strings.ReplaceAll(fmt.Sprintf("Exercise %s: %s.\n\n%s", e.name, e.asks, doc), "DIR", dir)
+	return []byte("// " + strings.NewReplacer("\n\n", "\n//\n// ", "\n", "\n// ", "\n\n\t", "\n//\n//\t").Replace(strings.TrimSpace(doc)) + "\npackage main\n")
+}
+
+// Files are the files of a directory, by their names.
+type files map[string][]byte
+
+// code returns the code of the stage in a directory: its Go files, without the tests. Where several
+// directories have a file of the same name, that of the last one counts.
+func code(root string, dirs ...string) (files, error) {
+	f, failed := make(files), error(nil)
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(filepath.Join(root, dir))
+		failed = errors.Join(failed, err)
+		for _, entry := range entries {
+			if name := entry.Name(); strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+				f[name], err = os.ReadFile(filepath.Join(root, dir, name))
+				failed = errors.Join(failed, err)
+			}
+		}
 	}
-	return []byte("// " + strings.TrimSuffix(doc, "// ") + "package main\n")
+	return f, failed
+}
+
+// addTests adds the tests of stage 4, which are those of all stages, but for the number of goals.
+func (f files) addTests(root string, e *exercise) error {
+	test, err := os.ReadFile(filepath.Join(root, stage4, "stage_test.go"))
+	f["stage_test.go"] = bytes.Replace(test, []byte("serve, 4)"), fmt.Appendf(nil, "serve, %d)", e.goal), 1)
+	if err == nil && !e.unseen {
+		f["interleave_test.go"], err = os.ReadFile(filepath.Join(root, stage4, "interleave_test.go"))
+	}
+	return err
+}
+
+func (f files) write(dir string) error {
+	err := os.MkdirAll(dir, 0o777)
+	for name, content := range f {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), content, 0o666))
+	}
+	return err
+}
+
+// A mutant is an edit that breaks a promise.
+type mutant struct{ file, old, new string }
+
+// mutants returns the mutants that the tests of package stagetest have to notice, by their names.
+func mutants(root string) (map[string]mutant, error) {
+	source, err := os.ReadFile(filepath.Join(root, "common/stagetest/mutants_test.go"))
+	all := make(map[string]mutant)
+	for _, m := range literals.FindAllStringSubmatch(string(source), -1) {
+		for i := 1; i < len(m); i++ {
+			m[i], _ = strconv.Unquote(m[i])
+		}
+		all[m[1]] = mutant{m[2], m[3], m[4]}
+	}
+	return all, err
+}
+
+const literal = "(\"(?:[^\"\\\\]|\\\\.)*\"|\x60[^\x60]*\x60)"
+
+var literals = regexp.MustCompile(`\{` + literal + `, ` + literal + `,\s*` + literal + `, ` + literal + `,`)
+
+// spoil makes the edit of the mutant of that name.
+func (f files) spoil(root, name string) error {
+	all, err := mutants(root)
+	m := all[name]
+	file := filepath.Base(m.file)
+	if err == nil && (m.old == "" || bytes.Count(f[file], []byte(m.old)) != 1) {
+		err = fmt.Errorf("the mistake of this exercise does not fit %s", file)
+	}
+	if err == nil {
+		f[file], err = format.Source(bytes.Replace(f[file], []byte(m.old), []byte(m.new), 1))
+	}
+	return err
 }

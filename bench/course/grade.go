@@ -69,12 +69,9 @@ type Bench func(ctx context.Context, args ...string) (out string, err error)
 // Grade grades what is in a directory, up to the first promise that is broken. It builds and runs
 // that code. It tells say what it is doing.
 func Grade(ctx context.Context, dir string, say func(what string), bench Bench) (_ *Grades, err error) {
-	e, err := of(dir)
-	if err != nil {
-		return nil, err
-	}
-	root, err := testbed.Root(ctx)
-	if err != nil {
+	e, unknown := of(dir)
+	root, outside := testbed.Root(ctx)
+	if err = cmp.Or(unknown, outside); err != nil {
 		return nil, err
 	}
 	bed, err := testbed.New(ctx, nil, say)
@@ -141,7 +138,7 @@ func (g *grader) gradeStage(ctx context.Context, dir string) error {
 	if !g.unseen {
 		g.try(ctx, 2*time.Minute, "every interleaving", g.golang("test", "-count=1", "-tags=interleave", "-run=TestEvery"), mine)
 	}
-	g.try(ctx, 3*time.Minute, g.claim.String(), g.compare, mine)
+	g.try(ctx, 3*time.Minute, g.claim.says+" "+columns[g.claim.with], g.compare, mine)
 	return nil
 }
 
@@ -157,10 +154,13 @@ func (g *grader) compare(ctx context.Context, _ string) error {
 	}
 	r := Row{Promise: "with " + g.load}
 	for _, s := range rep.Summary {
-		r.Cells[slices.Index(columns[:], s.Stage)] = text.Sig3(s.OpsPerSecond.Median) + "/s"
+		cell := &r.Cells[slices.Index(columns[:], s.Stage)]
+		if *cell = text.Sig3(s.OpsPerSecond.Median) + "/s"; rep.Config.Workload.Rate > 0 {
+			*cell = text.Duration(time.Duration(s.P99.Median))
+		}
 	}
 	g.grades.Rows = append(g.grades.Rows, r)
-	if mine, other := rep.Summary[1], rep.Summary[0]; !g.claim.holds(mine, other) {
+	if mine, other := rep.Summary[1], rep.Summary[0]; !c.holds(mine, other) {
 		return fmt.Errorf("%v; CPU time %s; %s", mine.Ratio, text.Sig3(mine.ServerCPUPerRequest/other.ServerCPUPerRequest), rep.Verdict)
 	}
 	return nil
