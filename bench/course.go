@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"io"
@@ -15,7 +13,10 @@ import (
 // exercise lists the exercises, or writes one.
 func exercise(ctx context.Context, o *options) error {
 	said, err := course.Exercise(ctx, o.args)
-	return cmp.Or(err, o.line.Print(o.stdout, said))
+	if err == nil {
+		err = o.line.Print(o.stdout, said)
+	}
+	return err
 }
 
 func gradeFlags(o *options, fs *flag.FlagSet) {
@@ -35,8 +36,7 @@ func grade(ctx context.Context, o *options) error {
 		err = o.line.Print(o.stdout, grades.String())
 	}
 	if err == nil && o.out != "" {
-		data, _ := json.MarshalIndent(grades, "", "  ") // plain values
-		err = output{path: o.out}.replace(append(data, '\n'))
+		err = output{path: o.out}.replace(grades.JSON())
 	}
 	if err == nil && !grades.Passed {
 		err = errors.New("not passed")

@@ -109,7 +109,10 @@ func Exercise(ctx context.Context, args []string) (string, error) {
 	if !filepath.IsAbs(dir) && !strings.HasPrefix(dir, "../") {
 		dir = "./" + dir // go takes other names for packages of its library
 	}
-	return fmt.Sprintf("%s: %s\n\n    go doc %s\n    go test %s\n    go run ./bench grade %s\n", e.name, e.asks, dir, dir, dir), e.write(root, dir)
+	if err := e.write(root, dir); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s: %s\n\n    go doc %s\n    go test %s\n    go run ./bench grade %s\n", e.name, e.asks, dir, dir, dir), nil
 }
 
 func find(name string) (*exercise, error) {
@@ -127,7 +130,7 @@ func of(dir string) (*exercise, error) {
 	if found := marker.FindSubmatch(doc); err == nil && found != nil {
 		return find(string(found[1]))
 	}
-	return nil, errors.Join(err, fmt.Errorf("which exercise is %s? A line of its doc.go has to begin as in %q", dir, "// Exercise build-2: "))
+	return nil, fmt.Errorf("which exercise is %s? A line of its doc.go begins as in %q", dir, "// Exercise build-2: ")
 }
 
 // write writes the exercise to a directory inside root that is new or empty.

@@ -43,20 +43,21 @@ func TestMistakesAreMutants(t *testing.T) {
 	}
 }
 
-// newCheckout returns a checkout with all exercises, each in a directory of its name. It is the
+// writeAll writes all exercises to a directory in the checkout, each under its name. It is the
 // current directory of the test.
-func newCheckout(t *testing.T) (root string) {
+func writeAll(t *testing.T) (root string) {
 	t.Helper()
-	root = t.TempDir()
-	for _, dir := range []string{"common", stage1, stage2, stage3, stage4, filepath.Dir(five)} {
-		if err := os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join(projectRoot, dir))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := (files{"go.mod": []byte("module lockstep\n\ngo 1.25\n")}).write(root); err != nil {
+	root, err := filepath.Abs(projectRoot)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Chdir(root)
+	dir, err := os.MkdirTemp("testdata", "written-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(root, "bench/course", dir)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Chdir(dir)
 	for _, e := range exercises {
 		said, err := Exercise(t.Context(), []string{e.name})
 		if err != nil || !strings.Contains(said, "go run ./bench grade ./"+e.name+"\n") {
@@ -72,7 +73,7 @@ func golang(t *testing.T, env string, args ...string) (out string, err error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(cmd.Environ(), env, "GOFLAGS=-trimpath -buildvcs=false") // what was compiled for another checkout is not compiled again
+	cmd.Env = append(cmd.Environ(), env)
 	said, err := cmd.CombinedOutput()
 	return string(said), err
 }
@@ -82,7 +83,7 @@ func TestExercises(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles programs")
 	}
-	root := newCheckout(t)
+	root := writeAll(t)
 	for _, e := range exercises {
 		doc, err := os.ReadFile(filepath.Join(e.name, "doc.go"))
 		if found, unknown := of(e.name); err != nil || unknown != nil || found.name != e.name {
@@ -118,6 +119,15 @@ func TestExercises(t *testing.T) {
 	if out, err := golang(t, "", "test", "-vet=off", "./find-4"); err == nil || !strings.Contains(out, "half of a batch was applied") {
 		t.Errorf("find-4: %v\n%s", err, out)
 	}
+	for _, test := range []struct{ name, dir, want string }{
+		{"build-9", "new", "there is no exercise build-9"},
+		{"build-2", "build-3", "./build-3 exists and is not an empty directory"},
+		{"build-2", t.TempDir(), "is not inside the Lockstep checkout"},
+	} {
+		if _, err := Exercise(t.Context(), []string{test.name, test.dir}); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("exercise %s %s: %v, want %q", test.name, test.dir, err, test.want)
+		}
+	}
 }
 
 // solve does an exercise.
@@ -146,10 +156,10 @@ func TestGrade(t *testing.T) {
 		t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
 	}
 	program := filepath.Join(t.TempDir(), "bench.exe")
-	if out, err := golang(t, "", "build", "-o", program, ".."); err != nil {
+	if out, err := golang(t, "", "build", "-buildvcs=false", "-o", program, ".."); err != nil {
 		t.Fatal(out)
 	}
-	root := newCheckout(t)
+	root := writeAll(t)
 	bench := func(ctx context.Context, args ...string) (string, error) {
 		out, err := exec.CommandContext(ctx, program, args...).Output()
 		return string(out), err
