@@ -172,7 +172,7 @@ func (e *exercise) doc(dir string) []byte {
 		doc = problem(e.name) + fmt.Sprintf("\nTo pass, it reaches the goals of stage %d, and is %v, in\n\n\tgo run ./bench compare -stages %s,DIR %s\n", e.goal, e.claim, e.start, e.load)
 	}
 	doc = strings.ReplaceAll(fmt.Sprintf("Exercise %s: %s.\n\n%s", e.name, e.asks, doc), "DIR", dir)
-	return []byte("// " + strings.NewReplacer("\n\n", "\n//\n// ", "\n", "\n// ", "\n\n\t", "\n//\n//\t").Replace(strings.TrimSpace(doc)) + "\npackage main\n")
+	return []byte("// " + strings.NewReplacer("\n\n\t", "\n//\n//\t", "\n\n", "\n//\n// ", "\n", "\n// ").Replace(strings.TrimSpace(doc)) + "\npackage main\n")
 }
 
 // Files are the files of a directory, by their names.

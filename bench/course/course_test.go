@@ -2,6 +2,7 @@ package course
 
 import (
 	"context"
+	"go/format"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,6 +89,9 @@ func TestExercises(t *testing.T) {
 		doc, err := os.ReadFile(filepath.Join(e.name, "doc.go"))
 		if found, unknown := of(e.name); err != nil || unknown != nil || found.name != e.name {
 			t.Errorf("%s is taken for %v, %v, %v", e.name, found, err, unknown)
+		}
+		if formatted, err := format.Source(doc); err != nil || string(formatted) != string(doc) {
+			t.Errorf("%s: doc.go is not formatted, %v:\n%s", e.name, err, doc)
 		}
 		if strings.Contains(string(doc), "DIR") || len(e.asks) > text.Columns-9 {
 			t.Errorf("%s:\n%s", e.name, doc)
