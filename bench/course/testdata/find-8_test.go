@@ -6,6 +6,7 @@ import (
 	"net"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"lockstep/common/cluster"
 	"lockstep/common/node"
@@ -27,6 +28,7 @@ func TestFind(t *testing.T) {
 		over := make(chan error)
 		go func() { over <- serve(ctx, ln, n) }()
 		var r wire.Response
+		start := time.Now() // by the clock of the bubble, which moves when all wait
 		for i := range 3 {
 			here, there := net.Pipe()
 			ln <- there
@@ -34,7 +36,6 @@ func TestFind(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer here.Close()
 			c.WriteRequest(&wire.Request{Ops: []wire.Op{{Kind: wire.Get, Key: "k"}}})
 			c.Flush()
 			synctest.Wait()
@@ -42,6 +43,9 @@ func TestFind(t *testing.T) {
 				t.Errorf("two clients do not read, and the third is answered %v, %v", r.Code, c.Err())
 			}
 			defer here.Close()
+		}
+		if waited := time.Since(start); waited > 0 {
+			t.Errorf("two clients do not read, and others wait %v", waited)
 		}
 		cancel()
 		go func() { <-over }()
