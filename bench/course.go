@@ -1,11 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
-	"io"
-	"strings"
 
 	"lockstep/bench/course"
 )
@@ -13,10 +12,7 @@ import (
 // exercise lists the exercises, or writes one.
 func exercise(ctx context.Context, o *options) error {
 	said, err := course.Exercise(ctx, o.args)
-	if err == nil {
-		err = o.line.Print(o.stdout, said)
-	}
-	return err
+	return cmp.Or(err, o.line.Print(o.stdout, said))
 }
 
 func gradeFlags(o *options, fs *flag.FlagSet) {
@@ -27,11 +23,7 @@ func gradeFlags(o *options, fs *flag.FlagSet) {
 // grade says whether what was made of an exercise passes.
 func grade(ctx context.Context, o *options) error {
 	o.line.Print(o.stderr, "This runs the code in "+o.args[0]+", with your rights on this machine.\n")
-	grades, err := course.Grade(ctx, o.args[0], o.line.Say, func(ctx context.Context, args ...string) (string, error) {
-		var out strings.Builder
-		failed := o.dispatch(ctx, args, &out, io.Discard)
-		return out.String(), failed
-	})
+	grades, err := course.Grade(ctx, o.args[0], o.line.Say, o.dispatch)
 	if err == nil {
 		err = o.line.Print(o.stdout, grades.String())
 	}

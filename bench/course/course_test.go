@@ -3,6 +3,7 @@ package course
 import (
 	"context"
 	"go/format"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,9 +165,10 @@ func TestGrade(t *testing.T) {
 		t.Fatal(out)
 	}
 	root := writeAll(t)
-	bench := func(ctx context.Context, args ...string) (string, error) {
-		out, err := exec.CommandContext(ctx, program, args...).Output()
-		return string(out), err
+	bench := func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+		cmd := exec.CommandContext(ctx, program, args...)
+		cmd.Stdout, cmd.Stderr = stdout, stderr
+		return cmd.Run()
 	}
 	for i := range exercises {
 		e := &exercises[i]

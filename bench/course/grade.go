@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -70,8 +71,8 @@ type grader struct {
 	grades Grades
 }
 
-// Bench runs a command of bench and returns what it prints.
-type Bench func(ctx context.Context, args ...string) (out string, err error)
+// Bench runs a command of bench.
+type Bench func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
 // Grade grades what is in a directory, up to the first promise that is broken. It builds and runs
 // that code. It tells say what it is doing.
@@ -136,11 +137,11 @@ func (g *grader) gradeStage(ctx context.Context, dir string) error {
 	g.try(ctx, 3*time.Minute, "every promise, with the race detector", g.golang("test", "-race", "-count=1", "-run=TestStage"), mine)
 	g.try(ctx, time.Minute, fmt.Sprintf("the goals of stage %d", g.goal), g.golang("test", "-count=1", "-run=TestGoals"), columns[:]...)
 	g.try(ctx, time.Minute, "linearizable, in spite of faults", func(ctx context.Context, dir string) error {
-		out, err := g.bench(ctx, "check", "-faults", "-duration", "5s", "-stages", g.at(dir))
-		if err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
+		var out strings.Builder
+		if err := g.bench(ctx, []string{"check", "-faults", "-duration", "5s", "-stages", g.at(dir)}, &out, io.Discard); err != nil {
+			return fmt.Errorf("%w\n%s", err, out.String())
 		}
-		return err
+		return nil
 	}, mine)
 	if !g.unseen {
 		g.try(ctx, 2*time.Minute, "every interleaving", g.golang("test", "-count=1", "-tags=interleave", "-run=TestEvery"), mine)
@@ -154,10 +155,10 @@ func (g *grader) gradeStage(ctx context.Context, dir string) error {
 func (g *grader) compare(ctx context.Context, _ string) error {
 	c, file := g.claim, g.at("compared.json")
 	stages := g.at(columns[c.with]) + "," + g.at(columns[yours]) + "," + g.at(columns[before+reference-c.with])
-	out, failed := g.bench(ctx, append([]string{"compare", "-stages", stages, "-duration", "500ms", "-o", file}, strings.Fields(g.load)...)...)
+	failed := g.bench(ctx, append([]string{"compare", "-stages", stages, "-duration", "500ms", "-o", file}, strings.Fields(g.load)...), io.Discard, io.Discard)
 	rep, err := report.Read(file)
 	if err != nil || !strings.HasPrefix(rep.Verdict, "ok") && !strings.HasPrefix(rep.Verdict, "invalid") {
-		return fmt.Errorf("%w\n%s", failed, out)
+		return cmp.Or(failed, err)
 	}
 	r := Row{Promise: "with " + g.load}
 	for _, s := range rep.Summary {
