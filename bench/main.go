@@ -14,6 +14,7 @@
 //	figure      the charts on it
 //	notes       the figures in NOTES.md, filled in from its experiments
 //	check       histories of running servers, judged by lincheck
+//	course      exercises, and their grading
 //	progress    what is being done, while one waits
 //	stats       medians and their intervals
 //	benchtest   what the tests of several of these packages share
@@ -95,6 +96,8 @@ var commands = []command{
 	{"report", "FILE.json", "show again what -o saved", "-html page.html saved.json", reread, (*options).renderFlags},
 	{"check", "", "is every answer that the servers gave linearizable?", "-stages 4 -faults", runCheck, checkFlags},
 	{"lanes", "", "draw what each client's request is doing, 16 ms of it", "-stages 2,3,4 -work 1ms", drawLanes, lanesFlags},
+	{"exercise", "[NAME] [DIR]", "list the exercises, or write one", "build-2", exercise, func(*options, *flag.FlagSet) {}},
+	{"grade", "DIR", "does what you made of it pass? Runs the code in DIR", "./build-2", grade, gradeFlags},
 	{"notes", "[NAME...]", "fill in the figures of NOTES.md, or measure them", "-measure", renderNotes, notesFlags},
 	{"help", "[TOPIC]", "this text; or a command, all, config, statistics", "", nil, nil},
 }
@@ -150,7 +153,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	}
 	for _, c := range commands {
 		if c.name == name {
-			o := &options{command: name, stdout: stdout, stderr: stderr}
+			o := &options{command: name, stdout: stdout, stderr: stderr, dispatch: dispatch}
 			if err := o.parse(c, args); err != nil {
 				return err
 			}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"path/filepath"
 
 	"lockstep/bench/notes"
 	"lockstep/bench/testbed"
@@ -32,11 +31,10 @@ func notesFlags(o *options, fs *flag.FlagSet) {
 
 // renderNotes fills in the figures of NOTES.md and README.md.
 func renderNotes(ctx context.Context, o *options) error {
-	dirs, err := testbed.StageDirs(ctx, []string{"1"})
+	root, err := testbed.Root(ctx)
 	if err != nil {
 		return err
 	}
-	root := filepath.Dir(dirs[0])
 	if o.quick != (o.dir != "") || o.quick && (o.remeasure || sameFile(o.dir, root)) || len(o.args) > 0 && !o.remeasure {
 		return usageErrorf("want nothing, -measure [NAME...], or -quick -o DIR with a directory of its own")
 	}

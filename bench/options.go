@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,8 @@ type options struct {
 	command        string
 	args           []string // what follows the flags
 	stdout, stderr io.Writer
-	given          map[string]bool // the flags on the command line
+	dispatch       func(ctx context.Context, args []string, stdout, stderr io.Writer) error // runs another command
+	given          map[string]bool                                                          // the flags on the command line
 
 	cfg      cluster.Config
 	config   string // the file of cfg
@@ -71,7 +73,7 @@ func (o *options) parse(c command, args []string) error {
 func (o *options) flagSet(c command) *flag.FlagSet {
 	fs := flag.NewFlagSet(strings.TrimSpace("bench "+c.name), flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	if c.name != "report" && c.name != "notes" { // whose files say everything
+	if !slices.Contains([]string{"report", "exercise", "grade", "notes"}, c.name) { // which are about what they are given
 		fs.StringVar(&o.config, "config", cluster.DefaultPath, "the configuration `file`")
 	}
 	c.flags(o, fs)

@@ -12,3 +12,7 @@ import (
 func TestEveryInterleaving(t *testing.T) {
 	stagetest.Interleave(t, func(n *node.Node) stagetest.Store { return newStore(n).apply })
 }
+
+func TestPlay(t *testing.T) {
+	stagetest.Play(t, func(n *node.Node) stagetest.Store { return newStore(n).apply })
+}

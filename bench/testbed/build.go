@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A Program is a stage that has been built.
@@ -32,18 +33,27 @@ var shipped = []string{"stage1_singlethread", "stage2_coarselock", "stage3_threa
 // ErrNoStage is the error for a stage that does not exist.
 var ErrNoStage = errors.New("there is no stage")
 
+// Root returns the root of the Lockstep checkout that the current directory is in.
+func Root(ctx context.Context) (string, error) {
+	var vars struct{ GOMOD string }
+	if err := goEnv(ctx, &vars, "GOMOD"); err != nil {
+		return "", err
+	}
+	if vars.GOMOD == "" || vars.GOMOD == os.DevNull {
+		return "", errors.New("not inside the Lockstep checkout: the stages are built from source, so run bench inside it")
+	}
+	return filepath.Dir(vars.GOMOD), nil
+}
+
 // StageDirs returns the directories of stages, each named by its number, by its
 // directory's name or by a path: "4", "stage4_bucketlock", "./mine".
 func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
-	var vars struct{ GOMOD string }
-	if err := goEnv(ctx, &vars, "GOMOD"); err != nil {
+	root, err := Root(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if vars.GOMOD == "" || vars.GOMOD == os.DevNull {
-		return nil, errors.New("not inside the Lockstep checkout: the stages are built from source, so run bench inside it")
-	}
 	for _, stage := range stages {
-		dir, err := StageDir(filepath.Dir(vars.GOMOD), strings.TrimSpace(stage))
+		dir, err := StageDir(root, strings.TrimSpace(stage))
 		if err != nil {
 			return nil, err
 		}
@@ -104,25 +114,17 @@ func fromHere(out []byte, source string) []byte {
 	})
 }
 
-// build builds the stage in a directory, under a name that no other program has.
-func (b *Bed) build(ctx context.Context, source string) error {
+// Build builds the stage in a directory, under a name that no other program has.
+func (b *Bed) Build(ctx context.Context, source string) error {
 	p := Program{Name: filepath.Base(source)}
 	taken := func(other Program) bool { return strings.EqualFold(other.Name, p.Name) } // some file systems ignore case
 	for i := 2; slices.ContainsFunc(b.Programs, taken); i++ {
 		p.Name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
 	}
 	folder := filepath.Join(b.Dir, p.Name)
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), ".")
-	cmd.Dir = source
-	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+b.Dir, "TMPDIR="+b.Dir) // a build that is killed leaves its files there
-	cmd.SysProcAttr = newGroup()                                        // Ctrl-C goes to this program alone, which then kills the build
-	cmd.Cancel = func() error { return killGroup(cmd.Process) }
-	out, err := cmd.CombinedOutput()
+	out, err := b.Go(ctx, source, "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), ".")
 	if ctx.Err() != nil {
-		if cmd.Process != nil {
-			killGroup(cmd.Process) // processes that started while it was being killed
-		}
-		return context.Cause(ctx)
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("%s does not build:\n%s", p.Name, cmp.Or(string(bytes.TrimSpace(fromHere(out, source))), err.Error()))
@@ -135,4 +137,32 @@ func (b *Bed) build(ctx context.Context, source string) error {
 	p.Built, err = buildinfo.ReadFile(p.Path)
 	b.Programs = append(b.Programs, p)
 	return err
+}
+
+// Go runs the go command in a directory and returns the first of what it prints. At the end of
+// ctx, whose cause it then returns, it has killed the command and what that has started. The files
+// that a killed command leaves are in the Bed's directory.
+func (b *Bed) Go(ctx context.Context, dir string, args ...string) (out []byte, err error) {
+	var said head
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &said, &said
+	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+b.Dir, "TMPDIR="+b.Dir)
+	cmd.SysProcAttr = newGroup() // Ctrl-C goes to this program alone, which then kills the command
+	cmd.Cancel = func() error { return killGroup(cmd.Process) }
+	cmd.WaitDelay = 5 * time.Second // for a process outside the group that holds on to the output
+	if err = cmd.Run(); ctx.Err() != nil {
+		if cmd.Process != nil {
+			killGroup(cmd.Process) // processes that started while it was being killed
+		}
+		err = context.Cause(ctx)
+	}
+	return said, err
+}
+
+// A head keeps the first 64 KiB of what is written to it: a program may print without end.
+type head []byte
+
+func (h *head) Write(p []byte) (int, error) {
+	*h = append(*h, p[:min(len(p), 64<<10-len(*h))]...)
+	return len(p), nil
 }

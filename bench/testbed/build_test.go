@@ -103,3 +103,16 @@ func TestNotExecutable(t *testing.T) {
 		t.Errorf("error %v, want that TMPDIR or GOTMPDIR can be set", err)
 	}
 }
+
+// Of a program that prints without end, the first is kept.
+func TestHead(t *testing.T) {
+	var h head
+	for range 1000 {
+		if n, err := h.Write([]byte(strings.Repeat("x", 100))); n != 100 || err != nil {
+			t.Fatalf("wrote %d bytes, %v, want all 100", n, err)
+		}
+	}
+	if len(h) != 64<<10 {
+		t.Errorf("%d bytes are kept, want 65536", len(h))
+	}
+}

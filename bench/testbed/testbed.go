@@ -56,7 +56,7 @@ func New(ctx context.Context, sources []string, say func(string)) (*Bed, error) 
 		return nil, err
 	}
 	for _, source := range sources {
-		if err := b.build(ctx, source); err != nil {
+		if err := b.Build(ctx, source); err != nil {
 			return nil, errors.Join(err, b.Close())
 		}
 	}

@@ -198,11 +198,20 @@ func Flag[T any](fs *flag.FlagSet, name string, p *T, rule Rule) {
 // package and more.
 //
 // One argument for each word of arguments, such as "KEY [VALUE]", must follow the flags; those
-// in brackets are optional, and dots stand for more.
+// in brackets are optional, and dots stand for more. Without a flag -config, arguments are files,
+// and flags may follow them.
 // The error is flag.ErrHelp after -h, a UsageError, or that of Load. The caller prints
 // it, so fs should use flag.ContinueOnError and discard its output.
 func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, arguments string, more ...Rules) error {
 	err, words := fs.Parse(args), len(strings.Fields(arguments))
+	if fs.Lookup("config") == nil { // arguments are files, and flags may follow them
+		var files []string
+		for err == nil && fs.NArg() > 0 {
+			files = append(files, fs.Arg(0))
+			err = fs.Parse(fs.Args()[1:])
+		}
+		err = cmp.Or(err, fs.Parse(append([]string{"--"}, files...)))
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return err

@@ -190,3 +190,34 @@ func TestSpecimenStores(t *testing.T) {
 		}
 	}
 }
+
+// The player says who goes on. Without locks, or with them, an update can be lost between the get
+// and the put of a client.
+func TestPlaying(t *testing.T) {
+	b := newBroken(newNode())
+	locked := func(ops []wire.Op) []wire.Result {
+		b.locks[1].Lock()
+		defer b.locks[1].Unlock()
+		return b.unlocked(ops)
+	}
+	for _, test := range []struct {
+		store       Store
+		steps, want string
+	}{
+		{b.unlocked, "1 1 1 2 2 2", "no update is lost: n is 2"},
+		{b.unlocked, "1 2 2 1 1 2", "an update is lost: each client added 1 to 0, and n is 1"},
+		{b.unlocked, "1 2 2 1", "the next step is one of [request 1 request 2], and the arguments left are []"},
+		{b.unlocked, "1 1 1 1", `the next step is one of [request 2], and the arguments left are ["1"]`},
+		{b.unlocked, "3", `the next step is one of [request 1 request 2], and the arguments left are ["3"]`},
+		{locked, "1 1 1 1 1 1 1 2 2 2 2 2 2 2", "no update is lost: n is 2"},
+		{locked, "1 1 1 1 2 2 2 2 2 2 2 1 1 1", "an update is lost: each client added 1 to 0, and n is 1"},
+	} {
+		if got, _, _ := strings.Cut(play(test.store, strings.Fields(test.steps)), "\n"); got != test.want {
+			t.Errorf("steps of clients %s: %q, want %q", test.steps, got, test.want)
+		}
+	}
+	// A step of a client that waits for a lock is not possible, and what it held is not used again.
+	if got := play(locked, []string{"1", "1", "2", "2"}); !strings.Contains(got, `one of [request 1], and the arguments left are ["2"]`) {
+		t.Errorf("the second client goes on although it waits: %s", got)
+	}
+}

@@ -60,13 +60,7 @@ func (t *thread) String() string {
 
 // run executes the program, reads the final state, empties the store, and sets wrong.
 func (s *scheduler) run(ctx context.Context) {
-	go func() { // never ends if a thread is blocked forever
-		defer func() { metrics.Schedule = nil; s.over <- struct{}{} }()
-		metrics.Schedule = func(step metrics.Step, lock *metrics.Mutex) {
-			if !s.current.yield(step, lock) {
-				panic("given up")
-			}
-		}
+	s.control(func() {
 		s.execute(0, s.before...)
 		s.execute(1, s.requests...)
 		s.execute(0, []wire.Op{get("a"), get("b"), get("n")})
@@ -75,6 +69,19 @@ func (s *scheduler) run(ctx context.Context) {
 		if s.wrong == "" && verdict != lincheck.Linearizable {
 			s.wrong = strings.TrimRight(fmt.Sprintf("the answers are %v:\n%v", verdict, counterexample), "\n")
 		}
+	})
+}
+
+// control calls f, in which each step of a store's locks and tables is one of the current thread.
+func (s *scheduler) control(f func()) {
+	go func() { // never ends if a thread is blocked forever
+		defer func() { metrics.Schedule = nil; s.over <- struct{}{} }()
+		metrics.Schedule = func(step metrics.Step, lock *metrics.Mutex) {
+			if !s.current.yield(step, lock) {
+				panic("given up")
+			}
+		}
+		f()
 	}()
 	<-s.over
 }
@@ -83,20 +90,25 @@ func (s *scheduler) run(ctx context.Context) {
 // on, unless something is wrong already. At the end it stops the threads that have not ended.
 // They free nothing, as nothing uses the store any more.
 func (s *scheduler) execute(first int, requests ...[]wire.Op) {
-	s.threads, s.current = nil, nil
-	for i, ops := range requests {
-		s.threads = append(s.threads, s.newThread(lincheck.Call{Client: first + i, Ops: ops, End: lincheck.Never}))
-	}
-	defer func() {
-		for _, s.current = range s.threads {
-			s.current.stop()
-		}
-	}()
+	defer s.begin(first, requests...)()
 	for able := s.able(); len(able) > 0 && s.wrong == ""; able = s.able() {
 		s.step(s.choose(able))
 	}
 	if s.wrong == "" {
 		s.findDeadlock()
+	}
+}
+
+// begin makes the threads. The function that it returns stops those that have not ended.
+func (s *scheduler) begin(first int, requests ...[]wire.Op) (stop func()) {
+	s.threads, s.current = nil, nil
+	for i, ops := range requests {
+		s.threads = append(s.threads, s.newThread(lincheck.Call{Client: first + i, Ops: ops, End: lincheck.Never}))
+	}
+	return func() {
+		for _, s.current = range s.threads {
+			s.current.stop()
+		}
 	}
 }
 

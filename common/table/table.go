@@ -15,7 +15,7 @@ import (
 )
 
 // A Table maps keys to values. It is not safe for concurrent use, not even for concurrent
-// reads: each Apply counts its calls.
+// reads: each Apply counts its calls. Get does not.
 type Table struct {
 	entries map[string]*entry
 	work    func() // the work of an operation, between its look-up and its effect
@@ -83,6 +83,12 @@ func Apply(ops []wire.Op, tableOf func(i int) *Table) []wire.Result {
 	results := apply(ops, tableOf)
 	t.stats.Table.Add(metrics.Now() - start)
 	return results
+}
+
+// Get answers a Get. Unlike Apply it counts and times nothing, so that any number of Gets may run
+// at the same time, beside no Apply.
+func (t *Table) Get(key string) wire.Result {
+	return t.do(&wire.Op{Kind: wire.Get, Key: key})
 }
 
 func apply(ops []wire.Op, tableOf func(i int) *Table) []wire.Result {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -254,4 +255,24 @@ func TestAgainstModel(t *testing.T) {
 			t.Errorf("only %d operations answered %q: the batches are not random enough", seen[answer], answer)
 		}
 	}
+}
+
+// Any number of Gets may run at the same time, which the race detector confirms.
+func TestGetsTogether(t *testing.T) {
+	tab := New(cluster.Work{}, nil)
+	tab.Apply([]wire.Op{{Kind: wire.Put, Key: "k", Value: []byte("v")}})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for range 100 {
+				if r := tab.Get("k"); r.Status != wire.Found || string(r.Value) != "v" {
+					t.Errorf("get k: %v %q, want found v", r.Status, r.Value)
+				}
+				if r := tab.Get("none"); r.Status != wire.Missing {
+					t.Errorf("get none: %v, want missing", r.Status)
+				}
+			}
+		})
+	}
+	readers.Wait()
 }

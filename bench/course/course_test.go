@@ -1,0 +1,204 @@
+package course
+
+import (
+	"context"
+	"go/format"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/common/text"
+)
+
+const projectRoot = "../.."
+
+// Each mutant of a stage's file is the mistake of one exercise, which begins with that stage.
+func TestMistakesAreMutants(t *testing.T) {
+	all, err := mutants(projectRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := make(map[string]string)
+	for _, e := range exercises {
+		for _, name := range e.mistakes {
+			if m, known := all[name]; !known || filepath.Dir(m.file) != e.start || used[name] != "" {
+				t.Errorf("%s: %q is no mutant of %s, or also in %s", e.name, name, e.start, used[name])
+			}
+			used[name] = e.name
+		}
+	}
+	count := 0
+	for name, m := range all {
+		if strings.HasPrefix(m.file, "stage") {
+			if count++; used[name] == "" {
+				t.Errorf("mutant %q of %s is in no exercise", name, m.file)
+			}
+		}
+	}
+	if count < 13 {
+		t.Errorf("%d mutants of stages found, want at least 13", count)
+	}
+}
+
+// writeAll writes all exercises to a directory in the checkout, each under its name. It is the
+// current directory of the test.
+func writeAll(t *testing.T) (root string) {
+	t.Helper()
+	root, err := filepath.Abs(projectRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("testdata", "written-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(root, "bench/course", dir)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Chdir(dir)
+	for _, e := range exercises {
+		said, err := Exercise(t.Context(), []string{e.name})
+		if err != nil || !strings.Contains(said, "go run ./bench grade ./"+e.name+"\n") {
+			t.Fatalf("%s: %v, said %q", e.name, err, said)
+		}
+	}
+	return root
+}
+
+// golang runs the go command, and returns what it prints.
+func golang(t *testing.T, env string, args ...string) (out string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(cmd.Environ(), env)
+	said, err := cmd.CombinedOutput()
+	return string(said), err
+}
+
+// All exercises compile, with their solutions, and miss their goals. Two are tried.
+func TestExercises(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles programs")
+	}
+	root := writeAll(t)
+	for _, e := range exercises {
+		doc, err := os.ReadFile(filepath.Join(e.name, "doc.go"))
+		if found, unknown := of(e.name); err != nil || unknown != nil || found.name != e.name {
+			t.Errorf("%s is taken for %v, %v, %v", e.name, found, err, unknown)
+		}
+		if formatted, err := format.Source(doc); err != nil || string(formatted) != string(doc) {
+			t.Errorf("%s: doc.go is not formatted, %v:\n%s", e.name, err, doc)
+		}
+		if strings.Contains(string(doc), "DIR") || len(e.asks) > text.Columns-9 {
+			t.Errorf("%s:\n%s", e.name, doc)
+		}
+		if strings.HasPrefix(e.reference, five) {
+			f, err := code(root, e.start, e.reference)
+			if err != nil || f.write(e.name+"-solved") != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	systems := []string{"linux", "windows", "darwin"}
+	if os.Getenv("LOCKSTEP_SLOW") == "" {
+		systems = systems[:1]
+	}
+	for _, system := range systems {
+		dirs, _ := filepath.Glob("*-*")
+		for i := range dirs {
+			dirs[i] = "./" + dirs[i]
+		}
+		if out, err := golang(t, "GOOS="+system, append([]string{"vet"}, dirs...)...); err != nil {
+			t.Errorf("vet on %s: %v\n%s", system, err, out)
+		}
+	}
+	if out, err := golang(t, "", "test", "-vet=off", "-run=TestGoals", "./build-3"); err == nil || !strings.Contains(out, "none was answered Busy") {
+		t.Errorf("build-3: %v\n%s", err, out)
+	}
+	solve(t, root, &exercises[slices.IndexFunc(exercises, func(e exercise) bool { return e.name == "find-4" })])
+	if out, err := golang(t, "", "test", "-vet=off", "./find-4"); err == nil || !strings.Contains(out, "half of a batch was applied") {
+		t.Errorf("find-4: %v\n%s", err, out)
+	}
+	for _, test := range []struct{ name, dir, want string }{
+		{"build-9", "new", "there is no exercise build-9"},
+		{"build-2", "build-3", "./build-3 exists and is not an empty directory"},
+		{"build-2", t.TempDir(), "is not inside the Lockstep checkout"},
+	} {
+		if _, err := Exercise(t.Context(), []string{test.name, test.dir}); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("exercise %s %s: %v, want %q", test.name, test.dir, err, test.want)
+		}
+	}
+}
+
+// solve does an exercise.
+func solve(t *testing.T, root string, e *exercise) {
+	t.Helper()
+	f := make(files)
+	var err error
+	if e.mistakes != nil {
+		f["find_test.go"], err = os.ReadFile(filepath.Join(root, filepath.Dir(five), e.name+"_test.go"))
+	} else {
+		f, err = code(root, e.start, e.reference)
+	}
+	delete(f, "doc.go") // which says that it is an exercise
+	if err == nil {
+		err = f.write(e.name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An exercise as it is written keeps the promises that its start keeps, and misses its goal or its
+// claim; its solution passes.
+func TestGrade(t *testing.T) {
+	if os.Getenv("LOCKSTEP_SLOW") == "" {
+		t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
+	}
+	program := filepath.Join(t.TempDir(), "bench.exe")
+	if out, err := golang(t, "", "build", "-buildvcs=false", "-o", program, ".."); err != nil {
+		t.Fatal(out)
+	}
+	root := writeAll(t)
+	bench := func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+		cmd := exec.CommandContext(ctx, program, args...)
+		cmd.Stdout, cmd.Stderr = stdout, stderr
+		return cmd.Run()
+	}
+	for i := range exercises {
+		e := &exercises[i]
+		grade := func() (_ *Grades, broken string) {
+			grades, err := Grade(t.Context(), e.name, func(string) {}, bench)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("\n%v", grades)
+			for _, r := range grades.Rows {
+				if r.Why != "" {
+					return grades, r.Promise
+				}
+			}
+			return grades, ""
+		}
+		t.Run(e.name, func(t *testing.T) {
+			want := "and fails here"
+			if strings.HasPrefix(e.name, "build") {
+				want = "the goals of stage " + e.name[len("build-"):]
+			} else if e.goal > 0 {
+				want = e.claim.String()
+			}
+			if grades, broken := grade(); grades.Passed || broken != want {
+				t.Errorf("not done, it is passed: %v; %q is broken, want %q", grades.Passed, broken, want)
+			}
+			solve(t, root, e)
+			if grades, broken := grade(); !grades.Passed {
+				t.Errorf("done, it is not passed: %q is broken", broken)
+			}
+		})
+	}
+}
