@@ -1,7 +1,7 @@
 // Bench is the command line of Lockstep's benchmark client: it compares stages, puts
 // load on running servers, checks their answers, and sends single requests by hand. This
-// package holds the commands, their flags and the exit codes, one file a command; what
-// they do is in the packages below:
+// package holds the commands, their flags and the exit codes; what they do is in the
+// packages below:
 //
 //	tour        five scenarios that show what breaks each stage, in one table
 //	workload    what is asked for: keys, values, the mix; is an answer right?

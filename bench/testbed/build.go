@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -32,9 +31,9 @@ var shipped = []string{"stage1_singlethread", "stage2_coarselock", "stage3_threa
 // ErrNoStage is the error for a stage that does not exist.
 var ErrNoStage = errors.New("there is no stage")
 
-// StageDirs returns the directories of stages, each named by its number, by its
+// stageDirs returns the directories of stages, each named by its number, by its
 // directory's name or by a path: "4", "stage4_bucketlock", "./mine".
-func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
+func stageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
 	var vars struct{ GOMOD string }
 	if err := goEnv(ctx, &vars, "GOMOD"); err != nil {
 		return nil, err
@@ -88,22 +87,8 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-var place = regexp.MustCompile(`(?m)^\.{1,2}[/\\][^:\n]+`)
-
-// fromHere names the files in the output of go build from the current directory on, as the
-// stage was named, and not from source on, where go build ran.
-func fromHere(out []byte, source string) []byte {
-	here, _ := os.Getwd()
-	return place.ReplaceAllFunc(out, func(file []byte) []byte {
-		path := filepath.Join(source, string(file))
-		if short, err := filepath.Rel(here, path); err == nil {
-			path = short
-		}
-		return []byte(path)
-	})
-}
-
-// build builds the stage in a directory, under a name that no other program has.
+// build builds the stage in a directory, under a name that no other program has. It runs where
+// bench does, so that go build names files as the user does: mine/store.go.
 func (b *Bed) build(ctx context.Context, source string) error {
 	p := Program{Name: filepath.Base(source)}
 	taken := func(other Program) bool { return strings.EqualFold(other.Name, p.Name) } // some file systems ignore case
@@ -111,8 +96,7 @@ func (b *Bed) build(ctx context.Context, source string) error {
 		p.Name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
 	}
 	folder := filepath.Join(b.Dir, p.Name)
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), ".")
-	cmd.Dir = source
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), source)
 	cmd.Env = append(cmd.Environ(), "GOTMPDIR="+b.Dir, "TMPDIR="+b.Dir) // a build that is killed leaves its files there
 	cmd.SysProcAttr = newGroup()                                        // Ctrl-C goes to this program alone, which then kills the build
 	cmd.Cancel = func() error { return killGroup(cmd.Process) }
@@ -124,7 +108,7 @@ func (b *Bed) build(ctx context.Context, source string) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("%s does not build:\n%s", p.Name, cmp.Or(string(bytes.TrimSpace(fromHere(out, source))), err.Error()))
+		return fmt.Errorf("%s does not build:\n%s", p.Name, cmp.Or(string(bytes.TrimSpace(out)), err.Error()))
 	}
 	files, err := os.ReadDir(folder) // one: go build fails if the package is not a program
 	if err != nil {
