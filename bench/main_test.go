@@ -251,7 +251,7 @@ func TestFlagsBeat(t *testing.T) {
 		{"-workload a", cluster.Mix{Get: 50, Put: 50}, "zipf:0.99", 2 * time.Second},
 		{"-workload b", cluster.Mix{Get: 95, Put: 5}, "zipf:0.99", 2 * time.Second},
 		{"-workload f -quick", cluster.Mix{Get: 50, CAS: 50}, "zipf:0.99", 500 * time.Millisecond},
-		{"-dist hotspot:10,90 -workload c -duration 1s", cluster.Mix{Get: 100}, "hotspot:10,90", time.Second},
+		{"-dist zipf:0.5 -workload c -duration 1s", cluster.Mix{Get: 100}, "zipf:0.5", time.Second},
 		{"-rate 2.5k -duration 1m", cluster.Mix{Get: 60, Put: 40}, "uniform", time.Minute},
 		{"-mix get=100 -ops 50", cluster.Mix{Get: 100}, "uniform", 0},
 		{"-workload c -duration 0s", cluster.Mix{Get: 100}, "zipf:0.99", 0},

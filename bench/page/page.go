@@ -46,7 +46,7 @@ func Render(rep *report.Report) ([]byte, error) {
 	}
 	c := content{Outline: rep.Outline(), Title: title(rep), Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
 		Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
-	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
+	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds}
 	if rep.Sweep != nil {
 		figures = []func(*report.Report) exhibit{swept, achieved}
 	}
@@ -191,34 +191,6 @@ func seconds(rep *report.Report) exhibit {
 	}
 	return lineChart("Second by second", "Operations answered in each whole second, a line for each round.",
 		figure.LinearAxis("second of the round", longest, figure.Plain), figure.LinearAxis("operations in a second", most, figure.Plain), series)
-}
-
-func balance(rep *report.Report) exhibit {
-	var stages []figure.Row
-	var names []string
-	for _, run := range rep.Runs {
-		for i := len(names); i < len(run.Nodes); i++ {
-			names = append(names, "node "+strconv.Itoa(i))
-		}
-	}
-	for _, s := range rep.Summary {
-		requests, sum := make([]float64, len(names)), 0.0
-		for _, run := range s.Runs {
-			for i, n := range run.Nodes {
-				requests[i] += float64(n.Requests)
-				sum += float64(n.Requests)
-			}
-		}
-		if len(names) < 2 || sum == 0 {
-			continue
-		}
-		for i := range requests {
-			requests[i] *= 100 / sum
-		}
-		stages = append(stages, figure.Row{Name: s.Stage, Style: style(rep, s.Stage), Parts: requests, Value: text.Sig3(slices.Min(requests)) + " to " + text.Sig3(slices.Max(requests)) + " %"})
-	}
-	return rowChart("Balance", "Which node answered how many of the requests, or parts of requests, in all rounds.",
-		figure.LinearAxis("percent of the requests", 100, figure.Plain), stages, names...)
 }
 
 // sweptTitles are the titles of axes, by property.

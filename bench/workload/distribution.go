@@ -13,24 +13,17 @@ type distribution func(*rand.Rand) int
 
 // newDistribution returns the distribution that spec names, or nil if it names none:
 //
-//	uniform           all keys alike
-//	zipf:THETA        key k in proportion to 1/k^THETA; 0 < THETA <= 10
-//	hotspot:KEYS,OPS  KEYS % of the keys, but at least one, get OPS % of the operations, and
-//	                  inside and outside all keys are alike; 0 < KEYS <= 100, 0 <= OPS <= 100
+//	uniform     all keys alike
+//	zipf:THETA  key k in proportion to 1/k^THETA; 0 < THETA <= 10
 //
 // Which keys are popular depends only on the number of keys, so all clients of a run agree.
 func newDistribution(spec string, keys int) distribution {
-	name, numbers, _ := strings.Cut(spec, ":")
-	first, second, two := strings.Cut(numbers, ",")
-	a, errA := strconv.ParseFloat(first, 64)
-	b, errB := strconv.ParseFloat(second, 64)
-	switch {
-	case spec == "uniform":
+	if spec == "uniform" {
 		return func(r *rand.Rand) int { return r.IntN(keys) }
-	case name == "zipf" && errA == nil && 0 < a && a <= 10 && !two:
-		return scatter(newZipf(a, keys).rank, keys)
-	case name == "hotspot" && errA == nil && errB == nil && 0 < a && a <= 100 && 0 <= b && b <= 100:
-		return scatter(hotspot(a/100, b/100, keys), keys)
+	}
+	number, isZipf := strings.CutPrefix(spec, "zipf:")
+	if theta, err := strconv.ParseFloat(number, 64); isZipf && err == nil && 0 < theta && theta <= 10 {
+		return scatter(newZipf(theta, keys).rank, keys)
 	}
 	return nil
 }
@@ -44,17 +37,6 @@ func scatter(rank distribution, keys int) distribution {
 		step += 2
 	}
 	return func(r *rand.Rand) int { return int(int64(rank(r)) * step % n) }
-}
-
-// hotspot draws one of the first share hot of the ranks for the share ops of the draws.
-func hotspot(hot, ops float64, keys int) distribution {
-	first := max(int(math.Round(hot*float64(keys))), 1)
-	return func(r *rand.Rand) int {
-		if first == keys || r.Float64() < ops {
-			return r.IntN(first)
-		}
-		return first + r.IntN(keys-first)
-	}
 }
 
 // A zipf draws ranks by rejection inversion (W. Hörmann and G. Derflinger, Rejection-

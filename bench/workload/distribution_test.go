@@ -19,10 +19,6 @@ func TestDistributions(t *testing.T) {
 		{"zipf:1.5", 1000, zipfWeight(1.5)},
 		{"zipf:10", 3, zipfWeight(10)},
 		{"zipf:0.99", 1, zipfWeight(0.99)},
-		{"hotspot:20,80", 1000, hotspotWeight(200, 0.8/200, 0.2/800)},
-		{"hotspot:0.01,90", 1000, hotspotWeight(1, 0.9, 0.1/999)}, // one key at least
-		{"hotspot:10,100", 1000, hotspotWeight(100, 1, 0)},
-		{"hotspot:100,50", 1000, hotspotWeight(1000, 1, 0)},
 	} {
 		t.Run(test.spec, func(t *testing.T) {
 			counts := countRanks(newDistribution(test.spec, test.keys), test.keys)
@@ -35,15 +31,6 @@ func TestDistributions(t *testing.T) {
 
 func zipfWeight(theta float64) func(int) float64 {
 	return func(rank int) float64 { return math.Pow(float64(rank+1), -theta) }
-}
-
-func hotspotWeight(hot int, inside, outside float64) func(int) float64 {
-	return func(rank int) float64 {
-		if rank < hot {
-			return inside
-		}
-		return outside
-	}
 }
 
 // countRanks counts how often each rank is drawn, which scatter put on a key.

@@ -26,7 +26,7 @@ func Rules() cluster.Rules {
 		"workload.mix.delete":  cluster.In(0, 100, "percent of deletes"),
 		"workload.mix.cas":     cluster.In(0, 100, "percent of compare-and-swaps"),
 		"workload.duration":    cluster.In(0, 24*time.Hour, "length of the run; 0s: until ops are done"),
-		"workload.dist":        cluster.Where("uniform, zipf:THETA or hotspot:KEYS,OPS", "keys: all alike; key k as 1/k^THETA; KEYS % of them in OPS % of the ops", isDist),
+		"workload.dist":        cluster.Where("uniform or zipf:THETA", "keys: all alike; key k as 1/k^THETA", isDist),
 		"workload.batch":       cluster.In(1, wire.MaxOps, "operations in a request"),
 		"workload.depth":       cluster.In(1, 1024, "requests in flight on a connection"),
 		"workload.rate":        cluster.Where("0, or in 0.001..1e6", "requests due each second, in all (open loop); 0: as fast as answers come", isRate),

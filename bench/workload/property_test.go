@@ -33,14 +33,13 @@ func TestBounds(t *testing.T) {
 		"mix.delete":  {"0|100", "-1|101"},
 		"mix.cas":     {"0|100", "-1|101"},
 		"duration":    {"0s|24h0m0s", "-1ns|24h0m0.000000001s|1|NaN"},
-		"dist": {"uniform|zipf:1e-300|zipf:10|hotspot:1e-300,0|hotspot:100,100",
-			"zipf|zipf:0|zipf:10.0000001|zipf:1,2|uniform:1|hotspot:20|hotspot:0,1|hotspot:100.0000001,1|hotspot:1,-0.0000001|hotspot:1,100.0000001|zipf:Inf|hotspot:NaN,1"},
-		"batch":   {"1|1024", "0|1025"},
-		"depth":   {"1|1024", "0|1025"},
-		"rate":    {"0|-0|0.001|1e6", "0.0009999999999|1000000.0000001|-0.001|-1|1e999|NaN|Inf"},
-		"arrival": {"constant|poisson", "Poisson|poisson "},
-		"conn":    {"persistent|per-request", "persistent,per-request"},
-		"seed":    {"0|18446744073709551615", "-1|18446744073709551616|1.5"},
+		"dist":        {"uniform|zipf:1e-300|zipf:10", "zipf|zipf:0|zipf:10.0000001|zipf:1,2|uniform:1|zipf:Inf|zipf:NaN|hotspot:20,80|0.5"},
+		"batch":       {"1|1024", "0|1025"},
+		"depth":       {"1|1024", "0|1025"},
+		"rate":        {"0|-0|0.001|1e6", "0.0009999999999|1000000.0000001|-0.001|-1|1e999|NaN|Inf"},
+		"arrival":     {"constant|poisson", "Poisson|poisson "},
+		"conn":        {"persistent|per-request", "persistent,per-request"},
+		"seed":        {"0|18446744073709551615", "-1|18446744073709551616|1.5"},
 	}
 	path := filepath.Join(t.TempDir(), "properties.json")
 	rules := Rules()

@@ -63,7 +63,7 @@ func TestPreload(t *testing.T) {
 func TestSourceReproduces(t *testing.T) {
 	stream := func(seed uint64, worker int) (ops []wire.Op) {
 		s := newTestWorkload(t, func(w *cluster.Workload) {
-			w.Seed, w.Batch, w.Dist, w.Value = seed, 3, "hotspot:20,80", cluster.Size{Min: 16, Max: 1024}
+			w.Seed, w.Batch, w.Dist, w.Value = seed, 3, "zipf:0.99", cluster.Size{Min: 16, Max: 1024}
 			w.Mix = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}
 		}).Source(worker)
 		for range 500 {
