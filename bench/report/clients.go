@@ -59,13 +59,10 @@ func (rep *Report) missing(run *Run) string {
 			all = append(all, rep.client(i))
 		}
 	}
-	switch len(all) {
-	case 0:
+	if all == nil {
 		return ""
-	case 1:
-		return all[0] + " is missing"
 	}
-	return strings.Join(all, ", ") + " are missing"
+	return "missing: " + strings.Join(all, ", ")
 }
 
 func (rep *Report) client(number int) string {

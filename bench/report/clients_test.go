@@ -39,7 +39,7 @@ func TestClients(t *testing.T) {
 	sum.Merge(all[3])
 	sum.Dur, sum.ClientCPU, sum.Nodes = time.Second, time.Second/5, all[0].Nodes
 	rep.AddClients("here", 1, sum, all)
-	if rep.Verdict != "failed: here, round 1: client 2 (10.0.0.9:7201) is missing" {
+	if rep.Verdict != "failed: here, round 1: missing: client 2 (10.0.0.9:7201)" {
 		t.Errorf("verdict %q", rep.Verdict)
 	}
 	got := rep.String()

@@ -17,8 +17,7 @@ import (
 type Outline struct {
 	Sentences  []string // what came out
 	Tables     []Table
-	Histogram  Table    // of a single stage, for the text: the page draws a curve
-	OverTime   Table    // of a single stage with a connection for each request, for the text
+	Details    []Table  // of a single stage, drawn in characters, for the text: the page has figures
 	Notes      []string // what went wrong, or that nothing did, and what else to know
 	Conditions string   // what was asked for, and on which machine
 }
@@ -28,7 +27,10 @@ func (rep *Report) Outline() Outline {
 	rep.Summarize()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
-		o.Tables, o.Histogram, o.OverTime, o.Notes = append(rep.tables(), rep.clients()...), rep.histogram(), rep.overTime(), rep.notes()
+		o.Tables, o.Notes = append(rep.tables(), rep.clients()...), rep.notes()
+		if runs := rep.Summary[0].Runs; len(rep.Summary) == 1 {
+			o.Details = append(histogram(runs), overTime(runs[len(runs)-1])...)
+		}
 		o.Sentences = append(rep.saturation(), rep.comparison()...)
 		if rep.Sweep != nil {
 			o.Sentences = rep.bends()
@@ -51,10 +53,7 @@ func (rep *Report) String() string {
 		}
 	}
 	wrap(o.Sentences...)
-	for _, t := range append(o.Tables, o.Histogram, o.OverTime) {
-		if t.Rows == nil {
-			continue
-		}
+	for _, t := range append(o.Tables, o.Details...) {
 		b.WriteString("\n" + text.Table(append([][]string{t.Head}, t.Rows...)))
 		if t.Foot != "" {
 			wrap(t.Foot)
