@@ -94,9 +94,6 @@ func (g *Group) Meet(ctx context.Context, bring []byte) ([][]byte, error) {
 // served meets them too, and reports that its connections starved.
 func (g *Group) Measure(ctx context.Context, to load.Target, work *workload.Workload, told load.Told) (*load.Result, error) {
 	n := to.Config().Workload.Connections
-	if g.barrier == nil {
-		return load.Measure(ctx, to, work, g.Self*n, told)
-	}
 	meet := func(ctx context.Context) error {
 		_, err := g.Meet(ctx, nil)
 		return err
@@ -107,7 +104,7 @@ func (g *Group) Measure(ctx context.Context, to load.Target, work *workload.Work
 		gen.Told, gen.Meet = told, meet
 		return gen.Round(ctx)
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || g.barrier == nil {
 		return nil, err
 	}
 	for range load.Meetings {

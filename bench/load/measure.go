@@ -1,9 +1,12 @@
 package load
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"lockstep/bench/workload"
@@ -80,10 +83,7 @@ func (g *Generator) Measure(ctx context.Context) (*Result, error) {
 		why, refused := g.endDials()
 		r.Add(Counts{NotServed: why, RefusedDials: refused})
 	}
-	if ctx.Err() != nil {
-		return r, context.Cause(ctx)
-	}
-	if r.Unfinished > 0 && g.cfg.Workload.Duration == 0 && g.cfg.Workload.Rate == 0 {
+	if ctx.Err() == nil && r.Unfinished > 0 && g.cfg.Workload.Duration == 0 && g.cfg.Workload.Rate == 0 {
 		return r, fmt.Errorf("%w to %s: are the servers stuck?", ErrNoAnswer, text.Plural(r.Unfinished, "request"))
 	}
 	after, err := g.target.Stats(ctx)
@@ -115,4 +115,166 @@ func Restarted(before, after []metrics.Snapshot) string {
 		}
 	}
 	return ""
+}
+
+// A Result is what was measured in one round of one stage, or by one worker: each worker
+// counts its own, and Merge adds those of workers and of client processes. It is also what a
+// saved report has of a round. The zero Result is empty and ready to use.
+type Result struct {
+	Counts
+	Client     string        `json:"client,omitempty"` // what sent the requests, see Target.Client
+	Dur        time.Duration `json:"dur_ns"`
+	ServerCPU  time.Duration `json:"server_cpu_ns"`  // in Dur; 0 if not known
+	MachineCPU time.Duration `json:"machine_cpu_ns"` // of all programs where the client runs; 0 if not known
+	ClientCPU  time.Duration `json:"client_cpu_ns"`
+	Cores      float64       `json:"client_cores"`        // that the client may keep busy; 0: not known
+	Stalled    time.Duration `json:"stalled_ns"`          // how long the client did not run although it should have, see watch
+	Stall      time.Duration `json:"longest_stall_ns"`    // the longest of those times
+	FailedTime time.Duration `json:"failed_ns"`           // closed loop: time spent in the requests that failed
+	Restarted  string        `json:"restarted,omitempty"` // which server restarted in the round, or since bench run began; Nodes and ServerCPU are left out
+
+	ResponseTimes metrics.Histogram  `json:"histogram"`         // of answered requests: from when one was due, or in a closed loop sent
+	ServiceTimes  *metrics.Histogram `json:"service_histogram"` // open loop: from when one was sent; nil in a closed loop, where it is the same
+	Slips         *metrics.Histogram `json:"slip_histogram"`    // open loop: how late the client itself was; nil in a closed loop
+	ConnectTimes  *metrics.Histogram `json:"connect_histogram"` // until a connection was greeted, part of ResponseTimes; nil if they are kept
+
+	Series   []int64            `json:"ok_each_second"`      // operations answered, by second of the round
+	TimeWait int64              `json:"time_wait,omitempty"` // sockets in TIME_WAIT when the round ended, where the client runs; 0 if not known
+	Nodes    []metrics.Snapshot `json:"nodes"`               // what each server counted in Dur; nil if not known
+}
+
+// Counts are what Merge adds of a Result, and the first of each kind of trouble.
+type Counts struct {
+	Connections  int           `json:"connections"`            // each worker counts 1
+	Starved      int           `json:"starved"`                // of Connections: no request was completed
+	NeverGreeted int           `json:"never_greeted"`          // of Starved: no server greeted them
+	Requests     int64         `json:"requests"`               // answered, each with a time in ResponseTimes
+	OK           int64         `json:"ok"`                     // operations answered; misses and mismatches are answers
+	Bytes        int64         `json:"bytes"`                  // of OK: keys and values, sent and received
+	Misses       int64         `json:"misses"`                 // of OK: a get or delete of a key that had no value
+	Mismatches   int64         `json:"mismatches"`             // of OK: a compare that failed, and the rest of its request
+	Errors       metrics.Tally `json:"errors"`                 // requests that failed, by kind: a word or two such as "server busy"
+	Refusals     int64         `json:"refusals"`               // Busy answers, whether the request was sent again or failed
+	Unfinished   int64         `json:"unfinished"`             // requests that were due or in flight when the round ended
+	Wrong        int64         `json:"wrong"`                  // answers that no correct server gives
+	RefusedDials int64         `json:"refused_dials"`          // connections that a server refused, and that were dialled again
+	FailedDials  metrics.Tally `json:"failed_dials,omitempty"` // a connection for each request: dials that failed, by reason, and were tried again
+	NotServed    string        `json:"not_served,omitempty"`   // why the first of NeverGreeted was not
+	FirstError   string        `json:"first_error,omitempty"`
+	FirstWrong   string        `json:"first_wrong,omitempty"`
+}
+
+// Add adds o to c.
+func (c *Counts) Add(o Counts) {
+	c.Connections += o.Connections
+	c.Starved += o.Starved
+	c.NeverGreeted += o.NeverGreeted
+	c.Requests += o.Requests
+	c.OK += o.OK
+	c.Bytes += o.Bytes
+	c.Misses += o.Misses
+	c.Mismatches += o.Mismatches
+	c.Refusals += o.Refusals
+	c.Unfinished += o.Unfinished
+	c.Wrong += o.Wrong
+	c.RefusedDials += o.RefusedDials
+	c.NotServed = cmp.Or(c.NotServed, o.NotServed)
+	c.FirstError = cmp.Or(c.FirstError, o.FirstError)
+	c.FirstWrong = cmp.Or(c.FirstWrong, o.FirstWrong)
+	c.Errors.Add(o.Errors)
+	c.FailedDials.Add(o.FailedDials)
+}
+
+// Failed returns the number of requests that failed.
+func (c *Counts) Failed() int64 { return c.Errors.Sum() }
+
+// Unanswered returns the number of requests without an outcome, which are in no
+// percentile: those that are unfinished, and one of each connection that was never greeted.
+func (c *Counts) Unanswered() int64 { return c.Unfinished + int64(c.NeverGreeted) }
+
+// Quantile returns a quantile of the times in h, of the requests that were answered, and of
+// those that were never answered, which took longer. If it is one of these, known is false.
+func (c *Counts) Quantile(h *metrics.Histogram, level float64) (d time.Duration, known bool) {
+	level *= 1 + float64(c.Unanswered())/float64(max(h.Count(), 1))
+	return h.Quantile(min(level, 1)), level <= 1
+}
+
+// Fail counts a request that failed.
+func (c *Counts) Fail(kind string, err error) {
+	c.Add(Counts{Errors: metrics.Tally{kind: 1}, FirstError: err.Error()})
+}
+
+// FoundWrong counts an answer that no correct server gives.
+func (c *Counts) FoundWrong(err error) { c.Add(Counts{Wrong: 1, FirstWrong: err.Error()}) }
+
+// Answered counts operations that were answered at this time of the round.
+func (r *Result) Answered(ops int, at time.Duration) {
+	second := max(int(at/time.Second), 0)
+	for len(r.Series) <= second {
+		r.Series = append(r.Series, 0)
+	}
+	r.Series[second] += int64(ops)
+}
+
+// Merge adds what another worker counted at the same time. It leaves Client, Dur, the CPU
+// times and Nodes alone, which belong to the round as a whole.
+func (r *Result) Merge(o *Result) {
+	r.Add(o.Counts)
+	r.FailedTime += o.FailedTime
+	for second, n := range o.Series {
+		r.Answered(int(n), time.Duration(second)*time.Second)
+	}
+	r.ResponseTimes.Merge(&o.ResponseTimes)
+	merge(&r.ServiceTimes, o.ServiceTimes)
+	merge(&r.Slips, o.Slips)
+	merge(&r.ConnectTimes, o.ConnectTimes)
+}
+
+// Record records d in an optional histogram of a Result.
+func Record(h **metrics.Histogram, d time.Duration) {
+	if *h == nil {
+		*h = new(metrics.Histogram)
+	}
+	(*h).Record(d)
+}
+
+func merge(h **metrics.Histogram, o *metrics.Histogram) {
+	if o != nil {
+		*h = cmp.Or(*h, new(metrics.Histogram))
+		(*h).Merge(o)
+	}
+}
+
+// InFlight returns the average number of requests in flight during the round, by Little's
+// law: requests a second × mean response time. In a closed loop this is the number of
+// connections that were served × depth; otherwise the generator is wrong, or was
+// itself too slow.
+func (r *Result) InFlight() float64 {
+	busy := time.Duration(r.ResponseTimes.Count())*r.ResponseTimes.Mean() + r.FailedTime
+	return float64(busy) / float64(max(r.Dur, 1))
+}
+
+// Broken reports why further rounds of the stage are pointless, or nil.
+func (r *Result) Broken() error {
+	for i, node := range r.Nodes {
+		if node.Faults != nil {
+			return fmt.Errorf("node %d: %s", i, node.Faulted())
+		}
+	}
+	switch {
+	case r.Restarted != "":
+		return errors.New(r.Restarted)
+	case r.Requests == 0:
+		return errors.New(strings.TrimSuffix("no request was answered: "+cmp.Or(r.FirstError, r.NotServed), ": "))
+	}
+	return nil
+}
+
+// Held returns the share of the round, from 0 to 1, that a lock was held, of the node
+// where that was longest.
+func (r *Result) Held() (share float64) {
+	for _, n := range r.Nodes {
+		share = max(share, n.Held())
+	}
+	return share
 }
