@@ -45,7 +45,7 @@ func (g *Generator) Round(ctx context.Context) (*Result, error) {
 	}
 	r, err := g.Measure(ctx)
 	if r != nil && warm.Wrong > 0 { // counts at any time
-		r.Add(Counts{Wrong: warm.Wrong, FirstWrong: warm.FirstWrong})
+		r.Answers.Add(workload.Answers{Wrong: warm.Wrong, FirstWrong: warm.FirstWrong})
 	}
 	return r, err
 }
@@ -145,42 +145,32 @@ type Result struct {
 
 // Counts are what Merge adds of a Result, and the first of each kind of trouble.
 type Counts struct {
+	workload.Answers
 	Connections  int           `json:"connections"`            // each worker counts 1
 	Starved      int           `json:"starved"`                // of Connections: no request was completed
 	NeverGreeted int           `json:"never_greeted"`          // of Starved: no server greeted them
 	Requests     int64         `json:"requests"`               // answered, each with a time in ResponseTimes
-	OK           int64         `json:"ok"`                     // operations answered; misses and mismatches are answers
-	Bytes        int64         `json:"bytes"`                  // of OK: keys and values, sent and received
-	Misses       int64         `json:"misses"`                 // of OK: a get or delete of a key that had no value
-	Mismatches   int64         `json:"mismatches"`             // of OK: a compare that failed, and the rest of its request
 	Errors       metrics.Tally `json:"errors"`                 // requests that failed, by kind: a word or two such as "server busy"
 	Refusals     int64         `json:"refusals"`               // Busy answers, whether the request was sent again or failed
 	Unfinished   int64         `json:"unfinished"`             // requests that were due or in flight when the round ended
-	Wrong        int64         `json:"wrong"`                  // answers that no correct server gives
 	RefusedDials int64         `json:"refused_dials"`          // connections that a server refused, and that were dialled again
 	FailedDials  metrics.Tally `json:"failed_dials,omitempty"` // a connection for each request: dials that failed, by reason, and were tried again
 	NotServed    string        `json:"not_served,omitempty"`   // why the first of NeverGreeted was not
 	FirstError   string        `json:"first_error,omitempty"`
-	FirstWrong   string        `json:"first_wrong,omitempty"`
 }
 
 // Add adds o to c.
 func (c *Counts) Add(o Counts) {
+	c.Answers.Add(o.Answers)
 	c.Connections += o.Connections
 	c.Starved += o.Starved
 	c.NeverGreeted += o.NeverGreeted
 	c.Requests += o.Requests
-	c.OK += o.OK
-	c.Bytes += o.Bytes
-	c.Misses += o.Misses
-	c.Mismatches += o.Mismatches
 	c.Refusals += o.Refusals
 	c.Unfinished += o.Unfinished
-	c.Wrong += o.Wrong
 	c.RefusedDials += o.RefusedDials
 	c.NotServed = cmp.Or(c.NotServed, o.NotServed)
 	c.FirstError = cmp.Or(c.FirstError, o.FirstError)
-	c.FirstWrong = cmp.Or(c.FirstWrong, o.FirstWrong)
 	c.Errors.Add(o.Errors)
 	c.FailedDials.Add(o.FailedDials)
 }
@@ -203,9 +193,6 @@ func (c *Counts) Quantile(h *metrics.Histogram, level float64) (d time.Duration,
 func (c *Counts) Fail(kind string, err error) {
 	c.Add(Counts{Errors: metrics.Tally{kind: 1}, FirstError: err.Error()})
 }
-
-// FoundWrong counts an answer that no correct server gives.
-func (c *Counts) FoundWrong(err error) { c.Add(Counts{Wrong: 1, FirstWrong: err.Error()}) }
 
 // Answered counts operations that were answered at this time of the round.
 func (r *Result) Answered(ops int, at time.Duration) {

@@ -79,16 +79,7 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	if rep.Env.Shared {
 		cores = max(rep.Env.Cores, rep.Env.CPUs)
 	}
-	rep.add(Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}, brokenLaws(r, rep.depth(point), cores))
-}
-
-// depth returns how many requests a closed loop keeps in flight on a connection; 0 if it is open.
-func (rep *Report) depth(point string) int {
-	w := rep.Workload(point)
-	if w.Rate > 0 {
-		return 0
-	}
-	return w.Depth
+	rep.add(Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}, brokenLaws(r, rep.Workload(point), cores))
 }
 
 // add adds a round, and the laws that it broke.

@@ -10,6 +10,7 @@ import (
 
 	"lockstep/bench/load"
 	"lockstep/bench/stats"
+	"lockstep/common/cluster"
 	"lockstep/common/text"
 )
 
@@ -194,13 +195,13 @@ func (rep *Report) AddClients(stage string, round int, sum *load.Result, all []*
 		if run.Clients = append(run.Clients, c); c.Invalid != "" {
 			run.Invalid = cmp.Or(run.Invalid, fmt.Sprintf("client %d: %s", i, c.Invalid))
 		}
-		for _, law := range brokenLaws(r, rep.depth(""), 0) {
+		for _, law := range brokenLaws(r, rep.Workload(""), 0) {
 			laws = append(laws, fmt.Sprintf("client %d: %s", i, law))
 		}
 	}
 	if rep.Env.Shared { // one CPU time for all
 		run.Invalid = cmp.Or(run.Invalid, invalid(sum, rep.Env.CPUs))
-		laws = append(laws, brokenLaws(sum, 0, max(rep.Env.Cores, rep.Env.CPUs))...)
+		laws = append(laws, brokenLaws(sum, cluster.Workload{}, max(rep.Env.Cores, rep.Env.CPUs))...)
 	}
 	rep.add(run, laws)
 }

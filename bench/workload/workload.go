@@ -145,24 +145,32 @@ func (s *Source) value(key string, st stamp) []byte {
 	return s.text[start:len(s.text):len(s.text)]
 }
 
-// Answers counts the answers to one request.
+// Answers counts the answers to operations.
 type Answers struct {
-	OK         int64  // operations with a right answer
-	Bytes      int64  // of OK: keys and values, sent and received
-	Misses     int64  // of OK: a get or delete of a key that had no value
-	Mismatches int64  // of OK: a compare that failed, and the rest of its request
-	Wrong      int64  // answers that no correct server gives
-	FirstWrong string // of those
+	OK         int64  `json:"ok"`         // right answers; misses and mismatches are answers
+	Bytes      int64  `json:"bytes"`      // of OK: keys and values, sent and received
+	Misses     int64  `json:"misses"`     // of OK: a get or delete of a key that had no value
+	Mismatches int64  `json:"mismatches"` // of OK: a compare that failed, and the rest of its request
+	Wrong      int64  `json:"wrong"`      // answers that no correct server gives
+	FirstWrong string `json:"first_wrong,omitempty"`
 }
 
-func (a *Answers) add(op *wire.Op, answer wire.Result) {
+// Add adds b to a.
+func (a *Answers) Add(b Answers) {
+	a.OK += b.OK
+	a.Bytes += b.Bytes
+	a.Misses += b.Misses
+	a.Mismatches += b.Mismatches
+	a.Wrong += b.Wrong
+	a.FirstWrong = cmp.Or(a.FirstWrong, b.FirstWrong)
+}
+
+// FoundWrong counts an answer that no correct server gives.
+func (a *Answers) FoundWrong(err error) { a.Add(Answers{Wrong: 1, FirstWrong: err.Error()}) }
+
+func (a *Answers) found(op *wire.Op, answer wire.Result) {
 	a.OK++
 	a.Bytes += int64(len(op.Key) + len(op.Value) + len(op.Old) + len(answer.Value))
-}
-
-func (a *Answers) wrong(err error) {
-	a.Wrong++
-	a.FirstWrong = cmp.Or(a.FirstWrong, err.Error())
 }
 
 // Check verifies the answers to the source's last request and remembers the values that they
@@ -179,24 +187,24 @@ func (s *Source) Check(results []wire.Result) (a Answers) {
 		case kind == wire.Get && status == wire.Found:
 			var err error
 			if left, s.scratch, err = verify(s.scratch, op.Key, answer.Value, s.Value); err != nil {
-				a.wrong(err)
+				a.FoundWrong(err)
 				continue
 			}
 		case (kind == wire.Get || kind == wire.Delete) && status == wire.Missing:
 			a.Misses++
 		case kind == wire.CompareAndSwap && status == wire.Mismatch,
 			s.Mix.CAS > 0 && s.Batch > 1 && status == wire.Aborted:
-			a.add(op, answer)
+			a.found(op, answer)
 			a.Mismatches++
 			continue // the value of the key is not known
 		case kind == wire.Put && (status == wire.Created || status == wire.Replaced),
 			kind == wire.Delete && status == wire.Deleted,
 			kind == wire.CompareAndSwap && status == wire.Swapped:
 		default:
-			a.wrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
+			a.FoundWrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
 			continue
 		}
-		a.add(op, answer)
+		a.found(op, answer)
 		if s.seen != nil && left != cut {
 			s.seen[s.keys[i]].Store(uint64(left))
 		}
