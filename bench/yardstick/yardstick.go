@@ -129,13 +129,13 @@ func (t target) Client() string { return load.Pipelined }
 
 func (t target) Open(ctx context.Context) (load.Client, error) { return t.Dial(ctx) }
 
-// Stats returns what the yardstick's process has used.
+// Stats returns what the yardstick's processes have used. One that keeps the other uses nothing
+// while it does.
 func (t target) Stats(context.Context) ([]metrics.Snapshot, error) {
 	if t.pid == 0 {
 		return nil, nil
 	}
-	cpu, peak := usageOf(t.pid, t.program != "")
-	return []metrics.Snapshot{{Stage: t.Name, Serving: true, CPU: cpu, PeakMemory: peak}}, nil
+	return []metrics.Snapshot{{Stage: t.Name, Serving: true, CPU: cpuOf(t.pid)}}, nil
 }
 
 // Command is the command of bench that runs a yardstick, see Serve.
