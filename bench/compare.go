@@ -61,16 +61,13 @@ func compare(ctx context.Context, o *options) error {
 	if err != nil {
 		return usageErrorf("-against: %w", err)
 	}
-	var stages []string
-	if o.stages != "none" {
-		stages = strings.Split(o.stages, ",")
-	}
+	stages := slices.DeleteFunc(strings.Split(o.stages, ","), func(stage string) bool { return stage == "none" })
 	switch {
 	case sweep != nil && yards != nil:
 		return usageErrorf("-sweep measures stages only, and -against names %s", yards[0].Name)
-	case stages == nil && yards == nil:
+	case len(stages) == 0 && yards == nil:
 		return usageErrorf("-stages none: there is nothing to compare without -against")
-	case stages == nil && o.aa:
+	case len(stages) == 0 && o.aa:
 		return usageErrorf("-aa: there is no stage to compare with itself")
 	case o.rounds*(len(stages)+len(yards))*(1+strings.Count(o.sweep, ",")) > report.MaxRounds:
 		return usageErrorf("-rounds %d: all rounds of all stages together are more than the %d of a report", o.rounds, report.MaxRounds)

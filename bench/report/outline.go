@@ -210,32 +210,37 @@ func (rep *Report) notes() []string {
 	return slices.Concat(troubled, more, rep.Env.Missing, rep.Env.Changes())
 }
 
+// counts are what was counted, in words.
+type counts []string
+
+// add adds what was counted at least once.
+func (c *counts) add(n int64, what string) {
+	if n > 0 {
+		*c = append(*c, text.Count(n)+" "+what)
+	}
+}
+
 // troubles counts what went wrong in the rounds of a stage; "" if nothing did.
 func (s *Summary) troubles() string {
-	var counts []string
-	add := func(n int64, what string) {
-		if n > 0 {
-			counts = append(counts, text.Count(n)+" "+what)
-		}
-	}
-	add(s.Wrong, "× wrong answer")
+	var all counts
+	all.add(s.Wrong, "× wrong answer")
 	for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
-		add(s.Errors[kind], "× "+kind)
+		all.add(s.Errors[kind], "× "+kind)
 	}
-	add(s.Refusals-s.Errors[client.ErrBusy.Error()], "refused (busy) and sent again")
-	add(s.Misses, "× miss")
-	add(s.Mismatches, "× mismatch")
-	add(s.Unfinished, "unfinished")
-	add(s.RefusedDials, "× refused and dialled again")
+	all.add(s.Refusals-s.Errors[client.ErrBusy.Error()], "refused (busy) and sent again")
+	all.add(s.Misses, "× miss")
+	all.add(s.Mismatches, "× mismatch")
+	all.add(s.Unfinished, "unfinished")
+	all.add(s.RefusedDials, "× refused and dialled again")
 	for _, reason := range slices.Sorted(maps.Keys(s.FailedDials)) {
-		add(s.FailedDials[reason], "× dialled again ("+reason+")")
+		all.add(s.FailedDials[reason], "× dialled again ("+reason+")")
 	}
 	starved := fmt.Sprintf("of %s starved", text.Plural(int64(s.Connections), "connection"))
 	if s.NeverGreeted > 0 {
 		starved += fmt.Sprintf(" (%d never greeted%s)", s.NeverGreeted, strings.TrimSuffix(": "+s.NotServed, ": "))
 	}
-	add(int64(s.Starved), starved)
-	return strings.Join(counts, ", ")
+	all.add(int64(s.Starved), starved)
+	return strings.Join(all, ", ")
 }
 
 // conditions says what was asked for, and on which machine.

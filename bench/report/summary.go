@@ -183,10 +183,11 @@ func (rep *Report) AddClients(stage string, round int, sum *load.Result, all []*
 		rep.Add(stage, round, sum)
 		return
 	}
-	run, laws := Run{Stage: stage, Round: round, Result: *sum}, []string(nil)
+	run := Run{Stage: stage, Round: round, Result: *sum}
+	var laws, missing []string
 	for i, r := range all {
 		if r == nil {
-			run.Clients = append(run.Clients, Client{Missing: true})
+			run.Clients, missing = append(run.Clients, Client{Missing: true}), append(missing, rep.client(i))
 			continue
 		}
 		one := Run{Result: *r}
@@ -203,21 +204,7 @@ func (rep *Report) AddClients(stage string, round int, sum *load.Result, all []*
 		run.Invalid = cmp.Or(run.Invalid, invalid(sum, rep.Env.CPUs))
 		laws = append(laws, brokenLaws(sum, cluster.Workload{}, max(rep.Env.Cores, rep.Env.CPUs))...)
 	}
-	rep.add(run, laws)
-}
-
-// missing says which clients are missing from a round; "" if none is.
-func (rep *Report) missing(run *Run) string {
-	var all []string
-	for i, c := range run.Clients {
-		if c.Missing {
-			all = append(all, rep.client(i))
-		}
-	}
-	if all == nil {
-		return ""
-	}
-	return "missing: " + strings.Join(all, ", ")
+	rep.add(run, laws, missing)
 }
 
 func (rep *Report) client(number int) string {
@@ -244,12 +231,7 @@ func (rep *Report) clients() []Table {
 				took = append(took, &Run{Result: load.Result{Counts: c.Counts}, Figures: c.Figures, OpsPerSecond: c.OpsPerSecond, Invalid: c.Invalid})
 			}
 		}
-		row, notes := []string{rep.client(i), "", "", ""}, []string(nil)
-		note := func(n int64, what string) {
-			if n > 0 {
-				notes = append(notes, text.Count(n)+" "+what)
-			}
-		}
+		row, notes := []string{rep.client(i), "", "", ""}, counts(nil)
 		if took != nil {
 			s := summarize(took)
 			if row[1] = text.Sig3(s.OpsPerSecond.Median); s.Requests > 0 {
@@ -258,12 +240,12 @@ func (rep *Report) clients() []Table {
 			if s.invalid() {
 				notes = append(notes, "INVALID")
 			}
-			note(int64(s.Starved), fmt.Sprintf("of %d starved", s.Connections))
-			note(s.Failed(), "failed")
-			note(s.Misses, "missed")
-			note(s.Wrong, "wrong")
+			notes.add(int64(s.Starved), fmt.Sprintf("of %d starved", s.Connections))
+			notes.add(s.Failed(), "failed")
+			notes.add(s.Misses, "missed")
+			notes.add(s.Wrong, "wrong")
 		}
-		note(int64(len(rounds)-len(took)), "× MISSING")
+		notes.add(int64(len(rounds)-len(took)), "× MISSING")
 		t.Rows = append(t.Rows, append(row, strings.Join(notes, ", ")))
 	}
 	return []Table{t}
