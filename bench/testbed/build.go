@@ -31,9 +31,9 @@ var shipped = []string{"stage1_singlethread", "stage2_coarselock", "stage3_threa
 // ErrNoStage is the error for a stage that does not exist.
 var ErrNoStage = errors.New("there is no stage")
 
-// stageDirs returns the directories of stages, each named by its number, by its
+// StageDirs returns the directories of stages, each named by its number, by its
 // directory's name or by a path: "4", "stage4_bucketlock", "./mine".
-func stageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
+func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
 	var vars struct{ GOMOD string }
 	if err := goEnv(ctx, &vars, "GOMOD"); err != nil {
 		return nil, err

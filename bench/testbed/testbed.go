@@ -46,7 +46,7 @@ func New(ctx context.Context, stages []string, say func(string)) (*Bed, error) {
 	if len(stages) > 0 {
 		say("building " + text.Plural(int64(len(stages)), "server") + " (the first time takes up to a minute)")
 		var err error
-		if sources, err = stageDirs(ctx, stages); err == nil {
+		if sources, err = StageDirs(ctx, stages); err == nil {
 			err = goEnv(ctx, &b.Variables, "-changed")
 		}
 		if err != nil {
