@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
 	"time"
 
 	"lockstep/bench/check"
@@ -43,15 +44,11 @@ func runCheck(ctx context.Context, o *options) error {
 		}
 		return o.checkServers(ctx, "the running servers", o.cfg)
 	}
-	dirs, err := stageDirs(ctx, o.stages)
-	if err != nil {
-		return err
-	}
 	if o.cfg.Server.Work.Time == 0 {
 		// Without time between look-up and effect, a store without its lock passes.
 		o.cfg.Server.Work = cluster.Work{Spin: true, Time: check.Work}
 	}
-	return o.withStages(ctx, dirs, o.checkStages)
+	return o.withStages(ctx, strings.Split(o.stages, ","), o.checkStages)
 }
 
 func (o *options) checkStages(ctx context.Context, bed *testbed.Bed) error {

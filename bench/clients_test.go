@@ -150,7 +150,7 @@ func TestClientEnds(t *testing.T) {
 	for _, o := range runClients(t, path, []int{0, 1}, args...) {
 		client := "client 2 (" + cfg.Clients[2].Control + ")"
 		if o.code != exitFailure || len(o.saved.Runs) != 2 || !strings.Contains(o.stdout, "2 × MISSING") ||
-			!strings.HasSuffix(o.saved.Verdict, "round 1: "+client+" is missing") {
+			!strings.HasSuffix(o.saved.Verdict, "round 1: missing: "+client) {
 			t.Errorf("exit code %d, verdict %q, %d rounds, stderr %q, printed was\n%s", o.code, o.saved.Verdict, len(o.saved.Runs), o.stderr, o.stdout)
 		}
 		for _, r := range o.saved.Runs {

@@ -61,27 +61,22 @@ func compare(ctx context.Context, o *options) error {
 	if err != nil {
 		return usageErrorf("-against: %w", err)
 	}
-	var dirs []string
-	if o.stages != "none" {
-		if dirs, err = stageDirs(ctx, o.stages); err != nil {
-			return err
-		}
-	}
+	stages := slices.DeleteFunc(strings.Split(o.stages, ","), func(stage string) bool { return stage == "none" })
 	switch {
 	case sweep != nil && yards != nil:
 		return usageErrorf("-sweep measures stages only, and -against names %s", yards[0].Name)
-	case dirs == nil && yards == nil:
+	case len(stages) == 0 && yards == nil:
 		return usageErrorf("-stages none: there is nothing to compare without -against")
-	case dirs == nil && o.aa:
+	case len(stages) == 0 && o.aa:
 		return usageErrorf("-aa: there is no stage to compare with itself")
-	case o.rounds*(len(dirs)+len(yards))*(1+strings.Count(o.sweep, ",")) > report.MaxRounds:
+	case o.rounds*(len(stages)+len(yards))*(1+strings.Count(o.sweep, ",")) > report.MaxRounds:
 		return usageErrorf("-rounds %d: all rounds of all stages together are more than the %d of a report", o.rounds, report.MaxRounds)
 	case o.aa:
-		dirs = slices.Insert(dirs, 1, dirs[0])
+		stages = slices.Insert(stages, 1, stages[0])
 	}
 	rep := report.New(o.cfg, nil, true)
 	rep.Nodes, rep.AA, rep.Sweep = o.nodes, o.aa, sweep
-	return o.finish(ctx, rep, o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
+	return o.finish(ctx, rep, o.withStages(ctx, stages, func(ctx context.Context, bed *testbed.Bed) error {
 		return o.measure(ctx, bed, yards, rep)
 	}))
 }

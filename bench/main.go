@@ -1,7 +1,7 @@
 // Bench is the command line of Lockstep's benchmark client: it compares stages, puts
 // load on running servers, checks their answers, and sends single requests by hand. This
-// package holds the commands, their flags and the exit codes, one file a command; what
-// they do is in the packages below:
+// package holds the commands, their flags and the exit codes; what they do is in the
+// packages below:
 //
 //	tour        five scenarios that show what breaks each stage, in one table
 //	workload    what is asked for: keys, values, the mix; is an answer right?
@@ -21,7 +21,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -29,16 +28,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"lockstep/bench/load"
+	"lockstep/bench/machine"
 	"lockstep/bench/yardstick"
 	"lockstep/common/cluster"
 	"lockstep/common/text"
-	"lockstep/common/wire"
 )
 
 func main() {
@@ -130,16 +127,10 @@ func conclude(ctx context.Context, err error, stderr io.Writer) int {
 	return result
 }
 
-// printVersion says which source and which Go this program was built from.
-func printVersion(w io.Writer) error {
-	built, _ := debug.ReadBuildInfo() // which every program of a module has
-	_, err := fmt.Fprintf(w, "lockstep %s, protocol %d, %s, %s/%s\n", cmp.Or(built.Main.Version, "(devel)"), wire.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return err
-}
-
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 1 && strings.TrimLeft(args[0], "-") == "version" {
-		return printVersion(stdout)
+		_, err := fmt.Fprintln(stdout, machine.Version())
+		return err
 	}
 	name := ""
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {

@@ -153,19 +153,13 @@ func (o *options) endLoad() error {
 	return nil
 }
 
-// stageDirs finds the directories of stages.
-func stageDirs(ctx context.Context, stages string) ([]string, error) {
-	dirs, err := testbed.StageDirs(ctx, strings.Split(stages, ","))
-	if errors.Is(err, testbed.ErrNoStage) {
+// withStages builds these stages and runs f with them. Afterwards their processes have
+// stopped, and their files are gone.
+func (o *options) withStages(ctx context.Context, stages []string, f func(ctx context.Context, bed *testbed.Bed) error) error {
+	bed, err := testbed.New(ctx, stages, o.line.Say)
+	if errors.Is(err, testbed.ErrNoStage) && o.stages != "" { // otherwise nobody has named it
 		err = usageErrorf("-stages: %w", err)
 	}
-	return dirs, err
-}
-
-// withStages builds the stages in these directories and runs f with them. Afterwards
-// their processes have stopped, and their files are gone.
-func (o *options) withStages(ctx context.Context, dirs []string, f func(ctx context.Context, bed *testbed.Bed) error) error {
-	bed, err := testbed.New(ctx, dirs, o.line.Say)
 	if err != nil {
 		return err
 	}

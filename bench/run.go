@@ -9,20 +9,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"slices"
 	"time"
 
 	"lockstep/bench/clients"
 	"lockstep/bench/load"
+	"lockstep/bench/machine"
 	"lockstep/bench/progress"
 	"lockstep/bench/report"
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/barrier"
-	"lockstep/common/cluster"
 	"lockstep/common/metrics"
-	"lockstep/common/node"
 	"lockstep/common/text"
 )
 
@@ -48,7 +45,7 @@ func runWorkload(ctx context.Context, o *options) error {
 	if err != nil {
 		return o.advise(err)
 	}
-	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, o.isLocal())
+	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, machine.Local(o.cfg.Nodes))
 	return o.finish(ctx, rep, testbed.Guard(ctx, load.NewLockstep(o.cfg), func(ctx context.Context) error {
 		return o.runRounds(ctx, work, stats, rep)
 	}))
@@ -121,11 +118,7 @@ func (o *options) preload(ctx context.Context, work *workload.Workload) error {
 		o.line.Detail(what)
 		o.expect(left, o.rounds)
 	}
-	err := load.Preload(ctx, load.NewLockstep(o.cfg), work, told)
-	if err != nil {
-		err = o.advise(err)
-	}
-	return err
+	return o.advise(load.Preload(ctx, load.NewLockstep(o.cfg), work, told))
 }
 
 // runRound adds a round of all clients to the report. If it is cut short, or the others'
@@ -173,13 +166,4 @@ func (p printer) Enabled(context.Context, slog.Level) bool { return true }
 
 func (p printer) Handle(_ context.Context, r slog.Record) error {
 	return p.line.Print(p.w, "bench: "+r.Message+"\n")
-}
-
-// isLocal reports whether servers and client share this machine: it can listen at the
-// addresses of the nodes.
-func (o *options) isLocal() bool {
-	return !slices.ContainsFunc(o.cfg.Nodes, func(n cluster.Node) bool {
-		host, _, _ := net.SplitHostPort(n.Addr)
-		return !cluster.IsLoopback(host) && node.Taken(net.JoinHostPort(host, "0"))
-	})
 }

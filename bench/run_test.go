@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -99,25 +98,6 @@ func TestRunInterrupted(t *testing.T) {
 	stdout := interrupted(t, measuring, "run", "-config", path, "-duration", "1h", "-conn", "per-request", "-o", out)
 	if s := readSaved(t, out); s.Verdict != "interrupted" || len(s.Runs) != 1 || s.Runs[0].OK == 0 || !strings.HasPrefix(stdout, "INTERRUPTED\n") {
 		t.Errorf("the saved report is %+v, want one round; printed was\n%s", s, stdout)
-	}
-}
-
-func TestLocal(t *testing.T) {
-	nodes := map[string]bool{"127.0.0.1:7001": true, "localhost:7001": true, "[::1]:7001": true, "192.0.2.1:7001": false}
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, address := range own { // those off loopback, too
-		if network, ok := address.(*net.IPNet); ok && !network.IP.IsLinkLocalUnicast() {
-			nodes[net.JoinHostPort(network.IP.String(), "7001")] = true
-		}
-	}
-	for addr, want := range nodes {
-		o := &options{cfg: cluster.Config{Nodes: []cluster.Node{{Addr: "127.0.0.2:1"}, {Addr: addr}}}}
-		if got := o.isLocal(); got != want {
-			t.Errorf("a node at %s is on this machine: %v, want %v", addr, got, want)
-		}
 	}
 }
 

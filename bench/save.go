@@ -123,6 +123,17 @@ func (o *options) finish(ctx context.Context, rep *report.Report, err error) err
 	return errors.New(rep.Verdict)
 }
 
+// reread shows a report that -o saved.
+func reread(ctx context.Context, o *options) error {
+	return interruptible(ctx, func() error {
+		rep, err := report.Read(o.args[0])
+		if err == nil {
+			err = o.show(ctx, rep)
+		}
+		return err
+	})
+}
+
 // show writes the report to all outputs, and prints it: beside an output that is standard
 // output, to standard error.
 func (o *options) show(ctx context.Context, rep *report.Report) error {

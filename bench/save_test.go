@@ -20,6 +20,7 @@ import (
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/bench/report"
+	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 )
@@ -324,7 +325,7 @@ func testReport() *report.Report {
 
 // testRound returns a round of 1 s with 8 connections, of which each is always busy.
 func testRound(requests int64) *load.Result {
-	r := &load.Result{Counts: load.Counts{Connections: 8, Requests: requests, OK: requests}, Dur: time.Second}
+	r := &load.Result{Counts: load.Counts{Connections: 8, Requests: requests, Answers: workload.Answers{OK: requests}}, Dur: time.Second}
 	for range requests {
 		r.ResponseTimes.Record(8 * time.Second / time.Duration(requests))
 	}

@@ -3,10 +3,27 @@
 package benchtest
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
 	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
+
+	"lockstep/common/cluster"
+	"lockstep/common/node"
+	"lockstep/common/table"
+	"lockstep/common/wire"
 )
 
 // Slow skips a test that takes longer than a few seconds, unless LOCKSTEP_SLOW is set.
@@ -41,4 +58,239 @@ func CheckWidth(t *testing.T, text string, limit int) {
 			t.Errorf("%d columns, want at most %d: %s", n, limit, line)
 		}
 	}
+}
+
+// ServeAll is a stage that serves each connection in its own goroutine. It calls turn when
+// a request has arrived.
+func ServeAll(ctx context.Context, ln net.Listener, n *node.Node, turn func(*node.Conn)) error {
+	var conns sync.WaitGroup // each ends when its client leaves, or when ctx ends
+	defer conns.Wait()
+	for {
+		c, err := n.Accept(ctx, ln)
+		if err != nil {
+			return err
+		}
+		conns.Go(func() { serveConn(c, turn) })
+	}
+}
+
+func serveConn(c *node.Conn, turn func(*node.Conn)) {
+	defer c.Close()
+	for c.Ready() {
+		turn(c)
+		c.Flush()
+	}
+}
+
+// ServeLocked is a correct stage, with one lock around the table.
+func ServeLocked(ctx context.Context, ln net.Listener, n *node.Node) error {
+	apply := Locked(n)
+	return ServeAll(ctx, ln, n, func(c *node.Conn) { n.Answer(c, apply) })
+}
+
+// ServeOne is a stage that serves one client at a time.
+func ServeOne(ctx context.Context, ln net.Listener, n *node.Node) error {
+	apply := Locked(n)
+	for {
+		c, err := n.Accept(ctx, ln)
+		if err != nil {
+			return err
+		}
+		serveConn(c, func(c *node.Conn) { n.Answer(c, apply) })
+	}
+}
+
+// Locked returns the Apply method of a new table, made safe for concurrent use; it does not
+// keep the values that it is passed. The table is n's, or a plain one if n is nil.
+func Locked(n *node.Node) func([]wire.Op) []wire.Result {
+	t := table.New(cluster.Work{}, nil)
+	if n != nil {
+		t = n.NewTable()
+	}
+	var mu sync.Mutex // guards t
+	return func(ops []wire.Op) []wire.Result {
+		ops = slices.Clone(ops)
+		for i := range ops {
+			ops[i].Value = bytes.Clone(ops[i].Value)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		return t.Apply(ops)
+	}
+}
+
+// Here runs n nodes in this process until the end of the test. It returns their
+// configuration and the nodes.
+func Here(t *testing.T, n int, serve node.Serve) (cluster.Config, []*node.Node) {
+	t.Helper()
+	cfg, _, nodes := StartCluster(t, n, 0, serve)
+	return cfg, nodes
+}
+
+// StartCluster is Here, with control addresses for clients that meet at the barrier. It
+// also returns the file that holds the configuration.
+func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg cluster.Config, path string, serving []*node.Node) {
+	t.Helper()
+	os.Setenv("LOCKSTEP_SECRET", "") // and not t.Setenv, which parallel tests may not call
+	cfg = cluster.Default()
+	cfg.Nodes, cfg.Clients = nil, nil
+	addrs, err := node.FreeAddrs(2*nodes + clients)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range nodes {
+		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: addrs[2*i], Control: addrs[2*i+1]})
+	}
+	for _, addr := range addrs[2*nodes:] {
+		cfg.Clients = append(cfg.Clients, cluster.Client{Control: addr})
+	}
+	path = filepath.Join(t.TempDir(), "cluster.json")
+	if err := cfg.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan *node.Node, nodes)
+	var running sync.WaitGroup // until the end of standard input
+	stdin, end := io.Pipe()
+	t.Cleanup(func() {
+		end.Close()
+		running.Wait()
+	})
+	for i := range nodes {
+		running.Go(func() {
+			args := []string{"here", "-child", "-config", path, "-node", strconv.Itoa(i)}
+			code := node.Run(args, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
+				started <- n
+				return serve(ctx, ln, n)
+			})
+			if code != 0 {
+				t.Errorf("node %d: exit code %d", i, code)
+			}
+		})
+	}
+	serving = make([]*node.Node, nodes)
+	for range nodes {
+		select {
+		case n := <-started:
+			serving[n.Self] = n
+		case <-time.After(10 * time.Second):
+			t.Fatal("a node is not serving after 10s")
+		}
+	}
+	return cfg, path, serving
+}
+
+// A Faulty watches the processes of the stage in testdata/faulty, or of a
+// program whose main function calls FaultyMain or StageMain.
+type Faulty struct {
+	started, busy, ended chan bool // one value for each process
+}
+
+// NewFaulty gives this fault to the processes that start from now on until the end of the
+// test; "" is none.
+func NewFaulty(t *testing.T, fault string) *Faulty {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("LOCKSTEP_FAULT", fault)
+	t.Setenv("LOCKSTEP_TELL", ln.Addr().String())
+	t.Setenv("LOCKSTEP_SECRET", "")
+	f := &Faulty{make(chan bool, 100), make(chan bool, 100), make(chan bool, 100)}
+	var readers sync.WaitGroup
+	readers.Go(func() { // ends with ln
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			f.started <- true
+			readers.Go(func() { // ends with the process
+				defer nc.Close()
+				for lines := bufio.NewScanner(nc); lines.Scan(); {
+					f.busy <- true
+				}
+				f.ended <- true
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		readers.Wait()
+	})
+	return f
+}
+
+// Started waits until n processes have started and, if busy, until one of them has
+// answered many requests. Like Ended, it waits for as long as the test may take.
+func (f *Faulty) Started(n int, busy bool) {
+	receive(n, f.started)
+	if busy {
+		receive(1, f.busy)
+	}
+}
+
+// Ended waits until n processes have ended.
+func (f *Faulty) Ended(n int) { receive(n, f.ended) }
+
+// AllEnded waits until all processes have ended, not counting those that Started waited for.
+func (f *Faulty) AllEnded() { receive(len(f.started), f.ended) }
+
+func receive(n int, from <-chan bool) {
+	for range n {
+		<-from
+	}
+}
+
+// FaultyMain is the start of a program that a Faulty watches. It returns the program's
+// fault, but never returns if that is "late" or "busy".
+func FaultyMain() (fault string) {
+	fault = os.Getenv("LOCKSTEP_FAULT")
+	nc, err := net.Dial("tcp", os.Getenv("LOCKSTEP_TELL"))
+	if err != nil {
+		panic(err)
+	}
+	go nc.Read(make([]byte, 1)) // ends with the process; the garbage collector would close an unused connection
+	for fault == "busy" {
+	}
+	if fault == "late" {
+		select {}
+	}
+	return fault
+}
+
+// StageMain is the TestMain of a package that starts its own test binary as a stage. It
+// has the fault of a Faulty, if any; "one" is a stage that serves one client at a time.
+func StageMain(m *testing.M) {
+	if !slices.Contains(os.Args, "-child") {
+		os.Setenv("GORACE", "atexit_sleep_ms=0") // of the stages: they end at once
+		m.Run()
+		return
+	}
+	switch fault := FaultyMain(); {
+	case fault == "starting", fault == "absent" && os.Args[len(os.Args)-1] == "1": // never serves
+		fmt.Fprintln(os.Stderr, "still starting")
+		io.Copy(io.Discard, os.Stdin)
+		return
+	case fault == "stubborn": // ignores the end of standard input
+		os.Args = slices.DeleteFunc(os.Args, func(arg string) bool { return arg == "-child" })
+	case fault == "one":
+		node.Main(ServeOne)
+	}
+	node.Main(ServeLocked)
+}
+
+// FaultyInPath makes this test's binary the only program in PATH, under this name. Its
+// TestMain must call FaultyMain when it runs under that name.
+func FaultyInPath(t *testing.T, name string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(self, filepath.Join(dir, name)); err != nil || runtime.GOOS == "windows" {
+		t.Skip("needs symbolic links to programs")
+	}
+	t.Setenv("PATH", dir)
 }

@@ -12,12 +12,13 @@ import (
 	"time"
 
 	"lockstep/bench/load"
+	"lockstep/bench/workload"
 	"lockstep/common/metrics"
 )
 
 // Pack keeps every field. A new field has to be set here.
 func TestPack(t *testing.T) {
-	r := &load.Result{Counts: load.Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, OK: 5, Bytes: 6, Misses: 6, Mismatches: 7, Unfinished: 8, Refusals: 9, RefusedDials: 10, FailedDials: metrics.Tally{"refused": 11}, NotServed: "full"}, Client: load.Pipelined, Restarted: "node 0", Cores: 0.5, MachineCPU: 1, Stalled: 14, Stall: 15, FailedTime: 9, TimeWait: 16, Dur: 10, ServerCPU: 11, ClientCPU: 12, Nodes: []metrics.Snapshot{{Requests: 13}}, Samples: slices.Repeat([]load.Sample{{Due: 1, Sent: 2, Done: 3, Outcome: load.Answered}}, load.MaxSamples)}
+	r := &load.Result{Counts: load.Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, Answers: workload.Answers{OK: 5, Bytes: 6, Misses: 6, Mismatches: 7}, Unfinished: 8, Refusals: 9, RefusedDials: 10, FailedDials: metrics.Tally{"refused": 11}, NotServed: "full"}, Client: load.Pipelined, Restarted: "node 0", Cores: 0.5, MachineCPU: 1, Stalled: 14, Stall: 15, FailedTime: 9, TimeWait: 16, Dur: 10, ServerCPU: 11, ClientCPU: 12, Nodes: []metrics.Snapshot{{Requests: 13}}, Samples: slices.Repeat([]load.Sample{{Due: 1, Sent: 2, Done: 3, Outcome: load.Answered}}, load.MaxSamples)}
 	r.Fail("other", errors.New("first"))
 	r.FoundWrong(errors.New("wrong"))
 	r.ResponseTimes.Record(time.Second)

@@ -235,8 +235,7 @@ func (p *phase) request(c *connection, s *workload.Source, r request) {
 		t.sample(2*MaxSamples, Sample{r.due - p.start, r.sent - p.start, done - p.start, outcome})
 	}
 	if answers != nil { // of a request that failed, the parts that were answered
-		a := s.Check(answers)
-		t.Add(Counts{OK: a.OK, Bytes: a.Bytes, Misses: a.Misses, Mismatches: a.Mismatches, Wrong: a.Wrong, FirstWrong: a.FirstWrong})
+		t.Answers.Add(s.Check(answers))
 	}
 }
 

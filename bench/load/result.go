@@ -2,14 +2,120 @@ package load
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"lockstep/bench/workload"
+	"lockstep/common/client"
+	"lockstep/common/control"
 	"lockstep/common/metrics"
+	"lockstep/common/text"
 )
+
+// sayTime is how long a server that was stuck during the grace still takes to say so.
+const sayTime = 7 * time.Second
+
+// Measure connects as New does, and measures one round: see Round.
+func Measure(ctx context.Context, to Target, work *workload.Workload, first int, told Told) (*Result, error) {
+	g, err := New(ctx, to, work, first)
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close()
+	g.Told = told
+	return g.Round(ctx)
+}
+
+// Round warms up the connections that are kept, and puts the load on the servers. If ctx ends
+// meanwhile, there is a result beside the error.
+func (g *Generator) Round(ctx context.Context) (*Result, error) {
+	if err := g.Meet(ctx); err != nil {
+		return nil, err
+	}
+	warm := new(Result)
+	if g.cfg.Workload.Conn == "persistent" {
+		warm = g.warmUp(ctx)
+	}
+	if err := g.Meet(ctx); err != nil {
+		return nil, err
+	}
+	r, err := g.Measure(ctx)
+	if r != nil && warm.Wrong > 0 { // counts at any time
+		r.Answers.Add(workload.Answers{Wrong: warm.Wrong, FirstWrong: warm.FirstWrong})
+	}
+	return r, err
+}
+
+// warmUp uses the connections before a round. Of the requests that are due, those that are not
+// sent when its time is over are dropped: the grace is only for requests in flight, whose
+// connections would otherwise be lost.
+func (g *Generator) warmUp(ctx context.Context) *Result {
+	g.warming = true
+	defer func() { g.warming = false }()
+	return g.run(ctx, Warmup(g.cfg.Workload.Duration), 0)
+}
+
+// Warmup returns how long connections are used before a round of this length.
+func Warmup(round time.Duration) time.Duration {
+	return min(max(round/4, 100*time.Millisecond), time.Second)
+}
+
+// Measure puts the load on the servers that the workload asks for, and measures also what the
+// servers and this process have used. If ctx ends meanwhile, there is a result beside
+// the error.
+func (g *Generator) Measure(ctx context.Context) (*Result, error) {
+	before, err := g.target.Stats(ctx)
+	if err == nil {
+		err = g.Meet(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	mine, machine := metrics.CPU(), metrics.MachineCPU()
+	r := g.run(ctx, g.cfg.Workload.Duration, g.cfg.Workload.Ops)
+	r.Client, r.ClientCPU, r.Cores = g.target.Client(), metrics.CPU()-mine, metrics.Cores()
+	r.MachineCPU, r.TimeWait = metrics.MachineCPU()-machine, metrics.TimeWait()
+	if r.NeverGreeted > 0 {
+		why, refused := g.endDials()
+		r.Add(Counts{NotServed: why, RefusedDials: refused})
+	}
+	if ctx.Err() == nil && r.Unfinished > 0 && g.cfg.Workload.Duration == 0 && g.cfg.Workload.Rate == 0 {
+		return r, fmt.Errorf("%w to %s: are the servers stuck?", ErrNoAnswer, text.Plural(r.Unfinished, "request"))
+	}
+	after, err := g.target.Stats(ctx)
+	if stuck := func(n metrics.Snapshot) bool { return n.QueueWait.Count > n.Turn.Count }; r.Unfinished > 0 && slices.ContainsFunc(after, stuck) {
+		control.Pause(ctx, sayTime)
+		after, err = g.target.Stats(ctx)
+	}
+	if ctx.Err() != nil {
+		return r, context.Cause(ctx)
+	}
+	if client.Unreachable(err) {
+		return r, fmt.Errorf("a server has ended during the load: %w", err)
+	} else if err != nil {
+		return r, fmt.Errorf("after the load: %w", err)
+	}
+	r.Restarted = Restarted(before, after)
+	for i := 0; i < len(after) && r.Restarted == ""; i++ {
+		r.Nodes = append(r.Nodes, after[i].Sub(before[i]))
+		r.ServerCPU += r.Nodes[i].CPU
+	}
+	return r, nil
+}
+
+// Restarted says which node is not the process that it was before; "" if all are.
+func Restarted(before, after []metrics.Snapshot) string {
+	for i := range after {
+		if after[i].Incarnation != before[i].Incarnation {
+			return fmt.Sprintf("node %d was restarted, and its table is empty: it has run for %s", i, text.Duration(after[i].Uptime))
+		}
+	}
+	return ""
+}
 
 // A Result is what was measured in one round of one stage, or by one worker: each worker
 // counts its own, and Merge adds those of workers and of client processes. It is also what a
@@ -65,42 +171,32 @@ func (s Sample) lot() (lot uint64) {
 
 // Counts are what Merge adds of a Result, and the first of each kind of trouble.
 type Counts struct {
+	workload.Answers
 	Connections  int           `json:"connections"`            // each worker counts 1
 	Starved      int           `json:"starved"`                // of Connections: no request was completed
 	NeverGreeted int           `json:"never_greeted"`          // of Starved: no server greeted them
 	Requests     int64         `json:"requests"`               // answered, each with a time in ResponseTimes
-	OK           int64         `json:"ok"`                     // operations answered; misses and mismatches are answers
-	Bytes        int64         `json:"bytes"`                  // of OK: keys and values, sent and received
-	Misses       int64         `json:"misses"`                 // of OK: a get or delete of a key that had no value
-	Mismatches   int64         `json:"mismatches"`             // of OK: a compare that failed, and the rest of its request
 	Errors       metrics.Tally `json:"errors"`                 // requests that failed, by kind: a word or two such as "server busy"
 	Refusals     int64         `json:"refusals"`               // Busy answers, whether the request was sent again or failed
 	Unfinished   int64         `json:"unfinished"`             // requests that were due or in flight when the round ended
-	Wrong        int64         `json:"wrong"`                  // answers that no correct server gives
 	RefusedDials int64         `json:"refused_dials"`          // connections that a server refused, and that were dialled again
 	FailedDials  metrics.Tally `json:"failed_dials,omitempty"` // a connection for each request: dials that failed, by reason, and were tried again
 	NotServed    string        `json:"not_served,omitempty"`   // why the first of NeverGreeted was not
 	FirstError   string        `json:"first_error,omitempty"`
-	FirstWrong   string        `json:"first_wrong,omitempty"`
 }
 
 // Add adds o to c.
 func (c *Counts) Add(o Counts) {
+	c.Answers.Add(o.Answers)
 	c.Connections += o.Connections
 	c.Starved += o.Starved
 	c.NeverGreeted += o.NeverGreeted
 	c.Requests += o.Requests
-	c.OK += o.OK
-	c.Bytes += o.Bytes
-	c.Misses += o.Misses
-	c.Mismatches += o.Mismatches
 	c.Refusals += o.Refusals
 	c.Unfinished += o.Unfinished
-	c.Wrong += o.Wrong
 	c.RefusedDials += o.RefusedDials
 	c.NotServed = cmp.Or(c.NotServed, o.NotServed)
 	c.FirstError = cmp.Or(c.FirstError, o.FirstError)
-	c.FirstWrong = cmp.Or(c.FirstWrong, o.FirstWrong)
 	c.Errors.Add(o.Errors)
 	c.FailedDials.Add(o.FailedDials)
 }
@@ -123,9 +219,6 @@ func (c *Counts) Quantile(h *metrics.Histogram, level float64) (d time.Duration,
 func (c *Counts) Fail(kind string, err error) {
 	c.Add(Counts{Errors: metrics.Tally{kind: 1}, FirstError: err.Error()})
 }
-
-// FoundWrong counts an answer that no correct server gives.
-func (c *Counts) FoundWrong(err error) { c.Add(Counts{Wrong: 1, FirstWrong: err.Error()}) }
 
 // Answered counts operations that were answered at this time of the round.
 func (r *Result) Answered(ops int, at time.Duration) {

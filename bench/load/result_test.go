@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
+	"lockstep/bench/workload"
 	"lockstep/common/metrics"
 )
 
 func TestMerge(t *testing.T) {
 	first, second := errors.New("first"), errors.New("second")
 	worker := func(n int64, err error) *Result {
-		r := &Result{Counts: Counts{Connections: 1, Starved: 1, NeverGreeted: 1, Requests: n, OK: n, Misses: n, Mismatches: n, Unfinished: n, Refusals: n}, FailedTime: time.Duration(n)}
+		r := &Result{Counts: Counts{Connections: 1, Starved: 1, NeverGreeted: 1, Requests: n, Answers: workload.Answers{OK: n, Misses: n, Mismatches: n}, Unfinished: n, Refusals: n}, FailedTime: time.Duration(n)}
 		r.Answered(int(n), time.Duration(n)*time.Second/10) // in second 1, and in second 2
 		r.Fail("busy", err)
 		r.FoundWrong(err)
@@ -30,8 +31,8 @@ func TestMerge(t *testing.T) {
 	total.Merge(worker(20, second))
 	total.Merge(new(Result))
 
-	want := &Result{Counts: Counts{Connections: 2, Starved: 2, NeverGreeted: 2, Requests: 30, OK: 30, Misses: 30, Mismatches: 30,
-		Errors: map[string]int64{"busy": 2}, Unfinished: 30, Refusals: 30, Wrong: 2, FirstError: "first", FirstWrong: "first"},
+	want := &Result{Counts: Counts{Connections: 2, Starved: 2, NeverGreeted: 2, Requests: 30, Unfinished: 30, Refusals: 30,
+		Answers: workload.Answers{OK: 30, Misses: 30, Mismatches: 30, Wrong: 2, FirstWrong: "first"}, Errors: map[string]int64{"busy": 2}, FirstError: "first"},
 		FailedTime: 30, Series: []int64{0, 10, 20},
 		Dur: time.Second, ServerCPU: 2, ClientCPU: 3} // which belong to the round
 	for _, d := range []time.Duration{10, 20} {

@@ -2,9 +2,11 @@
 package machine
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"os"
 	"regexp"
 	"runtime"
@@ -13,7 +15,10 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/common/cluster"
+	"lockstep/common/node"
 	"lockstep/common/text"
+	"lockstep/common/wire"
 )
 
 // An Environment says where, when and by which command something was measured.
@@ -56,6 +61,20 @@ func New(shared bool) Environment {
 		e.SetBuilt("bench", info)
 	}
 	return e
+}
+
+// Version says which source and which Go this program was built from.
+func Version() string {
+	built, _ := debug.ReadBuildInfo() // which every program of a module has
+	return fmt.Sprintf("lockstep %s, protocol %d, %s, %s/%s", cmp.Or(built.Main.Version, "(devel)"), wire.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// Local reports whether all nodes run on this machine: it can listen at their addresses.
+func Local(nodes []cluster.Node) bool {
+	return !slices.ContainsFunc(nodes, func(n cluster.Node) bool {
+		host, _, _ := net.SplitHostPort(n.Addr)
+		return !cluster.IsLoopback(host) && node.Taken(net.JoinHostPort(host, "0"))
+	})
 }
 
 // telling matches the variables that change what the go command builds, or how fast a

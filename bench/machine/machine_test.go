@@ -1,10 +1,13 @@
 package machine
 
 import (
+	"net"
 	"reflect"
 	"slices"
 	"testing"
 	"testing/fstest"
+
+	"lockstep/common/cluster"
 )
 
 func TestEnvironment(t *testing.T) {
@@ -43,5 +46,23 @@ func TestChanges(t *testing.T) {
 	e.Built = map[string]string{"bench": ""}
 	if e.Settings = nil; e.Changes() != nil {
 		t.Errorf("of nothing: %q", e.Changes())
+	}
+}
+
+func TestLocal(t *testing.T) {
+	nodes := map[string]bool{"127.0.0.1:7001": true, "localhost:7001": true, "[::1]:7001": true, "192.0.2.1:7001": false}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range own { // those off loopback, too
+		if network, ok := address.(*net.IPNet); ok && !network.IP.IsLinkLocalUnicast() {
+			nodes[net.JoinHostPort(network.IP.String(), "7001")] = true
+		}
+	}
+	for addr, want := range nodes {
+		if got := Local([]cluster.Node{{Addr: "127.0.0.2:1"}, {Addr: addr}}); got != want {
+			t.Errorf("a node at %s is on this machine: %v, want %v", addr, got, want)
+		}
 	}
 }

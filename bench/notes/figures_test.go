@@ -8,6 +8,7 @@ import (
 	rounds "lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/report"
+	"lockstep/bench/workload"
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
@@ -15,7 +16,7 @@ import (
 
 // round is a round of a second in which requests were answered that took this time.
 func round(requests int64, took time.Duration) *load.Result {
-	r := &load.Result{Counts: load.Counts{Connections: 1, Requests: requests, OK: requests}, Dur: time.Second, Series: []int64{requests},
+	r := &load.Result{Counts: load.Counts{Connections: 1, Requests: requests, Answers: workload.Answers{OK: requests}}, Dur: time.Second, Series: []int64{requests},
 		ServerCPU: time.Duration(requests) * 30 * time.Microsecond, ClientCPU: time.Duration(requests) * 10 * time.Microsecond}
 	for range requests {
 		r.ResponseTimes.Record(took)

@@ -19,6 +19,7 @@ import (
 	"lockstep/bench/machine"
 	"lockstep/bench/progress"
 	"lockstep/bench/report"
+	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 )
 
@@ -55,7 +56,7 @@ func comparison(three, four int64) []byte {
 	rep.Env = machine.Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, Shared: true}
 	for round := range 6 {
 		for i, n := range []int64{three, four} {
-			r := &load.Result{Dur: time.Second, Counts: load.Counts{Connections: 8, Starved: i, Requests: n, OK: n + int64(round)}}
+			r := &load.Result{Dur: time.Second, Counts: load.Counts{Connections: 8, Starved: i, Requests: n, Answers: workload.Answers{OK: n + int64(round)}}}
 			for range n {
 				r.ResponseTimes.Record(8 * time.Second / time.Duration(n))
 			}
@@ -101,7 +102,7 @@ func sweepJSON(t *testing.T) string {
 	rep := report.New(cluster.Default(), []string{"stage3_threadpool"}, true)
 	rep.Sweep = sweep
 	for i, point := range sweep.Points {
-		rep.AddAt(point, "stage3_threadpool", 1, &load.Result{Dur: time.Second, Counts: load.Counts{Requests: 10, OK: 20 - int64(i)}})
+		rep.AddAt(point, "stage3_threadpool", 1, &load.Result{Dur: time.Second, Counts: load.Counts{Requests: 10, Answers: workload.Answers{OK: 20 - int64(i)}}})
 	}
 	content, err := rep.JSON()
 	if err != nil {

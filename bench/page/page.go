@@ -7,16 +7,13 @@ import (
 	_ "embed"
 	"encoding/json"
 	"html/template"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"lockstep/bench/figure"
-	"lockstep/bench/load"
 	"lockstep/bench/report"
-	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
 
@@ -98,56 +95,25 @@ func throughput(rep *report.Report) exhibit {
 		figure.LinearAxis("operations a second", most, figure.Plain), stages)
 }
 
-var median = math.Log10(2) // nines
-
-// quantileLine returns points of a histogram from the median on: how many nines, 2 for
-// 99 %, and the quantile. It ends where fewer than ten requests that were answered took longer.
-func quantileLine(c *load.Counts, h *metrics.Histogram) (points [][2]float64) {
-	for i := 4; i <= 5*16; i++ {
-		nines := max(float64(i)/16, median)
-		rarer := math.Pow(10, -nines)
-		if n := c.Unanswered(); float64(h.Count()+n)*rarer < float64(10+n) {
-			break
-		}
-		if d, _ := c.Quantile(h, 1-rarer); d > 0 {
-			points = append(points, [2]float64{nines, float64(d)})
-		}
-	}
-	return points
-}
-
+// percentiles draws the quantiles that the tables have, but for those that are only bounds.
 func percentiles(rep *report.Report) exhibit {
 	var series []figure.Series
 	var times []float64
-	most := 1.0
-	add := func(name, stage, class string, c *load.Counts, h *metrics.Histogram) {
-		points := quantileLine(c, h)
-		series = append(series, figure.Series{Name: name, Style: style(rep, stage), Class: class, Points: points,
-			Marked: func(i int) bool { return i == 0 || points[i][0] == math.Trunc(points[i][0]) }})
-		for _, p := range points {
-			times, most = append(times, p[1]), max(most, p[0])
-		}
-	}
+	names, shares := []string{"p50", "p90", "p99", "p999"}, []string{"50 %", "90 %", "99 %", "99.9 %"}
 	for _, s := range rep.Summary {
-		var response, service metrics.Histogram
-		for _, run := range s.Runs {
-			response.Merge(&run.ResponseTimes)
-			if run.ServiceTimes != nil {
-				service.Merge(run.ServiceTimes)
+		line := figure.Series{Name: s.Stage, Style: style(rep, s.Stage)}
+		for i, name := range names {
+			if d := float64(s.Latency[name]); d > 0 && !slices.Contains(s.AtLeast, name) {
+				line.Points = append(line.Points, [2]float64{float64(i), d})
+				times = append(times, d)
 			}
 		}
-		add(s.Stage, s.Stage, "", &s.Counts, &response)
-		if service.Count() > 0 {
-			add("", s.Stage, "dashed", new(load.Counts), &service)
-		}
+		series = append(series, line)
 	}
-	x := figure.Axis{Title: "share of the requests that took no longer", Lo: median, Hi: most, Ticks: []float64{median},
-		Label: func(nines float64) string { return strconv.FormatFloat(100-math.Pow(10, 2-nines), 'g', 7, 64) + " %" }}
-	for n := 1.0; n <= most+0.01; n++ {
-		x.Ticks = append(x.Ticks, n)
-	}
-	return lineChart("Response time", "All rounds of a stage together. Each step to the right is ten times rarer; a line ends where fewer than ten "+
-		"requests took longer. Dashed, with a given rate: service time, from when a request was sent and not from when it was due.", x, figure.LogAxis("time", times, figure.Span), series)
+	x := figure.Axis{Title: "share of the requests that took no longer", Hi: 3, Ticks: []float64{0, 1, 2, 3},
+		Label: func(i float64) string { return shares[int(i)] }}
+	return lineChart("Response time", "Medians of the rounds. A mark is missing where as many requests were never answered that they may lie there.",
+		x, figure.LogAxis("time", times, figure.Span), series)
 }
 
 func where(rep *report.Report) exhibit {

@@ -7,6 +7,7 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
+	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
@@ -14,7 +15,7 @@ import (
 
 // share is what a client counted that did n requests in a second.
 func share(n int64, change func(*load.Result)) *load.Result {
-	r := &load.Result{Counts: load.Counts{Connections: 8, Requests: n, OK: n}, Dur: time.Second, ClientCPU: time.Second / 10, Cores: 2,
+	r := &load.Result{Counts: load.Counts{Connections: 8, Requests: n, Answers: workload.Answers{OK: n}}, Dur: time.Second, ClientCPU: time.Second / 10, Cores: 2,
 		Nodes: []metrics.Snapshot{{Server: "workers=8\n"}, {Server: "workers=4\n"}}}
 	for range n {
 		r.ResponseTimes.Record(8 * time.Second / time.Duration(n))
@@ -39,7 +40,7 @@ func TestClients(t *testing.T) {
 	sum.Merge(all[3])
 	sum.Dur, sum.ClientCPU, sum.Nodes = time.Second, time.Second/5, all[0].Nodes
 	rep.AddClients("here", 1, sum, all)
-	if rep.Verdict != "failed: here, round 1: client 2 (10.0.0.9:7201) is missing" {
+	if rep.Verdict != "failed: here, round 1: missing: client 2 (10.0.0.9:7201)" {
 		t.Errorf("verdict %q", rep.Verdict)
 	}
 	got := rep.String()

@@ -198,22 +198,19 @@ func (rep *Report) tables() (tables []Table) {
 	return tables
 }
 
-// histogram shows how the response times of a single stage are spread, in 8 rows at most: each
-// row ends as many times later than the one before it, up to p99.9, and the last at the longest.
-func (rep *Report) histogram() (t Table) {
-	if len(rep.Summary) != 1 {
-		return t
-	}
+// histogram shows how the response times of rounds are spread, in 8 rows at most: each row ends
+// as many times later than the one before it, up to p99.9, and the last at the longest.
+func histogram(runs []*Run) []Table {
 	var h metrics.Histogram
-	for _, run := range rep.Summary[0].Runs {
+	for _, run := range runs {
 		h.Merge(&run.ResponseTimes)
 	}
 	const rows = 8
 	low, high := h.Quantile(0.01), h.Quantile(0.999)
 	if h.Count() <= 0 || low <= 0 || float64(high) < 1.1*float64(low) {
-		return t // there are none, or all are alike
+		return nil // there are none, or all are alike
 	}
-	t.Head = []string{"response time", "requests", ""}
+	t := Table{Head: []string{"response time", "requests", ""}}
 	below := int64(0)
 	for i := 1; i <= rows && below < h.Count(); i++ {
 		edge := time.Duration(float64(low) * math.Pow(float64(high)/float64(low), float64(i)/(rows-1)))
@@ -225,7 +222,7 @@ func (rep *Report) histogram() (t Table) {
 		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), bar(share)})
 		below = within
 	}
-	return t
+	return []Table{t}
 }
 
 // bar draws a share, from 0 to 1.
@@ -234,15 +231,11 @@ func bar(share float64) string {
 	return fmt.Sprintf("%-*s", width, strings.Repeat("#", int(math.Ceil(width*share))))
 }
 
-// overTime shows how the last round of a single stage went on, in 10 rows at most, if it took more
-// than a second and each request had a connection: ports may run out.
-func (rep *Report) overTime() (t Table) {
-	if len(rep.Summary) != 1 || rep.Workload(rep.Summary[0].Point).Conn != "per-request" {
-		return t
-	}
-	run := rep.Summary[0].Runs[len(rep.Summary[0].Runs)-1]
-	if run.Dur <= time.Second {
-		return t
+// overTime shows how a round went on, in 10 rows at most, if it took more than a second and each
+// request had a connection: ports may run out.
+func overTime(run *Run) []Table {
+	if run.ConnectTimes == nil || run.Dur <= time.Second {
+		return nil
 	}
 	const rows = 10
 	seconds := max(len(run.Series), int((run.Dur+time.Second-1)/time.Second)) // none may have been answered in the last ones
@@ -256,14 +249,14 @@ func (rep *Report) overTime() (t Table) {
 		lasted := min(float64(step), max(run.Dur.Seconds()-float64(from), 1e-3)) // the last second may be a part of one
 		rates = append(rates, float64(sum)/lasted)
 	}
+	t := Table{Head: []string{"over time", "ops/s", ""}}
 	for i, rate := range rates {
 		t.Rows = append(t.Rows, []string{fmt.Sprintf("from %d s", i*step), text.Sig3(rate), bar(rate / max(slices.Max(rates), 1))})
 	}
-	t.Head = []string{"over time", "ops/s", ""}
 	if run.TimeWait > 0 {
 		t.Foot = text.Count(run.TimeWait) + " sockets in TIME_WAIT at the end"
 	}
-	return t
+	return []Table{t}
 }
 
 // Gobench returns the report in the format of Go's benchmarks, one line a round

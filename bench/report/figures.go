@@ -11,6 +11,7 @@ import (
 	"lockstep/bench/load"
 	"lockstep/bench/stats"
 	"lockstep/common/client"
+	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
@@ -173,15 +174,14 @@ func busyCores(r *load.Result, used time.Duration) float64 {
 	return float64(used) / float64(max(r.Dur, 1))
 }
 
-// brokenLaws says how a round breaks Little's law, if depth requests were in flight on each
-// connection, and the utilization law, if servers and client shared so many cores. Either is
-// 0 if that is not known.
-func brokenLaws(r *load.Result, depth, cores int) (broken []string) {
-	want, got := float64((r.Connections-r.Starved)*depth), r.InFlight()
+// brokenLaws says how a round breaks Little's law, if w is a closed loop, and the utilization law,
+// if servers and client shared so many cores. The zero w and 0 cores are not known.
+func brokenLaws(r *load.Result, w cluster.Workload, cores int) (broken []string) {
+	want, got := float64((r.Connections-r.Starved)*w.Depth), r.InFlight()
 	// The last request of each connection is cut off, or there is none left to send.
 	cut := want * float64(r.ResponseTimes.Max()) / float64(max(r.Dur, 1))
 	switch {
-	case depth == 0 || r.Errors[client.ErrDown.Error()]+r.Errors[client.ErrUnknown.Error()] > 0:
+	case w.Depth == 0 || w.Rate > 0 || r.Errors[client.ErrDown.Error()]+r.Errors[client.ErrUnknown.Error()] > 0:
 		// In an open loop, and while a server is down, connections wait between two requests.
 	case got > 1.05*want:
 		broken = append(broken, fmt.Sprintf("Little's law: throughput × mean response time is %s, and at most %s requests were in flight", text.Sig3(got), text.Sig3(want)))

@@ -110,7 +110,7 @@ func TestHistogram(t *testing.T) {
 	r.ResponseTimes.Record(80 * ms)
 	r.Requests, r.OK = 1001, 1001
 	rep.Add("a", 1, r)
-	h := rep.Outline().Histogram
+	h := rep.Outline().Details[0]
 	if n := len(h.Rows); n < 5 || n > 8 {
 		t.Fatalf("%d rows: %q", n, h.Rows)
 	}
@@ -125,21 +125,22 @@ func TestHistogram(t *testing.T) {
 	}
 	rep.Stages = append(rep.Stages, "b")
 	rep.Add("b", 1, r)
-	if h := rep.Outline().Histogram; h.Rows != nil {
-		t.Errorf("of two stages: %q", h.Rows)
+	if details := rep.Outline().Details; details != nil {
+		t.Errorf("of two stages: %q", details)
 	}
 }
 
 // At most ten rows of whole seconds, where each request has a connection.
 func TestOverTime(t *testing.T) {
 	cfg := cluster.Default()
-	cfg.Workload.Conn = "per-request"
 	rep := New(cfg, []string{"a"}, true)
 	r := testRound(100)
+	load.Record(&r.ConnectTimes, time.Millisecond)
 	r.Dur, r.TimeWait = 10500*time.Millisecond, 26402
 	r.Series = []int64{400, 400, 40, 40, 40, 40, 0, 80, 8} // none is answered in the last second and a half
 	rep.Add("a", 1, r)
-	over := rep.Outline().OverTime
+	details := rep.Outline().Details
+	over := details[len(details)-1]
 	var got []string
 	for _, row := range over.Rows {
 		got = append(got, strings.Join([]string{row[0], row[1], fmt.Sprint(strings.Count(row[2], "#"))}, ", "))
@@ -148,9 +149,9 @@ func TestOverTime(t *testing.T) {
 	if !slices.Equal(got, want) || over.Foot != "26 402 sockets in TIME_WAIT at the end" {
 		t.Errorf("%q, foot %q, want %q", got, over.Foot, want)
 	}
-	cfg.Workload.Conn = "persistent"
 	rep = New(cfg, []string{"a"}, true)
-	if rep.Add("a", 1, r); rep.Outline().OverTime.Rows != nil {
+	r.ConnectTimes = nil
+	if rep.Add("a", 1, r); rep.Outline().Details != nil {
 		t.Error("connections are kept, and there is a table")
 	}
 }

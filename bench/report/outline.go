@@ -17,8 +17,7 @@ import (
 type Outline struct {
 	Sentences  []string // what came out
 	Tables     []Table
-	Histogram  Table    // of a single stage, for the text: the page draws a curve
-	OverTime   Table    // of a single stage with a connection for each request, for the text
+	Details    []Table  // of a single stage, drawn in characters, for the text: the page has figures
 	Notes      []string // what went wrong, or that nothing did, and what else to know
 	Conditions string   // what was asked for, and on which machine
 }
@@ -28,7 +27,10 @@ func (rep *Report) Outline() Outline {
 	rep.Summarize()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
-		o.Tables, o.Histogram, o.OverTime, o.Notes = append(rep.tables(), rep.clients()...), rep.histogram(), rep.overTime(), rep.notes()
+		o.Tables, o.Notes = append(rep.tables(), rep.clients()...), rep.notes()
+		if runs := rep.Summary[0].Runs; len(rep.Summary) == 1 {
+			o.Details = append(histogram(runs), overTime(runs[len(runs)-1])...)
+		}
 		o.Sentences = append(rep.saturation(), rep.comparison()...)
 		if rep.Sweep != nil {
 			o.Sentences = rep.bends()
@@ -51,10 +53,7 @@ func (rep *Report) String() string {
 		}
 	}
 	wrap(o.Sentences...)
-	for _, t := range append(o.Tables, o.Histogram, o.OverTime) {
-		if t.Rows == nil {
-			continue
-		}
+	for _, t := range append(o.Tables, o.Details...) {
 		b.WriteString("\n" + text.Table(append([][]string{t.Head}, t.Rows...)))
 		if t.Foot != "" {
 			wrap(t.Foot)
@@ -211,32 +210,37 @@ func (rep *Report) notes() []string {
 	return slices.Concat(troubled, more, rep.Env.Missing, rep.Env.Changes())
 }
 
+// counts are what was counted, in words.
+type counts []string
+
+// add adds what was counted at least once.
+func (c *counts) add(n int64, what string) {
+	if n > 0 {
+		*c = append(*c, text.Count(n)+" "+what)
+	}
+}
+
 // troubles counts what went wrong in the rounds of a stage; "" if nothing did.
 func (s *Summary) troubles() string {
-	var counts []string
-	add := func(n int64, what string) {
-		if n > 0 {
-			counts = append(counts, text.Count(n)+" "+what)
-		}
-	}
-	add(s.Wrong, "× wrong answer")
+	var all counts
+	all.add(s.Wrong, "× wrong answer")
 	for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
-		add(s.Errors[kind], "× "+kind)
+		all.add(s.Errors[kind], "× "+kind)
 	}
-	add(s.Refusals-s.Errors[client.ErrBusy.Error()], "refused (busy) and sent again")
-	add(s.Misses, "× miss")
-	add(s.Mismatches, "× mismatch")
-	add(s.Unfinished, "unfinished")
-	add(s.RefusedDials, "× refused and dialled again")
+	all.add(s.Refusals-s.Errors[client.ErrBusy.Error()], "refused (busy) and sent again")
+	all.add(s.Misses, "× miss")
+	all.add(s.Mismatches, "× mismatch")
+	all.add(s.Unfinished, "unfinished")
+	all.add(s.RefusedDials, "× refused and dialled again")
 	for _, reason := range slices.Sorted(maps.Keys(s.FailedDials)) {
-		add(s.FailedDials[reason], "× dialled again ("+reason+")")
+		all.add(s.FailedDials[reason], "× dialled again ("+reason+")")
 	}
 	starved := fmt.Sprintf("of %s starved", text.Plural(int64(s.Connections), "connection"))
 	if s.NeverGreeted > 0 {
 		starved += fmt.Sprintf(" (%d never greeted%s)", s.NeverGreeted, strings.TrimSuffix(": "+s.NotServed, ": "))
 	}
-	add(int64(s.Starved), starved)
-	return strings.Join(counts, ", ")
+	all.add(int64(s.Starved), starved)
+	return strings.Join(all, ", ")
 }
 
 // conditions says what was asked for, and on which machine.

@@ -79,20 +79,11 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	if rep.Env.Shared {
 		cores = max(rep.Env.Cores, rep.Env.CPUs)
 	}
-	rep.add(Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}, brokenLaws(r, rep.depth(point), cores))
+	rep.add(Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}, brokenLaws(r, rep.Workload(point), cores), nil)
 }
 
-// depth returns how many requests a closed loop keeps in flight on a connection; 0 if it is open.
-func (rep *Report) depth(point string) int {
-	w := rep.Workload(point)
-	if w.Rate > 0 {
-		return 0
-	}
-	return w.Depth
-}
-
-// add adds a round, and the laws that it broke.
-func (rep *Report) add(run Run, laws []string) {
+// add adds a round, the laws that it broke, and the clients that are missing from it.
+func (rep *Report) add(run Run, laws, missing []string) {
 	r, w, point, stage := &run.Result, rep.Workload(run.Point), run.Point, run.Stage
 	run.derive(rep.Env.Shared)
 	if run.Errors == nil {
@@ -123,8 +114,8 @@ func (rep *Report) add(run Run, laws []string) {
 		rep.Verdict = "wrong data: " + where + run.FirstWrong
 	} else if err := r.Broken(); err != nil && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
 		rep.Verdict = "failed: " + where + err.Error()
-	} else if missing := rep.missing(&run); missing != "" && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
-		rep.Verdict = "failed: " + where + missing
+	} else if missing != nil && (rep.Verdict == "ok" || strings.HasPrefix(rep.Verdict, "invalid")) {
+		rep.Verdict = "failed: " + where + "missing: " + strings.Join(missing, ", ")
 	} else if run.Invalid != "" && rep.Verdict == "ok" && rep.Sweep == nil {
 		rep.Verdict = "invalid: " + where + run.Invalid
 	}

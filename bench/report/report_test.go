@@ -11,6 +11,7 @@ import (
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/machine"
+	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 )
@@ -113,7 +114,7 @@ func TestVerdict(t *testing.T) {
 	for want, r := range map[string]*load.Result{
 		"failed: a, round 1: no request was answered":                              {Counts: load.Counts{Connections: 8, Unfinished: 8}},
 		"failed: a, round 1: node 1: 3 × panicked: at the disco, mine/store.go:43": {Counts: load.Counts{Requests: 1}, Nodes: panics},
-		"wrong data: a, round 1: nonsense":                                         {Counts: load.Counts{Wrong: 1, FirstWrong: "nonsense"}, Nodes: panics},
+		"wrong data: a, round 1: nonsense":                                         {Counts: load.Counts{Answers: workload.Answers{Wrong: 1, FirstWrong: "nonsense"}}, Nodes: panics},
 	} {
 		rep := New(cluster.Default(), []string{"a"}, true)
 		if rep.Add("a", 1, r); rep.Verdict != want {

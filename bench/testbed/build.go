@@ -127,7 +127,7 @@ func (b *Bed) Build(ctx context.Context, source string) error {
 		return err
 	}
 	if err != nil {
-		return fmt.Errorf("%s does not build:\n%s", p.Name, cmp.Or(string(bytes.TrimSpace(fromHere(out, source))), err.Error()))
+		return fmt.Errorf("%s does not build:\n%s", p.Name, cmp.Or(string(bytes.TrimSpace(out)), err.Error()))
 	}
 	files, err := os.ReadDir(folder) // one: go build fails if the package is not a program
 	if err != nil {

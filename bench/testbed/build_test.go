@@ -46,7 +46,7 @@ func TestBuildEnvironment(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Chdir(t.TempDir())
+	t.Chdir(source)
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)

@@ -35,16 +35,21 @@ type Bed struct {
 
 const buildTime = 10 * time.Minute // for all stages, even on a slow machine
 
-// New returns a Bed with the stages in these directories. It says at once how many it
-// builds.
-// The temporary directory is in GOTMPDIR, if that is set.
-func New(ctx context.Context, sources []string, say func(string)) (*Bed, error) {
+// New returns a Bed with these stages, each named by its number, by its directory's name or by a
+// path: "4", "stage4_bucketlock", "./mine". It says at once how many it builds. The temporary
+// directory is in GOTMPDIR, if that is set.
+func New(ctx context.Context, stages []string, say func(string)) (*Bed, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, buildTime, fmt.Errorf("building took longer than %v", buildTime))
 	defer cancel()
 	b := &Bed{Addrs: node.FreeAddrs, Patience: 10 * time.Second}
-	if len(sources) > 0 {
-		say("building " + text.Plural(int64(len(sources)), "server") + " (the first time takes up to a minute)")
-		if err := goEnv(ctx, &b.Variables, "-changed"); err != nil {
+	var sources []string
+	if len(stages) > 0 {
+		say("building " + text.Plural(int64(len(stages)), "server") + " (the first time takes up to a minute)")
+		var err error
+		if sources, err = StageDirs(ctx, stages); err == nil {
+			err = goEnv(ctx, &b.Variables, "-changed")
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -35,11 +35,7 @@ func ownBed(t *testing.T, fault string) (*Bed, Program, *benchtest.Faulty) {
 // newBed builds stages for the time of a test.
 func newBed(ctx context.Context, t *testing.T, stages ...string) *Bed {
 	t.Helper()
-	dirs, err := StageDirs(ctx, stages)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := New(ctx, dirs, func(string) {})
+	b, err := New(ctx, stages, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -218,7 +218,7 @@ var mutants = []mutant{
 		"./bench/report -run TestRatioOfBounds", `want "at most`},
 	{"refused dials that nobody sees", "bench/report/outline.go", `add(s.RefusedDials,`, `add(0*s.RefusedDials,`,
 		"./bench/report -run TestNotServed", "there is no"},
-	{"a check that does not know when calls began", "bench/check/history.go", "Start: h.clock.Add(1)", "Start: 0 * h.clock.Add(1)",
+	{"a check that does not know when calls began", "bench/check/check.go", "Start: h.clock.Add(1)", "Start: 0 * h.clock.Add(1)",
 		"./bench/check -run TestViolated", "want violated"},
 	{"rounds that share their servers", "bench/experiment/experiment.go",
 		"return plan.Bed.Use(ctx, s.Start, func(ctx context.Context, servers *testbed.Servers) error {",
@@ -235,7 +235,7 @@ var mutants = []mutant{
 		"./bench/load -run TestNobodyIsAnswered", "slips &"},
 	{"refused dials that are not counted", "common/client/peer.go", "p.cl.refused.Add(1)", "",
 		"./bench/load -run TestNoPlace", "0 dials refused"},
-	{"a server's word that is lost", "bench/load/measure.go", "NotServed: why,", "NotServed: why[:0],",
+	{"a server's word that is lost", "bench/load/result.go", "NotServed: why,", "NotServed: why[:0],",
 		"./bench/load -run TestNoPlace", `because of "",`},
 }
 

@@ -6,15 +6,24 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"strings"
 	"time"
 
 	"lockstep/bench/figure"
 	"lockstep/bench/lanes"
 	"lockstep/bench/testbed"
+	"lockstep/bench/tour"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 )
+
+// showTour shows what breaks each stage, and what the next one cures.
+func showTour(ctx context.Context, o *options) error {
+	return o.withStages(ctx, []string{"1", "2", "3", "4"}, func(ctx context.Context, bed *testbed.Bed) error {
+		return tour.Run(ctx, bed, o.cfg.Secret, &o.line, o.stdout) // the servers read LOCKSTEP_SECRET, too
+	})
+}
 
 func lanesFlags(o *options, fs *flag.FlagSet) {
 	o.stageFlags(fs, "what to draw")
@@ -33,12 +42,8 @@ func drawLanes(ctx context.Context, o *options) error {
 	if o.out == standardOutput || o.svg == standardOutput {
 		return usageErrorf("-o and -svg each need a file: standard output has the text")
 	}
-	dirs, err := stageDirs(ctx, o.stages)
-	if err != nil {
-		return err
-	}
 	var panels []figure.Panel
-	err = o.withStages(ctx, dirs, func(ctx context.Context, bed *testbed.Bed) error {
+	err := o.withStages(ctx, strings.Split(o.stages, ","), func(ctx context.Context, bed *testbed.Bed) error {
 		for _, p := range bed.Programs {
 			o.line.Say(p.Name)
 			err := bed.With(ctx, p, o.cfg, 1, func(ctx context.Context, s *testbed.Servers) error {
