@@ -17,7 +17,7 @@ func (b *Book) stageDiff(args []string) (string, error) {
 	if len(args) < 3 {
 		return "", errors.New("want diff STAGE STAGE FILE...")
 	}
-	block := "\n\n```diff\n"
+	block := "```diff\n"
 	for _, name := range args[2:] {
 		var sides [2][]string
 		for i, sign := range []string{"---", "+++"} {
@@ -38,7 +38,7 @@ func (b *Book) stageDiff(args []string) (string, error) {
 		}
 		block += unified(sides[0], sides[1])
 	}
-	return block + "```\n\n", nil
+	return block + "```\n", nil
 }
 
 // unified returns all lines of two texts, marked as those of one of them or of both.

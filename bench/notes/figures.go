@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"lockstep/bench/figure"
@@ -16,20 +15,43 @@ import (
 	"lockstep/common/text"
 )
 
-// drawn returns the figure of an experiment, or, if there is nothing to draw, an error that says
-// what the figure needs.
-func drawn(d []data, svg, needs string) (string, error) {
-	if svg == "" {
-		return "", fmt.Errorf("%s: there is nothing to draw: the figure needs %s", d[0].name, needs)
+// figures draw an SVG from a report, by the KIND in the mark; "" if it lacks what they need.
+var figures = map[string]struct {
+	draw  func(*report.Report) string
+	needs string
+}{
+	"dots":     {dots, "-samples"},
+	"rate":     {rate, "-sweep rate"},
+	"gain":     {gain, "-sweep work of two stages"},
+	"ceilings": {ceilings, "-sweep c from c=1, and what the servers measure"},
+	"ports":    {ports, "-conn per-request, and a system that tells TIME_WAIT"},
+}
+
+// draw returns the figure of a kind, "lanes" or one of figures.
+func (d *data) draw(kind string) (svg string, err error) {
+	f, known := figures[kind]
+	switch {
+	case d.err != nil:
+		return "", d.err
+	case kind == "lanes" && d.lanes != nil:
+		return figure.LanesSVG(d.lanes), nil
+	case kind == "lanes":
+		f.needs = "bench lanes"
+	case !known:
+		return "", fmt.Errorf("there is no figure of the kind %q", kind)
+	case d.report != nil:
+		svg = f.draw(d.report)
 	}
-	return svg, nil
+	if svg == "" {
+		err = fmt.Errorf("%s: there is nothing to draw: the figure needs %s", d.name, f.needs)
+	}
+	return svg, err
 }
 
 // dots draws how long each request took that has a sample.
-func dots(d []data) (string, error) {
+func dots(rep *report.Report) string {
 	var clouds []figure.Cloud
 	var times []float64
-	rep := d[0].report
 	length := float64(rep.Config.Workload.Duration)
 	for _, stage := range rep.Stages {
 		c := figure.Cloud{Name: short(stage), Dots: make([][][2]float64, 3)}
@@ -45,14 +67,8 @@ func dots(d []data) (string, error) {
 		}
 		clouds = append(clouds, c)
 	}
-	return drawn(d, figure.Dots("How long each request took", figure.LinearAxis("when the request was due", length, figure.Span),
-		figure.LogAxis("response time", times, figure.Span), clouds, "answered", "refused", "failed, or not answered"), "-samples")
-}
-
-// short returns the first word of a stage's name, as stage2.
-func short(stage string) string {
-	name, _, _ := strings.Cut(stage, "_")
-	return name
+	return figure.Dots("How long each request took", figure.LinearAxis("when the request was due", length, figure.Span),
+		figure.LogAxis("response time", times, figure.Span), clouds, "answered", "refused", "failed, or not answered")
 }
 
 // A sweep has a line for each stage, and the coordinates of all points.
@@ -68,8 +84,8 @@ func sweepOf(rep *report.Report, property string, value func(p report.Summary) s
 		return s
 	}
 	for _, stage := range rep.Stages {
-		number, _ := strconv.Atoi(strings.TrimPrefix(short(stage), "stage"))
-		line := figure.Series{Name: short(stage), Style: (number + figure.Styles - 1) % figure.Styles}
+		n, _ := strconv.Atoi(number(stage))
+		line := figure.Series{Name: short(stage), Style: (n + figure.Styles - 1) % figure.Styles}
 		for _, p := range rep.Points(stage) {
 			if iv := value(p); iv.Median > 0 {
 				line.Points = append(line.Points, [2]float64{rep.Sweep.Number(p.Point), iv.Median})
@@ -97,31 +113,31 @@ func (s *sweep) limit(name string, x1, y1, x2, y2 float64) {
 }
 
 // rate draws the p99 over the rate at which requests are due, and the share of them that was refused.
-func rate(d []data) (string, error) {
-	s := sweepOf(d[0].report, "rate", func(p report.Summary) stats.Interval { return p.P99 })
+func rate(rep *report.Report) string {
+	s := sweepOf(rep, "rate", func(p report.Summary) stats.Interval { return p.P99 })
 	x := figure.PropertyAxis("rate", s.xs)
 	x.Title += " (%: refused)"
-	return drawn(d, figure.Lines("p99 over the rate", x, figure.LogAxis("p99 of those answered", s.ys, figure.Span), s.lines), "-sweep rate")
+	return figure.Lines("p99 over the rate", x, figure.LogAxis("p99 of those answered", s.ys, figure.Span), s.lines)
 }
 
 // gain draws the throughput over the work, as a multiple of the first stage's.
-func gain(d []data) (string, error) {
-	s := sweepOf(d[0].report, "work", func(p report.Summary) (iv stats.Interval) {
+func gain(rep *report.Report) string {
+	s := sweepOf(rep, "work", func(p report.Summary) (iv stats.Interval) {
 		if p.Ratio != nil {
 			iv = p.Ratio.Interval
 		}
 		return iv
 	})
-	x, y := figure.PropertyAxis("work", s.xs), figure.LinearAxis("throughput, times that of "+short(d[0].report.Stages[0]), slices.Max(append(s.ys, 1)), figure.Plain)
+	x, y := figure.PropertyAxis("work", s.xs), figure.LinearAxis("throughput, times that of "+short(rep.Stages[0]), slices.Max(append(s.ys, 1)), figure.Plain)
 	s.limit("no gain", x.Lo, 1, x.Hi, 1)
-	return drawn(d, figure.Lines("Gain over work", x, y, s.lines), "-sweep work of two stages")
+	return figure.Lines("Gain over work", x, y, s.lines)
 }
 
 // ceilings draws the throughput over the connections N, and what limits it: the first stage's lock,
 // held for S, its time in the table; the cores, by the CPU time that the last stage and the client
 // need at the last point; and N requests in flight, each with the response time R of N=1.
-func ceilings(d []data) (string, error) {
-	rep, first, last := d[0].report, report.Summary{}, report.Summary{}
+func ceilings(rep *report.Report) string {
+	first, last := report.Summary{}, report.Summary{}
 	s := sweepOf(rep, "c", func(p report.Summary) stats.Interval {
 		if p.Stage == rep.Stages[0] && p.Point == "1" {
 			first = p
@@ -139,12 +155,12 @@ func ceilings(d []data) (string, error) {
 	s.limit("1 / S", x.Lo, lock, x.Hi, lock)
 	s.limit("cores / CPU", x.Lo, cores, x.Hi, cores)
 	s.limit("N / R", 1, alone, n, n*alone)
-	return drawn(d, figure.Lines("Throughput and its ceilings", x, y, s.lines), "-sweep c from c=1, and what the servers measure")
+	return figure.Lines("Throughput and its ceilings", x, y, s.lines)
 }
 
 // ports draws how many requests were answered, with a connection each, in a second and in the last
 // minute, and how many ports were in TIME_WAIT, which lasts a minute.
-func ports(d []data) (string, error) {
+func ports(rep *report.Report) string {
 	lines := []figure.Series{{Name: "in a second"}, {Name: "in a minute", Style: 1}, {Name: "in TIME_WAIT", Style: 2}}
 	var ok []int64
 	failed, most := int64(0), 0.0
@@ -152,7 +168,7 @@ func ports(d []data) (string, error) {
 		lines[line].Points = append(lines[line].Points, [2]float64{float64(len(ok)), float64(n)})
 		most = max(most, float64(n))
 	}
-	for _, run := range d[0].report.Runs {
+	for _, run := range rep.Runs {
 		for _, n := range run.Series[:min(len(run.Series), int(run.Dur/time.Second))] {
 			ok = append(ok, n)
 			add(0, n)
@@ -168,6 +184,6 @@ func ports(d []data) (string, error) {
 	if len(ok) == 0 || lines[2].Points == nil {
 		lines = nil
 	}
-	return drawn(d, figure.Lines("Ports over time", figure.LinearAxis("seconds; failed dials: "+text.Count(failed), float64(len(ok)), figure.Plain),
-		figure.LinearAxis("requests answered, ports", most, figure.Plain), lines), "-conn per-request, and a system that tells TIME_WAIT")
+	return figure.Lines("Ports over time", figure.LinearAxis("seconds; failed dials: "+text.Count(failed), float64(len(ok)), figure.Plain),
+		figure.LinearAxis("requests answered, ports", most, figure.Plain), lines)
 }

@@ -21,50 +21,30 @@ import (
 	"lockstep/common/text"
 )
 
-// A claim says what an experiment should find.
+// A claim says between what a figure should be.
 type claim struct {
 	text, expr string
-	met        func(value) bool
-	found      string
-	holds      bool
-	shown      bool // a number or a table says that it does not hold
+	low, high  float64
 }
 
-var claimForm = regexp.MustCompile(`^(?:(.+) )?(?:(no difference)|(<|>) (.+)|in (.+)\.\.(.+)|is (.+))$`)
+var claimForm = regexp.MustCompile(`^(.+) (?:> (.+)|< (.+)|in (.+)\.\.(.+))$`)
 
-func parseClaims(all string) (claims []*claim, err error) {
+func parseClaims(all string) (claims []claim, err error) {
 	for _, s := range strings.FieldsFunc(all, func(r rune) bool { return r == ';' }) {
-		m := append(claimForm.FindStringSubmatch(strings.TrimSpace(s)), make([]string, 8)...)
-		n, low, high := number(m[4]), number(m[5]), number(m[6])
-		c := &claim{text: m[0], expr: cmp.Or(m[1], "ratio")}
-		switch {
-		case m[2] != "":
-			c.met = func(v value) bool { return v.same }
-		case m[7] != "":
-			c.met = func(v value) bool { return v.String(false) == m[7] }
-		case m[3] == "<" && n == n: // and not NaN
-			c.met = func(v value) bool { return v.Median < n }
-		case m[3] == ">" && n == n:
-			c.met = func(v value) bool { return v.Median > n }
-		case low <= high:
-			c.met = func(v value) bool { return low <= v.Median && v.Median <= high }
-		default:
-			return nil, fmt.Errorf("%q is no claim: want EXPR > n, EXPR < n, EXPR in a .. b, EXPR is TEXT or EXPR no difference", s)
+		m := append(claimForm.FindStringSubmatch(strings.TrimSpace(s)), make([]string, 6)...)
+		c := claim{m[0], m[1], parse(cmp.Or(m[2], m[4], "-inf")), parse(cmp.Or(m[3], m[5], "inf"))}
+		if m[0] == "" || !(c.low < c.high) { // or NaN
+			return nil, fmt.Errorf("%q is no claim: want EXPR > n, EXPR < n or EXPR in a .. b", s)
 		}
 		claims = append(claims, c)
 	}
 	return claims, nil
 }
 
-// judge finds out whether the claims of an experiment hold. A bound is not enough.
-func (b *Book) judge(e *experiment) (err error) {
-	for _, c := range e.claims {
-		v, unknown := b.eval(e, c.expr)
-		if err = cmp.Or(err, unknown); unknown == nil {
-			c.found, c.holds, c.shown = v.String(false), v.bound == "" && c.met(v), false
-		}
-	}
-	return err
+// judge returns what a claim is about, and whether it holds. A bound is not enough.
+func (b *Book) judge(e *experiment, c claim) (found value, holds bool, err error) {
+	found, err = b.eval(e, c.expr)
+	return found, err == nil && found.bound == "" && c.low < found.Median && found.Median < c.high, err
 }
 
 const limit = 20 * time.Minute
@@ -73,14 +53,16 @@ const limit = 20 * time.Minute
 // ends with a table of their claims on out. What fails keeps its old data. With quick, the rounds
 // are few and short.
 func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *progress.Line, out io.Writer) error {
-	chosen := slices.Clone(b.experiments)
+	chosen := b.experiments
 	if len(names) > 0 {
-		chosen = slices.DeleteFunc(chosen, func(e *experiment) bool { return !slices.Contains(names, e.name) })
+		chosen = nil
 	}
 	for _, name := range names {
-		if e, err := b.experiment(name); e == nil {
-			return err
+		e := b.experiment(name)
+		if e == nil {
+			return unknown(name)
 		}
+		chosen = append(chosen, e)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%v are over", limit))
 	defer cancel()
@@ -97,12 +79,17 @@ func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *pr
 			failed = append(failed, fmt.Errorf("%s was not measured: %w", e.name, err))
 			continue
 		}
-		b.judge(e) // an error is one of the page, too
 		for _, c := range e.claims {
-			rows = append(rows, []string{e.name + ": " + c.text, c.found, map[bool]string{true: "yes", false: "NO"}[c.holds]})
-			if !c.holds {
+			found, holds, err := b.judge(e, c)
+			if err != nil {
+				continue // it is one of the page, too
+			}
+			row := []string{e.name + ": " + c.text, found.String(false), "yes"}
+			if !holds {
+				row[2] = "NO"
 				broken++
 			}
+			rows = append(rows, row)
 		}
 	}
 	if line.Stop(); len(rows) > 1 {
