@@ -1,8 +1,9 @@
 package notes
 
 import (
+	"cmp"
 	"errors"
-	"io/fs"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,32 +18,30 @@ func (b *Book) stageDiff(args []string) (string, error) {
 	if len(args) < 3 {
 		return "", errors.New("want diff STAGE STAGE FILE...")
 	}
+	from, err := testbed.StageDir(b.root, args[0])
+	to, unknown := testbed.StageDir(b.root, args[1])
+	if err = cmp.Or(err, unknown); err != nil {
+		return "", err
+	}
 	block := "```diff\n"
 	for _, name := range args[2:] {
-		var sides [2][]string
-		for i, sign := range []string{"---", "+++"} {
-			dir, err := testbed.StageDir(b.root, args[i])
-			if err != nil {
-				return "", err
-			}
-			content, err := os.ReadFile(filepath.Join(dir, name))
-			title := filepath.Base(dir) + "/" + name
-			if i == 0 && errors.Is(err, fs.ErrNotExist) {
-				title, err = "/dev/null", nil
-			}
-			if err != nil {
-				return "", err
-			}
-			block += sign + " " + title + "\n"
-			sides[i] = slices.Collect(strings.Lines(string(content)))
+		old := filepath.Base(from) + "/" + name
+		before, missing := os.ReadFile(filepath.Join(from, name))
+		if missing != nil {
+			old = "/dev/null"
 		}
-		block += unified(sides[0], sides[1])
+		after, err := os.ReadFile(filepath.Join(to, name))
+		if err != nil {
+			return "", err
+		}
+		block += fmt.Sprintf("--- %s\n+++ %s/%s\n%s", old, filepath.Base(to), name, unified(string(before), string(after)))
 	}
 	return block + "```\n", nil
 }
 
 // unified returns all lines of two texts, marked as those of one of them or of both.
-func unified(a, b []string) (block string) {
+func unified(before, after string) (block string) {
+	a, b := slices.Collect(strings.Lines(before)), slices.Collect(strings.Lines(after))
 	same := make([][]int, len(a)+1) // the longest common subsequence of a[i:] and b[j:]
 	for i := range same {
 		same[i] = make([]int, len(b)+1)

@@ -55,9 +55,8 @@ type experiment struct {
 type picture struct{ name, kind, experiment, where string }
 
 var (
-	definition = regexp.MustCompile(`<!-- *(run|figure)\b`)
-	runMark    = regexp.MustCompile("^<!-- run ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n)(.+)\n")
-	figureMark = regexp.MustCompile(`^<!-- figure ([\w-]+): (\w+) ([\w-]+) -->\n\n!\[.+\]\(` + dataDir + `/([\w-]+)\.svg\)\n`)
+	// What defines an experiment or a figure: a comment, and a command or an image below it.
+	definition = regexp.MustCompile("<!-- *(run|figure)\\b(?: ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n|!\\[.+\\]\\()(.+)\n)?")
 	mark       = regexp.MustCompile(`(?s)<!--=(.*?)-->(.*?)(<!--/-->|<!--=|$)`)
 	lineStart  = regexp.MustCompile(`(^|\n)[\s>*+-]*(\d+[.)]\s+)?$`) // what is before a mark that begins a block of HTML
 )
@@ -74,7 +73,8 @@ func Open(root, dir string) (*Book, error) {
 		p := file{name, string(content)}
 		b.pages = append(b.pages, p)
 		for _, at := range definition.FindAllStringIndex(p.text, -1) {
-			b.fail(p.line(at[0]), b.define(p.text[at[0]:], p.line(at[0])))
+			where := p.line(at[0])
+			b.fail(where, b.define(definition.FindStringSubmatch(p.text[at[0]:at[1]]), where))
 		}
 	}
 	return b, errors.Join(b.errs...)
@@ -91,25 +91,25 @@ func (b *Book) fail(where string, err error) {
 	}
 }
 
-// define adds the experiment or the figure that a mark defines.
-func (b *Book) define(from, where string) (err error) {
-	if m := figureMark.FindStringSubmatch(from); m != nil && m[4] == m[1] {
-		b.pictures = append(b.pictures, picture{m[1], m[2], m[3], where})
+// define adds the experiment or the figure of a definition.
+func (b *Book) define(m []string, where string) (err error) {
+	name, says, block := m[2], m[3], m[4]
+	switch {
+	case m[1] == "figure" && block == dataDir+"/"+name+".svg)":
+		kind, of, _ := strings.Cut(says, " ")
+		b.pictures = append(b.pictures, picture{name, kind, of, where})
 		return nil
-	}
-	m := runMark.FindStringSubmatch(from)
-	if m == nil {
+	case m[1] == "figure", block == "":
 		return fmt.Errorf("want <!-- run NAME: CLAIM; CLAIM --> and a block that begins with a command, or "+
 			"<!-- figure NAME: KIND EXPERIMENT --> and ![...](%s/NAME.svg), with a blank line between", dataDir)
+	case b.experiment(name) != nil:
+		return fmt.Errorf("the name %s is taken", name)
 	}
-	if b.experiment(m[1]) != nil || m[1] == "diff" {
-		return fmt.Errorf("the name %s is taken", m[1])
-	}
-	e := &experiment{data: data{name: m[1]}, command: m[3], where: where}
+	e := &experiment{data: data{name: name}, command: block, where: where}
 	b.experiments = append(b.experiments, e)
-	_, name := e.program("", "", false)
-	e.load(name, filepath.Join(b.dir, dataDir), filepath.Join(b.root, dataDir))
-	e.claims, err = parseClaims(m[2])
+	_, saved := e.program("", "", false)
+	e.load(saved, filepath.Join(b.dir, dataDir), filepath.Join(b.root, dataDir))
+	e.claims, err = parseClaims(says)
 	return err
 }
 
@@ -187,12 +187,10 @@ func (b *Book) render() (files []file, err error) {
 		}
 	}
 	for _, p := range b.pictures {
-		e := b.experiment(p.experiment)
-		if e == nil {
-			b.fail(p.where, unknown(p.experiment))
-			continue
+		svg, err := "", unknown(p.experiment)
+		if e := b.experiment(p.experiment); e != nil {
+			svg, err = e.draw(p.kind)
 		}
-		svg, err := e.draw(p.kind)
 		b.fail(p.where, err)
 		files = append(files, file{dataDir + "/" + p.name + ".svg", svg + "\n"})
 	}
@@ -221,22 +219,19 @@ func (b *Book) fill(p file) (filled string) {
 
 // content returns what stands at a mark: a block if it begins with a new line.
 func (b *Book) content(head string) (content string, err error) {
-	if stages, isDiff := strings.CutPrefix(head, "diff "); isDiff {
-		content, err = b.stageDiff(strings.Fields(stages))
-		return "\n\n" + content + "\n", err
-	}
 	name, expr, _ := strings.Cut(head, ".")
 	e := b.experiment(name)
-	if e == nil {
+	switch stages, isDiff := strings.CutPrefix(head, "diff "); {
+	case isDiff:
+		content, err = b.stageDiff(strings.Fields(stages))
+	case e == nil:
 		return "", unknown(name)
-	} else if e.err != nil {
+	case e.err != nil:
 		return "", e.err
-	}
-	switch kind, args, _ := strings.Cut(expr, " "); kind {
-	case "table":
-		content, err = e.table(strings.Fields(args))
-	case "text":
-		content, err = e.paragraph(args)
+	case strings.HasPrefix(expr, "table "):
+		content, err = e.table(strings.Fields(expr)[1:])
+	case expr == "text", strings.HasPrefix(expr, "text "):
+		content, err = e.paragraph(strings.TrimSpace(expr[len("text"):]))
 	default:
 		quotient, short := strings.CutSuffix(expr, " short")
 		v, err := b.eval(e, quotient)
