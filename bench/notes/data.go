@@ -131,13 +131,13 @@ func (d *data) load(name string, dirs ...string) {
 	}
 }
 
-// short returns the first word of a stage's name, as stage2, and number its number.
-func short(stage string) string {
+// shortName returns the first word of a stage's name, as stage2, and number its number.
+func shortName(stage string) string {
 	name, _, _ := strings.Cut(stage, "_")
 	return name
 }
 
-func number(stage string) string { return strings.TrimPrefix(short(stage), "stage") }
+func number(stage string) string { return strings.TrimPrefix(shortName(stage), "stage") }
 
 // summaryValues are the figures of a report's row.
 func summaryValues(s *report.Summary) map[string]value {

@@ -34,12 +34,12 @@ func (b *Book) stageDiff(args []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		block += fmt.Sprintf("--- %s\n+++ %s/%s\n%s", old, filepath.Base(to), name, unified(lines(before), lines(after)))
+		block += fmt.Sprintf("--- %s\n+++ %s/%s\n%s", old, filepath.Base(to), name, unified(linesOf(before), linesOf(after)))
 	}
 	return block + "```\n", nil
 }
 
-func lines(content []byte) []string { return slices.Collect(strings.Lines(string(content))) }
+func linesOf(content []byte) []string { return slices.Collect(strings.Lines(string(content))) }
 
 // unified returns all lines of two texts, marked as those of one of them or of both: around the
 // longest part that they have in common, and so on before and after it.

@@ -54,7 +54,7 @@ func dots(rep *report.Report) string {
 	var times []float64
 	length := float64(rep.Config.Workload.Duration)
 	for _, stage := range rep.Stages {
-		c := figure.Cloud{Name: short(stage), Dots: make([][][2]float64, 3)}
+		c := figure.Cloud{Name: shortName(stage), Dots: make([][][2]float64, 3)}
 		for _, run := range rep.Runs {
 			if run.Stage != stage || run.Round > 1 {
 				continue
@@ -71,23 +71,23 @@ func dots(rep *report.Report) string {
 		figure.LogAxis("response time", times, figure.Span), clouds, "answered", "refused", "failed, or not answered")
 }
 
-// A sweep has a line for each stage, and the coordinates of all points.
-type sweep struct {
+// Curves have a line for each stage of a sweep, and the coordinates of all points.
+type curves struct {
 	lines  []figure.Series
 	xs, ys []float64
 }
 
-// sweepOf returns what value says of each point of a sweep; nothing if another property was
+// curvesOf returns what "of" says of each point of a sweep; nothing if another property was
 // swept. Points without a value are left out. The style of a stage is the same in all figures.
-func sweepOf(rep *report.Report, property string, value func(p report.Summary) stats.Interval) (s sweep) {
+func curvesOf(rep *report.Report, property string, of func(p report.Summary) stats.Interval) (s curves) {
 	if rep.Sweep == nil || rep.Sweep.Property != property {
 		return s
 	}
 	for _, stage := range rep.Stages {
 		n, _ := strconv.Atoi(number(stage))
-		line := figure.Series{Name: short(stage), Style: (n + figure.Styles - 1) % figure.Styles}
+		line := figure.Series{Name: shortName(stage), Style: (n + figure.Styles - 1) % figure.Styles}
 		for _, p := range rep.Points(stage) {
-			if iv := value(p); iv.Median > 0 {
+			if iv := of(p); iv.Median > 0 {
 				line.Points = append(line.Points, [2]float64{rep.Sweep.Number(p.Point), iv.Median})
 				line.Bars = append(line.Bars, [2]float64{iv.Low, iv.High})
 				s.xs, s.ys = append(s.xs, rep.Sweep.Number(p.Point)), append(s.ys, iv.Low, iv.High)
@@ -106,7 +106,7 @@ func sweepOf(rep *report.Report, property string, value func(p report.Summary) s
 }
 
 // limit draws a dashed line to what cannot be exceeded, if there are others.
-func (s *sweep) limit(name string, x1, y1, x2, y2 float64) {
+func (s *curves) limit(name string, x1, y1, x2, y2 float64) {
 	if s.lines != nil {
 		s.lines = append(s.lines, figure.Series{Name: name, Style: figure.Faint, Class: "dashed", Points: [][2]float64{{x1, y1}, {x2, y2}}})
 	}
@@ -114,7 +114,7 @@ func (s *sweep) limit(name string, x1, y1, x2, y2 float64) {
 
 // rate draws the p99 over the rate at which requests are due, and the share of them that was refused.
 func rate(rep *report.Report) string {
-	s := sweepOf(rep, "rate", func(p report.Summary) stats.Interval { return p.P99 })
+	s := curvesOf(rep, "rate", func(p report.Summary) stats.Interval { return p.P99 })
 	x := figure.PropertyAxis("rate", s.xs)
 	x.Title += " (%: refused)"
 	return figure.Lines("p99 over the rate", x, figure.LogAxis("p99 of those answered", s.ys, figure.Span), s.lines)
@@ -122,13 +122,13 @@ func rate(rep *report.Report) string {
 
 // gain draws the throughput over the work, as a multiple of the first stage's.
 func gain(rep *report.Report) string {
-	s := sweepOf(rep, "work", func(p report.Summary) (iv stats.Interval) {
+	s := curvesOf(rep, "work", func(p report.Summary) (iv stats.Interval) {
 		if p.Ratio != nil {
 			iv = p.Ratio.Interval
 		}
 		return iv
 	})
-	x, y := figure.PropertyAxis("work", s.xs), figure.LinearAxis("throughput, times that of "+short(rep.Stages[0]), slices.Max(append(s.ys, 1)), figure.Plain)
+	x, y := figure.PropertyAxis("work", s.xs), figure.LinearAxis("throughput, times that of "+shortName(rep.Stages[0]), slices.Max(append(s.ys, 1)), figure.Plain)
 	s.limit("no gain", x.Lo, 1, x.Hi, 1)
 	return figure.Lines("Gain over work", x, y, s.lines)
 }
@@ -138,7 +138,7 @@ func gain(rep *report.Report) string {
 // need at the last point; and N requests in flight, each with the response time R of N=1.
 func ceilings(rep *report.Report) string {
 	first, last := report.Summary{}, report.Summary{}
-	s := sweepOf(rep, "c", func(p report.Summary) stats.Interval {
+	s := curvesOf(rep, "c", func(p report.Summary) stats.Interval {
 		if p.Stage == rep.Stages[0] && p.Point == "1" {
 			first = p
 		}

@@ -41,10 +41,13 @@ func parseClaims(all string) (claims []claim, err error) {
 	return claims, nil
 }
 
-// judge returns what a claim is about, and whether it holds. A bound is not enough.
-func (b *Book) judge(e *experiment, c claim) (found value, holds bool, err error) {
-	found, err = b.eval(e, c.expr)
-	return found, err == nil && found.bound == "" && c.low < found.Median && found.Median < c.high, err
+// judge returns what was found, and whether the claim holds. A bound is not enough.
+func (b *Book) judge(e *experiment, c claim) (found string, holds bool, err error) {
+	v, err := b.eval(e, c.expr)
+	if err != nil {
+		return "", false, err
+	}
+	return v.String(false), v.bound == "" && c.low < v.Median && v.Median < c.high, nil
 }
 
 const limit = 20 * time.Minute
@@ -60,7 +63,7 @@ func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *pr
 	for _, name := range names {
 		e := b.experiment(name)
 		if e == nil {
-			return unknown(name)
+			return noExperiment(name)
 		}
 		chosen = append(chosen, e)
 	}
@@ -71,8 +74,7 @@ func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *pr
 	for i, e := range chosen {
 		line.Expect(time.Since(began) / time.Duration(max(i, 1)) * time.Duration(len(chosen)-i)) // as long as those before
 		line.Say(fmt.Sprintf("%d of %d, %s", i+1, len(chosen), e.name))
-		err := b.measure(ctx, e, quick)
-		if ctx.Err() != nil {
+		if err := b.measure(ctx, e, quick); ctx.Err() != nil {
 			failed = append(failed, fmt.Errorf("%w: not measured from %s on", context.Cause(ctx), e.name))
 			break
 		} else if err != nil {
@@ -80,16 +82,12 @@ func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *pr
 			continue
 		}
 		for _, c := range e.claims {
-			found, holds, err := b.judge(e, c)
-			if err != nil {
-				continue // it is one of the page, too
-			}
-			row := []string{e.name + ": " + c.text, found.String(false), "yes"}
+			found, holds, _ := b.judge(e, c) // an error is one of the page, too
+			verdict := "yes"
 			if !holds {
-				row[2] = "NO"
-				broken++
+				verdict, broken = "NO", broken+1
 			}
-			rows = append(rows, row)
+			rows = append(rows, []string{e.name + ": " + c.text, found, verdict})
 		}
 	}
 	if line.Stop(); len(rows) > 1 {
@@ -119,21 +117,18 @@ var ours = regexp.MustCompile(`\bgo run \./bench(?: (compare|run|lanes)\b)?`)
 // which commands with -o write. With quick, the rounds are few and short.
 func (e *experiment) program(bench, o string, quick bool) (args []string, name string) {
 	args, name = Words(e.command), e.name+".txt"
-	m := ours.FindStringSubmatch(e.command)
-	if m == nil {
-		if quick && slices.Contains(args, "-bench") {
-			args = append(args, "-benchtime", "100ms")
+	if m := ours.FindStringSubmatch(e.command); m != nil {
+		at := slices.Index(args, "./bench")
+		args = append(slices.Replace(args, at-2, at+1, bench), "-quiet")
+		if m[1] != "" {
+			name = e.name + ".json"
+			args = append(args, "-o", filepath.Join(o, name))
 		}
-		return args, name
-	}
-	at := slices.Index(args, "./bench")
-	args = append(slices.Replace(args, at-2, at+1, bench), "-quiet")
-	if m[1] != "" {
-		name = e.name + ".json"
-		args = append(args, "-o", filepath.Join(o, name))
-	}
-	if quick && m[1] == "compare" {
-		args = append(args, "-quick")
+		if quick && m[1] == "compare" {
+			args = append(args, "-quick")
+		}
+	} else if quick && slices.Contains(args, "-bench") {
+		args = append(args, "-benchtime", "100ms")
 	}
 	return args, name
 }
@@ -141,9 +136,9 @@ func (e *experiment) program(bench, o string, quick bool) (args []string, name s
 // measure runs an experiment and replaces its data. What it starts ends with it or, after ctx,
 // within the time that bench takes to stop its servers.
 func (b *Book) measure(ctx context.Context, e *experiment, quick bool) error {
-	bench, unknown := os.Executable()
+	bench, unnamed := os.Executable()
 	saved, err := os.MkdirTemp("", "lockstep-notes-")
-	if err = cmp.Or(err, unknown); err != nil {
+	if err = cmp.Or(err, unnamed); err != nil {
 		return err
 	}
 	defer os.RemoveAll(saved)

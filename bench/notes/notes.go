@@ -151,7 +151,7 @@ func (b *Book) experiment(name string) *experiment {
 	return nil
 }
 
-func unknown(name string) error { return fmt.Errorf("there is no experiment %q", name) }
+func noExperiment(name string) error { return fmt.Errorf("there is no experiment %q", name) }
 
 // Write fills in the pages, draws the figures, and replaces the files that change, which it
 // names on out. If there is an error in the pages, it changes nothing.
@@ -187,7 +187,7 @@ func (b *Book) render() (files []file, err error) {
 		}
 	}
 	for _, p := range b.pictures {
-		svg, err := "", unknown(p.experiment)
+		svg, err := "", noExperiment(p.experiment)
 		if e := b.experiment(p.experiment); e != nil {
 			svg, err = e.draw(p.kind)
 		}
@@ -225,7 +225,7 @@ func (b *Book) content(head string) (content string, err error) {
 	case isDiff:
 		content, err = b.stageDiff(strings.Fields(stages))
 	case e == nil:
-		return "", unknown(name)
+		return "", noExperiment(name)
 	case e.err != nil:
 		return "", e.err
 	case strings.HasPrefix(expr, "table "):

@@ -253,7 +253,7 @@ func TestClaims(t *testing.T) {
 			t.Fatal(err)
 		}
 		if found, holds, err := b.judge(b.experiments[0], claims[0]); err != nil || holds != test.holds {
-			t.Errorf("%s: holds %v (found %+v, error %v), want %v", test.claim, holds, found, err, test.holds)
+			t.Errorf("%s: holds %v (found %s, error %v), want %v", test.claim, holds, found, err, test.holds)
 		}
 	}
 	for _, bad := range []string{"ratio", "> 2", "no difference", "ratio is 1", "ratio >", "ratio > x", "ratio in 2 .. 1", "ratio in 1", "ratio = 1", "> 1 %%"} {
@@ -272,7 +272,7 @@ func TestBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range claims {
-		if found, holds, err := b.judge(e, c); err != nil || holds || found.String(false) != ">1.00ms" {
+		if found, holds, err := b.judge(e, c); err != nil || holds || found != ">1.00ms" {
 			t.Errorf("%s: %v, %v, error %v", c.text, found, holds, err)
 		}
 	}
