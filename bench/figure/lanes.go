@@ -33,8 +33,11 @@ var looks = []struct {
 	letter byte
 }{{"#8a8a8a", 2, '.'}, {"#a371d9", 6, '-'}, {"#cf6a1c", 10, 'x'}, {"#2f7ed8", 18, '#'}, {"#3a9d5d", 14, '>'}}
 
-// LanesSVG draws the panels above each other, over the same time.
+// LanesSVG draws the panels above each other, over the same time; "" if there are none.
 func LanesSVG(panels []Panel) string {
+	if len(panels) == 0 {
+		return ""
+	}
 	const left, pitch = 84.0, 22.0
 	f, desc := new(figure), []string(nil)
 	y := f.legend(Doings, func(i int, x, y float64) { f.look(i, x, x+14, y) }) + 4

@@ -22,7 +22,7 @@ import (
 // data are what an experiment has measured.
 type data struct {
 	name   string
-	report *report.Report // of compare and run
+	report *report.Report // of compare and run; of others, it is empty
 	lanes  []figure.Panel // of lanes
 	text   string         // what the command prints
 	rows   []row
@@ -47,7 +47,6 @@ type value struct {
 func span(ns float64, digits int) string { return text.DurationSig(time.Duration(ns), digits) }
 func share(v float64, digits int) string { return text.Sig(100*v, digits) + " %" }
 func whole(v float64, _ int) string      { return text.Count(int64(v)) }
-func size(v float64, _ int) string       { return text.Bytes(int64(v)) }
 
 func single(v float64, write func(float64, int) string) value {
 	return value{Interval: stats.Interval{Median: v, Low: v, High: v}, write: write}
@@ -100,7 +99,7 @@ func (d *data) load(name string, dirs ...string) {
 		}
 	}
 	var drawn struct{ Stages []figure.Panel }
-	d.rows = nil
+	d.rows, d.report = nil, new(report.Report)
 	switch {
 	case d.err != nil:
 		d.err = fmt.Errorf("%w (bench notes -measure %s measures it)", d.err, d.name)
@@ -115,20 +114,27 @@ func (d *data) load(name string, dirs ...string) {
 			d.rows = append(d.rows, row{number(p.Title), map[string]value{"together": single(float64(p.Together()), whole)}})
 		}
 	default:
-		d.report = new(report.Report)
 		if d.err = json.Unmarshal(content, d.report); d.err == nil && d.report.Sweep != nil {
 			d.err = d.report.Sweep.Restore(d.report.Config)
 		}
-		d.report.Summary = nil // of figures that, without histograms, stay as they are
-		d.text = d.report.String()
-		for _, s := range d.report.Summary {
-			r := row{number(s.Stage), summaryValues(&s)}
-			if d.report.Sweep != nil {
-				r.name += "@" + d.report.Sweep.Property + "=" + s.Point
-			}
-			d.rows = append(d.rows, r)
-		}
+		d.summarize()
 	}
+}
+
+// summarize takes the rows from the report.
+func (d *data) summarize() {
+	d.report.Summary = nil // of figures that, without histograms, stay as they are
+	d.text = d.report.String()
+	for _, s := range d.report.Summary {
+		d.rows = append(d.rows, row{d.rowName(s.Stage, s.Point), summaryValues(&s)})
+	}
+}
+
+func (d *data) rowName(stage, point string) string {
+	if d.report.Sweep == nil {
+		return number(stage)
+	}
+	return number(stage) + "@" + d.report.Sweep.Property + "=" + point
 }
 
 // shortName returns the first word of a stage's name, as stage2, and number its number.
@@ -172,7 +178,7 @@ func summaryValues(s *report.Summary) map[string]value {
 var (
 	gap        = regexp.MustCompile(`\s*\t\s*|  +`)
 	gomaxprocs = regexp.MustCompile(`-\d+$`)
-	units      = map[string]func(float64, int) string{"ns": span, "B": size, "allocs": whole}
+	units      = map[string]func(float64, int) string{"ns": span, "allocs": whole}
 )
 
 // lineRow has the figures of a line of the tour or of a Go benchmark.
