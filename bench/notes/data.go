@@ -236,14 +236,13 @@ func (d *data) table(columns []string) (string, error) {
 
 // paragraph returns what the command printed, or one paragraph of it.
 func (d *data) paragraph(chosen string) (string, error) {
-	said := strings.Trim(d.text, "\n")
+	all := strings.Split(strings.Trim(d.text, "\n"), "\n\n")
 	if chosen != "" {
-		all := strings.Split(said, "\n\n")
 		i, err := strconv.Atoi(chosen)
 		if err != nil || i < 1 || i > len(all) {
 			return "", fmt.Errorf("%s has no paragraph %s, but 1 to %d", d.name, chosen, len(all))
 		}
-		said = all[i-1]
+		all = all[i-1 : i]
 	}
-	return "```text\n" + said + "\n```\n", nil
+	return "```text\n" + strings.Join(all, "\n\n") + "\n```\n", nil
 }

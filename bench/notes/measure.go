@@ -61,9 +61,9 @@ func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *pr
 		chosen = nil
 	}
 	for _, name := range names {
-		e := b.experiment(name)
-		if e == nil {
-			return noExperiment(name)
+		e, known := b.experiment(name)
+		if !known {
+			return e.err
 		}
 		chosen = append(chosen, e)
 	}

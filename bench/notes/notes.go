@@ -102,7 +102,8 @@ func (b *Book) define(m []string, where string) (err error) {
 	case m[1] == "figure", block == "":
 		return fmt.Errorf("want <!-- run NAME: CLAIM; CLAIM --> and a block that begins with a command, or "+
 			"<!-- figure NAME: KIND EXPERIMENT --> and ![...](%s/NAME.svg), with a blank line between", dataDir)
-	case b.experiment(name) != nil:
+	}
+	if _, known := b.experiment(name); known {
 		return fmt.Errorf("the name %s is taken", name)
 	}
 	e := &experiment{data: data{name: name}, command: block, where: where}
@@ -131,7 +132,7 @@ func (b *Book) eval(e *experiment, expr string) (value, error) {
 // figure returns a figure of an experiment, or of the other one that its name begins with.
 func (b *Book) figure(e *experiment, name string) (value, error) {
 	first, rest, _ := strings.Cut(name, ".")
-	if other := b.experiment(first); other != nil {
+	if other, known := b.experiment(first); known {
 		e, name = other, rest
 	}
 	if e.err != nil {
@@ -141,17 +142,15 @@ func (b *Book) figure(e *experiment, name string) (value, error) {
 	return e.value(name[:max(dot, 0)], name[dot+1:])
 }
 
-// experiment returns the experiment of a name; nil if there is none.
-func (b *Book) experiment(name string) *experiment {
+// experiment returns the experiment of a name; one that only has an error if none is known.
+func (b *Book) experiment(name string) (_ *experiment, known bool) {
 	for _, e := range b.experiments {
 		if e.name == name {
-			return e
+			return e, true
 		}
 	}
-	return nil
+	return &experiment{data: data{err: fmt.Errorf("there is no experiment %q", name)}}, false
 }
-
-func noExperiment(name string) error { return fmt.Errorf("there is no experiment %q", name) }
 
 // Write fills in the pages, draws the figures, and replaces the files that change, which it
 // names on out. If there is an error in the pages, it changes nothing.
@@ -173,9 +172,8 @@ func (b *Book) render() (files []file, err error) {
 	for _, e := range b.experiments {
 		err := e.err
 		for _, c := range e.claims {
-			if err == nil {
-				_, _, err = b.judge(e, c)
-			}
+			_, _, unknown := b.judge(e, c)
+			err = cmp.Or(err, unknown)
 		}
 		b.fail(e.where, err)
 	}
@@ -187,10 +185,8 @@ func (b *Book) render() (files []file, err error) {
 		}
 	}
 	for _, p := range b.pictures {
-		svg, err := "", noExperiment(p.experiment)
-		if e := b.experiment(p.experiment); e != nil {
-			svg, err = e.draw(p.kind)
-		}
+		e, _ := b.experiment(p.experiment)
+		svg, err := e.draw(p.kind)
 		b.fail(p.where, err)
 		files = append(files, file{dataDir + "/" + p.name + ".svg", svg + "\n"})
 	}
@@ -220,12 +216,10 @@ func (b *Book) fill(p file) (filled string) {
 // content returns what stands at a mark: a block if it begins with a new line.
 func (b *Book) content(head string) (content string, err error) {
 	name, expr, _ := strings.Cut(head, ".")
-	e := b.experiment(name)
+	e, _ := b.experiment(name)
 	switch stages, isDiff := strings.CutPrefix(head, "diff "); {
 	case isDiff:
 		content, err = b.stageDiff(strings.Fields(stages))
-	case e == nil:
-		return "", noExperiment(name)
 	case e.err != nil:
 		return "", e.err
 	case strings.HasPrefix(expr, "table "):
