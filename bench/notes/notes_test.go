@@ -187,6 +187,14 @@ func TestMarks(t *testing.T) {
 	}
 }
 
+// What has moved is marked once as gone and once as new: the shorter of two parts.
+func TestUnified(t *testing.T) {
+	const want = "+x\n c\n d\n-x\n"
+	if got := unified([]string{"c\n", "d\n", "x\n"}, []string{"x\n", "c\n", "d\n"}); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
 // An error names the file and the line.
 func TestMarksThatAreWrong(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
@@ -283,8 +291,9 @@ func TestBounds(t *testing.T) {
 
 // The reader's copy says what does not hold there, and the module stays as it is.
 func TestCopy(t *testing.T) {
-	root, dir := module(t, experiments+"It is <!--=gain.ratio-->x<!--/-->.\n"), t.TempDir()
-	writeAll(t, dir, map[string]string{dataDir + "/gain.json": string(comparison(700, 800)), dataDir + "/tour.txt": strings.Replace(tourText, "120 000", "80 000", 1)})
+	const longer = "<!-- run gain1: gain.ratio > 1 -->\n\n    go version\n\n" // its name begins with that of another
+	root, dir := module(t, strings.Replace(experiments, "<!--", longer+"<!--", 1)+"It is <!--=gain.ratio-->x<!--/-->.\n"), t.TempDir()
+	writeAll(t, dir, map[string]string{dataDir + "/gain1.txt": "", dataDir + "/gain.json": string(comparison(700, 800)), dataDir + "/tour.txt": strings.Replace(tourText, "120 000", "80 000", 1)})
 	before := read(t, root, "NOTES.md")
 	b, err := Open(root, dir)
 	if err == nil {
@@ -295,7 +304,7 @@ func TestCopy(t *testing.T) {
 	}
 	got := read(t, dir, "NOTES.md")
 	for _, want := range []string{
-		"# Title\n\n**Measured in few and short rounds on:** go1.", " Not measured here: codec. Not measured here: work.\n\n(not so here: ratio > 2)\n\n<!-- run gain", "It is <!--=gain.ratio-->1.14 [1.14..1.14] (not so here: ratio > 2)<!--/-->.",
+		"# Title\n\n**Measured in few and short rounds on:** go1.", " Not measured here: codec. Not measured here: work.\n\n<!-- run gain1", "\n\n(not so here: ratio > 2)\n\n<!-- run gain:", "It is <!--=gain.ratio-->1.14 [1.14..1.14] (not so here: ratio > 2)<!--/-->.",
 		"\n\n(not so here: 3.kept > 100000)\n\n<!-- run tour",
 	} {
 		if !strings.Contains(got, want) {
