@@ -183,24 +183,24 @@ func (g *grader) gradeTest(ctx context.Context, dir string) error {
 		return fmt.Errorf("%s uses %s: write a test of your own", dir, used)
 	}
 	passes := g.golang("test", "-race", "-count=1")
+	fails := func(ctx context.Context, dir string) error {
+		if passes(ctx, dir) != nil {
+			return nil
+		}
+		return errors.New("the test passes there, too")
+	}
+	promises := [...]string{"the test passes on " + g.start, "and fails here", "and on another mistake of the kind"}
 	for i, mistake := range append([]string{""}, g.mistakes...) {
+		name, try := fmt.Sprint("try", i), passes
 		f, unread := code(g.root, g.start)
-		promise, try, name := "the test passes on "+g.start, passes, fmt.Sprint("try", i)
 		if i > 0 {
-			unread = errors.Join(unread, f.spoil(g.root, mistake))
-			promise = [...]string{1: "and fails here", "and on another mistake of the kind"}[i]
-			try = func(ctx context.Context, dir string) error {
-				if passes(ctx, dir) != nil {
-					return nil
-				}
-				return errors.New("the test passes there, too")
-			}
+			try, unread = fails, errors.Join(unread, f.spoil(g.root, mistake))
 		}
 		f["find_test.go"] = test
 		if err = errors.Join(err, unread, f.write(g.at(name))); err != nil {
 			return err
 		}
-		g.try(ctx, 3*time.Minute, promise, try, name)
+		g.try(ctx, 3*time.Minute, promises[i], try, name)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package figure
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,8 +33,11 @@ var looks = []struct {
 	letter byte
 }{{"#8a8a8a", 2, '.'}, {"#a371d9", 6, '-'}, {"#cf6a1c", 10, 'x'}, {"#2f7ed8", 18, '#'}, {"#3a9d5d", 14, '>'}}
 
-// LanesSVG draws the panels above each other, over the same time.
+// LanesSVG draws the panels above each other, over the same time; "" if there are none.
 func LanesSVG(panels []Panel) string {
+	if len(panels) == 0 {
+		return ""
+	}
 	const left, pitch = 84.0, 22.0
 	f, desc := new(figure), []string(nil)
 	y := f.legend(Doings, func(i int, x, y float64) { f.look(i, x, x+14, y) }) + 4
@@ -70,11 +74,9 @@ func (f *figure) look(doing int, x1, x2, y float64) {
 // Shares says which part of the time the lanes did what.
 func (p Panel) Shares() string {
 	sums, all := make([]time.Duration, len(Doings)), time.Duration(0)
-	for _, lane := range p.Lanes {
-		for _, s := range lane {
-			sums[s.Doing] += s.To - s.From
-			all += s.To - s.From
-		}
+	for _, s := range slices.Concat(p.Lanes...) {
+		sums[s.Doing] += s.To - s.From
+		all += s.To - s.From
 	}
 	var shares []string
 	for i, sum := range sums {
@@ -87,18 +89,15 @@ func (p Panel) Shares() string {
 
 // Together returns how many lanes are in the table at the same time, at most.
 func (p Panel) Together() (most int) {
-	for _, lane := range p.Lanes {
-		for _, s := range lane {
-			n := 0
-			for _, other := range p.Lanes {
-				for _, o := range other {
-					if o.Doing == inTable && s.Doing == inTable && o.From <= s.From && s.From < o.To {
-						n++
-					}
-				}
+	inside := slices.DeleteFunc(slices.Concat(p.Lanes...), func(s Stretch) bool { return s.Doing != inTable })
+	for _, s := range inside {
+		n := 0
+		for _, other := range inside {
+			if other.From <= s.From && s.From < other.To {
+				n++
 			}
-			most = max(most, n)
 		}
+		most = max(most, n)
 	}
 	return most
 }
@@ -125,21 +124,15 @@ func (p Panel) Text(columns int) string {
 	return b.String()
 }
 
-// LanesText draws the panels below each other, in columns of letters.
+// LanesText draws the panels below each other, in columns of letters, with a legend.
 func LanesText(panels []Panel) string {
-	var b strings.Builder
-	b.WriteString(text.Wrap(legend(), text.Columns))
-	for _, p := range panels {
-		fmt.Fprintf(&b, "\n%s: at most %d of %d clients in the table at the same time\n%s", p.Title, p.Together(), len(p.Lanes), p.Text(64))
-	}
-	return b.String()
-}
-
-// legend says what the letters of Text mean.
-func legend() string {
-	var parts []string
+	var legend []string
 	for i, doing := range Doings {
-		parts = append(parts, string(looks[i].letter)+" "+doing)
+		legend = append(legend, string(looks[i].letter)+" "+doing)
 	}
-	return strings.Join(parts, "  ")
+	drawn := text.Wrap(strings.Join(legend, "  "), text.Columns)
+	for _, p := range panels {
+		drawn += fmt.Sprintf("\n%s: at most %d of %d clients in the table at the same time\n%s", p.Title, p.Together(), len(p.Lanes), p.Text(64))
+	}
+	return drawn
 }

@@ -1,8 +1,9 @@
 package notes
 
 import (
+	"cmp"
 	"errors"
-	"io/fs"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,55 +18,53 @@ func (b *Book) stageDiff(args []string) (string, error) {
 	if len(args) < 3 {
 		return "", errors.New("want diff STAGE STAGE FILE...")
 	}
-	block := "\n\n```diff\n"
-	for _, name := range args[2:] {
-		var sides [2][]string
-		for i, sign := range []string{"---", "+++"} {
-			dir, err := testbed.StageDir(b.root, args[i])
-			if err != nil {
-				return "", err
-			}
-			content, err := os.ReadFile(filepath.Join(dir, name))
-			title := filepath.Base(dir) + "/" + name
-			if i == 0 && errors.Is(err, fs.ErrNotExist) {
-				title, err = "/dev/null", nil
-			}
-			if err != nil {
-				return "", err
-			}
-			block += sign + " " + title + "\n"
-			sides[i] = slices.Collect(strings.Lines(string(content)))
-		}
-		block += unified(sides[0], sides[1])
+	from, err := testbed.StageDir(b.root, args[0])
+	to, unknown := testbed.StageDir(b.root, args[1])
+	if err = cmp.Or(err, unknown); err != nil {
+		return "", err
 	}
-	return block + "```\n\n", nil
+	block := "```diff\n"
+	for _, name := range args[2:] {
+		old := filepath.Base(from) + "/" + name
+		before, missing := os.ReadFile(filepath.Join(from, name))
+		if missing != nil {
+			old = "/dev/null"
+		}
+		after, err := os.ReadFile(filepath.Join(to, name))
+		if err != nil {
+			return "", err
+		}
+		block += fmt.Sprintf("--- %s\n+++ %s/%s\n%s", old, filepath.Base(to), name, unified(linesOf(before), linesOf(after)))
+	}
+	return block + "```\n", nil
 }
 
-// unified returns all lines of two texts, marked as those of one of them or of both.
-func unified(a, b []string) (block string) {
-	same := make([][]int, len(a)+1) // the longest common subsequence of a[i:] and b[j:]
-	for i := range same {
-		same[i] = make([]int, len(b)+1)
-	}
-	for i := len(a) - 1; i >= 0; i-- {
-		for j := len(b) - 1; j >= 0; j-- {
-			if same[i][j] = max(same[i+1][j], same[i][j+1]); a[i] == b[j] {
-				same[i][j] = 1 + same[i+1][j+1]
+func linesOf(content []byte) []string { return slices.Collect(strings.Lines(string(content))) }
+
+// unified returns all lines of two texts, marked as those of one of them or of both: around the
+// longest part that they have in common, and so on before and after it.
+func unified(a, b []string) string {
+	from, to, longest := 0, 0, 0
+	for i := range a {
+		for j := range b {
+			n := 0
+			for i+n < len(a) && j+n < len(b) && a[i+n] == b[j+n] {
+				n++
+			}
+			if n > longest {
+				from, to, longest = i, j, n
 			}
 		}
 	}
-	for i, j := 0, 0; i < len(a) || j < len(b); {
-		switch {
-		case i < len(a) && j < len(b) && a[i] == b[j]:
-			block += " " + a[i]
-			i, j = i+1, j+1
-		case j == len(b) || i < len(a) && same[i+1][j] >= same[i][j+1]:
-			block += "-" + a[i]
-			i++
-		default:
-			block += "+" + b[j]
-			j++
-		}
+	if longest == 0 {
+		return marked("-", a) + marked("+", b)
+	}
+	return unified(a[:from], b[:to]) + marked(" ", a[from:from+longest]) + unified(a[from+longest:], b[to+longest:])
+}
+
+func marked(sign string, lines []string) (block string) {
+	for _, line := range lines {
+		block += sign + line
 	}
 	return block
 }

@@ -5,35 +5,49 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"lockstep/bench/figure"
 	"lockstep/bench/load"
-	"lockstep/bench/report"
-	"lockstep/bench/stats"
 	"lockstep/common/client"
 	"lockstep/common/text"
 )
 
-// drawn returns the figure of an experiment, or, if there is nothing to draw, an error that says
-// what the figure needs.
-func drawn(d []data, svg, needs string) (string, error) {
+// figures draw an SVG of what was measured, by the KIND in the mark; "" if it lacks what they need.
+var figures = map[string]struct {
+	draw  func(*data) string
+	needs string
+}{
+	"lanes":    {func(d *data) string { return figure.LanesSVG(d.lanes) }, "bench lanes"},
+	"dots":     {dots, "-samples"},
+	"rate":     {rate, "-sweep rate"},
+	"gain":     {gain, "-sweep work of two stages"},
+	"ceilings": {ceilings, "-sweep c from c=1, and what the servers measure"},
+	"ports":    {ports, "-conn per-request, and a system that tells TIME_WAIT"},
+}
+
+// draw returns the figure of a kind.
+func (d *data) draw(kind string) (string, error) {
+	f, known := figures[kind]
+	if !known {
+		return "", fmt.Errorf("there is no figure of the kind %q", kind)
+	} else if d.err != nil {
+		return "", d.err
+	}
+	svg := f.draw(d)
 	if svg == "" {
-		return "", fmt.Errorf("%s: there is nothing to draw: the figure needs %s", d[0].name, needs)
+		return "", fmt.Errorf("%s: there is nothing to draw: the figure needs %s", d.name, f.needs)
 	}
 	return svg, nil
 }
 
 // dots draws how long each request took that has a sample.
-func dots(d []data) (string, error) {
+func dots(d *data) string {
 	var clouds []figure.Cloud
 	var times []float64
-	rep := d[0].report
-	length := float64(rep.Config.Workload.Duration)
-	for _, stage := range rep.Stages {
-		c := figure.Cloud{Name: short(stage), Dots: make([][][2]float64, 3)}
-		for _, run := range rep.Runs {
+	for _, stage := range d.report.Stages {
+		c := figure.Cloud{Name: shortName(stage), Dots: make([][][2]float64, 3)}
+		for _, run := range d.report.Runs {
 			if run.Stage != stage || run.Round > 1 {
 				continue
 			}
@@ -45,106 +59,102 @@ func dots(d []data) (string, error) {
 		}
 		clouds = append(clouds, c)
 	}
-	return drawn(d, figure.Dots("How long each request took", figure.LinearAxis("when the request was due", length, figure.Span),
-		figure.LogAxis("response time", times, figure.Span), clouds, "answered", "refused", "failed, or not answered"), "-samples")
+	x := figure.LinearAxis("when the request was due", float64(d.report.Config.Workload.Duration), figure.Span)
+	return figure.Dots("How long each request took", x, figure.LogAxis("response time", times, figure.Span), clouds, "answered", "refused", "failed, or not answered")
 }
 
-// short returns the first word of a stage's name, as stage2.
-func short(stage string) string {
-	name, _, _ := strings.Cut(stage, "_")
-	return name
-}
-
-// A sweep has a line for each stage, and the coordinates of all points.
-type sweep struct {
+// curves are a line for each stage of a sweep, and the coordinates of all points.
+type curves struct {
 	lines  []figure.Series
 	xs, ys []float64
 }
 
-// sweepOf returns what value says of each point of a sweep; nothing if another property was
-// swept. Points without a value are left out. The style of a stage is the same in all figures.
-func sweepOf(rep *report.Report, property string, value func(p report.Summary) stats.Interval) (s sweep) {
-	if rep.Sweep == nil || rep.Sweep.Property != property {
-		return s
+// swept returns a column of a sweep; nothing if another property was swept. Points without a
+// value are left out. The style of a stage is the same in all figures.
+func (d *data) swept(property, column string) (c curves) {
+	sweep := d.report.Sweep
+	if sweep == nil || sweep.Property != property {
+		return c
 	}
-	for _, stage := range rep.Stages {
-		number, _ := strconv.Atoi(strings.TrimPrefix(short(stage), "stage"))
-		line := figure.Series{Name: short(stage), Style: (number + figure.Styles - 1) % figure.Styles}
-		for _, p := range rep.Points(stage) {
-			if iv := value(p); iv.Median > 0 {
-				line.Points = append(line.Points, [2]float64{rep.Sweep.Number(p.Point), iv.Median})
-				line.Bars = append(line.Bars, [2]float64{iv.Low, iv.High})
-				s.xs, s.ys = append(s.xs, rep.Sweep.Number(p.Point)), append(s.ys, iv.Low, iv.High)
-				note := ""
-				if property == "rate" && p.Refusals > 0 {
-					note = fmt.Sprintf("%.0f %%", 100*float64(p.Refusals)/float64(p.Requests+p.Failed()))
-				}
-				line.Notes = append(line.Notes, note)
+	for _, stage := range d.report.Stages {
+		n, _ := strconv.Atoi(number(stage))
+		line := figure.Series{Name: shortName(stage), Style: (n + figure.Styles - 1) % figure.Styles}
+		for _, p := range d.report.Points(stage) {
+			v, err := d.value(d.rowName(stage, p.Point), column)
+			if err != nil || v.Median <= 0 {
+				continue
 			}
+			x, note := sweep.Number(p.Point), ""
+			if property == "rate" && p.Refusals > 0 {
+				note = fmt.Sprintf("%.0f %%", 100*float64(p.Refusals)/float64(p.Requests+p.Failed()))
+			}
+			line.Points = append(line.Points, [2]float64{x, v.Median})
+			line.Bars = append(line.Bars, [2]float64{v.Low, v.High})
+			line.Notes = append(line.Notes, note)
+			c.xs, c.ys = append(c.xs, x), append(c.ys, v.Low, v.High)
 		}
 		if line.Points != nil {
-			s.lines = append(s.lines, line)
+			c.lines = append(c.lines, line)
 		}
 	}
-	return s
+	return c
 }
 
 // limit draws a dashed line to what cannot be exceeded, if there are others.
-func (s *sweep) limit(name string, x1, y1, x2, y2 float64) {
-	if s.lines != nil {
-		s.lines = append(s.lines, figure.Series{Name: name, Style: figure.Faint, Class: "dashed", Points: [][2]float64{{x1, y1}, {x2, y2}}})
+func (c *curves) limit(name string, x1, y1, x2, y2 float64) {
+	if c.lines != nil {
+		c.lines = append(c.lines, figure.Series{Name: name, Style: figure.Faint, Class: "dashed", Points: [][2]float64{{x1, y1}, {x2, y2}}})
 	}
 }
 
 // rate draws the p99 over the rate at which requests are due, and the share of them that was refused.
-func rate(d []data) (string, error) {
-	s := sweepOf(d[0].report, "rate", func(p report.Summary) stats.Interval { return p.P99 })
-	x := figure.PropertyAxis("rate", s.xs)
+func rate(d *data) string {
+	c := d.swept("rate", "p99")
+	x := figure.PropertyAxis("rate", c.xs)
 	x.Title += " (%: refused)"
-	return drawn(d, figure.Lines("p99 over the rate", x, figure.LogAxis("p99 of those answered", s.ys, figure.Span), s.lines), "-sweep rate")
+	return figure.Lines("p99 over the rate", x, figure.LogAxis("p99 of those answered", c.ys, figure.Span), c.lines)
 }
 
 // gain draws the throughput over the work, as a multiple of the first stage's.
-func gain(d []data) (string, error) {
-	s := sweepOf(d[0].report, "work", func(p report.Summary) (iv stats.Interval) {
-		if p.Ratio != nil {
-			iv = p.Ratio.Interval
-		}
-		return iv
-	})
-	x, y := figure.PropertyAxis("work", s.xs), figure.LinearAxis("throughput, times that of "+short(d[0].report.Stages[0]), slices.Max(append(s.ys, 1)), figure.Plain)
-	s.limit("no gain", x.Lo, 1, x.Hi, 1)
-	return drawn(d, figure.Lines("Gain over work", x, y, s.lines), "-sweep work of two stages")
+func gain(d *data) string {
+	c := d.swept("work", "ratio")
+	x, y := figure.PropertyAxis("work", c.xs), figure.LinearAxis("throughput, times that of the first stage", slices.Max(append(c.ys, 1)), figure.Plain)
+	c.limit("no gain", x.Lo, 1, x.Hi, 1)
+	return figure.Lines("Gain over work", x, y, c.lines)
 }
 
 // ceilings draws the throughput over the connections N, and what limits it: the first stage's lock,
 // held for S, its time in the table; the cores, by the CPU time that the last stage and the client
 // need at the last point; and N requests in flight, each with the response time R of N=1.
-func ceilings(d []data) (string, error) {
-	rep, first, last := d[0].report, report.Summary{}, report.Summary{}
-	s := sweepOf(rep, "c", func(p report.Summary) stats.Interval {
-		if p.Stage == rep.Stages[0] && p.Point == "1" {
-			first = p
-		}
-		last = p
-		return p.OpsPerSecond
-	})
-	lock, alone := 1/first.Where["table"].Seconds(), 1/first.Latency["mean"].Seconds()
-	cores := float64(rep.Env.Cores) / (last.ServerCPUPerRequest + last.ClientCPUPerRequest) * 1e9
-	if math.IsInf(lock+alone+cores, 1) {
-		s.lines = nil
+func ceilings(d *data) string {
+	c := d.swept("c", "ops")
+	if c.lines == nil {
+		return ""
 	}
-	x, y := figure.PropertyAxis("c", s.xs), figure.LogAxis("operations a second", append(s.ys, lock, cores), figure.Plain)
+	perSecond := func(name string, columns ...string) float64 {
+		sum := 0.0
+		for _, column := range columns {
+			v, _ := d.value(name, column)
+			sum += v.Median
+		}
+		return 1e9 / sum
+	}
+	first := d.rowName(d.report.Stages[0], "1")
+	lock, alone, cores := perSecond(first, "table"), perSecond(first, "mean"), float64(d.report.Env.Cores)*perSecond("", "server_cpu", "client_cpu")
+	if math.IsInf(lock+alone+cores, 1) {
+		return ""
+	}
+	x, y := figure.PropertyAxis("c", c.xs), figure.LogAxis("operations a second", append(c.ys, lock, cores), figure.Plain)
 	n := min(x.Hi, y.Hi/alone)
-	s.limit("1 / S", x.Lo, lock, x.Hi, lock)
-	s.limit("cores / CPU", x.Lo, cores, x.Hi, cores)
-	s.limit("N / R", 1, alone, n, n*alone)
-	return drawn(d, figure.Lines("Throughput and its ceilings", x, y, s.lines), "-sweep c from c=1, and what the servers measure")
+	c.limit("1 / S", x.Lo, lock, x.Hi, lock)
+	c.limit("cores / CPU", x.Lo, cores, x.Hi, cores)
+	c.limit("N / R", 1, alone, n, n*alone)
+	return figure.Lines("Throughput and its ceilings", x, y, c.lines)
 }
 
 // ports draws how many requests were answered, with a connection each, in a second and in the last
 // minute, and how many ports were in TIME_WAIT, which lasts a minute.
-func ports(d []data) (string, error) {
+func ports(d *data) string {
 	lines := []figure.Series{{Name: "in a second"}, {Name: "in a minute", Style: 1}, {Name: "in TIME_WAIT", Style: 2}}
 	var ok []int64
 	failed, most := int64(0), 0.0
@@ -152,7 +162,7 @@ func ports(d []data) (string, error) {
 		lines[line].Points = append(lines[line].Points, [2]float64{float64(len(ok)), float64(n)})
 		most = max(most, float64(n))
 	}
-	for _, run := range d[0].report.Runs {
+	for _, run := range d.report.Runs {
 		for _, n := range run.Series[:min(len(run.Series), int(run.Dur/time.Second))] {
 			ok = append(ok, n)
 			add(0, n)
@@ -168,6 +178,6 @@ func ports(d []data) (string, error) {
 	if len(ok) == 0 || lines[2].Points == nil {
 		lines = nil
 	}
-	return drawn(d, figure.Lines("Ports over time", figure.LinearAxis("seconds; failed dials: "+text.Count(failed), float64(len(ok)), figure.Plain),
-		figure.LinearAxis("requests answered, ports", most, figure.Plain), lines), "-conn per-request, and a system that tells TIME_WAIT")
+	return figure.Lines("Ports over time", figure.LinearAxis("seconds; failed dials: "+text.Count(failed), float64(len(ok)), figure.Plain),
+		figure.LinearAxis("requests answered, ports", most, figure.Plain), lines)
 }

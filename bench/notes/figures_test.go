@@ -61,19 +61,19 @@ func TestFigures(t *testing.T) {
 		perRequest.Add("stage2_coarselock", i+1, r)
 	}
 	for name, test := range map[string]struct {
-		draw func([]data) (string, error)
 		rep  *report.Report
 		want []string
 	}{
-		"dots": {dots, sampled, []string{"<desc>stage2: 1 answered, 1 ms to 1 ms; stage2: 1 refused, 2 ms to 2 ms; stage2: 2 failed, or not answered, 3 ms to 4 ms; stage3: "}},
-		"rate": {rate, swept(t, "rate=500,1000", "stage2_coarselock", "stage3_threadpool"), []string{"<desc>stage2: 500 2", "; stage3: 500 1", " ms (20 %), 1 000 1", `"mark s1"`, `"mark open s2"`}},
-		"gain": {gain, swept(t, "work=0s,1ms", "stage3_threadpool", "stage4_bucketlock"), []string{"<desc>stage4: 0 2", ", 1 ms 2", ">no gain</text>", "times that of stage3<"}},
+		"dots": {sampled, []string{"<desc>stage2: 1 answered, 1 ms to 1 ms; stage2: 1 refused, 2 ms to 2 ms; stage2: 2 failed, or not answered, 3 ms to 4 ms; stage3: "}},
+		"rate": {swept(t, "rate=500,1000", "stage2_coarselock", "stage3_threadpool"), []string{"<desc>stage2: 500 2", "; stage3: 500 1", " ms (20 %), 1 000 1", `"mark s1"`, `"mark open s2"`}},
+		"gain": {swept(t, "work=0s,1ms", "stage3_threadpool", "stage4_bucketlock"), []string{"<desc>stage4: 0 2", ", 1 ms 2", ">no gain</text>", "times that of the first stage<"}},
 		// The lock: 1 ms in the table. The cores: 2, and 40 µs for each of 1000 requests answered, which 1250 share.
-		"ceilings": {ceilings, swept(t, "c=1,2,8", "stage3_threadpool", "stage4_bucketlock"), []string{"<desc>stage3: 1 500, 2 500, 8 500; stage4: 1 1 000, 2 1 000, 8 1 000; 1 / S: 1 1 0", "; cores / CPU: 1 62 500, ", "; N / R: 1 500, 8 4 000<"}},
-		"ports":    {ports, perRequest, []string{"<desc>in a second: 1 2 000, 2 350; in a minute: 1 2 000, 2 2 350; in TIME_WAIT: 1 2 000, 2 2 350<", "failed dials: 80<"}},
+		"ceilings": {swept(t, "c=1,2,8", "stage3_threadpool", "stage4_bucketlock"), []string{"<desc>stage3: 1 500, 2 500, 8 500; stage4: 1 1 000, 2 1 000, 8 1 000; 1 / S: 1 1 0", "; cores / CPU: 1 62 500, ", "; N / R: 1 500, 8 4 000<"}},
+		"ports":    {perRequest, []string{"<desc>in a second: 1 2 000, 2 350; in a minute: 1 2 000, 2 2 350; in TIME_WAIT: 1 2 000, 2 2 350<", "failed dials: 80<"}},
 	} {
-		d := []data{{name: name, report: test.rep}}
-		svg, err := test.draw(d)
+		d := data{report: test.rep}
+		d.summarize()
+		svg, err := d.draw(name)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -83,8 +83,10 @@ func TestFigures(t *testing.T) {
 			}
 		}
 		lacking := report.New(cluster.Default(), []string{"stage2_coarselock"}, true)
-		for _, rep := range []*report.Report{lacking, swept(t, "c=2,4", "stage2_coarselock", "stage3_threadpool")} {
-			if svg, err := test.draw([]data{{name: "other", report: rep}}); err == nil || svg != "" || !strings.HasPrefix(err.Error(), "other: there is nothing to draw: the figure needs -") {
+		for _, rep := range []*report.Report{new(report.Report), lacking, swept(t, "c=2,4", "stage2_coarselock", "stage3_threadpool")} {
+			d := data{name: "other", report: rep}
+			d.summarize()
+			if svg, err := d.draw(name); err == nil || svg != "" || !strings.HasPrefix(err.Error(), "other: there is nothing to draw: the figure needs -") {
 				t.Errorf("%s is drawn of another experiment, or the error is not of use: %v", name, err)
 			}
 		}

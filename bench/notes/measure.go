@@ -21,50 +21,33 @@ import (
 	"lockstep/common/text"
 )
 
-// A claim says what an experiment should find.
+// A claim says between what a figure should be.
 type claim struct {
 	text, expr string
-	met        func(value) bool
-	found      string
-	holds      bool
-	shown      bool // a number or a table says that it does not hold
+	low, high  float64
 }
 
-var claimForm = regexp.MustCompile(`^(?:(.+) )?(?:(no difference)|(<|>) (.+)|in (.+)\.\.(.+)|is (.+))$`)
+var claimForm = regexp.MustCompile(`^(.+) (?:> (.+)|< (.+)|in (.+)\.\.(.+))$`)
 
-func parseClaims(all string) (claims []*claim, err error) {
+func parseClaims(all string) (claims []claim, err error) {
 	for _, s := range strings.FieldsFunc(all, func(r rune) bool { return r == ';' }) {
-		m := append(claimForm.FindStringSubmatch(strings.TrimSpace(s)), make([]string, 8)...)
-		n, low, high := number(m[4]), number(m[5]), number(m[6])
-		c := &claim{text: m[0], expr: cmp.Or(m[1], "ratio")}
-		switch {
-		case m[2] != "":
-			c.met = func(v value) bool { return v.same }
-		case m[7] != "":
-			c.met = func(v value) bool { return v.String(false) == m[7] }
-		case m[3] == "<" && n == n: // and not NaN
-			c.met = func(v value) bool { return v.Median < n }
-		case m[3] == ">" && n == n:
-			c.met = func(v value) bool { return v.Median > n }
-		case low <= high:
-			c.met = func(v value) bool { return low <= v.Median && v.Median <= high }
-		default:
-			return nil, fmt.Errorf("%q is no claim: want EXPR > n, EXPR < n, EXPR in a .. b, EXPR is TEXT or EXPR no difference", s)
+		m := append(claimForm.FindStringSubmatch(strings.TrimSpace(s)), make([]string, 6)...)
+		c := claim{m[0], m[1], parse(cmp.Or(m[2], m[4], "-inf")), parse(cmp.Or(m[3], m[5], "inf"))}
+		if m[0] == "" || !(c.low < c.high) { // or NaN
+			return nil, fmt.Errorf("%q is no claim: want EXPR > n, EXPR < n or EXPR in a .. b", s)
 		}
 		claims = append(claims, c)
 	}
 	return claims, nil
 }
 
-// judge finds out whether the claims of an experiment hold. A bound is not enough.
-func (b *Book) judge(e *experiment) (err error) {
-	for _, c := range e.claims {
-		v, unknown := b.eval(e, c.expr)
-		if err = cmp.Or(err, unknown); unknown == nil {
-			c.found, c.holds, c.shown = v.String(false), v.bound == "" && c.met(v), false
-		}
+// judge returns what was found, and whether the claim holds. A bound is not enough.
+func (b *Book) judge(e *experiment, c claim) (found string, holds bool, err error) {
+	v, err := b.eval(e, c.expr)
+	if err != nil {
+		return "", false, err
 	}
-	return err
+	return v.String(false), v.bound == "" && c.low < v.Median && v.Median < c.high, nil
 }
 
 const limit = 20 * time.Minute
@@ -73,14 +56,16 @@ const limit = 20 * time.Minute
 // ends with a table of their claims on out. What fails keeps its old data. With quick, the rounds
 // are few and short.
 func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *progress.Line, out io.Writer) error {
-	chosen := slices.Clone(b.experiments)
+	chosen := b.experiments
 	if len(names) > 0 {
-		chosen = slices.DeleteFunc(chosen, func(e *experiment) bool { return !slices.Contains(names, e.name) })
+		chosen = nil
 	}
 	for _, name := range names {
-		if e, err := b.experiment(name); e == nil {
-			return err
+		e, known := b.experiment(name)
+		if !known {
+			return e.err
 		}
+		chosen = append(chosen, e)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%v are over", limit))
 	defer cancel()
@@ -89,20 +74,20 @@ func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *pr
 	for i, e := range chosen {
 		line.Expect(time.Since(began) / time.Duration(max(i, 1)) * time.Duration(len(chosen)-i)) // as long as those before
 		line.Say(fmt.Sprintf("%d of %d, %s", i+1, len(chosen), e.name))
-		err := b.measure(ctx, e, quick)
-		if ctx.Err() != nil {
+		if err := b.measure(ctx, e, quick); ctx.Err() != nil {
 			failed = append(failed, fmt.Errorf("%w: not measured from %s on", context.Cause(ctx), e.name))
 			break
 		} else if err != nil {
 			failed = append(failed, fmt.Errorf("%s was not measured: %w", e.name, err))
 			continue
 		}
-		b.judge(e) // an error is one of the page, too
 		for _, c := range e.claims {
-			rows = append(rows, []string{e.name + ": " + c.text, c.found, map[bool]string{true: "yes", false: "NO"}[c.holds]})
-			if !c.holds {
-				broken++
+			found, holds, _ := b.judge(e, c) // an error is one of the page, too
+			verdict := "yes"
+			if !holds {
+				verdict, broken = "NO", broken+1
 			}
+			rows = append(rows, []string{e.name + ": " + c.text, found, verdict})
 		}
 	}
 	if line.Stop(); len(rows) > 1 {
@@ -132,21 +117,18 @@ var ours = regexp.MustCompile(`\bgo run \./bench(?: (compare|run|lanes)\b)?`)
 // which commands with -o write. With quick, the rounds are few and short.
 func (e *experiment) program(bench, o string, quick bool) (args []string, name string) {
 	args, name = Words(e.command), e.name+".txt"
-	m := ours.FindStringSubmatch(e.command)
-	if m == nil {
-		if quick && slices.Contains(args, "-bench") {
-			args = append(args, "-benchtime", "100ms")
+	if m := ours.FindStringSubmatch(e.command); m != nil {
+		at := slices.Index(args, "./bench")
+		args = append(slices.Replace(args, at-2, at+1, bench), "-quiet")
+		if m[1] != "" {
+			name = e.name + ".json"
+			args = append(args, "-o", filepath.Join(o, name))
 		}
-		return args, name
-	}
-	at := slices.Index(args, "./bench")
-	args = append(slices.Replace(args, at-2, at+1, bench), "-quiet")
-	if m[1] != "" {
-		name = e.name + ".json"
-		args = append(args, "-o", filepath.Join(o, name))
-	}
-	if quick && m[1] == "compare" {
-		args = append(args, "-quick")
+		if quick && m[1] == "compare" {
+			args = append(args, "-quick")
+		}
+	} else if quick && slices.Contains(args, "-bench") {
+		args = append(args, "-benchtime", "100ms")
 	}
 	return args, name
 }
@@ -154,9 +136,9 @@ func (e *experiment) program(bench, o string, quick bool) (args []string, name s
 // measure runs an experiment and replaces its data. What it starts ends with it or, after ctx,
 // within the time that bench takes to stop its servers.
 func (b *Book) measure(ctx context.Context, e *experiment, quick bool) error {
-	bench, unknown := os.Executable()
+	bench, unnamed := os.Executable()
 	saved, err := os.MkdirTemp("", "lockstep-notes-")
-	if err = cmp.Or(err, unknown); err != nil {
+	if err = cmp.Or(err, unnamed); err != nil {
 		return err
 	}
 	defer os.RemoveAll(saved)

@@ -4,16 +4,16 @@
 // comments are filled in from the data of these experiments.
 //
 //	<!-- run NAME: CLAIM; CLAIM -->      above a block whose first line is the command
-//	<!-- figure NAME: KIND NAME... -->   above the image bench/notes/data/NAME.svg
+//	<!-- figure NAME: KIND NAME -->      above the image bench/notes/data/NAME.svg
 //	<!--=NAME.EXPR-->6.1 [5.9..6.7]<!--/-->
 //	<!--=NAME.table COLUMN...-->         the others stand alone on a line, as does their end
-//	<!--=NAME.text PARAGRAPH...-->       all paragraphs of the output, or some by number
+//	<!--=NAME.text PARAGRAPH-->          the output, or a paragraph of it by number
 //	<!--=diff 1 2 FILE...-->             from one stage to another
 //
 // An EXPR is a figure, or the quotient of two, a / b; behind it, short means two digits and no
-// interval. A figure is STAGE.COLUMN, STAGE@POINT.COLUMN or EXPERIMENT.STAGE.COLUMN; without a
-// STAGE, it is that of the last one. A CLAIM is EXPR > n, EXPR < n, EXPR in a .. b, EXPR is TEXT,
-// or EXPR no difference; it is judged by the median.
+// interval. A figure is STAGE.COLUMN, STAGE@PROPERTY=POINT.COLUMN or EXPERIMENT.STAGE.COLUMN;
+// without a STAGE, it is that of the last one. A CLAIM is EXPR > n, EXPR < n or EXPR in a .. b; it
+// is judged by the median.
 package notes
 
 import (
@@ -25,27 +25,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
-	"lockstep/bench/figure"
 	"lockstep/bench/machine"
-	"lockstep/bench/stats"
 	"lockstep/common/text"
 )
 
 // dataDir holds the data of the experiments, NAME.json or NAME.txt, and the figures, NAME.svg.
 const dataDir = "bench/notes/data"
-
-// figures draw an SVG from the data of experiments, by the KIND in the mark.
-var figures = map[string]func([]data) (string, error){
-	"lanes":    func(of []data) (string, error) { return figure.LanesSVG(of[0].lanes), nil },
-	"dots":     dots,
-	"rate":     rate,
-	"gain":     gain,
-	"ceilings": ceilings,
-	"ports":    ports,
-}
 
 // A Book is the pages of a module, and the experiments and figures that they name.
 type Book struct {
@@ -62,15 +49,14 @@ type file struct{ name, text string }
 type experiment struct {
 	data
 	command, where string
-	claims         []*claim
+	claims         []claim
 }
 
-type picture struct{ name, kind, experiments, where string }
+type picture struct{ name, kind, experiment, where string }
 
 var (
-	definition = regexp.MustCompile(`<!-- *(run|figure)\b`)
-	runMark    = regexp.MustCompile("^<!-- run ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n)(.+)\n")
-	figureMark = regexp.MustCompile(`^<!-- figure ([\w-]+): (\w+) (.+) -->\n\n!\[.+\]\(` + dataDir + `/([\w-]+)\.svg\)\n`)
+	// What defines an experiment or a figure: a comment, and a command or an image below it.
+	definition = regexp.MustCompile("<!-- *(run|figure)\\b(?: ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n|!\\[.+\\]\\()(.+)\n)?")
 	mark       = regexp.MustCompile(`(?s)<!--=(.*?)-->(.*?)(<!--/-->|<!--=|$)`)
 	lineStart  = regexp.MustCompile(`(^|\n)[\s>*+-]*(\d+[.)]\s+)?$`) // what is before a mark that begins a block of HTML
 )
@@ -87,7 +73,8 @@ func Open(root, dir string) (*Book, error) {
 		p := file{name, string(content)}
 		b.pages = append(b.pages, p)
 		for _, at := range definition.FindAllStringIndex(p.text, -1) {
-			b.fail(p.line(at[0]), b.define(p.text[at[0]:], p.line(at[0])))
+			where := p.line(at[0])
+			b.fail(where, b.define(definition.FindStringSubmatch(p.text[at[0]:at[1]]), where))
 		}
 	}
 	return b, errors.Join(b.errs...)
@@ -104,30 +91,30 @@ func (b *Book) fail(where string, err error) {
 	}
 }
 
-// define adds the experiment or the figure that a mark defines.
-func (b *Book) define(from, where string) (err error) {
-	if m := figureMark.FindStringSubmatch(from); m != nil && m[4] == m[1] {
-		b.pictures = append(b.pictures, picture{m[1], m[2], m[3], where})
+// define adds the experiment or the figure of a definition.
+func (b *Book) define(m []string, where string) (err error) {
+	name, says, block := m[2], m[3], m[4]
+	switch {
+	case m[1] == "figure" && block == dataDir+"/"+name+".svg)":
+		kind, of, _ := strings.Cut(says, " ")
+		b.pictures = append(b.pictures, picture{name, kind, of, where})
 		return nil
-	}
-	m := runMark.FindStringSubmatch(from)
-	if m == nil {
+	case m[1] == "figure", block == "":
 		return fmt.Errorf("want <!-- run NAME: CLAIM; CLAIM --> and a block that begins with a command, or "+
 			"<!-- figure NAME: KIND EXPERIMENT --> and ![...](%s/NAME.svg), with a blank line between", dataDir)
 	}
-	if other, _ := b.experiment(m[1]); other != nil || m[1] == "diff" {
-		return fmt.Errorf("the name %s is taken", m[1])
+	if _, known := b.experiment(name); known {
+		return fmt.Errorf("the name %s is taken", name)
 	}
-	e := &experiment{data: data{name: m[1]}, command: m[3], where: where}
+	e := &experiment{data: data{name: name}, command: block, where: where}
 	b.experiments = append(b.experiments, e)
-	_, name := e.program("", "", false)
-	e.load(name, filepath.Join(b.dir, dataDir), filepath.Join(b.root, dataDir))
-	e.claims, err = parseClaims(m[2])
+	_, saved := e.program("", "", false)
+	e.load(saved, filepath.Join(b.dir, dataDir), filepath.Join(b.root, dataDir))
+	e.claims, err = parseClaims(says)
 	return err
 }
 
-// eval evaluates an expression about an experiment. A quotient has the widest interval that those
-// of its figures allow.
+// eval evaluates an expression about an experiment.
 func (b *Book) eval(e *experiment, expr string) (value, error) {
 	top, bottom, divided := strings.Cut(expr, " / ")
 	v, err := b.figure(e, top)
@@ -135,35 +122,34 @@ func (b *Book) eval(e *experiment, expr string) (value, error) {
 		return v, err
 	}
 	w, err := b.figure(e, bottom)
-	q := value{Interval: stats.Interval{Median: v.Median / w.Median, Low: v.Low / w.High, High: v.High / w.Low}, write: text.Sig}
-	q.same = q.Low < q.High && q.WithinNoise(stats.Interval{})
-	if err == nil && (!(q.Median <= math.MaxFloat64) || v.bound+w.bound != "") { // or NaN
+	q := v.Median / w.Median
+	if err == nil && (!(q <= math.MaxFloat64) || v.bound+w.bound != "") { // or NaN
 		err = fmt.Errorf("%s cannot be divided by %s", v.String(false), w.String(false))
 	}
-	return q, err
+	return single(q, text.Sig), err
 }
-
-var figureName = regexp.MustCompile(`^(?:(.*?)\.)??(ratio\.p99|[^.]+)$`)
 
 // figure returns a figure of an experiment, or of the other one that its name begins with.
 func (b *Book) figure(e *experiment, name string) (value, error) {
 	first, rest, _ := strings.Cut(name, ".")
-	if other, _ := b.experiment(first); other != nil {
+	if other, known := b.experiment(first); known {
 		e, name = other, rest
 	}
-	m := append(figureName.FindStringSubmatch(name), "", "", "")
 	if e.err != nil {
 		return value{}, e.err
 	}
-	return e.value(m[1], m[2])
+	dot := strings.LastIndex(name, ".")
+	return e.value(name[:max(dot, 0)], name[dot+1:])
 }
 
-func (b *Book) experiment(name string) (*experiment, error) {
-	i := slices.IndexFunc(b.experiments, func(e *experiment) bool { return e.name == name })
-	if i < 0 {
-		return nil, fmt.Errorf("there is no experiment %q", name)
+// experiment returns the experiment of a name; one that only has an error if none is known.
+func (b *Book) experiment(name string) (_ *experiment, known bool) {
+	for _, e := range b.experiments {
+		if e.name == name {
+			return e, true
+		}
 	}
-	return b.experiments[i], b.experiments[i].err
+	return &experiment{data: data{err: fmt.Errorf("there is no experiment %q", name)}}, false
 }
 
 // Write fills in the pages, draws the figures, and replaces the files that change, which it
@@ -184,7 +170,12 @@ func (b *Book) Write(out io.Writer) error {
 func (b *Book) render() (files []file, err error) {
 	b.errs = nil
 	for _, e := range b.experiments {
-		b.fail(e.where, cmp.Or(e.err, b.judge(e)))
+		err := e.err
+		for _, c := range e.claims {
+			_, _, unknown := b.judge(e, c)
+			err = cmp.Or(err, unknown)
+		}
+		b.fail(e.where, err)
 	}
 	for _, p := range b.pages {
 		if filled := b.fill(p); b.dir == b.root {
@@ -194,26 +185,12 @@ func (b *Book) render() (files []file, err error) {
 		}
 	}
 	for _, p := range b.pictures {
-		svg, err := b.draw(p)
+		e, _ := b.experiment(p.experiment)
+		svg, err := e.draw(p.kind)
 		b.fail(p.where, err)
 		files = append(files, file{dataDir + "/" + p.name + ".svg", svg + "\n"})
 	}
 	return files, errors.Join(b.errs...)
-}
-
-func (b *Book) draw(p picture) (string, error) {
-	draw, of := figures[p.kind], []data(nil)
-	if draw == nil {
-		return "", fmt.Errorf("there is no figure of the kind %q", p.kind)
-	}
-	for _, name := range strings.Fields(p.experiments) {
-		e, err := b.experiment(name)
-		if err != nil {
-			return "", err
-		}
-		of = append(of, e.data)
-	}
-	return draw(of)
 }
 
 // fill returns the page with its marks filled in.
@@ -238,54 +215,49 @@ func (b *Book) fill(p file) (filled string) {
 
 // content returns what stands at a mark: a block if it begins with a new line.
 func (b *Book) content(head string) (content string, err error) {
-	words := append(strings.Fields(head), "")
-	if words[0] == "diff" {
-		return b.stageDiff(words[1 : len(words)-1])
-	}
-	expr, short := strings.CutSuffix(head, " short")
-	name, expr, _ := strings.Cut(expr, ".")
-	e, err := b.experiment(name)
-	if err != nil {
-		return "", err
-	}
-	switch words[0] {
-	case name + ".table":
-		content, err = e.table(words[1 : len(words)-1])
-	case name + ".text":
-		content, err = e.paragraphs(words[1 : len(words)-1])
+	name, expr, _ := strings.Cut(head, ".")
+	e, _ := b.experiment(name)
+	switch stages, isDiff := strings.CutPrefix(head, "diff "); {
+	case isDiff:
+		content, err = b.stageDiff(strings.Fields(stages))
+	case e.err != nil:
+		return "", e.err
+	case strings.HasPrefix(expr, "table "):
+		content, err = e.table(strings.Fields(expr)[1:])
+	case expr == "text", strings.HasPrefix(expr, "text "):
+		content, err = e.paragraph(strings.TrimSpace(expr[len("text"):]))
 	default:
-		v, err := b.eval(e, expr)
+		quotient, short := strings.CutSuffix(expr, " short")
+		v, err := b.eval(e, quotient)
 		if err != nil {
 			return "", err
 		}
-		return v.String(short) + b.notSo(e, expr), nil
+		return strings.TrimSpace(v.String(short) + " " + b.notSo(e, quotient)), nil
 	}
-	return strings.TrimRight("\n\n"+content+"\n"+strings.TrimSpace(b.notSo(e, "")), "\n") + "\n\n", err
+	return "\n\n" + content + "\n", err
 }
 
 // notSo returns the claims that do not hold in the reader's copy: about an expression, or all.
-func (b *Book) notSo(e *experiment, expr string) (all string) {
+func (b *Book) notSo(e *experiment, expr string) string {
+	var broken []string
 	for _, c := range e.claims {
-		if b.dir != b.root && !c.holds && (expr == "" || expr == c.expr) {
-			all += " (not so here: " + c.text + ")"
-			c.shown = true
+		if _, holds, _ := b.judge(e, c); b.dir != b.root && !holds && (expr == "" || expr == c.expr) {
+			broken = append(broken, "(not so here: "+c.text+")")
 		}
 	}
-	return all
+	return strings.Join(broken, " ")
 }
 
-// localize names the machine at the top of the reader's copy. It says before an experiment which
-// of its claims do not hold, if no number or table says so.
+// localize names the machine at the top of the reader's copy, and says before each experiment
+// which of its claims do not hold.
 func (b *Book) localize(notes string) string {
 	here := "**Measured in few and short rounds on:** " + machine.New(true).String() + "."
 	for _, e := range b.experiments {
 		if e.dir != filepath.Join(b.dir, dataDir) {
 			here += " Not measured here: " + e.name + "."
 		}
-		for _, c := range e.claims {
-			if head := "<!-- run " + e.name; !c.holds && !c.shown {
-				notes = strings.Replace(notes, head, "(not so here: "+c.text+")\n\n"+head, 1)
-			}
+		if broken := b.notSo(e, ""); broken != "" {
+			notes = strings.Replace(notes, "<!-- run "+e.name+":", broken+"\n\n<!-- run "+e.name+":", 1)
 		}
 	}
 	title, rest, _ := strings.Cut(notes, "\n")

@@ -73,6 +73,7 @@ func (p program) search(ctx context.Context, stores []Store, patience time.Durat
 			for len(next) > 0 {
 				s := &scheduler{program: p, store: store, patience: patience, schedule: next[0],
 					over: make(chan struct{}, 2), owner: make(map[*metrics.Mutex]*thread)}
+				s.choose = s.explore
 				runs++
 				if s.run(ctx); s.wrong != "" {
 					return s, runs

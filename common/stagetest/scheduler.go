@@ -28,7 +28,8 @@ type scheduler struct {
 	over     chan struct{} // receives when all threads have ended, or one is blocked
 
 	steps      int
-	same, more [][]int // schedules that differ in one step: with as many preemptions, and with one more
+	choose     func(able []*thread) *thread // that takes the next step; nil says what is wrong
+	same, more [][]int                      // schedules that differ in one step: with as many preemptions, and with one more
 	threads    []*thread
 	current    *thread
 	owner      map[*metrics.Mutex]*thread
@@ -90,25 +91,22 @@ func (s *scheduler) control(f func()) {
 // on, unless something is wrong already. At the end it stops the threads that have not ended.
 // They free nothing, as nothing uses the store any more.
 func (s *scheduler) execute(first int, requests ...[]wire.Op) {
-	defer s.begin(first, requests...)()
-	for able := s.able(); len(able) > 0 && s.wrong == ""; able = s.able() {
-		s.step(s.choose(able))
-	}
-	if s.wrong == "" {
-		s.findDeadlock()
-	}
-}
-
-// begin makes the threads. The function that it returns stops those that have not ended.
-func (s *scheduler) begin(first int, requests ...[]wire.Op) (stop func()) {
 	s.threads, s.current = nil, nil
 	for i, ops := range requests {
 		s.threads = append(s.threads, s.newThread(lincheck.Call{Client: first + i, Ops: ops, End: lincheck.Never}))
 	}
-	return func() {
+	defer func() {
 		for _, s.current = range s.threads {
 			s.current.stop()
 		}
+	}()
+	for able := s.able(); len(able) > 0 && s.wrong == ""; able = s.able() {
+		if t := s.choose(able); t != nil {
+			s.step(t)
+		}
+	}
+	if s.wrong == "" {
+		s.findDeadlock()
 	}
 }
 
@@ -140,9 +138,9 @@ func (s *scheduler) able() (able []*thread) {
 	return able
 }
 
-// choose returns the thread that takes the next step. Beyond the schedule it is the first one,
+// explore returns the thread that takes the next step. Beyond the schedule it is the first one,
 // and a schedule in which it is another one is still to be run.
-func (s *scheduler) choose(able []*thread) *thread {
+func (s *scheduler) explore(able []*thread) *thread {
 	if s.steps == len(s.schedule) {
 		for i := 1; i < len(able); i++ {
 			other := append(slices.Clone(s.schedule), i)
