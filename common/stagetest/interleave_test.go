@@ -206,9 +206,9 @@ func TestPlaying(t *testing.T) {
 	}{
 		{b.unlocked, "1 1 1 2 2 2", "no update is lost: n is 2"},
 		{b.unlocked, "1 2 2 1 1 2", "an update is lost: each client added 1 to 0, and n is 1"},
-		{b.unlocked, "1 2 2 1", "the next step is one of [request 1 request 2], and the arguments left are []"},
-		{b.unlocked, "1 1 1 1", `the next step is one of [request 2], and the arguments left are ["1"]`},
-		{b.unlocked, "3", `the next step is one of [request 1 request 2], and the arguments left are ["3"]`},
+		{b.unlocked, "1 2 2 1", "now client 1 or 2 can go on, and the arguments left are []"},
+		{b.unlocked, "1 1 1 1", `now client 2 can go on, and the arguments left are [1]`},
+		{b.unlocked, "3", `now client 1 or 2 can go on, and the arguments left are [3]`},
 		{locked, "1 1 1 1 1 1 1 2 2 2 2 2 2 2", "no update is lost: n is 2"},
 		{locked, "1 1 1 1 2 2 2 2 2 2 2 1 1 1", "an update is lost: each client added 1 to 0, and n is 1"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,13 +37,15 @@ func play(store Store, clients []string) string {
 		return store([]wire.Op{put("n", strconv.Itoa(found+1))})
 	}
 	s.choose = func(able []*thread) *thread {
+		var can []string
 		for _, t := range able {
-			if len(clients) > 0 && clients[0] == strconv.Itoa(t.Client) {
+			can = append(can, strconv.Itoa(t.Client))
+			if len(clients) > 0 && clients[0] == can[len(can)-1] {
 				clients = clients[1:]
 				return t
 			}
 		}
-		s.wrong = fmt.Sprintf("the next step is one of %v, and the arguments left are %q", able, clients)
+		s.wrong = fmt.Sprintf("now client %s can go on, and the arguments left are %v", strings.Join(can, " or "), clients)
 		return nil
 	}
 	store([]wire.Op{put("n", "0")})
