@@ -217,7 +217,7 @@ func TestPlaying(t *testing.T) {
 		}
 	}
 	// A step of a client that waits for a lock is not possible, and what it held is not used again.
-	if got := play(locked, []string{"1", "1", "2", "2"}); !strings.Contains(got, `one of [request 1], and the arguments left are ["2"]`) {
+	if got := play(locked, []string{"1", "1", "2", "2"}); !strings.Contains(got, "client 1 can go on, and the arguments left are [2]") {
 		t.Errorf("the second client goes on although it waits: %s", got)
 	}
 }
