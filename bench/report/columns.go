@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"unicode"
 
 	"lockstep/common/client"
-	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
 
@@ -198,60 +196,22 @@ func (rep *Report) tables() (tables []Table) {
 	return tables
 }
 
-// histogram shows how the response times of rounds are spread, in 8 rows at most: each row ends
-// as many times later than the one before it, up to p99.9, and the last at the longest.
-func histogram(runs []*Run) []Table {
-	var h metrics.Histogram
-	for _, run := range runs {
-		h.Merge(&run.ResponseTimes)
-	}
-	const rows = 8
-	low, high := h.Quantile(0.01), h.Quantile(0.999)
-	if h.Count() <= 0 || low <= 0 || float64(high) < 1.1*float64(low) {
-		return nil // there are none, or all are alike
-	}
-	t := Table{Head: []string{"response time", "requests", ""}}
-	below := int64(0)
-	for i := 1; i <= rows && below < h.Count(); i++ {
-		edge := time.Duration(float64(low) * math.Pow(float64(high)/float64(low), float64(i)/(rows-1)))
-		within := h.Within(edge)
-		if i == rows || text.Duration(edge) == text.Duration(h.Max()) {
-			edge, within = h.Max(), h.Count()
-		}
-		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything
-		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), bar(share)})
-		below = within
-	}
-	return []Table{t}
-}
-
-// bar draws a share, from 0 to 1.
-func bar(share float64) string {
-	const width = 48
-	return fmt.Sprintf("%-*s", width, strings.Repeat("#", int(math.Ceil(width*share))))
-}
-
 // overTime shows how a round went on, in 10 rows at most, if it took more than a second and each
 // request had a connection: ports may run out.
 func overTime(run *Run) []Table {
 	if run.ConnectTimes == nil || run.Dur <= time.Second {
 		return nil
 	}
-	const rows = 10
+	t := Table{Head: []string{"over time", "ops/s"}}
 	seconds := max(len(run.Series), int((run.Dur+time.Second-1)/time.Second)) // none may have been answered in the last ones
-	var rates []float64
-	step := max((seconds+rows-1)/rows, 1)
+	step := (seconds + 9) / 10
 	for from := 0; from < seconds; from += step {
 		sum := int64(0)
 		for _, ops := range run.Series[min(from, len(run.Series)):min(from+step, len(run.Series))] {
 			sum += ops
 		}
 		lasted := min(float64(step), max(run.Dur.Seconds()-float64(from), 1e-3)) // the last second may be a part of one
-		rates = append(rates, float64(sum)/lasted)
-	}
-	t := Table{Head: []string{"over time", "ops/s", ""}}
-	for i, rate := range rates {
-		t.Rows = append(t.Rows, []string{fmt.Sprintf("from %d s", i*step), text.Sig3(rate), bar(rate / max(slices.Max(rates), 1))})
+		t.Rows = append(t.Rows, []string{fmt.Sprintf("from %d s", from), text.Sig3(float64(sum) / lasted)})
 	}
 	if run.TimeWait > 0 {
 		t.Foot = text.Count(run.TimeWait) + " sockets in TIME_WAIT at the end"

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -99,22 +98,8 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-var place = regexp.MustCompile(`(?m)^\.{1,2}[/\\][^:\n]+`)
-
-// fromHere names the files in the output of go build from the current directory on, as the
-// stage was named, and not from source on, where go build ran.
-func fromHere(out []byte, source string) []byte {
-	here, _ := os.Getwd()
-	return place.ReplaceAllFunc(out, func(file []byte) []byte {
-		path := filepath.Join(source, string(file))
-		if short, err := filepath.Rel(here, path); err == nil {
-			path = short
-		}
-		return []byte(path)
-	})
-}
-
-// Build builds the stage in a directory, under a name that no other program has.
+// Build builds the stage in a directory, under a name that no other program has. It runs where
+// bench does, so that go build names files as the user does: mine/store.go.
 func (b *Bed) Build(ctx context.Context, source string) error {
 	p := Program{Name: filepath.Base(source)}
 	taken := func(other Program) bool { return strings.EqualFold(other.Name, p.Name) } // some file systems ignore case
@@ -122,7 +107,7 @@ func (b *Bed) Build(ctx context.Context, source string) error {
 		p.Name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
 	}
 	folder := filepath.Join(b.Dir, p.Name)
-	out, err := b.Go(ctx, source, "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), ".")
+	out, err := b.Go(ctx, "", "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), source)
 	if ctx.Err() != nil {
 		return err
 	}
