@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -242,42 +241,24 @@ func receive(n int, from <-chan bool) {
 	}
 }
 
-// FaultyMain is the start of a program that a Faulty watches. It returns the program's
-// fault, but never returns if that is "late" or "busy".
+// FaultyMain is the start of a program that a Faulty watches. It returns the program's fault.
 func FaultyMain() (fault string) {
-	fault = os.Getenv("LOCKSTEP_FAULT")
 	nc, err := net.Dial("tcp", os.Getenv("LOCKSTEP_TELL"))
 	if err != nil {
 		panic(err)
 	}
 	go nc.Read(make([]byte, 1)) // ends with the process; the garbage collector would close an unused connection
-	for fault == "busy" {
-	}
-	if fault == "late" {
-		select {}
-	}
-	return fault
+	return os.Getenv("LOCKSTEP_FAULT")
 }
 
-// StageMain is the TestMain of a package that starts its own test binary as a stage. It
-// has the fault of a Faulty, if any; "one" is a stage that serves one client at a time.
+// StageMain is the TestMain of a package that starts its own test binary as a stage.
 func StageMain(m *testing.M) {
-	if !slices.Contains(os.Args, "-child") {
-		os.Setenv("GORACE", "atexit_sleep_ms=0") // of the stages: they end at once
-		m.Run()
-		return
+	if slices.Contains(os.Args, "-child") {
+		FaultyMain()
+		node.Main(ServeLocked)
 	}
-	switch fault := FaultyMain(); {
-	case fault == "starting", fault == "absent" && os.Args[len(os.Args)-1] == "1": // never serves
-		fmt.Fprintln(os.Stderr, "still starting")
-		io.Copy(io.Discard, os.Stdin)
-		return
-	case fault == "stubborn": // ignores the end of standard input
-		os.Args = slices.DeleteFunc(os.Args, func(arg string) bool { return arg == "-child" })
-	case fault == "one":
-		node.Main(ServeOne)
-	}
-	node.Main(ServeLocked)
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the stages: they end at once
+	m.Run()
 }
 
 // FaultyInPath makes this test's binary the only program in PATH, under this name. Its
