@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"unicode"
 
 	"lockstep/common/client"
+	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
 
@@ -194,6 +196,39 @@ func (rep *Report) tables() (tables []Table) {
 		}
 	}
 	return tables
+}
+
+// histogram shows how the response times of rounds are spread, in 8 rows at most: each row ends
+// as many times later than the one before it, up to p99.9, and the last at the longest.
+func histogram(runs []*Run) []Table {
+	var h metrics.Histogram
+	for _, run := range runs {
+		h.Merge(&run.ResponseTimes)
+	}
+	const rows = 8
+	low, high := h.Quantile(0.01), h.Quantile(0.999)
+	if h.Count() <= 0 || low <= 0 || float64(high) < 1.1*float64(low) {
+		return nil // there are none, or all are alike
+	}
+	t := Table{Head: []string{"response time", "requests", ""}}
+	below := int64(0)
+	for i := 1; i <= rows && below < h.Count(); i++ {
+		edge := time.Duration(float64(low) * math.Pow(float64(high)/float64(low), float64(i)/(rows-1)))
+		within := h.Within(edge)
+		if i == rows || text.Duration(edge) == text.Duration(h.Max()) {
+			edge, within = h.Max(), h.Count()
+		}
+		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything
+		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), bar(share)})
+		below = within
+	}
+	return []Table{t}
+}
+
+// bar draws a share, from 0 to 1.
+func bar(share float64) string {
+	const width = 48
+	return fmt.Sprintf("%-*s", width, strings.Repeat("#", int(math.Ceil(width*share))))
 }
 
 // overTime shows how a round went on, in 10 rows at most, if it took more than a second and each

@@ -9,6 +9,7 @@ import (
 	"lockstep/bench/load"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
+	"lockstep/common/text"
 )
 
 // An open loop that cannot keep up says so before anything else.
@@ -95,6 +96,36 @@ func TestBends(t *testing.T) {
 		if got := rep.Outline().Sentences; strings.Join(got, "\n") != strings.Join(test.want, "\n") { // and nothing of the other stage, which an interrupted sweep did not reach
 			t.Errorf("%s %v: %q, want %q", test.sweep, test.ops, got, test.want)
 		}
+	}
+}
+
+// Five to eight rows, whose shares are those of the requests, for a single stage only.
+func TestHistogram(t *testing.T) {
+	rep := New(cluster.Default(), []string{"a"}, true)
+	r := closedLoop(1, 0, 0)
+	for i := range 1000 { // 100 µs to 1.1 ms, and the last takes 80 ms
+		r.ResponseTimes.Record(time.Duration(100+i) * us)
+	}
+	r.ResponseTimes.Record(80 * ms)
+	r.Requests, r.OK = 1001, 1001
+	rep.Add("a", 1, r)
+	h := rep.Outline().Histogram[0]
+	if n := len(h.Rows); n < 5 || n > 8 {
+		t.Fatalf("%d rows: %q", n, h.Rows)
+	}
+	if first, last := h.Rows[0], h.Rows[len(h.Rows)-1]; last[0] != "up to 80.0ms" || last[1] != "0.1 %" || strings.Count(last[2], "#") != 1 || len(first[2]) != len(last[2]) {
+		t.Errorf("the rows are %q", h.Rows)
+	}
+	wantAll(t, rep.String(), "\nresponse time  requests\nup to ")
+	for _, rows := range h.Rows {
+		if n := len(strings.Join(rows, "  ")); n > text.Columns {
+			t.Errorf("%d columns: %q", n, rows)
+		}
+	}
+	rep.Stages = append(rep.Stages, "b")
+	rep.Add("b", 1, r)
+	if details := rep.Outline().Histogram; details != nil {
+		t.Errorf("of two stages: %q", details)
 	}
 }
 

@@ -44,23 +44,6 @@ func Root(ctx context.Context) (string, error) {
 	return filepath.Dir(vars.GOMOD), nil
 }
 
-// StageDirs returns the directories of stages, each named by its number, by its
-// directory's name or by a path: "4", "stage4_bucketlock", "./mine".
-func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
-	root, err := Root(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, stage := range stages {
-		dir, err := StageDir(root, strings.TrimSpace(stage))
-		if err != nil {
-			return nil, err
-		}
-		dirs = append(dirs, dir)
-	}
-	return dirs, nil
-}
-
 // goEnv sets vars to the variables of the go command that args name, as in go env.
 func goEnv(ctx context.Context, vars any, args ...string) error {
 	cmd := exec.Command("go", append([]string{"env", "-json"}, args...)...) // takes milliseconds; killed, it would leave a directory
@@ -72,7 +55,8 @@ func goEnv(ctx context.Context, vars any, args ...string) error {
 	return nil
 }
 
-// StageDir is StageDirs for one stage of the module in root.
+// StageDir returns the directory of a stage of the module in root, named by its number, by its
+// directory's name or by a path: "4", "stage4_bucketlock", "./mine".
 func StageDir(root, stage string) (string, error) {
 	if n, err := strconv.Atoi(stage); err == nil {
 		found, _ := fs.Glob(os.DirFS(root), fmt.Sprintf("stage%d_*", n))

@@ -97,6 +97,15 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	return h.max
 }
 
+// Within returns how many of the times recorded did not exceed d. Those in the sub-bucket of
+// d count too.
+func (h *Histogram) Within(d time.Duration) (n int64) {
+	for _, count := range h.counts[:min(cell(d)+1, len(h.counts))] {
+		n += int64(count)
+	}
+	return n
+}
+
 // histogramJSON leaves out empty sub-buckets, and Count, which is the sum of the others
 // and Overflow: in old files, times above a minute were counted there and not resolved.
 type histogramJSON struct {

@@ -99,6 +99,15 @@ func TestQuantileEdges(t *testing.T) {
 		if got := h.Quantile(test.q); got != test.want {
 			t.Errorf("%v: Quantile(%v) = %d, want %d", test.recorded, test.q, got, test.want)
 		}
+		within := int64(0)
+		for _, d := range test.recorded {
+			if cell(max(d, 0)) <= cell(test.want) {
+				within++
+			}
+		}
+		if got := h.Within(test.want); got != within {
+			t.Errorf("%v: %d times within %v, want %d", test.recorded, got, test.want, within)
+		}
 	}
 }
 
