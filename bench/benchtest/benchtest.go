@@ -3,7 +3,6 @@
 package benchtest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -181,7 +180,7 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 // A Faulty watches the processes of the stage in testdata/faulty, or of a
 // program whose main function calls FaultyMain or StageMain.
 type Faulty struct {
-	started, busy, ended chan bool // one value for each process
+	started, ended chan bool // one value for each process
 }
 
 // NewFaulty gives this fault to the processes that start from now on until the end of the
@@ -195,7 +194,7 @@ func NewFaulty(t *testing.T, fault string) *Faulty {
 	t.Setenv("LOCKSTEP_FAULT", fault)
 	t.Setenv("LOCKSTEP_TELL", ln.Addr().String())
 	t.Setenv("LOCKSTEP_SECRET", "")
-	f := &Faulty{make(chan bool, 100), make(chan bool, 100), make(chan bool, 100)}
+	f := &Faulty{make(chan bool, 100), make(chan bool, 100)}
 	var readers sync.WaitGroup
 	readers.Go(func() { // ends with ln
 		for {
@@ -205,10 +204,8 @@ func NewFaulty(t *testing.T, fault string) *Faulty {
 			}
 			f.started <- true
 			readers.Go(func() { // ends with the process
-				defer nc.Close()
-				for lines := bufio.NewScanner(nc); lines.Scan(); {
-					f.busy <- true
-				}
+				io.Copy(io.Discard, nc)
+				nc.Close()
 				f.ended <- true
 			})
 		}
@@ -220,14 +217,9 @@ func NewFaulty(t *testing.T, fault string) *Faulty {
 	return f
 }
 
-// Started waits until n processes have started and, if busy, until one of them has
-// answered many requests. Like Ended, it waits for as long as the test may take.
-func (f *Faulty) Started(n int, busy bool) {
-	receive(n, f.started)
-	if busy {
-		receive(1, f.busy)
-	}
-}
+// Started waits until n processes have started. Like Ended, it waits for as long as the test
+// may take.
+func (f *Faulty) Started(n int) { receive(n, f.started) }
 
 // Ended waits until n processes have ended.
 func (f *Faulty) Ended(n int) { receive(n, f.ended) }

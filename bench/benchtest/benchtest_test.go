@@ -61,7 +61,7 @@ func TestFaulty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Started(1, false)
+	f.Started(1)
 	stdin.Close()
 	f.Ended(1)
 	f.AllEnded()

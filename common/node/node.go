@@ -343,7 +343,7 @@ const (
 // impossible.
 type budget struct {
 	wait  *metrics.Timer // of requests that are not small
-	turn  chan struct{}  // held while waiting for memory, so that a large request is not overtaken
+	turn  chan struct{}  // held while waiting for memory, so that no two requests each have a part of theirs
 	taken chan struct{}  // a semaphore, of blocks of smallRequest bytes
 }
 
@@ -365,12 +365,12 @@ func (b *budget) take(bytes int) {
 		return
 	}
 	asked := metrics.Now()
+	defer func() { b.wait.Add(metrics.Now() - asked) }()
 	b.turn <- struct{}{}
+	defer func() { <-b.turn }()
 	for range blocks(bytes) {
 		b.taken <- struct{}{}
 	}
-	<-b.turn
-	b.wait.Add(metrics.Now() - asked)
 }
 
 // give returns bytes that take took.
