@@ -130,12 +130,11 @@ func TestCompareInterrupted(t *testing.T) {
 	for moment, test := range map[string]struct {
 		args, fault string
 		processes   int
-		busy        bool
 		runs        int
 	}{
-		"storing the keys":      {"-stages testdata/faulty -nodes 2", "", 2, true, 0},
-		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -duration 100ms -keys 20", "", 2, false, 1},
-		"waiting for yardstick": {"-stages none -against echo,redis", "late", 1, false, 0},
+		"starting servers":      {"-stages testdata/faulty -nodes 2", "", 2, 0},
+		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -duration 100ms -keys 20", "", 2, 1},
+		"waiting for yardstick": {"-stages none -against echo,redis", "late", 1, 0},
 	} {
 		t.Run(moment, func(t *testing.T) {
 			benchtest.EmptyFolder(t)
@@ -145,7 +144,7 @@ func TestCompareInterrupted(t *testing.T) {
 			m := benchtest.NewFaulty(t, test.fault)
 			path := filepath.Join(t.TempDir(), "out.json")
 			args := append([]string{"compare", "-o", path}, strings.Fields(test.args)...)
-			stdout := interrupted(t, func() { m.Started(test.processes, test.busy) }, args...)
+			stdout := interrupted(t, func() { m.Started(test.processes) }, args...)
 			if s := readSaved(t, path); (s.Verdict == "interrupted") != (test.runs > 0) || len(s.Runs) != test.runs || strings.HasPrefix(stdout, "INTERRUPTED\nfaulty ") != (test.runs > 0) {
 				t.Errorf("verdict %q with %d runs, want interrupted with %d; stdout\n%s", s.Verdict, len(s.Runs), test.runs, stdout)
 			}

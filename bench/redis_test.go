@@ -111,6 +111,9 @@ func bulk(value string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(value),
 // fakeRedisMain is the main function of a redis-server with the fault that NewFaulty set.
 func fakeRedisMain() error {
 	fault := benchtest.FaultyMain()
+	if fault == "late" { // never serves
+		select {}
+	}
 	flag := func(name string) string { return os.Args[slices.Index(os.Args, name)+1] }
 	ln, err := net.Listen("tcp", net.JoinHostPort(flag("--bind"), flag("--port")))
 	if err != nil {

@@ -3,10 +3,8 @@
 package benchtest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -182,7 +180,7 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 // A Faulty watches the processes of the stage in testdata/faulty, or of a
 // program whose main function calls FaultyMain or StageMain.
 type Faulty struct {
-	started, busy, ended chan bool // one value for each process
+	started, ended chan bool // one value for each process
 }
 
 // NewFaulty gives this fault to the processes that start from now on until the end of the
@@ -196,7 +194,7 @@ func NewFaulty(t *testing.T, fault string) *Faulty {
 	t.Setenv("LOCKSTEP_FAULT", fault)
 	t.Setenv("LOCKSTEP_TELL", ln.Addr().String())
 	t.Setenv("LOCKSTEP_SECRET", "")
-	f := &Faulty{make(chan bool, 100), make(chan bool, 100), make(chan bool, 100)}
+	f := &Faulty{make(chan bool, 100), make(chan bool, 100)}
 	var readers sync.WaitGroup
 	readers.Go(func() { // ends with ln
 		for {
@@ -206,10 +204,8 @@ func NewFaulty(t *testing.T, fault string) *Faulty {
 			}
 			f.started <- true
 			readers.Go(func() { // ends with the process
-				defer nc.Close()
-				for lines := bufio.NewScanner(nc); lines.Scan(); {
-					f.busy <- true
-				}
+				io.Copy(io.Discard, nc)
+				nc.Close()
 				f.ended <- true
 			})
 		}
@@ -221,14 +217,9 @@ func NewFaulty(t *testing.T, fault string) *Faulty {
 	return f
 }
 
-// Started waits until n processes have started and, if busy, until one of them has
-// answered many requests. Like Ended, it waits for as long as the test may take.
-func (f *Faulty) Started(n int, busy bool) {
-	receive(n, f.started)
-	if busy {
-		receive(1, f.busy)
-	}
-}
+// Started waits until n processes have started. Like Ended, it waits for as long as the test
+// may take.
+func (f *Faulty) Started(n int) { receive(n, f.started) }
 
 // Ended waits until n processes have ended.
 func (f *Faulty) Ended(n int) { receive(n, f.ended) }
@@ -242,42 +233,24 @@ func receive(n int, from <-chan bool) {
 	}
 }
 
-// FaultyMain is the start of a program that a Faulty watches. It returns the program's
-// fault, but never returns if that is "late" or "busy".
+// FaultyMain is the start of a program that a Faulty watches. It returns the program's fault.
 func FaultyMain() (fault string) {
-	fault = os.Getenv("LOCKSTEP_FAULT")
 	nc, err := net.Dial("tcp", os.Getenv("LOCKSTEP_TELL"))
 	if err != nil {
 		panic(err)
 	}
 	go nc.Read(make([]byte, 1)) // ends with the process; the garbage collector would close an unused connection
-	for fault == "busy" {
-	}
-	if fault == "late" {
-		select {}
-	}
-	return fault
+	return os.Getenv("LOCKSTEP_FAULT")
 }
 
-// StageMain is the TestMain of a package that starts its own test binary as a stage. It
-// has the fault of a Faulty, if any; "one" is a stage that serves one client at a time.
+// StageMain is the TestMain of a package that starts its own test binary as a stage.
 func StageMain(m *testing.M) {
-	if !slices.Contains(os.Args, "-child") {
-		os.Setenv("GORACE", "atexit_sleep_ms=0") // of the stages: they end at once
-		m.Run()
-		return
+	if slices.Contains(os.Args, "-child") {
+		FaultyMain()
+		node.Main(ServeLocked)
 	}
-	switch fault := FaultyMain(); {
-	case fault == "starting", fault == "absent" && os.Args[len(os.Args)-1] == "1": // never serves
-		fmt.Fprintln(os.Stderr, "still starting")
-		io.Copy(io.Discard, os.Stdin)
-		return
-	case fault == "stubborn": // ignores the end of standard input
-		os.Args = slices.DeleteFunc(os.Args, func(arg string) bool { return arg == "-child" })
-	case fault == "one":
-		node.Main(ServeOne)
-	}
-	node.Main(ServeLocked)
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the stages: they end at once
+	m.Run()
 }
 
 // FaultyInPath makes this test's binary the only program in PATH, under this name. Its

@@ -3,8 +3,11 @@ package benchtest
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
+	"os"
 	"os/exec"
-	"strings"
+	"slices"
 	"testing"
 
 	"lockstep/common/client"
@@ -12,7 +15,15 @@ import (
 	"lockstep/common/node"
 )
 
-func TestMain(m *testing.M) { StageMain(m) }
+// As a child, the test binary says its fault and waits for the end of its standard input.
+func TestMain(m *testing.M) {
+	if slices.Contains(os.Args, "-child") {
+		fmt.Fprint(os.Stderr, FaultyMain())
+		io.Copy(io.Discard, os.Stdin)
+		return
+	}
+	StageMain(m)
+}
 
 // Nodes that run inside a test serve as a stage does, by the configuration in their file.
 func TestNodes(t *testing.T) {
@@ -36,7 +47,7 @@ func TestNodes(t *testing.T) {
 
 // A process with a fault is noticed when it starts, and when it ends.
 func TestFaulty(t *testing.T) {
-	f := NewFaulty(t, "starting")
+	f := NewFaulty(t, "slow")
 	FaultyInPath(t, "stage")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -50,11 +61,11 @@ func TestFaulty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Started(1, false)
+	f.Started(1)
 	stdin.Close()
 	f.Ended(1)
 	f.AllEnded()
-	if err := cmd.Wait(); err != nil || !strings.Contains(said.String(), "still starting") {
+	if err := cmd.Wait(); err != nil || said.String() != "slow" {
 		t.Errorf("the process ended with %v and said %q", err, said.String())
 	}
 }

@@ -237,21 +237,16 @@ func overTime(run *Run) []Table {
 	if run.ConnectTimes == nil || run.Dur <= time.Second {
 		return nil
 	}
-	const rows = 10
+	t := Table{Head: []string{"over time", "ops/s"}}
 	seconds := max(len(run.Series), int((run.Dur+time.Second-1)/time.Second)) // none may have been answered in the last ones
-	var rates []float64
-	step := max((seconds+rows-1)/rows, 1)
+	step := (seconds + 9) / 10
 	for from := 0; from < seconds; from += step {
 		sum := int64(0)
 		for _, ops := range run.Series[min(from, len(run.Series)):min(from+step, len(run.Series))] {
 			sum += ops
 		}
 		lasted := min(float64(step), max(run.Dur.Seconds()-float64(from), 1e-3)) // the last second may be a part of one
-		rates = append(rates, float64(sum)/lasted)
-	}
-	t := Table{Head: []string{"over time", "ops/s", ""}}
-	for i, rate := range rates {
-		t.Rows = append(t.Rows, []string{fmt.Sprintf("from %d s", i*step), text.Sig3(rate), bar(rate / max(slices.Max(rates), 1))})
+		t.Rows = append(t.Rows, []string{fmt.Sprintf("from %d s", from), text.Sig3(float64(sum) / lasted)})
 	}
 	if run.TimeWait > 0 {
 		t.Foot = text.Count(run.TimeWait) + " sockets in TIME_WAIT at the end"

@@ -17,7 +17,7 @@ import (
 type Outline struct {
 	Sentences  []string // what came out
 	Tables     []Table
-	Details    []Table  // of a single stage, drawn in characters, for the text: the page has figures
+	Histogram  []Table  // of a single stage, drawn in characters, for the text: the page has figures
 	Notes      []string // what went wrong, or that nothing did, and what else to know
 	Conditions string   // what was asked for, and on which machine
 }
@@ -29,7 +29,7 @@ func (rep *Report) Outline() Outline {
 	if len(rep.Summary) > 0 {
 		o.Tables, o.Notes = append(rep.tables(), rep.clients()...), rep.notes()
 		if runs := rep.Summary[0].Runs; len(rep.Summary) == 1 {
-			o.Details = append(histogram(runs), overTime(runs[len(runs)-1])...)
+			o.Tables, o.Histogram = append(o.Tables, overTime(runs[len(runs)-1])...), histogram(runs)
 		}
 		o.Sentences = append(rep.saturation(), rep.comparison()...)
 		if rep.Sweep != nil {
@@ -53,7 +53,7 @@ func (rep *Report) String() string {
 		}
 	}
 	wrap(o.Sentences...)
-	for _, t := range append(o.Tables, o.Details...) {
+	for _, t := range append(o.Tables, o.Histogram...) {
 		b.WriteString("\n" + text.Table(append([][]string{t.Head}, t.Rows...)))
 		if t.Foot != "" {
 			wrap(t.Foot)

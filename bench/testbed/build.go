@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -45,23 +44,6 @@ func Root(ctx context.Context) (string, error) {
 	return filepath.Dir(vars.GOMOD), nil
 }
 
-// StageDirs returns the directories of stages, each named by its number, by its
-// directory's name or by a path: "4", "stage4_bucketlock", "./mine".
-func StageDirs(ctx context.Context, stages []string) (dirs []string, err error) {
-	root, err := Root(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, stage := range stages {
-		dir, err := StageDir(root, strings.TrimSpace(stage))
-		if err != nil {
-			return nil, err
-		}
-		dirs = append(dirs, dir)
-	}
-	return dirs, nil
-}
-
 // goEnv sets vars to the variables of the go command that args name, as in go env.
 func goEnv(ctx context.Context, vars any, args ...string) error {
 	cmd := exec.Command("go", append([]string{"env", "-json"}, args...)...) // takes milliseconds; killed, it would leave a directory
@@ -73,7 +55,8 @@ func goEnv(ctx context.Context, vars any, args ...string) error {
 	return nil
 }
 
-// StageDir is StageDirs for one stage of the module in root.
+// StageDir returns the directory of a stage of the module in root, named by its number, by its
+// directory's name or by a path: "4", "stage4_bucketlock", "./mine".
 func StageDir(root, stage string) (string, error) {
 	if n, err := strconv.Atoi(stage); err == nil {
 		found, _ := fs.Glob(os.DirFS(root), fmt.Sprintf("stage%d_*", n))
@@ -99,22 +82,8 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-var place = regexp.MustCompile(`(?m)^\.{1,2}[/\\][^:\n]+`)
-
-// fromHere names the files in the output of go build from the current directory on, as the
-// stage was named, and not from source on, where go build ran.
-func fromHere(out []byte, source string) []byte {
-	here, _ := os.Getwd()
-	return place.ReplaceAllFunc(out, func(file []byte) []byte {
-		path := filepath.Join(source, string(file))
-		if short, err := filepath.Rel(here, path); err == nil {
-			path = short
-		}
-		return []byte(path)
-	})
-}
-
-// Build builds the stage in a directory, under a name that no other program has.
+// Build builds the stage in a directory, under a name that no other program has. It runs where
+// bench does, so that go build names files as the user does: mine/store.go.
 func (b *Bed) Build(ctx context.Context, source string) error {
 	p := Program{Name: filepath.Base(source)}
 	taken := func(other Program) bool { return strings.EqualFold(other.Name, p.Name) } // some file systems ignore case
@@ -122,7 +91,7 @@ func (b *Bed) Build(ctx context.Context, source string) error {
 		p.Name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
 	}
 	folder := filepath.Join(b.Dir, p.Name)
-	out, err := b.Go(ctx, source, "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), ".")
+	out, err := b.Go(ctx, "", "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), source)
 	if ctx.Err() != nil {
 		return err
 	}

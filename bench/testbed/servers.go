@@ -154,13 +154,10 @@ func Guard(ctx context.Context, to load.Target, f func(context.Context) error) e
 	end(nil)
 	watching.Wait()
 	all := faults()
-	switch {
-	case all == nil || err != nil && strings.Contains(err.Error(), all.Error()):
+	if all != nil && err != nil && strings.Contains(err.Error(), all.Error()) {
 		return err
-	case err == nil:
-		return all
 	}
-	return fmt.Errorf("%w\n%w", all, err)
+	return errors.Join(all, err)
 }
 
 // A Proc is a server process. It stops at the end of its standard input, and so no later

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"lockstep/bench/load"
@@ -35,9 +36,8 @@ type Bed struct {
 
 const buildTime = 10 * time.Minute // for all stages, even on a slow machine
 
-// New returns a Bed with these stages, each named by its number, by its directory's name or by a
-// path: "4", "stage4_bucketlock", "./mine". It says at once how many it builds. The temporary
-// directory is in GOTMPDIR, if that is set.
+// New returns a Bed with these stages, each named as for StageDir. It says at once how many it
+// builds. The temporary directory is in GOTMPDIR, if that is set.
 func New(ctx context.Context, stages []string, say func(string)) (*Bed, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, buildTime, fmt.Errorf("building took longer than %v", buildTime))
 	defer cancel()
@@ -45,9 +45,14 @@ func New(ctx context.Context, stages []string, say func(string)) (*Bed, error) {
 	var sources []string
 	if len(stages) > 0 {
 		say("building " + text.Plural(int64(len(stages)), "server") + " (the first time takes up to a minute)")
-		var err error
-		if sources, err = StageDirs(ctx, stages); err == nil {
+		root, err := Root(ctx)
+		if err == nil {
 			err = goEnv(ctx, &b.Variables, "-changed")
+		}
+		for i := 0; i < len(stages) && err == nil; i++ {
+			var source string
+			source, err = StageDir(root, strings.TrimSpace(stages[i]))
+			sources = append(sources, source)
 		}
 		if err != nil {
 			return nil, err

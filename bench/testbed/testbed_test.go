@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +18,25 @@ import (
 	"lockstep/common/node"
 )
 
-func TestMain(m *testing.M) { benchtest.StageMain(m) }
+// The test binary is also the stage that tests start, with one of these faults or none. A stage
+// that serves one client at a time is none.
+func TestMain(m *testing.M) {
+	if slices.Contains(os.Args, "-child") {
+		serve := benchtest.ServeLocked
+		switch fault := benchtest.FaultyMain(); {
+		case fault == "starting", fault == "absent" && os.Args[len(os.Args)-1] == "1": // never serves
+			fmt.Fprintln(os.Stderr, "still starting")
+			io.Copy(io.Discard, os.Stdin)
+			return
+		case fault == "stubborn": // ignores the end of standard input
+			os.Args = slices.DeleteFunc(os.Args, func(arg string) bool { return arg == "-child" })
+		case fault == "one":
+			serve = benchtest.ServeOne
+		}
+		node.Main(serve)
+	}
+	benchtest.StageMain(m)
+}
 
 // ownBed returns a Bed whose one program is the test binary: a stage with this
 // fault.

@@ -34,7 +34,7 @@ func startKeeper(t *testing.T, fault string) (*benchtest.Faulty, *testbed.Proc) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Started(1, false)
+	m.Started(1)
 	return m, p
 }
 
