@@ -272,18 +272,24 @@ func TestTold(t *testing.T) {
 	})
 }
 
-// A worker is a server, and its target, that works for each key that is there.
+// A worker is a server, and its target, that works for each key that is there. It greets so
+// many clients.
 type worker struct {
 	Target
 	*knownServer
-	requests      int
-	work, longest time.Duration // of a key, and of a request
+	places, requests atomic.Int64
+	work, longest    time.Duration // of a key, and of a request
 }
 
-func (s *worker) Dial(context.Context) (Client, error) { return s, nil }
+func (s *worker) Dial(ctx context.Context) (Client, error) {
+	if s.places.Add(-1) < 0 {
+		<-ctx.Done()
+	}
+	return s, ctx.Err()
+}
 
 func (s *worker) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
-	s.requests++
+	s.requests.Add(1)
 	results, err := s.knownServer.Do(ctx, ops...)
 	if s.work == 0 || results[0].Status != wire.Replaced { // as all the others
 		return results, err
@@ -302,13 +308,15 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 			s := &worker{knownServer: &knownServer{benchtest.Locked(nil), stalls(0, 0)}, work: work}
 			var told []time.Duration
 			for range 2 {
+				s.places.Store(2)
+				s.requests.Store(0)
 				began := time.Now()
-				s.requests, s.longest, told = 0, 0, nil
+				s.longest, told = 0, nil
 				if err := Preload(t.Context(), s, w, func(_ string, left time.Duration) { told = append(told, left) }); err != nil {
 					t.Fatalf("work of %v: %v after %v", work, err, time.Since(began))
 				}
 			}
-			first, last, requests := told[0], told[len(told)-1], s.requests
+			first, last, requests := told[0], told[len(told)-1], int(s.requests.Load())
 			if s.longest > max(time.Second, work) || work == 0 && requests > 12 || len(told) != requests || first != 99*work || last != 0 {
 				t.Errorf("work of %v: %d requests, the longest of %v, and %v to %v left", work, requests, s.longest, first, last)
 			}
@@ -321,41 +329,47 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 	}
 }
 
-// Storing ends with the keys, at the first failure, and at Ctrl-C, here after 155 ms.
-func TestPreloadEnds(t *testing.T) {
+// When requests are full, keys are stored by as many clients as are greeted. The failure of
+// one of them ends them all, and so does Ctrl-C, here after 205 ms.
+func TestPreloadTogether(t *testing.T) {
 	broken := errors.New("node 1: gone")
 	for _, test := range []struct {
-		last int           // the last request before the server hangs
-		want error         // of the request after that
-		took time.Duration // 10 ms a request: of 1 to 512 keys, and some others
+		places, last int64         // the last request before the servers hang
+		want         error         // of the last request
+		took         time.Duration // 10 ms a request: of 1 to 512 keys, and 9 others
 	}{
-		{99, nil, 150 * time.Millisecond},
-		{12, broken, 120 * time.Millisecond},
-		{12, context.DeadlineExceeded, 155 * time.Millisecond},
-		{99, ErrWrong, 10 * time.Millisecond}, // of the first
+		{1, 99, nil, 190 * time.Millisecond},
+		{9, 99, nil, 130 * time.Millisecond},
+		{9, 15, broken, 110 * time.Millisecond},
+		{9, 19, broken, 120 * time.Millisecond},
+		{9, 15, context.DeadlineExceeded, 205 * time.Millisecond},
+		{9, 99, ErrWrong, 10 * time.Millisecond}, // of the first
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorkload(t, cluster.Workload{Keys: 5 << 10, Value: cluster.Bytes(30), Dist: "uniform"})
+			w := newWorkload(t, cluster.Workload{Keys: 9 << 10, Value: cluster.Bytes(30), Dist: "uniform"})
 			s, apply := new(worker), benchtest.Locked(nil)
+			s.places.Store(test.places)
+			var failed atomic.Bool
 			s.knownServer = &knownServer{apply, func(ctx context.Context) error {
-				if s.requests <= test.last {
-					return wait(ctx, 10*time.Millisecond)
-				} else if test.want == broken {
-					return broken
+				if s.requests.Load() >= test.last {
+					if test.want == broken && failed.CompareAndSwap(false, true) {
+						return broken
+					}
+					return wait(ctx, time.Hour)
 				}
-				return wait(ctx, time.Hour)
+				return wait(ctx, 10*time.Millisecond)
 			}}
 			if test.want == ErrWrong {
 				s.apply = func(ops []wire.Op) []wire.Result { return make([]wire.Result, len(ops)) }
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 155*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 205*time.Millisecond)
 			defer cancel()
 			began, told := time.Now(), ""
 			err := Preload(ctx, s, w, func(what string, _ time.Duration) { told = what })
 			took := time.Since(began)
 			missing := slices.ContainsFunc(apply(w.Preload(0, w.Keys)), func(r wire.Result) bool { return r.Status != wire.Replaced })
-			if !errors.Is(err, test.want) || took != test.took || err == nil && (missing || told != "storing keys: 5 120 of 5 120") {
-				t.Errorf("last %d: error %v after %v, want %v after %v; keys are missing: %v; told %q", test.last, err, took, test.want, test.took, missing, told)
+			if !errors.Is(err, test.want) || took != test.took || err == nil && (missing || told != "storing keys: 9 216 of 9 216") {
+				t.Errorf("%d places, last %d: error %v after %v, want %v after %v; keys are missing: %v; told %q", test.places, test.last, err, took, test.want, test.took, missing, told)
 			}
 		})
 	}

@@ -4,6 +4,7 @@ package stagetest
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -82,4 +83,14 @@ func (p program) search(ctx context.Context, stores []Store, patience time.Durat
 		}
 	}
 	return nil, runs
+}
+
+// fits reports whether a result is an answer to this kind of operation.
+func fits(op wire.Op, r wire.Result) bool { return slices.Contains(answersTo[op.Kind], r.Status) }
+
+var answersTo = map[wire.OpKind][]wire.Status{
+	wire.Get:            {wire.Found, wire.Missing, wire.Aborted},
+	wire.Put:            {wire.Created, wire.Replaced, wire.Aborted},
+	wire.Delete:         {wire.Deleted, wire.Missing, wire.Aborted},
+	wire.CompareAndSwap: {wire.Swapped, wire.Mismatch, wire.Aborted},
 }

@@ -119,7 +119,7 @@ func (s *scheduler) newThread(call lincheck.Call) *thread {
 			}
 		}()
 		t.yield = yield
-		t.Results = append([]wire.Result{}, s.store(t.Ops)...) // nil would be an unknown outcome
+		t.Results = s.store(t.Ops)
 	})
 	return t
 }
@@ -194,6 +194,9 @@ func (s *scheduler) finish(t *thread) {
 	t.End = s.now
 	s.note(t, words(t.Results))
 	s.calls = append(s.calls, t.Call)
+	if !slices.EqualFunc(t.Ops, t.Results, fits) {
+		s.wrong = fmt.Sprintf("the answers of %v do not fit its operations: %s got %s", t, spoken(t.Ops), words(t.Results))
+	}
 	for _, lock := range s.locks {
 		if s.owner[lock] == t {
 			s.wrong = fmt.Sprintf("%v ended and holds %s", t, s.lockName(lock))
