@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"slices"
@@ -14,6 +15,9 @@ import (
 
 	"lockstep/common/text"
 )
+
+// maxFile is the size in bytes beyond which a file is not read.
+const maxFile = 1 << 20
 
 // Load reads the properties file at path, and checks it against the rules of this
 // package and more. A property that the file leaves out keeps its default; nodes,
@@ -25,9 +29,13 @@ import (
 // Config is Default with LOCKSTEP_SECRET, for callers that can do without the file.
 func Load(path string, more ...Rules) (Config, error) {
 	c := Default()
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err == nil {
-		c, err = parse(path, data, more...)
+		defer f.Close()
+		var data []byte
+		if data, err = io.ReadAll(io.LimitReader(f, maxFile)); err == nil {
+			c, err = parse(path, data, more...) // what is cut off by the limit has wrong syntax
+		}
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return Config{}, err

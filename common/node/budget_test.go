@@ -48,8 +48,8 @@ func TestBudget(t *testing.T) {
 		if got, want := wait.Load(), (metrics.Timing{Count: 3, Total: 2 * time.Second}); got != want {
 			t.Errorf("the large requests waited %+v, want %+v", got, want)
 		}
-		if n := len(b.taken); n != 0 {
-			t.Errorf("%d blocks are taken at the end, want none", n)
+		if b.free != 2*large {
+			t.Errorf("%d bytes are free at the end, want %d", b.free, 2*large)
 		}
 	})
 }
@@ -60,7 +60,7 @@ func TestBudgetIsGivenBack(t *testing.T) {
 	n, _ := newNode(nil)
 	cost := 0
 	client, ended := connectServed(t, n, func(ops []wire.Op) []wire.Result {
-		if cost = max(cost, len(n.memory.taken)*smallRequest); cost == 0 {
+		if cost = max(cost, decodedMemory-n.memory.free); cost == 0 {
 			t.Error("a large request holds no memory")
 		}
 		if ops[0].Absent {
@@ -79,7 +79,7 @@ func TestBudgetIsGivenBack(t *testing.T) {
 	}
 	client.Close()
 	<-ended
-	if cost < 250<<10 || cost > 288<<10 || len(n.memory.taken) > 0 {
-		t.Errorf("the largest request costs %d bytes, and %d blocks are taken at the end, want 250 to 288 KiB, and none", cost, len(n.memory.taken))
+	if cost < 250<<10 || cost > 288<<10 || n.memory.free != decodedMemory {
+		t.Errorf("the largest request costs %d bytes, and %d are free at the end, want 250 to 288 KiB, and %d", cost, n.memory.free, decodedMemory)
 	}
 }

@@ -342,24 +342,20 @@ const (
 // back before anything is sent, so a holder never waits for another and deadlock is
 // impossible.
 type budget struct {
-	wait  *metrics.Timer // of requests that are not small
-	turn  chan struct{}  // held while waiting for memory, so that no two requests each have a part of theirs
-	taken chan struct{}  // a semaphore, of blocks of smallRequest bytes
+	wait *metrics.Timer // of requests that are not small
+	turn chan struct{}  // held while waiting for memory, so that a large request is not overtaken
+	mu   sync.Mutex     // guards free
+	more sync.Cond      // free has grown
+	free int            // bytes
 }
 
 func newBudget(bytes int, wait *metrics.Timer) *budget {
-	return &budget{wait, make(chan struct{}, 1), make(chan struct{}, bytes/smallRequest)}
+	b := &budget{wait: wait, turn: make(chan struct{}, 1), free: bytes}
+	b.more.L = &b.mu
+	return b
 }
 
-// blocks returns how many blocks a request takes. Small requests take none.
-func blocks(bytes int) int {
-	if bytes <= smallRequest {
-		return 0
-	}
-	return (bytes + smallRequest - 1) / smallRequest
-}
-
-// take waits until the bytes are free and takes them.
+// take waits until the bytes are free and takes them. Small requests take none.
 func (b *budget) take(bytes int) {
 	if bytes <= smallRequest {
 		return
@@ -368,14 +364,21 @@ func (b *budget) take(bytes int) {
 	defer func() { b.wait.Add(metrics.Now() - asked) }()
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
-	for range blocks(bytes) {
-		b.taken <- struct{}{}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.free < bytes {
+		b.more.Wait()
 	}
+	b.free -= bytes
 }
 
 // give returns bytes that take took.
 func (b *budget) give(bytes int) {
-	for range blocks(bytes) {
-		<-b.taken
+	if bytes <= smallRequest {
+		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free += bytes
+	b.more.Signal() // at most one waits: the holder of turn
 }
