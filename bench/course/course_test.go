@@ -202,3 +202,23 @@ func TestGrade(t *testing.T) {
 		})
 	}
 }
+
+// A test that finds every mistake, or that a stage has already, is not handed in.
+func TestGradeRefusesAnswers(t *testing.T) {
+	root := writeAll(t)
+	own, err := os.ReadFile(filepath.Join(root, stage4, "store_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for content, want := range map[string]string{
+		string(own): "find-2 has TestKeysOfOneNodeFillAllBuckets of store_test.go: write a test of your own",
+		"package main\n\nfunc TestFind(t *testing.T) { stagetest.Run(t, serve) }\n": "find-2 uses stagetest.Run: write a test of your own",
+	} {
+		if err := os.WriteFile("find-2/find_test.go", []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Grade(t.Context(), "find-2", func(string) {}, nil); err == nil || err.Error() != want {
+			t.Errorf("refused with %v, want %s", err, want)
+		}
+	}
+}
