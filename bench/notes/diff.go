@@ -12,8 +12,8 @@ import (
 	"lockstep/bench/testbed"
 )
 
-// stageDiff returns what changes in some files from one stage to another, as a block. A file
-// that the first one does not have is new.
+// stageDiff returns what changes in the code of some files from one stage to another, as a block.
+// A file that the first one does not have is new.
 func (b *Book) stageDiff(args []string) (string, error) {
 	if len(args) < 3 {
 		return "", errors.New("want diff STAGE STAGE FILE...")
@@ -39,7 +39,11 @@ func (b *Book) stageDiff(args []string) (string, error) {
 	return block + "```\n", nil
 }
 
-func linesOf(content []byte) []string { return slices.Collect(strings.Lines(string(content))) }
+// linesOf returns the lines of a file but those that are comments.
+func linesOf(content []byte) []string {
+	isComment := func(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), "//") }
+	return slices.DeleteFunc(slices.Collect(strings.Lines(string(content))), isComment)
+}
 
 // unified returns all lines of two texts, marked as those of one of them or of both: around the
 // longest part that they have in common, and so on before and after it.

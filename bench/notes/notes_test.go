@@ -118,7 +118,7 @@ func module(t *testing.T, notes string) (root string) {
 	writeAll(t, root, map[string]string{
 		"NOTES.md": notes, "README.md": "# Readme\n",
 		dataDir + "/gain.json": string(comparison(700, 4900)), dataDir + "/tour.txt": tourText, dataDir + "/codec.txt": benchText, dataDir + "/work.json": sweepJSON(t),
-		"stage1_a/server.go": "package main\n\nvar a int\n", "stage2_b/server.go": "package main\n\nvar b int\n", "stage2_b/new.go": "package main\n",
+		"stage1_a/server.go": "package main\n\n// a counts.\nvar a int\n", "stage2_b/server.go": "package main\n\nvar b int\n", "stage2_b/new.go": "package main\n",
 	})
 	return root
 }
