@@ -63,10 +63,10 @@ func keepBuilds(dir string) {
 }
 
 // goScript is that go command. It links a program that was built before to where go build
-// -buildvcs=false -o FOLDER/ DIRECTORY would put it. Without symbols, programs are linked faster.
+// -buildvcs=false -o FOLDER/ would put it. Without symbols, programs are linked faster.
 const goScript = `#!/bin/sh
 [ "$1" = build ] || exec "$LOCKSTEP_GO" "$@"
-name=${5##*/}
+name=${PWD##*/}
 mkdir -p "$4" && ln "$LOCKSTEP_BUILT/$name.built" "$4$name" 2>/dev/null && exit
 shift
 "$LOCKSTEP_GO" build -ldflags=-s $LOCKSTEP_RACE "$@" && ln "$3$name" "$LOCKSTEP_BUILT/$name.built"

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -82,6 +83,21 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+var place = regexp.MustCompile(`(?m)^\.{1,2}[/\\][^:\n]+`)
+
+// fromHere names the files in the output of go build from the current directory on, as the
+// stage was named, and not from source on, where go build ran.
+func fromHere(out []byte, source string) []byte {
+	here, _ := os.Getwd()
+	return place.ReplaceAllFunc(out, func(file []byte) []byte {
+		path := filepath.Join(source, string(file))
+		if short, err := filepath.Rel(here, path); err == nil {
+			path = short
+		}
+		return []byte(path)
+	})
+}
+
 // Build builds the stage in a directory, under a name that no other program has. It runs where
 // bench does, so that go build names files as the user does: mine/store.go.
 func (b *Bed) Build(ctx context.Context, source string) error {
@@ -91,12 +107,12 @@ func (b *Bed) Build(ctx context.Context, source string) error {
 		p.Name = fmt.Sprintf("%s-%d", filepath.Base(source), i)
 	}
 	folder := filepath.Join(b.Dir, p.Name)
-	out, err := b.Go(ctx, "", "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), source)
+	out, err := b.Go(ctx, source, "build", "-buildvcs=false", "-o", folder+string(filepath.Separator), ".") // source may be in another module
 	if ctx.Err() != nil {
 		return err
 	}
 	if err != nil {
-		return fmt.Errorf("%s does not build:\n%s", p.Name, cmp.Or(string(bytes.TrimSpace(out)), err.Error()))
+		return fmt.Errorf("%s does not build:\n%s", p.Name, cmp.Or(string(bytes.TrimSpace(fromHere(out, source))), err.Error()))
 	}
 	files, err := os.ReadDir(folder) // one: go build fails if the package is not a program
 	if err != nil {

@@ -79,6 +79,24 @@ func TestBuildEnvironment(t *testing.T) {
 	}
 }
 
+// A stage may be in another module than bench is run in: grading has a checkout of its own.
+func TestBuildInAnotherModule(t *testing.T) {
+	source := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module small\n", "main.go": "package main\n\nfunc main() {}\n"} {
+		if err := os.WriteFile(filepath.Join(source, name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bed, err := New(t.Context(), []string{source}, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bed.Close()
+	if len(bed.Programs) != 1 || bed.Programs[0].Built.Path != "small" {
+		t.Errorf("built %+v, want the program small", bed.Programs)
+	}
+}
+
 // What is built is said before the go command is started, which takes a while at first.
 func TestBuildingIsSaid(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
