@@ -20,7 +20,7 @@ func help(args []string, w io.Writer) error {
 	case "":
 		b.WriteString("bench measures the servers of Lockstep.\n\n")
 		for _, c := range commands {
-			fmt.Fprintf(&b, "  %-23s %s\n", strings.Join(strings.Fields("bench "+c.name+" "+c.args), " "), c.does)
+			fmt.Fprintf(&b, "  %-27s %s\n", strings.Join(strings.Fields("bench "+c.name+" "+c.args), " "), c.does)
 		}
 		b.WriteString("\nEach command takes -h for its flags; bench -version says what this is.\n\n" +
 			"Exit codes (of the built program; go run turns each of them but 0 into 1): 0 ok,\n" +

@@ -91,10 +91,10 @@ var commands = []command{
 	{"compare", "", "build stages, start them, and compare them fairly", "-stages 2,4 -work 1ms", compare, compareFlags},
 	{"status", "", "how are the servers that properties.json names?", "", status, handFlags},
 	{"report", "FILE.json", "show again what -o saved", "-html page.html saved.json", reread, (*options).renderFlags},
-	{"check", "", "is every answer that the servers gave linearizable?", "-stages 4 -faults", runCheck, checkFlags},
-	{"lanes", "", "draw what each client's request is doing, 16 ms of it", "-stages 2,3,4 -work 1ms", drawLanes, lanesFlags},
+	{"check", "", "is every answer of the servers linearizable?", "-stages 4 -faults", runCheck, checkFlags},
+	{"lanes", "", "draw what each request is doing, 16 ms of a run", "-stages 2,3,4 -work 1ms", drawLanes, lanesFlags},
 	{"exercise", "[NAME] [DIR]", "list the exercises, or write one", "build-2", exercise, func(*options, *flag.FlagSet) {}},
-	{"grade", "DIR", "does what you made of it pass? Runs the code in DIR", "./build-2", grade, gradeFlags},
+	{"grade", "DIR", "grade an exercise: this runs the code in DIR", "./build-2", grade, gradeFlags},
 	{"notes", "[NAME...]", "fill in the figures of NOTES.md, or measure them", "-measure", renderNotes, notesFlags},
 	{"help", "[TOPIC]", "this text; or a command, all, config, statistics", "", nil, nil},
 }
