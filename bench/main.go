@@ -83,13 +83,13 @@ type command struct {
 }
 
 var commands = []command{
-	{"", "", "the tour: what breaks each stage, and what cures it", "", showTour, (*options).quietFlag},
+	{"", "", "the tour: what breaks each stage and what cures it", "", showTour, (*options).quietFlag},
 	{"put", "KEY [VALUE]", "store a value, or what comes through a pipe", "color blue", hand, handFlags},
 	{"get", "KEY", "print a value", "color", hand, handFlags},
 	{"delete", "KEY", "remove a value", "color", hand, handFlags},
-	{"run", "", "put load on the servers that properties.json names", "-c 16 -duration 10s", runWorkload, runFlags},
+	{"run", "", "put load on the servers of properties.json", "-c 16 -duration 10s", runWorkload, runFlags},
 	{"compare", "", "build stages, start them, and compare them fairly", "-stages 2,4 -work 1ms", compare, compareFlags},
-	{"status", "", "how are the servers that properties.json names?", "", status, handFlags},
+	{"status", "", "how are the servers of properties.json?", "", status, handFlags},
 	{"report", "FILE.json", "show again what -o saved", "-html page.html saved.json", reread, (*options).renderFlags},
 	{"check", "", "is every answer of the servers linearizable?", "-stages 4 -faults", runCheck, checkFlags},
 	{"lanes", "", "draw what each request is doing, 16 ms of a run", "-stages 2,3,4 -work 1ms", drawLanes, lanesFlags},
