@@ -27,7 +27,7 @@ func TestMistakesAreMutants(t *testing.T) {
 	for _, e := range exercises {
 		for _, name := range e.mistakes {
 			if m, known := all[name]; !known || filepath.Dir(m.file) != e.start || used[name] != "" {
-				t.Errorf("%s: %q is no mutant of %s, or also in %s", e.name, name, e.start, used[name])
+				t.Errorf("%s: %q is not a mutant of %s, or also in %s", e.name, name, e.start, used[name])
 			}
 			used[name] = e.name
 		}

@@ -479,7 +479,7 @@ func TestOpenLoopOps(t *testing.T) {
 // The round has a schedule of its own: what the warm-up could not do is not sent later.
 func TestNothingBurstsAfterWarmUp(t *testing.T) {
 	for _, arrival := range []string{"constant", "poisson"} {
-		for _, stall := range []time.Duration{3 * time.Second, time.Hour} { // within the warm-up's grace, and for ever
+		for _, stall := range []time.Duration{3 * time.Second, time.Hour} { // within the warm-up's grace, and forever
 			what := fmt.Sprintf("%s arrivals, a stall of %v", arrival, stall)
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()

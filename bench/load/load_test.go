@@ -146,7 +146,7 @@ func TestStarved(t *testing.T) {
 }
 
 // A server without a place for a connection says so, and its word reaches the result. The
-// connection is dialled again until there is a place, also by each request anew.
+// connection is dialled again until there is a place, also by each request.
 func TestNoPlace(t *testing.T) {
 	for depth, conn := range map[int]string{1: "persistent", 2: "persistent", 0: "per-request"} {
 		cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {

@@ -130,7 +130,7 @@ type pipeline struct {
 
 // Dial connects to the nodes of cfg in ascending order, as client.Dial does, and returns a
 // client that has as many requests in flight on each connection as there are calls. While a
-// node is silent, Dial gives back its other connections every few seconds and begins anew:
+// node is silent, Dial gives back its other connections every few seconds and starts over:
 // another client may wait for one of them, and hold the node.
 func Dial(ctx context.Context, cfg cluster.Config, open Opener) (Client, error) {
 	pl := &pipeline{cfg: cfg, open: open}

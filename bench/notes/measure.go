@@ -34,7 +34,7 @@ func parseClaims(all string) (claims []claim, err error) {
 		m := append(claimForm.FindStringSubmatch(strings.TrimSpace(s)), make([]string, 6)...)
 		c := claim{m[0], m[1], parse(cmp.Or(m[2], m[4], "-inf")), parse(cmp.Or(m[3], m[5], "inf"))}
 		if m[0] == "" || !(c.low < c.high) { // or NaN
-			return nil, fmt.Errorf("%q is no claim: want EXPR > n, EXPR < n or EXPR in a .. b", s)
+			return nil, fmt.Errorf("%q is not a claim: want EXPR > n, EXPR < n or EXPR in a .. b", s)
 		}
 		claims = append(claims, c)
 	}

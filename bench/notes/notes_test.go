@@ -214,7 +214,7 @@ func TestMarksThatAreWrong(t *testing.T) {
 		{"<!--=diff 1 2 gone.go-->\n<!--/-->", "stage2_b/gone.go"},
 		{"<!--=diff 1 9 server.go-->\n<!--/-->", "there is no stage 9"},
 		{"<!-- run gain -->\n\n    go version\n", "NOTES.md:21: the name gain is taken"},
-		{"<!-- run more: ratio -->\n\n    go version\n", `"ratio" is no claim`},
+		{"<!-- run more: ratio -->\n\n    go version\n", `"ratio" is not a claim`},
 		{"<!-- run more -->\n    go version\n", "want <!-- run NAME"},
 		{"<!-- run more -->\n\n    go version\n", "(bench notes -measure more measures it)"},
 		{"<!-- figure new: lanes gone -->\n\n![x](bench/notes/data/new.svg)\n", `NOTES.md:21: there is no experiment "gone"`},

@@ -202,7 +202,7 @@ func TestContrast(t *testing.T) {
 		for _, colour := range colours {
 			c := rgb(colour[1])
 			if got := contrast(c, paper); got < 3 { // lines and marks
-				t.Errorf("#%s on #%s: contrast %.2f, want 3 for what is no text", colour[1], scheme[1], got)
+				t.Errorf("#%s on #%s: contrast %.2f, want 3 for what is not text", colour[1], scheme[1], got)
 			}
 			for _, shade := range shades {
 				opacity, _ := strconv.ParseFloat(shade[1], 64)

@@ -63,7 +63,7 @@ func TestTailCompared(t *testing.T) {
 	}
 }
 
-// again sums up anew, and returns the second stage.
+// again summarizes again, and returns the second stage.
 func (rep *Report) again() *Summary {
 	rep.Summary = nil
 	rep.Summarize()

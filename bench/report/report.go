@@ -169,7 +169,7 @@ func (run *Run) possible() bool {
 		int64(run.ServerCPU), int64(run.ClientCPU), int64(run.MachineCPU), int64(run.Stalled), int64(run.Stall), int64(run.FailedTime), run.TimeWait})) >= 0
 }
 
-// Parse reads a report. It makes the summary and the figures of the rounds anew.
+// Parse reads a report. It computes the summary and the figures of the rounds again.
 func Parse(data []byte) (*Report, error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors put this before UTF-8
 	var outer struct {

@@ -189,7 +189,7 @@ func TestNotGreetedIsNotDown(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, _, err := m.Get(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrDown) || !strings.Contains(err.Error(), "not greeted") {
-			t.Errorf("Get: %v, want that it waited in vain for a greeting", err)
+			t.Errorf("Get: %v, want that it waited for a greeting", err)
 		}
 		if failed := m.Counts().FailedDials; len(failed) != 2 || failed["connection refused"] == 0 || failed["not greeted"] == 0 || failed.Sum() > int64(m.count()) {
 			t.Errorf("of %d dials these failed: %v", m.count(), failed)

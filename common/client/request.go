@@ -112,7 +112,7 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 // collect takes a connection to each of the peers, which are in ascending order: a
 // connection to a server that serves one client at a time is a lock, and two clients
 // must not each hold the one that the other waits for. While a node does not greet, what
-// is held is given back after a second and taken anew. A node without a connection does
+// is held is given back after a second and taken again. A node without a connection does
 // not keep the call from the others, unless strict, where only one that is down does not.
 func (cl *Client) collect(ctx context.Context, peers []*peer, strict bool) []gotten {
 	taken := make([]gotten, 0, len(peers))

@@ -50,7 +50,7 @@ func TestSpecimenUnfairLock(t *testing.T) {
 			}
 			done.Store(true)
 			hog.Wait()
-			t.Logf("prediction: %s\nfound: %d times for one, %d for the other, which waits for %v in the mean and %v at most",
+			t.Logf("prediction: %s\nfound: %d times for one, %d for the other, which waits for %v on average and %v at most",
 				c.prediction, again, times, (waited / times).Round(time.Microsecond), most.Round(time.Microsecond))
 		})
 	}

@@ -28,5 +28,5 @@ func (p *pool) job(do func()) (run func() bool) {
 	}
 }
 
-// close has nothing to end: whoever runs a job waits for it.
+// close has nothing to end: the caller of a job waits for it.
 func (p *pool) close() {}

@@ -32,7 +32,7 @@ func newPool(workers, queue int) *pool {
 
 // job returns a function, run, that has a worker call do and returns true when that is
 // done. It returns false at once if all workers are busy and the queue is full, and when its
-// turn comes if that is later than maxWait: whoever asks has better things to do by then than
+// turn comes if that is later than maxWait: by then the caller has better things to do than
 // to wait for an answer, and the jobs behind it are still in time. One goroutine at a time may
 // call run.
 func (p *pool) job(do func()) (run func() bool) {
