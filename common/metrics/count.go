@@ -34,7 +34,9 @@ const (
 
 // Lock waits until the lock is free and takes it. It reads the clock only if it waits.
 func (m *Mutex) Lock() {
-	Yield(Locking, m)
+	if Interleaved {
+		Yield(Locking, m)
+	}
 	if m.mu.TryLock() {
 		m.acquired.Store(m.acquired.Load() + 1)
 		return
@@ -48,7 +50,9 @@ func (m *Mutex) Lock() {
 
 // Unlock frees the lock. As with a sync.Mutex, it is a fatal error if m is not locked.
 func (m *Mutex) Unlock() {
-	Yield(Unlocking, m)
+	if Interleaved {
+		Yield(Unlocking, m)
+	}
 	m.mu.Unlock()
 }
 

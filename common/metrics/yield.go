@@ -7,6 +7,6 @@ package metrics
 const Interleaved = false
 
 // Yield marks where a goroutine could lose the processor between two steps that matter:
-// before it takes or frees a Mutex, and inside a table, between look-up and effect. It costs
-// nothing unless the program is Interleaved.
+// before it takes or frees a Mutex, and inside a table, between look-up and effect. It is
+// called only in a program that is Interleaved.
 func Yield(step Step, m *Mutex) {}
