@@ -11,10 +11,13 @@
 //	experiment  interleaved rounds and sweeps
 //	report      rounds become summaries, ratios and a verdict; text, JSON, benchstat
 //	page        a report as an HTML page
-//	figure      the charts on it
+//	figure      the charts on it, and in NOTES.md
+//	lanes       what each client's request is doing, moment by moment
 //	notes       the figures in NOTES.md, filled in from its experiments
 //	check       histories of running servers, judged by lincheck
 //	course      exercises, and their grading
+//	clients     several client processes: they meet, and share one result
+//	machine     which machine and which program were measured
 //	progress    what is being done, while one waits
 //	stats       medians and their intervals
 //	benchtest   what the tests of several of these packages share
