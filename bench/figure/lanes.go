@@ -59,7 +59,7 @@ func LanesSVG(panels []Panel) string {
 		}
 		f.text("end", left-24, y+10, "ms")
 		y += 24
-		desc = append(desc, p.Title+": "+p.Shares())
+		desc = append(desc, p.String())
 	}
 	f.height = y
 	return f.svg("What each client's request was doing", strings.Join(desc, "; "))
@@ -71,35 +71,25 @@ func (f *figure) look(doing int, x1, x2, y float64) {
 	fmt.Fprintf(&f.body, `<rect fill="%s" x="%s" y="%s" width="%s" height="%s"/>`, l.color, number(x1), number(y-l.height/2), number(max(x2-x1, 0.4)), number(l.height))
 }
 
-// Shares says which part of the time the lanes did what.
-func (p Panel) Shares() string {
-	sums, all := make([]time.Duration, len(Doings)), time.Duration(0)
+// Clients returns how many clients did each of Doings, on average over the time; one that is not
+// served counts nowhere.
+func (p Panel) Clients() []float64 {
+	clients := make([]float64, len(Doings))
 	for _, s := range slices.Concat(p.Lanes...) {
-		sums[s.Doing] += s.To - s.From
-		all += s.To - s.From
+		clients[s.Doing] += float64(s.To-s.From) / float64(p.Span)
 	}
-	var shares []string
-	for i, sum := range sums {
-		if sum > 0 {
-			shares = append(shares, fmt.Sprintf("%s %.0f %%", Doings[i], 100*float64(sum)/float64(all)))
-		}
-	}
-	return strings.Join(shares, ", ")
+	return clients
 }
 
-// Together returns how many lanes are in the table at the same time, at most.
-func (p Panel) Together() (most int) {
-	inside := slices.DeleteFunc(slices.Concat(p.Lanes...), func(s Stretch) bool { return s.Doing != inTable })
-	for _, s := range inside {
-		n := 0
-		for _, other := range inside {
-			if other.From <= s.From && s.From < other.To {
-				n++
-			}
+// String says the same in words.
+func (p Panel) String() string {
+	var words []string
+	for i, n := range p.Clients() {
+		if n >= 0.05 {
+			words = append(words, fmt.Sprintf("%.1f %s", n, Doings[i]))
 		}
-		most = max(most, n)
 	}
-	return most
+	return p.Title + ": " + strings.Join(words, ", ")
 }
 
 const inTable = 3 // of Doings
@@ -132,7 +122,7 @@ func LanesText(panels []Panel) string {
 	}
 	drawn := text.Wrap(strings.Join(legend, "  "), text.Columns)
 	for _, p := range panels {
-		drawn += fmt.Sprintf("\n%s: at most %d of %d clients in the table at the same time\n%s", p.Title, p.Together(), len(p.Lanes), p.Text(64))
+		drawn += fmt.Sprintf("\n%s: on average %.1f of %d clients in the table\n%s", p.Title, p.Clients()[inTable], len(p.Lanes), p.Text(64))
 	}
 	return drawn
 }

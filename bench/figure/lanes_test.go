@@ -1,6 +1,7 @@
 package figure
 
 import (
+	"html"
 	"strings"
 	"testing"
 	"time"
@@ -18,16 +19,12 @@ func TestLanesText(t *testing.T) {
 	if got := staircase.Text(8); got != want {
 		t.Errorf("drawn as\n%s\nwant\n%s", got, want)
 	}
-	want = "idle 19 %, waiting for a lock 25 %, in the table 50 %, writing the answer 6 %"
-	if got := staircase.Shares(); got != want {
-		t.Errorf("shares %q, want %q", got, want)
+	want = "stage <2>: 0.4 idle, 0.5 waiting for a lock, 1.0 in the table, 0.1 writing the answer"
+	if got := staircase.String(); got != want {
+		t.Errorf("said as %q, want %q", got, want)
 	}
-	if got := staircase.Together(); got != 1 {
-		t.Errorf("%d in the table at the same time, want 1: one leaves when the other enters", got)
-	}
-	overlap := Panel{Span: 3, Lanes: [][]Stretch{{{inTable, 0, 2}}, {{inTable, 1, 3}}, {{2, 0, 3}}}}
-	if got := overlap.Together(); got != 2 {
-		t.Errorf("%d in the table at the same time, want 2", got)
+	if got, want := LanesText([]Panel{staircase}), "\nstage <2>: on average 1.0 of 3 clients in the table\n"; !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
 	}
 	for i, doing := range Doings {
 		if want := string(looks[i].letter) + " " + doing; !strings.Contains(strings.Join(strings.Fields(LanesText(nil)), " "), want) {
@@ -45,7 +42,7 @@ func TestLanesText(t *testing.T) {
 func TestLanesSVG(t *testing.T) {
 	svg := LanesSVG([]Panel{staircase, staircase})
 	check(t, svg)
-	for _, want := range []string{"<svg width=\"520\" height=\"", "<desc>stage &lt;2&gt;: " + staircase.Shares(), ">client 3</text>", "<rect fill=\"" + looks[inTable].color + "\" x=\"295\""} {
+	for _, want := range []string{"<svg width=\"520\" height=\"", "<desc>" + html.EscapeString(staircase.String()), ">client 3</text>", "<rect fill=\"" + looks[inTable].color + "\" x=\"295\""} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("no %q in %s", want, svg)
 		}

@@ -111,7 +111,12 @@ func (d *data) load(name string, dirs ...string) {
 	case json.Unmarshal(content, &drawn) == nil:
 		d.lanes, d.text = drawn.Stages, figure.LanesText(drawn.Stages)
 		for _, p := range d.lanes {
-			d.rows = append(d.rows, row{number(p.Title), map[string]value{"together": single(float64(p.Together()), whole)}})
+			clients := make(map[string]value)
+			for i, n := range p.Clients() {
+				words := strings.Fields(figure.Doings[i])
+				clients[words[len(words)-1]] = single(n, text.Sig)
+			}
+			d.rows = append(d.rows, row{number(p.Title), clients})
 		}
 	default:
 		if d.err = json.Unmarshal(content, d.report); d.err == nil && d.report.Sweep != nil {

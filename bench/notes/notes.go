@@ -12,8 +12,9 @@
 //
 // An EXPR is a figure, or the quotient of two, a / b; behind it, short means two digits and no
 // interval. A figure is STAGE.COLUMN, STAGE@PROPERTY=POINT.COLUMN or EXPERIMENT.STAGE.COLUMN;
-// without a STAGE, it is that of the last one. A CLAIM is EXPR > n, EXPR < n or EXPR in a .. b; it
-// is judged by the median.
+// without a STAGE, it is that of the last one. The columns of lanes are how many clients were idle,
+// waited for a worker or a lock, or were in the table, on average. A CLAIM is EXPR > n, EXPR < n or
+// EXPR in a .. b; it is judged by the median.
 package notes
 
 import (
