@@ -110,9 +110,8 @@ func (f *figure) xAxis(x Axis, y float64) {
 type Series struct {
 	Name   string // stands at its end; "": nothing does
 	Style  int    // 0 to Styles-1, or Faint
-	Class  string // "dashed", "thin" or ""
+	Class  string // "dashed", "thin", without marks, or ""
 	Points [][2]float64
-	Marked func(i int) bool // the points that have a mark; nil: all
 	Bars   [][2]float64     // an interval for each point, or nil
 	Notes  []string         // stand beside the points, or nil; the mark of a point with a note is open
 }
@@ -148,11 +147,11 @@ func (f *figure) series(x, y Axis, s Series) (told []string) {
 		f.line("bar "+class, at[i][0], y.at(bar[0]), at[i][0], y.at(bar[1]))
 	}
 	f.path(strings.TrimSpace("line "+s.Class)+" "+class, at)
+	if s.Class == "thin" {
+		return nil
+	}
 	free := 0.0 // for notes, to the right of here
 	for i, p := range s.Points {
-		if s.Marked != nil && !s.Marked(i) {
-			continue
-		}
 		class, words := "mark", x.Label(p[0])+" "+y.Label(p[1])
 		if i < len(s.Notes) && s.Notes[i] != "" {
 			class, words = "mark open", words+" ("+s.Notes[i]+")"

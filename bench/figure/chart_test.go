@@ -135,18 +135,18 @@ func TestLines(t *testing.T) {
 	var lines []Series
 	for i, name := range stageNames {
 		v := float64(100 * i)
-		lines = append(lines, Series{Name: name, Style: i % Styles, Class: "thin", Points: [][2]float64{{1, v}, {8, v + 1}, {128, 900}}, Bars: [][2]float64{{v, v + 10}, {0, 1e300}, {900, 900}}})
+		lines = append(lines, Series{Name: name, Style: i % Styles, Points: [][2]float64{{1, v}, {8, v + 1}, {128, 900}}, Bars: [][2]float64{{v, v + 10}, {0, 1e300}, {900, 900}}})
 	}
 	lines = append(lines, Series{Style: Faint, Class: "dashed", Points: [][2]float64{{1, -1}, {1e300, math.NaN()}}}, Series{Name: "nothing"})
-	lines[0].Marked = func(i int) bool { return i == 1 }
+	lines[0].Class = "thin"
 	x := Axis{Title: "connections", Lo: 1, Hi: 128, Log: true, Ticks: []float64{1, 8, 128}, Label: Plain}
 	svg := Lines("Swept", x, LinearAxis("operations a second", 1000, Plain), lines)
 	check(t, svg)
-	// Eight names have a mark beside them, as have their points; of the first only one has.
-	if got, want := strings.Count(svg, `class="mark`), 4*len(stageNames)-2; got != want {
+	// Eight names have a mark beside them, as have their points; a thin line has none.
+	if got, want := strings.Count(svg, `class="mark`), 4*len(stageNames)-3; got != want {
 		t.Errorf("%d marks, want %d", got, want)
 	}
-	for _, want := range []string{"<desc>stage1_singlethread: 8 1; stage2_coarselock: 1 100, 8 101, 128 900;", `class="line thin s1"`, `class="line dashed s-1"`} {
+	for _, want := range []string{"; stage2_coarselock: 1 100, 8 101, 128 900;", `class="line thin s0"`, `class="line dashed s-1"`} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("there is no %q in %.500s", want, svg)
 		}

@@ -59,17 +59,14 @@ const (
 // ends with a table of their claims on out. What is invalid is measured once more, and what fails
 // keeps its old data. With quick, the rounds are few and short.
 func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *progress.Line, out io.Writer) error {
-	chosen := b.experiments
-	if len(names) > 0 {
-		chosen = nil
-	}
 	for _, name := range names {
-		e, known := b.experiment(name)
-		if !known {
+		if e, known := b.experiment(name); !known {
 			return e.err
 		}
-		chosen = append(chosen, e)
 	}
+	chosen := slices.DeleteFunc(slices.Clone(b.experiments), func(e *experiment) bool {
+		return len(names) > 0 && !slices.Contains(names, e.name)
+	})
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%v are over", limit))
 	defer cancel()
 	var failed []error

@@ -145,7 +145,7 @@ func seconds(rep *report.Report) exhibit {
 	for _, s := range rep.Summary {
 		name := s.Stage
 		for _, run := range s.Runs {
-			one := figure.Series{Name: name, Style: style(rep, s.Stage), Class: "thin", Marked: func(int) bool { return false }}
+			one := figure.Series{Name: name, Style: style(rep, s.Stage), Class: "thin"}
 			for second, n := range run.Series[:min(len(run.Series), max(int(run.Dur/time.Second), 0))] {
 				one.Points = append(one.Points, [2]float64{float64(second) + 0.5, float64(n)})
 				most, longest = max(most, float64(n)), max(longest, float64(second)+1)
