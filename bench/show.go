@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/bench/experiment"
 	"lockstep/bench/figure"
-	"lockstep/bench/lanes"
 	"lockstep/bench/testbed"
 	"lockstep/bench/tour"
 	"lockstep/bench/workload"
@@ -38,7 +38,7 @@ func drawLanes(ctx context.Context, o *options) error {
 	if !o.given["work"] && o.cfg.Server.Work.Time == 0 {
 		o.cfg.Server.Work = cluster.Work{Time: time.Millisecond}
 	}
-	o.cfg.Workload.Duration, o.cfg.Workload.Ops = lanes.Length, 0
+	o.cfg.Workload.Duration, o.cfg.Workload.Ops = experiment.LanesTime, 0
 	if o.out == standardOutput || o.svg == standardOutput {
 		return usageErrorf("-o and -svg each need a file: standard output has the text")
 	}
@@ -47,7 +47,7 @@ func drawLanes(ctx context.Context, o *options) error {
 		for _, p := range bed.Programs {
 			o.line.Say(p.Name)
 			err := bed.With(ctx, p, o.cfg, 1, func(ctx context.Context, s *testbed.Servers) error {
-				panel, err := lanes.Record(ctx, s)
+				panel, err := experiment.RecordLanes(ctx, s)
 				panels = append(panels, panel)
 				return err
 			})
