@@ -84,8 +84,13 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 	}
 	rep.Env.Shared = !bytes.Contains(bytes.Join(all, nil), []byte{0}) // by all clients
 	if o.client == 0 {
-		if err := o.preload(ctx, work); err != nil {
-			return err
+		o.line.Say("storing the keys")
+		err := load.Preload(ctx, load.NewLockstep(o.cfg), work, func(what string, left time.Duration) {
+			o.line.Detail(what)
+			o.expect(left, o.rounds)
+		})
+		if err != nil {
+			return o.advise(err)
 		}
 	}
 	if all, err = group.Meet(ctx, local); err != nil {
@@ -110,15 +115,6 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 // join joins the other client processes, if there are any.
 func (o *options) join(log *slog.Logger) (*clients.Group, error) {
 	return clients.Join(o.cfg, o.client, []string{fmt.Sprintf("rounds=%d", o.rounds), fmt.Sprintf("noretry=%t", o.once), fmt.Sprintf("samples=%t", o.samples)}, log)
-}
-
-func (o *options) preload(ctx context.Context, work *workload.Workload) error {
-	o.line.Say("storing the keys")
-	told := func(what string, left time.Duration) {
-		o.line.Detail(what)
-		o.expect(left, o.rounds)
-	}
-	return o.advise(load.Preload(ctx, load.NewLockstep(o.cfg), work, told))
 }
 
 // runRound adds a round of all clients to the report. If it is cut short, or the others'

@@ -88,18 +88,17 @@ func (b *Bed) Start(ctx context.Context, p Program, cfg cluster.Config, nodes in
 			cmds = append(cmds, exec.Command(p.Path, "-child", "-config", file, "-node", strconv.Itoa(i)))
 		}
 		return cmds, cfg.Save(file)
-	}, waitServing)
+	}, serving)
 }
 
-// A WaitFunc waits until a node serves. If ctx ends first, it returns the outcome of its
-// last try.
-type WaitFunc func(ctx context.Context, cfg cluster.Config, number int) error
+// A ServingFunc returns nil if a node serves, and otherwise why not.
+type ServingFunc func(ctx context.Context, cfg cluster.Config, number int) error
 
 // Launch starts servers on free ports, with the command that commands returns for each
-// node, and returns when wait has for each of them. If a program takes one of the ports
+// node, and returns when all of them are serving. If a program takes one of the ports
 // before the servers do, Launch tries again with other ports.
 func (b *Bed) Launch(ctx context.Context, name string, cfg cluster.Config, nodes int,
-	commands func(cluster.Config) ([]*exec.Cmd, error), wait WaitFunc) (*Servers, error) {
+	commands func(cluster.Config) ([]*exec.Cmd, error), serves ServingFunc) (*Servers, error) {
 	for triesLeft := 4; ; triesLeft-- {
 		addrs, err := b.Addrs(2 * nodes)
 		if err != nil {
@@ -114,7 +113,7 @@ func (b *Bed) Launch(ctx context.Context, name string, cfg cluster.Config, nodes
 		if err != nil {
 			return nil, err
 		}
-		if err = s.start(ctx, cmds, b.Patience, wait); err == nil {
+		if err = s.start(ctx, cmds, b.Patience, serves); err == nil {
 			b.Running = append(b.Running, s)
 			return s, nil
 		}

@@ -123,7 +123,11 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 		var staller sync.WaitGroup // ends with ctx
 		defer staller.Wait()
 		defer cancel()
-		staller.Go(func() { stall(ctx, s.Config, unit/2) })
+		staller.Go(func() {
+			for ctx.Err() == nil {
+				stall(ctx, s.Config, unit/2)
+			}
+		})
 		r.stalled, err = measure(ctx, s, progress, "beside a stalled client", load.Measure, func(w *cluster.Workload) {
 			perRequest(w)
 			w.Duration = 8 * unit
@@ -187,24 +191,18 @@ func (r *row) overloaded(ctx context.Context, to load.Target, work *workload.Wor
 }
 
 // stall is a client that sends half a request, stalls, sends the rest, reads the answer and
-// leaves, again and again until ctx ends.
+// leaves.
 func stall(ctx context.Context, cfg cluster.Config, length time.Duration) {
-	for ctx.Err() == nil {
-		if stallOnce(ctx, cfg, length) != nil {
-			control.Pause(ctx, time.Millisecond)
-		}
-	}
-}
-
-func stallOnce(ctx context.Context, cfg cluster.Config, length time.Duration) error {
+	// A client that fails, which it does at once, pauses before the next begins.
+	defer control.Pause(ctx, time.Millisecond)
 	request, _ := wire.AppendRequest(nil, &wire.Request{Ops: []wire.Op{{Kind: wire.Get, Key: "stall"}}}) // which is valid
 	nc, err := new(net.Dialer).DialContext(ctx, "tcp", cfg.Nodes[0].Addr)
 	if err != nil {
-		return err
+		return
 	}
 	c, err := wire.Open(ctx, nc, cfg.Hello(0), wire.Limits{})
 	if err != nil {
-		return err
+		return
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, c.Stop)()
@@ -213,5 +211,4 @@ func stallOnce(ctx context.Context, cfg cluster.Config, length time.Duration) er
 	control.Pause(ctx, length)
 	nc.Write(request[half:])
 	c.ReadResponse(new(wire.Response)) // fails if a write failed
-	return c.Err()
 }

@@ -154,7 +154,9 @@ func TestStall(t *testing.T) {
 	done := make(chan bool)
 	began := time.Now()
 	go func() { // ends after cancel
-		stall(ctx, cfg, 20*ms)
+		for ctx.Err() == nil {
+			stall(ctx, cfg, 20*ms)
+		}
 		close(done)
 	}()
 	for i := 1; i <= 3; i++ {

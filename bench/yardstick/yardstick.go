@@ -24,7 +24,6 @@ import (
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
-	"lockstep/common/control"
 	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
@@ -66,9 +65,7 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 	}
 	var version string
 	s, err := bed.Launch(ctx, y.Name, cfg, 1, start, func(ctx context.Context, cfg cluster.Config, _ int) (err error) {
-		for version, err = y.ask(ctx, cfg.Nodes[0].Addr); err != nil && ctx.Err() == nil; version, err = y.ask(ctx, cfg.Nodes[0].Addr) {
-			control.Pause(ctx, 5*time.Millisecond)
-		}
+		version, err = y.ask(ctx, cfg.Nodes[0].Addr)
 		return err
 	})
 	if err != nil {
