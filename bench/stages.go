@@ -25,7 +25,7 @@ import (
 // showTour shows what breaks each stage, and what the next one cures.
 func showTour(ctx context.Context, o *options) error {
 	return o.withStages(ctx, []string{"1", "2", "3", "4"}, func(ctx context.Context, bed *testbed.Bed) error {
-		return tour.Run(ctx, bed, o.cfg.Secret, &o.line, o.stdout) // the servers read LOCKSTEP_SECRET, too
+		return tour.Run(ctx, bed, o.cfg.Secret, 500*time.Millisecond, 6, &o.line, o.stdout) // the servers read LOCKSTEP_SECRET, too
 	})
 }
 

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"lockstep/common/cluster"
@@ -143,18 +142,22 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 	if err := cfg.Save(path); err != nil {
 		t.Fatal(err)
 	}
-	started := make(chan *node.Node, nodes)
-	var running sync.WaitGroup // until the end of standard input
+	serving = make([]*node.Node, nodes)
+	var starting, running sync.WaitGroup // running: until the end of standard input
 	stdin, end := io.Pipe()
 	t.Cleanup(func() {
 		end.Close()
 		running.Wait()
 	})
 	for i := range nodes {
+		starting.Add(1)
+		started := sync.OnceFunc(starting.Done)
 		running.Go(func() {
+			defer started() // if it cannot serve
 			args := []string{"here", "-child", "-config", path, "-node", strconv.Itoa(i)}
 			code := node.Run(args, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
-				started <- n
+				serving[i] = n
+				started()
 				return serve(ctx, ln, n)
 			})
 			if code != 0 {
@@ -162,15 +165,7 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 			}
 		})
 	}
-	serving = make([]*node.Node, nodes)
-	for range nodes {
-		select {
-		case n := <-started:
-			serving[n.Self] = n
-		case <-time.After(10 * time.Second):
-			t.Fatal("a node is not serving after 10s")
-		}
-	}
+	starting.Wait()
 	return cfg, path, serving
 }
 
