@@ -14,7 +14,6 @@ import (
 	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/bench/testbed"
-	"lockstep/bench/workload"
 	"lockstep/bench/yardstick"
 	"lockstep/common/cluster"
 )
@@ -53,11 +52,7 @@ func compare(ctx context.Context, o *options) error {
 	if err != nil {
 		return usageErrorf("-sweep: %w", err)
 	}
-	work, err := workload.New(o.cfg.Workload)
-	if err != nil {
-		return usageErrorf("%w", err)
-	}
-	yards, err := yardstick.Parse(o.against, o.cfg, o.nodes, work)
+	yards, err := yardstick.Parse(o.against, o.cfg, o.nodes, o.work)
 	if err != nil {
 		return usageErrorf("-against: %w", err)
 	}

@@ -29,7 +29,8 @@ type options struct {
 	given          map[string]bool                                                          // the flags on the command line
 
 	cfg      cluster.Config
-	config   string // the file of cfg
+	config   string             // the file of cfg
+	work     *workload.Workload // of cfg, if the command puts a load on servers
 	nextSave time.Time
 	line     progress.Line
 
@@ -68,7 +69,14 @@ func (o *options) parse(c command, args []string) error {
 	if fs.Lookup("ops") == nil { // not a command that measures
 		return nil
 	}
-	return cmp.Or(o.useYCSB(), o.endLoad())
+	err = cmp.Or(o.useYCSB(), o.endLoad())
+	if err == nil {
+		if o.work, err = workload.New(o.cfg.Workload); err != nil {
+			return usageErrorf("%w", err)
+		}
+		o.work.Once, o.work.Sampled = o.once, o.samples
+	}
+	return err
 }
 
 // flagSet defines the flags of a command, which set o.

@@ -173,10 +173,6 @@ func (c *checker) keys(number int) (keys []string) {
 	return keys
 }
 
-func (c *checker) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, network, c.proxies[addr].Addr())
-}
-
 // randomFault cuts about a third of the connections, and delays or loses answers on others.
 func randomFault() faults.Fault {
 	f := faults.Fault{Way: faults.Way(rand.IntN(2)), After: 64 + rand.IntN(1000), Late: rand.N(20 * time.Millisecond)}
@@ -224,7 +220,9 @@ func (h *history) client(ctx, over context.Context, number int) {
 	for calls := 0; calls < callsPerClient && over.Err() == nil; {
 		cl := client.New(h.cfg)
 		if h.proxies != nil {
-			cl.DialContext = h.dial
+			cl.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, h.proxies[addr].Addr())
+			}
 		}
 		for last := calls + 1 + rng.IntN(callsPerConn); calls < min(last, callsPerClient) && over.Err() == nil; calls++ {
 			h.call(ctx, cl, d)

@@ -90,9 +90,6 @@ func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.
 	return rep.Summary[1].Ratio, held, nil
 }
 
-// stalledRequests of the others are due in 8 units: fewer in a stall than there are clients.
-const stalledRequests = 96
-
 // A row is how one stage did in each scenario.
 type row struct {
 	name                                      string
@@ -126,7 +123,7 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 		r.stalled, err = measure(ctx, s, progress, "beside a stalled client", load.Measure, func(w *cluster.Workload) {
 			perRequest(w)
 			w.Duration = 8 * unit
-			w.Rate = stalledRequests / w.Duration.Seconds()
+			w.Rate = 96 / w.Duration.Seconds() // fewer are due in a stall than there are clients
 		})
 		return err
 	})

@@ -75,9 +75,8 @@ func refused(r *load.Result) float64 {
 // for each step from one stage to the next, and for two other questions. With the table, and the
 // prompt of a shell, this fits a terminal of 24 rows.
 func conclude(rows []*row, gain *report.Ratio, held float64) (conclusion string) {
-	one, two, pool, buckets := rows[0], rows[1], rows[2], rows[3]
 	for _, paragraph := range []string{
-		oneToTwo(one, two), twoToThree(two, pool), threeToFour(pool, buckets), withoutWork(gain, held), goroutines(two, pool),
+		oneToTwo(rows[0], rows[1]), twoToThree(rows[1], rows[2]), threeToFour(rows[2], rows[3]), withoutWork(gain, held), goroutines(rows[1], rows[2]),
 	} {
 		conclusion += text.Wrap(paragraph, text.Columns)
 	}
