@@ -14,7 +14,6 @@ import (
 
 	"lockstep/bench/load"
 	"lockstep/bench/progress"
-	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/text"
@@ -112,13 +111,6 @@ func (o *options) quietFlag(fs *flag.FlagSet) {
 	fs.BoolVar(&o.quiet, "quiet", false, "do not say what is being done")
 }
 
-// stageFlags defines the flags of the commands that start stages.
-func (o *options) stageFlags(fs *flag.FlagSet, doc string) {
-	fs.StringVar(&o.stages, "stages", "1,2,3,4", doc+": `stages` by number, directory name or path")
-	intFlag(fs, &o.nodes, "nodes", 1, 1, 16, "node processes of each stage")
-	o.cfg.Flags(fs, "server")
-}
-
 // intFlag defines a flag for a number from lo to hi.
 func intFlag(fs *flag.FlagSet, p *int, name string, value, lo, hi int, doc string) {
 	*p = value
@@ -161,19 +153,6 @@ func (o *options) endLoad() error {
 		return usageErrorf("-arrival poisson needs a -rate: without one, requests are sent as fast as answers come")
 	}
 	return nil
-}
-
-// withStages builds these stages and runs f with them. Afterwards their processes have
-// stopped, and their files are gone.
-func (o *options) withStages(ctx context.Context, stages []string, f func(ctx context.Context, bed *testbed.Bed) error) error {
-	bed, err := testbed.New(ctx, stages, o.line.Say)
-	if errors.Is(err, testbed.ErrNoStage) && o.stages != "" { // otherwise nobody has named it
-		err = usageErrorf("-stages: %w", err)
-	}
-	if err != nil {
-		return err
-	}
-	return cmp.Or(f(ctx, bed), bed.Close())
 }
 
 // help writes about a topic, or, without one, about everything.
