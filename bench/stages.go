@@ -203,9 +203,16 @@ func compare(ctx context.Context, o *options) error {
 			w.Duration = duration
 		}
 	}
-	sweep, err := o.parseSweep()
-	if err != nil {
-		return usageErrorf("-sweep: %w", err)
+	var sweep *experiment.Sweep
+	var err error
+	if o.sweep != "" {
+		sweep, err = experiment.ParseSweep(o.sweep, o.cfg)
+		if err == nil && (o.given[sweep.Property] || sweep.Property == "c" && o.given["connections"]) {
+			err = fmt.Errorf("%s has a flag of its own, too: give one of the two", sweep.Property)
+		}
+		if err != nil {
+			return usageErrorf("-sweep: %w", err)
+		}
 	}
 	yards, err := yardstick.Parse(o.against, o.cfg, o.nodes, o.work)
 	if err != nil {
@@ -286,16 +293,4 @@ func (o *options) tryYardsticks(ctx context.Context, bed *testbed.Bed, all []*ya
 		}
 	}
 	return found, nil
-}
-
-// parseSweep returns the sweep that -sweep describes, or nil.
-func (o *options) parseSweep() (*experiment.Sweep, error) {
-	if o.sweep == "" {
-		return nil, nil
-	}
-	sweep, err := experiment.ParseSweep(o.sweep, o.cfg)
-	if err == nil && (o.given[sweep.Property] || sweep.Property == "c" && o.given["connections"]) {
-		err = fmt.Errorf("%s has a flag of its own, too: give one of the two", sweep.Property)
-	}
-	return sweep, err
 }

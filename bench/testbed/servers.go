@@ -130,11 +130,10 @@ func Guard(ctx context.Context, to load.Target, f func(context.Context) error) e
 		stuck := false
 		after, _ := to.Stats(ctx) // nothing of servers that have ended
 		for i := range after {
-			node := after[i].Sub(before[i])
-			if node.Faults != nil {
+			if node := after[i].Sub(before[i]); node.Faults != nil {
 				all = errors.Join(all, fmt.Errorf("node %d: %s", i, node.Faulted()))
+				stuck = stuck || node.Faults["stuck"] != ""
 			}
-			stuck = stuck || node.Faults["stuck"] != ""
 		}
 		if stuck {
 			all = stuckError{all}

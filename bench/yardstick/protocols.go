@@ -176,11 +176,8 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 // differ, an answer may be longer or shorter than a stage's.
 type echo struct {
 	values map[string][]byte // that each key had at first
-	frames sync.Map          // []byte by shape
+	frames sync.Map          // []byte by all that its length depends on: how many operations of each kind
 }
-
-// A shape is all that the length of an answer depends on: how many operations of each kind.
-type shape [wire.Delete + 1]int
 
 const frameHeader = 4 // bytes
 
@@ -197,16 +194,16 @@ func newEcho(work *workload.Workload) *Yardstick {
 // frame returns the frame of a right answer to operations of the same kinds. It is not too
 // large, as no batch of a workload is.
 func (e *echo) frame(ops []wire.Op) []byte {
-	var s shape
+	var kinds [wire.Delete + 1]int
 	for i := range ops {
-		s[ops[i].Kind]++
+		kinds[ops[i].Kind]++
 	}
-	frame, ok := e.frames.Load(s)
+	frame, ok := e.frames.Load(kinds)
 	if !ok {
 		response := wire.Response{Code: wire.OK, Results: make([]wire.Result, len(ops)), Number: 1 << 15} // one of many
 		e.answer(ops, response.Results)
 		encoded, _ := wire.AppendResponse(nil, &response)
-		frame, _ = e.frames.LoadOrStore(s, encoded)
+		frame, _ = e.frames.LoadOrStore(kinds, encoded)
 	}
 	return frame.([]byte)
 }

@@ -59,10 +59,7 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 		bed.Running = append(bed.Running, s)
 		return s, nil
 	}
-	start := func(cfg cluster.Config) ([]*exec.Cmd, error) {
-		cmd, err := y.command(cfg, bed.Dir)
-		return []*exec.Cmd{cmd}, err
-	}
+	start := func(cfg cluster.Config) ([]*exec.Cmd, error) { return y.command(cfg, bed.Dir) }
 	var version string
 	s, err := bed.Launch(ctx, y.Name, cfg, 1, start, func(ctx context.Context, cfg cluster.Config, _ int) (err error) {
 		version, err = y.ask(ctx, cfg.Nodes[0].Addr)
@@ -77,15 +74,16 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 
 // command returns the command that starts the yardstick: this program, which serves by itself
 // or keeps the yardstick's program.
-func (y *Yardstick) command(cfg cluster.Config, dir string) (*exec.Cmd, error) {
+func (y *Yardstick) command(cfg cluster.Config, dir string) ([]*exec.Cmd, error) {
 	self, err := os.Executable()
 	addr := cfg.Nodes[0].Addr
 	if err != nil || y.program == "" {
-		return exec.Command(self, Command, y.Name, addr), err
+		return []*exec.Cmd{exec.Command(self, Command, y.Name, addr)}, err
 	}
 	program, err := exec.LookPath(y.program)
 	host, port, _ := net.SplitHostPort(addr)
-	return exec.Command(self, append([]string{Command, "keep", program}, y.args(host, port, dir, cfg.Workload)...)...), err
+	args := append([]string{Command, "keep", program}, y.args(host, port, dir, cfg.Workload)...)
+	return []*exec.Cmd{exec.Command(self, args...)}, err
 }
 
 // ask connects to the server at addr and returns its version, if it has one.
