@@ -258,7 +258,7 @@ func isDir(path string) bool {
 var place = regexp.MustCompile(`(?m)^\.{1,2}[/\\][^:\n]+`)
 
 // fromHere names the files in the output of go build from the current directory on, as the
-// stage was named, and not from source on, where go build ran.
+// stage was named (mine/store.go), and not from source on, where go build ran.
 func fromHere(out []byte, source string) []byte {
 	here, _ := os.Getwd()
 	return place.ReplaceAllFunc(out, func(file []byte) []byte {
@@ -270,8 +270,7 @@ func fromHere(out []byte, source string) []byte {
 	})
 }
 
-// Build builds the stage in a directory, under a name that no other program has. It runs where
-// bench does, so that go build names files as the user does: mine/store.go.
+// Build builds the stage in a directory, under a name that no other program has.
 func (b *Bed) Build(ctx context.Context, source string) error {
 	p := Program{Name: filepath.Base(source)}
 	taken := func(other Program) bool { return strings.EqualFold(other.Name, p.Name) } // some file systems ignore case
