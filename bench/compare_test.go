@@ -78,7 +78,7 @@ func TestCompareOwnStage(t *testing.T) {
 			t.Errorf("a round is %+v, want 600 operations in 150 requests on 3 connections", r)
 		}
 	}
-	m.Ended(4) // two for each
+	m.Started(4) // two for each
 }
 
 func TestCompareMistakes(t *testing.T) {
@@ -102,7 +102,7 @@ func TestCompareMistakes(t *testing.T) {
 			if s := readSaved(t, path); len(s.Runs) != test.runs || test.runs > 0 && !strings.HasPrefix(s.Verdict, test.stderr) {
 				t.Errorf("the report has %d rounds and the verdict %q, want %d", len(s.Runs), s.Verdict, test.runs)
 			}
-			m.Ended(test.nodes)
+			m.Started(test.nodes)
 		})
 	}
 }
@@ -148,7 +148,6 @@ func TestCompareInterrupted(t *testing.T) {
 			if s := readSaved(t, path); (s.Verdict == "interrupted") != (test.runs > 0) || len(s.Runs) != test.runs || strings.HasPrefix(stdout, "INTERRUPTED\nfaulty ") != (test.runs > 0) {
 				t.Errorf("verdict %q with %d runs, want interrupted with %d; stdout\n%s", s.Verdict, len(s.Runs), test.runs, stdout)
 			}
-			m.Ended(test.processes)
 		})
 	}
 }
@@ -156,7 +155,7 @@ func TestCompareInterrupted(t *testing.T) {
 // Interrupted at any time: while it builds, starts, measures.
 func TestCompareInterruptedAnytime(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	m := benchtest.NewFaulty(t, "")
+	benchtest.NewFaulty(t, "")
 	for _, built := range []string{os.Getenv("LOCKSTEP_BUILT"), t.TempDir()} { // in the second, it has to build
 		t.Setenv("LOCKSTEP_BUILT", built)
 		for after := 10 * time.Millisecond; after < 200*time.Millisecond; after *= 4 {
@@ -168,7 +167,6 @@ func TestCompareInterruptedAnytime(t *testing.T) {
 			}
 		}
 	}
-	m.AllEnded()
 }
 
 // Each measurement has servers that are configured for its point.

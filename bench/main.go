@@ -8,11 +8,10 @@
 //	load        who asks, and when: connections, the request loop, the Result
 //	testbed     builds, starts, watches and stops the processes of stages
 //	yardstick   echo, net/rpc, Redis and memcached, to compare stages with
-//	experiment  interleaved rounds and sweeps
+//	experiment  interleaved rounds and sweeps; what requests are doing, moment by moment
 //	report      rounds become summaries, ratios and a verdict; text, JSON, benchstat
 //	page        a report as an HTML page
 //	figure      the charts on it, and in NOTES.md
-//	lanes       what each client's request is doing, moment by moment
 //	notes       the figures in NOTES.md, filled in from its experiments
 //	check       histories of running servers, judged by lincheck
 //	course      exercises, and their grading

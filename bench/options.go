@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,9 +14,9 @@ import (
 
 	"lockstep/bench/load"
 	"lockstep/bench/progress"
-	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 // options are the values of the flags, arguments and configuration.
@@ -27,7 +28,8 @@ type options struct {
 	given          map[string]bool                                                          // the flags on the command line
 
 	cfg      cluster.Config
-	config   string // the file of cfg
+	config   string             // the file of cfg
+	work     *workload.Workload // of cfg, if the command puts a load on servers
 	nextSave time.Time
 	line     progress.Line
 
@@ -66,7 +68,14 @@ func (o *options) parse(c command, args []string) error {
 	if fs.Lookup("ops") == nil { // not a command that measures
 		return nil
 	}
-	return cmp.Or(o.useYCSB(), o.endLoad())
+	err = cmp.Or(o.useYCSB(), o.endLoad())
+	if err == nil {
+		if o.work, err = workload.New(o.cfg.Workload); err != nil {
+			return usageErrorf("%w", err)
+		}
+		o.work.Once, o.work.Sampled = o.once, o.samples
+	}
+	return err
 }
 
 // flagSet defines the flags of a command, which set o.
@@ -100,13 +109,6 @@ func (o *options) renderFlags(fs *flag.FlagSet) {
 
 func (o *options) quietFlag(fs *flag.FlagSet) {
 	fs.BoolVar(&o.quiet, "quiet", false, "do not say what is being done")
-}
-
-// stageFlags defines the flags of the commands that start stages.
-func (o *options) stageFlags(fs *flag.FlagSet, doc string) {
-	fs.StringVar(&o.stages, "stages", "1,2,3,4", doc+": `stages` by number, directory name or path")
-	intFlag(fs, &o.nodes, "nodes", 1, 1, 16, "node processes of each stage")
-	o.cfg.Flags(fs, "server")
 }
 
 // intFlag defines a flag for a number from lo to hi.
@@ -153,15 +155,65 @@ func (o *options) endLoad() error {
 	return nil
 }
 
-// withStages builds these stages and runs f with them. Afterwards their processes have
-// stopped, and their files are gone.
-func (o *options) withStages(ctx context.Context, stages []string, f func(ctx context.Context, bed *testbed.Bed) error) error {
-	bed, err := testbed.New(ctx, stages, o.line.Say)
-	if errors.Is(err, testbed.ErrNoStage) && o.stages != "" { // otherwise nobody has named it
-		err = usageErrorf("-stages: %w", err)
+// help writes about a topic, or, without one, about everything.
+func help(args []string, w io.Writer) error {
+	var b strings.Builder
+	switch topic := strings.Join(args, " "); topic {
+	case "":
+		b.WriteString("bench measures the servers of Lockstep.\n\n")
+		for _, c := range commands {
+			fmt.Fprintf(&b, "  %-27s %s\n", strings.Join(strings.Fields("bench "+c.name+" "+c.args), " "), c.does)
+		}
+		b.WriteString("\nEach command takes -h for its flags; bench -version says what this is.\n\n" +
+			"Exit codes (of the built program; go run turns each of them but 0 into 1): 0 ok,\n" +
+			"1 failure, 2 usage, 3 wrong data, 5 invalid measurement, 130 interrupted.\n")
+	case "config":
+		b.WriteString("The properties of " + cluster.DefaultPath + ": default, allowed values, meaning. A property\n" +
+			"that the file leaves out keeps its default. The flag for a property of the server\n" +
+			"or the workload is named as the last part of its path, and overrides the file.\n\n")
+		cluster.WriteHelp(&b, workload.Rules())
+	case "statistics":
+		b.WriteString(statistics)
+	default:
+		for _, c := range commands {
+			if c.flags != nil && (topic == "all" || topic == c.name) {
+				o := &options{cfg: cluster.Default()}
+				helpCommand(&b, c, o.flagSet(c), topic == "all")
+			}
+		}
+		if b.Len() == 0 {
+			return usageErrorf("no help on %q: the topics are all, config, statistics and the commands", topic)
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return cmp.Or(f(ctx, bed), bed.Close())
+	_, err := io.WriteString(w, b.String())
+	return err
 }
+
+// usual are the flags that a first evening needs.
+var usual = []cluster.FlagGroup{
+	{Title: "Which servers", Names: "stages against nodes work running config client"},
+	{Title: "Which load", Names: "c duration ops rate mix workload batch sweep faults"},
+	{Title: "How often", Names: "rounds quick"},
+	{Title: "Where the result goes", Names: "o html"},
+}
+
+// helpCommand writes how a command is used, and its flags: the usual ones, or all.
+func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
+	fmt.Fprintf(w, "%s: %s\n\n", strings.TrimSpace(fs.Name()+" [flags] "+c.args), c.does)
+	fmt.Fprintf(w, "    go run ./%s\n", strings.TrimSpace(fs.Name()+" "+c.example))
+	groups := usual
+	if all {
+		groups = append(slices.Clone(usual), cluster.FlagGroup{Title: "More", Names: "*"})
+	}
+	if left := cluster.WriteFlags(w, fs, groups); left > 0 {
+		fmt.Fprintf(w, "\n%s: bench help all. What they mean: bench help config, and\nbench help statistics.\n", text.Plural(left, "more flag"))
+	}
+	if all {
+		fmt.Fprintln(w)
+	}
+}
+
+// statistics says how to read the figures.
+//
+//go:embed statistics.txt
+var statistics string

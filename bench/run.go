@@ -17,7 +17,6 @@ import (
 	"lockstep/bench/progress"
 	"lockstep/bench/report"
 	"lockstep/bench/testbed"
-	"lockstep/bench/workload"
 	"lockstep/common/barrier"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
@@ -36,18 +35,13 @@ func runWorkload(ctx context.Context, o *options) error {
 	if err := o.findSelf(); err != nil {
 		return err
 	}
-	work, err := workload.New(o.cfg.Workload)
-	if err != nil {
-		return usageErrorf("%w", err)
-	}
-	work.Once, work.Sampled = o.once, o.samples
 	stats, err := load.NewLockstep(o.cfg).Stats(ctx)
 	if err != nil {
 		return o.advise(err)
 	}
 	rep := report.New(o.cfg, []string{text.Quote(stats[0].Stage, 60)}, machine.Local(o.cfg.Nodes))
 	return o.finish(ctx, rep, testbed.Guard(ctx, load.NewLockstep(o.cfg), func(ctx context.Context) error {
-		return o.runRounds(ctx, work, stats, rep)
+		return o.runRounds(ctx, stats, rep)
 	}))
 }
 
@@ -67,7 +61,7 @@ func (o *options) findSelf() (err error) {
 }
 
 // runRounds stores the keys and adds the rounds to the report.
-func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats []metrics.Snapshot, rep *report.Report) error {
+func (o *options) runRounds(ctx context.Context, stats []metrics.Snapshot, rep *report.Report) error {
 	group, err := o.join(slog.New(printer{slog.DiscardHandler, &o.line, o.stderr}))
 	if err != nil {
 		return err
@@ -84,8 +78,13 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 	}
 	rep.Env.Shared = !bytes.Contains(bytes.Join(all, nil), []byte{0}) // by all clients
 	if o.client == 0 {
-		if err := o.preload(ctx, work); err != nil {
-			return err
+		o.line.Say("storing the keys")
+		err := load.Preload(ctx, load.NewLockstep(o.cfg), o.work, func(what string, left time.Duration) {
+			o.line.Detail(what)
+			o.expect(left, o.rounds)
+		})
+		if err != nil {
+			return o.advise(err)
 		}
 	}
 	if all, err = group.Meet(ctx, local); err != nil {
@@ -96,8 +95,8 @@ func (o *options) runRounds(ctx context.Context, work *workload.Workload, stats 
 	for round := 1; round <= o.rounds; round++ {
 		o.expect(0, o.rounds-round+1)
 		o.line.Say(fmt.Sprintf("round %d of %d", round, o.rounds))
-		work.Round = uint64(round - 1)
-		if err := o.runRound(ctx, group, round, work, stats, rep); err != nil {
+		o.work.Round = uint64(round - 1)
+		if err := o.runRound(ctx, group, round, stats, rep); err != nil {
 			return err
 		}
 		if err := o.save(rep); err != nil {
@@ -112,19 +111,10 @@ func (o *options) join(log *slog.Logger) (*clients.Group, error) {
 	return clients.Join(o.cfg, o.client, []string{fmt.Sprintf("rounds=%d", o.rounds), fmt.Sprintf("noretry=%t", o.once), fmt.Sprintf("samples=%t", o.samples)}, log)
 }
 
-func (o *options) preload(ctx context.Context, work *workload.Workload) error {
-	o.line.Say("storing the keys")
-	told := func(what string, left time.Duration) {
-		o.line.Detail(what)
-		o.expect(left, o.rounds)
-	}
-	return o.advise(load.Preload(ctx, load.NewLockstep(o.cfg), work, told))
-}
-
 // runRound adds a round of all clients to the report. If it is cut short, or the others'
 // results do not come, what this client has is better than nothing, unless the round is void.
-func (o *options) runRound(ctx context.Context, group *clients.Group, round int, work *workload.Workload, stats []metrics.Snapshot, rep *report.Report) error {
-	mine, err := group.Measure(ctx, load.NewLockstep(group.Share(o.cfg)), work, o.line.Pace)
+func (o *options) runRound(ctx context.Context, group *clients.Group, round int, stats []metrics.Snapshot, rep *report.Report) error {
+	mine, err := group.Measure(ctx, load.NewLockstep(group.Share(o.cfg)), o.work, o.line.Pace)
 	if mine == nil {
 		return err
 	}

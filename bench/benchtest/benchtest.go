@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"lockstep/common/cluster"
@@ -63,20 +62,23 @@ func CheckWidth(t *testing.T, text string, limit int) {
 func ServeAll(ctx context.Context, ln net.Listener, n *node.Node, turn func(*node.Conn)) error {
 	var conns sync.WaitGroup // each ends when its client leaves, or when ctx ends
 	defer conns.Wait()
+	return accept(ctx, ln, n, turn, conns.Go)
+}
+
+// accept passes on what serves each connection.
+func accept(ctx context.Context, ln net.Listener, n *node.Node, turn func(*node.Conn), start func(serve func())) error {
 	for {
 		c, err := n.Accept(ctx, ln)
 		if err != nil {
 			return err
 		}
-		conns.Go(func() { serveConn(c, turn) })
-	}
-}
-
-func serveConn(c *node.Conn, turn func(*node.Conn)) {
-	defer c.Close()
-	for c.Ready() {
-		turn(c)
-		c.Flush()
+		start(func() {
+			defer c.Close()
+			for c.Ready() {
+				turn(c)
+				c.Flush()
+			}
+		})
 	}
 }
 
@@ -89,13 +91,7 @@ func ServeLocked(ctx context.Context, ln net.Listener, n *node.Node) error {
 // ServeOne is a stage that serves one client at a time.
 func ServeOne(ctx context.Context, ln net.Listener, n *node.Node) error {
 	apply := Locked(n)
-	for {
-		c, err := n.Accept(ctx, ln)
-		if err != nil {
-			return err
-		}
-		serveConn(c, func(c *node.Conn) { n.Answer(c, apply) })
-	}
+	return accept(ctx, ln, n, func(c *node.Conn) { n.Answer(c, apply) }, func(serve func()) { serve() })
 }
 
 // Locked returns the Apply method of a new table, made safe for concurrent use; it does not
@@ -146,18 +142,22 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 	if err := cfg.Save(path); err != nil {
 		t.Fatal(err)
 	}
-	started := make(chan *node.Node, nodes)
-	var running sync.WaitGroup // until the end of standard input
+	serving = make([]*node.Node, nodes)
+	var starting, running sync.WaitGroup // running: until the end of standard input
 	stdin, end := io.Pipe()
 	t.Cleanup(func() {
 		end.Close()
 		running.Wait()
 	})
 	for i := range nodes {
+		starting.Add(1)
+		started := sync.OnceFunc(starting.Done)
 		running.Go(func() {
+			defer started() // if it cannot serve
 			args := []string{"here", "-child", "-config", path, "-node", strconv.Itoa(i)}
 			code := node.Run(args, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
-				started <- n
+				serving[i] = n
+				started()
 				return serve(ctx, ln, n)
 			})
 			if code != 0 {
@@ -165,26 +165,16 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 			}
 		})
 	}
-	serving = make([]*node.Node, nodes)
-	for range nodes {
-		select {
-		case n := <-started:
-			serving[n.Self] = n
-		case <-time.After(10 * time.Second):
-			t.Fatal("a node is not serving after 10s")
-		}
-	}
+	starting.Wait()
 	return cfg, path, serving
 }
 
 // A Faulty watches the processes of the stage in testdata/faulty, or of a
 // program whose main function calls FaultyMain or StageMain.
-type Faulty struct {
-	started, ended chan bool // one value for each process
-}
+type Faulty struct{ started chan bool } // one value for each process
 
 // NewFaulty gives this fault to the processes that start from now on until the end of the
-// test; "" is none.
+// test, which waits until they have ended; "" is none.
 func NewFaulty(t *testing.T, fault string) *Faulty {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -194,42 +184,28 @@ func NewFaulty(t *testing.T, fault string) *Faulty {
 	t.Setenv("LOCKSTEP_FAULT", fault)
 	t.Setenv("LOCKSTEP_TELL", ln.Addr().String())
 	t.Setenv("LOCKSTEP_SECRET", "")
-	f := &Faulty{make(chan bool, 100), make(chan bool, 100)}
-	var readers sync.WaitGroup
-	readers.Go(func() { // ends with ln
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
+	f := &Faulty{make(chan bool, 100)}
+	var watching sync.WaitGroup
+	watching.Go(func() { // ends with ln
+		for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
 			f.started <- true
-			readers.Go(func() { // ends with the process
+			watching.Go(func() { // ends with the process
 				io.Copy(io.Discard, nc)
 				nc.Close()
-				f.ended <- true
 			})
 		}
 	})
 	t.Cleanup(func() {
 		ln.Close()
-		readers.Wait()
+		watching.Wait()
 	})
 	return f
 }
 
-// Started waits until n processes have started. Like Ended, it waits for as long as the test
-// may take.
-func (f *Faulty) Started(n int) { receive(n, f.started) }
-
-// Ended waits until n processes have ended.
-func (f *Faulty) Ended(n int) { receive(n, f.ended) }
-
-// AllEnded waits until all processes have ended, not counting those that Started waited for.
-func (f *Faulty) AllEnded() { receive(len(f.started), f.ended) }
-
-func receive(n int, from <-chan bool) {
+// Started waits until n more processes have started, for as long as the test may take.
+func (f *Faulty) Started(n int) {
 	for range n {
-		<-from
+		<-f.started
 	}
 }
 

@@ -173,10 +173,6 @@ func (c *checker) keys(number int) (keys []string) {
 	return keys
 }
 
-func (c *checker) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, network, c.proxies[addr].Addr())
-}
-
 // randomFault cuts about a third of the connections, and delays or loses answers on others.
 func randomFault() faults.Fault {
 	f := faults.Fault{Way: faults.Way(rand.IntN(2)), After: 64 + rand.IntN(1000), Late: rand.N(20 * time.Millisecond)}
@@ -224,7 +220,9 @@ func (h *history) client(ctx, over context.Context, number int) {
 	for calls := 0; calls < callsPerClient && over.Err() == nil; {
 		cl := client.New(h.cfg)
 		if h.proxies != nil {
-			cl.DialContext = h.dial
+			cl.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, h.proxies[addr].Addr())
+			}
 		}
 		for last := calls + 1 + rng.IntN(callsPerConn); calls < min(last, callsPerClient) && over.Err() == nil; calls++ {
 			h.call(ctx, cl, d)
@@ -265,7 +263,7 @@ type draw struct {
 	rng    *rand.Rand
 	keys   []string
 	client int
-	values int
+	values int               // drawn so far
 	last   map[string][]byte // the value of a key when the client last saw it; nil: none
 }
 
@@ -275,26 +273,22 @@ func (d *draw) ops() (ops []wire.Op) {
 		n = 2 + d.rng.IntN(len(d.keys)-1)
 	}
 	for range n {
-		op := wire.Op{Key: d.keys[d.rng.IntN(len(d.keys))]}
+		d.values++
+		op, value := wire.Op{Key: d.keys[d.rng.IntN(len(d.keys))]}, fmt.Appendf(nil, "%d.%d", d.client, d.values)
 		switch k := d.rng.IntN(10); {
 		case k < 4:
 			op.Kind = wire.Get
 		case k < 7:
-			op.Kind, op.Value = wire.Put, d.value()
+			op.Kind, op.Value = wire.Put, value
 		case k < 8:
 			op.Kind = wire.Delete
 		default:
-			op.Kind, op.Value, op.Old = wire.CompareAndSwap, d.value(), d.last[op.Key]
+			op.Kind, op.Value, op.Old = wire.CompareAndSwap, value, d.last[op.Key]
 			op.Absent = op.Old == nil
 		}
 		ops = append(ops, op)
 	}
 	return ops
-}
-
-func (d *draw) value() []byte {
-	d.values++
-	return fmt.Appendf(nil, "%d.%d", d.client, d.values)
 }
 
 func (d *draw) learn(ops []wire.Op, results []wire.Result) {

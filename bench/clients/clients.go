@@ -24,8 +24,13 @@ import (
 
 // A Group is the client processes that take part, seen from one of them.
 type Group struct {
-	Self    int              // the number of this client
-	barrier *barrier.Barrier // nil: there are no others
+	Self  int    // the number of this client
+	Close func() // leaves the group
+
+	// Meet waits for the other clients and returns what each has brought, nil if it is missing.
+	// Before they have met once, it waits for as long as that takes.
+	Meet   func(ctx context.Context, bring []byte) ([][]byte, error)
+	gather func(ctx context.Context, bring []byte) ([][]byte, error) // nil: there are no others
 }
 
 // Self returns the number of the client that this process is, by the addresses of this machine.
@@ -47,9 +52,9 @@ func controls(cfg cluster.Config) (addrs []string) {
 // Join joins the clients that cfg names. They do not meet one that has another workload, or works
 // in another way, which is a list of NAME=VALUE; each logs what it waits for.
 func Join(cfg cluster.Config, self int, way []string, log *slog.Logger) (*Group, error) {
-	g := &Group{Self: self}
 	if len(cfg.Clients) <= 1 {
-		return g, nil
+		alone := func(_ context.Context, bring []byte) ([][]byte, error) { return [][]byte{bring}, nil }
+		return &Group{Close: func() {}, Meet: alone}, nil
 	}
 	ln, err := net.Listen("tcp", cfg.Clients[self].Control)
 	if err != nil {
@@ -57,17 +62,10 @@ func Join(cfg cluster.Config, self int, way []string, log *slog.Logger) (*Group,
 	}
 	alike := cfg.Describe("bench run")
 	alike += strings.Join(append(cfg.Values("workload"), way...), "\n")
-	g.barrier = barrier.New(ln, barrier.Config{
+	b := barrier.New(ln, barrier.Config{
 		Group: "clients", Self: self, Peers: controls(cfg), Fingerprint: alike, Secret: cfg.Secret, Log: log,
 	})
-	return g, nil
-}
-
-// Close leaves the group.
-func (g *Group) Close() {
-	if g.barrier != nil {
-		g.barrier.Close()
-	}
+	return &Group{self, func() { b.Close() }, b.Wait, b.Gather}, nil
 }
 
 // Share returns what this client has to send of a workload that all share: its part of the
@@ -77,15 +75,6 @@ func (g *Group) Share(cfg cluster.Config) cluster.Config {
 	w.Rate /= float64(n)
 	w.Ops = w.Ops/n + (w.Ops%n*(g.Self+1)/n - w.Ops%n*g.Self/n)
 	return cfg
-}
-
-// Meet waits for the other clients and returns what each has brought, nil if it is missing.
-// Before they have met once, it waits for as long as that takes.
-func (g *Group) Meet(ctx context.Context, bring []byte) ([][]byte, error) {
-	if g.barrier == nil {
-		return [][]byte{append([]byte{}, bring...)}, nil
-	}
-	return g.barrier.Wait(ctx, bring)
 }
 
 // Measure is load.Measure, in the same seconds as the other clients. A client that is not
@@ -102,7 +91,7 @@ func (g *Group) Measure(ctx context.Context, to load.Target, work *workload.Work
 		gen.Told, gen.Meet = told, meet
 		return gen.Round(ctx)
 	}
-	if ctx.Err() != nil || g.barrier == nil {
+	if ctx.Err() != nil || g.gather == nil {
 		return nil, err
 	}
 	for range load.Meetings {
@@ -116,14 +105,14 @@ func (g *Group) Measure(ctx context.Context, to load.Target, work *workload.Work
 // Gather waits until all clients are done and returns their results, by number, nil for those
 // that are missing.
 func (g *Group) Gather(ctx context.Context, mine *load.Result) (all []*load.Result, err error) {
-	if g.barrier == nil {
+	if g.gather == nil {
 		return []*load.Result{mine}, nil
 	}
 	payload, err := Pack(mine)
 	if err != nil {
 		return nil, err
 	}
-	payloads, err := g.barrier.Gather(ctx, payload)
+	payloads, err := g.gather(ctx, payload)
 	if err != nil {
 		return nil, err
 	}

@@ -162,67 +162,55 @@ func (g *Generator) Close() {
 	}
 }
 
-// A preload is the storing of all keys, by loaders that have a client each.
-type preload struct {
-	to      Target
-	work    *workload.Workload
-	start   time.Time
-	stop    context.CancelCauseFunc // ends all loaders
-	others  sync.WaitGroup          // loaders but the first: they end with the keys, or when stopped
-	started atomic.Int64            // how many others
-	taken   atomic.Int64            // how many keys loaders have begun to store
-
-	mu     sync.Mutex // guards stored, and is held while told is called
-	stored int        // keys
-	told   func(what string, left time.Duration)
-}
-
 // Preload stores a value under every key. After each request it tells how many are stored and
 // how long the rest will take. A server works for each key that is there already, up to a
 // minute a key: requests are of one key at first, and then grow for as long as they take half
-// a second at most. When they are full, others join the first loader. Those that the server
-// does not greet, because it serves one client at a time, take no part.
+// a second at most. When they are full, others join the first loader, each with a client of its
+// own. Those that the server does not greet, because it serves one client at a time, take no part.
 func Preload(ctx context.Context, to Target, work *workload.Workload, told func(what string, left time.Duration)) error {
-	ctx, stop := context.WithCancelCause(ctx)
+	ctx, stop := context.WithCancelCause(ctx) // ends all loaders
 	defer stop(nil)
 	dialing, endDials := context.WithTimeout(ctx, ConnectTime)
-	p := &preload{to: to, work: work, start: time.Now(), stop: stop, told: told}
-	err := p.load(ctx, dialing, 1)
+	start := time.Now()
+	var started, taken atomic.Int64 // how many others; how many keys loaders have begun to store
+	var others sync.WaitGroup       // loaders but the first: they end with the keys, or when stopped
+	var mu sync.Mutex               // guards stored, and is held while told is called
+	var stored int                  // keys
+	var load func(size int) error   // one loader, whose first request is of size keys
+	load = func(size int) error {
+		cl, err := to.Dial(dialing)
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		for {
+			puts := work.Preload(int(taken.Add(int64(size)))-size, size)
+			if len(puts) == 0 {
+				return nil
+			}
+			if size == work.Full && started.Add(1) < maxLoaders {
+				others.Go(func() { load(work.Full) })
+			}
+			began := time.Now()
+			if err := store(ctx, cl, puts); err != nil {
+				stop(err)
+				return err
+			}
+			size = max(1, min(2*size, work.Full, int(500*time.Millisecond*time.Duration(size)/max(time.Since(began), 1))))
+			mu.Lock()
+			stored += len(puts)
+			told(fmt.Sprintf("storing keys: %s of %s", text.ShortCount(int64(stored)), text.ShortCount(int64(work.Keys))),
+				time.Since(start)/time.Duration(stored)*time.Duration(work.Keys-stored))
+			mu.Unlock()
+		}
+	}
+	err := load(1)
 	endDials()
-	p.others.Wait()
+	others.Wait()
 	if err = cmp.Or(context.Cause(ctx), err); err != nil {
 		return fmt.Errorf("storing the keys: %w", err)
 	}
 	return nil
-}
-
-// load is one loader, whose first request is of size keys.
-func (p *preload) load(ctx, dialing context.Context, size int) error {
-	cl, err := p.to.Dial(dialing)
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	for full := p.work.Full; ; {
-		puts := p.work.Preload(int(p.taken.Add(int64(size)))-size, size)
-		if len(puts) == 0 {
-			return nil
-		}
-		if size == full && p.started.Add(1) < maxLoaders {
-			p.others.Go(func() { p.load(ctx, dialing, full) })
-		}
-		began := time.Now()
-		if err := store(ctx, cl, puts); err != nil {
-			p.stop(err)
-			return err
-		}
-		size = max(1, min(2*size, full, int(500*time.Millisecond*time.Duration(size)/max(time.Since(began), 1))))
-		p.mu.Lock()
-		p.stored += len(puts)
-		p.told(fmt.Sprintf("storing keys: %s of %s", text.ShortCount(int64(p.stored)), text.ShortCount(int64(p.work.Keys))),
-			time.Since(p.start)/time.Duration(p.stored)*time.Duration(p.work.Keys-p.stored))
-		p.mu.Unlock()
-	}
 }
 
 // store sends puts and checks the answers.

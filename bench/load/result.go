@@ -220,6 +220,16 @@ func (c *Counts) Fail(kind string, err error) {
 	c.Add(Counts{Errors: metrics.Tally{kind: 1}, FirstError: err.Error()})
 }
 
+// errorKind puts an error into a word or two.
+func errorKind(err error) string {
+	for _, kind := range []error{client.ErrBusy, client.ErrDown, client.ErrUnknown, client.ErrWrongNode} {
+		if errors.Is(err, kind) {
+			return kind.Error()
+		}
+	}
+	return "other"
+}
+
 // Answered counts operations that were answered at this time of the round.
 func (r *Result) Answered(ops int, at time.Duration) {
 	second := max(int(at/time.Second), 0)
@@ -275,6 +285,21 @@ func merge(h **metrics.Histogram, o *metrics.Histogram) {
 func (r *Result) InFlight() float64 {
 	busy := time.Duration(r.ResponseTimes.Count())*r.ResponseTimes.Mean() + r.FailedTime
 	return float64(busy) / float64(max(r.Dur, 1))
+}
+
+// watch wakes every 10 ms until ctx ends. If it is late by more than 20 ms and the process
+// did not keep half a core busy meanwhile, the process was stopped, or had no CPU: then it did
+// not see answers in time either. A process that is busy may be late only in waking watch, as
+// it runs one goroutine after another.
+func (r *Result) watch(ctx context.Context, c clock) {
+	const every, tolerated = 10 * time.Millisecond, 20 * time.Millisecond
+	for ctx.Err() == nil {
+		due, used := c.now()+every, c.cpu()
+		control.Pause(ctx, every)
+		if late := c.now() - due; late > tolerated && c.cpu()-used <= (every+late)/2 {
+			r.Stalled, r.Stall = r.Stalled+late, max(r.Stall, late)
+		}
+	}
 }
 
 // Broken reports why further rounds of the stage are pointless, or nil.

@@ -33,9 +33,9 @@ type Servers struct {
 
 var errDied = errors.New("died")
 
-// start starts a process for each node, and returns when wait says that they serve. After
+// start starts a process for each node, and returns when all are serving. After
 // an error some processes may be running.
-func (s *Servers) start(ctx context.Context, cmds []*exec.Cmd, patience time.Duration, wait WaitFunc) error {
+func (s *Servers) start(ctx context.Context, cmds []*exec.Cmd, patience time.Duration, serves ServingFunc) error {
 	for _, cmd := range cmds {
 		p, err := StartProc(cmd)
 		if errors.Is(err, fs.ErrPermission) {
@@ -52,7 +52,13 @@ func (s *Servers) start(ctx context.Context, cmds []*exec.Cmd, patience time.Dur
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errLate)
 	defer cancel()
 	for i, p := range s.Procs {
-		last := wait(ctx, s.Config, i)
+		last := errors.New("no answer")
+		for err := serves(ctx, s.Config, i); err != nil && ctx.Err() == nil; err = serves(ctx, s.Config, i) {
+			if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) { // a timeout at the end says less than the error before
+				last = err
+			}
+			control.Pause(ctx, 5*time.Millisecond)
+		}
 		if cause := context.Cause(ctx); cause == errLate {
 			return fmt.Errorf("%s, node %d, does not serve %w (%v)\nits last output:\n%s", s.Name, i, errLate, last, p.Output)
 		} else if cause != nil {
@@ -62,20 +68,13 @@ func (s *Servers) start(ctx context.Context, cmds []*exec.Cmd, patience time.Dur
 	return nil
 }
 
-// waitServing is the WaitFunc of a stage: it waits until the node has passed the barrier.
-func waitServing(ctx context.Context, cfg cluster.Config, node int) error {
-	last := errors.New("no answer")
-	for ctx.Err() == nil {
-		snapshot, err := client.Stats(ctx, cfg, node)
-		if err == nil && snapshot.Serving {
-			return nil
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) { // a timeout at the end says less than the error before
-			last = cmp.Or(err, errors.New("it waits for its peers"))
-		}
-		control.Pause(ctx, 5*time.Millisecond)
+// serving is the ServingFunc of a stage, which serves when the node has passed the barrier.
+func serving(ctx context.Context, cfg cluster.Config, node int) error {
+	snapshot, err := client.Stats(ctx, cfg, node)
+	if err == nil && !snapshot.Serving {
+		err = errors.New("it waits for its peers")
 	}
-	return last
+	return err
 }
 
 // watch returns a context that ends when a process does, with that as its cause.
@@ -131,11 +130,10 @@ func Guard(ctx context.Context, to load.Target, f func(context.Context) error) e
 		stuck := false
 		after, _ := to.Stats(ctx) // nothing of servers that have ended
 		for i := range after {
-			node := after[i].Sub(before[i])
-			if node.Faults != nil {
+			if node := after[i].Sub(before[i]); node.Faults != nil {
 				all = errors.Join(all, fmt.Errorf("node %d: %s", i, node.Faulted()))
+				stuck = stuck || node.Faults["stuck"] != ""
 			}
-			stuck = stuck || node.Faults["stuck"] != ""
 		}
 		if stuck {
 			all = stuckError{all}

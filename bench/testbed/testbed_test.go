@@ -70,7 +70,7 @@ func newBed(ctx context.Context, t *testing.T, stages ...string) *Bed {
 // A port that is taken between the search and the start costs another try, whichever node
 // it belongs to. Ports that are always taken are an error that says so.
 func TestPortTaken(t *testing.T) {
-	b, own, f := ownBed(t, "")
+	b, own, _ := ownBed(t, "")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +102,6 @@ func TestPortTaken(t *testing.T) {
 	if _, err := b.Start(t.Context(), own, cluster.Default(), 1); err != noPorts {
 		t.Errorf("no free ports: error %v", err)
 	}
-	f.AllEnded()
 }
 
 // Servers that never serve, for whatever reason, are not started again, and are killed.
@@ -120,7 +119,7 @@ func TestNeverServes(t *testing.T) {
 		{"absent", t.Context(), 500 * time.Millisecond, []string{"own, node 0, does not serve after ", "(it waits for its peers)\n"}},
 		{"starting", canceled, time.Minute, []string{"canceled"}},
 	} {
-		f := benchtest.NewFaulty(t, test.fault)
+		benchtest.NewFaulty(t, test.fault)
 		searches := 0
 		b.Addrs = func(n int) ([]string, error) {
 			searches++
@@ -137,7 +136,6 @@ func TestNeverServes(t *testing.T) {
 				t.Errorf("%s: %d searches, error %v, want %q after 1", test.fault, searches, err, want)
 			}
 		}
-		f.AllEnded()
 	}
 }
 
@@ -155,7 +153,7 @@ func TestStubborn(t *testing.T) {
 	if err == nil || strings.Count(err.Error(), "did not stop when asked to, and was killed") != 2 {
 		t.Errorf("two stubborn servers: error %v", err)
 	}
-	f.Ended(2)
+	f.Started(2)
 }
 
 // Use leaves nothing running, and its error is that of the function, or says which server died
@@ -178,7 +176,7 @@ func TestUse(t *testing.T) {
 			t.Errorf("error %v, want %v that says %q; %d are running", err, want, in, len(b.Running))
 		}
 	}
-	f.Ended(6)
+	f.Started(6)
 	for _, err := range []error{nil, load.ErrWrong, stuckError{errors.New("stuck: a deadlock?")}} { // which says what the output does
 		if got := (&Servers{Procs: make([]*Proc, 1)}).WithOutput(err); got != err {
 			t.Errorf("%v with the output of its servers is %v, want no output", err, got)

@@ -35,14 +35,9 @@ overloaded, 1 000 clients make 2 000 requests/s of 1 ms, and a queue holds 64:
 
 `
 
-// Run takes stages 1 to 4, which b has built, through the tour and prints it on out.
-func Run(ctx context.Context, b *testbed.Bed, secret string, progress Progress, out io.Writer) error {
-	return run(ctx, b, secret, 500*time.Millisecond, 6, progress, out)
-}
-
-// run is Run with the unit of which the lengths of all scenarios are multiples, and the
-// number of rounds in which the last two stages are compared.
-func run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration, rounds int, progress Progress, out io.Writer) error {
+// Run takes stages 1 to 4, which b has built, through the tour and prints it on out. The lengths of
+// all scenarios are multiples of unit, and the last two stages are compared in so many rounds.
+func Run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration, rounds int, progress Progress, out io.Writer) error {
 	if err := progress.Print(out, introduction+header); err != nil {
 		return err
 	}
@@ -95,9 +90,6 @@ func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.
 	return rep.Summary[1].Ratio, held, nil
 }
 
-// stalledRequests of the others are due in 8 units: fewer in a stall than there are clients.
-const stalledRequests = 96
-
 // A row is how one stage did in each scenario.
 type row struct {
 	name                                      string
@@ -123,11 +115,15 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 		var staller sync.WaitGroup // ends with ctx
 		defer staller.Wait()
 		defer cancel()
-		staller.Go(func() { stall(ctx, s.Config, unit/2) })
+		staller.Go(func() {
+			for ctx.Err() == nil {
+				stall(ctx, s.Config, unit/2)
+			}
+		})
 		r.stalled, err = measure(ctx, s, progress, "beside a stalled client", load.Measure, func(w *cluster.Workload) {
 			perRequest(w)
 			w.Duration = 8 * unit
-			w.Rate = stalledRequests / w.Duration.Seconds()
+			w.Rate = 96 / w.Duration.Seconds() // fewer are due in a stall than there are clients
 		})
 		return err
 	})
@@ -187,24 +183,18 @@ func (r *row) overloaded(ctx context.Context, to load.Target, work *workload.Wor
 }
 
 // stall is a client that sends half a request, stalls, sends the rest, reads the answer and
-// leaves, again and again until ctx ends.
+// leaves.
 func stall(ctx context.Context, cfg cluster.Config, length time.Duration) {
-	for ctx.Err() == nil {
-		if stallOnce(ctx, cfg, length) != nil {
-			control.Pause(ctx, time.Millisecond)
-		}
-	}
-}
-
-func stallOnce(ctx context.Context, cfg cluster.Config, length time.Duration) error {
+	// A client that fails, which it does at once, pauses before the next begins.
+	defer control.Pause(ctx, time.Millisecond)
 	request, _ := wire.AppendRequest(nil, &wire.Request{Ops: []wire.Op{{Kind: wire.Get, Key: "stall"}}}) // which is valid
 	nc, err := new(net.Dialer).DialContext(ctx, "tcp", cfg.Nodes[0].Addr)
 	if err != nil {
-		return err
+		return
 	}
 	c, err := wire.Open(ctx, nc, cfg.Hello(0), wire.Limits{})
 	if err != nil {
-		return err
+		return
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, c.Stop)()
@@ -213,5 +203,4 @@ func stallOnce(ctx context.Context, cfg cluster.Config, length time.Duration) er
 	control.Pause(ctx, length)
 	nc.Write(request[half:])
 	c.ReadResponse(new(wire.Response)) // fails if a write failed
-	return c.Err()
 }

@@ -20,7 +20,7 @@ var header = fmt.Sprintf(line, "", "connection", "connections", "p99 beside", "o
 	fmt.Sprintf(line, "stage", "requests/s", "requests/s", "client", "refused", "requests/s")
 
 func (r *row) String() string {
-	return fmt.Sprintf(line, r.name, throughput(r.perRequest), throughput(r.kept), response(r.stalled), overload(r.overload), throughput(r.work))
+	return fmt.Sprintf(line, r.name, throughput(r.perRequest), throughput(r.kept), cmp.Or(failure(r.stalled), p99(r.stalled)), overload(r.overload), throughput(r.work))
 }
 
 // failure says how a stage failed, or "".
@@ -37,8 +37,6 @@ func failure(r *load.Result) string {
 }
 
 func throughput(r *load.Result) string { return cmp.Or(failure(r), text.Sig(perSecond(r), 2)) }
-
-func response(r *load.Result) string { return cmp.Or(failure(r), p99(r)) }
 
 func overload(r *load.Result) string {
 	cell := fmt.Sprintf("%s, %.0f %%", p99(r), refused(r))
@@ -77,9 +75,8 @@ func refused(r *load.Result) float64 {
 // for each step from one stage to the next, and for two other questions. With the table, and the
 // prompt of a shell, this fits a terminal of 24 rows.
 func conclude(rows []*row, gain *report.Ratio, held float64) (conclusion string) {
-	one, two, pool, buckets := rows[0], rows[1], rows[2], rows[3]
 	for _, paragraph := range []string{
-		oneToTwo(one, two), twoToThree(two, pool), threeToFour(pool, buckets), withoutWork(gain, held), goroutines(two, pool),
+		oneToTwo(rows[0], rows[1]), twoToThree(rows[1], rows[2]), threeToFour(rows[2], rows[3]), withoutWork(gain, held), goroutines(rows[1], rows[2]),
 	} {
 		conclusion += text.Wrap(paragraph, text.Columns)
 	}
@@ -95,7 +92,7 @@ func oneToTwo(one, two *row) string {
 	if faster(two.stalled, one.stalled, 2) {
 		format = "A stalled client makes all others wait, %s at p99; in stage 2 it does not: %s."
 	}
-	return s + fmt.Sprintf(format, response(one.stalled), response(two.stalled))
+	return s + fmt.Sprintf(format, p99(one.stalled), p99(two.stalled))
 }
 
 func twoToThree(two, pool *row) string {

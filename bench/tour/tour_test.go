@@ -154,7 +154,9 @@ func TestStall(t *testing.T) {
 	done := make(chan bool)
 	began := time.Now()
 	go func() { // ends after cancel
-		stall(ctx, cfg, 20*ms)
+		for ctx.Err() == nil {
+			stall(ctx, cfg, 20*ms)
+		}
 		close(done)
 	}()
 	for i := 1; i <= 3; i++ {
@@ -241,7 +243,7 @@ func ownBed(t *testing.T) *testbed.Bed {
 func TestRun(t *testing.T) {
 	var out strings.Builder
 	d := &diary{meanwhile: func(string) {}}
-	if err := run(t.Context(), ownBed(t), "", 20*ms, 1, d, &out); err != nil {
+	if err := Run(t.Context(), ownBed(t), "", 20*ms, 1, d, &out); err != nil {
 		t.Fatalf("%v, after %q", err, d.said)
 	}
 	for _, want := range []string{"\n1 one thread ", "\n2 coarse lock ", "\n3 thread pool ", "\n4 bucket lock ", "\n1 to 2, ", "\nWithout work, "} {
@@ -271,7 +273,7 @@ func TestInterrupted(t *testing.T) {
 				cancel()
 			}
 		}}
-		if err := run(ctx, ownBed(t), "", 10*ms, 1, d, io.Discard); !errors.Is(err, context.Canceled) || d.said[len(d.said)-1] != moment {
+		if err := Run(ctx, ownBed(t), "", 10*ms, 1, d, io.Discard); !errors.Is(err, context.Canceled) || d.said[len(d.said)-1] != moment {
 			t.Errorf("%s: error %v after %q", moment, err, d.said)
 		}
 	}

@@ -5,6 +5,7 @@ package yardstick
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +24,6 @@ import (
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
-	"lockstep/common/control"
 	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
@@ -58,15 +59,10 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 		bed.Running = append(bed.Running, s)
 		return s, nil
 	}
-	start := func(cfg cluster.Config) ([]*exec.Cmd, error) {
-		cmd, err := y.command(cfg, bed.Dir)
-		return []*exec.Cmd{cmd}, err
-	}
+	start := func(cfg cluster.Config) ([]*exec.Cmd, error) { return y.command(cfg, bed.Dir) }
 	var version string
 	s, err := bed.Launch(ctx, y.Name, cfg, 1, start, func(ctx context.Context, cfg cluster.Config, _ int) (err error) {
-		for version, err = y.ask(ctx, cfg.Nodes[0].Addr); err != nil && ctx.Err() == nil; version, err = y.ask(ctx, cfg.Nodes[0].Addr) {
-			control.Pause(ctx, 5*time.Millisecond)
-		}
+		version, err = y.ask(ctx, cfg.Nodes[0].Addr)
 		return err
 	})
 	if err != nil {
@@ -78,15 +74,16 @@ func (y *Yardstick) Start(ctx context.Context, bed *testbed.Bed, cfg cluster.Con
 
 // command returns the command that starts the yardstick: this program, which serves by itself
 // or keeps the yardstick's program.
-func (y *Yardstick) command(cfg cluster.Config, dir string) (*exec.Cmd, error) {
+func (y *Yardstick) command(cfg cluster.Config, dir string) ([]*exec.Cmd, error) {
 	self, err := os.Executable()
 	addr := cfg.Nodes[0].Addr
 	if err != nil || y.program == "" {
-		return exec.Command(self, Command, y.Name, addr), err
+		return []*exec.Cmd{exec.Command(self, Command, y.Name, addr)}, err
 	}
 	program, err := exec.LookPath(y.program)
 	host, port, _ := net.SplitHostPort(addr)
-	return exec.Command(self, append([]string{Command, "keep", program}, y.args(host, port, dir, cfg.Workload)...)...), err
+	args := append([]string{Command, "keep", program}, y.args(host, port, dir, cfg.Workload)...)
+	return []*exec.Cmd{exec.Command(self, args...)}, err
 }
 
 // ask connects to the server at addr and returns its version, if it has one.
@@ -136,6 +133,24 @@ func (t target) Stats(context.Context) ([]metrics.Snapshot, error) {
 		return nil, nil
 	}
 	return []metrics.Snapshot{{Stage: t.Name, Serving: true, CPU: cpuOf(t.pid)}}, nil
+}
+
+// cpuOf returns the CPU time, user and system, that the processes of a group have used: nothing
+// on systems but Linux, which do not tell.
+func cpuOf(group int) (cpu time.Duration) {
+	const tick = 10 * time.Millisecond // USER_HZ, the same on all processors that Go supports
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		stat, _ := os.ReadFile(file)                   // nothing of a process that is gone
+		stat = stat[bytes.LastIndexByte(stat, ')')+1:] // after the name, which may contain anything
+		var its, user, system int
+		var skip string
+		fmt.Sscan(string(stat), &skip, &skip, &its, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &user, &system)
+		if its == group {
+			cpu += time.Duration(user+system) * tick
+		}
+	}
+	return cpu
 }
 
 // Command is the command of bench that runs a yardstick, see Serve.

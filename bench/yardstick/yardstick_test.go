@@ -26,7 +26,7 @@ import (
 )
 
 // startKeeper starts a process that keeps a redis-server with this fault, and waits until it runs.
-func startKeeper(t *testing.T, fault string) (*benchtest.Faulty, *testbed.Proc) {
+func startKeeper(t *testing.T, fault string) *testbed.Proc {
 	t.Helper()
 	benchtest.FaultyInPath(t, "redis-server")
 	m := benchtest.NewFaulty(t, fault)
@@ -35,7 +35,7 @@ func startKeeper(t *testing.T, fault string) (*benchtest.Faulty, *testbed.Proc) 
 		t.Fatal(err)
 	}
 	m.Started(1)
-	return m, p
+	return p
 }
 
 func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
@@ -53,9 +53,8 @@ func TestKeep(t *testing.T) {
 		"end of standard input": func(p *testbed.Proc) { p.Stdin.Close() },
 		"killed":                (*testbed.Proc).Kill,
 	} {
-		m, p := startKeeper(t, "late")
+		p := startKeeper(t, "late")
 		end(p)
-		m.Ended(1)
 		if <-p.Done; name != "killed" && p.Err != nil {
 			t.Errorf("%s: the keeper ends with %v:\n%s", name, p.Err, p.Output)
 		}

@@ -107,7 +107,7 @@ var order = []string{
 	"common/barrier", "common/client", "common/node", "common/lincheck", "common/faults", "common/stagetest",
 
 	"bench/progress", "bench/stats", "bench/figure", "bench/workload", "bench/load", "bench/clients", "bench/testbed", "bench/yardstick",
-	"bench/experiment", "bench/machine", "bench/report", "bench/page", "bench/check", "bench/tour", "bench/lanes", "bench/notes", "bench/course",
+	"bench/experiment", "bench/machine", "bench/report", "bench/page", "bench/check", "bench/tour", "bench/notes", "bench/course",
 	"bench/benchtest", "bench",
 }
 

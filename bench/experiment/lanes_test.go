@@ -1,4 +1,4 @@
-package lanes
+package experiment
 
 import (
 	"context"
@@ -29,17 +29,17 @@ func TestPanel(t *testing.T) {
 	}
 }
 
-func TestRecord(t *testing.T) {
+func TestRecordLanes(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
-	cfg.Workload.Connections, cfg.Workload.Ops, cfg.Workload.Duration = 2, 0, Length
+	cfg.Workload.Connections, cfg.Workload.Ops, cfg.Workload.Duration = 2, 0, LanesTime
 	s := &testbed.Servers{Name: "here", Config: cfg, Target: load.NewLockstep(cfg)}
-	got, err := Record(t.Context(), s)
+	got, err := RecordLanes(t.Context(), s)
 	if err != nil || got.Title != "here" || len(got.Lanes) != 2 || len(got.Lanes[0]) == 0 || got.Lanes[0][0].From != 0 {
 		t.Errorf("recorded %q with %d lanes, error %v", got.Title, len(got.Lanes), err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := Record(ctx, s); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := RecordLanes(ctx, s); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("cut short: %v", err)
 	}
 }
