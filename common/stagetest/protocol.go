@@ -43,7 +43,7 @@ func testAnswersInOrder(t *testing.T, serve node.Serve) {
 // A request that is answered Busy was not applied.
 func testBusy(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) {
-		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, 10*time.Millisecond
+		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, 5*time.Millisecond
 	})
 	s.crowd(8, func(i int, cl *client.Client) {
 		var refused [5]bool
@@ -100,7 +100,7 @@ func (s *stage) neverRead() {
 	nc.Write(frame(s.t, put("large", string(make([]byte, wire.MaxValue)))))
 	gets := bytes.Repeat(frame(s.t, get("large"), get("large"), get("large")), 1000)
 	for rest, before := gets, int64(-1); ; {
-		nc.SetWriteDeadline(time.Now().Add(time.Second / 10))
+		nc.SetWriteDeadline(time.Now().Add(time.Second / 20))
 		n, err := nc.Write(rest)
 		if rest = rest[n:]; len(rest) == 0 {
 			rest = gets
