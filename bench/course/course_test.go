@@ -9,12 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"lockstep/bench/benchtest"
 	"lockstep/common/text"
 )
 
@@ -71,15 +71,13 @@ func writeAll(t *testing.T, all []exercise) (root string) {
 	return root
 }
 
-// golang runs the go command for a system, and returns what it prints. Under the race detector, it
-// is told to use that, too: the packages that the exercises import are compiled for it already.
+// golang runs the go command for a system, and returns what it prints.
 func golang(t *testing.T, system string, args ...string) (out string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	info, _ := debug.ReadBuildInfo()
-	if system == runtime.GOOS && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = slices.Insert(args, 1, "-race")
+	if system == runtime.GOOS {
+		args = slices.Insert(args, 1, benchtest.RaceFlag())
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(cmd.Environ(), "GOOS="+system)
