@@ -100,7 +100,7 @@ func (s *stage) neverRead() {
 	nc.Write(frame(s.t, put("large", string(make([]byte, wire.MaxValue)))))
 	gets := bytes.Repeat(frame(s.t, get("large"), get("large"), get("large")), 1000)
 	for rest, before := gets, int64(-1); ; {
-		nc.SetWriteDeadline(time.Now().Add(time.Second / 20))
+		nc.SetWriteDeadline(time.Now().Add(time.Second / 10))
 		n, err := nc.Write(rest)
 		if rest = rest[n:]; len(rest) == 0 {
 			rest = gets
