@@ -5,11 +5,13 @@ package benchtest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +31,13 @@ func Slow(t *testing.T) {
 	if testing.Short() || os.Getenv("LOCKSTEP_SLOW") == "" {
 		t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
 	}
+}
+
+// RaceFlag is what the go command needs to compile as it did this test: packages that are
+// compiled already need not be compiled once more, without the race detector.
+func RaceFlag() string {
+	info, _ := debug.ReadBuildInfo()
+	return fmt.Sprint("-race=", slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}))
 }
 
 // EmptyFolder gives the test its own directory for temporary files, and fails the test if

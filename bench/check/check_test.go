@@ -24,6 +24,7 @@ import (
 type applyFunc = func([]wire.Op) []wire.Result
 
 func TestLinearizable(t *testing.T) {
+	t.Parallel()
 	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
 	for _, plan := range []Plan{{}, {Shared: true}, {Shared: true, Faults: true}} {
 		plan.Length = 100 * time.Millisecond
@@ -75,6 +76,7 @@ func torn() applyFunc {
 }
 
 func TestViolated(t *testing.T) {
+	t.Parallel()
 	for name, apply := range map[string]applyFunc{"lagging": lagging(), "torn": torn()} {
 		t.Run(name, func(t *testing.T) {
 			cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {

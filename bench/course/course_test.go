@@ -2,16 +2,19 @@ package course
 
 import (
 	"context"
+	"fmt"
 	"go/format"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"lockstep/bench/benchtest"
 	"lockstep/common/text"
 )
 
@@ -45,9 +48,9 @@ func TestMistakesAreMutants(t *testing.T) {
 	}
 }
 
-// writeAll writes all exercises to a directory in the checkout, each under its name. It is the
+// writeAll writes exercises to a directory in the checkout, each under its name. It is the
 // current directory of the test.
-func writeAll(t *testing.T) (root string) {
+func writeAll(t *testing.T, all []exercise) (root string) {
 	t.Helper()
 	root, err := filepath.Abs(projectRoot)
 	if err != nil {
@@ -60,32 +63,34 @@ func writeAll(t *testing.T) (root string) {
 	dir = filepath.Join(root, "bench/course", dir)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	t.Chdir(dir)
-	for _, e := range exercises {
-		said, err := Exercise(t.Context(), []string{e.name})
-		if err != nil || !strings.Contains(said, "go run ./bench grade ./"+e.name+"\n") {
-			t.Fatalf("%s: %v, said %q", e.name, err, said)
+	for _, e := range all {
+		if err := e.write(root, "./"+e.name); err != nil {
+			t.Fatalf("%s: %v", e.name, err)
 		}
 	}
 	return root
 }
 
-// golang runs the go command, and returns what it prints.
-func golang(t *testing.T, env string, args ...string) (out string, err error) {
+// golang runs the go command for a system, and returns what it prints.
+func golang(t *testing.T, system string, args ...string) (out string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
+	if system == runtime.GOOS {
+		args = slices.Insert(args, 1, benchtest.RaceFlag())
+	}
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(cmd.Environ(), env)
+	cmd.Env = append(cmd.Environ(), "GOOS="+system)
 	said, err := cmd.CombinedOutput()
 	return string(said), err
 }
 
-// All exercises compile, with their solutions, and miss their goals. Two are tried.
+// All exercises compile, with their solutions, and ask for their goals. One is solved.
 func TestExercises(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles programs")
 	}
-	root := writeAll(t)
+	root := writeAll(t, exercises)
 	for _, e := range exercises {
 		doc, err := os.ReadFile(filepath.Join(e.name, "doc.go"))
 		if found, unknown := of(e.name); err != nil || unknown != nil || found.name != e.name {
@@ -93,6 +98,9 @@ func TestExercises(t *testing.T) {
 		}
 		if formatted, err := format.Source(doc); err != nil || string(formatted) != string(doc) {
 			t.Errorf("%s: doc.go is not formatted, %v:\n%s", e.name, err, doc)
+		}
+		if test, _ := os.ReadFile(filepath.Join(e.name, "stage_test.go")); e.goal > 0 && !strings.Contains(string(test), fmt.Sprintf("stagetest.Goals(t, serve, %d)", e.goal)) {
+			t.Errorf("%s does not ask for the goals of stage %d:\n%s", e.name, e.goal, test)
 		}
 		if strings.Contains(string(doc), "DIR") || len(e.asks) > text.Columns-9 {
 			t.Errorf("%s:\n%s", e.name, doc)
@@ -104,25 +112,22 @@ func TestExercises(t *testing.T) {
 			}
 		}
 	}
-	systems := []string{"linux", "windows", "darwin"}
-	if os.Getenv("LOCKSTEP_SLOW") == "" {
-		systems = systems[:1]
+	systems := []string{runtime.GOOS}
+	if os.Getenv("LOCKSTEP_SLOW") != "" {
+		systems = []string{"linux", "windows", "darwin"}
 	}
 	for _, system := range systems {
-		dirs, _ := filepath.Glob("*-*")
-		for i := range dirs {
-			dirs[i] = "./" + dirs[i]
-		}
-		if out, err := golang(t, "GOOS="+system, append([]string{"vet"}, dirs...)...); err != nil {
+		if out, err := golang(t, system, "vet", "./..."); err != nil {
 			t.Errorf("vet on %s: %v\n%s", system, err, out)
 		}
 	}
-	if out, err := golang(t, "", "test", "-vet=off", "-run=TestGoals", "./build-3"); err == nil || !strings.Contains(out, "none was answered Busy") {
-		t.Errorf("build-3: %v\n%s", err, out)
-	}
-	solve(t, root, &exercises[slices.IndexFunc(exercises, func(e exercise) bool { return e.name == "find-4" })])
-	if out, err := golang(t, "", "test", "-vet=off", "./find-4"); err == nil || !strings.Contains(out, "half of a batch was applied") {
+	find4, _ := find("find-4")
+	solve(t, root, find4)
+	if out, err := golang(t, runtime.GOOS, "test", "-vet=off", "./find-4"); err == nil || !strings.Contains(out, "half of a batch was applied") {
 		t.Errorf("find-4: %v\n%s", err, out)
+	}
+	if said, err := Exercise(t.Context(), []string{"build-2", "again"}); err != nil || !strings.Contains(said, "go run ./bench grade ./again\n") {
+		t.Errorf("exercise build-2 again: %v, said %q", err, said)
 	}
 	for _, test := range []struct{ name, dir, want string }{
 		{"build-9", "new", "there is no exercise build-9"},
@@ -162,10 +167,10 @@ func TestGrade(t *testing.T) {
 	}
 	t.Setenv("LOCKSTEP_SLOW", "") // what is graded is tested as a learner's is
 	program := filepath.Join(t.TempDir(), "bench.exe")
-	if out, err := golang(t, "", "build", "-buildvcs=false", "-o", program, ".."); err != nil {
+	if out, err := golang(t, runtime.GOOS, "build", "-buildvcs=false", "-o", program, ".."); err != nil {
 		t.Fatal(out)
 	}
-	root := writeAll(t)
+	root := writeAll(t, exercises)
 	bench := func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Stdout, cmd.Stderr = stdout, stderr
@@ -206,7 +211,8 @@ func TestGrade(t *testing.T) {
 
 // A test that finds every mistake, or that a stage has already, is not handed in.
 func TestGradeRefusesAnswers(t *testing.T) {
-	root := writeAll(t)
+	find2, _ := find("find-2")
+	root := writeAll(t, []exercise{*find2})
 	own, err := os.ReadFile(filepath.Join(root, stage4, "store_test.go"))
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func planned(t *testing.T, rounds int, stages ...node.Serve) (plan *Plan, starte
 	plan, started = &Plan{Bed: new(testbed.Bed), Rounds: rounds, Progress: new(log)}, make(map[string]int)
 	for i, serve := range stages {
 		s := Subject{Name: fmt.Sprint("stage", i), Title: fmt.Sprint("number ", i), Config: cluster.Default()}
-		s.Config.Workload.Duration, s.Config.Workload.Connections = 20*time.Millisecond, 2
+		s.Config.Workload.Duration, s.Config.Workload.Connections, s.Config.Workload.Rate = 20*time.Millisecond, 2, 1000
 		s.Start = func(context.Context) (*testbed.Servers, error) {
 			cfg, _ := benchtest.Here(t, 1, serve)
 			cfg.Workload = plan.Subjects[i].Config.Workload // which the test may have changed
@@ -59,6 +59,7 @@ func planned(t *testing.T, rounds int, stages ...node.Serve) (plan *Plan, starte
 // Every round measures every subject once, with servers of its own, which run alone and have
 // all keys. The time that is left includes what preparing them takes.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	plan, started := planned(t, 2, benchtest.ServeLocked, benchtest.ServeLocked)
 	progress := new(log)
 	plan.Progress = progress
@@ -107,6 +108,7 @@ func TestRun(t *testing.T) {
 // A run ends at a round that shows that more are pointless, after adding its result, and at
 // an error of add.
 func TestRunEndsEarly(t *testing.T) {
+	t.Parallel()
 	panics := func(ctx context.Context, ln net.Listener, n *node.Node) error {
 		apply := benchtest.Locked(n)
 		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
@@ -138,6 +140,7 @@ func TestRunEndsEarly(t *testing.T) {
 
 // While a round runs, it is told how it goes.
 func TestPace(t *testing.T) {
+	t.Parallel()
 	plan, _ := planned(t, 1, benchtest.ServeLocked)
 	progress := new(log)
 	plan.Progress, plan.Subjects[0].Config.Workload.Duration = progress, 400*time.Millisecond
@@ -163,7 +166,7 @@ func TestRunInterrupted(t *testing.T) {
 		})
 	})
 	w := &plan.Subjects[0].Config.Workload
-	w.Duration, w.Conn = 0, "per-request" // until 100 000 requests are done, without a warm-up
+	w.Duration, w.Rate, w.Conn = 0, 0, "per-request" // until 100 000 requests are done, without a warm-up
 	var kept *load.Result
 	plan.Add = func(_ *Subject, _ int, r *load.Result) error {
 		kept = r

@@ -31,7 +31,7 @@ func TestPanel(t *testing.T) {
 
 func TestRecordLanes(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
-	cfg.Workload.Connections, cfg.Workload.Ops, cfg.Workload.Duration = 2, 0, LanesTime
+	cfg.Workload.Connections, cfg.Workload.Ops, cfg.Workload.Duration, cfg.Workload.Rate = 2, 0, LanesTime, 1000
 	s := &testbed.Servers{Name: "here", Config: cfg, Target: load.NewLockstep(cfg)}
 	got, err := RecordLanes(t.Context(), s)
 	if err != nil || got.Title != "here" || len(got.Lanes) != 2 || len(got.Lanes[0]) == 0 || got.Lanes[0][0].From != 0 {

@@ -90,7 +90,7 @@ func TestSweepRun(t *testing.T) {
 	defer b.Close()
 	b.Programs = []testbed.Program{{Name: "mine", Path: self}}
 	cfg := cluster.Default()
-	cfg.Workload.Duration = 20 * time.Millisecond
+	cfg.Workload.Duration, cfg.Workload.Rate = 20*time.Millisecond, 1000
 	sw, err := ParseSweep("c=1,2", cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +116,7 @@ func TestSweepRun(t *testing.T) {
 
 // With -noretry a round has the refusals that its servers had.
 func TestNoRetry(t *testing.T) {
+	t.Parallel()
 	var turns atomic.Int64
 	for _, once := range []bool{false, true} {
 		plan, _ := planned(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {

@@ -58,17 +58,21 @@ func stuckAfter(t *testing.T, answers int64) cluster.Config {
 }
 
 // newTestLoad connects to the servers of cfg. At the end of the test it closes the
-// connections and checks that no goroutine of theirs is left.
+// connections and checks that no goroutine of theirs is left: the test is not parallel.
 func newTestLoad(t *testing.T, cfg cluster.Config) *Generator {
+	t.Helper()
+	t.Cleanup(func() { noneLeft(t) })
+	return connected(t, cfg)
+}
+
+// connected connects to the servers of cfg until the end of the test.
+func connected(t *testing.T, cfg cluster.Config) *Generator {
 	t.Helper()
 	l, err := New(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		l.Close()
-		noneLeft(t)
-	})
+	t.Cleanup(func() { l.Close() })
 	return l
 }
 
@@ -129,9 +133,10 @@ func TestUnfinished(t *testing.T) {
 }
 
 func TestStarved(t *testing.T) {
+	t.Parallel()
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeOne)
 	cfg.Workload.Connections = 3
-	l := newTestLoad(t, cfg)
+	l := connected(t, cfg)
 	for _, test := range []struct {
 		length time.Duration
 		rate   float64
@@ -148,6 +153,7 @@ func TestStarved(t *testing.T) {
 // A server without a place for a connection says so, and its word reaches the result. The
 // connection is dialled again until there is a place, also by each request.
 func TestNoPlace(t *testing.T) {
+	t.Parallel()
 	for depth, conn := range map[int]string{1: "persistent", 2: "persistent", 0: "per-request"} {
 		cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
 			n.Config.Server.MaxConnections = 2
@@ -155,7 +161,7 @@ func TestNoPlace(t *testing.T) {
 		})
 		w := &cfg.Workload
 		w.Connections, w.Ops, w.Depth, w.Conn = 5, 400, max(depth, 1), conn
-		l := newTestLoad(t, cfg)
+		l := connected(t, cfg)
 		r, err := l.Measure(t.Context())
 		if err != nil || r.OK != 400 || r.Errors != nil {
 			t.Fatalf("%s, depth %d: %d operations, errors %v, %v", conn, depth, r.OK, r.Errors, err)
@@ -207,7 +213,6 @@ func TestLoadCancelled(t *testing.T) {
 }
 
 func TestNobodyGreets(t *testing.T) {
-	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -222,12 +227,15 @@ func TestNobodyGreets(t *testing.T) {
 		t.Errorf("interrupted while nobody greets: error %v", err)
 	}
 	noneLeft(t)
+}
 
-	ln.Close()
-	if _, err := New(t.Context(), NewLockstep(cfg), work, 0); !errors.Is(err, client.ErrDown) {
-		t.Errorf("nobody listens: error %v, want %v", err, client.ErrDown)
+func TestNobodyListens(t *testing.T) {
+	t.Parallel()
+	cfg := cluster.Default()
+	cfg.Nodes[0].Addr = "127.0.0.1:1"
+	if _, err := New(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), 0); !errors.Is(err, client.ErrDown) {
+		t.Errorf("error %v, want %v", err, client.ErrDown)
 	}
-	noneLeft(t)
 }
 
 // New and Preload give up on a silent server, with a possible reason.
@@ -260,6 +268,7 @@ func (e *endingTarget) Stats(ctx context.Context) ([]metrics.Snapshot, error) {
 }
 
 func TestServerEnds(t *testing.T) {
+	t.Parallel()
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
 	cfg.Workload.Ops = 20
 	_, err := Measure(t.Context(), &endingTarget{Target: NewLockstep(cfg)}, newWorkload(t, cfg.Workload), 0, nil)

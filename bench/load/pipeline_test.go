@@ -38,6 +38,7 @@ func put(key string) wire.Op { return wire.Op{Kind: wire.Put, Key: key, Value: [
 
 // Batches over several nodes, some of them refused at first, get their own answers in their order.
 func TestPipelineOverNodes(t *testing.T) {
+	t.Parallel()
 	var taken atomic.Int64
 	cfg, nodes := benchtest.Here(t, 3, turns(func(n *node.Node, c *node.Conn, answer func()) {
 		if taken.Add(1)%3 == 0 {
@@ -87,6 +88,7 @@ func TestPipelineOverNodes(t *testing.T) {
 
 // What becomes of a put whose first turn goes wrong, and then of a get, in the same way.
 func TestPipelineErrors(t *testing.T) {
+	t.Parallel()
 	respond := func(r wire.Response) func(*node.Conn) {
 		return func(c *node.Conn) {
 			c.SkipRequest()
@@ -241,6 +243,7 @@ func TestPipelineOwnTrouble(t *testing.T) {
 
 // While a node is silent, Dial does not keep others from the nodes before it.
 func TestPipelineYields(t *testing.T) {
+	t.Parallel()
 	cfg, _ := benchtest.Here(t, 2, func(ctx context.Context, ln net.Listener, n *node.Node) error {
 		if n.Self == 0 {
 			return benchtest.ServeOne(ctx, ln, n)

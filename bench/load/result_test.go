@@ -105,6 +105,7 @@ func (t restarting) Stats(context.Context) ([]metrics.Snapshot, error) {
 
 // Of a node that was restarted in the round nothing is subtracted, and the round has failed.
 func TestMeasureRestarted(t *testing.T) {
+	t.Parallel()
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
 	cfg.Workload.Ops, cfg.Workload.Duration = 10, 0
 	r, err := Measure(t.Context(), restarting{NewLockstep(cfg), new(uint64)}, newWorkload(t, cfg.Workload), 0, func(float64, time.Duration, int64) {})

@@ -1,12 +1,14 @@
 package testbed
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 
+	"lockstep/bench/benchtest"
 	"lockstep/common/cluster"
 )
 
@@ -38,26 +40,27 @@ func TestStageDirs(t *testing.T) {
 	}
 }
 
-// Programs are built where the environment says, by a path from here, too, and how it says.
+// Programs are built where the environment says, by a path from here, too, and how it says. A
+// stage may be in another module than bench is run in: grading has a checkout of its own.
 func TestBuildEnvironment(t *testing.T) {
-	source := t.TempDir()
-	for name, text := range map[string]string{"go.mod": "module small\n", "main.go": "package main\n\nfunc main() {}\n"} {
-		if err := os.WriteFile(filepath.Join(source, name), []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Chdir(source)
+	here := t.TempDir()
+	t.Chdir(here)
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	const flags = "-buildvcs=false -tags=mine"
+	for name, text := range map[string]string{"go.mod": "module mine\n", "small/go.mod": "module small\n", "small/main.go": "package main\n\nfunc main() {}\n"} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flags := "-buildvcs=false -tags=mine " + benchtest.RaceFlag()
 	t.Setenv("GOFLAGS", flags)
 	t.Setenv("GOTMPDIR", "go")
 	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
 		t.Setenv(name, "other")
 	}
-	for folder, sources := range map[string][]string{"go": {source}, "other": nil} { // GOTMPDIR is for builds
+	for folder, sources := range map[string][]string{"go": {filepath.Join(here, "small")}, "other": nil} { // GOTMPDIR is for builds
 		if err := os.Mkdir(folder, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -65,35 +68,17 @@ func TestBuildEnvironment(t *testing.T) {
 		if err != nil {
 			t.Fatalf("in %s: %v", folder, err)
 		}
-		if filepath.Dir(b.Dir) != filepath.Join(here, folder) {
-			t.Errorf("the temporary directory is %s, want one in %s", b.Dir, folder)
+		if filepath.Dir(b.Dir) != filepath.Join(here, folder) || len(b.Programs) != len(sources) {
+			t.Errorf("the temporary directory is %s, want one in %s; built %+v", b.Dir, folder, b.Programs)
 		}
 		for _, p := range b.Programs {
-			if _, err := os.Stat(p.Path); err != nil || !strings.Contains(p.Built.String(), "-tags=mine\n") || b.Variables["GOFLAGS"] != flags {
+			if _, err := os.Stat(p.Path); err != nil || p.Built.Path != "small" || !strings.Contains(p.Built.String(), "-tags=mine\n") || b.Variables["GOFLAGS"] != flags {
 				t.Errorf("%s was built with\n%v%v, error %v", p.Path, p.Built, b.Variables, err)
 			}
 		}
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// A stage may be in another module than bench is run in: grading has a checkout of its own.
-func TestBuildInAnotherModule(t *testing.T) {
-	source := t.TempDir()
-	for name, text := range map[string]string{"go.mod": "module small\n", "main.go": "package main\n\nfunc main() {}\n"} {
-		if err := os.WriteFile(filepath.Join(source, name), []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	bed, err := New(t.Context(), []string{source}, func(string) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer bed.Close()
-	if len(bed.Programs) != 1 || bed.Programs[0].Built.Path != "small" {
-		t.Errorf("built %+v, want the program small", bed.Programs)
 	}
 }
 

@@ -159,10 +159,11 @@ func TestStubborn(t *testing.T) {
 // Use leaves nothing running, and its error is that of the function, or says which server died
 // meanwhile.
 func TestUse(t *testing.T) {
-	b, own, f := ownBed(t, "")
-	b.Patience = 2 * time.Second
+	b, own, _ := ownBed(t, "")
 	for want, in := range map[error]string{nil: "<nil>", load.ErrNoAnswer: "last output of node 1:\n    ", errDied: "own, node 1, died: "} {
+		b.Patience = 10 * time.Second // while they start
 		err := b.With(t.Context(), own, cluster.Default(), 2, func(ctx context.Context, s *Servers) error {
+			b.Patience = 2 * time.Second
 			if want == nil {
 				return nil
 			}
@@ -176,7 +177,6 @@ func TestUse(t *testing.T) {
 			t.Errorf("error %v, want %v that says %q; %d are running", err, want, in, len(b.Running))
 		}
 	}
-	f.Started(6)
 	for _, err := range []error{nil, load.ErrWrong, stuckError{errors.New("stuck: a deadlock?")}} { // which says what the output does
 		if got := (&Servers{Procs: make([]*Proc, 1)}).WithOutput(err); got != err {
 			t.Errorf("%v with the output of its servers is %v, want no output", err, got)

@@ -396,12 +396,12 @@ func TestMissing(t *testing.T) {
 		onNetwork(t, func(t *testing.T, n *network) {
 			b0, w0 := n.enter(t, "clients", 0, 3)
 			b2, w2 := n.enter(t, "clients", 2, 3)
-			<-time.After(time.Minute)
+			<-time.After(2 * silentTime)
 			apart(t, w0, w2) // they have not met
 			b1, w1 := n.enter(t, "clients", 1, 3)
 			meet(t, "abc", w0, w1, w2)
 			w0, w2 = wait(t.Context(), b0), wait(t.Context(), b2)
-			<-time.After(time.Minute)
+			<-time.After(2 * silentTime)
 			apart(t, w0, w2) // 1 is slow
 			begin := time.Now()
 			if c.cut == nil {

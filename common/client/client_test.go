@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"lockstep/common/cluster"
@@ -164,12 +165,6 @@ func config(t *testing.T, n int) *testbed {
 		cfg.Nodes[i] = cluster.Node{Addr: ln.Addr().String(), Control: fmt.Sprintf("127.0.0.1:%d", 2+i)}
 	}
 	return cfg
-}
-
-// refuse moves node i to an address that refuses connections.
-func (cfg *testbed) refuse(i int) {
-	cfg.lns[i].Close()
-	cfg.Nodes[i].Addr = "127.0.0.1:1"
 }
 
 // client returns a Client of cfg, which is closed at the end of the test and must leave
@@ -491,28 +486,23 @@ func TestBatchOverTwoNodes(t *testing.T) {
 		{"both fail", say(wire.Busy), lose, "not run, unknown, not run, unknown", [2]error{ErrBusy, ErrUnknown}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cfg := config(t, 2)
-			if test.zero == nil {
-				cfg.refuse(0)
-			} else {
-				start(t, cfg, 0, test.zero)
-			}
-			start(t, cfg, 1, test.one)
-			cl := dial(t, cfg)
-			zero, one := keyOf(cfg.Config, 0), keyOf(cfg.Config, 1)
-			results, err := cl.Once(t.Context(), put(zero), put(one), put(zero+"b"), get(one+"b"))
-			if cfg.Owner(zero+"b") != 0 || cfg.Owner(one+"b") != 1 {
-				t.Fatal("the keys are badly chosen")
-			}
-			if got := statuses(results); got != test.want {
-				t.Errorf("%s (%v), want %s", got, err, test.want)
-			}
-			for i, want := range test.errs {
-				named := strings.Contains(fmt.Sprint(err), fmt.Sprint("node ", i))
-				if named != (want != nil) || want != nil && !errors.Is(err, want) {
-					t.Errorf("the error is %v, want %v of node %d", err, want, i)
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemory(t, test.zero, test.one)
+				zero, one := keyOf(m.cfg, 0), keyOf(m.cfg, 1)
+				results, err := m.Once(t.Context(), put(zero), put(one), put(zero+"b"), get(one+"b"))
+				if m.cfg.Owner(zero+"b") != 0 || m.cfg.Owner(one+"b") != 1 {
+					t.Fatal("the keys are badly chosen")
 				}
-			}
+				if got := statuses(results); got != test.want {
+					t.Errorf("%s (%v), want %s", got, err, test.want)
+				}
+				for i, want := range test.errs {
+					named := strings.Contains(fmt.Sprint(err), fmt.Sprint("node ", i))
+					if named != (want != nil) || want != nil && !errors.Is(err, want) {
+						t.Errorf("the error is %v, want %v of node %d", err, want, i)
+					}
+				}
+			})
 		})
 	}
 }

@@ -22,37 +22,51 @@ import (
 	"lockstep/common/wire"
 )
 
-// A memory is one node on net.Pipe, so that synctest owns its time. Dials are refused
+// A memory is nodes on net.Pipe, so that synctest owns their time. Dials of a node are refused
 // while its script is nil.
 type memory struct {
 	*Client
-	mu     sync.Mutex // guards what follows
-	dials  int
-	script func(*link)
+	mu      sync.Mutex // guards what follows
+	dials   int
+	scripts []func(*link)
 }
 
-func newMemory(t *testing.T, script func(*link)) *memory {
+func newMemory(t *testing.T, scripts ...func(*link)) *memory {
 	cfg := cluster.Default()
-	s := newServer(cfg, 0)
-	m := &memory{Client: New(cfg), script: script}
-	m.DialContext = func(_ context.Context, network, _ string) (net.Conn, error) {
+	cfg.Nodes = make([]cluster.Node, len(scripts))
+	for i := range cfg.Nodes {
+		cfg.Nodes[i].Addr = fmt.Sprint("node:", i)
+	}
+	m := &memory{Client: New(cfg), scripts: scripts}
+	servers := make(map[string]*server)
+	for i, n := range cfg.Nodes {
+		servers[n.Addr] = newServer(cfg, i)
+	}
+	m.DialContext = func(_ context.Context, network, addr string) (net.Conn, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.dials++
-		if m.script == nil {
+		s := servers[addr]
+		script := m.scripts[s.hello.Number]
+		if script == nil {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 		}
-		return s.pipe(m.dials, m.script), nil
+		return s.pipe(m.dials, script), nil
 	}
-	t.Cleanup(func() { m.Close(); s.conns.Wait() }) // or a deadlock: Close ends all connections
+	t.Cleanup(func() { // or a deadlock: Close ends all connections
+		m.Close()
+		for _, s := range servers {
+			s.conns.Wait()
+		}
+	})
 	return m
 }
 
-// redial sets the script, and returns the number of dials so far.
+// redial sets the script of the first node, and returns the number of dials so far.
 func (m *memory) redial(script func(*link)) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.script = script
+	m.scripts[0] = script
 	return m.dials
 }
 
@@ -95,7 +109,6 @@ func TestDialFails(t *testing.T) {
 		"number":      {serve(func(h *wire.Hello) { h.Number = 1 }), wire.ErrMismatch},
 		"fingerprint": {serve(func(h *wire.Hello) { h.Fingerprint++ }), wire.ErrMismatch},
 		"secret":      {serve(func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }), wire.ErrMismatch},
-		"refused":     {func(cfg *testbed, _ func()) { cfg.refuse(0) }, ErrDown},
 		"not greeted": {func(cfg *testbed, cancel func()) { start(t, cfg, 0, func(l *link) { cancel(); silent(l) }) }, context.Canceled},
 	} {
 		cfg := config(t, 1)

@@ -126,7 +126,7 @@ func TestBatchGivesBackWhatItHolds(t *testing.T) {
 // them wait. The node serves as if there were only as many calls as it has places, and is
 // hardly dialled.
 func TestFullNode(t *testing.T) {
-	const places, calls, each, limit = 4, 200, time.Millisecond, 2 * time.Second
+	const places, calls, each, limit = 4, 200, time.Millisecond, time.Second
 	for _, refuses := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			var greeted atomic.Int64

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"lockstep/common/client"
 	"lockstep/common/cluster"
 )
 
@@ -18,8 +19,29 @@ func checked(t *testing.T, args ...string) (code int, lines []string) {
 	return code, strings.Split(strings.TrimSpace(p.stdout.String()), "\n")
 }
 
+// expectCheck runs a check of two nodes, and compares what it says of them.
+func expectCheck(t *testing.T, when string, code int, says [2]string, args ...string) {
+	t.Helper()
+	got, lines := checked(t, args...)
+	if got != code || len(lines) != 2 || !strings.HasPrefix(lines[0], "node 0 (") || !strings.Contains(lines[0], says[0]) || !strings.Contains(lines[1], says[1]) {
+		t.Errorf("%s: exit code %d, %q, want %d and %q", when, got, lines, code, says)
+	}
+}
+
 // A check tells of each node what works and what does not, before the cluster runs and while
 // it runs.
+func TestCheckBeforeTheyServe(t *testing.T) {
+	t.Parallel()
+	cfg, file := config(t, 2)
+	expectCheck(t, "before the start", 1, [2]string{"refused: does it run (-node 0)?", "refused: does it run (-node 1)?"}, "-config", file)
+	zero := run(t, serveMany, "-config", file, "-node", "0")
+	for _, err := client.Stats(t.Context(), cfg, 0); err != nil; { // its port is open at once
+		_, err = client.Stats(t.Context(), cfg, 0)
+	}
+	expectCheck(t, "while node 0 waits", 1, [2]string{"does not serve: it waits for other nodes", "does it run (-node 1)?"}, "-config", file)
+	zero.stop()
+}
+
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	cfg, file := config(t, 2)
@@ -37,37 +59,26 @@ func TestCheck(t *testing.T) {
 	if err := cfg.Save(file); err != nil {
 		t.Fatal(err)
 	}
-	expect := func(when string, code int, says [2]string, args ...string) {
-		t.Helper()
-		got, lines := checked(t, args...)
-		if got != code || len(lines) != 2 || !strings.HasPrefix(lines[0], "node 0 (") || !strings.Contains(lines[0], says[0]) || !strings.Contains(lines[1], says[1]) {
-			t.Errorf("%s: exit code %d, %q, want %d and %q", when, got, lines, code, says)
-		}
-	}
-
-	expect("before the start", 1, [2]string{"refused: does it run (-node 0)?", "refused: does it run (-node 1)?"}, "-config", file)
 	zero := run(t, serveMany, "-config", file, "-node", "0")
-	zero.wait("1/2 ready")
-	expect("while node 0 waits", 1, [2]string{"does not serve: it waits for other nodes", "does it run (-node 1)?"}, "-config", file)
 	one := run(t, serveOne, "-config", file, "-node", "1")
 	zero.wait("serving on")
 	one.wait("serving on")
-	expect("while both serve", 0, [2]string{": serves; stage0 for ", ": serves; stage0 for "}, "-config", file)
-	expect("with other properties", 0, [2]string{"note that queue is 3 here, 64 there", "serves"}, "-config", file, "-queue", "3")
-	expect("with another secret", 1, [2]string{"has another secret", "another secret"},
+	expectCheck(t, "while both serve", 0, [2]string{": serves; stage0 for ", ": serves; stage0 for "}, "-config", file)
+	expectCheck(t, "with other properties", 0, [2]string{"note that queue is 3 here, 64 there", "serves"}, "-config", file, "-queue", "3")
+	expectCheck(t, "with another secret", 1, [2]string{"has another secret", "another secret"},
 		"-config", other(func(c *cluster.Config) { c.Secret = "another one, and as long" }))
-	expect("with ports mixed up", 1, [2]string{"are addr and control mixed up?", "other nodes"},
+	expectCheck(t, "with ports mixed up", 1, [2]string{"are addr and control mixed up?", "other nodes"},
 		"-config", other(func(c *cluster.Config) {
 			c.Nodes[0] = cluster.Node{Addr: cfg.Nodes[0].Control, Control: cfg.Nodes[0].Addr}
 		}))
-	expect("with an unknown name", 1, [2]string{"other nodes", "are addr and control right"},
+	expectCheck(t, "with an unknown name", 1, [2]string{"other nodes", "are addr and control right"},
 		"-config", other(func(c *cluster.Config) { c.Nodes[1].Addr = "nowhere.invalid:7001" }))
 
 	cl := putKey(t, cfg)
 	if _, err := cl.Put(t.Context(), keyOf(cfg, 1), nil); err != nil {
 		t.Fatal(err)
 	}
-	expect("while a client has node 1 for itself", 1, [2]string{"serves", "does not greet: it serves another client"}, "-config", file)
+	expectCheck(t, "while a client has node 1 for itself", 1, [2]string{"serves", "does not greet: it serves another client"}, "-config", file)
 	cl.Close()
 	for _, p := range []*process{zero, one} {
 		if code, stderr := p.stop(); code != 0 {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -129,14 +130,13 @@ func TestFewDescriptors(t *testing.T) {
 	cmd.Stderr = &said
 	startServing(t, cmd, cfg)
 	cl, refused := putKey(t, cfg), 0
+	var kept []net.Conn
 	for range 60 {
-		greeting := make([]byte, 64)
-		if _, err := io.ReadFull(dial(t, cfg.Nodes[0].Addr), greeting); err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(string(greeting), "all 6 places are taken") {
+		nc := dial(t, cfg.Nodes[0].Addr)
+		if strings.Contains(readAll(t, nc, make([]byte, 64)), "all 6 places are taken") {
 			refused++
 		}
+		kept = append(kept, nc)
 	}
 	if _, _, err := cl.Get(t.Context(), "k"); err != nil || refused != 55 {
 		t.Errorf("refused %d of 60 connections and a client from before has %v, want 55 and no error", refused, err)
@@ -145,6 +145,9 @@ func TestFewDescriptors(t *testing.T) {
 		t.Errorf("at the control port: %+v, %v, want that it serves", s, err)
 	}
 	cl.Close()
+	for _, nc := range kept { // for which the server would wait
+		nc.Close()
+	}
 	if code := exitCode(cmd, syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
@@ -169,15 +172,19 @@ func TestStrangersTakeFewDescriptors(t *testing.T) {
 		dial(t, cfg.Nodes[0].Addr)
 		dial(t, cfg.Nodes[0].Control)
 	}
+	var clients []*client.Client
 	for range 50 {
 		cl, err := client.Dial(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer cl.Close()
+		clients = append(clients, cl)
 		if _, err := cl.Stats(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for _, cl := range clients {
+		cl.Close()
 	}
 	if code := exitCode(cmd, syscall.SIGTERM); code == -1 {
 		t.Errorf("exit code %d", code)

@@ -32,7 +32,7 @@ func TestSecretAmongStrangers(t *testing.T) {
 	if err := know.Save(file); err != nil {
 		t.Fatal(err)
 	}
-	p := run(t, serveMany, "-config", file, "-v", "-frame_timeout", "500ms")
+	p := run(t, serveMany, "-config", file, "-v", "-frame_timeout", "200ms")
 	said := p.wait("serving on")
 
 	var silent []net.Conn
@@ -129,6 +129,7 @@ func TestStrangersGiveWay(t *testing.T) {
 			late <- nil
 			return
 		}
+		defer c.Close()
 		late <- send(c, get("k"))
 	}()
 	<-pending
@@ -145,6 +146,9 @@ func TestStrangersGiveWay(t *testing.T) {
 		t.Errorf("a client when all places are taken: %v, want %v", err, wire.ErrRefused)
 	}
 	stop()
+	for _, c := range []*wire.Conn{first, second} { // for which it would wait
+		c.Close()
+	}
 	if err := <-served; err != ErrStopped {
 		t.Error(err)
 	}

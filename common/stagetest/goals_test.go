@@ -5,7 +5,7 @@ import "testing"
 // Each stage is handed in as a stage 4. It must miss exactly the goals of the stages after
 // it, and say why; that it passes the others, its own TestGoals says.
 var unfinished = []mutant{
-	{"stage 3", "stage3_threadpool/stage_test.go", "serve, 3)", "serve, 4)", "-failfast=false ./stage3_threadpool -run TestGoals",
+	{"stage 3", "stage3_threadpool/stage_test.go", "serve, 3)", "serve, 4)", "./stage3_threadpool -run TestGoals/Keys",
 		"do all keys share a lock"},
 	{"stage 2", "stage2_coarselock/stage_test.go", "serve, 2)", "serve, 4)", "-failfast=false ./stage2_coarselock -run TestGoals",
 		"(?s)none was answered Busy.*do all keys share a lock"},

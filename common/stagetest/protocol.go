@@ -43,7 +43,7 @@ func testAnswersInOrder(t *testing.T, serve node.Serve) {
 // A request that is answered Busy was not applied.
 func testBusy(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) {
-		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, 10*time.Millisecond
+		c.Server.Workers, c.Server.Queue, c.Server.Work.Time = 1, 0, 5*time.Millisecond
 	})
 	s.crowd(8, func(i int, cl *client.Client) {
 		var refused [5]bool

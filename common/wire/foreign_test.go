@@ -35,6 +35,7 @@ func listen(t *testing.T, serve func(nth int, nc net.Conn)) (addr string) {
 
 // A server that waits for its client to speak, or says something else, is found out at once.
 func TestForeignServers(t *testing.T) {
+	t.Parallel()
 	afterLine := func(answer string) func(int, net.Conn) {
 		return func(_ int, nc net.Conn) {
 			if _, err := bufio.NewReader(nc).ReadString('\n'); err == nil {
@@ -42,6 +43,8 @@ func TestForeignServers(t *testing.T) {
 			}
 		}
 	}
+	var all sync.WaitGroup // each waits for a greeting
+	defer all.Wait()
 	for says, serve := range map[string]func(int, net.Conn){
 		"HTTP/1.1 400 Bad Request": afterLine("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request"),
 		`-ERR unknown command 'x'`: afterLine("-ERR unknown command 'x'\r\n"),
@@ -60,17 +63,22 @@ func TestForeignServers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*quietTime)
-		_, err = Open(ctx, nc, service, Limits{})
-		cancel()
-		if want := addr + " is not a Lockstep server: it says " + says; !errors.Is(err, ErrMismatch) || fmt.Sprint(err) != want {
-			t.Errorf("Open: %v, want %q", err, want)
-		}
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*quietTime)
+			defer cancel()
+			_, err := Open(ctx, nc, service, Limits{})
+			if want := addr + " is not a Lockstep server: it says " + says; !errors.Is(err, ErrMismatch) || fmt.Sprint(err) != want {
+				t.Errorf("Open: %v, want %q", err, want)
+			}
+		})
 	}
 }
 
 // A Lockstep server that does not greet yet hears nothing, and its greeting is waited for.
 func TestUnservedIsNotForeign(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup
+	defer all.Wait()
 	for name, other := range map[string]func(net.Conn){
 		"is silent":       func(net.Conn) {},
 		"greets the next": func(nc net.Conn) { Greet(nc, service, Limits{}) },
@@ -94,13 +102,16 @@ func TestUnservedIsNotForeign(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := Open(t.Context(), nc, service, Limits{Frame: time.Second})
-		if err != nil || c.limits.Frame != time.Second {
-			t.Fatalf("a server that %s: %v, want its greeting, and the limits as before", name, err)
-		}
-		c.Close()
-		if n := <-heard; n > 0 {
-			t.Errorf("a server that %s was told something", name)
-		}
+		all.Go(func() {
+			c, err := Open(t.Context(), nc, service, Limits{Frame: time.Second})
+			if err != nil || c.limits.Frame != time.Second {
+				t.Errorf("a server that %s: %v, want its greeting, and the limits as before", name, err)
+				return
+			}
+			c.Close()
+			if n := <-heard; n > 0 {
+				t.Errorf("a server that %s was told something", name)
+			}
+		})
 	}
 }
