@@ -112,8 +112,8 @@ type Series struct {
 	Style  int    // 0 to Styles-1, or Faint
 	Class  string // "dashed", "thin", without marks, or ""
 	Points [][2]float64
-	Bars   [][2]float64     // an interval for each point, or nil
-	Notes  []string         // stand beside the points, or nil; the mark of a point with a note is open
+	Bars   [][2]float64 // an interval for each point, or nil
+	Notes  []string     // stand beside the points, or nil; the mark of a point with a note is open
 }
 
 // Lines draws lines, each with its name at its end; "" if they have no points.
