@@ -26,14 +26,12 @@ func TestFaults(t *testing.T) {
 		}
 	}
 	t.Run("panic", func(t *testing.T) {
-		benchtest.EmptyFolder(t)
 		benchtest.NewFaulty(t, "panic")
 		for _, command := range []string{"check", "compare"} {
 			judge(t, `(\d+ × )?panicked: index out of range \[-\d+\], faulty/main\.go:\d+\n`, command, "-stages", "testdata/faulty")
 		}
 	})
 	t.Run("panic elsewhere", func(t *testing.T) {
-		benchtest.EmptyFolder(t)
 		benchtest.NewFaulty(t, "invalid")
 		judge(t, `(\d+ × )?panicked: table: operation of kind invalid, table/table\.go:\d+, called at faulty/main\.go:\d+\n`, "check", "-stages", "testdata/faulty")
 	})
@@ -41,7 +39,6 @@ func TestFaults(t *testing.T) {
 		if os.Getenv("LOCKSTEP_SLOW") == "" {
 			t.Skip("waits 10s; LOCKSTEP_SLOW=1 runs it")
 		}
-		benchtest.EmptyFolder(t)
 		benchtest.NewFaulty(t, "stuck")
 		const want = `stuck: no request was finished for 10s, .*\d × \(\*store\)\.apply, faulty/main\.go:\d+, waits in Mutex\.Lock`
 		var judging sync.WaitGroup

@@ -31,13 +31,13 @@ func TestRunLosesANode(t *testing.T) {
 	if err := s.Config.Save(path); err != nil {
 		t.Fatal(err)
 	}
-	const victim, length = 1, 3 * time.Second
+	const victim, length = 1, 1500 * time.Millisecond
 	var code int
 	var stdout, stderr string
 	began, done := time.Now(), make(chan struct{})
 	go func() { // ends with the run
 		defer close(done)
-		code, stdout, stderr = bench(t, "run", "-config", path, "-keys", "100", "-duration", length.String(), "-o", out)
+		code, stdout, stderr = bench(t, "run", "-config", path, "-keys", "100", "-rate", "500", "-duration", length.String(), "-o", out)
 	}()
 	for requests := int64(0); requests == 0; control.Pause(t.Context(), time.Millisecond) { // until keys are stored
 		stats, err := client.Stats(t.Context(), s.Config, victim)
@@ -46,7 +46,7 @@ func TestRunLosesANode(t *testing.T) {
 		}
 		requests = stats.Requests
 	}
-	<-time.After(load.Warmup(length) + length/3)
+	<-time.After(load.Warmup(length) + length/5)
 	s.Procs[victim].Kill()
 	<-done
 	if took := time.Since(began); code != exitFailure || took > 20*time.Second {

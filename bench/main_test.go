@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,7 +41,17 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	keepBuilds(dir)
+	left := filepath.Join(dir, "left")
+	os.Mkdir(left, 0o755)
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		os.Setenv(name, left)
+	}
+	flag.Set("test.parallel", "16") // parallel tests wait and hardly compute; -parallel overrides it
 	code := m.Run()
+	if files, err := os.ReadDir(left); len(files) > 0 || err != nil {
+		fmt.Printf("FAIL: left in the directory for temporary files: %v (%v)\n", files, err)
+		code = 1
+	}
 	os.RemoveAll(dir)
 	os.Exit(code)
 }

@@ -78,9 +78,10 @@ func TestPortsRunOut(t *testing.T) {
 		}
 	}
 	_, path, _ := benchtest.StartCluster(t, 1, 0, benchtest.ServeLocked)
-	stdout, saved := measured(t, "run", "-config", path, "-duration", "2s", "-conn", "per-request")
+	out := filepath.Join(t.TempDir(), "out.json")
+	stdout := interrupted(t, func() { <-time.After(3 * time.Second) }, "run", "-config", path, "-duration", "1h", "-conn", "per-request", "-o", out)
 	const reason = "cannot assign requested address"
-	r := saved.Runs[0]
+	r := readSaved(t, out).Runs[0]
 	if r.FailedDials[reason] == 0 || len(r.FailedDials) != 1 || r.TimeWait < ports/2 || r.OK == 0 || r.OK > ports {
 		t.Errorf("%d requests were answered, dials failed %v, %d sockets in TIME_WAIT, of %d ports", r.OK, r.FailedDials, r.TimeWait, ports)
 	}
@@ -234,7 +235,7 @@ func TestMachines(t *testing.T) {
 		}
 	}
 	working.Go(func() { // ends with the plan
-		found, err := check.Run(t.Context(), cfg, check.Plan{Seed: 1, Length: 3 * time.Second, Faults: true, Shared: true})
+		found, err := check.Run(t.Context(), cfg, check.Plan{Seed: 1, Length: 1500 * time.Millisecond, Faults: true, Shared: true})
 		if err == nil {
 			err = found.Undecided()
 		}

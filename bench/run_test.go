@@ -14,6 +14,7 @@ import (
 
 // The workload of properties.json, shortened, on servers that run already.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 3, 1, benchtest.ServeLocked)
 	stdout, s := measured(t, "run", "-config", path, "-ops", "900", "-rounds", "2")
 	if !strings.Contains(stdout, "here: ") || !strings.Contains(stdout, "no errors, no misses, nothing unfinished, nobody starved") {

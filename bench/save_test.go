@@ -27,6 +27,7 @@ import (
 
 // Every form of the report has a file of its own, which is tried before the first round.
 func TestOutputs(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	_, path, _ := benchtest.StartCluster(t, 1, 1, benchtest.ServeLocked)
