@@ -18,7 +18,7 @@ import (
 func against(t *testing.T, yardsticks string, args ...string) (code int, stdout, stderr string, s *report.Report) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "out.json")
-	args = append([]string{"compare", "-stages", "none", "-against", yardsticks, "-rounds", "1", "-o", path}, args...)
+	args = append([]string{"compare", "-stages", "none", "-against", yardsticks, "-rounds", "1", "-rate", "5k", "-o", path}, args...)
 	code, stdout, stderr = bench(t, args...)
 	return code, stdout, stderr, readSaved(t, path)
 }
@@ -40,7 +40,7 @@ func checkAgainst(t *testing.T, yardsticks string, args ...string) {
 
 // Redis and memcached are measured if they are installed.
 func TestCompareAgainst(t *testing.T) {
-	for _, load := range []string{"-batch 16 -depth 3 -mix get=50,put=30,delete=20", "", "-conn per-request", "-value 0 -depth 2", "-rate 8000 -batch 2"} {
+	for _, load := range []string{"-rate 16k -batch 16 -depth 3 -mix get=50,put=30,delete=20", "", "-conn per-request", "-value 0 -depth 2", "-batch 2"} {
 		for _, yardsticks := range []string{"echo,netrpc", "redis", "memcached"} {
 			t.Run(yardsticks+" "+load, func(t *testing.T) {
 				t.Parallel()

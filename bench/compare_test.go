@@ -184,7 +184,7 @@ func TestProgressInALog(t *testing.T) {
 	}
 	defer f.Close()
 	for _, quiet := range []string{"-quiet=false", "-quiet"} {
-		if code := run(t.Context(), []string{"compare", "-stages", "testdata/faulty", "-rounds", "2", "-duration", "50ms", quiet}, io.Discard, f); code != exitOK && code != exitInvalid {
+		if code := run(t.Context(), []string{"compare", "-stages", "testdata/faulty", "-rounds", "2", "-duration", "50ms", "-rate", "1k", quiet}, io.Discard, f); code != exitOK && code != exitInvalid {
 			t.Errorf("%s: exit code %d", quiet, code)
 		}
 	}

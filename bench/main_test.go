@@ -57,7 +57,7 @@ func TestMain(m *testing.M) {
 }
 
 // keepBuilds puts a go command into PATH that builds each stage once for all tests, and
-// keeps it in dir. On Windows, each test builds its own.
+// keeps it in dir, as well as what go env says here. On Windows, each test builds its own.
 func keepBuilds(dir string) {
 	command, err := exec.LookPath("go")
 	if os.Getenv("LOCKSTEP_GO") != "" { // a test has started this one
@@ -66,6 +66,12 @@ func keepBuilds(dir string) {
 	if err == nil && runtime.GOOS != "windows" && os.WriteFile(filepath.Join(dir, "go"), []byte(goScript), 0o755) == nil {
 		os.Setenv("LOCKSTEP_GO", command)
 		os.Setenv("LOCKSTEP_BUILT", dir)
+		for _, what := range []string{"GOMOD", "-changed"} {
+			out, _ := exec.Command(command, "env", "-json", what).Output()
+			os.WriteFile(filepath.Join(dir, what), out, 0o600)
+		}
+		here, _ := os.Getwd()
+		os.Setenv("LOCKSTEP_HERE", here)
 		if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 			os.Setenv("LOCKSTEP_RACE", "-race") // the packages that stages need are compiled for it already
 		}
@@ -76,6 +82,7 @@ func keepBuilds(dir string) {
 // goScript is that go command. It links a program that was built before to where go build
 // -buildvcs=false -o FOLDER/ would put it. Without symbols, programs are linked faster.
 const goScript = `#!/bin/sh
+[ "$1 $2 $PWD" = "env -json $LOCKSTEP_HERE" ] && cat "$LOCKSTEP_BUILT/$3" 2>/dev/null && exit
 [ "$1" = build ] || exec "$LOCKSTEP_GO" "$@"
 name=${PWD##*/}
 mkdir -p "$4" && ln "$LOCKSTEP_BUILT/$name.built" "$4$name" 2>/dev/null && exit
