@@ -63,7 +63,7 @@ func TestCompare(t *testing.T) {
 func TestCompareOwnStage(t *testing.T) {
 	m := benchtest.NewFaulty(t, "")
 	_, s := measured(t, "compare", "-stages", "./testdata/faulty, testdata/faulty", "-nodes", "2", "-rounds", "1",
-		"-ops", "600", "-batch", "4", "-c", "3", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10")
+		"-ops", "600", "-rate", "20k", "-batch", "4", "-c", "3", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10")
 	if len(s.Runs) != 2 || len(s.Summary) != 2 || s.Summary[0].Stage != "faulty" || s.Summary[1].Stage != "faulty-2" {
 		t.Errorf("%d rounds, want 2, of faulty and faulty-2; the summary is %+v", len(s.Runs), s.Summary)
 	}
@@ -101,6 +101,7 @@ func TestCompareMistakes(t *testing.T) {
 }
 
 func TestCompareBroken(t *testing.T) {
+	t.Parallel()
 	path := saveReport(t, testReport())
 	before, _ := os.ReadFile(path)
 	for stages, want := range map[string]string{
@@ -125,7 +126,7 @@ func TestCompareInterrupted(t *testing.T) {
 		runs        int
 	}{
 		"starting servers":      {"-stages testdata/faulty -nodes 2", "", 2, 0},
-		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -duration 100ms -keys 20", "", 2, 1},
+		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -duration 100ms -rate 1k -keys 20", "", 2, 1},
 		"waiting for yardstick": {"-stages none -against echo,redis", "late", 1, 0},
 	} {
 		t.Run(moment, func(t *testing.T) {

@@ -27,9 +27,13 @@ func TestFaults(t *testing.T) {
 	}
 	t.Run("panic", func(t *testing.T) {
 		benchtest.NewFaulty(t, "panic")
+		var judging sync.WaitGroup
 		for _, command := range []string{"check", "compare"} {
-			judge(t, `(\d+ × )?panicked: index out of range \[-\d+\], faulty/main\.go:\d+\n`, command, "-stages", "testdata/faulty")
+			judging.Go(func() {
+				judge(t, `(\d+ × )?panicked: index out of range \[-\d+\], faulty/main\.go:\d+\n`, command, "-stages", "testdata/faulty")
+			})
 		}
+		judging.Wait()
 	})
 	t.Run("panic elsewhere", func(t *testing.T) {
 		benchtest.NewFaulty(t, "invalid")
