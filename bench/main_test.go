@@ -87,7 +87,7 @@ const goScript = `#!/bin/sh
 name=${PWD##*/}
 mkdir -p "$4" && ln "$LOCKSTEP_BUILT/$name.built" "$4$name" 2>/dev/null && exit
 shift
-"$LOCKSTEP_GO" build -ldflags=-s $LOCKSTEP_RACE "$@" && ln "$3$name" "$LOCKSTEP_BUILT/$name.built"
+"$LOCKSTEP_GO" build -ldflags=-s $LOCKSTEP_RACE "$@" && ln -f "$3$name" "$LOCKSTEP_BUILT/$name.built"
 `
 
 // bench runs the program to its end, for a minute at most, and returns its exit code
@@ -103,6 +103,22 @@ func benchUntil(ctx context.Context, args ...string) (code int, stdout, stderr s
 	var out, err safeBuffer
 	code = run(ctx, args, &out, &err)
 	return code, out.String(), err.String()
+}
+
+// apart runs the program to its end as a process of its own, with these variables in its
+// environment, which a test that runs at the same time as others cannot set.
+func apart(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errOut strings.Builder
+	cmd := exec.CommandContext(t.Context(), self, append(args, "-quiet")...)
+	cmd.Env = append(append(os.Environ(), "LOCKSTEP_BENCH=1"), env...)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	cmd.Run()
+	return cmd.ProcessState.ExitCode(), out.String(), errOut.String()
 }
 
 // measured runs a command that measures, and returns what it printed and saved. On a busy

@@ -180,6 +180,8 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 // A Faulty watches the processes of the stage in testdata/faulty, or of a
 // program whose main function calls FaultyMain or StageMain.
 type Faulty struct {
+	Env []string // the variables that give them the fault
+
 	started, ended chan bool // one value for each process
 }
 
@@ -187,14 +189,23 @@ type Faulty struct {
 // test; "" is none.
 func NewFaulty(t *testing.T, fault string) *Faulty {
 	t.Helper()
+	f := WatchFaulty(t, fault)
+	for _, entry := range f.Env {
+		name, value, _ := strings.Cut(entry, "=")
+		t.Setenv(name, value)
+	}
+	return f
+}
+
+// WatchFaulty gives this fault only to processes with Env in their environment.
+func WatchFaulty(t *testing.T, fault string) *Faulty {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("LOCKSTEP_FAULT", fault)
-	t.Setenv("LOCKSTEP_TELL", ln.Addr().String())
-	t.Setenv("LOCKSTEP_SECRET", "")
-	f := &Faulty{make(chan bool, 100), make(chan bool, 100)}
+	env := []string{"LOCKSTEP_FAULT=" + fault, "LOCKSTEP_TELL=" + ln.Addr().String(), "LOCKSTEP_SECRET="}
+	f := &Faulty{env, make(chan bool, 100), make(chan bool, 100)}
 	var readers sync.WaitGroup
 	readers.Go(func() { // ends with ln
 		for {
