@@ -89,6 +89,7 @@ const beforeRounds = 2 // meetings: all are there, and the keys are stored
 
 // Three clients share the operations, and all have the same results, those of all.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 2, 3, benchtest.ServeLocked)
 	for _, ops := range []int64{1001, 2} {
 		for _, o := range runClients(t, path, []int{0, 1, 2}, "-ops", fmt.Sprint(ops), "-c", "3", "-rounds", "2", "-rate", "10k") {
