@@ -167,7 +167,6 @@ func TestCompareInterruptedAnytime(t *testing.T) {
 
 // Each measurement has servers that are configured for its point.
 func TestCompareSweep(t *testing.T) {
-	t.Parallel()
 	stdout, s := measured(t, "compare", "-stages", "testdata/faulty", "-sweep", "work=0s,20ms", "-rounds", "1", "-duration", "100ms", "-keys", "5")
 	if len(s.Summary) != 2 || s.Summary[0].Point != "0s" || s.Summary[1].Point != "20ms" || !strings.Contains(stdout, "\nSwept: work. ") {
 		t.Fatalf("the file holds %+v; printed was\n%s", s, stdout)

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
 		os.Setenv(name, left)
 	}
-	flag.Set("test.parallel", "16") // parallel tests wait and hardly compute; -parallel overrides it
+	flag.Set("test.parallel", "10") // parallel tests wait and hardly compute; -parallel overrides it
 	code := m.Run()
 	if files, err := os.ReadDir(left); len(files) > 0 || err != nil {
 		fmt.Printf("FAIL: left in the directory for temporary files: %v (%v)\n", files, err)
