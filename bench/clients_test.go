@@ -165,7 +165,6 @@ func TestClientEnds(t *testing.T) {
 
 // A client that restarts voids the round, and not those before it.
 func TestClientRestarts(t *testing.T) {
-	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 1, 3, benchtest.ServeLocked)
 	args := []string{"-ops", "3000", "-rounds", "3"}
 	leave := make(chan func(), 1)
@@ -183,7 +182,6 @@ func TestClientRestarts(t *testing.T) {
 
 // A client with another workload is not met, and both sides are named.
 func TestClientDiffers(t *testing.T) {
-	t.Parallel()
 	cfg, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	for name, args := range map[string][]string{
 		"keys: here 1000, there 500": {"-keys", "500"}, "mix: here get=60,put=40, there get=100": {"-mix", "get=100"}, "rounds: here 1, there 2": {"-rounds", "2"},

@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/node"
 	"lockstep/common/table"
 	"lockstep/common/wire"
@@ -156,10 +157,15 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 	for i := range nodes {
 		running.Go(func() {
 			args := []string{"here", "-child", "-config", path, "-node", strconv.Itoa(i)}
-			code := node.Run(args, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
-				started <- n
-				return serve(ctx, ln, n)
-			})
+			code, served := 1, false
+			for try := 0; code != 0 && !served && try < 100; try++ { // a process that another test starts may hold the port until it executes
+				control.Pause(t.Context(), time.Duration(min(try, 1))*10*time.Millisecond)
+				code = node.Run(args, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
+					served = true
+					started <- n
+					return serve(ctx, ln, n)
+				})
+			}
 			if code != 0 {
 				t.Errorf("node %d: exit code %d", i, code)
 			}
