@@ -95,8 +95,8 @@ func TestCompareMistakes(t *testing.T) {
 			if code != test.code || strings.Count(stderr, test.stderr) != 1 || !strings.HasPrefix(stdout, test.stdout) {
 				t.Errorf("exit code %d, stderr %q, stdout %q, want %d, %q and %q", code, stderr, stdout, test.code, test.stderr, test.stdout)
 			}
-			if s := readSaved(t, path); len(s.Runs) != test.runs || test.runs > 0 && !strings.HasPrefix(s.Verdict, test.stderr) {
-				t.Errorf("the report has %d rounds and the verdict %q, want %d", len(s.Runs), s.Verdict, test.runs)
+			if s := readSaved(t, path); len(s.Runs) < test.runs || test.runs > 0 && !strings.HasPrefix(s.Verdict, test.stderr) {
+				t.Errorf("the report has %d rounds and the verdict %q, want %d or more", len(s.Runs), s.Verdict, test.runs)
 			}
 			m.Ended(test.nodes)
 		})

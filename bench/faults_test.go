@@ -20,13 +20,13 @@ import (
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	for fault, test := range map[string]struct{ commands, want string }{
-		"panic":   {"check compare", `(\d+ × )?panicked: index out of range \[-\d+\], faulty/main\.go:\d+\n`},
-		"invalid": {"check", `(\d+ × )?panicked: table: operation of kind invalid, table/table\.go:\d+, called at faulty/main\.go:\d+\n`},
+		"panic":   {"check -duration 20s,compare -duration 100ms", `(\d+ × )?panicked: index out of range \[-\d+\], faulty/main\.go:\d+\n`},
+		"invalid": {"check -duration 20s", `(\d+ × )?panicked: table: operation of kind invalid, table/table\.go:\d+, called at faulty/main\.go:\d+\n`},
 	} {
-		for command := range strings.FieldsSeq(test.commands) {
+		for command := range strings.SplitSeq(test.commands, ",") {
 			t.Run(fault+" "+command, func(t *testing.T) {
 				t.Parallel()
-				judge(t, benchtest.WatchFaulty(t, fault), test.want, command, "-stages", "testdata/faulty")
+				judge(t, benchtest.WatchFaulty(t, fault), test.want, append(strings.Fields(command), "-stages", "testdata/faulty")...)
 			})
 		}
 	}
@@ -40,16 +40,18 @@ func TestStuck(t *testing.T) {
 	const want = `stuck: no request was finished for 10s, .*\d × \(\*store\)\.apply, faulty/main\.go:\d+, waits in Mutex\.Lock`
 	var judging sync.WaitGroup
 	for _, command := range []string{"check", "compare"} {
-		judging.Go(func() { judge(t, m, want, command, "-stages", "testdata/faulty") })
+		judging.Go(func() { judge(t, m, want, command, "-stages", "testdata/faulty", "-duration", "100ms") })
 	}
-	judging.Go(func() { judgeRun(t, func(path string) { judge(t, m, want, "run", "-config", path) }) })
+	judging.Go(func() {
+		judgeRun(t, func(path string) { judge(t, m, want, "run", "-config", path, "-duration", "100ms") })
+	})
 	judging.Wait()
 }
 
 // judge checks what bench says first of a fault.
 func judge(t *testing.T, m *benchtest.Faulty, want string, args ...string) {
 	began := time.Now()
-	code, _, stderr := apart(t, m.Env, append(args, "-duration", "100ms")...)
+	code, _, stderr := apart(t, m.Env, args...)
 	match, _ := regexp.MatchString("^bench: (faulty(, round 1)?: )?node 0: "+want, stderr)
 	if took := time.Since(began); code != exitFailure || !match || took > 40*time.Second {
 		t.Errorf("%v: exit code %d after %v, want %d, and %s first in\n%s", args, code, took, exitFailure, want, stderr)
