@@ -18,14 +18,13 @@ import (
 func against(t *testing.T, yardsticks string, args ...string) (code int, stdout, stderr string, s *report.Report) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "out.json")
-	args = append([]string{"compare", "-stages", "none", "-against", yardsticks, "-rounds", "1", "-o", path}, args...)
+	args = append([]string{"compare", "-stages", "none", "-against", yardsticks, "-rounds", "1", "-rate", "5k", "-o", path}, args...)
 	code, stdout, stderr = bench(t, args...)
 	return code, stdout, stderr, readSaved(t, path)
 }
 
 func checkAgainst(t *testing.T, yardsticks string, args ...string) {
 	t.Helper()
-	benchtest.EmptyFolder(t)
 	stdout, s := measured(t, append([]string{"compare", "-stages", "none", "-against", yardsticks, "-rounds", "1", "-ops", "1600"}, args...)...)
 	names := strings.Split(strings.ReplaceAll(yardsticks, "netrpc", "net/rpc"), ",")
 	for _, r := range s.Runs {
@@ -41,9 +40,10 @@ func checkAgainst(t *testing.T, yardsticks string, args ...string) {
 
 // Redis and memcached are measured if they are installed.
 func TestCompareAgainst(t *testing.T) {
-	for _, load := range []string{"-batch 16 -depth 3 -mix get=50,put=30,delete=20", "", "-conn per-request", "-value 0 -depth 2", "-rate 8000 -batch 2"} {
+	for _, load := range []string{"-rate 16k -batch 16 -depth 3 -mix get=50,put=30,delete=20", "", "-conn per-request", "-value 0 -depth 2", "-batch 2"} {
 		for _, yardsticks := range []string{"echo,netrpc", "redis", "memcached"} {
 			t.Run(yardsticks+" "+load, func(t *testing.T) {
+				t.Parallel()
 				if !strings.Contains(load, "-mix") {
 					benchtest.Slow(t)
 				}
@@ -70,7 +70,6 @@ func installed(t *testing.T, yardstick string) {
 
 // A yardstick that is not installed is left out, and the report says so.
 func TestCompareAgainstAbsent(t *testing.T) {
-	benchtest.EmptyFolder(t)
 	t.Setenv("PATH", t.TempDir())
 	code, stdout, stderr, s := against(t, "redis,echo,memcached", "-ops", "100")
 	if code != exitOK && code != exitInvalid || len(s.Runs) != 1 {
@@ -96,7 +95,6 @@ func TestCompareAgainstMistakes(t *testing.T) {
 		{"mortal", exitFailure, "redis, node 0, died: panic: out of memory\nits last output:\n    panic: out of memory"},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
-			benchtest.EmptyFolder(t)
 			benchtest.FaultyInPath(t, "redis-server")
 			m := benchtest.NewFaulty(t, test.mistake)
 			code, stdout, stderr, s := against(t, "redis", "-ops", "1500")
@@ -113,6 +111,7 @@ func TestCompareAgainstMistakes(t *testing.T) {
 
 // A Redis that runs already is used, and left running.
 func TestCompareAgainstReached(t *testing.T) {
+	t.Parallel()
 	for mistake, want := range map[string]string{
 		"":          "",
 		"wrong":     "wrong data: redis, round 1: key-",
@@ -121,6 +120,7 @@ func TestCompareAgainstReached(t *testing.T) {
 		"secretive": "redis at ADDR: the server says: NOAUTH Authentication required.\n",
 	} {
 		t.Run(mistake, func(t *testing.T) {
+			t.Parallel()
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)

@@ -89,9 +89,10 @@ const beforeRounds = 2 // meetings: all are there, and the keys are stored
 
 // Three clients share the operations, and all have the same results, those of all.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 2, 3, benchtest.ServeLocked)
 	for _, ops := range []int64{1001, 2} {
-		for _, o := range runClients(t, path, []int{0, 1, 2}, "-ops", fmt.Sprint(ops), "-c", "3", "-rounds", "2") {
+		for _, o := range runClients(t, path, []int{0, 1, 2}, "-ops", fmt.Sprint(ops), "-c", "3", "-rounds", "2", "-rate", "10k") {
 			if o.code != exitOK && o.code != exitInvalid || len(o.saved.Runs) != 2 {
 				t.Errorf("exit code %d, %d rounds, stderr %q", o.code, len(o.saved.Runs), o.stderr)
 			}
@@ -164,7 +165,6 @@ func TestClientEnds(t *testing.T) {
 
 // A client that restarts voids the round, and not those before it.
 func TestClientRestarts(t *testing.T) {
-	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 1, 3, benchtest.ServeLocked)
 	args := []string{"-ops", "3000", "-rounds", "3"}
 	leave := make(chan func(), 1)
@@ -182,7 +182,6 @@ func TestClientRestarts(t *testing.T) {
 
 // A client with another workload is not met, and both sides are named.
 func TestClientDiffers(t *testing.T) {
-	t.Parallel()
 	cfg, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	for name, args := range map[string][]string{
 		"keys: here 1000, there 500": {"-keys", "500"}, "mix: here get=60,put=40, there get=100": {"-mix", "get=100"}, "rounds: here 1, there 2": {"-rounds", "2"},
@@ -193,7 +192,10 @@ func TestClientDiffers(t *testing.T) {
 		stderr, done := make(lines, 100), make(chan int, 1)
 		go func() { done <- run(ctx, []string{"run", "-config", path, "-client", "0"}, io.Discard, stderr) }() // ends after cancel
 		want := "bench: client 1 (" + cfg.Clients[1].Control + "): the two ends disagree about " + name + ": give both the same"
-		if got := <-stderr; !strings.HasPrefix(got, want) {
+		got := <-stderr
+		for ; strings.HasPrefix(got, "bench: 1/2 ready after"); got = <-stderr { // on a busy machine
+		}
+		if !strings.HasPrefix(got, want) {
 			t.Errorf("it says %q, want %q", got, want)
 		}
 		cancel()

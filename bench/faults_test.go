@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,40 +18,44 @@ import (
 
 // What a student has to know of a stage that panics or is stuck is what bench says first.
 func TestFaults(t *testing.T) {
-	judge := func(t *testing.T, want string, args ...string) {
-		began := time.Now()
-		code, _, stderr := bench(t, append(args, "-duration", "100ms")...)
-		match, _ := regexp.MatchString("^bench: (faulty(, round 1)?: )?node 0: "+want, stderr)
-		if took := time.Since(began); code != exitFailure || !match || took > 40*time.Second {
-			t.Errorf("%v: exit code %d after %v, want %d, and %s first in\n%s", args, code, took, exitFailure, want, stderr)
+	t.Parallel()
+	for fault, test := range map[string]struct{ commands, want string }{
+		"panic":   {"check -duration 20s,compare -duration 100ms", `(\d+ × )?panicked: index out of range \[-\d+\], faulty/main\.go:\d+\n`},
+		"invalid": {"check -duration 20s", `(\d+ × )?panicked: table: operation of kind invalid, table/table\.go:\d+, called at faulty/main\.go:\d+\n`},
+	} {
+		for command := range strings.SplitSeq(test.commands, ",") {
+			t.Run(fault+" "+command, func(t *testing.T) {
+				t.Parallel()
+				judge(t, benchtest.WatchFaulty(t, fault), test.want, append(strings.Fields(command), "-stages", "testdata/faulty")...)
+			})
 		}
 	}
-	t.Run("panic", func(t *testing.T) {
-		benchtest.EmptyFolder(t)
-		benchtest.NewFaulty(t, "panic")
-		for _, command := range []string{"check", "compare"} {
-			judge(t, `(\d+ × )?panicked: index out of range \[-\d+\], faulty/main\.go:\d+\n`, command, "-stages", "testdata/faulty")
-		}
+}
+
+func TestStuck(t *testing.T) {
+	if os.Getenv("LOCKSTEP_SLOW") == "" {
+		t.Skip("waits 10s; LOCKSTEP_SLOW=1 runs it")
+	}
+	m := benchtest.NewFaulty(t, "stuck")
+	const want = `stuck: no request was finished for 10s, .*\d × \(\*store\)\.apply, faulty/main\.go:\d+, waits in Mutex\.Lock`
+	var judging sync.WaitGroup
+	for _, command := range []string{"check", "compare"} {
+		judging.Go(func() { judge(t, m, want, command, "-stages", "testdata/faulty", "-duration", "100ms") })
+	}
+	judging.Go(func() {
+		judgeRun(t, func(path string) { judge(t, m, want, "run", "-config", path, "-duration", "100ms") })
 	})
-	t.Run("panic elsewhere", func(t *testing.T) {
-		benchtest.EmptyFolder(t)
-		benchtest.NewFaulty(t, "invalid")
-		judge(t, `(\d+ × )?panicked: table: operation of kind invalid, table/table\.go:\d+, called at faulty/main\.go:\d+\n`, "check", "-stages", "testdata/faulty")
-	})
-	t.Run("stuck", func(t *testing.T) { // after panic, which has built the stage
-		if os.Getenv("LOCKSTEP_SLOW") == "" {
-			t.Skip("waits 10s; LOCKSTEP_SLOW=1 runs it")
-		}
-		benchtest.EmptyFolder(t)
-		benchtest.NewFaulty(t, "stuck")
-		const want = `stuck: no request was finished for 10s, .*\d × \(\*store\)\.apply, faulty/main\.go:\d+, waits in Mutex\.Lock`
-		var judging sync.WaitGroup
-		for _, command := range []string{"check", "compare"} {
-			judging.Go(func() { judge(t, want, command, "-stages", "testdata/faulty") })
-		}
-		judging.Go(func() { judgeRun(t, func(path string) { judge(t, want, "run", "-config", path) }) })
-		judging.Wait()
-	})
+	judging.Wait()
+}
+
+// judge checks what bench says first of a fault.
+func judge(t *testing.T, m *benchtest.Faulty, want string, args ...string) {
+	began := time.Now()
+	code, _, stderr := apart(t, m.Env, args...)
+	match, _ := regexp.MatchString("^bench: (faulty(, round 1)?: )?node 0: "+want, stderr)
+	if took := time.Since(began); code != exitFailure || !match || took > 40*time.Second {
+		t.Errorf("%v: exit code %d after %v, want %d, and %s first in\n%s", args, code, took, exitFailure, want, stderr)
+	}
 }
 
 // judgeRun calls judge with the configuration of a stage that runs, and stops the stage, which

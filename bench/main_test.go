@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,13 +41,23 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	keepBuilds(dir)
+	left := filepath.Join(dir, "left")
+	os.Mkdir(left, 0o755)
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		os.Setenv(name, left)
+	}
+	flag.Set("test.parallel", "10") // parallel tests wait and hardly compute; -parallel overrides it
 	code := m.Run()
+	if files, err := os.ReadDir(left); len(files) > 0 || err != nil {
+		fmt.Printf("FAIL: left in the directory for temporary files: %v (%v)\n", files, err)
+		code = 1
+	}
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
 // keepBuilds puts a go command into PATH that builds each stage once for all tests, and
-// keeps it in dir. On Windows, each test builds its own.
+// keeps it in dir, as well as what go env says here. On Windows, each test builds its own.
 func keepBuilds(dir string) {
 	command, err := exec.LookPath("go")
 	if os.Getenv("LOCKSTEP_GO") != "" { // a test has started this one
@@ -55,6 +66,12 @@ func keepBuilds(dir string) {
 	if err == nil && runtime.GOOS != "windows" && os.WriteFile(filepath.Join(dir, "go"), []byte(goScript), 0o755) == nil {
 		os.Setenv("LOCKSTEP_GO", command)
 		os.Setenv("LOCKSTEP_BUILT", dir)
+		for _, what := range []string{"GOMOD", "-changed"} {
+			out, _ := exec.Command(command, "env", "-json", what).Output()
+			os.WriteFile(filepath.Join(dir, what), out, 0o600)
+		}
+		here, _ := os.Getwd()
+		os.Setenv("LOCKSTEP_HERE", here)
 		if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 			os.Setenv("LOCKSTEP_RACE", "-race") // the packages that stages need are compiled for it already
 		}
@@ -65,11 +82,12 @@ func keepBuilds(dir string) {
 // goScript is that go command. It links a program that was built before to where go build
 // -buildvcs=false -o FOLDER/ would put it. Without symbols, programs are linked faster.
 const goScript = `#!/bin/sh
+[ "$1 $2 $PWD" = "env -json $LOCKSTEP_HERE" ] && cat "$LOCKSTEP_BUILT/$3" 2>/dev/null && exit
 [ "$1" = build ] || exec "$LOCKSTEP_GO" "$@"
 name=${PWD##*/}
 mkdir -p "$4" && ln "$LOCKSTEP_BUILT/$name.built" "$4$name" 2>/dev/null && exit
 shift
-"$LOCKSTEP_GO" build -ldflags=-s $LOCKSTEP_RACE "$@" && ln "$3$name" "$LOCKSTEP_BUILT/$name.built"
+"$LOCKSTEP_GO" build -ldflags=-s $LOCKSTEP_RACE "$@" && ln -f "$3$name" "$LOCKSTEP_BUILT/$name.built"
 `
 
 // bench runs the program to its end, for a minute at most, and returns its exit code
@@ -85,6 +103,22 @@ func benchUntil(ctx context.Context, args ...string) (code int, stdout, stderr s
 	var out, err safeBuffer
 	code = run(ctx, args, &out, &err)
 	return code, out.String(), err.String()
+}
+
+// apart runs the program to its end as a process of its own, with these variables in its
+// environment, which a test that runs at the same time as others cannot set.
+func apart(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errOut strings.Builder
+	cmd := exec.CommandContext(t.Context(), self, append(args, "-quiet")...)
+	cmd.Env = append(append(os.Environ(), "LOCKSTEP_BENCH=1"), env...)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	cmd.Run()
+	return cmd.ProcessState.ExitCode(), out.String(), errOut.String()
 }
 
 // measured runs a command that measures, and returns what it printed and saved. On a busy

@@ -27,10 +27,11 @@ import (
 
 // Every form of the report has a file of its own, which is tried before the first round.
 func TestOutputs(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	_, path, _ := benchtest.StartCluster(t, 1, 1, benchtest.ServeLocked)
-	measured(t, "run", "-config", path, "-ops", "1000", "-html", at("o.html"), "-gobench", at("o.txt"))
+	measured(t, "run", "-config", path, "-ops", "100", "-rate", "1k", "-html", at("o.html"), "-gobench", at("o.txt"))
 	for name, want := range map[string]string{"o.html": "<h2>Throughput</h2>", "o.txt": "BenchmarkLockstep/stage=here/"} {
 		data, err := os.ReadFile(at(name))
 		if err != nil || !strings.Contains(string(data), want) {

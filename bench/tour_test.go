@@ -36,8 +36,8 @@ func TestTourWithoutAStage(t *testing.T) {
 }
 
 func TestTourInterrupted(t *testing.T) {
+	t.Parallel()
 	for _, after := range []time.Duration{0, 500 * time.Millisecond} {
-		benchtest.EmptyFolder(t)
 		ctx, cancel := context.WithTimeout(t.Context(), after)
 		began := time.Now()
 		code, _, stderr := benchUntil(ctx)
@@ -51,7 +51,6 @@ func TestTourInterrupted(t *testing.T) {
 // The whole tour, with a secret in the environment, which the servers read as well.
 func TestTour(t *testing.T) {
 	benchtest.Slow(t)
-	benchtest.EmptyFolder(t)
 	t.Setenv("LOCKSTEP_SECRET", "0123456789abcdef")
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()

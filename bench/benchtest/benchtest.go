@@ -17,9 +17,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/node"
 	"lockstep/common/table"
 	"lockstep/common/wire"
@@ -164,11 +166,15 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 		running.Go(func() {
 			defer started() // if it cannot serve
 			args := []string{"here", "-child", "-config", path, "-node", strconv.Itoa(i)}
-			code := node.Run(args, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
-				serving[i] = n
-				started()
-				return serve(ctx, ln, n)
-			})
+			code := 1
+			for try := 0; code != 0 && serving[i] == nil && try < 100; try++ { // a process that another test starts may hold the port until it executes
+				control.Pause(t.Context(), time.Duration(try)*time.Millisecond)
+				code = node.Run(args, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
+					serving[i] = n
+					started()
+					return serve(ctx, ln, n)
+				})
+			}
 			if code != 0 {
 				t.Errorf("node %d: exit code %d", i, code)
 			}
@@ -180,20 +186,31 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 
 // A Faulty watches the processes of the stage in testdata/faulty, or of a
 // program whose main function calls FaultyMain or StageMain.
-type Faulty struct{ started chan bool } // one value for each process
+type Faulty struct {
+	Env     []string  // the variables that give them the fault
+	started chan bool // one value for each process
+}
 
 // NewFaulty gives this fault to the processes that start from now on until the end of the
 // test, which waits until they have ended; "" is none.
 func NewFaulty(t *testing.T, fault string) *Faulty {
 	t.Helper()
+	f := WatchFaulty(t, fault)
+	for _, entry := range f.Env {
+		name, value, _ := strings.Cut(entry, "=")
+		t.Setenv(name, value)
+	}
+	return f
+}
+
+// WatchFaulty gives this fault only to processes with Env in their environment.
+func WatchFaulty(t *testing.T, fault string) *Faulty {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("LOCKSTEP_FAULT", fault)
-	t.Setenv("LOCKSTEP_TELL", ln.Addr().String())
-	t.Setenv("LOCKSTEP_SECRET", "")
-	f := &Faulty{make(chan bool, 100)}
+	f := &Faulty{[]string{"LOCKSTEP_FAULT=" + fault, "LOCKSTEP_TELL=" + ln.Addr().String(), "LOCKSTEP_SECRET="}, make(chan bool, 100)}
 	var watching sync.WaitGroup
 	watching.Go(func() { // ends with ln
 		for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {

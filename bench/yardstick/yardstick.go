@@ -139,9 +139,9 @@ func (t target) Stats(context.Context) ([]metrics.Snapshot, error) {
 // on systems but Linux, which do not tell.
 func cpuOf(group int) (cpu time.Duration) {
 	const tick = 10 * time.Millisecond // USER_HZ, the same on all processors that Go supports
-	files, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, file := range files {
-		stat, _ := os.ReadFile(file)                   // nothing of a process that is gone
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, process := range processes {
+		stat, _ := os.ReadFile(process + "/stat")      // nothing of a process that is gone
 		stat = stat[bytes.LastIndexByte(stat, ')')+1:] // after the name, which may contain anything
 		var its, user, system int
 		var skip string

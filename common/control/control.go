@@ -71,6 +71,7 @@ var limits = wire.Limits{Idle: answerTime, Frame: answerTime, Write: answerTime}
 // connections are closed, and no call of answer is in progress. Calls of answer
 // can overlap. At most as many strangers are connected.
 func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, strangers int, answer func(question wire.Control) (_ wire.Control, ok bool)) {
+	defer ln.Close() // at the latest: AfterFunc does not wait
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var conns sync.WaitGroup
 	unproved, pause := &Strangers{Most: strangers}, time.Duration(0)

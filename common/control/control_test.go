@@ -18,11 +18,13 @@ import (
 type port struct {
 	conns  chan net.Conn
 	errors chan error // returned by Accept
-	closed chan struct{}
+	closed <-chan struct{}
+	close  context.CancelFunc
 }
 
 func newPort() *port {
-	return &port{make(chan net.Conn), make(chan error, 100), make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &port{make(chan net.Conn), make(chan error, 100), ctx.Done(), cancel}
 }
 
 func (p *port) Accept() (net.Conn, error) {
@@ -39,7 +41,7 @@ func (p *port) Accept() (net.Conn, error) {
 	}
 }
 
-func (p *port) Close() error   { close(p.closed); return nil }
+func (p *port) Close() error   { p.close(); return nil }
 func (p *port) Addr() net.Addr { return nil }
 
 func (p *port) dial(ctx context.Context, _, _ string) (net.Conn, error) {

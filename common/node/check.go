@@ -7,8 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"sync"
+	"sync/atomic"
 
 	"lockstep/common/cluster"
 	"lockstep/common/control"
@@ -63,14 +63,19 @@ func checkNode(stage string, cfg cluster.Config, i int) (says string, err error)
 	return says, nil
 }
 
+// FreeAddrs tries one port after another, so that two calls do not return the same one.
+var (
+	firstPort  = rand.Uint32N(22_000) // other processes begin elsewhere
+	portsTried atomic.Uint32
+)
+
 // FreeAddrs returns n different loopback addresses whose ports are free now, for servers
 // that are about to start. The ports are below the ephemeral range, so that no client's
 // socket takes one before a server does.
 func FreeAddrs(n int) ([]string, error) {
 	var addrs []string
 	for range 100 * n {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000))
-		if !slices.Contains(addrs, addr) && !Taken(addr) {
+		if addr := fmt.Sprintf("127.0.0.1:%d", 10_000+(firstPort+portsTried.Add(1))%22_000); !Taken(addr) {
 			addrs = append(addrs, addr)
 		}
 		if len(addrs) == n {
