@@ -548,7 +548,7 @@ func TestMadeUpFingerprints(t *testing.T) {
 		if got := strings.Count(n.log(), "WARN"); got != maxReasons+1 {
 			t.Errorf("%d mismatches were logged, want %d of the liar and one of the other", got, maxReasons)
 		}
-		if !strings.Contains(n.log(), `node 2 (2): the two ends disagree about ours: here \"\", there too: `) {
+		if !strings.Contains(n.log(), `node 2 (2): the two ends disagree: ours is \"\" here, too there: `) {
 			t.Errorf("the mismatch of node 2 is not in\n%s", n.log())
 		}
 		for _, line := range append(n.said, r0.err.Error()) {
