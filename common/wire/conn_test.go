@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -413,15 +412,6 @@ func TestStopEndsAnIdleServer(t *testing.T) {
 	client.Close()
 	if got := ended(); got != ErrStopped {
 		t.Errorf("the server's end says %v, want %v", got, ErrStopped)
-	}
-}
-
-func TestAskEndsWithItsContext(t *testing.T) {
-	_, client := pair(t, Limits{})
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(0, cancel)
-	if _, err := client.Ask(ctx, &Control{Kind: Stats}); !errors.Is(err, context.Canceled) {
-		t.Errorf("Ask: %v, want context.Canceled", err)
 	}
 }
 

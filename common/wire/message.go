@@ -38,11 +38,9 @@ package wire
 
 import (
 	"cmp"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 
@@ -379,22 +377,6 @@ func (c *Conn) WriteControl(m *Control) {
 	if c.out = out; err != nil {
 		c.fail("writing a control message", err)
 	}
-}
-
-// Ask sends one control message and waits for the answer, until ctx ends.
-func (c *Conn) Ask(ctx context.Context, question *Control) (answer Control, err error) {
-	release := c.Bind(ctx)
-	c.WriteControl(question)
-	if c.Flush() && c.Ready() {
-		c.ReadControl(&answer)
-	}
-	if !release() {
-		return Control{}, context.Cause(ctx)
-	}
-	if c.err == io.EOF {
-		return Control{}, io.ErrUnexpectedEOF
-	}
-	return answer, c.err
 }
 
 // fail ends the connection because of a message, not because of the network.
