@@ -185,11 +185,10 @@ func startProfile(dir string) (stop func() error, err error) {
 	}
 	runtime.SetBlockProfileRate(10_000) // one sample for each 10 µs of blocking
 	runtime.SetMutexProfileFraction(10) // one of 10 contentions
-	return func() error {
+	return func() (err error) {
 		pprof.StopCPUProfile()
 		trace.Stop()
 		runtime.GC() // so that the heap profile shows what is in use now
-		var err error
 		for _, name := range []string{"heap", "block", "mutex"} {
 			err = errors.Join(err, pprof.Lookup(name).WriteTo(files[name], 0))
 		}
