@@ -184,14 +184,14 @@ func TestClientRestarts(t *testing.T) {
 func TestClientDiffers(t *testing.T) {
 	cfg, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	for name, args := range map[string][]string{
-		"keys: here 1000, there 500": {"-keys", "500"}, "mix: here get=60,put=40, there get=100": {"-mix", "get=100"}, "rounds: here 1, there 2": {"-rounds", "2"},
-		"noretry: here false, there true": {"-noretry"}, "rate: here 0, there 7": {"-rate", "7"},
+		"keys is 1000 here, 500 there": {"-keys", "500"}, "mix is get=60,put=40 here, get=100 there": {"-mix", "get=100"}, "rounds is 1 here, 2 there": {"-rounds", "2"},
+		"noretry is false here, true there": {"-noretry"}, "rate is 0 here, 7 there": {"-rate", "7"},
 	} {
 		leave := playClient(t, path, 1, 0, 0, args...)
 		ctx, cancel := context.WithCancel(t.Context())
 		stderr, done := make(lines, 100), make(chan int, 1)
 		go func() { done <- run(ctx, []string{"run", "-config", path, "-client", "0"}, io.Discard, stderr) }() // ends after cancel
-		want := "bench: client 1 (" + cfg.Clients[1].Control + "): the two ends disagree about " + name + ": give both the same"
+		want := "bench: client 1 (" + cfg.Clients[1].Control + "): the two ends disagree: " + name + ": give both the same"
 		got := <-stderr
 		for ; strings.HasPrefix(got, "bench: 1/2 ready after"); got = <-stderr { // on a busy machine
 		}

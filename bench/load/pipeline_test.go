@@ -103,7 +103,7 @@ func TestPipelineErrors(t *testing.T) {
 	}{
 		{"busy", respond(wire.Response{Code: wire.Busy}), nil, nil, 1},
 		{"wrong node", respond(wire.Response{Code: wire.WrongNode}), client.ErrWrongNode, client.ErrWrongNode, 1},
-		{"failed", respond(wire.Response{Code: wire.Failed}), client.ErrUnknown, codeErrors[wire.Failed], 1},
+		{"failed", respond(wire.Response{Code: wire.Failed}), client.ErrUnknown, client.ErrFailed, 1},
 		{"goodbye", func(c *node.Conn) { c.SkipRequest(); c.Conn.Close() }, nil, nil, 3},
 		{"no code", respond(wire.Response{}), client.ErrUnknown, nil, 3},
 		{"no results", respond(wire.Response{Code: wire.OK}), client.ErrUnknown, nil, 3},

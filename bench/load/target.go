@@ -92,30 +92,24 @@ func (f frames) Append(dst []byte, _ uint64, ops []wire.Op) ([]byte, error) {
 	return wire.AppendRequest(dst, &wire.Request{Ops: ops})
 }
 
-// codeErrors are what answers mean that have no results.
-var codeErrors = map[wire.Code]error{
-	wire.Busy:      Refusal{client.ErrBusy},
-	wire.WrongNode: Refusal{client.ErrWrongNode},
-	wire.Failed:    Refusal{errors.New("the server failed inside the request")},
-	wire.Invalid:   Refusal{errors.New("the server calls the request invalid")},
-	wire.Goodbye:   fmt.Errorf("%w: the server is stopping", errNotApplied),
-}
-
 func (f frames) Read(ops []wire.Op) (number uint64, results []wire.Result, err error) {
 	var r wire.Response
 	if !f.ReadResponse(&r) {
 		return 0, nil, f.Err()
 	}
-	if slices.ContainsFunc(r.Results, func(r wire.Result) bool { return r.Status < wire.Found || r.Status > wire.TooLarge }) {
-		return 0, nil, fmt.Errorf("%w: an answer with the status of a client", wire.ErrMalformed)
+	results, _, err = client.Judge(ops, &r)
+	switch r.Code {
+	case wire.Goodbye:
+		err = fmt.Errorf("%w: %w", errNotApplied, err)
+	case wire.Busy, wire.WrongNode, wire.Invalid:
+		err = Refusal{err}
+	case wire.Failed:
+		if wire.Writes(ops) {
+			err = fmt.Errorf("%w: %w", client.ErrUnknown, err)
+		}
+		err = Refusal{err}
 	}
-	switch {
-	case r.Code == wire.Failed && wire.Writes(ops):
-		return 0, nil, Refusal{fmt.Errorf("%w: %w", client.ErrUnknown, codeErrors[r.Code])}
-	case r.Code != wire.OK:
-		return 0, nil, cmp.Or(codeErrors[r.Code], fmt.Errorf("%w: %q in an answer", wire.ErrMalformed, r.Code))
-	}
-	return 0, r.Results, nil
+	return 0, results, err
 }
 
 // A pipeline is a client with one connection to each node, on which as many requests are
@@ -181,24 +175,13 @@ func (pl *pipeline) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.
 	if len(pl.nodes) == 1 {
 		return pl.nodes[0].do(ctx, ops, insist)
 	}
-	owners, parts := make([]int, len(ops)), make([][]wire.Op, len(pl.nodes))
-	for i, op := range ops {
-		owners[i] = pl.cfg.Owner(op.Key)
-		parts[owners[i]] = append(parts[owners[i]], op)
+	owners := make([]int, len(ops))
+	for i := range ops {
+		owners[i] = pl.cfg.Owner(ops[i].Key)
 	}
-	answers, errs := make([][]wire.Result, len(parts)), make([]error, len(parts))
-	var doing sync.WaitGroup
-	for i, part := range parts {
-		if part != nil {
-			doing.Go(func() { answers[i], errs[i] = pl.nodes[i].do(ctx, part, insist) })
-		}
-	}
-	doing.Wait()
-	results := make([]wire.Result, len(ops))
-	for i, owner := range owners {
-		results[i], answers[owner] = answers[owner][0], answers[owner][1:]
-	}
-	return results, errors.Join(errs...)
+	return client.Divide(owners, ops, func(node int, part []wire.Op) ([]wire.Result, error) {
+		return pl.nodes[node].do(ctx, part, insist)
+	})
 }
 
 // A peer is one node.

@@ -41,6 +41,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,9 +82,9 @@ type Config struct {
 	Log         *slog.Logger     // nil: nothing is logged
 	Dial        control.DialFunc // nil: that of a net.Dialer
 	Strangers   int              // as for control.Serve; 0: control.MaxStrangers
-	// Answers are to other questions than the barrier's, with at most 60 KiB each, at any
-	// time. A question without one ends its connection.
-	Answers map[wire.ControlKind]func() []byte
+	// Answers are to other questions than the barrier's, at any time. They travel in JSON, of at
+	// most 60 KiB each. A question without one ends its connection.
+	Answers map[wire.ControlKind]func() any
 }
 
 // A Barrier is one process's part in the barrier of its group. It has one lock, and
@@ -121,7 +122,8 @@ func New(ln net.Listener, cfg Config) *Barrier {
 
 func (b *Barrier) answer(question wire.Control) (answer wire.Control, ok bool) {
 	if other := b.cfg.Answers[question.Kind]; other != nil {
-		return wire.Control{Kind: question.Kind, Group: b.cfg.Group, From: b.cfg.Self, Payload: other()}, true
+		payload, _ := json.Marshal(other()) // none has a part that can fail
+		return wire.Control{Kind: question.Kind, Group: b.cfg.Group, From: b.cfg.Self, Payload: payload}, true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -214,13 +214,13 @@ func TestTCP(t *testing.T) {
 	var barriers []*Barrier
 	for i, ln := range listeners {
 		barriers = append(barriers, New(ln, Config{Group: "nodes", Self: i, Peers: addrs, Fingerprint: "ours", Secret: secret,
-			Answers: map[wire.ControlKind]func() []byte{wire.Stats: func() []byte { return []byte("counted by " + addrs[i]) }}}))
+			Answers: map[wire.ControlKind]func() any{wire.Stats: func() any { return "counted by " + addrs[i] }}}))
 	}
 	for range 3 { // rounds
 		meet(t, "ab", wait(ctx, barriers[0]), wait(ctx, barriers[1]))
 	}
 	got, err := control.Ask(ctx, new(net.Dialer).DialContext, addrs[1], control.Hello("nodes", 1, secret), wire.Control{Kind: wire.Stats})
-	if want := "counted by " + addrs[1]; string(got.Payload) != want || err != nil {
+	if want := `"counted by ` + addrs[1] + `"`; string(got.Payload) != want || err != nil {
 		t.Errorf("asked for statistics: %q, %v; want %q", got.Payload, err, want)
 	}
 	closeAll(barriers...)
@@ -548,7 +548,7 @@ func TestMadeUpFingerprints(t *testing.T) {
 		if got := strings.Count(n.log(), "WARN"); got != maxReasons+1 {
 			t.Errorf("%d mismatches were logged, want %d of the liar and one of the other", got, maxReasons)
 		}
-		if !strings.Contains(n.log(), `node 2 (2): the two ends disagree about ours: here \"\", there too: `) {
+		if !strings.Contains(n.log(), `node 2 (2): the two ends disagree: ours is \"\" here, too there: `) {
 			t.Errorf("the mismatch of node 2 is not in\n%s", n.log())
 		}
 		for _, line := range append(n.said, r0.err.Error()) {

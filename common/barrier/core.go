@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"lockstep/common/cluster"
 	"lockstep/common/text"
 	"lockstep/common/wire"
 )
@@ -93,7 +94,7 @@ func (c *core) learn(peer int, m wire.Control) error {
 		return fmt.Errorf("%w: this is number %d of %s, and answers number %d about round %d",
 			wire.ErrMismatch, m.From, text.Quote(m.Group, 20), m.To, m.Round)
 	case m.Fingerprint != c.fingerprint:
-		return fmt.Errorf("%w about %s", wire.ErrMismatch, difference(c.fingerprint, m.Fingerprint))
+		return fmt.Errorf("%w: %s", wire.ErrMismatch, difference(c.fingerprint, m.Fingerprint))
 	case c.gone[peer], !m.Ready && c.heard[peer].Ready && c.heard[peer].Incarnation == m.Incarnation: // or it comes late
 		return nil
 	case c.oneRun && c.members != nil && c.members[peer] != m.Incarnation:
@@ -144,19 +145,13 @@ func (c *core) giveUp(peer int) {
 	}
 }
 
-// difference names the first line in which two fingerprints differ, and says what to
-// do about it.
+// difference names the first line of one fingerprint that is another in the other, and says what
+// to do about it.
 func difference(here, there string) string {
-	ours, theirs := strings.Split(here, "\n"), strings.Split(there, "\n")
-	i := 0
-	for i < min(len(ours), len(theirs))-1 && ours[i] == theirs[i] {
-		i++
-	}
-	name, our, _ := strings.Cut(ours[i], "=")
-	their := strings.TrimPrefix(theirs[i], name+"=")
-	todo := cmp.Or(map[string]string{"version": "build both from one source", "stage": "start the same stage on both"}[name],
-		"give both the same properties.json and flags")
-	return fmt.Sprintf("%s: here %s, there %s: %s", cmp.Or(name, "the configuration"), text.Quote(our, 50), text.Quote(their, 50), todo)
+	first, _, _ := strings.Cut(cluster.Differences(here, there), "; ")
+	name, _, _ := strings.Cut(first, " ")
+	todo := map[string]string{"version": "build both from one source", "stage": "start the same stage on both"}[name]
+	return cmp.Or(first, "the configuration") + ": " + cmp.Or(todo, "give both the same properties.json and flags")
 }
 
 // seen lists the incarnations that this process has seen ready, by number, its own

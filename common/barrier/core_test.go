@@ -39,13 +39,13 @@ func TestDifference(t *testing.T) {
 	change := func(old, new string) string { return strings.Replace(here, old, new, 1) }
 	const nodes = ": give both the same properties.json and flags"
 	for _, test := range []struct{ there, want string }{
-		{change("version=1", "version=2"), "version: here 1, there 2: build both from one source"},
-		{change("stage=s4", "stage=a b"), `stage: here s4, there a b: start the same stage on both`},
-		{change("10.0.0.7", "10.0.0.8"), "nodes[0].addr: here 10.0.0.7:7001, there 10.0.0.8:7001" + nodes},
-		{"", `version: here 1, there ""` + ": build both from one source"},
-		{"HTTP/1.1 400 Bad Request", `version: here 1, there HTTP/1.1 400 Bad Request: build both from one source`},
-		{here + "more", `the configuration: here "", there more` + nodes},
-		{here[:12], `stage: here s4, there st: start the same stage on both`},
+		{change("version=1", "version=2"), "version is 1 here, 2 there: build both from one source"},
+		{change("stage=s4", "stage=a b"), "stage is s4 here, a b there: start the same stage on both"},
+		{change("10.0.0.7", "10.0.0.8"), "nodes[0].addr is 10.0.0.7:7001 here, 10.0.0.8:7001 there" + nodes},
+		{"", `version is 1 here, "" there: build both from one source`},
+		{"HTTP/1.1 400 Bad Request", `version is 1 here, "" there: build both from one source`},
+		{here + "more", "the configuration" + nodes},
+		{here[:12], `stage is s4 here, "" there: start the same stage on both`},
 	} {
 		got := difference(here, test.there)
 		if got != test.want {

@@ -41,6 +41,8 @@ var (
 	ErrDown = errors.New("node down")
 	// ErrWrongNode: the server does not own a key of the request. Nothing was applied.
 	ErrWrongNode = errors.New("wrong node")
+	// ErrFailed: the server failed inside the request.
+	ErrFailed = errors.New("the server failed")
 	// ErrClosed: the Client is closed.
 	ErrClosed = errors.New("client closed")
 )

@@ -86,22 +86,31 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 	if err := (&wire.Request{Ops: ops}).Validate(); err != nil {
 		return unanswered(wire.NotRun, ops), err
 	}
-	parts := make([][]wire.Op, len(cl.peers))
+	peers := slices.DeleteFunc(slices.Clone(cl.peers), func(p *peer) bool { return !slices.Contains(owners, p.number) })
+	got := cl.collect(ctx, peers, false)
+	return Divide(owners, ops, func(node int, part []wire.Op) ([]wire.Result, error) {
+		p := cl.peers[node]
+		frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: part}) // valid, as a part of what is
+		return p.do(ctx, got[slices.Index(peers, p)], part, frame, insist)
+	})
+}
+
+// Divide calls do with each node's part of the operations, at the same time. It returns the
+// results in the order of the operations, and the errors joined. Operation i is a part of that
+// of the node owners[i].
+func Divide(owners []int, ops []wire.Op, do func(node int, part []wire.Op) ([]wire.Result, error)) ([]wire.Result, error) {
+	parts := make([][]wire.Op, slices.Max(owners)+1)
 	for i, owner := range owners {
 		parts[owner] = append(parts[owner], ops[i])
 	}
-	peers := slices.DeleteFunc(slices.Clone(cl.peers), func(p *peer) bool { return parts[p.number] == nil })
-	answers, errs := make([][]wire.Result, len(cl.peers)), make([]error, len(cl.peers))
-	var wg sync.WaitGroup
-	for i, g := range cl.collect(ctx, peers, false) {
-		p := peers[i]
-		wg.Go(func() {
-			part := parts[p.number]
-			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: part}) // valid, as a part of what is
-			answers[p.number], errs[p.number] = p.do(ctx, g, part, frame, insist)
-		})
+	answers, errs := make([][]wire.Result, len(parts)), make([]error, len(parts))
+	var doing sync.WaitGroup
+	for node, part := range parts {
+		if part != nil {
+			doing.Go(func() { answers[node], errs[node] = do(node, part) })
+		}
 	}
-	wg.Wait()
+	doing.Wait()
 	results := make([]wire.Result, len(ops))
 	for i, owner := range owners {
 		results[i], answers[owner] = answers[owner][0], answers[owner][1:]
@@ -133,14 +142,14 @@ func (cl *Client) collect(ctx context.Context, peers []*peer, strict bool) []got
 	return taken
 }
 
-// An outcome is what is known about a request after a try.
-type outcome int
+// An Outcome is what is known about a request after a try.
+type Outcome int
 
 const (
-	answered outcome = iota
-	notRun           // certainly not applied; another try may help
-	hopeless         // certainly not applied; another try will not help
-	lost             // sent whole and not answered
+	Answered Outcome = iota
+	NotRun           // certainly not applied; another try may help
+	Hopeless         // certainly not applied; another try will not help
+	Lost             // sent whole and not answered
 )
 
 // do executes one part of a batch, whose keys all belong to this node, and whose frame each
@@ -151,12 +160,12 @@ func (p *peer) do(ctx context.Context, g gotten, ops []wire.Op, frame []byte, in
 	for tries := 0; ; tries++ {
 		results, fate, err := p.try(ctx, g, ops, frame)
 		switch {
-		case fate == answered:
+		case fate == Answered:
 			return results, nil
-		case fate == lost && wire.Writes(ops): // a read that is lost is tried again
+		case fate == Lost && wire.Writes(ops): // a read that is lost is tried again
 			p.cl.unknown.Add(1)
 			return unanswered(wire.Unknown, ops), p.error(fmt.Errorf("%w: %w", ErrUnknown, err))
-		case fate == hopeless || err == ErrBusy && !insist:
+		case fate == Hopeless || err == ErrBusy && !insist:
 			return unanswered(wire.NotRun, ops), p.error(err)
 		case err != ctx.Err():
 			last = err
@@ -181,66 +190,69 @@ func (p *peer) error(err error) error { return fmt.Errorf("%w (node %d, %s)", er
 
 // try sends a request once and waits for the answer. It keeps the connection if that
 // is as good as before.
-func (p *peer) try(ctx context.Context, g gotten, ops []wire.Op, frame []byte) (results []wire.Result, fate outcome, err error) {
+func (p *peer) try(ctx context.Context, g gotten, ops []wire.Op, frame []byte) (results []wire.Result, fate Outcome, err error) {
 	c := g.c
 	if err := cmp.Or(g.err, ctx.Err()); err != nil {
 		p.put(c, true)
-		return nil, hopeless, err
+		return nil, Hopeless, err
 	}
 	unbind := c.Bind(ctx)
 	var response wire.Response
 	c.WriteFrame(frame)
 	switch {
 	case !c.Flush():
-		fate, err = notRun, c.Err()
+		fate, err = NotRun, c.Err()
 	case !c.ReadResponse(&response):
-		if fate, err = lost, c.Err(); err == io.EOF {
+		if fate, err = Lost, c.Err(); err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 	default:
-		results, fate, err = p.judge(ops, &response)
+		results, fate, err = Judge(ops, &response)
+		if err == ErrBusy {
+			p.cl.refusals.Add(1)
+		}
 	}
 	if c.Err() != nil { // perhaps ctx or Close has ended the connection
 		err = cmp.Or(ctx.Err(), context.Cause(p.cl.ctx), err)
 	}
-	good := fate == answered || slices.Contains([]wire.Code{wire.Busy, wire.WrongNode, wire.Failed}, response.Code)
+	good := fate == Answered || slices.Contains([]wire.Code{wire.Busy, wire.WrongNode, wire.Failed}, response.Code)
 	p.put(c, unbind() && good && c.Buffered() == 0) // a spare answer would be taken for the next request's
 	return results, fate, err
 }
 
-// judge says what an answer means. It is malformed if it has another number of results
+// Judge says what an answer to ops means. It is malformed if it has another number of results
 // than there are operations, or a status that no server may give. A status that does
 // not suit its operation, such as Missing for a Put, is an answer: the caller is to
 // see and judge it.
-func (p *peer) judge(ops []wire.Op, r *wire.Response) ([]wire.Result, outcome, error) {
+func Judge(ops []wire.Op, r *wire.Response) ([]wire.Result, Outcome, error) {
 	switch r.Code {
 	case wire.OK:
 		if len(r.Results) != len(ops) {
-			return nil, lost, fmt.Errorf("%w: %s for %s", wire.ErrMalformed,
+			return nil, Lost, fmt.Errorf("%w: %s for %s", wire.ErrMalformed,
 				text.Plural(int64(len(r.Results)), "result"), text.Plural(int64(len(ops)), "operation"))
 		}
 		for i := range r.Results {
 			if status := r.Results[i].Status; status < wire.Found || status > wire.TooLarge { // Unknown and NotRun are the client's
-				return nil, lost, fmt.Errorf("%w: %v answered to a %v", wire.ErrMalformed, status, ops[i].Kind)
+				return nil, Lost, fmt.Errorf("%w: %v answered to a %v", wire.ErrMalformed, status, ops[i].Kind)
 			}
 			if r.Results[i].Status == wire.Found && r.Results[i].Value == nil {
 				r.Results[i].Value = []byte{} // gob leaves an empty value out
 			}
 		}
-		return r.Results, answered, nil
+		return r.Results, Answered, nil
 	case wire.Busy:
-		p.cl.refusals.Add(1)
-		return nil, notRun, ErrBusy
+		return nil, NotRun, ErrBusy
 	case wire.Goodbye:
-		return nil, notRun, errors.New("the server is stopping")
+		return nil, NotRun, errors.New("the server is stopping")
 	case wire.WrongNode:
-		return nil, hopeless, ErrWrongNode
+		return nil, Hopeless, ErrWrongNode
 	case wire.Invalid:
-		return nil, hopeless, errors.New("the server calls the request invalid")
+		return nil, Hopeless, errors.New("the server calls the request invalid")
+	case wire.Failed:
+		if !wire.Writes(ops) { // an answer, and final: another try would fail in the same way
+			return nil, Hopeless, ErrFailed
+		}
+		return nil, Lost, ErrFailed
 	}
-	err := fmt.Errorf("the server answers: %v", r.Code)
-	if r.Code == wire.Failed && !wire.Writes(ops) { // an answer, and final: another try would fail in the same way
-		return nil, hopeless, err
-	}
-	return nil, lost, err // Failed, or an unknown code
+	return nil, Lost, fmt.Errorf("the server answers: %v", r.Code)
 }

@@ -194,10 +194,10 @@ func Differences(here, there string) string {
 	for line := range strings.Lines(here) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		if theirs[name] != value {
-			found = append(found, fmt.Sprintf("%s is %s here, %s there", name, value, text.Quote(theirs[name], 30)))
+			found = append(found, fmt.Sprintf("%s is %s here, %s there", name, text.Quote(value, 50), text.Quote(theirs[name], 50)))
 		}
 	}
-	return strings.Join(found, ", ")
+	return strings.Join(found, "; ")
 }
 
 // fnv1a is hash/fnv's New64a without its allocation, since it runs for each operation.

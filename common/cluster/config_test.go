@@ -75,7 +75,7 @@ func TestDifferences(t *testing.T) {
 		t.Errorf("%q differs from itself in %q", here, got)
 	}
 	c.Server.Workers, c.Server.Work = 4, Work{true, 1000}
-	if got, want := Differences(here, c.DescribeServer()), "work is 0s here, spin 1µs there, workers is 8 here, 4 there"; got != want {
+	if got, want := Differences(here, c.DescribeServer()), "work is 0s here, spin 1µs there; workers is 8 here, 4 there"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got := Differences("a=1\nb=2\n", "b=2\nc\n\x1b[2J"); got != `a is 1 here, "" there` {

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -135,24 +136,35 @@ var errSilent = fmt.Errorf("no answer within %v: %w", answerTime, context.Deadli
 // Ask dials the control port at addr, asks one question, and closes the connection.
 // It takes at most 3 seconds. A question without a Kind is not asked: Ask finds out only
 // whether the port, of whichever purpose, greets as hello expects it.
-func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, question wire.Control) (wire.Control, error) {
+func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, question wire.Control) (answer wire.Control, err error) {
 	dialing, cancel := context.WithTimeout(ctx, dialTime)
 	nc, err := dial(dialing, "tcp", addr)
 	cancel()
 	if err != nil {
-		return wire.Control{}, DialError{err}
+		return answer, DialError{err}
 	}
 	ctx, cancel = context.WithTimeoutCause(ctx, answerTime, errSilent)
 	defer cancel()
 	c, err := wire.Open(ctx, nc, hello, limits)
 	if err != nil {
-		return wire.Control{}, err
+		return answer, err
 	}
 	defer c.Close()
 	if question.Kind == 0 {
-		return question, nil
+		return answer, nil
 	}
-	return c.Ask(ctx, &question)
+	release := c.Bind(ctx)
+	c.WriteControl(&question)
+	if c.Flush() && c.Ready() {
+		c.ReadControl(&answer)
+	}
+	if !release() {
+		return wire.Control{}, context.Cause(ctx)
+	}
+	if c.Err() == io.EOF {
+		return answer, io.ErrUnexpectedEOF
+	}
+	return answer, c.Err()
 }
 
 // askAgain is Ask for a question that does no harm when it is asked twice.

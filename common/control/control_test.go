@@ -132,6 +132,15 @@ func TestAskedAgain(t *testing.T) {
 	}
 }
 
+// again asks for statistics on a connection that stays open.
+func again(c *wire.Conn) (answer wire.Control, err error) {
+	c.WriteControl(&wire.Control{Kind: wire.Stats})
+	if c.Flush() && c.Ready() {
+		c.ReadControl(&answer)
+	}
+	return answer, c.Err()
+}
+
 // Strangers hold a bounded number of connections for a bounded time, and keep no one
 // else from an answer.
 func TestStrangers(t *testing.T) {
@@ -194,7 +203,7 @@ func TestStrangers(t *testing.T) {
 		begin := time.Now()
 		for err == nil && time.Since(begin) < time.Minute {
 			<-time.After(time.Second) // the clock is synctest's
-			_, err = c.Ask(t.Context(), &wire.Control{Kind: wire.Stats})
+			_, err = again(c)
 		}
 		if took := time.Since(begin); took != serveTime && took != serveTime+time.Second {
 			t.Errorf("a stranger that asks every second is served for %v, want %v", took, serveTime)
@@ -225,7 +234,7 @@ func TestMemberAmongStrangers(t *testing.T) {
 			nc, _ := p.dial(t.Context(), "", "")
 			defer nc.Close()
 		}
-		if answer, err := c.Ask(t.Context(), &wire.Control{Kind: wire.Stats}); string(answer.Payload) != "counted" || err != nil {
+		if answer, err := again(c); string(answer.Payload) != "counted" || err != nil {
 			t.Errorf("after many strangers: %q, %v, want an answer", answer.Payload, err)
 		}
 	})
@@ -259,7 +268,7 @@ func TestAcceptBacksOff(t *testing.T) {
 	})
 }
 
-// Ask gives up on an address that does not accept, and on a server that is silent.
+// Ask gives up on an address that does not accept, and on a server that is silent; and at the end of its context.
 func TestAskGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPort()
@@ -273,6 +282,17 @@ func TestAskGivesUp(t *testing.T) {
 		_, err = Ask(t.Context(), p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
 		if errors.As(err, new(DialError)) || !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != answerTime {
 			t.Errorf("%v after %v, want no answer after %v", err, time.Since(begin), answerTime)
+		}
+		begin = time.Now()
+		go func() {
+			c, _ := wire.Greet(<-p.conns, Hello("nodes", 0, ""), limits)
+			c.Ready() // and does not answer
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), answerTime/2)
+		defer cancel()
+		_, err = Ask(ctx, p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
+		if err != context.DeadlineExceeded || time.Since(begin) != answerTime/2 {
+			t.Errorf("%v after %v, want %v after %v", err, time.Since(begin), context.DeadlineExceeded, answerTime/2)
 		}
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"lockstep/common/control"
 )
 
 // A Kind is what goes wrong with a connection.
@@ -103,33 +105,20 @@ func (p *Proxy) serve(client net.Conn, f Fault) {
 // pass copies one direction, with its fault, and calls cut unless the direction ends
 // with EOF.
 func pass(ctx context.Context, cut func(), dst, src net.Conn, f Fault) {
-	if f.Kind == Cut && f.After == 0 {
+	_, err := io.CopyN(dst, src, int64(f.After)) // io.EOF if there are fewer
+	for buf := make([]byte, 4<<10); err == nil && f.Kind != Cut; {
+		var n int
+		n, err = src.Read(buf)
+		if f.Kind == Delay {
+			control.Pause(ctx, f.Late)
+		}
+		if f.Kind != Hole {
+			dst.Write(buf[:n]) // if that fails, dst cannot be read either, and the other direction ends
+		}
+	}
+	if err != io.EOF {
 		cut()
 		return
 	}
-	buf := make([]byte, 4<<10)
-	for passed := 0; ; {
-		n, err := src.Read(buf)
-		now, later := buf[:n], []byte(nil)
-		if left := max(f.After-passed, 0); f.Kind != None && n > left {
-			now, later = buf[:left], buf[left:n]
-		}
-		passed += n
-		_, lost := dst.Write(now)
-		if f.Kind == Delay && len(later) > 0 && lost == nil {
-			select {
-			case <-time.After(f.Late):
-				_, lost = dst.Write(later)
-			case <-ctx.Done():
-			}
-		}
-		switch {
-		case lost != nil, f.Kind == Cut && passed >= f.After, err != nil && err != io.EOF:
-			cut()
-			return
-		case err == io.EOF:
-			dst.(*net.TCPConn).CloseWrite()
-			return
-		}
-	}
+	dst.(*net.TCPConn).CloseWrite()
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"runtime/pprof"
 	"runtime/trace"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -91,11 +89,7 @@ func (n *Node) serve(ctx context.Context, b *barrier.Barrier, service net.Listen
 	n.served.Store(true)
 	n.Stats.Serving.Store(true)
 	defer n.Stats.Serving.Store(false)
-	watched, unwatch := context.WithCancel(ctx)
-	var watch sync.WaitGroup
-	defer watch.Wait()
-	defer unwatch()
-	watch.Go(func() { n.watchStuck(watched, control.Pause) })
+	go n.watchStuck(ctx, control.Pause) // ends with ctx
 	n.Log.Info(fmt.Sprintf("serving on %s until Ctrl-C", service.Addr()))
 	if err := serve(ctx, service, n); !errors.Is(err, ErrStopped) {
 		return err
@@ -112,17 +106,13 @@ func (n *Node) newBarrier(stage string, controlPort net.Listener) *barrier.Barri
 	return barrier.New(controlPort, barrier.Config{
 		Group: "nodes", Self: n.Self, Peers: peers,
 		Fingerprint: n.Config.Describe(stage), Secret: n.Config.Secret, Log: n.Log, Strangers: n.strangers.Most,
-		Answers: map[wire.ControlKind]func() []byte{
-			wire.Stats: func() []byte {
+		Answers: map[wire.ControlKind]func() any{
+			wire.Stats: func() any {
 				snapshot := n.Stats.Snapshot()
 				snapshot.Stage, snapshot.Server = stage, properties
-				answer, _ := json.Marshal(snapshot) // a Snapshot has no field that can fail
-				return answer
+				return snapshot
 			},
-			wire.Lanes: func() []byte {
-				answer, _ := json.Marshal(n.Stats.Lanes.Record())
-				return answer
-			},
+			wire.Lanes: func() any { return n.Stats.Lanes.Record() },
 		},
 	})
 }
@@ -195,11 +185,10 @@ func startProfile(dir string) (stop func() error, err error) {
 	}
 	runtime.SetBlockProfileRate(10_000) // one sample for each 10 µs of blocking
 	runtime.SetMutexProfileFraction(10) // one of 10 contentions
-	return func() error {
+	return func() (err error) {
 		pprof.StopCPUProfile()
 		trace.Stop()
 		runtime.GC() // so that the heap profile shows what is in use now
-		var err error
 		for _, name := range []string{"heap", "block", "mutex"} {
 			err = errors.Join(err, pprof.Lookup(name).WriteTo(files[name], 0))
 		}

@@ -4,7 +4,6 @@
 package text
 
 import (
-	"fmt"
 	"math"
 	"regexp"
 	"strconv"
@@ -37,33 +36,24 @@ func Duration(d time.Duration) string { return DurationSig(d, 3) }
 
 // DurationSig writes d with so many significant digits and its unit.
 func DurationSig(d time.Duration, digits int) string {
-	v, unit := float64(d), "ns"
-	for _, larger := range []string{"µs", "ms", "s"} {
-		if math.Abs(v) < 1000-0.5*math.Pow10(3-digits) {
-			break
-		}
-		v, unit = v/1000, larger
-	}
-	if unit == "ns" {
-		return strconv.Itoa(int(d)) + unit
-	}
-	return Sig(v, digits) + unit
+	return scale(int64(d), digits, 1000, 1000-0.5*math.Pow10(3-digits), "ns", "µs", "ms", "s")
 }
 
 // Bytes writes a size with three significant digits and its unit: 1.50 MiB. Sizes
 // below 1 KiB are whole.
-func Bytes(n int64) string {
-	v, unit := float64(n), "B"
-	for _, larger := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if math.Abs(v) < 1000 {
-			break
-		}
-		v, unit = v/1024, larger
+func Bytes(n int64) string { return scale(n, 3, 1024, 1000, " B", " KiB", " MiB", " GiB", " TiB") }
+
+// scale writes n in the first of the units in which it is below limit, or else in the last.
+// Each is step times the one before it; the first are counted whole.
+func scale(n int64, digits int, step, limit float64, units ...string) string {
+	v, i := float64(n), 0
+	for ; math.Abs(v) >= limit && i < len(units)-1; i++ {
+		v /= step
 	}
-	if unit == "B" {
-		return fmt.Sprintf("%d B", n)
+	if i == 0 {
+		return strconv.FormatInt(n, 10) + units[0]
 	}
-	return Sig3(v) + " " + unit
+	return Sig(v, digits) + units[i]
 }
 
 // ShortCount writes n in full below a million, and in millions from there on: 12 345, 1.23 M.
@@ -156,14 +146,8 @@ func Quote(s string, limit int) string {
 		if len(s) <= limit {
 			return s
 		}
-		head, tail := limit/3, len(s)-(limit-limit/3-2)
-		for head > 0 && !utf8.RuneStart(s[head]) {
-			head--
-		}
-		for tail < len(s) && !utf8.RuneStart(s[tail]) {
-			tail++
-		}
-		return s[:head] + ".." + s[tail:]
+		head, tail := s[:limit/3], s[len(s)-(limit-limit/3-2):]
+		return strings.ToValidUTF8(head, "") + ".." + strings.ToValidUTF8(tail, "") // without the rest of a rune that is cut in two
 	}
 	if s != "" && Printable(s) == s && !strings.ContainsAny(s, "\n\t") {
 		return cut(s)

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -181,7 +180,7 @@ func TestSecret(t *testing.T) {
 // Garbage instead of a request is answered Invalid, and ends the connection.
 func TestGarbageEndsTheConnection(t *testing.T) {
 	frame := func(b []byte) []byte { return append([]byte{0, 0, byte(len(b) >> 8), byte(len(b))}, b...) }
-	long, _ := codecs.request.appendFrame(nil, get(strings.Repeat("k", MaxKey+1)))
+	long, _ := requestCodec.appendFrame(nil, get(strings.Repeat("k", MaxKey+1)))
 	for _, test := range []struct {
 		name   string
 		bytes  []byte
@@ -192,7 +191,7 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		{"empty frame", []byte{0, 0, 0, 0}, []Code{Goodbye}, "length 0 is not in 1..65536"},
 		{"one byte too long", []byte{0, 1, 0, 1}, []Code{Goodbye}, "length 65537 is not in 1..65536"},
 		{"garbage in a frame", frame([]byte("garbage")), []Code{Invalid, Goodbye}, "not a message of the expected kind"},
-		{"no operation", frame(body(t, codecs.request, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
+		{"no operation", frame(body(t, requestCodec, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
 		{"long key", long, []Code{Invalid, Goodbye}, "a key of 251 bytes is not in 1..250"},
 	} {
 		client, ended := echoing(t)
@@ -301,7 +300,7 @@ func TestSurplusAnswer(t *testing.T) {
 // The deadlines of a server's end.
 func TestDeadlines(t *testing.T) {
 	limits := Limits{Idle: time.Minute, Frame: 10 * time.Second, Write: 5 * time.Second}
-	frame, _ := codecs.request.appendFrame(nil, get("key"))
+	frame, _ := requestCodec.appendFrame(nil, get("key"))
 	for _, test := range []struct {
 		name  string
 		act   func(peer net.Conn)
@@ -416,15 +415,6 @@ func TestStopEndsAnIdleServer(t *testing.T) {
 	}
 }
 
-func TestAskEndsWithItsContext(t *testing.T) {
-	_, client := pair(t, Limits{})
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(0, cancel)
-	if _, err := client.Ask(ctx, &Control{Kind: Stats}); !errors.Is(err, context.Canceled) {
-		t.Errorf("Ask: %v, want context.Canceled", err)
-	}
-}
-
 // A look at an idle connection sees what has arrived, and takes no time on a socket: a
 // wait would be charged to the next request.
 func TestQuiet(t *testing.T) {
@@ -465,7 +455,7 @@ func TestQuiet(t *testing.T) {
 }
 
 func FuzzFrames(f *testing.F) {
-	frame, _ := codecs.request.appendFrame(nil, sampleRequest())
+	frame, _ := requestCodec.appendFrame(nil, sampleRequest())
 	f.Add(frame)
 	f.Add(append(bytes.Clone(frame), frame...))
 	f.Add(frame[:len(frame)-1])

@@ -122,13 +122,10 @@ func Greet(nc net.Conn, h Hello, l Limits) (*Conn, error) {
 	return c, nil
 }
 
-// Refuse writes the first 53 bytes of why to nc instead of a greeting, and closes nc.
+// Refuse writes the first 53 characters of why to nc instead of a greeting, and closes nc.
 func Refuse(nc net.Conn, why string) {
-	g := bytes.Repeat([]byte(" "), greetingSize)
-	copy(g, refusal+why)
-	g[greetingSize-1] = '\n'
 	nc.SetWriteDeadline(time.Now().Add(time.Second))
-	nc.Write(g)
+	fmt.Fprintf(nc, "%-*.*s\n", greetingSize-1, greetingSize-1, refusal+why)
 	nc.Close()
 }
 
