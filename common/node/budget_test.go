@@ -14,7 +14,7 @@ import (
 // Large requests wait for memory in the order in which they came; small ones do not wait.
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const large = 4 * pieceSize
+		const large = 4 * smallRequest
 		var wait metrics.Timer
 		b := newBudget(2*large, &wait)
 		var holding atomic.Int32
@@ -37,7 +37,7 @@ func TestBudget(t *testing.T) {
 			t.Errorf("%d hold memory, want only the first", n)
 		}
 		for range 10 {
-			ask(pieceSize - 1)
+			ask(smallRequest)
 		}
 		if n := holding.Load(); n != 11 {
 			t.Errorf("%d hold memory, want the small requests too", n)
@@ -48,8 +48,8 @@ func TestBudget(t *testing.T) {
 		if got, want := wait.Load(), (metrics.Timing{Count: 3, Total: 2 * time.Second}); got != want {
 			t.Errorf("the large requests waited %+v, want %+v", got, want)
 		}
-		if n := len(b.pieces); n != 0 {
-			t.Errorf("%d pieces are taken at the end", n)
+		if b.free != 2*large {
+			t.Errorf("%d bytes are free at the end, want %d", b.free, 2*large)
 		}
 	})
 }
@@ -60,7 +60,7 @@ func TestBudgetIsGivenBack(t *testing.T) {
 	n, _ := newNode(nil)
 	cost := 0
 	client, ended := connectServed(t, n, func(ops []wire.Op) []wire.Result {
-		if cost = max(cost, pieceSize*len(n.memory.pieces)); cost == 0 {
+		if cost = max(cost, decodedMemory-n.memory.free); cost == 0 {
 			t.Error("a large request holds no memory")
 		}
 		if ops[0].Absent {
@@ -79,7 +79,7 @@ func TestBudgetIsGivenBack(t *testing.T) {
 	}
 	client.Close()
 	<-ended
-	if cost < 250<<10 || cost > 288<<10 || len(n.memory.pieces) != 0 {
-		t.Errorf("the largest request costs %d bytes, and %d pieces are taken at the end, want 250 to 288 KiB, and none", cost, len(n.memory.pieces))
+	if cost < 250<<10 || cost > 288<<10 || n.memory.free != decodedMemory {
+		t.Errorf("the largest request costs %d bytes, and %d are free at the end, want 250 to 288 KiB, and %d", cost, n.memory.free, decodedMemory)
 	}
 }

@@ -19,7 +19,7 @@
 //
 // Errors stick to the connection: after one, Ready returns false.
 //
-// Requests of 4 KiB or more share 4 MiB of memory for what they are decoded to and for
+// Requests of more than 4 KiB share 4 MiB of memory for what they are decoded to and for
 // their results. While there is not enough, the next one waits before it is decoded, its
 // frame in the connection's buffer. None is refused for that, and Stats.MemoryWait counts
 // how long they waited.
@@ -333,9 +333,8 @@ const (
 	// decodes and then waits for one lock, all of them would hold a decoded request.
 	decodedMemory = 4 << 20
 
-	// It is given out in pieces of this size. What a request uses beyond whole pieces is not
-	// counted, so nearly all requests, which are smaller, bypass the budget.
-	pieceSize = 4 << 10
+	// Requests of up to smallRequest bytes bypass the budget; nearly all do.
+	smallRequest = 4 << 10
 )
 
 // A budget bounds the memory that requests use together, as wire.Conn.Next computes it for
@@ -343,32 +342,43 @@ const (
 // back before anything is sent, so a holder never waits for another and deadlock is
 // impossible.
 type budget struct {
-	wait   *metrics.Timer // of requests that take pieces
-	turn   chan struct{}  // held while taking them, so that no two wait for each other's, and a large request is not overtaken
-	pieces chan struct{}  // a semaphore: those taken
+	wait *metrics.Timer // of requests that are not small
+	turn chan struct{}  // held while waiting for memory, so that a large request is not overtaken
+	mu   sync.Mutex     // guards free
+	more sync.Cond      // free has grown
+	free int            // bytes
 }
 
 func newBudget(bytes int, wait *metrics.Timer) *budget {
-	return &budget{wait, make(chan struct{}, 1), make(chan struct{}, bytes/pieceSize)}
+	b := &budget{wait: wait, turn: make(chan struct{}, 1), free: bytes}
+	b.more.L = &b.mu
+	return b
 }
 
-// take waits until the bytes are free and takes them.
+// take waits until the bytes are free and takes them. Small requests take none.
 func (b *budget) take(bytes int) {
-	if bytes < pieceSize {
+	if bytes <= smallRequest {
 		return
 	}
 	asked := metrics.Now()
+	defer func() { b.wait.Add(metrics.Now() - asked) }()
 	b.turn <- struct{}{}
-	for range bytes / pieceSize {
-		b.pieces <- struct{}{}
+	defer func() { <-b.turn }()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.free < bytes {
+		b.more.Wait()
 	}
-	<-b.turn
-	b.wait.Add(metrics.Now() - asked)
+	b.free -= bytes
 }
 
 // give returns bytes that take took.
 func (b *budget) give(bytes int) {
-	for range bytes / pieceSize {
-		<-b.pieces
+	if bytes <= smallRequest {
+		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free += bytes
+	b.more.Signal() // at most one waits: the holder of turn
 }
