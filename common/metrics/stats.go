@@ -51,22 +51,21 @@ type Stats struct {
 
 // Error counts an error of a kind: a word or two such as "frame too large". Kinds are
 // few and chosen by the program; nothing that a peer has sent is one.
-func (s *Stats) Error(kind string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.errors.Add(Tally{kind: 1})
-}
+func (s *Stats) Error(kind string) { s.Fault(kind, "") }
 
 // Fault is Error for a fault of the server itself, such as a panic, described by a line of
 // text. The Stats keep the first of each kind.
 func (s *Stats) Fault(kind, line string) {
-	s.Error(kind)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.errors.Add(Tally{kind: 1})
+	if line == "" || s.faults[kind] != "" {
+		return
+	}
 	if s.faults == nil {
 		s.faults = make(map[string]string)
 	}
-	s.faults[kind] = cmp.Or(s.faults[kind], line)
+	s.faults[kind] = line
 }
 
 // Watch adds the locks to every Snapshot from now on.
@@ -175,9 +174,7 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 		}
 	}
 	s.Faults = maps.Clone(s.Faults)
-	if maps.DeleteFunc(s.Faults, func(kind, _ string) bool { return s.Errors[kind] == 0 }); len(s.Faults) == 0 {
-		s.Faults = nil
-	}
+	maps.DeleteFunc(s.Faults, func(kind, _ string) bool { return s.Errors[kind] == 0 })
 	return s
 }
 

@@ -76,8 +76,8 @@ func (s *scheduler) run(ctx context.Context) {
 // control calls f, in which each step of a store's locks and tables is one of the current thread.
 func (s *scheduler) control(f func()) {
 	go func() { // never ends if a thread is blocked forever
-		defer func() { metrics.Schedule = nil; s.over <- struct{}{} }()
-		metrics.Schedule = func(step metrics.Step, lock *metrics.Mutex) {
+		defer func() { metrics.Yield = func(metrics.Step, *metrics.Mutex) {}; s.over <- struct{}{} }()
+		metrics.Yield = func(step metrics.Step, lock *metrics.Mutex) {
 			if !s.current.yield(step, lock) {
 				panic("given up")
 			}
