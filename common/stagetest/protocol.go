@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,80 @@ import (
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
+
+// client returns a new client of the stage. The test closes it early where another client
+// may be waiting.
+func (s *stage) client() *client.Client {
+	s.t.Helper()
+	cl, err := client.Dial(s.t.Context(), s.cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { cl.Close() })
+	return cl
+}
+
+// checkHarmless checks that the stage serves a new client after what another one did to it, stops
+// it, and checks that the node has counted that kind of error once.
+func (s *stage) checkHarmless(kind string) {
+	s.t.Helper()
+	s.putBeside("a "+kind+" client", "does it keep its place?")
+	s.stop()
+	if got := s.node.Stats.Snapshot().Errors[kind]; got != 1 {
+		s.t.Errorf("%d %s connections counted, want 1", got, kind)
+	}
+}
+
+// connect returns a connection without a greeting.
+func (s *stage) connect() *net.TCPConn {
+	s.t.Helper()
+	nc, err := net.Dial("tcp", s.cfg.Nodes[0].Addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { nc.Close() })
+	return nc.(*net.TCPConn)
+}
+
+// dial returns a connection to the stage for a test that speaks the protocol itself.
+func (s *stage) dial() *wire.Conn {
+	s.t.Helper()
+	c, err := wire.Open(s.t.Context(), s.connect(), s.cfg.Hello(0), wire.Limits{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// ask sends a request and returns its answer. Code is 0 if there is none.
+func ask(c *wire.Conn, ops ...wire.Op) (r wire.Response) {
+	c.WriteRequest(&wire.Request{Ops: ops})
+	c.Flush()
+	c.ReadResponse(&r)
+	return r
+}
+
+// checkGoodbye checks that the server says Goodbye on c and then closes it.
+func checkGoodbye(t *testing.T, c *wire.Conn, when string) {
+	t.Helper()
+	var r wire.Response
+	if !c.ReadResponse(&r) || r.Code != wire.Goodbye || c.ReadResponse(&r) || c.Err() != io.EOF {
+		t.Errorf("%s: %v (%v), want goodbye and the end of the connection", when, r.Code, c.Err())
+	}
+}
+
+// crowd runs f for n clients at once and waits for all of them.
+func (s *stage) crowd(n int, f func(i int, cl *client.Client)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			cl := s.client()
+			defer cl.Close()
+			f(i, cl)
+		})
+	}
+	wg.Wait()
+}
 
 // frame returns the frame of a request.
 func frame(t *testing.T, ops ...wire.Op) []byte {
