@@ -78,10 +78,6 @@ func (m *Mutex) Counts() Contention {
 // Mean returns the mean wait of the callers that had to wait, or 0 if none had to.
 func (c Contention) Mean() time.Duration { return mean(c.Waited, c.Contended) }
 
-func (c Contention) sub(o Contention) Contention {
-	return Contention{c.Acquired - o.Acquired, c.Contended - o.Contended, c.Waited - o.Waited}
-}
-
 // A Timer adds up how long something took, and counts how often. It is safe for
 // concurrent use; the zero Timer is ready to use.
 type Timer struct {
@@ -108,8 +104,6 @@ type Timing struct {
 
 // Mean returns the mean time, or 0 if there is none.
 func (t Timing) Mean() time.Duration { return mean(t.Total, t.Count) }
-
-func (t Timing) sub(o Timing) Timing { return Timing{t.Count - o.Count, t.Total - o.Total} }
 
 // sleepUntil sleeps again until the clock says that it is time: on Windows, a sleep can
 // end early.

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"reflect"
 	"runtime"
 	rt "runtime/metrics"
 	"slices"
@@ -78,23 +79,13 @@ func (s *Stats) Watch(locks ...*Mutex) {
 // Snapshot reads all counters, each at a slightly different moment. It does not take a
 // watched lock, so it works on a server that is stuck.
 func (s *Stats) Snapshot() Snapshot {
-	snap := Snapshot{
-		Serving:     s.Serving.Load(),
-		Uptime:      Now(),
-		Connections: s.Connections.Load(),
-		Open:        s.Open.Load(),
-		Requests:    s.Requests.Load(),
-		Ops:         s.Ops.Load(),
-		Refusals:    s.Refusals.Load(),
-		Keys:        s.Keys.Load(),
-		QueueWait:   s.QueueWait.Load(),
-		MemoryWait:  s.MemoryWait.Load(),
-		Table:       s.Table.Load(),
-		Turn:        s.Turn.Load(),
-		Suspended:   s.Suspended.Load(),
-		Goroutines:  runtime.NumGoroutine(),
+	snap := Snapshot{Uptime: Now(), Goroutines: runtime.NumGoroutine(), CPU: CPU(), PeakMemory: peakMemory()}
+	live, to := reflect.ValueOf(s).Elem(), reflect.ValueOf(&snap).Elem()
+	for i := range to.NumField() { // those of Stats have the same names
+		if counter := live.FieldByName(to.Type().Field(i).Name); counter.IsValid() {
+			to.Field(i).Set(counter.Addr().MethodByName("Load").Call(nil)[0])
+		}
 	}
-	snap.CPU, snap.PeakMemory = CPU(), peakMemory()
 	heap := []rt.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	rt.Read(heap) // unlike runtime.ReadMemStats, does not stop the program
 	snap.Heap = int64(heap[0].Value.Uint64()) - s.Ballast
@@ -153,20 +144,9 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	if s.Incarnation != earlier.Incarnation {
 		return s
 	}
-	s.Uptime -= earlier.Uptime
-	s.Connections -= earlier.Connections
-	s.Requests -= earlier.Requests
-	s.Ops -= earlier.Ops
-	s.Refusals -= earlier.Refusals
-	s.Panics -= earlier.Panics
-	s.QueueWait = s.QueueWait.sub(earlier.QueueWait)
-	s.MemoryWait = s.MemoryWait.sub(earlier.MemoryWait)
-	s.Table = s.Table.sub(earlier.Table)
-	s.Turn = s.Turn.sub(earlier.Turn)
-	s.Suspended = s.Suspended.sub(earlier.Suspended)
-	s.Locks = s.Locks.sub(earlier.Locks)
-	s.Hot = s.Hot.sub(earlier.Hot)
-	s.CPU -= earlier.CPU
+	now := s
+	subtract(reflect.ValueOf(&s).Elem(), reflect.ValueOf(earlier))
+	s.Open, s.Keys, s.Heap, s.PeakMemory = now.Open, now.Keys, now.Heap, now.PeakMemory
 	s.Errors = maps.Clone(s.Errors)
 	for kind, n := range earlier.Errors {
 		if s.Errors[kind] -= n; s.Errors[kind] == 0 {
@@ -176,6 +156,19 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	s.Faults = maps.Clone(s.Faults)
 	maps.DeleteFunc(s.Faults, func(kind, _ string) bool { return s.Errors[kind] == 0 })
 	return s
+}
+
+// subtract subtracts from each int64 in a struct, times among them, the same one of an earlier
+// struct.
+func subtract(from, earlier reflect.Value) {
+	for i := range from.NumField() {
+		switch field := from.Field(i); field.Kind() {
+		case reflect.Int64:
+			field.SetInt(field.Int() - earlier.Field(i).Int())
+		case reflect.Struct:
+			subtract(field, earlier.Field(i))
+		}
+	}
 }
 
 // Held estimates the share of the time, from 0 to 1, that the most used lock was held:
