@@ -59,9 +59,7 @@ const (
 	Violated                    // no order does
 )
 
-func (v Verdict) String() string {
-	return [...]string{"undecided", "linearizable", "violated"}[v]
-}
+func (v Verdict) String() string { return [...]string{"undecided", "linearizable", "violated"}[v] }
 
 // Check decides whether calls are linearizable, starting from an empty table. The calls
 // may be given in any order. Check returns a Counterexample only if they are Violated.
