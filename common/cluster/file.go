@@ -61,8 +61,8 @@ func parse(path string, data []byte, more ...Rules) (Config, error) {
 		syntax = &json.SyntaxError{Offset: dec.InputOffset()}
 	}
 	if err != nil {
-		before := data[:max(syntax.Offset, 1)-1] // the last byte read
-		return Config{}, fmt.Errorf("%s:%d: %w", path, 1+bytes.Count(before, []byte("\n")), err)
+		line := 1 + bytes.Count(data[:max(syntax.Offset, 1)-1], []byte("\n")) // of the last byte read
+		return Config{}, fmt.Errorf("%s:%d: %w", path, line, err)
 	}
 	if err := c.Validate(more...); err != nil {
 		return Config{}, fmt.Errorf("%s: %w", path, err)

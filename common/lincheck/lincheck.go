@@ -323,13 +323,11 @@ func (r row) bar(column func(time int64) int) string {
 // are shortened as far as needed to fit a line into width.
 func (r row) operations(width int) (lines []string) {
 	for i := range r.Ops[:min(len(r.Ops), maxOps)] {
-		line := ""
-		for limit := maxText; limit >= minText; limit -= 3 {
-			if line = r.operation(i, limit); len(line) <= width-len("{  }") {
-				break
-			}
+		limit := maxText
+		for limit > minText && len(r.operation(i, limit)) > width-len("{  }") {
+			limit -= 3
 		}
-		lines = append(lines, line)
+		lines = append(lines, r.operation(i, limit))
 	}
 	if hidden := len(r.Ops) - maxOps; hidden > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", hidden))

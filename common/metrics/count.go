@@ -152,8 +152,8 @@ const half = 128
 // minute. The zero Histogram is empty and ready to use. It is not safe for concurrent use:
 // give each worker its own, and Merge them. A copy shares its counts with the original.
 type Histogram struct {
-	counts   []uint64 // by sub-bucket, in whole buckets
-	count    uint64   // all of them, with those that a file does not resolve
+	counts   []int64 // by sub-bucket, in whole buckets
+	count    int64   // all of them, with those that a file does not resolve
 	sum, max time.Duration
 }
 
@@ -179,40 +179,38 @@ func (h *Histogram) Record(d time.Duration) {
 }
 
 // at returns the count of sub-bucket i.
-func (h *Histogram) at(i int) *uint64 {
+func (h *Histogram) at(i int) *int64 {
 	if i >= len(h.counts) {
-		h.counts = append(h.counts, make([]uint64, (i/half+1)*half-len(h.counts))...)
+		h.counts = append(h.counts, make([]int64, (i/half+1)*half-len(h.counts))...)
 	}
 	return &h.counts[i]
 }
 
 // Merge adds the counts of o to h, as if each time in o had been recorded in h.
 func (h *Histogram) Merge(o *Histogram) {
-	for i, n := range o.counts {
-		*h.at(i) += n
-	}
+	h.add(o, 1)
 	h.max = max(h.max, o.max)
-	h.sum += o.sum
-	h.count += o.count
 }
 
 // Sub takes away what o, an earlier state of h, has counted. Max stays.
-func (h *Histogram) Sub(o *Histogram) {
+func (h *Histogram) Sub(o *Histogram) { h.add(o, -1) }
+
+func (h *Histogram) add(o *Histogram, sign int64) {
 	for i, n := range o.counts {
-		*h.at(i) -= n
+		*h.at(i) += sign * n
 	}
-	h.sum -= o.sum
-	h.count -= o.count
+	h.sum += time.Duration(sign) * o.sum
+	h.count += sign * o.count
 }
 
 // Count returns the number of times recorded.
-func (h *Histogram) Count() int64 { return int64(h.count) }
+func (h *Histogram) Count() int64 { return h.count }
 
 // Max returns the exact longest time recorded, or 0 if there is none.
 func (h *Histogram) Max() time.Duration { return h.max }
 
 // Mean returns the exact mean of the times recorded, or 0 if there is none.
-func (h *Histogram) Mean() time.Duration { return mean(h.sum, int64(h.count)) }
+func (h *Histogram) Mean() time.Duration { return mean(h.sum, h.count) }
 
 // Quantile returns a time that a share q of the times recorded, from 0 to 1, did not
 // exceed: the upper edge of the sub-bucket that holds the time of rank ⌈q × Count⌉, and
@@ -220,7 +218,7 @@ func (h *Histogram) Mean() time.Duration { return mean(h.sum, int64(h.count)) }
 func (h *Histogram) Quantile(q float64) time.Duration {
 	// One step below q: 0.07 × 100 is slightly above 7, and must not become rank 8.
 	below := max(math.Nextafter(q, 0), 0)
-	rank := max(uint64(math.Ceil(below*float64(h.count))), 1)
+	rank := max(int64(math.Ceil(below*float64(h.count))), 1)
 	for i, n := range h.counts {
 		if n >= rank {
 			return min(edge(i), h.max)
@@ -234,7 +232,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 // d count too.
 func (h *Histogram) Within(d time.Duration) (n int64) {
 	for _, count := range h.counts[:min(cell(d)+1, len(h.counts))] {
-		n += int64(count)
+		n += count
 	}
 	return n
 }
@@ -252,10 +250,10 @@ type histogramJSON struct {
 // the other methods, because encoding/json would write {} for a Histogram whose address
 // it cannot take.
 func (h Histogram) MarshalJSON() ([]byte, error) {
-	j := histogramJSON{h.sum, h.max, h.count, [][2]uint64{}}
+	j := histogramJSON{h.sum, h.max, uint64(h.count), [][2]uint64{}}
 	for i, n := range h.counts {
-		if j.Overflow -= n; n > 0 {
-			j.Buckets = append(j.Buckets, [2]uint64{uint64(edge(i)), n})
+		if j.Overflow -= uint64(n); n > 0 {
+			j.Buckets = append(j.Buckets, [2]uint64{uint64(edge(i)), uint64(n)})
 		}
 	}
 	return json.Marshal(j)
@@ -268,14 +266,14 @@ func (h *Histogram) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*h = Histogram{count: j.Overflow, sum: j.Sum, max: j.Max}
+	*h = Histogram{count: int64(j.Overflow), sum: j.Sum, max: j.Max}
 	for _, b := range j.Buckets {
-		// Compared first: cell must not be called with a time that is negative as an int64.
-		if b[0] > math.MaxInt64 || edge(cell(time.Duration(b[0]))) != time.Duration(b[0]) {
+		longest, n := time.Duration(b[0]), int64(b[1])
+		if longest < 0 || edge(cell(longest)) != longest {
 			return fmt.Errorf("histogram: %d ns is not the upper edge of a bucket", b[0])
 		}
-		*h.at(cell(time.Duration(b[0]))) += b[1]
-		h.count += b[1]
+		*h.at(cell(longest)) += n
+		h.count += n
 	}
 	return nil
 }
