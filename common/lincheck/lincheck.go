@@ -312,11 +312,8 @@ func (r row) client() string { return fmt.Sprintf("client %d", r.Client) }
 
 func (r row) bar(column func(time int64) int) string {
 	from, to := column(r.Start), column(r.End)
-	end := "|"
-	if r.End == Never {
-		end = ">"
-	}
-	return strings.Repeat(" ", from) + "|" + strings.Repeat(r.line, to-from-1) + end
+	end := map[bool]string{false: "|", true: ">"}
+	return strings.Repeat(" ", from) + "|" + strings.Repeat(r.line, to-from-1) + end[r.End == Never]
 }
 
 // operations describes a call, one operation a line, a batch in braces. Keys and values

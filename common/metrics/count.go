@@ -217,8 +217,7 @@ func (h *Histogram) Mean() time.Duration { return mean(h.sum, h.count) }
 // never more than Max. It returns 0 if none was recorded.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	// One step below q: 0.07 × 100 is slightly above 7, and must not become rank 8.
-	below := max(math.Nextafter(q, 0), 0)
-	rank := max(int64(math.Ceil(below*float64(h.count))), 1)
+	rank := max(int64(math.Ceil(math.Nextafter(q, 0)*float64(h.count))), 1)
 	for i, n := range h.counts {
 		if n >= rank {
 			return min(edge(i), h.max)

@@ -73,17 +73,15 @@ func newStores(newStore func(*node.Node) Store) (stores []Store) {
 // makes no step for as long as patience.
 func (p program) search(ctx context.Context, stores []Store, patience time.Duration) (failed *scheduler, runs int) {
 	for _, store := range stores {
-		for next, later := [][]int{nil}, [][]int(nil); len(next) > 0; next, later = later, nil {
-			for len(next) > 0 {
-				s := &scheduler{program: p, store: store, patience: patience, schedule: next[0],
-					over: make(chan struct{}, 2), owner: make(map[*metrics.Mutex]*thread)}
-				s.choose = s.explore
-				runs++
-				if s.run(ctx); s.wrong != "" {
-					return s, runs
-				}
-				next, later = append(next[1:], s.same...), append(later, s.more...)
+		for queue := [][]int{nil}; len(queue) > 0; {
+			s := &scheduler{program: p, store: store, patience: patience, schedule: queue[0],
+				over: make(chan struct{}, 2), owner: make(map[*metrics.Mutex]*thread)}
+			s.choose = s.explore
+			runs++
+			if s.run(ctx); s.wrong != "" {
+				return s, runs
 			}
+			queue = slices.Concat(s.same, queue[1:], s.more) // the fewest preemptions first
 		}
 	}
 	return nil, runs

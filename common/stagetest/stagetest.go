@@ -25,7 +25,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -191,7 +190,6 @@ func untilOneRace() int {
 // wait for the network. It counts looks, so that a busy machine or a suspended process is not
 // taken for a deadlock.
 type watch struct {
-	start   sync.Once
 	pkg     string // the stage's package, followed by a dot
 	guarded atomic.Bool
 	broken  bool            // a promise is
@@ -205,11 +203,11 @@ var watching watch
 
 // watchStage starts the watch, which ends with the process.
 func watchStage(serve node.Serve) {
-	watching.start.Do(func() {
+	if watching.ctx == nil {
 		watching.pkg = packageOf(serve)
 		watching.ctx, watching.end = context.WithCancelCause(context.Background())
 		go watching.look()
-	})
+	}
 }
 
 func (w *watch) look() {
