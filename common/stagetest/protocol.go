@@ -2,12 +2,14 @@ package stagetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,12 +63,11 @@ func (s *stage) dial() *wire.Conn {
 	return c
 }
 
-// ask sends a request and returns its answer. Code is 0 if there is none.
-func ask(c *wire.Conn, ops ...wire.Op) (r wire.Response) {
+// ask sends a request and waits for its answer.
+func ask(c *wire.Conn, ops ...wire.Op) {
 	c.WriteRequest(&wire.Request{Ops: ops})
 	c.Flush()
-	c.ReadResponse(&r)
-	return r
+	c.ReadResponse(new(wire.Response))
 }
 
 // checkGoodbye checks that the server says Goodbye on c and then closes it.
@@ -185,6 +186,63 @@ func (s *stage) neverRead() {
 			return
 		}
 		before = answered
+	}
+}
+
+// The server is stopped under full load. Every acknowledged write was applied, no other
+// was, and every client knows the outcome of its writes.
+func testDrain(t *testing.T, serve node.Serve) {
+	s := start(t, serve, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var acked atomic.Int64
+	var clients sync.WaitGroup
+	loaded := make(chan struct{})
+	for i := range 4 {
+		clients.Go(func() { // ends when the server does, or with ctx
+			cl := client.New(s.cfg)
+			defer cl.Close()
+			for {
+				results, err := cl.Do(ctx, put(fmt.Sprint("client", i), "v"))
+				if errors.Is(err, client.ErrUnknown) || err != nil && results[0].Status != wire.NotRun {
+					t.Errorf("client %d: %v, %v: a drain must leave no client in doubt", i, results[0].Status, err)
+				}
+				if err != nil {
+					return
+				}
+				if acked.Add(1) == 200 {
+					close(loaded)
+				}
+			}
+		})
+	}
+	<-loaded
+	s.stop()
+	cancel() // some clients may still be looking for the server
+	clients.Wait()
+	if got, want := s.node.Stats.Requests.Load(), acked.Load(); got != want {
+		t.Errorf("the server applied %d requests, its clients had %d answers", got, want)
+	}
+}
+
+func testStopIdle(t *testing.T, serve node.Serve) {
+	s := start(t, serve, nil)
+	c := s.dial()
+	ask(c, put("k", "v"))
+	s.cancel()
+	checkGoodbye(t, c, "an idle client of a server that stops")
+	c.Close()
+	s.stop()
+}
+
+// A listener that fails ends serve with its error, and ends the clients.
+func testListenerFails(t *testing.T, serve node.Serve) {
+	s := start(t, serve, nil)
+	c := s.dial()
+	ask(c, put("k", "v"))
+	c.Close() // a stage that serves one client at a time does not accept before
+	s.listener.Close()
+	if err := <-s.served; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("serve returned %v, want the listener's error", err)
 	}
 }
 
