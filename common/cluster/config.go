@@ -186,15 +186,12 @@ func (c Config) DescribeServer() string { return strings.Join(c.Values("server")
 // of there: "workers is 8 here, 4 there". It is empty if there are none.
 func Differences(here, there string) string {
 	var found []string
-	theirs := make(map[string]string)
-	for line := range strings.Lines(there) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		theirs[name] = value
-	}
 	for line := range strings.Lines(here) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if theirs[name] != value {
-			found = append(found, fmt.Sprintf("%s is %s here, %s there", name, text.Quote(value, 50), text.Quote(theirs[name], 50)))
+		_, theirs, _ := strings.Cut("\n"+there, "\n"+name+"=")
+		theirs, _, _ = strings.Cut(theirs, "\n")
+		if theirs != value {
+			found = append(found, fmt.Sprintf("%s is %s here, %s there", name, text.Quote(value, 50), text.Quote(theirs, 50)))
 		}
 	}
 	return strings.Join(found, "; ")
@@ -219,10 +216,10 @@ func (c Config) Validate(more ...Rules) error {
 			return err
 		}
 		if strings.Contains(p.path, "].") && p.name() != "listen" { // each machine has addresses of its own to listen at
-			host, port := p.socket()
+			host, port := socket(p.String())
 			for _, first := range byPort[port] {
 				// A * is every address of a machine, and each machine takes it for its own.
-				if other, _ := first.socket(); host == other || host == "*" || other == "*" {
+				if other, _ := socket(first.String()); host == other || host == "*" || other == "*" {
 					return fmt.Errorf("%s: %s is taken by %s (%s)", p.path, p, first.path, first)
 				}
 			}
@@ -236,8 +233,8 @@ func (c Config) Validate(more ...Rules) error {
 var sameHost = map[string]string{"127.0.0.1": "localhost", "::1": "localhost", "": "*", "0.0.0.0": "*", "::": "*"}
 
 // socket splits an address into its host, in one spelling, and its port.
-func (p property) socket() (host, port string) {
-	host, port, _ = net.SplitHostPort(strings.ToLower(p.String()))
+func socket(addr string) (host, port string) {
+	host, port, _ = net.SplitHostPort(strings.ToLower(addr))
 	if ip := net.ParseIP(host); ip != nil {
 		host = ip.String() // 0:0::1 is ::1, and ::ffff:127.0.0.1 is 127.0.0.1
 	}
@@ -273,10 +270,9 @@ func FindSelf(group string, addrs []string, local []net.Addr) (int, error) {
 	var mine []int
 	var all []string
 	for i, addr := range addrs {
-		host, _, _ := net.SplitHostPort(addr)
-		ip := net.ParseIP(host) // nil for a name
-		isIP := func(a net.Addr) bool { return strings.HasPrefix(a.String(), ip.String()+"/") }
-		if len(addrs) == 1 || host == "" || ip.IsUnspecified() || IsLoopback(host) || slices.ContainsFunc(local, isIP) {
+		host, _ := socket(addr)
+		isIP := func(a net.Addr) bool { return strings.HasPrefix(a.String(), host+"/") }
+		if len(addrs) == 1 || host == "*" || IsLoopback(host) || slices.ContainsFunc(local, isIP) {
 			mine = append(mine, i)
 		}
 		all = append(all, fmt.Sprintf("%d is %s", i, addr))

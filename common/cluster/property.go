@@ -3,7 +3,6 @@ package cluster
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"net"
@@ -67,8 +66,8 @@ var hostPattern = regexp.MustCompile(`^[\w.:%-]{0,253}$`)
 
 func isHostPort(addr string) bool {
 	host, port, err := net.SplitHostPort(addr)
-	n := 0
-	return err == nil && convert(port, &n) == nil && 1 <= n && n <= 65535 && port == fmt.Sprint(n) && hostPattern.MatchString(host)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0 && port == fmt.Sprint(n) && hostPattern.MatchString(host)
 }
 
 func isSecret(s string) bool { return s == "" || len(s) >= minSecret && utf8.ValidString(s) }
@@ -140,16 +139,11 @@ func (p property) refuse(given string) error {
 	if p.path == "secret" {
 		given = "its value" // which must not be shown
 	}
-	isNot := "is not"
-	if _, err := strconv.Atoi(given); err == nil && p.isTime() {
+	isNot, fresh := "is not", reflect.New(p.value.Type()).Interface()
+	if convert(given, fresh) != nil && convert(given+"s", fresh) == nil {
 		isNot = fmt.Sprintf("needs a unit, as in %ss or %sms: a time", given, given)
 	}
 	return fmt.Errorf("%s: %s %s %s", cmp.Or(p.path, "the file"), text.Quote(given, 60), isNot, cmp.Or(p.rule().Allowed, "of the right type"))
-}
-
-func (p property) isTime() bool {
-	_, work := p.value.Interface().(Work)
-	return work || p.value.Type() == reflect.TypeFor[time.Duration]()
 }
 
 // String returns the value as text.
@@ -211,15 +205,4 @@ func digits(number string) string {
 		return strconv.FormatFloat(f, 'f', 0, 64)
 	}
 	return number
-}
-
-// WriteHelp writes every property that has a rule to w: its path, default, allowed
-// values and meaning. The rules are those of this package and more.
-func WriteHelp(w io.Writer, more ...Rules) {
-	c := Default()
-	for _, p := range c.root(more...).all() {
-		if r := p.rule(); r.Allowed != "" {
-			fmt.Fprintf(w, "%-23s %-15s %s\n    %s\n", p.rulePath(), text.Quote(p.String(), 30), r.Allowed, r.Doc)
-		}
-	}
 }

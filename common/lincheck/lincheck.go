@@ -28,7 +28,10 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 
+	"lockstep/common/text"
 	"lockstep/common/wire"
 )
 
@@ -56,9 +59,7 @@ const (
 	Violated                    // no order does
 )
 
-func (v Verdict) String() string {
-	return [...]string{"undecided", "linearizable", "violated"}[v]
-}
+func (v Verdict) String() string { return [...]string{"undecided", "linearizable", "violated"}[v] }
 
 // Check decides whether calls are linearizable, starting from an empty table. The calls
 // may be given in any order. Check returns a Counterexample only if they are Violated.
@@ -146,81 +147,203 @@ func (c *Call) all(status wire.Status) bool {
 // answered reports whether the outcome of a relevant call is known.
 func answered(c Call) bool { return c.Results != nil }
 
-// The model of the table. It does not compute answers; it decides whether the state allows
-// the answers that a step had.
+// A Counterexample shows why a history is Violated.
+type Counterexample struct {
+	// Calls are the calls, in order of Start, whose answers no order explains, whichever
+	// of the other calls of the history took effect. Every answer is needed: without any
+	// one of them, an order explains the rest.
+	//
+	// That is more than a history of Calls alone would show: a Get without the Put
+	// before it is a violation, whatever history it was taken from.
+	//
+	// Calls may hold more than is needed if the context ends during the search, or if
+	// the history is too entangled.
+	Calls []Call
 
-// apply executes a step, and reports whether it could: whether the answers fit the state
-// or, for an optional step, whether it changes the state. If not, the state is unchanged.
-func (s *search) apply(st *step) bool {
-	before := s.state
-	if s.check(st) && (st.failed || s.execute(st)) && (!st.optional || !slices.Equal(s.state, before)) {
-		return true
-	}
-	s.state = before
-	return false
+	// Context are other calls, in order of Start, that help to read the counterexample:
+	// those that wrote what Calls read, and those that wrote to the same keys at the
+	// same time. Whether they took effect makes no difference.
+	Context []Call
+
+	others int // calls in neither that may have written to the same keys
 }
 
-// check compares the state with what the step expects before it starts. Either every
-// CompareAndSwap matches; or the step failed, and each one that answered Mismatch does not
-// match, and each one that was Aborted does.
-func (s *search) check(st *step) bool {
-	for _, o := range st.ops {
-		fits := false
+// explain makes a counterexample of a violated group of calls. furthest is the latest
+// end that the search of the group reached.
+func explain(ctx context.Context, calls []Call, furthest int64) *Counterexample {
+	violated := func(which []int, cut bool) bool {
+		return ctx.Err() == nil && len(which) > 0 && newSearch(ctx, only(calls, which), cut, roomToExplain).run() == Violated
+	}
+
+	// The search got stuck at furthest, so the answers to all calls that started before are
+	// a violation. Mostly those to the last few are: try one, and then twice as many each time.
+	var latest []int
+	for i, c := range slices.Backward(calls) {
+		if answered(c) && c.Start <= furthest {
+			latest = append(latest, i)
+		}
+	}
+	n := 1
+	for n < len(latest) && !violated(latest[:n], true) {
+		n *= 2
+	}
+
+	// Drop the answers that are not needed, from the end to the start: halves, then quarters,
+	// and so on down to single calls. One pass of each size is enough: an answer that was
+	// needed among many is needed among few.
+	need := latest[:min(n, len(latest))]
+	for size, cut := len(need)/2, true; cut; size /= 2 {
+		cut = size > 0 // the last pass is exact, now that few calls are left
+		few := max(size, 1)
+		for to := len(need); to > 0; to -= few {
+			if fewer := slices.Concat(need[:max(to-few, 0)], need[to:]); violated(fewer, cut) {
+				need = fewer
+			}
+		}
+	}
+
+	some := only(calls, need)
+	x := &Counterexample{Calls: slices.DeleteFunc(slices.Clone(some), func(c Call) bool { return !answered(c) })}
+	x.addContext(calls, newSearch(ctx, some, false, 0))
+	return x
+}
+
+// only returns all calls, with the Results of those that count.
+func only(calls []Call, which []int) []Call {
+	some := slices.Clone(calls)
+	for i := range some {
+		some[i].Results = nil
+	}
+	for _, i := range which {
+		some[i].Results = calls[i].Results
+	}
+	return some
+}
+
+// addContext chooses the other calls to show. s has a step for each call, optional unless
+// its answer counts.
+func (x *Counterexample) addContext(calls []Call, s *search) {
+	const rows = 8 // in all, not counting calls that wrote what Calls read
+	read, keys, end := make(map[[2]int32]bool), make(map[int32]bool), int64(0)
+	for st := s.todo.next; st != &s.todo; st = st.next {
+		if !st.optional {
+			end = max(end, st.end)
+			for _, o := range st.ops {
+				keys[o.key], read[[2]int32{o.key, o.seen}] = true, o.seen != absent
+			}
+		}
+	}
+	for st := s.todo.prev; st != &s.todo; st = st.prev {
+		wrote, wasRead := false, false
+		for _, o := range st.ops {
+			wrote = wrote || o.kind.Writes() && keys[o.key]
+			if at := [2]int32{o.key, o.value}; read[at] && st.start <= end {
+				wasRead = true
+				delete(read, at) // earlier calls that wrote the same are less likely
+			}
+		}
 		switch {
-		case o.kind != wire.CompareAndSwap:
-			fits = !st.failed || o.status == wire.Aborted
-		case st.failed && o.status == wire.Mismatch:
-			fits = s.state[o.key] != o.seen // anything can be something else
-		case st.optional, st.failed && o.status == wire.Aborted, !st.failed && o.status == wire.Swapped:
-			fits = s.narrow(o.key, o.seen)
-		}
-		if !fits {
-			return false
+		case !st.optional || !wrote || st.start > end:
+		case wasRead || st.end > x.Calls[0].Start && len(x.Calls)+len(x.Context) < rows:
+			x.Context = append(x.Context, calls[st.id])
+		default:
+			x.others++
 		}
 	}
-	return true
+	slices.Reverse(x.Context)
 }
 
-// execute carries out the operations in order, unless the state rules out an answer.
-func (s *search) execute(st *step) bool {
-	type answer struct {
-		kind   wire.OpKind
-		status wire.Status
+const (
+	barsWidth = 30
+	maxRows   = 12 // calls drawn; the last ones, if a counterexample has more
+	maxOps    = 16 // operations of a batch drawn
+	maxText   = 24 // bytes of a key or a value drawn
+	minText   = 6  // likewise, on a line that is too long
+)
+
+// String draws the counterexample as a timeline with a row for each call. From left to
+// right it shows the order in which calls started and ended, not how long they took. No
+// line has more than 80 columns.
+func (x *Counterexample) String() string {
+	head := "No order explains " + text.Plural(int64(len(x.Calls)), "call")
+	if len(x.Context) > 0 {
+		head += " |--|, whether or not the others |..| took effect"
 	}
-	for _, o := range st.ops {
-		fits := false
-		switch (answer{o.kind, o.status}) {
-		case answer{wire.Get, wire.Found}:
-			fits = s.narrow(o.key, o.seen)
-		case answer{wire.Get, wire.Missing}, answer{wire.Put, wire.Created}, answer{wire.Delete, wire.Missing}:
-			fits = s.narrow(o.key, absent)
-		case answer{wire.Get, wire.TooLarge}, answer{wire.Put, wire.Replaced}, answer{wire.Delete, wire.Deleted}:
-			fits = s.state[o.key] != absent // anything can be there
-		case answer{wire.CompareAndSwap, wire.Swapped}:
-			fits = true // check has compared it
-		}
-		if !fits && !st.optional {
-			return false
-		}
-		if o.kind.Writes() {
-			s.set(o.key, o.value) // absent for a Delete
+	var rows []row
+	for _, c := range x.Calls[max(0, len(x.Calls)-maxRows):] {
+		rows = append(rows, row{c, "-"})
+	}
+	for _, c := range x.Context[:min(len(x.Context), maxRows-len(rows))] {
+		rows = append(rows, row{c, "."})
+	}
+	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(a.Start, b.Start) })
+
+	names := 0
+	var times []int64 // at which calls start or end, a column each
+	for _, r := range rows {
+		names = max(names, len(r.client()))
+		times = append(times, r.Start, r.End)
+	}
+	times = slices.Compact(slices.Sorted(slices.Values(times)))
+	wide := min(3, max(1, barsWidth/len(times)))
+	column := func(time int64) int { i, _ := slices.BinarySearch(times, time); return i * wide }
+	var b strings.Builder
+	b.WriteString(text.Wrap(head+":", text.Columns) + "\n")
+	for _, r := range rows {
+		label := fmt.Sprintf("%-*s  %-*s  ", names, r.client(), (len(times)-1)*wide+1, r.bar(column))
+		for _, line := range r.operations(text.Columns - len(label)) {
+			b.WriteString(text.Quote(label+line, text.Columns) + "\n")
+			label = strings.Repeat(" ", len(label))
 		}
 	}
-	return true
+	if hidden := len(x.Calls) + len(x.Context) + x.others - len(rows); hidden > 0 {
+		fmt.Fprintf(&b, "\nNot shown: %s on these keys.\n", text.Plural(int64(hidden), "call"))
+	}
+	return b.String()
 }
 
-// narrow reports whether a key can hold a value. If so, from now on it does.
-func (s *search) narrow(key, value int32) bool {
-	if s.state[key] == anything && (value == absent || s.before[[2]int32{key, value}]) {
-		s.set(key, value)
-	}
-	return s.state[key] == value
+// A row is a call as it is drawn, its bar made of line.
+type row struct {
+	Call
+	line string
 }
 
-// set changes a copy of the state, so that a caller that kept the slice can go back to it.
-func (s *search) set(key, value int32) {
-	if s.state[key] != value {
-		s.state = slices.Clone(s.state)
-		s.state[key] = value
+func (r row) client() string { return fmt.Sprintf("client %d", r.Client) }
+
+func (r row) bar(column func(time int64) int) string {
+	from, to := column(r.Start), column(r.End)
+	end := map[bool]string{false: "|", true: ">"}
+	return strings.Repeat(" ", from) + "|" + strings.Repeat(r.line, to-from-1) + end[r.End == Never]
+}
+
+// operations describes a call, one operation a line, a batch in braces. Keys and values
+// are shortened as far as needed to fit a line into width.
+func (r row) operations(width int) (lines []string) {
+	for i := range r.Ops[:min(len(r.Ops), maxOps)] {
+		limit := maxText
+		for limit > minText && len(r.operation(i, limit)) > width-len("{  }") {
+			limit -= 3
+		}
+		lines = append(lines, r.operation(i, limit))
 	}
+	if hidden := len(r.Ops) - maxOps; hidden > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", hidden))
+	}
+	if r.Results != nil && len(r.Results) != len(r.Ops) {
+		lines = append(lines, fmt.Sprintf("(%d answered of %d)", len(r.Results), len(r.Ops)))
+	}
+	if len(lines) == 1 {
+		return lines
+	}
+	return strings.Split("{ "+strings.Join(lines, "\n  ")+" }", "\n")
+}
+
+func (r row) operation(i, limit int) string {
+	answer := "?"
+	if len(r.Results) == len(r.Ops) {
+		if answer = r.Results[i].Status.String(); r.Results[i].Status == wire.Found {
+			answer = text.Quote(strconv.QuoteToASCII(string(r.Results[i].Value)), limit)
+		}
+	}
+	return r.Ops[i].Text(limit) + " -> " + answer
 }

@@ -12,9 +12,8 @@ import (
 func Sleep(d time.Duration) {
 	end := Now() + d
 	sleepUntil(end-d%time.Millisecond, Now, time.Sleep)
-	if rest := end - Now(); rest > 0 {
+	sleepUntil(end, Now, func(rest time.Duration) {
 		ts := syscall.NsecToTimespec(int64(rest))
-		for syscall.Nanosleep(&ts, &ts) == syscall.EINTR { // a signal of the runtime; ts is the rest
-		}
-	}
+		syscall.Nanosleep(&ts, nil) // ends early when the runtime sends a signal
+	})
 }

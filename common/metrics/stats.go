@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"reflect"
 	"runtime"
 	rt "runtime/metrics"
 	"slices"
@@ -51,22 +52,21 @@ type Stats struct {
 
 // Error counts an error of a kind: a word or two such as "frame too large". Kinds are
 // few and chosen by the program; nothing that a peer has sent is one.
-func (s *Stats) Error(kind string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.errors.Add(Tally{kind: 1})
-}
+func (s *Stats) Error(kind string) { s.Fault(kind, "") }
 
 // Fault is Error for a fault of the server itself, such as a panic, described by a line of
 // text. The Stats keep the first of each kind.
 func (s *Stats) Fault(kind, line string) {
-	s.Error(kind)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.errors.Add(Tally{kind: 1})
+	if line == "" || s.faults[kind] != "" {
+		return
+	}
 	if s.faults == nil {
 		s.faults = make(map[string]string)
 	}
-	s.faults[kind] = cmp.Or(s.faults[kind], line)
+	s.faults[kind] = line
 }
 
 // Watch adds the locks to every Snapshot from now on.
@@ -79,23 +79,13 @@ func (s *Stats) Watch(locks ...*Mutex) {
 // Snapshot reads all counters, each at a slightly different moment. It does not take a
 // watched lock, so it works on a server that is stuck.
 func (s *Stats) Snapshot() Snapshot {
-	snap := Snapshot{
-		Serving:     s.Serving.Load(),
-		Uptime:      Now(),
-		Connections: s.Connections.Load(),
-		Open:        s.Open.Load(),
-		Requests:    s.Requests.Load(),
-		Ops:         s.Ops.Load(),
-		Refusals:    s.Refusals.Load(),
-		Keys:        s.Keys.Load(),
-		QueueWait:   s.QueueWait.Load(),
-		MemoryWait:  s.MemoryWait.Load(),
-		Table:       s.Table.Load(),
-		Turn:        s.Turn.Load(),
-		Suspended:   s.Suspended.Load(),
-		Goroutines:  runtime.NumGoroutine(),
+	snap := Snapshot{Uptime: Now(), Goroutines: runtime.NumGoroutine(), CPU: CPU(), PeakMemory: peakMemory()}
+	live, to := reflect.ValueOf(s).Elem(), reflect.ValueOf(&snap).Elem()
+	for i := range to.NumField() { // those of Stats have the same names
+		if counter := live.FieldByName(to.Type().Field(i).Name); counter.IsValid() {
+			to.Field(i).Set(counter.Addr().MethodByName("Load").Call(nil)[0])
+		}
 	}
-	snap.CPU, snap.PeakMemory = CPU(), peakMemory()
 	heap := []rt.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	rt.Read(heap) // unlike runtime.ReadMemStats, does not stop the program
 	snap.Heap = int64(heap[0].Value.Uint64()) - s.Ballast
@@ -154,20 +144,9 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	if s.Incarnation != earlier.Incarnation {
 		return s
 	}
-	s.Uptime -= earlier.Uptime
-	s.Connections -= earlier.Connections
-	s.Requests -= earlier.Requests
-	s.Ops -= earlier.Ops
-	s.Refusals -= earlier.Refusals
-	s.Panics -= earlier.Panics
-	s.QueueWait = s.QueueWait.sub(earlier.QueueWait)
-	s.MemoryWait = s.MemoryWait.sub(earlier.MemoryWait)
-	s.Table = s.Table.sub(earlier.Table)
-	s.Turn = s.Turn.sub(earlier.Turn)
-	s.Suspended = s.Suspended.sub(earlier.Suspended)
-	s.Locks = s.Locks.sub(earlier.Locks)
-	s.Hot = s.Hot.sub(earlier.Hot)
-	s.CPU -= earlier.CPU
+	now := s
+	subtract(reflect.ValueOf(&s).Elem(), reflect.ValueOf(earlier))
+	s.Open, s.Keys, s.Heap, s.PeakMemory = now.Open, now.Keys, now.Heap, now.PeakMemory
 	s.Errors = maps.Clone(s.Errors)
 	for kind, n := range earlier.Errors {
 		if s.Errors[kind] -= n; s.Errors[kind] == 0 {
@@ -175,10 +154,21 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 		}
 	}
 	s.Faults = maps.Clone(s.Faults)
-	if maps.DeleteFunc(s.Faults, func(kind, _ string) bool { return s.Errors[kind] == 0 }); len(s.Faults) == 0 {
-		s.Faults = nil
-	}
+	maps.DeleteFunc(s.Faults, func(kind, _ string) bool { return s.Errors[kind] == 0 })
 	return s
+}
+
+// subtract subtracts from each int64 in a struct, times among them, the same one of an earlier
+// struct.
+func subtract(from, earlier reflect.Value) {
+	for i := range from.NumField() {
+		switch field := from.Field(i); field.Kind() {
+		case reflect.Int64:
+			field.SetInt(field.Int() - earlier.Field(i).Int())
+		case reflect.Struct:
+			subtract(field, earlier.Field(i))
+		}
+	}
 }
 
 // Held estimates the share of the time, from 0 to 1, that the most used lock was held:

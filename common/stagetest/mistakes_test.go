@@ -1,6 +1,7 @@
 package stagetest
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -65,7 +66,7 @@ var mistakes = []mutant{
 
 // A stage may print what it likes.
 func TestStageThatPrints(t *testing.T) {
-	if tries(0, 1) == 0 {
+	if os.Getenv("LOCKSTEP_SLOW") == "" {
 		t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
 	}
 	t.Parallel()

@@ -2,10 +2,14 @@ package stagetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +18,79 @@ import (
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
+
+// client returns a new client of the stage. The test closes it early where another client
+// may be waiting.
+func (s *stage) client() *client.Client {
+	s.t.Helper()
+	cl, err := client.Dial(s.t.Context(), s.cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { cl.Close() })
+	return cl
+}
+
+// checkHarmless checks that the stage serves a new client after what another one did to it, stops
+// it, and checks that the node has counted that kind of error once.
+func (s *stage) checkHarmless(kind string) {
+	s.t.Helper()
+	s.putBeside("a "+kind+" client", "does it keep its place?")
+	s.stop()
+	if got := s.node.Stats.Snapshot().Errors[kind]; got != 1 {
+		s.t.Errorf("%d %s connections counted, want 1", got, kind)
+	}
+}
+
+// connect returns a connection without a greeting.
+func (s *stage) connect() *net.TCPConn {
+	s.t.Helper()
+	nc, err := net.Dial("tcp", s.cfg.Nodes[0].Addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { nc.Close() })
+	return nc.(*net.TCPConn)
+}
+
+// dial returns a connection to the stage for a test that speaks the protocol itself.
+func (s *stage) dial() *wire.Conn {
+	s.t.Helper()
+	c, err := wire.Open(s.t.Context(), s.connect(), s.cfg.Hello(0), wire.Limits{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// ask sends a request and waits for its answer.
+func ask(c *wire.Conn, ops ...wire.Op) {
+	c.WriteRequest(&wire.Request{Ops: ops})
+	c.Flush()
+	c.ReadResponse(new(wire.Response))
+}
+
+// checkGoodbye checks that the server says Goodbye on c and then closes it.
+func checkGoodbye(t *testing.T, c *wire.Conn, when string) {
+	t.Helper()
+	var r wire.Response
+	if !c.ReadResponse(&r) || r.Code != wire.Goodbye || c.ReadResponse(&r) || c.Err() != io.EOF {
+		t.Errorf("%s: %v (%v), want goodbye and the end of the connection", when, r.Code, c.Err())
+	}
+}
+
+// crowd runs f for n clients at once and waits for all of them.
+func (s *stage) crowd(n int, f func(i int, cl *client.Client)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			cl := s.client()
+			defer cl.Close()
+			f(i, cl)
+		})
+	}
+	wg.Wait()
+}
 
 // frame returns the frame of a request.
 func frame(t *testing.T, ops ...wire.Op) []byte {
@@ -77,8 +154,7 @@ func testSlowSender(t *testing.T, serve node.Serve) {
 
 func testIdle(t *testing.T, serve node.Serve) {
 	s := start(t, serve, func(c *cluster.Config) { c.Server.IdleTimeout = 30 * time.Millisecond })
-	c := s.dial()
-	checkGoodbye(t, c, "an idle client")
+	checkGoodbye(t, s.dial(), "an idle client")
 }
 
 // The write deadline ends a client that never reads its answers, and frees its place.
@@ -113,6 +189,63 @@ func (s *stage) neverRead() {
 	}
 }
 
+// The server is stopped under full load. Every acknowledged write was applied, no other
+// was, and every client knows the outcome of its writes.
+func testDrain(t *testing.T, serve node.Serve) {
+	s := start(t, serve, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var acked atomic.Int64
+	var clients sync.WaitGroup
+	loaded := make(chan struct{})
+	for i := range 4 {
+		clients.Go(func() { // ends when the server does, or with ctx
+			cl := client.New(s.cfg)
+			defer cl.Close()
+			for {
+				results, err := cl.Do(ctx, put(fmt.Sprint("client", i), "v"))
+				if errors.Is(err, client.ErrUnknown) || err != nil && results[0].Status != wire.NotRun {
+					t.Errorf("client %d: %v, %v: a drain must leave no client in doubt", i, results[0].Status, err)
+				}
+				if err != nil {
+					return
+				}
+				if acked.Add(1) == 200 {
+					close(loaded)
+				}
+			}
+		})
+	}
+	<-loaded
+	s.stop()
+	cancel() // some clients may still be looking for the server
+	clients.Wait()
+	if got, want := s.node.Stats.Requests.Load(), acked.Load(); got != want {
+		t.Errorf("the server applied %d requests, its clients had %d answers", got, want)
+	}
+}
+
+func testStopIdle(t *testing.T, serve node.Serve) {
+	s := start(t, serve, nil)
+	c := s.dial()
+	ask(c, put("k", "v"))
+	s.cancel()
+	checkGoodbye(t, c, "an idle client of a server that stops")
+	c.Close()
+	s.stop()
+}
+
+// A listener that fails ends serve with its error, and ends the clients.
+func testListenerFails(t *testing.T, serve node.Serve) {
+	s := start(t, serve, nil)
+	c := s.dial()
+	ask(c, put("k", "v"))
+	c.Close() // a stage that serves one client at a time does not accept before
+	s.listener.Close()
+	if err := <-s.served; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("serve returned %v, want the listener's error", err)
+	}
+}
+
 // The least and the greatest limits that are allowed work as documented.
 func testExtremes(t *testing.T, serve node.Serve) {
 	for name, edit := range map[string]func(*cluster.Server){
@@ -122,7 +255,10 @@ func testExtremes(t *testing.T, serve node.Serve) {
 			s.IdleTimeout, s.FrameTimeout, s.WriteTimeout, s.DrainTimeout = time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond
 		},
 		"the greatest values": func(s *cluster.Server) {
-			s.Workers, s.Queue, s.Buckets, s.MaxConnections = 4096, 1_000_000, tries(10_000, 1_000_000), 1_000_000
+			s.Workers, s.Queue, s.Buckets, s.MaxConnections = 4096, 1_000_000, 1_000_000, 1_000_000
+			if os.Getenv("LOCKSTEP_SLOW") == "" { // so many take seconds under the race detector
+				s.Buckets = 10_000
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,12 +278,4 @@ func testExtremes(t *testing.T, serve node.Serve) {
 			}
 		})
 	}
-}
-
-// tries returns few, or many if LOCKSTEP_SLOW is set and tests may take longer than seconds.
-func tries(few, many int) int {
-	if os.Getenv("LOCKSTEP_SLOW") != "" {
-		return many
-	}
-	return few
 }

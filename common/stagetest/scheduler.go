@@ -76,8 +76,8 @@ func (s *scheduler) run(ctx context.Context) {
 // control calls f, in which each step of a store's locks and tables is one of the current thread.
 func (s *scheduler) control(f func()) {
 	go func() { // never ends if a thread is blocked forever
-		defer func() { metrics.Schedule = nil; s.over <- struct{}{} }()
-		metrics.Schedule = func(step metrics.Step, lock *metrics.Mutex) {
+		defer func() { metrics.Yield = func(metrics.Step, *metrics.Mutex) {}; s.over <- struct{}{} }()
+		metrics.Yield = func(step metrics.Step, lock *metrics.Mutex) {
 			if !s.current.yield(step, lock) {
 				panic("given up")
 			}
@@ -93,7 +93,17 @@ func (s *scheduler) control(f func()) {
 func (s *scheduler) execute(first int, requests ...[]wire.Op) {
 	s.threads, s.current = nil, nil
 	for i, ops := range requests {
-		s.threads = append(s.threads, s.newThread(lincheck.Call{Client: first + i, Ops: ops, End: lincheck.Never}))
+		t := &thread{Call: lincheck.Call{Client: first + i, Ops: ops, End: lincheck.Never}}
+		t.next, t.stop = iter.Pull2(func(yield func(metrics.Step, *metrics.Mutex) bool) {
+			defer func() {
+				if p := recover(); p != nil && s.wrong == "" {
+					s.wrong = fmt.Sprintf("%v panicked: %v: %s", t, p, s.place(string(debug.Stack())))
+				}
+			}()
+			t.yield = yield
+			t.Results = s.store(t.Ops)
+		})
+		s.threads = append(s.threads, t)
 	}
 	defer func() {
 		for _, s.current = range s.threads {
@@ -108,20 +118,6 @@ func (s *scheduler) execute(first int, requests ...[]wire.Op) {
 	if s.wrong == "" {
 		s.findDeadlock()
 	}
-}
-
-func (s *scheduler) newThread(call lincheck.Call) *thread {
-	t := &thread{Call: call}
-	t.next, t.stop = iter.Pull2(func(yield func(metrics.Step, *metrics.Mutex) bool) {
-		defer func() {
-			if p := recover(); p != nil && s.wrong == "" {
-				s.wrong = fmt.Sprintf("%v panicked: %v: %s", t, p, s.place(string(debug.Stack())))
-			}
-		}()
-		t.yield = yield
-		t.Results = s.store(t.Ops)
-	})
-	return t
 }
 
 // able returns the threads that can take the next step, the current one first.
