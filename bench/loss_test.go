@@ -36,14 +36,19 @@ func TestRunLosesANode(t *testing.T) {
 	began, done := time.Now(), make(chan struct{})
 	go func() { // ends with the run
 		defer close(done)
-		code, stdout, stderr = bench(t, "run", "-config", path, "-keys", "100", "-rate", "500", "-duration", "2s", "-o", out)
+		code, stdout, stderr = bench(t, "run", "-config", path, "-keys", "100", "-rate", "300", "-duration", "4s", "-o", out)
 	}()
-	for requests := int64(0); requests < 150; control.Pause(t.Context(), 10*time.Millisecond) { // about 80 are of the keys and the warm-up
+	for requests := int64(0); requests < 150; control.Pause(t.Context(), 10*time.Millisecond) { // about 110 are of the keys and the warm-up
 		stats, err := client.Stats(t.Context(), s.Config, victim)
 		if err != nil {
 			t.Fatal(err)
 		}
-		requests = stats.Requests
+		select {
+		case <-done:
+			t.Fatalf("the run has ended with exit code %d after %d requests: %s", code, stats.Requests, stderr)
+		default:
+			requests = stats.Requests
+		}
 	}
 	s.Procs[victim].Kill()
 	<-done
