@@ -22,6 +22,7 @@ import (
 type figure struct {
 	body   strings.Builder
 	height float64
+	desc   []string // what it shows, in words
 }
 
 const (
@@ -41,9 +42,13 @@ const (
 //go:embed style.css
 var style string
 
-func (f *figure) svg(title, desc string) string {
+// svg returns the figure; "" if it shows nothing.
+func (f *figure) svg(title string) string {
+	if f.desc == nil {
+		return ""
+	}
 	return fmt.Sprintf(`<svg width="%[1]s" height="%[2]s" viewBox="0 0 %[1]s %[2]s" role="img" xmlns="http://www.w3.org/2000/svg"><style>%[3]s</style><title>%[4]s</title><desc>%[5]s</desc>%[6]s</svg>`,
-		number(width), number(f.height), style, html.EscapeString(title), html.EscapeString(desc), f.body.String())
+		number(width), number(f.height), style, html.EscapeString(title), html.EscapeString(strings.Join(f.desc, "; ")), f.body.String())
 }
 
 // legend writes names beside each other, in as many rows as they need, each behind what draw

@@ -35,11 +35,8 @@ var looks = []struct {
 
 // LanesSVG draws the panels above each other, over the same time; "" if there are none.
 func LanesSVG(panels []Panel) string {
-	if len(panels) == 0 {
-		return ""
-	}
 	const left, pitch = 84.0, 22.0
-	f, desc := new(figure), []string(nil)
+	f := new(figure)
 	y := f.legend(Doings, func(i int, x, y float64) { f.look(i, x, x+14, y) }) + 4
 	for _, p := range panels {
 		x := Axis{Hi: float64(p.Span), from: left, to: width - 14}
@@ -59,10 +56,10 @@ func LanesSVG(panels []Panel) string {
 		}
 		f.text("end", left-24, y+10, "ms")
 		y += 24
-		desc = append(desc, p.String())
+		f.desc = append(f.desc, p.String())
 	}
 	f.height = y
-	return f.svg("What each client's request was doing", strings.Join(desc, "; "))
+	return f.svg("What each client's request was doing")
 }
 
 // look draws what a lane does as a bar around y.
