@@ -28,7 +28,7 @@ type column struct {
 	head string
 	cell func(*Report, *Summary) string // "": not known
 	unit string                         // for benchstat; "": not for benchstat
-	of   func(*Run) float64             // for benchstat; 0: not known, or a bound only
+	of   func(*Figures) float64         // for benchstat; 0: not known, or a bound only
 }
 
 // groups lists the tables of a report. A sweep has two, of sweepColumns and ratios.
@@ -47,7 +47,7 @@ var (
 	ratios       = []column{rows("ratio"), ratio("ops/s", "ops_per_s"), ratio("p99", "p99")}
 
 	opsPerSecond = column{"ops/s", func(_ *Report, s *Summary) string { return text.Sig3(s.OpsPerSecond.Median) },
-		"ops/s better=higher", throughput}
+		"ops/s better=higher", func(f *Figures) float64 { return f.OpsPerSecond }}
 	interval = column{cell: func(_ *Report, s *Summary) string { return s.OpsPerSecond.Bounds() }}
 	spread   = column{head: "±", cell: func(_ *Report, s *Summary) string {
 		iv := s.OpsPerSecond
@@ -77,11 +77,11 @@ func times(title, kind string, of func(*Figures) Times, names ...string) []colum
 	for _, name := range names {
 		head := strings.Replace(name, "999", "99.9", 1)
 		columns = append(columns, column{head, func(rep *Report, s *Summary) string { return s.written(of(&s.Figures), kind, name) },
-			kind + head + "-ns better=lower", func(r *Run) float64 {
-				if slices.Contains(r.AtLeast, kind+name) {
+			kind + head + "-ns better=lower", func(f *Figures) float64 {
+				if slices.Contains(f.AtLeast, kind+name) {
 					return 0
 				}
-				return float64(of(&r.Figures)[name])
+				return float64(of(f)[name])
 			}})
 	}
 	return columns
@@ -106,7 +106,7 @@ func figure(head, unit, unknown string, write func(float64) string, of func(*Fig
 			return unknown
 		}
 		return write(of(&s.Figures))
-	}, unit, func(r *Run) float64 { return of(&r.Figures) }}
+	}, unit, of}
 }
 
 func span(ns float64) string { return text.Duration(time.Duration(ns)) }
@@ -126,7 +126,7 @@ func ratio(head, of string) column {
 // reason why the figures of a point do not stand for all of it.
 func (rep *Report) unserved(s *Summary) string {
 	switch refused := s.Errors[client.ErrBusy.Error()]; {
-	case s.invalid():
+	case len(s.invalid()) > 0:
 		return "INVALID"
 	case s.Starved > 0:
 		return percent(float64(s.Starved) / float64(s.Connections))
@@ -138,9 +138,9 @@ func (rep *Report) unserved(s *Summary) string {
 	return ""
 }
 
-// invalid reports whether the client was measured in one of the rounds.
-func (s *Summary) invalid() bool {
-	return slices.ContainsFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" })
+// invalid returns the rounds in which the client was measured.
+func (s *Summary) invalid() []*Run {
+	return slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return r.Invalid == "" })
 }
 
 // saturated reports whether an open loop asked for more than was done.
@@ -219,16 +219,10 @@ func histogram(runs []*Run) []Table {
 			edge, within = h.Max(), h.Count()
 		}
 		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything
-		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), bar(share)})
+		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), fmt.Sprintf("%-48s", strings.Repeat("#", int(math.Ceil(48*share))))})
 		below = within
 	}
 	return []Table{t}
-}
-
-// bar draws a share, from 0 to 1.
-func bar(share float64) string {
-	const width = 48
-	return fmt.Sprintf("%-*s", width, strings.Repeat("#", int(math.Ceil(width*share))))
 }
 
 // overTime shows how a round went on, in 10 rows at most, if it took more than a second and each
@@ -272,31 +266,27 @@ func (rep *Report) Gobench() ([]byte, error) {
 	}
 	for _, s := range rep.Summary { // in the order of the tables: benchstat takes the first stage as its base
 		for _, run := range s.Runs {
-			rep.gobenchLine(&b, run, columns)
+			if run.Requests == 0 {
+				fmt.Fprintf(&b, "# %s, round %d: no request was answered\n", namePart(run.Stage), run.Round)
+				continue
+			}
+			w := rep.Workload(run.Point)
+			fmt.Fprintf(&b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d", namePart(run.Stage), w.Connections*max(len(run.Clients), 1), w.Batch)
+			if sw := rep.Sweep; sw != nil && sw.Property != "c" && sw.Property != "batch" {
+				fmt.Fprintf(&b, "/%s=%s", sw.Property, namePart(run.Point))
+			}
+			// What follows the dash stands for GOMAXPROCS.
+			fmt.Fprintf(&b, "-%d %d %.1f ns/op", rep.Env.CPUs, run.Requests, float64(run.Dur)/float64(max(run.OK, 1)))
+			for _, c := range columns {
+				if v := c.of(&run.Figures); v > 0 {
+					unit, _, _ := strings.Cut(c.unit, " ")
+					fmt.Fprintf(&b, " %.1f %s", v, unit)
+				}
+			}
+			fmt.Fprintf(&b, " %d failed\n", run.Failed()+run.Unanswered())
 		}
 	}
 	return b.Bytes(), nil
-}
-
-func (rep *Report) gobenchLine(b *bytes.Buffer, run *Run, columns []column) {
-	if run.Requests == 0 {
-		fmt.Fprintf(b, "# %s, round %d: no request was answered\n", namePart(run.Stage), run.Round)
-		return
-	}
-	w := rep.Workload(run.Point)
-	fmt.Fprintf(b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d", namePart(run.Stage), w.Connections*max(len(run.Clients), 1), w.Batch)
-	if sw := rep.Sweep; sw != nil && sw.Property != "c" && sw.Property != "batch" {
-		fmt.Fprintf(b, "/%s=%s", sw.Property, namePart(run.Point))
-	}
-	// What follows the dash stands for GOMAXPROCS.
-	fmt.Fprintf(b, "-%d %d %.1f ns/op", rep.Env.CPUs, run.Requests, float64(run.Dur)/float64(max(run.OK, 1)))
-	for _, c := range columns {
-		if v := c.of(run); v > 0 {
-			unit, _, _ := strings.Cut(c.unit, " ")
-			fmt.Fprintf(b, " %.1f %s", v, unit)
-		}
-	}
-	fmt.Fprintf(b, " %d failed\n", run.Failed()+run.Unanswered())
 }
 
 // namePart makes text fit for the name of a benchmark, whose parts end at a slash.

@@ -24,6 +24,7 @@ type Figures struct {
 	Slip                Times   `json:"slip_ns"`                   // open loop: how late the client was; or null
 	Connect             Times   `json:"connect_ns"`                // a connection for each request: until it was greeted; or null
 	Where               Times   `json:"where_ns"`                  // where the mean service time goes, by Parts; null: the servers did not say
+	OpsPerSecond        float64 `json:"ops_per_s,omitempty"`       // of a Run
 	ServerCPUPerRequest float64 `json:"server_cpu_ns_per_request"` // requests answered or failed; 0: not known
 	ClientCPUPerRequest float64 `json:"client_cpu_ns_per_request"`
 	LockHeld            float64 `json:"lock_held"`   // the share of the round that the most contended lock was held, 0 to 1
@@ -106,7 +107,7 @@ func parts(r *load.Result, service time.Duration) Times {
 // shared says that the servers and the client share the cores of this machine.
 func (run *Run) derive(shared bool) {
 	r := &run.Result
-	run.Figures, run.OpsPerSecond = Figures{}, 0
+	run.Figures = Figures{}
 	if r.Requests == 0 {
 		return
 	}
@@ -144,12 +145,10 @@ func medians(runs []*Run) (f Figures) {
 		for _, run := range runs {
 			for name, d := range *run.times()[i] {
 				found[name] = append(found[name], float64(d))
+				*kind = make(Times)
 			}
 		}
 		for name, all := range found {
-			if *kind == nil {
-				*kind = make(Times)
-			}
 			(*kind)[name] = time.Duration(stats.NewInterval(all).Median)
 			if name == "max" {
 				(*kind)[name] = time.Duration(slices.Max(all))
@@ -174,23 +173,19 @@ func busyCores(r *load.Result, used time.Duration) float64 {
 	return float64(used) / float64(max(r.Dur, 1))
 }
 
-// brokenLaws says how a round breaks Little's law, if w is a closed loop, and the utilization law,
-// if servers and client shared so many cores. The zero w and 0 cores are not known.
-func brokenLaws(r *load.Result, w cluster.Workload, cores int) (broken []string) {
+// littlesLaw says how a round breaks this law, if w is a closed loop.
+func littlesLaw(r *load.Result, w cluster.Workload) (broken []string) {
 	want, got := float64((r.Connections-r.Starved)*w.Depth), r.InFlight()
 	// The last request of each connection is cut off, or there is none left to send.
 	cut := want * float64(r.ResponseTimes.Max()) / float64(max(r.Dur, 1))
 	switch {
-	case w.Depth == 0 || w.Rate > 0 || r.Errors[client.ErrDown.Error()]+r.Errors[client.ErrUnknown.Error()] > 0:
+	case w.Rate > 0 || r.Errors[client.ErrDown.Error()]+r.Errors[client.ErrUnknown.Error()] > 0:
 		// In an open loop, and while a server is down, connections wait between two requests.
 	case got > 1.05*want:
 		broken = append(broken, fmt.Sprintf("Little's law: throughput × mean response time is %s, and at most %s requests were in flight", text.Sig3(got), text.Sig3(want)))
 	case got < 0.9*want-cut && r.Requests > 0:
 		broken = append(broken, fmt.Sprintf("Little's law: throughput × mean response time is only %s of %s requests in flight: "+
 			"the client needed the rest of the time itself", text.Sig3(got), text.Sig3(want)))
-	}
-	if used := busyCores(r, r.ServerCPU+r.ClientCPU); cores > 0 && used > 1.05*float64(cores) {
-		broken = append(broken, fmt.Sprintf("utilization law: throughput × CPU of a request is %s cores, of %d", text.Sig3(used), cores))
 	}
 	return broken
 }

@@ -142,7 +142,7 @@ func (rep *Report) bends() (lines []string) {
 	}
 	for _, stage := range rep.Stages {
 		all := rep.Points(stage)
-		points := slices.DeleteFunc(all, func(p Summary) bool { return p.invalid() })
+		points := slices.DeleteFunc(all, func(p Summary) bool { return len(p.invalid()) > 0 })
 		if len(points) == 0 {
 			if len(all) > 0 { // otherwise the sweep has not come to this stage
 				lines = append(lines, stage+" has no valid point.")
@@ -188,8 +188,8 @@ func (rep *Report) notes() []string {
 			troubled = append(troubled, name+": "+t)
 		}
 		disturbed = append(disturbed, slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return r.OtherCores <= 0.25 })...)
-		if i := slices.IndexFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" }); i >= 0 && rep.Sweep != nil { // otherwise the verdict says so
-			more = append(more, fmt.Sprintf("INVALID: %s, round %d: %s.", name, s.Runs[i].Round, s.Runs[i].Invalid))
+		if runs := s.invalid(); len(runs) > 0 && rep.Sweep != nil { // otherwise the verdict says so
+			more = append(more, fmt.Sprintf("INVALID: %s, round %d: %s.", name, runs[0].Round, runs[0].Invalid))
 		}
 		warned := slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return len(r.Warnings) == 0 })
 		if len(warned) > 0 {

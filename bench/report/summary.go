@@ -10,7 +10,6 @@ import (
 
 	"lockstep/bench/load"
 	"lockstep/bench/stats"
-	"lockstep/common/cluster"
 	"lockstep/common/text"
 )
 
@@ -140,11 +139,10 @@ func (s *Summary) compare(first *Summary, what string, floor stats.Interval) *Ra
 
 // ratio returns the ratio of ops_per_s or p99 to the first stage; nil if there is none.
 func (s *Summary) ratio(of string) *Ratio {
-	if s.Ratio != nil && s.Ratio.Of == of {
-		return s.Ratio
-	}
-	if of == "p99" {
-		return s.P99Ratio
+	for _, r := range []*Ratio{s.Ratio, s.P99Ratio} {
+		if r != nil && r.Of == of {
+			return r
+		}
 	}
 	return nil
 }
@@ -166,15 +164,6 @@ func (r *Ratio) String() string {
 	return words
 }
 
-// A Client is what one of several client processes did in a round.
-type Client struct {
-	Missing bool `json:"missing,omitempty"` // it did not bring its result
-	load.Counts
-	Figures
-	OpsPerSecond float64 `json:"ops_per_s,omitempty"`
-	Invalid      string  `json:"invalid,omitempty"` // why it was measured, and not the servers
-}
-
 // AddClients is Add for the result of all client processes, nil if they are missing, and their
 // sum. Each of them is judged by itself, as it has CPU time of its own. A round is not complete
 // without all of them.
@@ -183,26 +172,25 @@ func (rep *Report) AddClients(stage string, round int, sum *load.Result, all []*
 		rep.Add(stage, round, sum)
 		return
 	}
-	run := Run{Stage: stage, Round: round, Result: *sum}
+	run := Run{Stage: stage, Round: round, Result: *sum, Clients: make([]*Run, len(all))}
 	var laws, missing []string
 	for i, r := range all {
 		if r == nil {
-			run.Clients, missing = append(run.Clients, Client{Missing: true}), append(missing, rep.client(i))
+			missing = append(missing, rep.client(i))
 			continue
 		}
-		one := Run{Result: *r}
+		one := &Run{Result: *r, Invalid: invalid(r, int(math.Ceil(r.Cores)))}
 		one.derive(false)
-		c := Client{Counts: r.Counts, Figures: one.Figures, OpsPerSecond: one.OpsPerSecond, Invalid: invalid(r, int(math.Ceil(r.Cores)))}
-		if run.Clients = append(run.Clients, c); c.Invalid != "" {
-			run.Invalid = cmp.Or(run.Invalid, fmt.Sprintf("client %d: %s", i, c.Invalid))
+		one.Result = load.Result{Counts: r.Counts}
+		if run.Clients[i] = one; one.Invalid != "" {
+			run.Invalid = cmp.Or(run.Invalid, fmt.Sprintf("client %d: %s", i, one.Invalid))
 		}
-		for _, law := range brokenLaws(r, rep.Workload(""), 0) {
+		for _, law := range littlesLaw(r, rep.Workload("")) {
 			laws = append(laws, fmt.Sprintf("client %d: %s", i, law))
 		}
 	}
 	if rep.Env.Shared { // one CPU time for all
 		run.Invalid = cmp.Or(run.Invalid, invalid(sum, rep.Env.CPUs))
-		laws = append(laws, brokenLaws(sum, cluster.Workload{}, max(rep.Env.Cores, rep.Env.CPUs))...)
 	}
 	rep.add(run, laws, missing)
 }
@@ -226,9 +214,8 @@ func (rep *Report) clients() []Table {
 	for i := range rounds[0].Clients {
 		var took []*Run
 		for _, run := range rounds {
-			if i < len(run.Clients) && !run.Clients[i].Missing {
-				c := &run.Clients[i]
-				took = append(took, &Run{Result: load.Result{Counts: c.Counts}, Figures: c.Figures, OpsPerSecond: c.OpsPerSecond, Invalid: c.Invalid})
+			if i < len(run.Clients) && run.Clients[i] != nil {
+				took = append(took, run.Clients[i])
 			}
 		}
 		row, notes := []string{rep.client(i), "", "", ""}, counts(nil)
@@ -237,9 +224,7 @@ func (rep *Report) clients() []Table {
 			if row[1] = text.Sig3(s.OpsPerSecond.Median); s.Requests > 0 {
 				row[2], row[3] = s.written(s.Latency, "", "p99"), text.Duration(time.Duration(s.ClientCPUPerRequest))
 			}
-			if s.invalid() {
-				notes = append(notes, "INVALID")
-			}
+			notes.add(int64(len(s.invalid())), "× INVALID")
 			notes.add(int64(s.Starved), fmt.Sprintf("of %d starved", s.Connections))
 			notes.add(s.Failed(), "failed")
 			notes.add(s.Misses, "missed")
