@@ -198,6 +198,39 @@ func (rep *Report) tables() (tables []Table) {
 	return tables
 }
 
+// clients returns a table with a row for each client, if there are several, so that one that is
+// worse off than the others is seen.
+func (rep *Report) clients() []Table {
+	rounds := rep.Summary[0].Runs
+	if len(rep.Summary) > 1 || len(rounds[0].Clients) < 2 {
+		return nil
+	}
+	t := Table{Head: []string{"client", "ops/s", "p99", "CPU/request", "notes"}}
+	for i := range rounds[0].Clients {
+		var took []*Run
+		for _, run := range rounds {
+			if i < len(run.Clients) && run.Clients[i] != nil {
+				took = append(took, run.Clients[i])
+			}
+		}
+		row, notes := []string{rep.client(i), "", "", ""}, counts(nil)
+		if took != nil {
+			s := summarize(took)
+			if row[1] = text.Sig3(s.OpsPerSecond.Median); s.Requests > 0 {
+				row[2], row[3] = s.written(s.Latency, "", "p99"), text.Duration(time.Duration(s.ClientCPUPerRequest))
+			}
+			notes.add(int64(len(s.invalid())), "× INVALID")
+			notes.add(int64(s.Starved), fmt.Sprintf("of %d starved", s.Connections))
+			notes.add(s.Failed(), "failed")
+			notes.add(s.Misses, "missed")
+			notes.add(s.Wrong, "wrong")
+		}
+		notes.add(int64(len(rounds)-len(took)), "× MISSING")
+		t.Rows = append(t.Rows, append(row, strings.Join(notes, ", ")))
+	}
+	return []Table{t}
+}
+
 // histogram shows how the response times of rounds are spread, in 8 rows at most: each row ends
 // as many times later than the one before it, up to p99.9, and the last at the longest.
 func histogram(runs []*Run) []Table {

@@ -85,14 +85,17 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
@@ -160,6 +163,45 @@ func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
 	rep.add(Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}, littlesLaw(r, rep.Workload(point)), nil)
 }
 
+// AddClients is Add for the result of all client processes, nil if they are missing, and their
+// sum. Each of them is judged by itself, as it has CPU time of its own. A round is not complete
+// without all of them.
+func (rep *Report) AddClients(stage string, round int, sum *load.Result, all []*load.Result) {
+	if len(all) == 1 {
+		rep.Add(stage, round, sum)
+		return
+	}
+	run := Run{Stage: stage, Round: round, Result: *sum, Clients: make([]*Run, len(all))}
+	var laws, missing []string
+	for i, r := range all {
+		if r == nil {
+			missing = append(missing, rep.client(i))
+			continue
+		}
+		one := &Run{Result: *r, Invalid: invalid(r, int(math.Ceil(r.Cores)))}
+		one.derive(false)
+		one.Result = load.Result{Counts: r.Counts}
+		if run.Clients[i] = one; one.Invalid != "" {
+			run.Invalid = cmp.Or(run.Invalid, fmt.Sprintf("client %d: %s", i, one.Invalid))
+		}
+		for _, law := range littlesLaw(r, rep.Workload("")) {
+			laws = append(laws, fmt.Sprintf("client %d: %s", i, law))
+		}
+	}
+	if rep.Env.Shared { // one CPU time for all
+		run.Invalid = cmp.Or(run.Invalid, invalid(sum, rep.Env.CPUs))
+	}
+	rep.add(run, laws, missing)
+}
+
+func (rep *Report) client(number int) string {
+	name := fmt.Sprintf("client %d", number)
+	if number < len(rep.Config.Clients) {
+		name += " (" + rep.Config.Clients[number].Control + ")"
+	}
+	return name
+}
+
 // add adds a round, the laws that it broke, and the clients that are missing from it.
 func (rep *Report) add(run Run, laws, missing []string) {
 	r, w, point, stage := &run.Result, rep.Workload(run.Point), run.Point, run.Stage
@@ -202,6 +244,55 @@ func (rep *Report) add(run Run, laws, missing []string) {
 		rep.Verdict = "invalid: " + where + run.Invalid
 	}
 	rep.Runs, rep.Summary = append(rep.Runs, run), nil
+}
+
+// busyCores returns how many cores a CPU time kept busy during the round. By the
+// utilization law, requests a second × CPU time of a request cannot exceed the cores.
+func busyCores(r *load.Result, used time.Duration) float64 {
+	return float64(used) / float64(max(r.Dur, 1))
+}
+
+// littlesLaw says how a round breaks this law, if w is a closed loop.
+func littlesLaw(r *load.Result, w cluster.Workload) (broken []string) {
+	want, got := float64((r.Connections-r.Starved)*w.Depth), r.InFlight()
+	// The last request of each connection is cut off, or there is none left to send.
+	cut := want * float64(r.ResponseTimes.Max()) / float64(max(r.Dur, 1))
+	switch {
+	case w.Rate > 0 || r.Errors[client.ErrDown.Error()]+r.Errors[client.ErrUnknown.Error()] > 0:
+		// In an open loop, and while a server is down, connections wait between two requests.
+	case got > 1.05*want:
+		broken = append(broken, fmt.Sprintf("Little's law: throughput × mean response time is %s, and at most %s requests were in flight", text.Sig3(got), text.Sig3(want)))
+	case got < 0.9*want-cut && r.Requests > 0:
+		broken = append(broken, fmt.Sprintf("Little's law: throughput × mean response time is only %s of %s requests in flight: "+
+			"the client needed the rest of the time itself", text.Sig3(got), text.Sig3(want)))
+	}
+	return broken
+}
+
+// invalid says why a round measured the client, which may use so many cores, and not the
+// servers; "" if it did not.
+func invalid(r *load.Result, cores int) string {
+	took, slip := time.Duration(math.MaxInt64), time.Duration(0) // a closed loop sends when it can
+	if r.Slips != nil && r.Requests > 0 {
+		took, slip = r.ResponseTimes.Quantile(0.99), r.Slips.Quantile(0.99)
+	}
+	clientCores, serverCores := busyCores(r, r.ClientCPU), busyCores(r, r.ServerCPU)
+	switch {
+	case r.Stalled > r.Dur/10:
+		return fmt.Sprintf("the client was stopped or had no CPU for %s of %s: stop other programs on this machine, or give the client more CPU",
+			text.Duration(r.Stalled), text.Duration(r.Dur))
+	case r.Stall > took/4:
+		return fmt.Sprintf("the client was stopped or had no CPU for %s, and the response time is %s at p99", text.Duration(r.Stall), text.Duration(took))
+	case slip > time.Millisecond && slip > took/4: // all systems can wait for a millisecond, but some not for less
+		return fmt.Sprintf("the client was late although a connection was free: by %s at p99, in a response time of %s "+
+			"(stop other programs on this machine, or lower -rate)", text.Duration(slip), text.Duration(took))
+	case 0 < r.Cores && r.Cores < float64(cores) && clientCores >= 0.9*r.Cores:
+		return fmt.Sprintf("the client used up its CPU, %s of the %s cores that its quota allows", text.Sig3(clientCores), text.Sig3(r.Cores))
+	case serverCores > 0 && clientCores >= 0.9*float64(cores) && serverCores < clientCores/2:
+		return fmt.Sprintf("the client used up its CPU, %s of %s, and the servers only %s",
+			text.Sig3(clientCores), text.Plural(int64(cores), "core"), text.Sig3(serverCores))
+	}
+	return ""
 }
 
 // JSON returns the content of the file that -o names.
