@@ -90,14 +90,8 @@ func (f *figure) path(class string, points [][2]float64) {
 
 // marks differ in shape for readers who do not see their colours.
 var marks = [Styles]string{
-	"M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
-	"M-4,-4h8v8h-8z",
-	"M0,-5l5,9h-10z",
-	"M0,-5.5l5,5.5l-5,5.5l-5,-5.5z",
-	"M-4,-4l8,8m0,-8l-8,8",
-	"M0,5l5,-9h-10z",
-	"M0,-5v10m-5,-5h10",
-	"M-5,-2h10v4h-10z",
+	"M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z", "M-4,-4h8v8h-8z", "M0,-5l5,9h-10z", "M0,-5.5l5,5.5l-5,5.5l-5,-5.5z",
+	"M-4,-4l8,8m0,-8l-8,8", "M0,5l5,-9h-10z", "M0,-5v10m-5,-5h10", "M-5,-2h10v4h-10z",
 }
 
 func (f *figure) mark(class string, style int, x, y float64) {
@@ -169,20 +163,17 @@ func LogAxis(title string, values []float64, label func(float64) string) Axis {
 	return Axis{Title: title + " (logarithmic)", Lo: ticks[0], Hi: ticks[len(ticks)-1], Log: true, Ticks: ticks, Label: label}
 }
 
+// logTicks returns steps times the powers of ten, from the last up to lo to the first from hi on.
 func logTicks(lo, hi float64, steps ...float64) (ticks []float64) {
 	const about = 1e-9 // the error of a power
-	for e := math.Floor(math.Log10(lo) + about); ; e++ {
+	for e := math.Floor(math.Log10(lo)) - 1; e < math.Log10(hi)+2; e++ {
 		for _, step := range steps {
-			tick := step * math.Pow(10, e)
-			if len(ticks) > 0 && tick <= lo*(1+about) {
-				ticks = ticks[:0]
-			}
-			ticks = append(ticks, tick)
-			if len(ticks) > 1 && tick >= hi*(1-about) {
-				return ticks
-			}
+			ticks = append(ticks, step*math.Pow(10, e))
 		}
 	}
+	above := slices.IndexFunc(ticks, func(tick float64) bool { return tick > lo*(1+about) })
+	last := slices.IndexFunc(ticks, func(tick float64) bool { return tick >= hi*(1-about) })
+	return ticks[above-1 : max(above, last)+1]
 }
 
 // sweptTitles are the titles of axes, by property.

@@ -46,9 +46,8 @@ type Environment struct {
 // New returns the environment of this process. shared says that the servers use the same cores.
 func New(shared bool) Environment {
 	e := Environment{
-		Time:    time.Now().UTC().Truncate(time.Second),
-		Command: os.Args,
-		Go:      runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
+		Time: time.Now().UTC().Truncate(time.Second), Command: os.Args,
+		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 		Cores: runtime.NumCPU(), CPUs: runtime.GOMAXPROCS(0), Shared: shared,
 		Settings: make(map[string]string), Built: make(map[string]string), Yardsticks: make(map[string]string),
 	}

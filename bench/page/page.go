@@ -4,6 +4,7 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"html/template"
@@ -38,9 +39,6 @@ type exhibit struct {
 // Render returns the content of the file that -html names. It is well-formed XML.
 func Render(rep *report.Report) ([]byte, error) {
 	settings, err := json.MarshalIndent(rep.Config, "", "  ")
-	if err != nil {
-		return nil, err
-	}
 	c := content{Outline: rep.Outline(), Title: title(rep), Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
 		Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
 	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
@@ -53,7 +51,7 @@ func Render(rep *report.Report) ([]byte, error) {
 		}
 	}
 	var b bytes.Buffer
-	err = pageTemplate.Execute(&b, c)
+	err = cmp.Or(err, pageTemplate.Execute(&b, c))
 	return []byte(text.Printable(b.String())), err
 }
 

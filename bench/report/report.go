@@ -140,8 +140,7 @@ const schema = 2 // the version of the JSON
 // cores of this machine.
 func New(cfg cluster.Config, stages []string, shared bool) *Report {
 	cfg.Secret = ""
-	return &Report{Schema: schema, Env: machine.New(shared), Config: cfg, Verdict: "ok", Stages: stages,
-		Runs: []Run{}, Summary: []Summary{}}
+	return &Report{Schema: schema, Env: machine.New(shared), Config: cfg, Verdict: "ok", Stages: stages, Runs: []Run{}, Summary: []Summary{}}
 }
 
 // Workload returns the workload at a point of the sweep. Without a sweep, the only point

@@ -239,14 +239,8 @@ func (rep *Report) Points(stage string) []Summary {
 func summarize(runs []*Run) Summary {
 	// Rounds in which nobody was answered have no figures.
 	answered := slices.DeleteFunc(slices.Clone(runs), func(r *Run) bool { return r.Requests == 0 })
-	s := Summary{
-		Stage: runs[0].Stage, Point: runs[0].Point,
-		OpsPerSecond: over(answered, throughput),
-		P99:          over(answered, p99),
-		Figures:      medians(answered),
-		Counts:       load.Counts{Errors: make(map[string]int64)},
-		Runs:         runs,
-	}
+	s := Summary{Stage: runs[0].Stage, Point: runs[0].Point, Counts: load.Counts{Errors: make(map[string]int64)}, Runs: runs,
+		OpsPerSecond: over(answered, throughput), P99: over(answered, p99), Figures: medians(answered)}
 	for _, run := range runs {
 		connections, starved, never := s.Connections, s.Starved, s.NeverGreeted
 		s.Add(run.Counts)
