@@ -162,7 +162,7 @@ func (rep *Report) kept(s *Summary) float64 {
 	}).Median
 }
 
-// tables returns the tables, without columns, rows and tables that hold nothing.
+// tables returns the tables, without columns and rows that hold nothing.
 func (rep *Report) tables() (tables []Table) {
 	all := groups
 	if rep.Sweep != nil {
@@ -185,9 +185,7 @@ func (rep *Report) tables() (tables []Table) {
 			}
 		}
 		t.Rows = slices.DeleteFunc(t.Rows, func(row []string) bool { return strings.Join(row[1:], "") == "" })
-		if len(t.Rows) > 0 {
-			tables = append(tables, t)
-		}
+		tables = append(tables, t)
 	}
 	if i := slices.IndexFunc(rep.Summary, func(s Summary) bool { return s.Requests > 0 }); i >= 0 {
 		tables[0].Foot = "ops/s: " + rep.Summary[i].OpsPerSecond.Rule()
@@ -200,11 +198,7 @@ func (rep *Report) tables() (tables []Table) {
 
 // clients returns a table with a row for each client, if there are several, so that one that is
 // worse off than the others is seen.
-func (rep *Report) clients() []Table {
-	rounds := rep.Summary[0].Runs
-	if len(rep.Summary) > 1 || len(rounds[0].Clients) < 2 {
-		return nil
-	}
+func (rep *Report) clients(rounds []*Run) Table {
 	t := Table{Head: []string{"client", "ops/s", "p99", "CPU/request", "notes"}}
 	for i := range rounds[0].Clients {
 		var took []*Run
@@ -228,7 +222,7 @@ func (rep *Report) clients() []Table {
 		notes.add(int64(len(rounds)-len(took)), "× MISSING")
 		t.Rows = append(t.Rows, append(row, strings.Join(notes, ", ")))
 	}
-	return []Table{t}
+	return t
 }
 
 // histogram shows how the response times of rounds are spread, in 8 rows at most: each row ends
@@ -252,7 +246,8 @@ func histogram(runs []*Run) []Table {
 			edge, within = h.Max(), h.Count()
 		}
 		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything
-		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), fmt.Sprintf("%-48s", strings.Repeat("#", int(math.Ceil(48*share))))})
+		bar := strings.Repeat("#", int(math.Ceil(48*share)))
+		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), fmt.Sprintf("%-48s", bar)})
 		below = within
 	}
 	return []Table{t}
@@ -260,9 +255,9 @@ func histogram(runs []*Run) []Table {
 
 // overTime shows how a round went on, in 10 rows at most, if it took more than a second and each
 // request had a connection: ports may run out.
-func overTime(run *Run) []Table {
+func overTime(run *Run) Table {
 	if run.ConnectTimes == nil || run.Dur <= time.Second {
-		return nil
+		return Table{}
 	}
 	t := Table{Head: []string{"over time", "ops/s"}}
 	seconds := max(len(run.Series), int((run.Dur+time.Second-1)/time.Second)) // none may have been answered in the last ones
@@ -278,7 +273,7 @@ func overTime(run *Run) []Table {
 	if run.TimeWait > 0 {
 		t.Foot = text.Count(run.TimeWait) + " sockets in TIME_WAIT at the end"
 	}
-	return []Table{t}
+	return t
 }
 
 // Gobench returns the report in the format of Go's benchmarks, one line a round

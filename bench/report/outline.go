@@ -27,11 +27,12 @@ func (rep *Report) Outline() Outline {
 	rep.Summarize()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
-		o.Tables, o.Notes = append(rep.tables(), rep.clients()...), rep.notes()
+		o.Tables, o.Notes = rep.tables(), rep.notes()
 		if runs := rep.Summary[0].Runs; len(rep.Summary) == 1 {
-			o.Tables, o.Histogram = append(o.Tables, overTime(runs[len(runs)-1])...), histogram(runs)
+			o.Tables, o.Histogram = append(o.Tables, rep.clients(runs), overTime(runs[len(runs)-1])), histogram(runs)
 		}
-		o.Sentences = append(rep.saturation(), rep.comparison()...)
+		o.Tables = slices.DeleteFunc(o.Tables, func(t Table) bool { return len(t.Rows) == 0 })
+		o.Sentences = rep.comparison()
 		if rep.Sweep != nil {
 			o.Sentences = rep.bends()
 		}
@@ -84,18 +85,14 @@ func (rep *Report) name(point, stage string) string {
 	return fmt.Sprintf("%s at %s=%s", stage, rep.Sweep.Property, rep.Sweep.Label(point))
 }
 
-// saturation says which stages do less than an open loop asks for.
-func (rep *Report) saturation() (lines []string) {
+// comparison says which stages do less than an open loop asks for, and how they compare with the
+// first one; or what the only one did.
+func (rep *Report) comparison() (lines []string) {
 	for i := range rep.Summary {
 		if s := &rep.Summary[i]; rep.saturated(s) {
 			lines = append(lines, fmt.Sprintf("SATURATED: %s keeps up with %s %% of the requests due.", s.Stage, text.Sig3(100*rep.kept(s))))
 		}
 	}
-	return lines
-}
-
-// comparison says how the stages compare with the first one; or what the only one did.
-func (rep *Report) comparison() (lines []string) {
 	first, to := &rep.Summary[0], rep.Stages[0]
 	if first.Stage == to {
 		to += first.where()
@@ -111,8 +108,8 @@ func (rep *Report) comparison() (lines []string) {
 			lines = append(lines, fmt.Sprintf("%s, compared with %s: %s.", figure[1], to, strings.Join(ratios, ", ")))
 		}
 	}
-	if lines == nil {
-		lines = []string{first.Stage + first.where() + ": " + first.did() + "."}
+	if rep.Summary[len(rep.Summary)-1].P99Ratio == nil {
+		lines = append(lines, first.Stage+first.where()+": "+first.did()+".")
 	}
 	return lines
 }

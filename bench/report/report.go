@@ -316,15 +316,12 @@ func Read(path string) (rep *Report, err error) {
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	var data []byte
-	if err == nil && info.Size() <= MaxSize {
-		data, err = io.ReadAll(io.LimitReader(f, MaxSize+1)) // a pipe has no size
-	}
-	if err == nil && max(info.Size(), int64(len(data))) > MaxSize {
+	if err == nil && info.Size() > MaxSize {
 		err = fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
-	}
-	if err == nil {
+	} else if err == nil {
+		data, unread := io.ReadAll(io.LimitReader(f, MaxSize)) // a pipe has no size; what is cut off has wrong syntax
 		rep, err = Parse(data)
+		err = cmp.Or(unread, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a report that bench -o has written: %w", path, err)

@@ -2,7 +2,6 @@ package report
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -50,9 +49,9 @@ func quantiles(c *load.Counts, h *metrics.Histogram) (t Times, atLeast []string)
 		return nil, nil
 	}
 	t = Times{"mean": h.Mean()}
-	for _, name := range slices.Sorted(maps.Keys(levels)) {
+	for name, level := range levels {
 		known := false
-		if t[name], known = c.Quantile(h, levels[name]); !known {
+		if t[name], known = c.Quantile(h, level); !known {
 			atLeast = append(atLeast, name)
 		}
 	}
