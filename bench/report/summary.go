@@ -251,19 +251,15 @@ func summarize(runs []*Run) Summary {
 // compare compares ops_per_s or p99 with that of the first stage, in the rounds in which both
 // were answered.
 func (s *Summary) compare(first *Summary, what string, floor stats.Interval) *Ratio {
-	r := &Ratio{Of: what}
-	figure := throughput
-	if what == "p99" {
-		figure = p99
-		above, below := slices.Contains(s.AtLeast, "p99"), slices.Contains(first.AtLeast, "p99")
-		switch {
-		case above && below:
-			return r // two bounds have no ratio
-		case above:
-			r.Bound = "at least"
-		case below:
-			r.Bound = "at most"
-		}
+	r, figure := &Ratio{Of: what}, map[string]func(*Run) float64{"ops_per_s": throughput, "p99": p99}[what]
+	above, below := slices.Contains(s.AtLeast, what), slices.Contains(first.AtLeast, what)
+	switch {
+	case above && below:
+		return r // two bounds have no ratio
+	case above:
+		r.Bound = "at least"
+	case below:
+		r.Bound = "at most"
 	}
 	baseline := make(map[int]float64)
 	for _, run := range first.Runs {
