@@ -115,9 +115,7 @@ type Series struct {
 
 // Lines draws lines, each with its name at its end; "" if they have no points.
 func Lines(title string, x, y Axis, lines []Series) string {
-	if !slices.ContainsFunc(lines, func(s Series) bool { return len(s.Points) > 0 }) {
-		return ""
-	}
+	lines = slices.DeleteFunc(slices.Clone(lines), func(s Series) bool { return len(s.Points) == 0 })
 	f := &figure{height: 370}
 	names := 0.0
 	for _, s := range lines {
@@ -125,8 +123,8 @@ func Lines(title string, x, y Axis, lines []Series) string {
 	}
 	f.axes(&x, &y, 0, f.height, width-names-28)
 	for _, s := range lines {
-		if told := f.series(x, y, s); s.Name != "" {
-			f.desc = append(f.desc, s.Name+": "+strings.Join(told, ", "))
+		if told := f.series(x, y, s); s.Name != "" || told != nil {
+			f.desc = append(f.desc, cmp.Or(s.Name, s.Class)+": "+strings.Join(told, ", "))
 		}
 	}
 	f.names(x, y, lines)
@@ -214,8 +212,7 @@ func (f *figure) names(x, y Axis, lines []Series) {
 	}
 	var ends []end
 	for _, s := range lines {
-		if n := len(s.Points); n > 0 && s.Name != "" {
-			last := s.Points[n-1]
+		if last := s.Points[len(s.Points)-1]; s.Name != "" {
 			ends = append(ends, end{Series: s, x: x.at(last[0]), y: y.at(last[1])})
 		}
 	}

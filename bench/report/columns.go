@@ -20,7 +20,7 @@ import (
 type Table struct {
 	Head []string
 	Rows [][]string
-	Foot string // what the brackets hold; or ""
+	Foot []string // lines below: what the brackets hold
 }
 
 // A column is one figure, in the tables and in the lines for benchstat.
@@ -188,10 +188,11 @@ func (rep *Report) tables() (tables []Table) {
 		tables = append(tables, t)
 	}
 	if i := slices.IndexFunc(rep.Summary, func(s Summary) bool { return s.Requests > 0 }); i >= 0 {
-		tables[0].Foot = "ops/s: " + rep.Summary[i].OpsPerSecond.Rule()
+		rule := "ops/s: " + rep.Summary[i].OpsPerSecond.Rule()
 		if rep.Sweep != nil {
-			tables[0].Foot = strings.NewReplacer("[", "± ", "]", "").Replace(tables[0].Foot)
+			rule = strings.NewReplacer("[", "± ", "]", "").Replace(rule)
 		}
+		tables[0].Foot = []string{rule}
 	}
 	return tables
 }
@@ -271,7 +272,7 @@ func overTime(run *Run) Table {
 		t.Rows = append(t.Rows, []string{fmt.Sprintf("from %d s", from), text.Sig3(float64(sum) / lasted)})
 	}
 	if run.TimeWait > 0 {
-		t.Foot = text.Count(run.TimeWait) + " sockets in TIME_WAIT at the end"
+		t.Foot = []string{text.Count(run.TimeWait) + " sockets in TIME_WAIT at the end"}
 	}
 	return t
 }

@@ -56,9 +56,7 @@ func (rep *Report) String() string {
 	wrap(o.Sentences...)
 	for _, t := range append(o.Tables, o.Histogram...) {
 		b.WriteString("\n" + text.Table(append([][]string{t.Head}, t.Rows...)))
-		if t.Foot != "" {
-			wrap(t.Foot)
-		}
+		wrap(t.Foot...)
 	}
 	wrap("")
 	wrap(append(o.Notes, "", o.Conditions)...)
