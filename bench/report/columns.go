@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
@@ -204,8 +205,9 @@ func (rep *Report) clients(rounds []*Run) Table {
 	for i := range rounds[0].Clients {
 		var took []*Run
 		for _, run := range rounds {
-			if i < len(run.Clients) && run.Clients[i] != nil {
-				took = append(took, run.Clients[i])
+			if i < len(run.Clients) && !run.Clients[i].Missing {
+				c := run.Clients[i]
+				took = append(took, &Run{Result: load.Result{Counts: c.Counts}, Figures: c.Figures, Invalid: c.Invalid})
 			}
 		}
 		row, notes := []string{rep.client(i), "", "", ""}, counts(nil)

@@ -58,8 +58,7 @@ func (rep *Report) String() string {
 		b.WriteString("\n" + text.Table(append([][]string{t.Head}, t.Rows...)))
 		wrap(t.Foot...)
 	}
-	wrap("")
-	wrap(append(o.Notes, "", o.Conditions)...)
+	wrap(slices.Concat([]string{""}, o.Notes, []string{"", o.Conditions})...)
 	return b.String()
 }
 

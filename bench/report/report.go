@@ -44,7 +44,7 @@
 //	  .invalid         why the client was measured and not the servers
 //	  .warnings        what else to know
 //	  .clients         several client processes: the counts and figures of each, by
-//	                   number; null: it did not bring its result
+//	                   number; missing: it did not bring its result
 //	  .ops_per_s       operations answered a second
 //	  .bytes_per_s     the same of bytes
 //	  .latency_ns      p50, p90, p99, p999, max and mean of the response time
@@ -131,7 +131,15 @@ type Run struct {
 	Figures
 	Invalid  string   `json:"invalid,omitempty"`  // why the client was measured and not the servers
 	Warnings []string `json:"warnings,omitempty"` // suspended nodes, missing keys, the first error, broken laws
-	Clients  []*Run   `json:"clients,omitempty"`  // Counts, Figures and Invalid of each of several client processes, by number; nil: it did not bring its result
+	Clients  []Client `json:"clients,omitempty"`  // what each of several client processes did, by number
+}
+
+// A Client is what one of several client processes did in a round.
+type Client struct {
+	Missing bool `json:"missing,omitempty"` // it did not bring its result
+	load.Counts
+	Figures
+	Invalid string `json:"invalid,omitempty"` // why it was measured, and not the servers
 }
 
 const schema = 2 // the version of the JSON
@@ -170,17 +178,16 @@ func (rep *Report) AddClients(stage string, round int, sum *load.Result, all []*
 		rep.Add(stage, round, sum)
 		return
 	}
-	run := Run{Stage: stage, Round: round, Result: *sum, Clients: make([]*Run, len(all))}
+	run := Run{Stage: stage, Round: round, Result: *sum, Clients: make([]Client, len(all))}
 	var laws, missing []string
 	for i, r := range all {
 		if r == nil {
-			missing = append(missing, rep.client(i))
+			run.Clients[i].Missing, missing = true, append(missing, rep.client(i))
 			continue
 		}
-		one := &Run{Result: *r, Invalid: invalid(r, int(math.Ceil(r.Cores)))}
+		one := Run{Result: *r, Invalid: invalid(r, int(math.Ceil(r.Cores)))}
 		one.derive(false)
-		one.Result = load.Result{Counts: r.Counts}
-		if run.Clients[i] = one; one.Invalid != "" {
+		if run.Clients[i] = (Client{false, r.Counts, one.Figures, one.Invalid}); one.Invalid != "" {
 			run.Invalid = cmp.Or(run.Invalid, fmt.Sprintf("client %d: %s", i, one.Invalid))
 		}
 		for _, law := range littlesLaw(r, rep.Workload("")) {
