@@ -33,7 +33,7 @@ type content struct {
 // An exhibit is a figure with its title and what to know of it.
 type exhibit struct {
 	Title, Caption string
-	SVG            template.HTML
+	SVG            template.HTML // "": there is nothing to show
 }
 
 // Render returns the content of the file that -html names. It is well-formed XML.
@@ -46,9 +46,7 @@ func Render(rep *report.Report) ([]byte, error) {
 		figures = []func(*report.Report) exhibit{swept, achieved}
 	}
 	for _, draw := range figures {
-		if e := draw(rep); e.SVG != "" {
-			c.Figures = append(c.Figures, e)
-		}
+		c.Figures = append(c.Figures, draw(rep))
 	}
 	var b bytes.Buffer
 	err = cmp.Or(err, pageTemplate.Execute(&b, c))
