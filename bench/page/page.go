@@ -41,12 +41,10 @@ func Render(rep *report.Report) ([]byte, error) {
 	settings, err := json.MarshalIndent(rep.Config, "", "  ")
 	c := content{Outline: rep.Outline(), Title: title(rep), Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
 		Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
-	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
 	if rep.Sweep != nil {
-		figures = []func(*report.Report) exhibit{swept, achieved}
-	}
-	for _, draw := range figures {
-		c.Figures = append(c.Figures, draw(rep))
+		c.Figures = []exhibit{swept(rep), achieved(rep)}
+	} else {
+		c.Figures = []exhibit{throughput(rep), percentiles(rep), where(rep), seconds(rep), balance(rep)}
 	}
 	var b bytes.Buffer
 	err = cmp.Or(err, pageTemplate.Execute(&b, c))
