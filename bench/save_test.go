@@ -79,7 +79,7 @@ func TestReportWrite(t *testing.T) {
 	dir, rep := t.TempDir(), testReport()
 	path := filepath.Join(dir, "report.json")
 	broken := *rep
-	broken.Runs = []report.Run{{OpsPerSecond: math.Inf(1)}}
+	broken.Runs = []report.Run{{Figures: report.Figures{OpsPerSecond: math.Inf(1)}}}
 	for _, test := range []struct {
 		path string
 		rep  *report.Report

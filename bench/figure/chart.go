@@ -22,12 +22,9 @@ type Row struct {
 // Rows draws rows above each other over one axis; "" if there are none. The names are
 // those of the parts.
 func Rows(title string, x Axis, rows []Row, names ...string) string {
-	if len(rows) == 0 {
-		return ""
-	}
 	const pitch = 54.0
 	x.from, x.to = 5, width-28
-	f, desc, top := new(figure), []string(nil), 0.0
+	f, top := new(figure), 0.0
 	if len(names) > 0 {
 		top = f.legend(names, func(i int, x, y float64) { f.bar(fmt.Sprintf("part p%d", i%Shades), x, x+14, y) })
 	}
@@ -40,10 +37,10 @@ func Rows(title string, x Axis, rows []Row, names ...string) string {
 		y := top + pitch*float64(i)
 		f.text("", 0, y+letterHeight, text.Quote(r.Name, 50-len(r.Value)))
 		f.text("end", width, y+letterHeight, r.Value)
-		desc = append(desc, r.Name+": "+r.Value+f.row(x, y+37, r, names))
+		f.desc = append(f.desc, r.Name+": "+r.Value+f.row(x, y+37, r, names))
 	}
 	f.xAxis(x, bottom)
-	return f.svg(title, strings.Join(desc, "; "))
+	return f.svg(title)
 }
 
 // row draws the dots or the parts of a row around y, and returns the parts in words.
@@ -118,22 +115,20 @@ type Series struct {
 
 // Lines draws lines, each with its name at its end; "" if they have no points.
 func Lines(title string, x, y Axis, lines []Series) string {
-	if !slices.ContainsFunc(lines, func(s Series) bool { return len(s.Points) > 0 }) {
-		return ""
-	}
+	lines = slices.DeleteFunc(slices.Clone(lines), func(s Series) bool { return len(s.Points) == 0 })
 	f := &figure{height: 370}
-	names, desc := 0.0, []string(nil)
+	names := 0.0
 	for _, s := range lines {
 		names = max(names, textWidth(text.Quote(s.Name, maxName)))
 	}
 	f.axes(&x, &y, 0, f.height, width-names-28)
 	for _, s := range lines {
-		if told := f.series(x, y, s); s.Name != "" {
-			desc = append(desc, s.Name+": "+strings.Join(told, ", "))
+		if told := f.series(x, y, s); s.Name != "" || told != nil {
+			f.desc = append(f.desc, cmp.Or(s.Name, s.Class)+": "+strings.Join(told, ", "))
 		}
 	}
 	f.names(x, y, lines)
-	return f.svg(title, strings.Join(desc, "; "))
+	return f.svg(title)
 }
 
 // series draws a line, and returns what is at its marks in words.
@@ -180,7 +175,7 @@ var dots = []string{"h0", "m-2.5,-2.5l5,5m0,-5l-5,5", "m-3,2.5h6l-3,-5.5z"}
 // there are no requests. The kinds of requests, three at most, have these names.
 func Dots(title string, x, y Axis, clouds []Cloud, kinds ...string) string {
 	const pitch = 240.0
-	f, desc := new(figure), []string(nil)
+	f := new(figure)
 	f.height = f.legend(kinds, func(i int, x, y float64) { f.dots(i, "M"+number(x+8)+","+number(y)) })
 	for _, c := range clouds {
 		f.axes(&x, &y, f.height, f.height+pitch, width-14)
@@ -197,13 +192,10 @@ func Dots(title string, x, y Axis, clouds []Cloud, kinds ...string) string {
 				lo, hi = min(lo, p[1]), max(hi, p[1])
 			}
 			f.dots(i, at...)
-			desc = append(desc, fmt.Sprintf("%s: %s %s, %s to %s", c.Name, text.Count(int64(len(points))), kinds[i], y.Label(lo), y.Label(hi)))
+			f.desc = append(f.desc, fmt.Sprintf("%s: %s %s, %s to %s", c.Name, text.Count(int64(len(points))), kinds[i], y.Label(lo), y.Label(hi)))
 		}
 	}
-	if desc == nil {
-		return ""
-	}
-	return f.svg(title, strings.Join(desc, "; "))
+	return f.svg(title)
 }
 
 // dots draws marks where paths begin.
@@ -220,8 +212,7 @@ func (f *figure) names(x, y Axis, lines []Series) {
 	}
 	var ends []end
 	for _, s := range lines {
-		if n := len(s.Points); n > 0 && s.Name != "" {
-			last := s.Points[n-1]
+		if last := s.Points[len(s.Points)-1]; s.Name != "" {
 			ends = append(ends, end{Series: s, x: x.at(last[0]), y: y.at(last[1])})
 		}
 	}

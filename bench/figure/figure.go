@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"lockstep/common/text"
@@ -22,6 +23,7 @@ import (
 type figure struct {
 	body   strings.Builder
 	height float64
+	desc   []string // what it shows, in words
 }
 
 const (
@@ -41,9 +43,13 @@ const (
 //go:embed style.css
 var style string
 
-func (f *figure) svg(title, desc string) string {
+// svg returns the figure; "" if it shows nothing.
+func (f *figure) svg(title string) string {
+	if f.desc == nil {
+		return ""
+	}
 	return fmt.Sprintf(`<svg width="%[1]s" height="%[2]s" viewBox="0 0 %[1]s %[2]s" role="img" xmlns="http://www.w3.org/2000/svg"><style>%[3]s</style><title>%[4]s</title><desc>%[5]s</desc>%[6]s</svg>`,
-		number(width), number(f.height), style, html.EscapeString(title), html.EscapeString(desc), f.body.String())
+		number(width), number(f.height), style, html.EscapeString(title), html.EscapeString(strings.Join(f.desc, "; ")), f.body.String())
 }
 
 // legend writes names beside each other, in as many rows as they need, each behind what draw
@@ -85,14 +91,8 @@ func (f *figure) path(class string, points [][2]float64) {
 
 // marks differ in shape for readers who do not see their colours.
 var marks = [Styles]string{
-	"M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
-	"M-4,-4h8v8h-8z",
-	"M0,-5l5,9h-10z",
-	"M0,-5.5l5,5.5l-5,5.5l-5,-5.5z",
-	"M-4,-4l8,8m0,-8l-8,8",
-	"M0,5l5,-9h-10z",
-	"M0,-5v10m-5,-5h10",
-	"M-5,-2h10v4h-10z",
+	"M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z", "M-4,-4h8v8h-8z", "M0,-5l5,9h-10z", "M0,-5.5l5,5.5l-5,5.5l-5,-5.5z",
+	"M-4,-4l8,8m0,-8l-8,8", "M0,5l5,-9h-10z", "M0,-5v10m-5,-5h10", "M-5,-2h10v4h-10z",
 }
 
 func (f *figure) mark(class string, style int, x, y float64) {
@@ -164,20 +164,17 @@ func LogAxis(title string, values []float64, label func(float64) string) Axis {
 	return Axis{Title: title + " (logarithmic)", Lo: ticks[0], Hi: ticks[len(ticks)-1], Log: true, Ticks: ticks, Label: label}
 }
 
+// logTicks returns steps times the powers of ten, from the last up to lo to the first from hi on.
 func logTicks(lo, hi float64, steps ...float64) (ticks []float64) {
 	const about = 1e-9 // the error of a power
-	for e := math.Floor(math.Log10(lo) + about); ; e++ {
+	for e := math.Floor(math.Log10(lo)) - 1; e < math.Log10(hi)+2; e++ {
 		for _, step := range steps {
-			tick := step * math.Pow(10, e)
-			if len(ticks) > 0 && tick <= lo*(1+about) {
-				ticks = ticks[:0]
-			}
-			ticks = append(ticks, tick)
-			if len(ticks) > 1 && tick >= hi*(1-about) {
-				return ticks
-			}
+			ticks = append(ticks, step*math.Pow(10, e))
 		}
 	}
+	above := slices.IndexFunc(ticks, func(tick float64) bool { return tick > lo*(1+about) })
+	last := slices.IndexFunc(ticks, func(tick float64) bool { return tick >= hi*(1-about) })
+	return ticks[above-1 : max(above, last)+1]
 }
 
 // sweptTitles are the titles of axes, by property.
@@ -218,4 +215,119 @@ func Span(ns float64) string {
 		ns, units = ns/1000, units[1:]
 	}
 	return strconv.FormatFloat(ns, 'g', 3, 64) + " " + units[0]
+}
+
+// A Panel is a picture of concurrency: a lane for each client of one stage.
+type Panel struct {
+	Title string        `json:"stage"`
+	Span  time.Duration `json:"span_ns"`
+	Lanes [][]Stretch   `json:"lanes"` // one that the server does not serve is empty
+}
+
+// A Stretch is a time in which a lane did one thing.
+type Stretch struct {
+	Doing int           `json:"doing"` // an index of Doings
+	From  time.Duration `json:"from_ns"`
+	To    time.Duration `json:"to_ns"`
+}
+
+// Doings are what a lane can do.
+var Doings = []string{"idle", "waiting for a worker", "waiting for a lock", "in the table", "writing the answer"}
+
+// looks are how the SVG and the text show Doings: they differ in height, and not only in colour.
+var looks = []struct {
+	color  string
+	height float64
+	letter byte
+}{{"#8a8a8a", 2, '.'}, {"#a371d9", 6, '-'}, {"#cf6a1c", 10, 'x'}, {"#2f7ed8", 18, '#'}, {"#3a9d5d", 14, '>'}}
+
+// LanesSVG draws the panels above each other, over the same time; "" if there are none.
+func LanesSVG(panels []Panel) string {
+	const left, pitch = 84.0, 22.0
+	f := new(figure)
+	y := f.legend(Doings, func(i int, x, y float64) { f.look(i, x, x+14, y) }) + 4
+	for _, p := range panels {
+		x := Axis{Hi: float64(p.Span), from: left, to: width - 14}
+		f.text("", 0, y+18, p.Title)
+		y += 40
+		top := y
+		for n, lane := range p.Lanes {
+			f.text("end", left-10, y+5, fmt.Sprintf("client %d", n+1))
+			for _, s := range lane {
+				f.look(s.Doing, x.at(float64(s.From)), x.at(float64(s.To)), y)
+			}
+			y += pitch
+		}
+		for ms := time.Duration(0); ms <= p.Span; ms += 4 * time.Millisecond {
+			f.line("grid", x.at(float64(ms)), top-10, x.at(float64(ms)), y-8)
+			f.text("mid", x.at(float64(ms)), y+10, fmt.Sprint(ms.Milliseconds()))
+		}
+		f.text("end", left-24, y+10, "ms")
+		y += 24
+		f.desc = append(f.desc, p.String())
+	}
+	f.height = y
+	return f.svg("What each client's request was doing")
+}
+
+// look draws what a lane does as a bar around y.
+func (f *figure) look(doing int, x1, x2, y float64) {
+	l := looks[doing]
+	fmt.Fprintf(&f.body, `<rect fill="%s" x="%s" y="%s" width="%s" height="%s"/>`, l.color, number(x1), number(y-l.height/2), number(max(x2-x1, 0.4)), number(l.height))
+}
+
+// Clients returns how many clients did each of Doings, on average over the time; one that is not
+// served counts nowhere.
+func (p Panel) Clients() []float64 {
+	clients := make([]float64, len(Doings))
+	for _, s := range slices.Concat(p.Lanes...) {
+		clients[s.Doing] += float64(s.To-s.From) / float64(p.Span)
+	}
+	return clients
+}
+
+// String says the same in words.
+func (p Panel) String() string {
+	var words []string
+	for i, n := range p.Clients() {
+		if n >= 0.05 {
+			words = append(words, fmt.Sprintf("%.1f %s", n, Doings[i]))
+		}
+	}
+	return p.Title + ": " + strings.Join(words, ", ")
+}
+
+const inTable = 3 // of Doings
+
+// Text draws the panel in so many columns of letters. A letter shows what took most of its time.
+func (p Panel) Text(columns int) string {
+	var b strings.Builder
+	for n, lane := range p.Lanes {
+		fmt.Fprintf(&b, "  client %-2d ", n+1)
+		for c := range columns {
+			from, to := p.Span*time.Duration(c)/time.Duration(columns), p.Span*time.Duration(c+1)/time.Duration(columns)
+			letter, longest := byte(' '), time.Duration(0)
+			for _, s := range lane {
+				if d := min(to, s.To) - max(from, s.From); d > longest {
+					letter, longest = looks[s.Doing].letter, d
+				}
+			}
+			b.WriteByte(letter)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// LanesText draws the panels below each other, in columns of letters, with a legend.
+func LanesText(panels []Panel) string {
+	var legend []string
+	for i, doing := range Doings {
+		legend = append(legend, string(looks[i].letter)+" "+doing)
+	}
+	drawn := text.Wrap(strings.Join(legend, "  "), text.Columns)
+	for _, p := range panels {
+		drawn += fmt.Sprintf("\n%s: on average %.1f of %d clients in the table\n%s", p.Title, p.Clients()[inTable], len(p.Lanes), p.Text(64))
+	}
+	return drawn
 }

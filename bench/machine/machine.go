@@ -46,9 +46,8 @@ type Environment struct {
 // New returns the environment of this process. shared says that the servers use the same cores.
 func New(shared bool) Environment {
 	e := Environment{
-		Time:    time.Now().UTC().Truncate(time.Second),
-		Command: os.Args,
-		Go:      runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
+		Time: time.Now().UTC().Truncate(time.Second), Command: os.Args,
+		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 		Cores: runtime.NumCPU(), CPUs: runtime.GOMAXPROCS(0), Shared: shared,
 		Settings: make(map[string]string), Built: make(map[string]string), Yardsticks: make(map[string]string),
 	}
@@ -130,32 +129,27 @@ func list(values map[string]string, is string) string {
 
 // String describes the programs and the machine in a line.
 func (e Environment) String() string {
-	line := strings.TrimSuffix(e.Go+", "+list(e.Yardsticks, " "), ", ") + fmt.Sprintf(", %s/%s, %s", e.OS, e.Arch, text.Plural(int64(e.Cores), "core"))
-	if e.CPUModel != "" {
-		line += " (" + e.CPUModel + ")"
+	line := strings.TrimSuffix(e.Go+", "+list(e.Yardsticks, " "), ", ")
+	add := func(known bool, format string, args ...any) {
+		if known {
+			line += fmt.Sprintf(format, args...)
+		}
 	}
-	if e.Shared {
-		line += ", shared by servers and client"
-	}
-	if e.Memory > 0 {
-		line += ", " + text.Bytes(e.Memory) + " of memory"
-	}
-	if e.Kernel != "" {
-		line += fmt.Sprintf(", kernel %s, load average before %s", e.Kernel, text.Sig3(e.Load))
-	}
-	if e.CPUs != e.Cores {
-		line += fmt.Sprintf("; the client uses %d at once", e.CPUs)
-	}
+	add(true, ", %s/%s, %s", e.OS, e.Arch, text.Plural(int64(e.Cores), "core"))
+	add(e.CPUModel != "", " (%s)", e.CPUModel)
+	add(e.Shared, ", shared by servers and client")
+	add(e.Memory > 0, ", %s of memory", text.Bytes(e.Memory))
+	add(e.Kernel != "", ", kernel %s, load average before %s", e.Kernel, text.Sig3(e.Load))
+	add(e.CPUs != e.Cores, "; the client uses %d at once", e.CPUs)
 	return line
 }
 
 // Changes says what was set and how programs were built, in a line each, if it is not as usual.
 func (e Environment) Changes() (lines []string) {
-	if set := list(e.Settings, "="); set != "" {
-		lines = append(lines, "Set in the environment or with go env -w: "+set+".")
-	}
-	if built := list(e.Built, " "); built != "" {
-		lines = append(lines, "Built with flags: "+built+".")
+	for _, is := range [][2]string{{"Set in the environment or with go env -w: ", list(e.Settings, "=")}, {"Built with flags: ", list(e.Built, " ")}} {
+		if is[1] != "" {
+			lines = append(lines, is[0]+is[1]+".")
+		}
 	}
 	return lines
 }

@@ -4,6 +4,7 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"html/template"
@@ -32,28 +33,21 @@ type content struct {
 // An exhibit is a figure with its title and what to know of it.
 type exhibit struct {
 	Title, Caption string
-	SVG            template.HTML
+	SVG            template.HTML // "": there is nothing to show
 }
 
 // Render returns the content of the file that -html names. It is well-formed XML.
 func Render(rep *report.Report) ([]byte, error) {
 	settings, err := json.MarshalIndent(rep.Config, "", "  ")
-	if err != nil {
-		return nil, err
-	}
 	c := content{Outline: rep.Outline(), Title: title(rep), Verdict: rep.Verdict, When: rep.Env.Time.UTC().Format("2006-01-02 15:04 UTC"),
 		Command: strings.Join(rep.Env.Command, " "), Settings: string(settings)}
-	figures := []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance}
 	if rep.Sweep != nil {
-		figures = []func(*report.Report) exhibit{swept, achieved}
-	}
-	for _, draw := range figures {
-		if e := draw(rep); e.SVG != "" {
-			c.Figures = append(c.Figures, e)
-		}
+		c.Figures = []exhibit{swept(rep), achieved(rep)}
+	} else {
+		c.Figures = []exhibit{throughput(rep), percentiles(rep), where(rep), seconds(rep), balance(rep)}
 	}
 	var b bytes.Buffer
-	err = pageTemplate.Execute(&b, c)
+	err = cmp.Or(err, pageTemplate.Execute(&b, c))
 	return []byte(text.Printable(b.String())), err
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"lockstep/bench/load"
 	"lockstep/common/client"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
@@ -20,7 +21,7 @@ import (
 type Table struct {
 	Head []string
 	Rows [][]string
-	Foot string // what the brackets hold; or ""
+	Foot []string // lines below: what the brackets hold
 }
 
 // A column is one figure, in the tables and in the lines for benchstat.
@@ -28,7 +29,7 @@ type column struct {
 	head string
 	cell func(*Report, *Summary) string // "": not known
 	unit string                         // for benchstat; "": not for benchstat
-	of   func(*Run) float64             // for benchstat; 0: not known, or a bound only
+	of   func(*Figures) float64         // for benchstat; 0: not known, or a bound only
 }
 
 // groups lists the tables of a report. A sweep has two, of sweepColumns and ratios.
@@ -47,7 +48,7 @@ var (
 	ratios       = []column{rows("ratio"), ratio("ops/s", "ops_per_s"), ratio("p99", "p99")}
 
 	opsPerSecond = column{"ops/s", func(_ *Report, s *Summary) string { return text.Sig3(s.OpsPerSecond.Median) },
-		"ops/s better=higher", throughput}
+		"ops/s better=higher", func(f *Figures) float64 { return f.OpsPerSecond }}
 	interval = column{cell: func(_ *Report, s *Summary) string { return s.OpsPerSecond.Bounds() }}
 	spread   = column{head: "±", cell: func(_ *Report, s *Summary) string {
 		iv := s.OpsPerSecond
@@ -77,11 +78,11 @@ func times(title, kind string, of func(*Figures) Times, names ...string) []colum
 	for _, name := range names {
 		head := strings.Replace(name, "999", "99.9", 1)
 		columns = append(columns, column{head, func(rep *Report, s *Summary) string { return s.written(of(&s.Figures), kind, name) },
-			kind + head + "-ns better=lower", func(r *Run) float64 {
-				if slices.Contains(r.AtLeast, kind+name) {
+			kind + head + "-ns better=lower", func(f *Figures) float64 {
+				if slices.Contains(f.AtLeast, kind+name) {
 					return 0
 				}
-				return float64(of(&r.Figures)[name])
+				return float64(of(f)[name])
 			}})
 	}
 	return columns
@@ -106,7 +107,7 @@ func figure(head, unit, unknown string, write func(float64) string, of func(*Fig
 			return unknown
 		}
 		return write(of(&s.Figures))
-	}, unit, func(r *Run) float64 { return of(&r.Figures) }}
+	}, unit, of}
 }
 
 func span(ns float64) string { return text.Duration(time.Duration(ns)) }
@@ -126,7 +127,7 @@ func ratio(head, of string) column {
 // reason why the figures of a point do not stand for all of it.
 func (rep *Report) unserved(s *Summary) string {
 	switch refused := s.Errors[client.ErrBusy.Error()]; {
-	case s.invalid():
+	case len(s.invalid()) > 0:
 		return "INVALID"
 	case s.Starved > 0:
 		return percent(float64(s.Starved) / float64(s.Connections))
@@ -138,9 +139,9 @@ func (rep *Report) unserved(s *Summary) string {
 	return ""
 }
 
-// invalid reports whether the client was measured in one of the rounds.
-func (s *Summary) invalid() bool {
-	return slices.ContainsFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" })
+// invalid returns the rounds in which the client was measured.
+func (s *Summary) invalid() []*Run {
+	return slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return r.Invalid == "" })
 }
 
 // saturated reports whether an open loop asked for more than was done.
@@ -162,7 +163,7 @@ func (rep *Report) kept(s *Summary) float64 {
 	}).Median
 }
 
-// tables returns the tables, without columns, rows and tables that hold nothing.
+// tables returns the tables, without columns and rows that hold nothing.
 func (rep *Report) tables() (tables []Table) {
 	all := groups
 	if rep.Sweep != nil {
@@ -185,17 +186,46 @@ func (rep *Report) tables() (tables []Table) {
 			}
 		}
 		t.Rows = slices.DeleteFunc(t.Rows, func(row []string) bool { return strings.Join(row[1:], "") == "" })
-		if len(t.Rows) > 0 {
-			tables = append(tables, t)
-		}
+		tables = append(tables, t)
 	}
 	if i := slices.IndexFunc(rep.Summary, func(s Summary) bool { return s.Requests > 0 }); i >= 0 {
-		tables[0].Foot = "ops/s: " + rep.Summary[i].OpsPerSecond.Rule()
+		rule := "ops/s: " + rep.Summary[i].OpsPerSecond.Rule()
 		if rep.Sweep != nil {
-			tables[0].Foot = strings.NewReplacer("[", "± ", "]", "").Replace(tables[0].Foot)
+			rule = strings.NewReplacer("[", "± ", "]", "").Replace(rule)
 		}
+		tables[0].Foot = []string{rule}
 	}
 	return tables
+}
+
+// clients returns a table with a row for each client, if there are several, so that one that is
+// worse off than the others is seen.
+func (rep *Report) clients(rounds []*Run) Table {
+	t := Table{Head: []string{"client", "ops/s", "p99", "CPU/request", "notes"}}
+	for i := range rounds[0].Clients {
+		var took []*Run
+		for _, run := range rounds {
+			if i < len(run.Clients) && !run.Clients[i].Missing {
+				c := run.Clients[i]
+				took = append(took, &Run{Result: load.Result{Counts: c.Counts}, Figures: c.Figures, Invalid: c.Invalid})
+			}
+		}
+		row, notes := []string{rep.client(i), "", "", ""}, counts(nil)
+		if took != nil {
+			s := summarize(took)
+			if row[1] = text.Sig3(s.OpsPerSecond.Median); s.Requests > 0 {
+				row[2], row[3] = s.written(s.Latency, "", "p99"), text.Duration(time.Duration(s.ClientCPUPerRequest))
+			}
+			notes.add(int64(len(s.invalid())), "× INVALID")
+			notes.add(int64(s.Starved), fmt.Sprintf("of %d starved", s.Connections))
+			notes.add(s.Failed(), "failed")
+			notes.add(s.Misses, "missed")
+			notes.add(s.Wrong, "wrong")
+		}
+		notes.add(int64(len(rounds)-len(took)), "× MISSING")
+		t.Rows = append(t.Rows, append(row, strings.Join(notes, ", ")))
+	}
+	return t
 }
 
 // histogram shows how the response times of rounds are spread, in 8 rows at most: each row ends
@@ -219,23 +249,18 @@ func histogram(runs []*Run) []Table {
 			edge, within = h.Max(), h.Count()
 		}
 		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything
-		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), bar(share)})
+		bar := strings.Repeat("#", int(math.Ceil(48*share)))
+		t.Rows = append(t.Rows, []string{"up to " + text.Duration(edge), fmt.Sprintf("%.1f %%", 100*share), fmt.Sprintf("%-48s", bar)})
 		below = within
 	}
 	return []Table{t}
 }
 
-// bar draws a share, from 0 to 1.
-func bar(share float64) string {
-	const width = 48
-	return fmt.Sprintf("%-*s", width, strings.Repeat("#", int(math.Ceil(width*share))))
-}
-
 // overTime shows how a round went on, in 10 rows at most, if it took more than a second and each
 // request had a connection: ports may run out.
-func overTime(run *Run) []Table {
+func overTime(run *Run) Table {
 	if run.ConnectTimes == nil || run.Dur <= time.Second {
-		return nil
+		return Table{}
 	}
 	t := Table{Head: []string{"over time", "ops/s"}}
 	seconds := max(len(run.Series), int((run.Dur+time.Second-1)/time.Second)) // none may have been answered in the last ones
@@ -249,9 +274,9 @@ func overTime(run *Run) []Table {
 		t.Rows = append(t.Rows, []string{fmt.Sprintf("from %d s", from), text.Sig3(float64(sum) / lasted)})
 	}
 	if run.TimeWait > 0 {
-		t.Foot = text.Count(run.TimeWait) + " sockets in TIME_WAIT at the end"
+		t.Foot = []string{text.Count(run.TimeWait) + " sockets in TIME_WAIT at the end"}
 	}
-	return []Table{t}
+	return t
 }
 
 // Gobench returns the report in the format of Go's benchmarks, one line a round
@@ -272,31 +297,27 @@ func (rep *Report) Gobench() ([]byte, error) {
 	}
 	for _, s := range rep.Summary { // in the order of the tables: benchstat takes the first stage as its base
 		for _, run := range s.Runs {
-			rep.gobenchLine(&b, run, columns)
+			if run.Requests == 0 {
+				fmt.Fprintf(&b, "# %s, round %d: no request was answered\n", namePart(run.Stage), run.Round)
+				continue
+			}
+			w := rep.Workload(run.Point)
+			fmt.Fprintf(&b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d", namePart(run.Stage), w.Connections*max(len(run.Clients), 1), w.Batch)
+			if sw := rep.Sweep; sw != nil && sw.Property != "c" && sw.Property != "batch" {
+				fmt.Fprintf(&b, "/%s=%s", sw.Property, namePart(run.Point))
+			}
+			// What follows the dash stands for GOMAXPROCS.
+			fmt.Fprintf(&b, "-%d %d %.1f ns/op", rep.Env.CPUs, run.Requests, float64(run.Dur)/float64(max(run.OK, 1)))
+			for _, c := range columns {
+				if v := c.of(&run.Figures); v > 0 {
+					unit, _, _ := strings.Cut(c.unit, " ")
+					fmt.Fprintf(&b, " %.1f %s", v, unit)
+				}
+			}
+			fmt.Fprintf(&b, " %d failed\n", run.Failed()+run.Unanswered())
 		}
 	}
 	return b.Bytes(), nil
-}
-
-func (rep *Report) gobenchLine(b *bytes.Buffer, run *Run, columns []column) {
-	if run.Requests == 0 {
-		fmt.Fprintf(b, "# %s, round %d: no request was answered\n", namePart(run.Stage), run.Round)
-		return
-	}
-	w := rep.Workload(run.Point)
-	fmt.Fprintf(b, "BenchmarkLockstep/stage=%s/c=%d/batch=%d", namePart(run.Stage), w.Connections*max(len(run.Clients), 1), w.Batch)
-	if sw := rep.Sweep; sw != nil && sw.Property != "c" && sw.Property != "batch" {
-		fmt.Fprintf(b, "/%s=%s", sw.Property, namePart(run.Point))
-	}
-	// What follows the dash stands for GOMAXPROCS.
-	fmt.Fprintf(b, "-%d %d %.1f ns/op", rep.Env.CPUs, run.Requests, float64(run.Dur)/float64(max(run.OK, 1)))
-	for _, c := range columns {
-		if v := c.of(run); v > 0 {
-			unit, _, _ := strings.Cut(c.unit, " ")
-			fmt.Fprintf(b, " %.1f %s", v, unit)
-		}
-	}
-	fmt.Fprintf(b, " %d failed\n", run.Failed()+run.Unanswered())
 }
 
 // namePart makes text fit for the name of a benchmark, whose parts end at a slash.

@@ -145,7 +145,7 @@ func TestOverTime(t *testing.T) {
 		got = append(got, strings.Join(row, ", "))
 	}
 	want := []string{"from 0 s, 400", "from 2 s, 40.0", "from 4 s, 40.0", "from 6 s, 40.0", "from 8 s, 4.00", "from 10 s, 0"}
-	if !slices.Equal(got, want) || over.Foot != "26 402 sockets in TIME_WAIT at the end" {
+	if !slices.Equal(got, want) || strings.Join(over.Foot, "") != "26 402 sockets in TIME_WAIT at the end" {
 		t.Errorf("%q, foot %q, want %q", got, over.Foot, want)
 	}
 	rep = New(cfg, []string{"a"}, true)

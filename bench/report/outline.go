@@ -27,11 +27,12 @@ func (rep *Report) Outline() Outline {
 	rep.Summarize()
 	o := Outline{Sentences: []string{"No round was measured."}, Conditions: rep.conditions()}
 	if len(rep.Summary) > 0 {
-		o.Tables, o.Notes = append(rep.tables(), rep.clients()...), rep.notes()
+		o.Tables, o.Notes = rep.tables(), rep.notes()
 		if runs := rep.Summary[0].Runs; len(rep.Summary) == 1 {
-			o.Tables, o.Histogram = append(o.Tables, overTime(runs[len(runs)-1])...), histogram(runs)
+			o.Tables, o.Histogram = append(o.Tables, rep.clients(runs), overTime(runs[len(runs)-1])), histogram(runs)
 		}
-		o.Sentences = append(rep.saturation(), rep.comparison()...)
+		o.Tables = slices.DeleteFunc(o.Tables, func(t Table) bool { return len(t.Rows) == 0 })
+		o.Sentences = rep.comparison()
 		if rep.Sweep != nil {
 			o.Sentences = rep.bends()
 		}
@@ -55,12 +56,9 @@ func (rep *Report) String() string {
 	wrap(o.Sentences...)
 	for _, t := range append(o.Tables, o.Histogram...) {
 		b.WriteString("\n" + text.Table(append([][]string{t.Head}, t.Rows...)))
-		if t.Foot != "" {
-			wrap(t.Foot)
-		}
+		wrap(t.Foot...)
 	}
-	wrap("")
-	wrap(append(o.Notes, "", o.Conditions)...)
+	wrap(slices.Concat([]string{""}, o.Notes, []string{"", o.Conditions})...)
 	return b.String()
 }
 
@@ -84,18 +82,14 @@ func (rep *Report) name(point, stage string) string {
 	return fmt.Sprintf("%s at %s=%s", stage, rep.Sweep.Property, rep.Sweep.Label(point))
 }
 
-// saturation says which stages do less than an open loop asks for.
-func (rep *Report) saturation() (lines []string) {
+// comparison says which stages do less than an open loop asks for, and how they compare with the
+// first one; or what the only one did.
+func (rep *Report) comparison() (lines []string) {
 	for i := range rep.Summary {
 		if s := &rep.Summary[i]; rep.saturated(s) {
 			lines = append(lines, fmt.Sprintf("SATURATED: %s keeps up with %s %% of the requests due.", s.Stage, text.Sig3(100*rep.kept(s))))
 		}
 	}
-	return lines
-}
-
-// comparison says how the stages compare with the first one; or what the only one did.
-func (rep *Report) comparison() (lines []string) {
 	first, to := &rep.Summary[0], rep.Stages[0]
 	if first.Stage == to {
 		to += first.where()
@@ -111,8 +105,8 @@ func (rep *Report) comparison() (lines []string) {
 			lines = append(lines, fmt.Sprintf("%s, compared with %s: %s.", figure[1], to, strings.Join(ratios, ", ")))
 		}
 	}
-	if lines == nil {
-		lines = []string{first.Stage + first.where() + ": " + first.did() + "."}
+	if rep.Summary[len(rep.Summary)-1].P99Ratio == nil {
+		lines = append(lines, first.Stage+first.where()+": "+first.did()+".")
 	}
 	return lines
 }
@@ -142,7 +136,7 @@ func (rep *Report) bends() (lines []string) {
 	}
 	for _, stage := range rep.Stages {
 		all := rep.Points(stage)
-		points := slices.DeleteFunc(all, func(p Summary) bool { return p.invalid() })
+		points := slices.DeleteFunc(all, func(p Summary) bool { return len(p.invalid()) > 0 })
 		if len(points) == 0 {
 			if len(all) > 0 { // otherwise the sweep has not come to this stage
 				lines = append(lines, stage+" has no valid point.")
@@ -188,8 +182,8 @@ func (rep *Report) notes() []string {
 			troubled = append(troubled, name+": "+t)
 		}
 		disturbed = append(disturbed, slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return r.OtherCores <= 0.25 })...)
-		if i := slices.IndexFunc(s.Runs, func(r *Run) bool { return r.Invalid != "" }); i >= 0 && rep.Sweep != nil { // otherwise the verdict says so
-			more = append(more, fmt.Sprintf("INVALID: %s, round %d: %s.", name, s.Runs[i].Round, s.Runs[i].Invalid))
+		if runs := s.invalid(); len(runs) > 0 && rep.Sweep != nil { // otherwise the verdict says so
+			more = append(more, fmt.Sprintf("INVALID: %s, round %d: %s.", name, runs[0].Round, runs[0].Invalid))
 		}
 		warned := slices.DeleteFunc(slices.Clone(s.Runs), func(r *Run) bool { return len(r.Warnings) == 0 })
 		if len(warned) > 0 {

@@ -1,15 +1,101 @@
+// Package report turns the rounds of a measurement into summaries, ratios and a verdict.
+// It writes a report as text, as JSON and as lines for benchstat, and reads the JSON again.
+//
+// # The JSON
+//
+// What -o writes is one object, a [Report]. The paths below are those of jq. A name that ends
+// in _ns is in nanoseconds; so are the members of an object whose name does.
+//
+//	.schema            2, the version of this format
+//	.verdict           ok, interrupted, or "invalid: …", "failed: …", "wrong data: …"
+//	.stages            names in the order of the tables, the baseline first
+//	.nodes             servers of each stage; 0: bench did not start them
+//	.aa                the second stage is the first one again
+//	.config            the properties.json that was used, without the secret
+//	.sweep.property    the property that has several values; no .sweep: none has
+//	.sweep.points      these values
+//
+//	.env               an Environment: the machine, the command, the programs
+//
+//	.runs[]            a Run, one round of one stage, in the order of time
+//	  .stage           its name
+//	  .point           the value of the swept property
+//	  .round           from 1
+//	  .client          what sent the requests: client.Client or pipeline
+//	  .dur_ns          how long the load lasted
+//	  .requests        answered
+//	  .ok              operations answered, misses and mismatches included
+//	  .bytes           of keys and values in these, sent and received
+//	  .misses          operations on a key that had no value
+//	  .mismatches      compare-and-swaps whose comparison failed
+//	  .errors          requests that failed, by kind
+//	  .refusals        answers "busy"; the request was sent again, or failed
+//	  .unfinished      requests without an answer when the round ended
+//	  .wrong           answers that no correct server gives
+//	  .connections     as many as -c asks for
+//	  .starved         connections on which no request was completed
+//	  .never_greeted   of these, those that no server greeted
+//	  .refused_dials   connections refused, and dialled again
+//	  .failed_dials    other dials that failed, by reason, if each request has one
+//	  .not_served      why the first connection was not greeted
+//	  .first_error     the first error
+//	  .first_wrong     the first wrong answer
+//	  .restarted       which server restarted
+//	  .invalid         why the client was measured and not the servers
+//	  .warnings        what else to know
+//	  .clients         several client processes: the counts and figures of each, by
+//	                   number; missing: it did not bring its result
+//	  .ops_per_s       operations answered a second
+//	  .bytes_per_s     the same of bytes
+//	  .latency_ns      p50, p90, p99, p999, max and mean of the response time
+//	  .service_ns      the same from when a request was sent; open loops only
+//	  .slip_ns         how late the client sent it; open loops only
+//	  .connect_ns      the time to connect, where each request has a connection
+//	  .where_ns        its mean by part: queue, memory, lock, table, codec, rest
+//	  .at_least        the members of latency_ns that are only lower bounds
+//	  .lock_held       the share of dur_ns that the most used lock was held
+//	  .server_cpu_ns   of all servers in dur_ns
+//	  .client_cpu_ns   of the client
+//	  .machine_cpu_ns  of all programs on the client's machine; 0: not known
+//	  .server_cpu_ns_per_request
+//	  .client_cpu_ns_per_request
+//	  .other_cores     cores kept busy by other programs; 0: none, or not known
+//	  .client_cores    cores that the client may keep busy
+//	  .stalled_ns      how long the client did not run although it should have
+//	  .longest_stall_ns
+//	  .failed_ns       time spent in the requests that failed; closed loops only
+//	  .ok_each_second  operations answered in each second of the round
+//	  .time_wait       the client's sockets in TIME_WAIT at the end; 0: not known
+//	  .samples[]       with -samples, up to 2000 requests that were sent, drawn by lot:
+//	                   due_ns, sent_ns and done_ns from the start of the round, and
+//	                   outcome: answered, unfinished, or a kind of .errors
+//	  .histogram       response times: sum_ns, max_ns, buckets [[edge, count], …]
+//	  .service_histogram
+//	  .slip_histogram
+//	  .connect_histogram
+//	  .nodes           what each server counted: see metrics.Snapshot
+//
+//	.summary[]         a Summary of the rounds of a stage, at one point: the counts
+//	                   of a run, added up, the medians of its figures, and:
+//	  .ops_per_s       median, low, high, level, rounds: see stats.Interval
+//	  .p99_ns          the same of the response time
+//	  .ratio           a Ratio to the first stage: ops_per_s; open loops: p99
+//	  .p99_ratio       the same, of p99 in any loop
 package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"lockstep/bench/experiment"
 	"lockstep/bench/load"
@@ -43,10 +129,17 @@ type Run struct {
 	Round int    `json:"round"`           // from 1; the stages ran next to each other in each round
 	load.Result
 	Figures
-	OpsPerSecond float64  `json:"ops_per_s,omitempty"`
-	Invalid      string   `json:"invalid,omitempty"`  // why the client was measured and not the servers
-	Warnings     []string `json:"warnings,omitempty"` // suspended nodes, missing keys, the first error, broken laws
-	Clients      []Client `json:"clients,omitempty"`  // what each of several client processes did, by number
+	Invalid  string   `json:"invalid,omitempty"`  // why the client was measured and not the servers
+	Warnings []string `json:"warnings,omitempty"` // suspended nodes, missing keys, the first error, broken laws
+	Clients  []Client `json:"clients,omitempty"`  // what each of several client processes did, by number
+}
+
+// A Client is what one of several client processes did in a round.
+type Client struct {
+	Missing bool `json:"missing,omitempty"` // it did not bring its result
+	load.Counts
+	Figures
+	Invalid string `json:"invalid,omitempty"` // why it was measured, and not the servers
 }
 
 const schema = 2 // the version of the JSON
@@ -55,8 +148,7 @@ const schema = 2 // the version of the JSON
 // cores of this machine.
 func New(cfg cluster.Config, stages []string, shared bool) *Report {
 	cfg.Secret = ""
-	return &Report{Schema: schema, Env: machine.New(shared), Config: cfg, Verdict: "ok", Stages: stages,
-		Runs: []Run{}, Summary: []Summary{}}
+	return &Report{Schema: schema, Env: machine.New(shared), Config: cfg, Verdict: "ok", Stages: stages, Runs: []Run{}, Summary: []Summary{}}
 }
 
 // Workload returns the workload at a point of the sweep. Without a sweep, the only point
@@ -75,11 +167,45 @@ func (rep *Report) Add(stage string, round int, r *load.Result) { rep.AddAt("", 
 // AddAt is Add for a point of a sweep. Some points of a sweep may measure the client, so
 // an invalid round there does not make the report invalid.
 func (rep *Report) AddAt(point, stage string, round int, r *load.Result) {
-	cores := 0
-	if rep.Env.Shared {
-		cores = max(rep.Env.Cores, rep.Env.CPUs)
+	rep.add(Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}, littlesLaw(r, rep.Workload(point)), nil)
+}
+
+// AddClients is Add for the result of all client processes, nil if they are missing, and their
+// sum. Each of them is judged by itself, as it has CPU time of its own. A round is not complete
+// without all of them.
+func (rep *Report) AddClients(stage string, round int, sum *load.Result, all []*load.Result) {
+	if len(all) == 1 {
+		rep.Add(stage, round, sum)
+		return
 	}
-	rep.add(Run{Stage: stage, Point: point, Round: round, Result: *r, Invalid: invalid(r, rep.Env.CPUs)}, brokenLaws(r, rep.Workload(point), cores), nil)
+	run := Run{Stage: stage, Round: round, Result: *sum, Clients: make([]Client, len(all))}
+	var laws, missing []string
+	for i, r := range all {
+		if r == nil {
+			run.Clients[i].Missing, missing = true, append(missing, rep.client(i))
+			continue
+		}
+		one := Run{Result: *r, Invalid: invalid(r, int(math.Ceil(r.Cores)))}
+		one.derive(false)
+		if run.Clients[i] = (Client{false, r.Counts, one.Figures, one.Invalid}); one.Invalid != "" {
+			run.Invalid = cmp.Or(run.Invalid, fmt.Sprintf("client %d: %s", i, one.Invalid))
+		}
+		for _, law := range littlesLaw(r, rep.Workload("")) {
+			laws = append(laws, fmt.Sprintf("client %d: %s", i, law))
+		}
+	}
+	if rep.Env.Shared { // one CPU time for all
+		run.Invalid = cmp.Or(run.Invalid, invalid(sum, rep.Env.CPUs))
+	}
+	rep.add(run, laws, missing)
+}
+
+func (rep *Report) client(number int) string {
+	name := fmt.Sprintf("client %d", number)
+	if number < len(rep.Config.Clients) {
+		name += " (" + rep.Config.Clients[number].Control + ")"
+	}
+	return name
 }
 
 // add adds a round, the laws that it broke, and the clients that are missing from it.
@@ -109,6 +235,10 @@ func (rep *Report) add(run Run, laws, missing []string) {
 		run.Warnings = append(run.Warnings, "the first error: "+r.FirstError)
 	}
 	run.Warnings = append(run.Warnings, laws...)
+	cores := max(rep.Env.Cores, rep.Env.CPUs)
+	if used := busyCores(r, r.ServerCPU+r.ClientCPU); rep.Env.Shared && used > 1.05*float64(cores) {
+		run.Warnings = append(run.Warnings, fmt.Sprintf("utilization law: throughput × CPU of a request is %s cores, of %d", text.Sig3(used), cores))
+	}
 	where := fmt.Sprintf("%s, round %d: ", rep.name(point, stage), run.Round)
 	if run.Wrong > 0 && !strings.HasPrefix(rep.Verdict, "wrong data") {
 		rep.Verdict = "wrong data: " + where + run.FirstWrong
@@ -120,6 +250,55 @@ func (rep *Report) add(run Run, laws, missing []string) {
 		rep.Verdict = "invalid: " + where + run.Invalid
 	}
 	rep.Runs, rep.Summary = append(rep.Runs, run), nil
+}
+
+// busyCores returns how many cores a CPU time kept busy during the round. By the
+// utilization law, requests a second × CPU time of a request cannot exceed the cores.
+func busyCores(r *load.Result, used time.Duration) float64 {
+	return float64(used) / float64(max(r.Dur, 1))
+}
+
+// littlesLaw says how a round breaks this law, if w is a closed loop.
+func littlesLaw(r *load.Result, w cluster.Workload) (broken []string) {
+	want, got := float64((r.Connections-r.Starved)*w.Depth), r.InFlight()
+	// The last request of each connection is cut off, or there is none left to send.
+	cut := want * float64(r.ResponseTimes.Max()) / float64(max(r.Dur, 1))
+	switch {
+	case w.Rate > 0 || r.Errors[client.ErrDown.Error()]+r.Errors[client.ErrUnknown.Error()] > 0:
+		// In an open loop, and while a server is down, connections wait between two requests.
+	case got > 1.05*want:
+		broken = append(broken, fmt.Sprintf("Little's law: throughput × mean response time is %s, and at most %s requests were in flight", text.Sig3(got), text.Sig3(want)))
+	case got < 0.9*want-cut && r.Requests > 0:
+		broken = append(broken, fmt.Sprintf("Little's law: throughput × mean response time is only %s of %s requests in flight: "+
+			"the client needed the rest of the time itself", text.Sig3(got), text.Sig3(want)))
+	}
+	return broken
+}
+
+// invalid says why a round measured the client, which may use so many cores, and not the
+// servers; "" if it did not.
+func invalid(r *load.Result, cores int) string {
+	took, slip := time.Duration(math.MaxInt64), time.Duration(0) // a closed loop sends when it can
+	if r.Slips != nil && r.Requests > 0 {
+		took, slip = r.ResponseTimes.Quantile(0.99), r.Slips.Quantile(0.99)
+	}
+	clientCores, serverCores := busyCores(r, r.ClientCPU), busyCores(r, r.ServerCPU)
+	switch {
+	case r.Stalled > r.Dur/10:
+		return fmt.Sprintf("the client was stopped or had no CPU for %s of %s: stop other programs on this machine, or give the client more CPU",
+			text.Duration(r.Stalled), text.Duration(r.Dur))
+	case r.Stall > took/4:
+		return fmt.Sprintf("the client was stopped or had no CPU for %s, and the response time is %s at p99", text.Duration(r.Stall), text.Duration(took))
+	case slip > time.Millisecond && slip > took/4: // all systems can wait for a millisecond, but some not for less
+		return fmt.Sprintf("the client was late although a connection was free: by %s at p99, in a response time of %s "+
+			"(stop other programs on this machine, or lower -rate)", text.Duration(slip), text.Duration(took))
+	case 0 < r.Cores && r.Cores < float64(cores) && clientCores >= 0.9*r.Cores:
+		return fmt.Sprintf("the client used up its CPU, %s of the %s cores that its quota allows", text.Sig3(clientCores), text.Sig3(r.Cores))
+	case serverCores > 0 && clientCores >= 0.9*float64(cores) && serverCores < clientCores/2:
+		return fmt.Sprintf("the client used up its CPU, %s of %s, and the servers only %s",
+			text.Sig3(clientCores), text.Plural(int64(cores), "core"), text.Sig3(serverCores))
+	}
+	return ""
 }
 
 // JSON returns the content of the file that -o names.
@@ -144,15 +323,12 @@ func Read(path string) (rep *Report, err error) {
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	var data []byte
-	if err == nil && info.Size() <= MaxSize {
-		data, err = io.ReadAll(io.LimitReader(f, MaxSize+1)) // a pipe has no size
-	}
-	if err == nil && max(info.Size(), int64(len(data))) > MaxSize {
+	if err == nil && info.Size() > MaxSize {
 		err = fmt.Errorf("it is larger than %d MiB", MaxSize>>20)
-	}
-	if err == nil {
+	} else if err == nil {
+		data, unread := io.ReadAll(io.LimitReader(f, MaxSize)) // a pipe has no size; what is cut off has wrong syntax
 		rep, err = Parse(data)
+		err = cmp.Or(unread, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a report that bench -o has written: %w", path, err)

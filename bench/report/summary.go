@@ -2,17 +2,166 @@ package report
 
 import (
 	"cmp"
-	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"lockstep/bench/load"
 	"lockstep/bench/stats"
-	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
+
+// Figures follow from what was counted in a round; those of a Summary are the medians of
+// its rounds.
+type Figures struct {
+	Latency             Times   `json:"latency_ns"`                // response time: from when a request was due until it was answered
+	Service             Times   `json:"service_ns"`                // open loop: from when it was sent; null: the same as Latency
+	Slip                Times   `json:"slip_ns"`                   // open loop: how late the client was; or null
+	Connect             Times   `json:"connect_ns"`                // a connection for each request: until it was greeted; or null
+	Where               Times   `json:"where_ns"`                  // where the mean service time goes, by Parts; null: the servers did not say
+	OpsPerSecond        float64 `json:"ops_per_s,omitempty"`       // of a Run
+	ServerCPUPerRequest float64 `json:"server_cpu_ns_per_request"` // requests answered or failed; 0: not known
+	ClientCPUPerRequest float64 `json:"client_cpu_ns_per_request"`
+	LockHeld            float64 `json:"lock_held"`   // the share of the round that the most contended lock was held, 0 to 1
+	BytesPerSecond      float64 `json:"bytes_per_s"` // keys and values, sent and received; 0: not known
+	OtherCores          float64 `json:"other_cores"` // that programs other than servers and client kept busy on this machine; 0: not known
+
+	// The quantiles of Latency that are lower bounds: as many requests were never answered that
+	// they may lie among those, which took longer. The other times are those of what was done.
+	AtLeast []string `json:"at_least,omitempty"`
+}
+
+func (f *Figures) times() []*Times {
+	return []*Times{&f.Latency, &f.Service, &f.Slip, &f.Connect, &f.Where}
+}
+
+// Times are the quantiles p50, p90, p99 and p999 of a kind of time, its max and its mean;
+// or the parts of a mean. The max of a Summary is the greatest of its rounds.
+type Times map[string]time.Duration
+
+var levels = map[string]float64{"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1}
+
+// quantiles returns those of a kind of time, and the names of those that are only bounds
+// since c counts requests that were never answered.
+func quantiles(c *load.Counts, h *metrics.Histogram) (t Times, atLeast []string) {
+	if h == nil {
+		return nil, nil
+	}
+	t = Times{"mean": h.Mean()}
+	for name, level := range levels {
+		known := false
+		if t[name], known = c.Quantile(h, level); !known {
+			atLeast = append(atLeast, name)
+		}
+	}
+	if c.Unanswered() > 0 {
+		atLeast = append(atLeast, "mean")
+	}
+	return t, slices.Sorted(slices.Values(atLeast))
+}
+
+// Parts are the parts of the time of a request: waiting for a worker, waiting for memory,
+// waiting for locks, in the table with its work, the rest of the server's turn, and the rest:
+// network, kernel, scheduling, client.
+var Parts = []string{"queue", "memory", "lock", "table", "codec", "rest"}
+
+// parts splits the mean service time of a round, without the parts that no server has: a
+// queue, locks, or requests so large that they wait for memory. A request to several nodes
+// counts as several requests. The parts are not known where requests share a turn: each of
+// them waits for all of it.
+func parts(r *load.Result, service time.Duration) Times {
+	var requests, turn time.Duration
+	t := Times{}
+	add := func(name string, has bool, total time.Duration) {
+		if has {
+			t[name] += total
+		}
+	}
+	for _, n := range r.Nodes {
+		requests += time.Duration(n.Requests)
+		add("queue", n.QueueWait.Count > 0, n.QueueWait.Total)
+		add("memory", n.MemoryWait.Count > 0, n.MemoryWait.Total)
+		add("lock", n.Watched > 0, n.Locks.Waited)
+		add("table", n.Table.Count > 0, n.Table.Mean()*time.Duration(n.Requests)) // the mean of a sample
+		turn += n.Turn.Total
+	}
+	if requests == 0 || r.Client == load.Pipelined {
+		return nil
+	}
+	t["codec"] = max(turn-t["memory"]-t["lock"]-t["table"], 0)
+	rest := service
+	for name := range t {
+		t[name] /= requests
+		rest -= t[name]
+	}
+	t["rest"] = max(rest, 0) // the servers have other clocks
+	return t
+}
+
+// derive sets the figures that follow from the result. There are none of no requests.
+// shared says that the servers and the client share the cores of this machine.
+func (run *Run) derive(shared bool) {
+	r := &run.Result
+	run.Figures = Figures{}
+	if r.Requests == 0 {
+		return
+	}
+	run.Latency, run.AtLeast = quantiles(&r.Counts, &r.ResponseTimes)
+	var none load.Counts // what was not answered may not have been sent
+	run.Service, _ = quantiles(&none, r.ServiceTimes)
+	run.Slip, _ = quantiles(&none, r.Slips)
+	run.Connect, _ = quantiles(&none, r.ConnectTimes)
+	requests := float64(max(r.Requests+r.Failed(), 1))
+	run.OpsPerSecond = float64(r.OK) / max(r.Dur, 1).Seconds()
+	run.ServerCPUPerRequest, run.ClientCPUPerRequest = float64(r.ServerCPU)/requests, float64(r.ClientCPU)/requests
+	run.LockHeld, run.BytesPerSecond = r.Held(), float64(r.Bytes)/max(r.Dur, 1).Seconds()
+	others := r.MachineCPU - r.ClientCPU
+	if shared {
+		others -= r.ServerCPU
+	}
+	if r.MachineCPU > 0 && (r.ServerCPU > 0 || !shared) {
+		run.OtherCores = max(busyCores(r, others), 0)
+	}
+	run.Where = parts(r, cmp.Or(r.ServiceTimes, &r.ResponseTimes).Mean())
+}
+
+// medians returns the figures of several rounds.
+func medians(runs []*Run) (f Figures) {
+	for _, run := range runs {
+		f.AtLeast = slices.Compact(slices.Sorted(slices.Values(append(f.AtLeast, run.AtLeast...))))
+	}
+	f.ServerCPUPerRequest = over(runs, func(r *Run) float64 { return r.ServerCPUPerRequest }).Median
+	f.ClientCPUPerRequest = over(runs, func(r *Run) float64 { return r.ClientCPUPerRequest }).Median
+	f.LockHeld = over(runs, func(r *Run) float64 { return r.LockHeld }).Median
+	f.BytesPerSecond = over(runs, func(r *Run) float64 { return r.BytesPerSecond }).Median
+	f.OtherCores = over(runs, func(r *Run) float64 { return r.OtherCores }).Median
+	for i, kind := range f.times() {
+		found := make(map[string][]float64)
+		for _, run := range runs {
+			for name, d := range *run.times()[i] {
+				found[name] = append(found[name], float64(d))
+				*kind = make(Times)
+			}
+		}
+		for name, all := range found {
+			(*kind)[name] = time.Duration(stats.NewInterval(all).Median)
+			if name == "max" {
+				(*kind)[name] = time.Duration(slices.Max(all))
+			}
+		}
+	}
+	return f
+}
+
+// over returns the interval of a figure over several rounds.
+func over(runs []*Run, figure func(*Run) float64) stats.Interval {
+	var samples []float64
+	for _, run := range runs {
+		samples = append(samples, figure(run))
+	}
+	return stats.NewInterval(samples)
+}
 
 // A Summary sums up the rounds of one stage, at one point of the sweep if there is one.
 type Summary struct {
@@ -89,14 +238,8 @@ func (rep *Report) Points(stage string) []Summary {
 func summarize(runs []*Run) Summary {
 	// Rounds in which nobody was answered have no figures.
 	answered := slices.DeleteFunc(slices.Clone(runs), func(r *Run) bool { return r.Requests == 0 })
-	s := Summary{
-		Stage: runs[0].Stage, Point: runs[0].Point,
-		OpsPerSecond: over(answered, throughput),
-		P99:          over(answered, p99),
-		Figures:      medians(answered),
-		Counts:       load.Counts{Errors: make(map[string]int64)},
-		Runs:         runs,
-	}
+	s := Summary{Stage: runs[0].Stage, Point: runs[0].Point, Counts: load.Counts{Errors: make(map[string]int64)}, Runs: runs,
+		OpsPerSecond: over(answered, throughput), P99: over(answered, p99), Figures: medians(answered)}
 	for _, run := range runs {
 		connections, starved, never := s.Connections, s.Starved, s.NeverGreeted
 		s.Add(run.Counts)
@@ -108,19 +251,15 @@ func summarize(runs []*Run) Summary {
 // compare compares ops_per_s or p99 with that of the first stage, in the rounds in which both
 // were answered.
 func (s *Summary) compare(first *Summary, what string, floor stats.Interval) *Ratio {
-	r := &Ratio{Of: what}
-	figure := throughput
-	if what == "p99" {
-		figure = p99
-		above, below := slices.Contains(s.AtLeast, "p99"), slices.Contains(first.AtLeast, "p99")
-		switch {
-		case above && below:
-			return r // two bounds have no ratio
-		case above:
-			r.Bound = "at least"
-		case below:
-			r.Bound = "at most"
-		}
+	r, figure := &Ratio{Of: what}, map[string]func(*Run) float64{"ops_per_s": throughput, "p99": p99}[what]
+	above, below := slices.Contains(s.AtLeast, what), slices.Contains(first.AtLeast, what)
+	switch {
+	case above && below:
+		return r // two bounds have no ratio
+	case above:
+		r.Bound = "at least"
+	case below:
+		r.Bound = "at most"
 	}
 	baseline := make(map[int]float64)
 	for _, run := range first.Runs {
@@ -140,11 +279,10 @@ func (s *Summary) compare(first *Summary, what string, floor stats.Interval) *Ra
 
 // ratio returns the ratio of ops_per_s or p99 to the first stage; nil if there is none.
 func (s *Summary) ratio(of string) *Ratio {
-	if s.Ratio != nil && s.Ratio.Of == of {
-		return s.Ratio
-	}
-	if of == "p99" {
-		return s.P99Ratio
+	for _, r := range []*Ratio{s.Ratio, s.P99Ratio} {
+		if r != nil && r.Of == of {
+			return r
+		}
 	}
 	return nil
 }
@@ -164,89 +302,4 @@ func (r *Ratio) String() string {
 		return "no difference shown"
 	}
 	return words
-}
-
-// A Client is what one of several client processes did in a round.
-type Client struct {
-	Missing bool `json:"missing,omitempty"` // it did not bring its result
-	load.Counts
-	Figures
-	OpsPerSecond float64 `json:"ops_per_s,omitempty"`
-	Invalid      string  `json:"invalid,omitempty"` // why it was measured, and not the servers
-}
-
-// AddClients is Add for the result of all client processes, nil if they are missing, and their
-// sum. Each of them is judged by itself, as it has CPU time of its own. A round is not complete
-// without all of them.
-func (rep *Report) AddClients(stage string, round int, sum *load.Result, all []*load.Result) {
-	if len(all) == 1 {
-		rep.Add(stage, round, sum)
-		return
-	}
-	run := Run{Stage: stage, Round: round, Result: *sum}
-	var laws, missing []string
-	for i, r := range all {
-		if r == nil {
-			run.Clients, missing = append(run.Clients, Client{Missing: true}), append(missing, rep.client(i))
-			continue
-		}
-		one := Run{Result: *r}
-		one.derive(false)
-		c := Client{Counts: r.Counts, Figures: one.Figures, OpsPerSecond: one.OpsPerSecond, Invalid: invalid(r, int(math.Ceil(r.Cores)))}
-		if run.Clients = append(run.Clients, c); c.Invalid != "" {
-			run.Invalid = cmp.Or(run.Invalid, fmt.Sprintf("client %d: %s", i, c.Invalid))
-		}
-		for _, law := range brokenLaws(r, rep.Workload(""), 0) {
-			laws = append(laws, fmt.Sprintf("client %d: %s", i, law))
-		}
-	}
-	if rep.Env.Shared { // one CPU time for all
-		run.Invalid = cmp.Or(run.Invalid, invalid(sum, rep.Env.CPUs))
-		laws = append(laws, brokenLaws(sum, cluster.Workload{}, max(rep.Env.Cores, rep.Env.CPUs))...)
-	}
-	rep.add(run, laws, missing)
-}
-
-func (rep *Report) client(number int) string {
-	name := fmt.Sprintf("client %d", number)
-	if number < len(rep.Config.Clients) {
-		name += " (" + rep.Config.Clients[number].Control + ")"
-	}
-	return name
-}
-
-// clients returns a table with a row for each client, if there are several, so that one that is
-// worse off than the others is seen.
-func (rep *Report) clients() []Table {
-	rounds := rep.Summary[0].Runs
-	if len(rep.Summary) > 1 || len(rounds[0].Clients) < 2 {
-		return nil
-	}
-	t := Table{Head: []string{"client", "ops/s", "p99", "CPU/request", "notes"}}
-	for i := range rounds[0].Clients {
-		var took []*Run
-		for _, run := range rounds {
-			if i < len(run.Clients) && !run.Clients[i].Missing {
-				c := &run.Clients[i]
-				took = append(took, &Run{Result: load.Result{Counts: c.Counts}, Figures: c.Figures, OpsPerSecond: c.OpsPerSecond, Invalid: c.Invalid})
-			}
-		}
-		row, notes := []string{rep.client(i), "", "", ""}, counts(nil)
-		if took != nil {
-			s := summarize(took)
-			if row[1] = text.Sig3(s.OpsPerSecond.Median); s.Requests > 0 {
-				row[2], row[3] = s.written(s.Latency, "", "p99"), text.Duration(time.Duration(s.ClientCPUPerRequest))
-			}
-			if s.invalid() {
-				notes = append(notes, "INVALID")
-			}
-			notes.add(int64(s.Starved), fmt.Sprintf("of %d starved", s.Connections))
-			notes.add(s.Failed(), "failed")
-			notes.add(s.Misses, "missed")
-			notes.add(s.Wrong, "wrong")
-		}
-		notes.add(int64(len(rounds)-len(took)), "× MISSING")
-		t.Rows = append(t.Rows, append(row, strings.Join(notes, ", ")))
-	}
-	return []Table{t}
 }

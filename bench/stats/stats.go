@@ -49,11 +49,8 @@ func NewInterval(samples []float64) Interval {
 		}
 		level -= 2 * chance
 	}
-	return Interval{
-		Median: (sorted[(n-1)/2] + sorted[n/2]) / 2,
-		Low:    sorted[k-1], High: sorted[n-k],
-		Level: level, Rounds: n,
-	}
+	median := (sorted[(n-1)/2] + sorted[n/2]) / 2
+	return Interval{Median: median, Low: sorted[k-1], High: sorted[n-k], Level: level, Rounds: n}
 }
 
 // WithinNoise reports whether a ratio shows no difference: its interval holds 1 or lies

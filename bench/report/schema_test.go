@@ -10,7 +10,7 @@ import (
 
 // The package comment lists each name in the JSON, and no other.
 func TestSchema(t *testing.T) {
-	source, err := os.ReadFile("doc.go")
+	source, err := os.ReadFile("report.go")
 	if err != nil {
 		t.Fatal(err)
 	}

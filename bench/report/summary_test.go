@@ -56,13 +56,15 @@ func TestLaws(t *testing.T) {
 		"nothing was done":       {&load.Result{Counts: load.Counts{Connections: 8, Starved: 8}, Dur: time.Second}, 1, ""},
 		"no round":               {&load.Result{}, 1, ""},
 	} {
-		if got := strings.Join(brokenLaws(test.r, cluster.Workload{Depth: test.depth}, 0), "; "); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
+		if got := strings.Join(littlesLaw(test.r, cluster.Workload{Depth: test.depth}), "; "); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
 	for client, want := range map[time.Duration]bool{1050 * ms: false, 1200 * ms: true} { // systems count to about 5 %
-		r := &load.Result{Dur: time.Second, ServerCPU: time.Second, ClientCPU: client}
-		if got := brokenLaws(r, cluster.Workload{}, 2); (got != nil) != want {
+		rep := New(cluster.Default(), []string{"a"}, true)
+		rep.Env.Cores, rep.Env.CPUs = 2, 2
+		rep.Add("a", 1, &load.Result{Dur: time.Second, ServerCPU: time.Second, ClientCPU: client})
+		if got := rep.Runs[0].Warnings; (got != nil) != want {
 			t.Errorf("CPU 1s and %v in 1 s on 2 cores: %q, want a warning: %v", client, got, want)
 		}
 	}
