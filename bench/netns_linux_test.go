@@ -227,7 +227,7 @@ func TestMachines(t *testing.T) {
 		})
 	}
 	for busy, tries := 0, 0; busy < machines && tries < 1000; control.Pause(t.Context(), 20*time.Millisecond) {
-		busy, tries = 0, tries+1 // clients that have ended before say why
+		busy, tries = 0, tries+1  // clients that have ended before say why
 		for i := range machines { // 50 in the warm-up, and 200 in the round
 			if s, err := client.Stats(t.Context(), cfg, i); err == nil && s.Requests > 100 {
 				busy++

@@ -25,16 +25,20 @@ var ErrTooLarge = fmt.Errorf("message is larger than a frame (%d bytes)", MaxFra
 // The types that travel. Gob numbers types in the order in which a process
 // first uses them. They are first used here, before main begins, so every process of one
 // build gives them the same numbers.
-var (
-	requestCodec  = newCodec("a request", func(r *Request) { r.Ops = r.Ops[:0] }, func(*Request) int { return 1 }) // the end of a struct
-	responseCodec = newCodec("an answer", func(r *Response) { *r = Response{Results: r.Results[:0]} },
-		func(r *Response) int { return uintField(uint64(r.Code)) + uintField(r.Number) + 1 })
-	controlCodec = newCodec("a control message", func(m *Control) { *m = Control{} }, nil)
-)
+var codecs = struct {
+	request  *codec[Request]
+	response *codec[Response]
+	control  *codec[Control]
+}{
+	newCodec("a request", func(r *Request) { r.Ops = r.Ops[:0] }, func(*Request) int { return 1 }), // the end of a struct
+	newCodec("an answer", func(r *Response) { *r = Response{Results: r.Results[:0]} },
+		func(r *Response) int { return uintField(uint64(r.Code)) + uintField(r.Number) + 1 }),
+	newCodec("a control message", func(m *Control) { *m = Control{} }, nil),
+}
 
 // digest is a hash of the descriptions of all types that travel. It is part of the
 // greeting, so two programs whose types differ part before the first frame.
-var digest = crc64.Checksum(slices.Concat(requestCodec.prime, responseCodec.prime, controlCodec.prime), crc64.MakeTable(crc64.ECMA))
+var digest = crc64.Checksum(slices.Concat(codecs.request.prime, codecs.response.prime, codecs.control.prime), crc64.MakeTable(crc64.ECMA))
 
 // A codec turns messages of type T into frames and back. Safe for concurrent use.
 //

@@ -37,8 +37,8 @@ func body[T any](t testing.TB, c *codec[T], m *T) []byte {
 func TestDecodeClearsAndSharesNothing(t *testing.T) {
 	var m Request
 	decode := func(op Op) (frame []byte) {
-		frame = body(t, requestCodec, &Request{Ops: []Op{op}})
-		if err := requestCodec.decode(frame, &m); err != nil {
+		frame = body(t, codecs.request, &Request{Ops: []Op{op}})
+		if err := codecs.request.decode(frame, &m); err != nil {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(m.Ops[0], op) {
@@ -54,7 +54,7 @@ func TestDecodeClearsAndSharesNothing(t *testing.T) {
 	if string(stored) != "first" {
 		t.Errorf("a value decoded before is now %q, want %q", stored, "first")
 	}
-	if err := requestCodec.decode(body(t, requestCodec, new(Request)), &m); err != nil || len(m.Ops) > 0 { // gob leaves the list out
+	if err := codecs.request.decode(body(t, codecs.request, new(Request)), &m); err != nil || len(m.Ops) > 0 { // gob leaves the list out
 		t.Errorf("decoded into a used Request: %+v, %v, want no operation", m, err)
 	}
 }
@@ -67,7 +67,7 @@ func many(n int) *Request {
 // reframe gives a message an inner length that fits it.
 func reframe(message []byte) []byte {
 	_, rest, _ := gobUint(message)
-	if bytes.HasPrefix(message, requestCodec.head) {
+	if bytes.HasPrefix(message, codecs.request.head) {
 		rest = message
 	}
 	return append([]byte{0xfe, byte(len(rest) >> 8), byte(len(rest))}, rest...)
@@ -90,9 +90,9 @@ func TestExact(t *testing.T) {
 		for range rng.IntN(5) {
 			ctl.Seen = append(ctl.Seen, number())
 		}
-		checkExact(t, requestCodec, req)
-		checkExact(t, responseCodec, res)
-		checkExact(t, controlCodec, ctl)
+		checkExact(t, codecs.request, req)
+		checkExact(t, codecs.response, res)
+		checkExact(t, codecs.control, ctl)
 	}
 }
 
@@ -112,11 +112,11 @@ func checkExact[T any](t *testing.T, c *codec[T], m *T) {
 func TestFrameLimit(t *testing.T) {
 	big := make([]byte, MaxFrame)
 	before := []byte("before")
-	out, err := controlCodec.appendFrame(before, &Control{Payload: big})
+	out, err := codecs.control.appendFrame(before, &Control{Payload: big})
 	if err != ErrTooLarge || string(out) != "before" {
 		t.Errorf("a payload of %d bytes: %q, error %v, want the unchanged prefix and ErrTooLarge", len(big), out, err)
 	}
-	if _, err := controlCodec.appendFrame(nil, &Control{Payload: big[:MaxFrame-64]}); err != nil {
+	if _, err := codecs.control.appendFrame(nil, &Control{Payload: big[:MaxFrame-64]}); err != nil {
 		t.Errorf("a payload of %d bytes: %v", MaxFrame-64, err)
 	}
 }

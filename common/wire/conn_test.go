@@ -180,7 +180,7 @@ func TestSecret(t *testing.T) {
 // Garbage instead of a request is answered Invalid, and ends the connection.
 func TestGarbageEndsTheConnection(t *testing.T) {
 	frame := func(b []byte) []byte { return append([]byte{0, 0, byte(len(b) >> 8), byte(len(b))}, b...) }
-	long, _ := requestCodec.appendFrame(nil, get(strings.Repeat("k", MaxKey+1)))
+	long, _ := codecs.request.appendFrame(nil, get(strings.Repeat("k", MaxKey+1)))
 	for _, test := range []struct {
 		name   string
 		bytes  []byte
@@ -191,7 +191,7 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		{"empty frame", []byte{0, 0, 0, 0}, []Code{Goodbye}, "length 0 is not in 1..65536"},
 		{"one byte too long", []byte{0, 1, 0, 1}, []Code{Goodbye}, "length 65537 is not in 1..65536"},
 		{"garbage in a frame", frame([]byte("garbage")), []Code{Invalid, Goodbye}, "not a message of the expected kind"},
-		{"no operation", frame(body(t, requestCodec, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
+		{"no operation", frame(body(t, codecs.request, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
 		{"long key", long, []Code{Invalid, Goodbye}, "a key of 251 bytes is not in 1..250"},
 	} {
 		client, ended := echoing(t)
@@ -300,7 +300,7 @@ func TestSurplusAnswer(t *testing.T) {
 // The deadlines of a server's end.
 func TestDeadlines(t *testing.T) {
 	limits := Limits{Idle: time.Minute, Frame: 10 * time.Second, Write: 5 * time.Second}
-	frame, _ := requestCodec.appendFrame(nil, get("key"))
+	frame, _ := codecs.request.appendFrame(nil, get("key"))
 	for _, test := range []struct {
 		name  string
 		act   func(peer net.Conn)
@@ -455,7 +455,7 @@ func TestQuiet(t *testing.T) {
 }
 
 func FuzzFrames(f *testing.F) {
-	frame, _ := requestCodec.appendFrame(nil, sampleRequest())
+	frame, _ := codecs.request.appendFrame(nil, sampleRequest())
 	f.Add(frame)
 	f.Add(append(bytes.Clone(frame), frame...))
 	f.Add(frame[:len(frame)-1])

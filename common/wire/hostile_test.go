@@ -81,10 +81,10 @@ func (c *codec[T]) rest(message []byte) []byte {
 
 // hostileRequests returns hostiles and those that only a Request can hold.
 func hostileRequests(t testing.TB) []hostile {
-	c := requestCodec
+	c := codecs.request
 	return append(hostiles(t, c, sampleRequest()),
-		hostile{"an answer", framed(body(t, responseCodec, sampleResponse()))},
-		hostile{"a control message", framed(body(t, controlCodec, &Control{Kind: Stats}))},
+		hostile{"an answer", framed(body(t, codecs.response, sampleResponse()))},
+		hostile{"a control message", framed(body(t, codecs.control, &Control{Kind: Stats}))},
 		hostile{"a kind of 0", framed(body(t, c, &Request{Ops: []Op{{Key: "k"}}}))},
 		hostile{"a kind of 5", framed(body(t, c, &Request{Ops: []Op{{Kind: CompareAndSwap + 1, Key: "k"}}}))},
 		hostile{"a key too long", framed(body(t, c, &Request{Ops: []Op{{Kind: Get, Key: strings.Repeat("k", MaxKey+1)}}}))},
@@ -112,7 +112,7 @@ func ofList(list string) []byte {
 	if len(list) > 127 {
 		size = []byte{0xfe, byte(len(list) >> 8), byte(len(list))}
 	}
-	return framed(ofType(requestCodec, "\x01"+string(size)+list+"\x00"))
+	return framed(ofType(codecs.request, "\x01"+string(size)+list+"\x00"))
 }
 
 func sampleResponse() *Response {
@@ -137,11 +137,11 @@ func feed(stream []byte) (c *Conn, requests []Request) {
 // No hostile stream is taken for a message, whether it comes first or after a good one, or
 // costs much memory, whatever it claims.
 func TestHostileStreams(t *testing.T) {
-	checkHostile(t, requestCodec, sampleRequest(), hostileRequests(t), (*Conn).ReadRequest)
-	checkHostile(t, responseCodec, sampleResponse(), append(hostiles(t, responseCodec, sampleResponse()),
-		hostile{"a request", framed(body(t, requestCodec, sampleRequest()))}), (*Conn).ReadResponse)
+	checkHostile(t, codecs.request, sampleRequest(), hostileRequests(t), (*Conn).ReadRequest)
+	checkHostile(t, codecs.response, sampleResponse(), append(hostiles(t, codecs.response, sampleResponse()),
+		hostile{"a request", framed(body(t, codecs.request, sampleRequest()))}), (*Conn).ReadResponse)
 	question := &Control{Seen: []uint64{1}, Kind: Barrier}
-	checkHostile(t, controlCodec, question, hostiles(t, controlCodec, question), (*Conn).ReadControl)
+	checkHostile(t, codecs.control, question, hostiles(t, codecs.control, question), (*Conn).ReadControl)
 }
 
 func checkHostile[T any](t *testing.T, kind *codec[T], good *T, all []hostile, read func(*Conn, *T) bool) {
@@ -172,7 +172,7 @@ func TestMutatedStreams(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	var good []byte
 	for _, r := range []*Request{sampleRequest(), many(1), many(3), many(20)} {
-		good = append(good, framed(body(t, requestCodec, r))...)
+		good = append(good, framed(body(t, codecs.request, r))...)
 	}
 	for range 2000 {
 		checkFed(t, mutate(rng, bytes.Clone(good)))
@@ -188,7 +188,7 @@ func checkFed(t *testing.T, stream []byte) {
 		if err := r.Validate(); err != nil {
 			t.Fatalf("%x was taken for a request: %v", stream, err)
 		}
-		roundTrip(t, requestCodec, &r)
+		roundTrip(t, codecs.request, &r)
 	}
 	if cap(c.in) > maxBuffer || c.Err() == nil {
 		t.Errorf("the stream %x has ended with %v, and a buffer of %d bytes", stream, c.Err(), cap(c.in))

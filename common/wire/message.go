@@ -200,7 +200,7 @@ type Control struct {
 func (r *Request) Validate() error {
 	err := r.check()
 	if err == nil && messageCost+r.Ops.room() > MaxFrame { // otherwise it fits certainly
-		_, err = requestCodec.appendFrame(nil, r)
+		_, err = codecs.request.appendFrame(nil, r)
 	}
 	return err
 }
@@ -247,7 +247,7 @@ func (c *Conn) Next() (ops, bytes int, whole bool) {
 	if frame == nil {
 		return 0, 0, false
 	}
-	list, _, err := requestCodec.split(frame)
+	list, _, err := codecs.request.split(frame)
 	n, _ := binary.Uvarint(list)
 	if err != nil || n > MaxOps {
 		return 0, 0, true // the frame will not be decoded
@@ -264,7 +264,7 @@ func (c *Conn) ReadRequest(r *Request) bool {
 	if frame == nil {
 		return false
 	}
-	err := requestCodec.decode(frame, r)
+	err := codecs.request.decode(frame, r)
 	if err == nil {
 		err = r.check()
 	}
@@ -286,10 +286,10 @@ func (c *Conn) WriteResponse(r *Response) {
 	if r.Number = c.frames; r.Code == Goodbye {
 		r.Number = 0
 	}
-	out, err := responseCodec.appendFrame(c.out, r)
+	out, err := codecs.response.appendFrame(c.out, r)
 	if err != nil { // it is too large
 		r.shrink()
-		out, _ = responseCodec.appendFrame(c.out, r)
+		out, _ = codecs.response.appendFrame(c.out, r)
 	}
 	c.out = out
 }
@@ -325,21 +325,21 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 	if err := r.check(); err != nil {
 		return dst, err
 	}
-	return requestCodec.appendFrame(slices.Grow(dst, messageCost+r.Ops.room()), r)
+	return codecs.request.appendFrame(slices.Grow(dst, messageCost+r.Ops.room()), r)
 }
 
 // AppendResponse appends the frame of an answer to dst. On an error dst is unchanged.
 func AppendResponse(dst []byte, r *Response) ([]byte, error) {
-	return responseCodec.appendFrame(dst, r)
+	return codecs.response.appendFrame(dst, r)
 }
 
 // DecodeResponse decodes an answer from its frame, without the 4-byte length prefix.
-func DecodeResponse(frame []byte, r *Response) error { return responseCodec.decode(frame, r) }
+func DecodeResponse(frame []byte, r *Response) error { return codecs.response.decode(frame, r) }
 
 // ReadResponse waits for the next answer, and reports whether one came. One that answers
 // another request than the oldest without an answer ends the connection.
 func (c *Conn) ReadResponse(r *Response) bool {
-	if !c.Ready() || !receive(c, responseCodec, r) {
+	if !c.Ready() || !receive(c, codecs.response, r) {
 		return false
 	}
 	want := c.frames
@@ -356,7 +356,7 @@ func (c *Conn) ReadResponse(r *Response) bool {
 
 // ReadControl takes the next control message that has been received whole, and reports
 // whether there was one. It does not wait.
-func (c *Conn) ReadControl(m *Control) bool { return receive(c, controlCodec, m) }
+func (c *Conn) ReadControl(m *Control) bool { return receive(c, codecs.control, m) }
 
 // receive takes the next message, and reports whether there was a valid one.
 func receive[T any](c *Conn, kind *codec[T], m *T) bool {
@@ -373,7 +373,7 @@ func receive[T any](c *Conn, kind *codec[T], m *T) bool {
 
 // WriteControl adds a control message to what Flush will send.
 func (c *Conn) WriteControl(m *Control) {
-	out, err := controlCodec.appendFrame(c.out, m)
+	out, err := codecs.control.appendFrame(c.out, m)
 	if c.out = out; err != nil {
 		c.fail("writing a control message", err)
 	}
