@@ -1,6 +1,7 @@
 package notes
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,11 +67,9 @@ func parse(s string) float64 {
 	if d, err := time.ParseDuration(s); err == nil {
 		return float64(d)
 	}
-	v, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	v, err := strconv.ParseFloat(strings.Replace(s, "%", "e-2", 1), 64)
 	if err != nil {
 		return math.NaN()
-	} else if strings.HasSuffix(s, "%") {
-		v /= 100
 	}
 	return v
 }
@@ -158,10 +157,8 @@ func summaryValues(s *report.Summary) map[string]value {
 		"client_cpu":  single(s.ClientCPUPerRequest, span),
 		"lock_held":   single(s.LockHeld, share),
 		"refused":     single(float64(s.Refusals)/float64(max(s.Requests+s.Refusals, 1)), share),
-		"requests":    single(float64(s.Requests), whole),
 		"connections": single(float64(s.Connections), whole),
 		"starved":     single(float64(s.Starved), whole),
-		"failed":      single(float64(s.Failed()), whole),
 	}
 	for _, t := range []report.Times{s.Latency, s.Where} {
 		for name, d := range t {
@@ -213,7 +210,7 @@ func (d *data) value(name, column string) (value, error) {
 			return v, nil
 		}
 	}
-	return value{}, fmt.Errorf("%s has no %s of stage %q, or nobody knows", d.name, column, name)
+	return value{}, cmp.Or(d.err, fmt.Errorf("%s has no %s of stage %q, or nobody knows", d.name, column, name))
 }
 
 // table returns a table in Markdown: a row for each that has one of the figures.

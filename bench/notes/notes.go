@@ -138,9 +138,6 @@ func (b *Book) figure(e *experiment, name string) (value, error) {
 	if other, known := b.experiment(first); known {
 		e, name = other, rest
 	}
-	if e.err != nil {
-		return value{}, e.err
-	}
 	dot := strings.LastIndex(name, ".")
 	return e.value(name[:max(dot, 0)], name[dot+1:])
 }
@@ -321,9 +318,6 @@ func unified(a, b []string) string {
 	return unified(a[:from], b[:to]) + marked(" ", a[from:from+longest]) + unified(a[from+longest:], b[to+longest:])
 }
 
-func marked(sign string, lines []string) (block string) {
-	for _, line := range lines {
-		block += sign + line
-	}
-	return block
+func marked(sign string, lines []string) string {
+	return strings.Join(append([]string{""}, lines...), sign)
 }
