@@ -119,11 +119,10 @@ func (s *Source) Next(n int) []wire.Op {
 		}
 		if kind == wire.CompareAndSwap {
 			// as it was before the whole request, because the server compares with that
-			if last := stamp(s.seen[number].Load()); last == absent {
-				op.Absent = true
-			} else {
+			if last := stamp(s.seen[number].Load()); last != absent {
 				op.Old = s.value(op.Key, last)
 			}
+			op.Absent = op.Old == nil
 		}
 		s.ops, s.keys, s.stamps = append(s.ops, op), append(s.keys, number), append(s.stamps, left)
 	}
@@ -172,11 +171,6 @@ func (a *Answers) Add(b Answers) {
 // FoundWrong counts an answer that no correct server gives.
 func (a *Answers) FoundWrong(err error) { a.Add(Answers{Wrong: 1, FirstWrong: err.Error()}) }
 
-func (a *Answers) found(op *wire.Op, answer wire.Result) {
-	a.OK++
-	a.Bytes += int64(len(op.Key) + len(op.Value) + len(op.Old) + len(answer.Value))
-}
-
 // Check verifies the answers to the source's last request and remembers the values that they
 // show. Operations without an answer, Unknown and NotRun, are not counted.
 func (s *Source) Check(results []wire.Result) (a Answers) {
@@ -198,9 +192,8 @@ func (s *Source) Check(results []wire.Result) (a Answers) {
 			a.Misses++
 		case kind == wire.CompareAndSwap && status == wire.Mismatch,
 			s.Mix.CAS > 0 && s.Batch > 1 && status == wire.Aborted:
-			a.found(op, answer)
 			a.Mismatches++
-			continue // the value of the key is not known
+			left = unknown
 		case kind == wire.Put && (status == wire.Created || status == wire.Replaced),
 			kind == wire.Delete && status == wire.Deleted,
 			kind == wire.CompareAndSwap && status == wire.Swapped:
@@ -208,8 +201,9 @@ func (s *Source) Check(results []wire.Result) (a Answers) {
 			a.FoundWrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
 			continue
 		}
-		a.found(op, answer)
-		if s.seen != nil && left != cut {
+		a.OK++
+		a.Bytes += int64(len(op.Key) + len(op.Value) + len(op.Old) + len(answer.Value))
+		if s.seen != nil && left != unknown {
 			s.seen[s.keys[i]].Store(uint64(left))
 		}
 	}
@@ -227,10 +221,6 @@ func Rules() cluster.Rules {
 		"workload.keys":        cluster.In(1, 100_000_000, "different keys"),
 		"workload.value":       cluster.Where(fmt.Sprintf("in 0..%d, or a range such as 16..1024", wire.MaxValue), "bytes in a value; with a range, each value draws its own size", isSize),
 		"workload.mix":         cluster.Where(mixForm, "percent of each operation; in the file, an object; what it leaves out is 0", addsUp),
-		"workload.mix.get":     cluster.In(0, 100, "percent of gets"),
-		"workload.mix.put":     cluster.In(0, 100, "percent of puts"),
-		"workload.mix.delete":  cluster.In(0, 100, "percent of deletes"),
-		"workload.mix.cas":     cluster.In(0, 100, "percent of compare-and-swaps"),
 		"workload.duration":    cluster.In(0, 24*time.Hour, "length of the run; 0s: until ops are done"),
 		"workload.dist":        cluster.Where("uniform, zipf:THETA or hotspot:KEYS,OPS", "keys: all alike; key k as 1/k^THETA; KEYS % of them in OPS % of the ops", isDist),
 		"workload.batch":       cluster.In(1, wire.MaxOps, "operations in a request"),
@@ -288,7 +278,7 @@ type stamp uint64 // writer << numberBits | number
 const (
 	numberBits       = 37
 	absent     stamp = 1<<64 - 1 // the key has no value
-	cut        stamp = 1<<64 - 2 // the value is too short to hold its stamp
+	unknown    stamp = 1<<64 - 2 // the value was not read, or is too short to hold its stamp
 )
 
 func newStamp(writer, number uint64) stamp { return stamp(writer<<numberBits | number) }
@@ -326,13 +316,13 @@ func appendText(b []byte, key string, s stamp) []byte {
 // verify returns the stamp of a value read from key, or an error if no workload with values of
 // these sizes stores it there. It writes the value again from its own stamp and compares all of
 // it. Of a value that ends within its stamp, a range of sizes leaves open which size is right:
-// the stamp is cut, and any size in the range is right. scratch is overwritten and returned
+// the stamp is unknown, and any size in the range is right. scratch is overwritten and returned
 // for the next call.
 func verify(scratch []byte, key string, value []byte, sizes cluster.Size) (stamp, []byte, error) {
 	s := readStamp(key, value)
 	scratch = appendText(scratch[:0], key, s)
 	if n := len(value); sizes.Min < sizes.Max && sizes.Min <= n && n <= sizes.Max && n < len(scratch) {
-		s, scratch = cut, scratch[:n]
+		s, scratch = unknown, scratch[:n]
 	} else {
 		scratch = appendValue(scratch[:0], key, s, sizes)
 	}
