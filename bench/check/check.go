@@ -55,11 +55,7 @@ type Found struct {
 
 // String returns a line of text, followed by the counterexample, if any.
 func (f *Found) String() string {
-	histories := text.Count(f.Histories) + " histories"
-	if f.Histories == 1 {
-		histories = "1 history"
-	}
-	s := fmt.Sprintf("%v; %s (%s unanswered) in %s\n", f.Verdict, text.Plural(f.Calls, "call"), text.Count(f.Unknown), histories)
+	s := fmt.Sprintf("%v; %s, %s unanswered; histories: %s\n", f.Verdict, text.Plural(f.Calls, "call"), text.Count(f.Unknown), text.Count(f.Histories))
 	if f.Counterexample != nil {
 		s += "\n" + f.Counterexample.String() + "\n"
 	}
