@@ -69,13 +69,10 @@ func (p hushed) Say(what string) { p.Detail(what) }
 
 // compare compares stages 3 and 4 without work under the lock. It returns the gain of
 // stage 4 and the share of the time that stage 3's lock was held.
-func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.Duration, rounds int, progress Progress) (gain *report.Ratio, held float64, err error) {
+func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.Duration, rounds int, progress Progress) (*report.Ratio, float64, error) {
 	cfg.Workload.Duration = unit * 4 / 5
 	rep := report.New(cfg, nil, true)
 	plan := experiment.Plan{Bed: b, Rounds: rounds, Progress: hushed{progress}, Add: func(s *experiment.Subject, round int, r *load.Result) error {
-		if s.Name == rep.Stages[0] {
-			held = max(held, r.Held())
-		}
 		rep.Add(s.Name, round, r)
 		return checkAnswers(s.Name, r)
 	}}
@@ -87,7 +84,7 @@ func compare(ctx context.Context, b *testbed.Bed, cfg cluster.Config, unit time.
 		return nil, 0, err
 	}
 	rep.Summarize()
-	return rep.Summary[1].Ratio, held, nil
+	return rep.Summary[1].Ratio, rep.Summary[0].LockHeld, nil
 }
 
 // A row is how one stage did in each scenario.
@@ -105,10 +102,10 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 	}
 	progress.Detail(p.Name + ": starting")
 	err := b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
-		if r.kept, err = measure(ctx, s, progress, "connections kept", load.Measure, kept); err != nil {
+		if r.kept, err = r.measure(ctx, s, progress, "connections kept", kept); err != nil {
 			return err
 		}
-		if r.perRequest, err = measure(ctx, s, progress, "a connection for each request", load.Measure, perRequest); err != nil {
+		if r.perRequest, err = r.measure(ctx, s, progress, "a connection for each request", perRequest); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithCancel(ctx)
@@ -120,7 +117,7 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 				stall(ctx, s.Config, unit/2)
 			}
 		})
-		r.stalled, err = measure(ctx, s, progress, "beside a stalled client", load.Measure, func(w *cluster.Workload) {
+		r.stalled, err = r.measure(ctx, s, progress, "beside a stalled client", func(w *cluster.Workload) {
 			perRequest(w)
 			w.Duration = 8 * unit
 			w.Rate = 96 / w.Duration.Seconds() // fewer are due in a stall than there are clients
@@ -132,19 +129,18 @@ func (r *row) run(ctx context.Context, b *testbed.Bed, p testbed.Program, cfg cl
 	}
 	cfg.Server.Work.Time = time.Millisecond
 	return b.With(ctx, p, cfg, 1, func(ctx context.Context, s *testbed.Servers) (err error) {
-		if r.work, err = measure(ctx, s, progress, "1 ms of work", load.Measure, kept); err != nil {
+		if r.work, err = r.measure(ctx, s, progress, "1 ms of work", kept); err != nil {
 			return err
 		}
-		r.overload, err = measure(ctx, s, progress, "overload", r.overloaded, func(w *cluster.Workload) { // more than the stage can do
+		r.overload, err = r.measure(ctx, s, progress, "overload", func(w *cluster.Workload) { // more than the stage can do
 			w.Connections, w.Rate, w.Duration = int(unit/(500*time.Microsecond)), 2000, 3*unit // 1000 connections in a tour of full length
 		})
 		return err
 	})
 }
 
-// measure measures servers in a scenario: with a changed workload, by load.Measure or in another way.
-func measure(ctx context.Context, s *testbed.Servers, progress Progress, scenario string,
-	way func(context.Context, load.Target, *workload.Workload, int, load.Told) (*load.Result, error), change func(*cluster.Workload)) (*load.Result, error) {
+// measure measures servers in a scenario, with a changed workload. An open loop has no warm-up.
+func (r *row) measure(ctx context.Context, s *testbed.Servers, progress Progress, scenario string, change func(*cluster.Workload)) (*load.Result, error) {
 	progress.Detail(s.Name + ": " + scenario)
 	cfg := s.Config
 	change(&cfg.Workload)
@@ -152,11 +148,22 @@ func measure(ctx context.Context, s *testbed.Servers, progress Progress, scenari
 	if err != nil {
 		return nil, err
 	}
-	r, err := way(ctx, load.NewLockstep(cfg), work, 0, progress.Pace)
+	work.Once = true // Busy, which only overload meets, is an answer
+	g, err := load.New(ctx, load.NewLockstep(cfg), work, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	return r, checkAnswers(s.Name, r)
+	defer g.Close()
+	round := g.Round
+	if g.Told = progress.Pace; work.Rate > 0 {
+		round, g.Grace = g.Measure, work.Duration*5/3
+	}
+	r.crowd, _ = client.Stats(ctx, cfg, 0) // without an answer, the round fails
+	measured, err := round(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return measured, checkAnswers(s.Name, measured)
 }
 
 // checkAnswers returns an error if an answer was wrong.
@@ -165,21 +172,6 @@ func checkAnswers(stage string, r *load.Result) error {
 		return fmt.Errorf("%w: %s: %s", load.ErrWrong, stage, r.FirstWrong)
 	}
 	return nil
-}
-
-// overloaded measures without a warm-up, and does not retry what the stage refuses.
-func (r *row) overloaded(ctx context.Context, to load.Target, work *workload.Workload, first int, told load.Told) (*load.Result, error) {
-	work.Once = true
-	g, err := load.New(ctx, to, work, first)
-	if err != nil {
-		return nil, err
-	}
-	defer g.Close()
-	g.Told, g.Grace = told, work.Duration*5/3
-	if r.crowd, err = client.Stats(ctx, to.Config(), 0); err != nil {
-		return nil, err
-	}
-	return g.Measure(ctx)
 }
 
 // stall is a client that sends half a request, stalls, sends the rest, reads the answer and
