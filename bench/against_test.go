@@ -104,7 +104,7 @@ func TestCompareAgainstMistakes(t *testing.T) {
 			if test.code == exitOK && (!strings.Contains(stdout, "7.7.7") || fmt.Sprint(s.Env.Yardsticks) != "map[redis:7.7.7]") {
 				t.Errorf("the version is not in %v and\n%s", s.Env.Yardsticks, stdout)
 			}
-			m.Started(1)
+			<-m.Started
 		})
 	}
 }

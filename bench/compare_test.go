@@ -73,7 +73,9 @@ func TestCompareOwnStage(t *testing.T) {
 			t.Errorf("a round is %+v, want 600 operations in 150 requests on 3 connections", r)
 		}
 	}
-	m.Started(4) // two for each
+	for range 4 { // two for each
+		<-m.Started
+	}
 }
 
 func TestCompareMistakes(t *testing.T) {
@@ -98,7 +100,9 @@ func TestCompareMistakes(t *testing.T) {
 			if s := readSaved(t, path); len(s.Runs) < test.runs || test.runs > 0 && !strings.HasPrefix(s.Verdict, test.stderr) {
 				t.Errorf("the report has %d rounds and the verdict %q, want %d or more", len(s.Runs), s.Verdict, test.runs)
 			}
-			m.Started(test.nodes)
+			for range test.nodes {
+				<-m.Started
+			}
 		})
 	}
 }
@@ -139,7 +143,11 @@ func TestCompareInterrupted(t *testing.T) {
 			m := benchtest.NewFaulty(t, test.fault)
 			path := filepath.Join(t.TempDir(), "out.json")
 			args := append([]string{"compare", "-o", path}, strings.Fields(test.args)...)
-			stdout := interrupted(t, func() { m.Started(test.processes) }, args...)
+			stdout := interrupted(t, func() {
+				for range test.processes {
+					<-m.Started
+				}
+			}, args...)
 			if s := readSaved(t, path); (s.Verdict == "interrupted") != (test.runs > 0) || len(s.Runs) != test.runs || strings.HasPrefix(stdout, "INTERRUPTED\nfaulty ") != (test.runs > 0) {
 				t.Errorf("verdict %q with %d runs, want interrupted with %d; stdout\n%s", s.Verdict, len(s.Runs), test.runs, stdout)
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 
@@ -30,7 +31,8 @@ func grade(ctx context.Context, o *options) error {
 		err = o.line.Print(o.stdout, grades.String())
 	}
 	if err == nil && o.out != "" {
-		err = output{path: o.out}.replace(grades.JSON())
+		data, _ := json.MarshalIndent(grades, "", "  ") // plain values
+		err = output{path: o.out}.replace(append(data, '\n'))
 	}
 	if err == nil && !grades.Passed {
 		err = errors.New("not passed")

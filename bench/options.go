@@ -33,18 +33,13 @@ type options struct {
 	nextSave time.Time
 	line     progress.Line
 
-	stages, against, sweep  string // what is measured,
-	letter                  string // with which of YCSB's workloads,
-	nodes, rounds, client   int    // by how many and how often,
-	out, html, gobench, svg string // the files that are written,
-	dir                     string // and where the notes are
+	stages, against, sweep       string // what is measured,
+	letter                       string // with which of YCSB's workloads,
+	nodes, rounds, client        int    // by how many and how often,
+	out, html, gobench, svg, dir string // and where the results go
 
-	remeasure bool // the notes' experiments
-
-	once                              bool // Busy is not retried
-	samples                           bool // of requests are kept
-	quick, aa, running, faults, quiet bool
-	insecure                          bool // clients meet off loopback without a secret
+	quick, aa, running, faults, quiet  bool
+	remeasure, once, samples, insecure bool // -measure, -noretry, -samples, -insecure
 }
 
 // parse reads the flags of a command, its arguments and the configuration.

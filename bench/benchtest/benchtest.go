@@ -188,7 +188,7 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 // program whose main function calls FaultyMain or StageMain.
 type Faulty struct {
 	Env     []string  // the variables that give them the fault
-	started chan bool // one value for each process
+	Started chan bool // one value for each process
 }
 
 // NewFaulty gives this fault to the processes that start from now on until the end of the
@@ -214,7 +214,7 @@ func WatchFaulty(t *testing.T, fault string) *Faulty {
 	var watching sync.WaitGroup
 	watching.Go(func() { // ends with ln
 		for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
-			f.started <- true
+			f.Started <- true
 			watching.Go(func() { // ends with the process
 				io.Copy(io.Discard, nc)
 				nc.Close()
@@ -226,13 +226,6 @@ func WatchFaulty(t *testing.T, fault string) *Faulty {
 		watching.Wait()
 	})
 	return f
-}
-
-// Started waits until n more processes have started, for as long as the test may take.
-func (f *Faulty) Started(n int) {
-	for range n {
-		<-f.started
-	}
 }
 
 // FaultyMain is the start of a program that a Faulty watches. It returns the program's fault.

@@ -62,7 +62,7 @@ func TestFaulty(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.Started(1)
+		<-f.Started
 		time.AfterFunc(50*time.Millisecond, func() {
 			asked.Store(true)
 			stdin.Close()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,12 +25,6 @@ type Grades struct {
 	Dir      string `json:"dir"`
 	Rows     []Row  `json:"rows"`
 	Passed   bool   `json:"passed"`
-}
-
-// JSON returns the grades as JSON.
-func (g *Grades) JSON() []byte {
-	data, _ := json.MarshalIndent(g, "", "  ") // plain values
-	return append(data, '\n')
 }
 
 // A Row has a promise, or a figure, of what was handed in, of the stage before, and of a solution.

@@ -153,7 +153,9 @@ func TestStubborn(t *testing.T) {
 	if err == nil || strings.Count(err.Error(), "did not stop when asked to, and was killed") != 2 {
 		t.Errorf("two stubborn servers: error %v", err)
 	}
-	f.Started(2)
+	for range 2 {
+		<-f.Started
+	}
 }
 
 // Use leaves nothing running, and its error is that of the function, or says which server died

@@ -34,7 +34,7 @@ func startKeeper(t *testing.T, fault string) *testbed.Proc {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Started(1)
+	<-m.Started
 	return p
 }
 
