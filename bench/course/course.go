@@ -24,9 +24,7 @@ import (
 
 // An exercise begins with the code of a stage.
 type exercise struct {
-	name  string
-	asks  string
-	start string // the directory of that stage
+	name, asks, start string // start: the directory of that stage
 
 	mistakes []string // find: the names of mutants; the first is in the code
 

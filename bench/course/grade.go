@@ -103,8 +103,7 @@ func (g *grader) try(ctx context.Context, limit time.Duration, promise string, t
 		within, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("took longer than %v", limit))
 		err := try(within, dirs[i])
 		cancel()
-		r.Cells[i] = "holds"
-		if err != nil {
+		if r.Cells[i] = "holds"; err != nil {
 			r.Cells[i] = "broken"
 		}
 		if err != nil && i == yours {
