@@ -126,7 +126,7 @@ func (o *options) useYCSB() error {
 	}
 	o.cfg.Workload.Mix = mix
 	if !o.given["dist"] {
-		o.cfg.Workload.Dist = workload.YCSBDist
+		o.cfg.Workload.Dist = "zipf:0.99" // as in YCSB
 	}
 	return nil
 }
@@ -199,12 +199,10 @@ func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
 	groups := usual
 	if all {
 		groups = append(slices.Clone(usual), cluster.FlagGroup{Title: "More", Names: "*"})
+		defer fmt.Fprintln(w) // between two commands
 	}
 	if left := cluster.WriteFlags(w, fs, groups); left > 0 {
 		fmt.Fprintf(w, "\n%s: bench help all. What they mean: bench help config, and\nbench help statistics.\n", text.Plural(left, "more flag"))
-	}
-	if all {
-		fmt.Fprintln(w)
 	}
 }
 

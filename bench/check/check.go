@@ -282,10 +282,8 @@ func (d *draw) ops() (ops []wire.Op) {
 func (d *draw) learn(ops []wire.Op, results []wire.Result) {
 	for i, op := range ops {
 		switch results[i].Status {
-		case wire.Found:
-			d.last[op.Key] = results[i].Value
-		case wire.Missing, wire.Deleted:
-			d.last[op.Key] = nil
+		case wire.Found, wire.Missing, wire.Deleted:
+			d.last[op.Key] = results[i].Value // nil, if there is none any more
 		case wire.Created, wire.Replaced, wire.Swapped:
 			d.last[op.Key] = op.Value
 		}

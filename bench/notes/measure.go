@@ -50,8 +50,6 @@ func (b *Book) judge(e *experiment, c claim) (found string, holds bool, err erro
 	return v.String(false), v.bound == "" && c.low < v.Median && v.Median < c.high, nil
 }
 
-const limit = 20 * time.Minute
-
 // Measure runs the experiments of these names, or all, where this program is go run ./bench, and
 // ends with a table of their claims on out. What is invalid is measured once more, and what fails
 // keeps its old data. With quick, the rounds are few and short.
@@ -64,7 +62,7 @@ func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *pr
 	chosen := slices.DeleteFunc(slices.Clone(b.experiments), func(e *experiment) bool {
 		return len(names) > 0 && !slices.Contains(names, e.name)
 	})
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%v are over", limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Minute, errors.New("20 minutes are over"))
 	defer cancel()
 	var failed []error
 	began, broken, rows := time.Now(), 0, [][]string{{"claim", "found", "holds here"}}

@@ -147,7 +147,7 @@ func (r *row) measure(ctx context.Context, s *testbed.Servers, progress Progress
 	cfg := s.Config
 	change(&cfg.Workload)
 	work, _ := workload.New(cfg.Workload) // which follows the rules in each scenario
-	work.Once = true // Busy, which only overload meets, is an answer
+	work.Once = true                      // Busy, which only overload meets, is an answer
 	g, err := load.New(ctx, load.NewLockstep(cfg), work, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)

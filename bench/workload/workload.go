@@ -42,8 +42,7 @@ type Workload struct {
 // property of w must keep its rule.
 func New(w cluster.Workload) (*Workload, error) {
 	wl := &Workload{Workload: w, pick: newDistribution(w.Dist, w.Keys), base: 10}
-	for wl.base < int64(w.Keys) {
-		wl.base *= 10
+	for ; wl.base < int64(w.Keys); wl.base *= 10 {
 	}
 	values := w.Value.Max
 	if w.Mix.CAS > 0 {
@@ -266,9 +265,6 @@ var YCSB = map[string]cluster.Mix{
 	"c": {Get: 100},
 	"f": {Get: 50, CAS: 50},
 }
-
-// YCSBDist is the distribution of keys in these workloads.
-const YCSBDist = "zipf:0.99"
 
 // A stamp says which writer stored a value, and which of that writer's values it is. Key,
 // stamp and sizes determine a value. Writer 0 is the preload, so the zero stamp is that of the
