@@ -167,10 +167,7 @@ func (g *grader) compare(ctx context.Context, _ string) error {
 }
 
 // answers are what finds all mistakes, and the heads of tests, which a stage may have, too.
-var (
-	answers = regexp.MustCompile(`stagetest\.(Run|Goals|Interleave)\b`)
-	heads   = regexp.MustCompile(`func Test\w+\(t `)
-)
+var answers, heads = regexp.MustCompile(`stagetest\.(Run|Goals|Interleave)\b`), regexp.MustCompile(`func Test\w+\(t `)
 
 // gradeTest grades the test of a find exercise.
 func (g *grader) gradeTest(ctx context.Context, dir string) error {

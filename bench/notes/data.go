@@ -177,11 +177,8 @@ func summaryValues(s *report.Summary) map[string]value {
 	return all
 }
 
-var (
-	gap        = regexp.MustCompile(`\s*\t\s*|  +`)
-	gomaxprocs = regexp.MustCompile(`-\d+$`)
-	units      = map[string]func(float64, int) string{"ns": span, "allocs": whole}
-)
+var gap, gomaxprocs = regexp.MustCompile(`\s*\t\s*|  +`), regexp.MustCompile(`-\d+$`)
+var units = map[string]func(float64, int) string{"ns": span, "allocs": whole}
 
 // lineRow has the figures of a line of the tour or of a Go benchmark.
 func lineRow(line string) row {

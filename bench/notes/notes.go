@@ -57,12 +57,14 @@ type experiment struct {
 
 type picture struct{ name, kind, experiment, where string }
 
-var (
-	// What defines an experiment or a figure: a comment, and a command or an image below it.
-	definition = regexp.MustCompile("<!-- *(run|figure)\\b(?: ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n|!\\[.+\\]\\()(.+)\n)?")
-	mark       = regexp.MustCompile(`(?s)<!--=(.*?)-->(.*?)(<!--/-->|<!--=|$)`)
-	lineStart  = regexp.MustCompile(`(^|\n)[\s>*+-]*(\d+[.)]\s+)?$`) // what is before a mark that begins a block of HTML
-)
+// A definition of an experiment or a figure is a comment, and a command or an image below it.
+var definition = regexp.MustCompile("<!-- *(run|figure)\\b(?: ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n|!\\[.+\\]\\()(.+)\n)?")
+
+// A mark is a comment, what is filled in, and the comment that ends it.
+var mark = regexp.MustCompile(`(?s)<!--=(.*?)-->(.*?)(<!--/-->|<!--=|$)`)
+
+// lineStart is what is before a mark that begins a block of HTML.
+var lineStart = regexp.MustCompile(`(^|\n)[\s>*+-]*(\d+[.)]\s+)?$`)
 
 // Open reads the pages of the module in root. Data are read from dir, or else from root. It is
 // where everything is written: a dir that is not root becomes the reader's copy of the notes.
