@@ -11,6 +11,7 @@ import (
 	"hash/crc32"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -25,11 +26,12 @@ import (
 type Workload struct {
 	cluster.Workload
 	pick    distribution
-	Once    bool   // do not send a request again that is answered Busy
-	Sampled bool   // keep samples of what came of the requests
-	Round   uint64 // from 0; each has its own requests
-	Full    int    // how many puts fit a request
-	base    int64  // 10^digits: base + i without its first digit has the width of all keys
+	kinds   []wire.OpKind // 100, of which one is drawn for each operation
+	Once    bool          // do not send a request again that is answered Busy
+	Sampled bool          // keep samples of what came of the requests
+	Round   uint64        // from 0; each has its own requests
+	Full    int           // how many puts fit a request
+	base    int64         // 10^digits: base + i without its first digit has the width of all keys
 
 	// seen has for each key the stamp of the value that a worker last read or stored; it is
 	// nil unless the mix has CompareAndSwaps, which need it. All workers share it: a stamp
@@ -44,6 +46,8 @@ func New(w cluster.Workload) (*Workload, error) {
 	wl := &Workload{Workload: w, pick: newDistribution(w.Dist, w.Keys), base: 10}
 	for ; wl.base < int64(w.Keys); wl.base *= 10 {
 	}
+	of := func(kind wire.OpKind, share int) []wire.OpKind { return slices.Repeat([]wire.OpKind{kind}, share) }
+	wl.kinds = slices.Concat(of(wire.Get, w.Mix.Get), of(wire.Put, w.Mix.Put), of(wire.Delete, w.Mix.Delete), of(wire.CompareAndSwap, w.Mix.CAS))
 	values := w.Value.Max
 	if w.Mix.CAS > 0 {
 		values *= 2 // the old and the new
@@ -109,7 +113,7 @@ func (w *Workload) Source(worker int) *Source {
 func (s *Source) Next(n int) []wire.Op {
 	s.ops, s.keys, s.stamps, s.text = s.ops[:0], s.keys[:0], s.stamps[:0], s.text[:0]
 	for range n {
-		kind, number := s.kind(), s.pick(s.rand)
+		kind, number := s.kinds[s.rand.IntN(100)], s.pick(s.rand)
 		op, left := wire.Op{Kind: kind, Key: s.Key(number)}, absent
 		if kind == wire.Put || kind == wire.CompareAndSwap {
 			s.stored++
@@ -126,18 +130,6 @@ func (s *Source) Next(n int) []wire.Op {
 		s.ops, s.keys, s.stamps = append(s.ops, op), append(s.keys, number), append(s.stamps, left)
 	}
 	return s.ops
-}
-
-func (s *Source) kind() wire.OpKind {
-	switch n := s.rand.IntN(100); {
-	case n < s.Mix.Get:
-		return wire.Get
-	case n < s.Mix.Get+s.Mix.Put:
-		return wire.Put
-	case n < s.Mix.Get+s.Mix.Put+s.Mix.Delete:
-		return wire.Delete
-	}
-	return wire.CompareAndSwap
 }
 
 // value appends a value to text and returns it. Earlier values remain valid when text grows.
