@@ -233,15 +233,12 @@ func (d *data) table(columns []string) (string, error) {
 	return table, nil
 }
 
-// paragraph returns what the command printed, or one paragraph of it.
+// paragraph returns one paragraph of what the command printed.
 func (d *data) paragraph(chosen string) (string, error) {
 	all := strings.Split(strings.Trim(d.text, "\n"), "\n\n")
-	if chosen != "" {
-		i, err := strconv.Atoi(chosen)
-		if err != nil || i < 1 || i > len(all) {
-			return "", fmt.Errorf("%s has no paragraph %s, but 1 to %d", d.name, chosen, len(all))
-		}
-		all = all[i-1 : i]
+	i, err := strconv.Atoi(chosen)
+	if err != nil || i < 1 || i > len(all) {
+		return "", fmt.Errorf("%s has no paragraph %s, but 1 to %d", d.name, chosen, len(all))
 	}
-	return "```text\n" + strings.Join(all, "\n\n") + "\n```\n", nil
+	return "```text\n" + all[i-1] + "\n```\n", nil
 }

@@ -7,7 +7,7 @@
 //	<!-- figure NAME: KIND NAME -->      above the image bench/notes/data/NAME.svg
 //	<!--=NAME.EXPR-->6.1 [5.9..6.7]<!--/-->
 //	<!--=NAME.table COLUMN...-->         the others stand alone on a line, as does their end
-//	<!--=NAME.text PARAGRAPH-->          the output, or a paragraph of it by number
+//	<!--=NAME.text PARAGRAPH-->          a paragraph of the output, by number
 //	<!--=diff 1 2 FILE...-->             from one stage to another
 //
 // An EXPR is a figure, or the quotient of two, a / b; behind it, short means two digits and no
@@ -226,8 +226,8 @@ func (b *Book) content(head string) (content string, err error) {
 		return "", e.err
 	case strings.HasPrefix(expr, "table "):
 		content, err = e.table(strings.Fields(expr)[1:])
-	case expr == "text", strings.HasPrefix(expr, "text "):
-		content, err = e.paragraph(strings.TrimSpace(expr[len("text"):]))
+	case strings.HasPrefix(expr, "text "):
+		content, err = e.paragraph(expr[len("text "):])
 	default:
 		quotient, short := strings.CutSuffix(expr, " short")
 		v, err := b.eval(e, quotient)
