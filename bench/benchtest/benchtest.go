@@ -3,7 +3,6 @@
 package benchtest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -105,8 +104,8 @@ func ServeOne(ctx context.Context, ln net.Listener, n *node.Node) error {
 	return accept(ctx, ln, n, func(c *node.Conn) { n.Answer(c, apply) }, func(serve func()) { serve() })
 }
 
-// Locked returns the Apply method of a new table, made safe for concurrent use; it does not
-// keep the values that it is passed. The table is n's, or a plain one if n is nil.
+// Locked returns the Apply method of a new table, made safe for concurrent use. The table is
+// n's, or a plain one if n is nil.
 func Locked(n *node.Node) func([]wire.Op) []wire.Result {
 	t := table.New(cluster.Work{}, nil)
 	if n != nil {
@@ -114,10 +113,6 @@ func Locked(n *node.Node) func([]wire.Op) []wire.Result {
 	}
 	var mu sync.Mutex // guards t
 	return func(ops []wire.Op) []wire.Result {
-		ops = slices.Clone(ops)
-		for i := range ops {
-			ops[i].Value = bytes.Clone(ops[i].Value)
-		}
 		mu.Lock()
 		defer mu.Unlock()
 		return t.Apply(ops)
