@@ -53,14 +53,6 @@ func single(v float64, write func(float64, int) string) value {
 	return value{Interval: stats.Interval{Median: v, Low: v, High: v}, write: write}
 }
 
-// printed returns the value of a cell that stays as it is.
-func printed(cell string) value {
-	bare := strings.TrimPrefix(cell, ">")
-	v := single(parse(bare), func(float64, int) string { return bare })
-	v.bound = strings.TrimSuffix(cell, bare)
-	return v
-}
-
 // parse reads a number with its unit, if it has one: 2 700, 8.1ms, 68 %. Otherwise it is NaN.
 func parse(s string) float64 {
 	s = strings.ReplaceAll(s, " ", "")
@@ -130,7 +122,30 @@ func (d *data) summarize() {
 	d.report.Summary = nil // of figures that, without histograms, stay as they are
 	d.text = d.report.String()
 	for _, s := range d.report.Summary {
-		d.rows = append(d.rows, row{d.rowName(s.Stage, s.Point), summaryValues(&s)})
+		all := map[string]value{
+			"ops":         {Interval: s.OpsPerSecond, write: text.Sig},
+			"server_cpu":  single(s.ServerCPUPerRequest, span),
+			"client_cpu":  single(s.ClientCPUPerRequest, span),
+			"lock_held":   single(s.LockHeld, share),
+			"refused":     single(float64(s.Refusals)/float64(max(s.Requests+s.Refusals, 1)), share),
+			"connections": single(float64(s.Connections), whole),
+			"starved":     single(float64(s.Starved), whole),
+		}
+		for _, t := range []report.Times{s.Latency, s.Where} {
+			for name, took := range t {
+				all[name] = single(float64(took), span)
+			}
+		}
+		all["p99"] = value{Interval: s.P99, write: span}
+		for _, name := range s.AtLeast {
+			v := all[name]
+			v.bound = ">"
+			all[name] = v
+		}
+		if r := s.Ratio; r != nil && r.Rounds > 0 {
+			all["ratio"] = value{Interval: r.Interval, same: r.NoDifference, bound: strings.TrimLeft(r.Bound+" ", " "), write: text.Sig}
+		}
+		d.rows = append(d.rows, row{d.rowName(s.Stage, s.Point), all})
 	}
 }
 
@@ -149,34 +164,6 @@ func shortName(stage string) string {
 
 func number(stage string) string { return strings.TrimPrefix(shortName(stage), "stage") }
 
-// summaryValues are the figures of a report's row.
-func summaryValues(s *report.Summary) map[string]value {
-	all := map[string]value{
-		"ops":         {Interval: s.OpsPerSecond, write: text.Sig},
-		"server_cpu":  single(s.ServerCPUPerRequest, span),
-		"client_cpu":  single(s.ClientCPUPerRequest, span),
-		"lock_held":   single(s.LockHeld, share),
-		"refused":     single(float64(s.Refusals)/float64(max(s.Requests+s.Refusals, 1)), share),
-		"connections": single(float64(s.Connections), whole),
-		"starved":     single(float64(s.Starved), whole),
-	}
-	for _, t := range []report.Times{s.Latency, s.Where} {
-		for name, d := range t {
-			all[name] = single(float64(d), span)
-		}
-	}
-	all["p99"] = value{Interval: s.P99, write: span}
-	for _, name := range s.AtLeast {
-		v := all[name]
-		v.bound = ">"
-		all[name] = v
-	}
-	if r := s.Ratio; r != nil && r.Rounds > 0 {
-		all["ratio"] = value{Interval: r.Interval, same: r.NoDifference, bound: strings.TrimLeft(r.Bound+" ", " "), write: text.Sig}
-	}
-	return all
-}
-
 var gap, gomaxprocs = regexp.MustCompile(`\s*\t\s*|  +`), regexp.MustCompile(`-\d+$`)
 var units = map[string]func(float64, int) string{"ns": span, "allocs": whole}
 
@@ -186,7 +173,10 @@ func lineRow(line string) row {
 	if len(cells) == 6 {
 		for i, column := range []string{"perRequest", "kept", "stalled", "overload", "work"} {
 			cell, _, _ := strings.Cut(cells[1+i], ", ") // that of overload says how many were refused, too
-			all[column] = printed(cell)
+			bare := strings.TrimPrefix(cell, ">")
+			v := single(parse(bare), func(float64, int) string { return bare }) // which keeps its digits
+			v.bound = strings.TrimSuffix(cell, bare)
+			all[column] = v
 		}
 		return row{cells[0][:1], all}
 	}

@@ -205,7 +205,12 @@ var header = fmt.Sprintf(line, "", "connection", "connections", "p99 beside", "o
 	fmt.Sprintf(line, "stage", "requests/s", "requests/s", "client", "refused", "requests/s")
 
 func (r *row) String() string {
-	return fmt.Sprintf(line, r.name, throughput(r.perRequest), throughput(r.kept), cmp.Or(failure(r.stalled), p99(r.stalled)), overload(r.overload), throughput(r.work))
+	overload := fmt.Sprintf("%s, %.0f %%", p99(r.overload), refused(r.overload))
+	if r.overload.Requests == 0 {
+		overload = "all refused"
+	}
+	return fmt.Sprintf(line, r.name, throughput(r.perRequest), throughput(r.kept), cmp.Or(failure(r.stalled), p99(r.stalled)),
+		cmp.Or(failure(r.overload), overload), throughput(r.work))
 }
 
 // failure says how a stage failed, or "".
@@ -222,14 +227,6 @@ func failure(r *load.Result) string {
 }
 
 func throughput(r *load.Result) string { return cmp.Or(failure(r), text.Sig(perSecond(r), 2)) }
-
-func overload(r *load.Result) string {
-	cell := fmt.Sprintf("%s, %.0f %%", p99(r), refused(r))
-	if r.Requests == 0 {
-		cell = "all refused"
-	}
-	return cmp.Or(failure(r), cell)
-}
 
 func perSecond(r *load.Result) float64 { return float64(r.Requests) / max(r.Dur, 1).Seconds() }
 
