@@ -179,37 +179,31 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 	return cfg, path, serving
 }
 
-// A Faulty watches the processes of the stage in testdata/faulty, or of a
-// program whose main function calls FaultyMain or StageMain.
-type Faulty struct {
-	Env     []string  // the variables that give them the fault
-	Started chan bool // one value for each process
-}
-
-// NewFaulty gives this fault to the processes that start from now on until the end of the
-// test, which waits until they have ended; "" is none.
-func NewFaulty(t *testing.T, fault string) *Faulty {
+// NewFaulty gives this fault, or none if it is "", to the processes of the stage in testdata/faulty,
+// or of a program whose main function calls FaultyMain or StageMain, that start from now on until
+// the end of the test, which waits until they have ended. Each of them that starts sends a value.
+func NewFaulty(t *testing.T, fault string) (started <-chan bool) {
 	t.Helper()
-	f := WatchFaulty(t, fault)
-	for _, entry := range f.Env {
+	env, started := WatchFaulty(t, fault)
+	for _, entry := range env {
 		name, value, _ := strings.Cut(entry, "=")
 		t.Setenv(name, value)
 	}
-	return f
+	return started
 }
 
-// WatchFaulty gives this fault only to processes with Env in their environment.
-func WatchFaulty(t *testing.T, fault string) *Faulty {
+// WatchFaulty gives this fault only to processes with env in their environment.
+func WatchFaulty(t *testing.T, fault string) (env []string, started <-chan bool) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &Faulty{[]string{"LOCKSTEP_FAULT=" + fault, "LOCKSTEP_TELL=" + ln.Addr().String(), "LOCKSTEP_SECRET="}, make(chan bool, 100)}
+	starting := make(chan bool, 100)
 	var watching sync.WaitGroup
 	watching.Go(func() { // ends with ln
 		for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
-			f.Started <- true
+			starting <- true
 			watching.Go(func() { // ends with the process
 				io.Copy(io.Discard, nc)
 				nc.Close()
@@ -220,10 +214,10 @@ func WatchFaulty(t *testing.T, fault string) *Faulty {
 		ln.Close()
 		watching.Wait()
 	})
-	return f
+	return []string{"LOCKSTEP_FAULT=" + fault, "LOCKSTEP_TELL=" + ln.Addr().String(), "LOCKSTEP_SECRET="}, starting
 }
 
-// FaultyMain is the start of a program that a Faulty watches. It returns the program's fault.
+// FaultyMain is the start of a program that NewFaulty watches. It returns the program's fault.
 func FaultyMain() (fault string) {
 	nc, err := net.Dial("tcp", os.Getenv("LOCKSTEP_TELL"))
 	if err != nil {

@@ -78,7 +78,7 @@ func TestPoints(t *testing.T) {
 // stops. It ends at an error of add.
 func TestSweepRun(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	f := benchtest.NewFaulty(t, "")
+	started := benchtest.NewFaulty(t, "")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func TestSweepRun(t *testing.T) {
 		t.Errorf("measured %v, error %v, want %v and %v", added, err, want, full)
 	}
 	for range 4 {
-		<-f.Started
+		<-started
 	}
 }
 
