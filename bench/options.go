@@ -114,11 +114,10 @@ func intFlag(fs *flag.FlagSet, p *int, name string, value, lo, hi int, doc strin
 
 // useYCSB replaces the mix and the distribution by those of -workload, if it is given.
 func (o *options) useYCSB() error {
-	if o.letter == "" {
-		return nil
-	}
 	mix, ok := workload.YCSB[o.letter]
 	switch {
+	case o.letter == "":
+		return nil
 	case !ok:
 		return usageErrorf("-workload: %q is not a, b, c or f", o.letter)
 	case o.given["mix"]:
@@ -172,8 +171,7 @@ func help(args []string, w io.Writer) error {
 	default:
 		for _, c := range commands {
 			if c.flags != nil && (topic == "all" || topic == c.name) {
-				o := &options{cfg: cluster.Default()}
-				helpCommand(&b, c, o.flagSet(c), topic == "all")
+				helpCommand(&b, c, (&options{cfg: cluster.Default()}).flagSet(c), topic == "all")
 			}
 		}
 		if b.Len() == 0 {

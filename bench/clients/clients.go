@@ -53,8 +53,7 @@ func controls(cfg cluster.Config) (addrs []string) {
 // in another way, which is a list of NAME=VALUE; each logs what it waits for.
 func Join(cfg cluster.Config, self int, way []string, log *slog.Logger) (*Group, error) {
 	if len(cfg.Clients) <= 1 {
-		alone := func(_ context.Context, bring []byte) ([][]byte, error) { return [][]byte{bring}, nil }
-		return &Group{Close: func() {}, Meet: alone}, nil
+		return &Group{Close: func() {}, Meet: func(_ context.Context, bring []byte) ([][]byte, error) { return [][]byte{bring}, nil }}, nil
 	}
 	ln, err := net.Listen("tcp", cfg.Clients[self].Control)
 	if err != nil {

@@ -227,8 +227,8 @@ func (d *data) table(columns []string) (string, error) {
 func (d *data) paragraph(chosen string) (string, error) {
 	all := strings.Split(strings.Trim(d.text, "\n"), "\n\n")
 	i, err := strconv.Atoi(chosen)
-	if err != nil || i < 1 || i > len(all) {
-		return "", fmt.Errorf("%s has no paragraph %s, but 1 to %d", d.name, chosen, len(all))
+	if d.err != nil || err != nil || i < 1 || i > len(all) {
+		return "", cmp.Or(d.err, fmt.Errorf("%s has no paragraph %s, but 1 to %d", d.name, chosen, len(all)))
 	}
 	return "```text\n" + all[i-1] + "\n```\n", nil
 }

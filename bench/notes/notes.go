@@ -222,8 +222,6 @@ func (b *Book) content(head string) (content string, err error) {
 	switch stages, isDiff := strings.CutPrefix(head, "diff "); {
 	case isDiff:
 		content, err = b.stageDiff(strings.Fields(stages))
-	case e.err != nil:
-		return "", e.err
 	case strings.HasPrefix(expr, "table "):
 		content, err = e.table(strings.Fields(expr)[1:])
 	case strings.HasPrefix(expr, "text "):
