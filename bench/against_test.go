@@ -96,7 +96,7 @@ func TestCompareAgainstMistakes(t *testing.T) {
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			benchtest.FaultyInPath(t, "redis-server")
-			m := benchtest.NewFaulty(t, test.mistake)
+			started := benchtest.NewFaulty(t, test.mistake)
 			code, stdout, stderr, s := against(t, "redis", "-ops", "1500")
 			if code != test.code && !(test.code == exitOK && code == exitInvalid) || !strings.Contains(stderr, test.want) {
 				t.Errorf("exit code %d, stderr %q, want %d and %q", code, stderr, test.code, test.want)
@@ -104,7 +104,7 @@ func TestCompareAgainstMistakes(t *testing.T) {
 			if test.code == exitOK && (!strings.Contains(stdout, "7.7.7") || fmt.Sprint(s.Env.Yardsticks) != "map[redis:7.7.7]") {
 				t.Errorf("the version is not in %v and\n%s", s.Env.Yardsticks, stdout)
 			}
-			m.Started(1)
+			<-started
 		})
 	}
 }

@@ -62,7 +62,7 @@ func TestCompare(t *testing.T) {
 // A directory of the learner's own, compared with itself: two nodes, batches that go to
 // all of them, a number of operations.
 func TestCompareOwnStage(t *testing.T) {
-	m := benchtest.NewFaulty(t, "")
+	started := benchtest.NewFaulty(t, "")
 	_, s := measured(t, "compare", "-stages", "./testdata/faulty, testdata/faulty", "-nodes", "2", "-rounds", "1",
 		"-ops", "600", "-rate", "20k", "-batch", "4", "-c", "3", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10")
 	if len(s.Runs) != 2 || len(s.Summary) != 2 || s.Summary[0].Stage != "faulty" || s.Summary[1].Stage != "faulty-2" {
@@ -73,7 +73,9 @@ func TestCompareOwnStage(t *testing.T) {
 			t.Errorf("a round is %+v, want 600 operations in 150 requests on 3 connections", r)
 		}
 	}
-	m.Started(4) // two for each
+	for range 4 { // two for each
+		<-started
+	}
 }
 
 func TestCompareMistakes(t *testing.T) {
@@ -89,16 +91,18 @@ func TestCompareMistakes(t *testing.T) {
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			t.Parallel()
-			m := benchtest.WatchFaulty(t, test.mistake)
+			env, started := benchtest.WatchFaulty(t, test.mistake)
 			path := filepath.Join(t.TempDir(), "out.json")
-			code, stdout, stderr := apart(t, m.Env, "compare", "-stages", "testdata/faulty", "-nodes", strconv.Itoa(test.nodes), "-rounds", "1", "-duration", "50ms", "-o", path)
+			code, stdout, stderr := apart(t, env, "compare", "-stages", "testdata/faulty", "-nodes", strconv.Itoa(test.nodes), "-rounds", "1", "-duration", "50ms", "-o", path)
 			if code != test.code || strings.Count(stderr, test.stderr) != 1 || !strings.HasPrefix(stdout, test.stdout) {
 				t.Errorf("exit code %d, stderr %q, stdout %q, want %d, %q and %q", code, stderr, stdout, test.code, test.stderr, test.stdout)
 			}
 			if s := readSaved(t, path); len(s.Runs) < test.runs || test.runs > 0 && !strings.HasPrefix(s.Verdict, test.stderr) {
 				t.Errorf("the report has %d rounds and the verdict %q, want %d or more", len(s.Runs), s.Verdict, test.runs)
 			}
-			m.Started(test.nodes)
+			for range test.nodes {
+				<-started
+			}
 		})
 	}
 }
@@ -136,10 +140,14 @@ func TestCompareInterrupted(t *testing.T) {
 			if strings.Contains(test.args, "redis") {
 				benchtest.FaultyInPath(t, "redis-server")
 			}
-			m := benchtest.NewFaulty(t, test.fault)
+			started := benchtest.NewFaulty(t, test.fault)
 			path := filepath.Join(t.TempDir(), "out.json")
 			args := append([]string{"compare", "-o", path}, strings.Fields(test.args)...)
-			stdout := interrupted(t, func() { m.Started(test.processes) }, args...)
+			stdout := interrupted(t, func() {
+				for range test.processes {
+					<-started
+				}
+			}, args...)
 			if s := readSaved(t, path); (s.Verdict == "interrupted") != (test.runs > 0) || len(s.Runs) != test.runs || strings.HasPrefix(stdout, "INTERRUPTED\nfaulty ") != (test.runs > 0) {
 				t.Errorf("verdict %q with %d runs, want interrupted with %d; stdout\n%s", s.Verdict, len(s.Runs), test.runs, stdout)
 			}

@@ -26,7 +26,8 @@ func TestFaults(t *testing.T) {
 		for command := range strings.SplitSeq(test.commands, ",") {
 			t.Run(fault+" "+command, func(t *testing.T) {
 				t.Parallel()
-				judge(t, benchtest.WatchFaulty(t, fault), test.want, append(strings.Fields(command), "-stages", "testdata/faulty")...)
+				env, _ := benchtest.WatchFaulty(t, fault)
+				judge(t, env, test.want, append(strings.Fields(command), "-stages", "testdata/faulty")...)
 			})
 		}
 	}
@@ -36,22 +37,22 @@ func TestStuck(t *testing.T) {
 	if os.Getenv("LOCKSTEP_SLOW") == "" {
 		t.Skip("waits 10s; LOCKSTEP_SLOW=1 runs it")
 	}
-	m := benchtest.NewFaulty(t, "stuck")
+	benchtest.NewFaulty(t, "stuck")
 	const want = `stuck: no request was finished for 10s, .*\d × \(\*store\)\.apply, faulty/main\.go:\d+, waits in Mutex\.Lock`
 	var judging sync.WaitGroup
 	for _, command := range []string{"check", "compare"} {
-		judging.Go(func() { judge(t, m, want, command, "-stages", "testdata/faulty", "-duration", "100ms") })
+		judging.Go(func() { judge(t, nil, want, command, "-stages", "testdata/faulty", "-duration", "100ms") })
 	}
 	judging.Go(func() {
-		judgeRun(t, func(path string) { judge(t, m, want, "run", "-config", path, "-duration", "100ms") })
+		judgeRun(t, func(path string) { judge(t, nil, want, "run", "-config", path, "-duration", "100ms") })
 	})
 	judging.Wait()
 }
 
 // judge checks what bench says first of a fault.
-func judge(t *testing.T, m *benchtest.Faulty, want string, args ...string) {
+func judge(t *testing.T, env []string, want string, args ...string) {
 	began := time.Now()
-	code, _, stderr := apart(t, m.Env, args...)
+	code, _, stderr := apart(t, env, args...)
 	match, _ := regexp.MatchString("^bench: (faulty(, round 1)?: )?node 0: "+want, stderr)
 	if took := time.Since(began); code != exitFailure || !match || took > 40*time.Second {
 		t.Errorf("%v: exit code %d after %v, want %d, and %s first in\n%s", args, code, took, exitFailure, want, stderr)

@@ -33,18 +33,13 @@ type options struct {
 	nextSave time.Time
 	line     progress.Line
 
-	stages, against, sweep  string // what is measured,
-	letter                  string // with which of YCSB's workloads,
-	nodes, rounds, client   int    // by how many and how often,
-	out, html, gobench, svg string // the files that are written,
-	dir                     string // and where the notes are
+	stages, against, sweep       string // what is measured,
+	letter                       string // with which of YCSB's workloads,
+	nodes, rounds, client        int    // by how many and how often,
+	out, html, gobench, svg, dir string // and where the results go
 
-	remeasure bool // the notes' experiments
-
-	once                              bool // Busy is not retried
-	samples                           bool // of requests are kept
-	quick, aa, running, faults, quiet bool
-	insecure                          bool // clients meet off loopback without a secret
+	quick, aa, running, faults, quiet  bool
+	remeasure, once, samples, insecure bool // -measure, -noretry, -samples, -insecure
 }
 
 // parse reads the flags of a command, its arguments and the configuration.
@@ -119,11 +114,10 @@ func intFlag(fs *flag.FlagSet, p *int, name string, value, lo, hi int, doc strin
 
 // useYCSB replaces the mix and the distribution by those of -workload, if it is given.
 func (o *options) useYCSB() error {
-	if o.letter == "" {
-		return nil
-	}
 	mix, ok := workload.YCSB[o.letter]
 	switch {
+	case o.letter == "":
+		return nil
 	case !ok:
 		return usageErrorf("-workload: %q is not a, b, c or f", o.letter)
 	case o.given["mix"]:
@@ -131,7 +125,7 @@ func (o *options) useYCSB() error {
 	}
 	o.cfg.Workload.Mix = mix
 	if !o.given["dist"] {
-		o.cfg.Workload.Dist = workload.YCSBDist
+		o.cfg.Workload.Dist = "zipf:0.99" // as in YCSB
 	}
 	return nil
 }
@@ -177,8 +171,7 @@ func help(args []string, w io.Writer) error {
 	default:
 		for _, c := range commands {
 			if c.flags != nil && (topic == "all" || topic == c.name) {
-				o := &options{cfg: cluster.Default()}
-				helpCommand(&b, c, o.flagSet(c), topic == "all")
+				helpCommand(&b, c, (&options{cfg: cluster.Default()}).flagSet(c), topic == "all")
 			}
 		}
 		if b.Len() == 0 {
@@ -204,12 +197,10 @@ func helpCommand(w io.Writer, c command, fs *flag.FlagSet, all bool) {
 	groups := usual
 	if all {
 		groups = append(slices.Clone(usual), cluster.FlagGroup{Title: "More", Names: "*"})
+		defer fmt.Fprintln(w) // between two commands
 	}
 	if left := cluster.WriteFlags(w, fs, groups); left > 0 {
 		fmt.Fprintf(w, "\n%s: bench help all. What they mean: bench help config, and\nbench help statistics.\n", text.Plural(left, "more flag"))
-	}
-	if all {
-		fmt.Fprintln(w)
 	}
 }
 

@@ -3,7 +3,6 @@
 package benchtest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -105,8 +104,8 @@ func ServeOne(ctx context.Context, ln net.Listener, n *node.Node) error {
 	return accept(ctx, ln, n, func(c *node.Conn) { n.Answer(c, apply) }, func(serve func()) { serve() })
 }
 
-// Locked returns the Apply method of a new table, made safe for concurrent use; it does not
-// keep the values that it is passed. The table is n's, or a plain one if n is nil.
+// Locked returns the Apply method of a new table, made safe for concurrent use. The table is
+// n's, or a plain one if n is nil.
 func Locked(n *node.Node) func([]wire.Op) []wire.Result {
 	t := table.New(cluster.Work{}, nil)
 	if n != nil {
@@ -114,10 +113,6 @@ func Locked(n *node.Node) func([]wire.Op) []wire.Result {
 	}
 	var mu sync.Mutex // guards t
 	return func(ops []wire.Op) []wire.Result {
-		ops = slices.Clone(ops)
-		for i := range ops {
-			ops[i].Value = bytes.Clone(ops[i].Value)
-		}
 		mu.Lock()
 		defer mu.Unlock()
 		return t.Apply(ops)
@@ -184,37 +179,31 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 	return cfg, path, serving
 }
 
-// A Faulty watches the processes of the stage in testdata/faulty, or of a
-// program whose main function calls FaultyMain or StageMain.
-type Faulty struct {
-	Env     []string  // the variables that give them the fault
-	started chan bool // one value for each process
-}
-
-// NewFaulty gives this fault to the processes that start from now on until the end of the
-// test, which waits until they have ended; "" is none.
-func NewFaulty(t *testing.T, fault string) *Faulty {
+// NewFaulty gives this fault, or none if it is "", to the processes of the stage in testdata/faulty,
+// or of a program whose main function calls FaultyMain or StageMain, that start from now on until
+// the end of the test, which waits until they have ended. Each of them that starts sends a value.
+func NewFaulty(t *testing.T, fault string) (started <-chan bool) {
 	t.Helper()
-	f := WatchFaulty(t, fault)
-	for _, entry := range f.Env {
+	env, started := WatchFaulty(t, fault)
+	for _, entry := range env {
 		name, value, _ := strings.Cut(entry, "=")
 		t.Setenv(name, value)
 	}
-	return f
+	return started
 }
 
-// WatchFaulty gives this fault only to processes with Env in their environment.
-func WatchFaulty(t *testing.T, fault string) *Faulty {
+// WatchFaulty gives this fault only to processes with env in their environment.
+func WatchFaulty(t *testing.T, fault string) (env []string, started <-chan bool) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &Faulty{[]string{"LOCKSTEP_FAULT=" + fault, "LOCKSTEP_TELL=" + ln.Addr().String(), "LOCKSTEP_SECRET="}, make(chan bool, 100)}
+	starting := make(chan bool, 100)
 	var watching sync.WaitGroup
 	watching.Go(func() { // ends with ln
 		for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
-			f.started <- true
+			starting <- true
 			watching.Go(func() { // ends with the process
 				io.Copy(io.Discard, nc)
 				nc.Close()
@@ -225,17 +214,10 @@ func WatchFaulty(t *testing.T, fault string) *Faulty {
 		ln.Close()
 		watching.Wait()
 	})
-	return f
+	return []string{"LOCKSTEP_FAULT=" + fault, "LOCKSTEP_TELL=" + ln.Addr().String(), "LOCKSTEP_SECRET="}, starting
 }
 
-// Started waits until n more processes have started, for as long as the test may take.
-func (f *Faulty) Started(n int) {
-	for range n {
-		<-f.started
-	}
-}
-
-// FaultyMain is the start of a program that a Faulty watches. It returns the program's fault.
+// FaultyMain is the start of a program that NewFaulty watches. It returns the program's fault.
 func FaultyMain() (fault string) {
 	nc, err := net.Dial("tcp", os.Getenv("LOCKSTEP_TELL"))
 	if err != nil {

@@ -54,7 +54,7 @@ func TestFaulty(t *testing.T) {
 	var asked atomic.Bool // to end
 	cmd.Stderr = &said
 	t.Run("test", func(t *testing.T) {
-		f := NewFaulty(t, "slow")
+		started := NewFaulty(t, "slow")
 		stdin, err := cmd.StdinPipe()
 		if err == nil {
 			err = cmd.Start()
@@ -62,7 +62,7 @@ func TestFaulty(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.Started(1)
+		<-started
 		time.AfterFunc(50*time.Millisecond, func() {
 			asked.Store(true)
 			stdin.Close()

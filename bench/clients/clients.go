@@ -20,7 +20,6 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
-	"lockstep/common/metrics"
 )
 
 // A Group is the client processes that take part, seen from one of them.
@@ -54,15 +53,13 @@ func controls(cfg cluster.Config) (addrs []string) {
 // in another way, which is a list of NAME=VALUE; each logs what it waits for.
 func Join(cfg cluster.Config, self int, way []string, log *slog.Logger) (*Group, error) {
 	if len(cfg.Clients) <= 1 {
-		alone := func(_ context.Context, bring []byte) ([][]byte, error) { return [][]byte{bring}, nil }
-		return &Group{Close: func() {}, Meet: alone}, nil
+		return &Group{Close: func() {}, Meet: func(_ context.Context, bring []byte) ([][]byte, error) { return [][]byte{bring}, nil }}, nil
 	}
 	ln, err := net.Listen("tcp", cfg.Clients[self].Control)
 	if err != nil {
 		return nil, fmt.Errorf("%w: is client %d running here already?", err, self)
 	}
-	alike := cfg.Describe("bench run")
-	alike += strings.Join(append(cfg.Values("workload"), way...), "\n")
+	alike := cfg.Describe("bench run") + strings.Join(append(cfg.Values("workload"), way...), "\n")
 	b := barrier.New(ln, barrier.Config{
 		Group: "clients", Self: self, Peers: controls(cfg), Fingerprint: alike, Secret: cfg.Secret, Log: log,
 	})
@@ -170,7 +167,7 @@ func Together(all []*load.Result, local bool) *load.Result {
 		sum.Dur = max(sum.Dur, r.Dur)
 		sum.Restarted = cmp.Or(sum.Restarted, r.Restarted)
 		sum.Stalled, sum.Stall = max(sum.Stalled, r.Stalled), max(sum.Stall, r.Stall)
-		if sum.Nodes == nil || served(r.Nodes) > served(sum.Nodes) { // the last to ask has seen most
+		if r.Nodes != nil && r.ServerCPU >= sum.ServerCPU { // the last to ask has seen most
 			sum.Nodes, sum.ServerCPU = r.Nodes, r.ServerCPU
 		}
 		sum.TimeWait = max(sum.TimeWait, r.TimeWait)
@@ -186,12 +183,4 @@ func Together(all []*load.Result, local bool) *load.Result {
 		sum.Nodes, sum.ServerCPU = nil, 0
 	}
 	return sum
-}
-
-// served returns how many requests the servers have answered.
-func served(nodes []metrics.Snapshot) (n int64) {
-	for _, node := range nodes {
-		n += node.Requests
-	}
-	return n
 }

@@ -24,9 +24,7 @@ import (
 
 // An exercise begins with the code of a stage.
 type exercise struct {
-	name  string
-	asks  string
-	start string // the directory of that stage
+	name, asks, start string // start: the directory of that stage
 
 	mistakes []string // find: the names of mutants; the first is in the code
 
@@ -37,12 +35,9 @@ type exercise struct {
 	unseen    bool   // the interleavings are not tried: the scheduler sees only a metrics.Mutex
 }
 
-const (
-	stage1, stage2 = "stage1_singlethread", "stage2_coarselock"
-	stage3, stage4 = "stage3_threadpool", "stage4_bucketlock"
-	five           = "bench/course/testdata/five-"
-	finds          = "which promise is broken? Write the test that shows it"
-)
+const stage1, stage2, stage3, stage4 = "stage1_singlethread", "stage2_coarselock", "stage3_threadpool", "stage4_bucketlock"
+
+const five, finds = "bench/course/testdata/five-", "which promise is broken? Write the test that shows it"
 
 // A claim compares what was handed in with another column, in the same rounds. So it asks for no
 // time that depends on the machine.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,12 +25,6 @@ type Grades struct {
 	Dir      string `json:"dir"`
 	Rows     []Row  `json:"rows"`
 	Passed   bool   `json:"passed"`
-}
-
-// JSON returns the grades as JSON.
-func (g *Grades) JSON() []byte {
-	data, _ := json.MarshalIndent(g, "", "  ") // plain values
-	return append(data, '\n')
 }
 
 // A Row has a promise, or a figure, of what was handed in, of the stage before, and of a solution.
@@ -110,8 +103,7 @@ func (g *grader) try(ctx context.Context, limit time.Duration, promise string, t
 		within, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("took longer than %v", limit))
 		err := try(within, dirs[i])
 		cancel()
-		r.Cells[i] = "holds"
-		if err != nil {
+		if r.Cells[i] = "holds"; err != nil {
 			r.Cells[i] = "broken"
 		}
 		if err != nil && i == yours {
@@ -175,10 +167,7 @@ func (g *grader) compare(ctx context.Context, _ string) error {
 }
 
 // answers are what finds all mistakes, and the heads of tests, which a stage may have, too.
-var (
-	answers = regexp.MustCompile(`stagetest\.(Run|Goals|Interleave)\b`)
-	heads   = regexp.MustCompile(`func Test\w+\(t `)
-)
+var answers, heads = regexp.MustCompile(`stagetest\.(Run|Goals|Interleave)\b`), regexp.MustCompile(`func Test\w+\(t `)
 
 // gradeTest grades the test of a find exercise.
 func (g *grader) gradeTest(ctx context.Context, dir string) error {

@@ -78,7 +78,7 @@ func TestPoints(t *testing.T) {
 // stops. It ends at an error of add.
 func TestSweepRun(t *testing.T) {
 	benchtest.EmptyFolder(t)
-	f := benchtest.NewFaulty(t, "")
+	started := benchtest.NewFaulty(t, "")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +111,9 @@ func TestSweepRun(t *testing.T) {
 	if want := []string{"1mine1", "1mine2", "2mine1", "2mine2"}; !errors.Is(err, full) || !slices.Equal(added, want) {
 		t.Errorf("measured %v, error %v, want %v and %v", added, err, want, full)
 	}
-	f.Started(4)
+	for range 4 {
+		<-started
+	}
 }
 
 // With -noretry a round has the refusals that its servers had.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,10 @@ type knownServer struct {
 func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
 	if err := k.serve(ctx); err != nil {
 		return nil, err
+	}
+	ops = slices.Clone(ops)
+	for i := range ops { // whose values the next request changes
+		ops[i].Value = bytes.Clone(ops[i].Value)
 	}
 	return k.apply(ops), nil
 }

@@ -1,6 +1,7 @@
 package notes
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,25 +53,15 @@ func single(v float64, write func(float64, int) string) value {
 	return value{Interval: stats.Interval{Median: v, Low: v, High: v}, write: write}
 }
 
-// printed returns the value of a cell that stays as it is.
-func printed(cell string) value {
-	bare := strings.TrimPrefix(cell, ">")
-	v := single(parse(bare), func(float64, int) string { return bare })
-	v.bound = strings.TrimSuffix(cell, bare)
-	return v
-}
-
 // parse reads a number with its unit, if it has one: 2 700, 8.1ms, 68 %. Otherwise it is NaN.
 func parse(s string) float64 {
 	s = strings.ReplaceAll(s, " ", "")
 	if d, err := time.ParseDuration(s); err == nil {
 		return float64(d)
 	}
-	v, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	v, err := strconv.ParseFloat(strings.Replace(s, "%", "e-2", 1), 64)
 	if err != nil {
 		return math.NaN()
-	} else if strings.HasSuffix(s, "%") {
-		v /= 100
 	}
 	return v
 }
@@ -131,7 +122,30 @@ func (d *data) summarize() {
 	d.report.Summary = nil // of figures that, without histograms, stay as they are
 	d.text = d.report.String()
 	for _, s := range d.report.Summary {
-		d.rows = append(d.rows, row{d.rowName(s.Stage, s.Point), summaryValues(&s)})
+		all := map[string]value{
+			"ops":         {Interval: s.OpsPerSecond, write: text.Sig},
+			"server_cpu":  single(s.ServerCPUPerRequest, span),
+			"client_cpu":  single(s.ClientCPUPerRequest, span),
+			"lock_held":   single(s.LockHeld, share),
+			"refused":     single(float64(s.Refusals)/float64(max(s.Requests+s.Refusals, 1)), share),
+			"connections": single(float64(s.Connections), whole),
+			"starved":     single(float64(s.Starved), whole),
+		}
+		for _, t := range []report.Times{s.Latency, s.Where} {
+			for name, took := range t {
+				all[name] = single(float64(took), span)
+			}
+		}
+		all["p99"] = value{Interval: s.P99, write: span}
+		for _, name := range s.AtLeast {
+			v := all[name]
+			v.bound = ">"
+			all[name] = v
+		}
+		if r := s.Ratio; r != nil && r.Rounds > 0 {
+			all["ratio"] = value{Interval: r.Interval, same: r.NoDifference, bound: strings.TrimLeft(r.Bound+" ", " "), write: text.Sig}
+		}
+		d.rows = append(d.rows, row{d.rowName(s.Stage, s.Point), all})
 	}
 }
 
@@ -150,41 +164,8 @@ func shortName(stage string) string {
 
 func number(stage string) string { return strings.TrimPrefix(shortName(stage), "stage") }
 
-// summaryValues are the figures of a report's row.
-func summaryValues(s *report.Summary) map[string]value {
-	all := map[string]value{
-		"ops":         {Interval: s.OpsPerSecond, write: text.Sig},
-		"server_cpu":  single(s.ServerCPUPerRequest, span),
-		"client_cpu":  single(s.ClientCPUPerRequest, span),
-		"lock_held":   single(s.LockHeld, share),
-		"refused":     single(float64(s.Refusals)/float64(max(s.Requests+s.Refusals, 1)), share),
-		"requests":    single(float64(s.Requests), whole),
-		"connections": single(float64(s.Connections), whole),
-		"starved":     single(float64(s.Starved), whole),
-		"failed":      single(float64(s.Failed()), whole),
-	}
-	for _, t := range []report.Times{s.Latency, s.Where} {
-		for name, d := range t {
-			all[name] = single(float64(d), span)
-		}
-	}
-	all["p99"] = value{Interval: s.P99, write: span}
-	for _, name := range s.AtLeast {
-		v := all[name]
-		v.bound = ">"
-		all[name] = v
-	}
-	if r := s.Ratio; r != nil && r.Rounds > 0 {
-		all["ratio"] = value{Interval: r.Interval, same: r.NoDifference, bound: strings.TrimLeft(r.Bound+" ", " "), write: text.Sig}
-	}
-	return all
-}
-
-var (
-	gap        = regexp.MustCompile(`\s*\t\s*|  +`)
-	gomaxprocs = regexp.MustCompile(`-\d+$`)
-	units      = map[string]func(float64, int) string{"ns": span, "allocs": whole}
-)
+var gap, gomaxprocs = regexp.MustCompile(`\s*\t\s*|  +`), regexp.MustCompile(`-\d+$`)
+var units = map[string]func(float64, int) string{"ns": span, "allocs": whole}
 
 // lineRow has the figures of a line of the tour or of a Go benchmark.
 func lineRow(line string) row {
@@ -192,7 +173,10 @@ func lineRow(line string) row {
 	if len(cells) == 6 {
 		for i, column := range []string{"perRequest", "kept", "stalled", "overload", "work"} {
 			cell, _, _ := strings.Cut(cells[1+i], ", ") // that of overload says how many were refused, too
-			all[column] = printed(cell)
+			bare := strings.TrimPrefix(cell, ">")
+			v := single(parse(bare), func(float64, int) string { return bare }) // which keeps its digits
+			v.bound = strings.TrimSuffix(cell, bare)
+			all[column] = v
 		}
 		return row{cells[0][:1], all}
 	}
@@ -213,7 +197,7 @@ func (d *data) value(name, column string) (value, error) {
 			return v, nil
 		}
 	}
-	return value{}, fmt.Errorf("%s has no %s of stage %q, or nobody knows", d.name, column, name)
+	return value{}, cmp.Or(d.err, fmt.Errorf("%s has no %s of stage %q, or nobody knows", d.name, column, name))
 }
 
 // table returns a table in Markdown: a row for each that has one of the figures.
@@ -239,15 +223,12 @@ func (d *data) table(columns []string) (string, error) {
 	return table, nil
 }
 
-// paragraph returns what the command printed, or one paragraph of it.
+// paragraph returns one paragraph of what the command printed.
 func (d *data) paragraph(chosen string) (string, error) {
 	all := strings.Split(strings.Trim(d.text, "\n"), "\n\n")
-	if chosen != "" {
-		i, err := strconv.Atoi(chosen)
-		if err != nil || i < 1 || i > len(all) {
-			return "", fmt.Errorf("%s has no paragraph %s, but 1 to %d", d.name, chosen, len(all))
-		}
-		all = all[i-1 : i]
+	i, err := strconv.Atoi(chosen)
+	if d.err != nil || err != nil || i < 1 || i > len(all) {
+		return "", cmp.Or(d.err, fmt.Errorf("%s has no paragraph %s, but 1 to %d", d.name, chosen, len(all)))
 	}
-	return "```text\n" + strings.Join(all, "\n\n") + "\n```\n", nil
+	return "```text\n" + all[i-1] + "\n```\n", nil
 }

@@ -1,6 +1,7 @@
 package notes
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -29,10 +30,8 @@ var figures = map[string]struct {
 // draw returns the figure of a kind.
 func (d *data) draw(kind string) (string, error) {
 	f, known := figures[kind]
-	if !known {
-		return "", fmt.Errorf("there is no figure of the kind %q", kind)
-	} else if d.err != nil {
-		return "", d.err
+	if !known || d.err != nil {
+		return "", cmp.Or(d.err, fmt.Errorf("there is no figure of the kind %q", kind))
 	}
 	svg := f.draw(d)
 	if svg == "" {

@@ -50,11 +50,6 @@ func (b *Book) judge(e *experiment, c claim) (found string, holds bool, err erro
 	return v.String(false), v.bound == "" && c.low < v.Median && v.Median < c.high, nil
 }
 
-const (
-	limit   = 20 * time.Minute
-	invalid = 5 // the exit code of bench if it measured the client, and not the servers
-)
-
 // Measure runs the experiments of these names, or all, where this program is go run ./bench, and
 // ends with a table of their claims on out. What is invalid is measured once more, and what fails
 // keeps its old data. With quick, the rounds are few and short.
@@ -67,7 +62,7 @@ func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *pr
 	chosen := slices.DeleteFunc(slices.Clone(b.experiments), func(e *experiment) bool {
 		return len(names) > 0 && !slices.Contains(names, e.name)
 	})
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%v are over", limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Minute, errors.New("20 minutes are over"))
 	defer cancel()
 	var failed []error
 	began, broken, rows := time.Now(), 0, [][]string{{"claim", "found", "holds here"}}
@@ -75,7 +70,7 @@ func (b *Book) Measure(ctx context.Context, quick bool, names []string, line *pr
 		line.Expect(time.Since(began) / time.Duration(max(i, 1)) * time.Duration(len(chosen)-i)) // as long as those before
 		line.Say(fmt.Sprintf("%d of %d, %s", i+1, len(chosen), e.name))
 		err := b.measure(ctx, e, quick)
-		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == invalid {
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 5 { // the client was measured, and not the servers
 			err = b.measure(ctx, e, quick) // another program may have disturbed it
 		}
 		if ctx.Err() != nil {

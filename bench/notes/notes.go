@@ -7,7 +7,7 @@
 //	<!-- figure NAME: KIND NAME -->      above the image bench/notes/data/NAME.svg
 //	<!--=NAME.EXPR-->6.1 [5.9..6.7]<!--/-->
 //	<!--=NAME.table COLUMN...-->         the others stand alone on a line, as does their end
-//	<!--=NAME.text PARAGRAPH-->          the output, or a paragraph of it by number
+//	<!--=NAME.text PARAGRAPH-->          a paragraph of the output, by number
 //	<!--=diff 1 2 FILE...-->             from one stage to another
 //
 // An EXPR is a figure, or the quotient of two, a / b; behind it, short means two digits and no
@@ -57,12 +57,14 @@ type experiment struct {
 
 type picture struct{ name, kind, experiment, where string }
 
-var (
-	// What defines an experiment or a figure: a comment, and a command or an image below it.
-	definition = regexp.MustCompile("<!-- *(run|figure)\\b(?: ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n|!\\[.+\\]\\()(.+)\n)?")
-	mark       = regexp.MustCompile(`(?s)<!--=(.*?)-->(.*?)(<!--/-->|<!--=|$)`)
-	lineStart  = regexp.MustCompile(`(^|\n)[\s>*+-]*(\d+[.)]\s+)?$`) // what is before a mark that begins a block of HTML
-)
+// A definition of an experiment or a figure is a comment, and a command or an image below it.
+var definition = regexp.MustCompile("<!-- *(run|figure)\\b(?: ([\\w-]+)(?:: (.+))? -->\n\n(?:    |```.*\n|!\\[.+\\]\\()(.+)\n)?")
+
+// A mark is a comment, what is filled in, and the comment that ends it.
+var mark = regexp.MustCompile(`(?s)<!--=(.*?)-->(.*?)(<!--/-->|<!--=|$)`)
+
+// lineStart is what is before a mark that begins a block of HTML.
+var lineStart = regexp.MustCompile(`(^|\n)[\s>*+-]*(\d+[.)]\s+)?$`)
 
 // Open reads the pages of the module in root. Data are read from dir, or else from root. It is
 // where everything is written: a dir that is not root becomes the reader's copy of the notes.
@@ -137,9 +139,6 @@ func (b *Book) figure(e *experiment, name string) (value, error) {
 	first, rest, _ := strings.Cut(name, ".")
 	if other, known := b.experiment(first); known {
 		e, name = other, rest
-	}
-	if e.err != nil {
-		return value{}, e.err
 	}
 	dot := strings.LastIndex(name, ".")
 	return e.value(name[:max(dot, 0)], name[dot+1:])
@@ -223,12 +222,10 @@ func (b *Book) content(head string) (content string, err error) {
 	switch stages, isDiff := strings.CutPrefix(head, "diff "); {
 	case isDiff:
 		content, err = b.stageDiff(strings.Fields(stages))
-	case e.err != nil:
-		return "", e.err
 	case strings.HasPrefix(expr, "table "):
 		content, err = e.table(strings.Fields(expr)[1:])
-	case expr == "text", strings.HasPrefix(expr, "text "):
-		content, err = e.paragraph(strings.TrimSpace(expr[len("text"):]))
+	case strings.HasPrefix(expr, "text "):
+		content, err = e.paragraph(expr[len("text "):])
 	default:
 		quotient, short := strings.CutSuffix(expr, " short")
 		v, err := b.eval(e, quotient)
@@ -321,9 +318,6 @@ func unified(a, b []string) string {
 	return unified(a[:from], b[:to]) + marked(" ", a[from:from+longest]) + unified(a[from+longest:], b[to+longest:])
 }
 
-func marked(sign string, lines []string) (block string) {
-	for _, line := range lines {
-		block += sign + line
-	}
-	return block
+func marked(sign string, lines []string) string {
+	return strings.Join(append([]string{""}, lines...), sign)
 }

@@ -211,6 +211,8 @@ func TestMarksThatAreWrong(t *testing.T) {
 		{"x <!--=gain.table ops-->1<!--/-->", "stands alone"},
 		{"<!--=gain.table speed-->\n<!--/-->", "gain has no speed"},
 		{"<!--=gain.text 99-->\n<!--/-->", "no paragraph 99, but 1 to "},
+		{"<!--=gone.text 1-->\n<!--/-->", `gone.text 1: there is no experiment "gone"`},
+		{"<!--=gone.table ops-->\n<!--/-->", `gone.table ops: there is no experiment "gone"`},
 		{"<!--=diff 1 2 gone.go-->\n<!--/-->", "stage2_b/gone.go"},
 		{"<!--=diff 1 9 server.go-->\n<!--/-->", "there is no stage 9"},
 		{"<!-- run gain -->\n\n    go version\n", "NOTES.md:21: the name gain is taken"},

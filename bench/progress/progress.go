@@ -51,8 +51,7 @@ func (l *Line) Say(what string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.w != nil && l.width == nil {
-		now, left := l.parts()
-		fmt.Fprintf(l.w, "bench: %s%s\n", now, left)
+		fmt.Fprintf(l.w, "bench: %s\n", l.row(1<<20))
 	}
 }
 
@@ -86,12 +85,13 @@ func (l *Line) Expect(left time.Duration) {
 	l.mu.Unlock()
 }
 
-// parts returns what is being done and, if it is known, how long everything will still take.
-func (l *Line) parts() (now, left string) {
+// row returns in so many columns what is being done and, if it is known, how long all will still take.
+func (l *Line) row(room int) string {
+	left := ""
 	if d := time.Until(l.end).Round(time.Second); d > 0 { // not if end is zero
 		left = fmt.Sprintf(", %v left", d)
 	}
-	return text.Printable(l.now + l.pace), left
+	return cut(cut(text.Printable(l.now+l.pace), max(room-len(left), 0))+left, room)
 }
 
 func (l *Line) draw() {
@@ -101,11 +101,8 @@ func (l *Line) draw() {
 		return
 	}
 	l.timer.Reset(drawEvery)
-	now, left := l.parts()
-	room := max(l.width()-1, 0)
-	line := cut(cut(now, max(room-len(left), 0))+left, room)
 	// The cursor waits at the left: behind the line, a ^C would go into the next row.
-	fmt.Fprint(l.w, "\r"+line+"\x1b[K\r")
+	fmt.Fprint(l.w, "\r"+l.row(max(l.width()-1, 0))+"\x1b[K\r")
 }
 
 // cut shortens s to at most n runes: in front of a comma or a colon, so that no figure is cut.

@@ -40,16 +40,16 @@ func TestMain(m *testing.M) {
 
 // ownBed returns a Bed whose one program is the test binary: a stage with this
 // fault.
-func ownBed(t *testing.T, fault string) (*Bed, Program, *benchtest.Faulty) {
+func ownBed(t *testing.T, fault string) (*Bed, Program, <-chan bool) {
 	t.Helper()
 	benchtest.EmptyFolder(t)
-	f := benchtest.NewFaulty(t, fault)
+	started := benchtest.NewFaulty(t, fault)
 	b := newBed(t.Context(), t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b, Program{Name: "own", Path: self}, f
+	return b, Program{Name: "own", Path: self}, started
 }
 
 // newBed builds stages for the time of a test.
@@ -141,7 +141,7 @@ func TestNeverServes(t *testing.T) {
 
 // Servers that do not stop when asked to are killed.
 func TestStubborn(t *testing.T) {
-	b, own, f := ownBed(t, "stubborn")
+	b, own, started := ownBed(t, "stubborn")
 	cfg := cluster.Default()
 	cfg.Server.DrainTimeout = time.Millisecond
 	s, err := b.Start(t.Context(), own, cfg, 2)
@@ -153,7 +153,9 @@ func TestStubborn(t *testing.T) {
 	if err == nil || strings.Count(err.Error(), "did not stop when asked to, and was killed") != 2 {
 		t.Errorf("two stubborn servers: error %v", err)
 	}
-	f.Started(2)
+	for range 2 {
+		<-started
+	}
 }
 
 // Use leaves nothing running, and its error is that of the function, or says which server died

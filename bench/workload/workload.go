@@ -11,6 +11,7 @@ import (
 	"hash/crc32"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -25,11 +26,12 @@ import (
 type Workload struct {
 	cluster.Workload
 	pick    distribution
-	Once    bool   // do not send a request again that is answered Busy
-	Sampled bool   // keep samples of what came of the requests
-	Round   uint64 // from 0; each has its own requests
-	Full    int    // how many puts fit a request
-	base    int64  // 10^digits: base + i without its first digit has the width of all keys
+	kinds   []wire.OpKind // 100, of which one is drawn for each operation
+	Once    bool          // do not send a request again that is answered Busy
+	Sampled bool          // keep samples of what came of the requests
+	Round   uint64        // from 0; each has its own requests
+	Full    int           // how many puts fit a request
+	base    int64         // 10^digits: base + i without its first digit has the width of all keys
 
 	// seen has for each key the stamp of the value that a worker last read or stored; it is
 	// nil unless the mix has CompareAndSwaps, which need it. All workers share it: a stamp
@@ -42,9 +44,10 @@ type Workload struct {
 // property of w must keep its rule.
 func New(w cluster.Workload) (*Workload, error) {
 	wl := &Workload{Workload: w, pick: newDistribution(w.Dist, w.Keys), base: 10}
-	for wl.base < int64(w.Keys) {
-		wl.base *= 10
+	for ; wl.base < int64(w.Keys); wl.base *= 10 {
 	}
+	of := func(kind wire.OpKind, share int) []wire.OpKind { return slices.Repeat([]wire.OpKind{kind}, share) }
+	wl.kinds = slices.Concat(of(wire.Get, w.Mix.Get), of(wire.Put, w.Mix.Put), of(wire.Delete, w.Mix.Delete), of(wire.CompareAndSwap, w.Mix.CAS))
 	values := w.Value.Max
 	if w.Mix.CAS > 0 {
 		values *= 2 // the old and the new
@@ -110,7 +113,7 @@ func (w *Workload) Source(worker int) *Source {
 func (s *Source) Next(n int) []wire.Op {
 	s.ops, s.keys, s.stamps, s.text = s.ops[:0], s.keys[:0], s.stamps[:0], s.text[:0]
 	for range n {
-		kind, number := s.kind(), s.pick(s.rand)
+		kind, number := s.kinds[s.rand.IntN(100)], s.pick(s.rand)
 		op, left := wire.Op{Kind: kind, Key: s.Key(number)}, absent
 		if kind == wire.Put || kind == wire.CompareAndSwap {
 			s.stored++
@@ -119,27 +122,14 @@ func (s *Source) Next(n int) []wire.Op {
 		}
 		if kind == wire.CompareAndSwap {
 			// as it was before the whole request, because the server compares with that
-			if last := stamp(s.seen[number].Load()); last == absent {
-				op.Absent = true
-			} else {
+			if last := stamp(s.seen[number].Load()); last != absent {
 				op.Old = s.value(op.Key, last)
 			}
+			op.Absent = op.Old == nil
 		}
 		s.ops, s.keys, s.stamps = append(s.ops, op), append(s.keys, number), append(s.stamps, left)
 	}
 	return s.ops
-}
-
-func (s *Source) kind() wire.OpKind {
-	switch n := s.rand.IntN(100); {
-	case n < s.Mix.Get:
-		return wire.Get
-	case n < s.Mix.Get+s.Mix.Put:
-		return wire.Put
-	case n < s.Mix.Get+s.Mix.Put+s.Mix.Delete:
-		return wire.Delete
-	}
-	return wire.CompareAndSwap
 }
 
 // value appends a value to text and returns it. Earlier values remain valid when text grows.
@@ -172,11 +162,6 @@ func (a *Answers) Add(b Answers) {
 // FoundWrong counts an answer that no correct server gives.
 func (a *Answers) FoundWrong(err error) { a.Add(Answers{Wrong: 1, FirstWrong: err.Error()}) }
 
-func (a *Answers) found(op *wire.Op, answer wire.Result) {
-	a.OK++
-	a.Bytes += int64(len(op.Key) + len(op.Value) + len(op.Old) + len(answer.Value))
-}
-
 // Check verifies the answers to the source's last request and remembers the values that they
 // show. Operations without an answer, Unknown and NotRun, are not counted.
 func (s *Source) Check(results []wire.Result) (a Answers) {
@@ -198,9 +183,8 @@ func (s *Source) Check(results []wire.Result) (a Answers) {
 			a.Misses++
 		case kind == wire.CompareAndSwap && status == wire.Mismatch,
 			s.Mix.CAS > 0 && s.Batch > 1 && status == wire.Aborted:
-			a.found(op, answer)
 			a.Mismatches++
-			continue // the value of the key is not known
+			left = unknown
 		case kind == wire.Put && (status == wire.Created || status == wire.Replaced),
 			kind == wire.Delete && status == wire.Deleted,
 			kind == wire.CompareAndSwap && status == wire.Swapped:
@@ -208,8 +192,9 @@ func (s *Source) Check(results []wire.Result) (a Answers) {
 			a.FoundWrong(fmt.Errorf("%s: %q answered to a %s", op.Key, status, kind))
 			continue
 		}
-		a.found(op, answer)
-		if s.seen != nil && left != cut {
+		a.OK++
+		a.Bytes += int64(len(op.Key) + len(op.Value) + len(op.Old) + len(answer.Value))
+		if s.seen != nil && left != unknown {
 			s.seen[s.keys[i]].Store(uint64(left))
 		}
 	}
@@ -227,10 +212,6 @@ func Rules() cluster.Rules {
 		"workload.keys":        cluster.In(1, 100_000_000, "different keys"),
 		"workload.value":       cluster.Where(fmt.Sprintf("in 0..%d, or a range such as 16..1024", wire.MaxValue), "bytes in a value; with a range, each value draws its own size", isSize),
 		"workload.mix":         cluster.Where(mixForm, "percent of each operation; in the file, an object; what it leaves out is 0", addsUp),
-		"workload.mix.get":     cluster.In(0, 100, "percent of gets"),
-		"workload.mix.put":     cluster.In(0, 100, "percent of puts"),
-		"workload.mix.delete":  cluster.In(0, 100, "percent of deletes"),
-		"workload.mix.cas":     cluster.In(0, 100, "percent of compare-and-swaps"),
 		"workload.duration":    cluster.In(0, 24*time.Hour, "length of the run; 0s: until ops are done"),
 		"workload.dist":        cluster.Where("uniform, zipf:THETA or hotspot:KEYS,OPS", "keys: all alike; key k as 1/k^THETA; KEYS % of them in OPS % of the ops", isDist),
 		"workload.batch":       cluster.In(1, wire.MaxOps, "operations in a request"),
@@ -277,9 +258,6 @@ var YCSB = map[string]cluster.Mix{
 	"f": {Get: 50, CAS: 50},
 }
 
-// YCSBDist is the distribution of keys in these workloads.
-const YCSBDist = "zipf:0.99"
-
 // A stamp says which writer stored a value, and which of that writer's values it is. Key,
 // stamp and sizes determine a value. Writer 0 is the preload, so the zero stamp is that of the
 // value that each key has at first.
@@ -288,7 +266,7 @@ type stamp uint64 // writer << numberBits | number
 const (
 	numberBits       = 37
 	absent     stamp = 1<<64 - 1 // the key has no value
-	cut        stamp = 1<<64 - 2 // the value is too short to hold its stamp
+	unknown    stamp = 1<<64 - 2 // the value was not read, or is too short to hold its stamp
 )
 
 func newStamp(writer, number uint64) stamp { return stamp(writer<<numberBits | number) }
@@ -326,13 +304,13 @@ func appendText(b []byte, key string, s stamp) []byte {
 // verify returns the stamp of a value read from key, or an error if no workload with values of
 // these sizes stores it there. It writes the value again from its own stamp and compares all of
 // it. Of a value that ends within its stamp, a range of sizes leaves open which size is right:
-// the stamp is cut, and any size in the range is right. scratch is overwritten and returned
+// the stamp is unknown, and any size in the range is right. scratch is overwritten and returned
 // for the next call.
 func verify(scratch []byte, key string, value []byte, sizes cluster.Size) (stamp, []byte, error) {
 	s := readStamp(key, value)
 	scratch = appendText(scratch[:0], key, s)
 	if n := len(value); sizes.Min < sizes.Max && sizes.Min <= n && n <= sizes.Max && n < len(scratch) {
-		s, scratch = cut, scratch[:n]
+		s, scratch = unknown, scratch[:n]
 	} else {
 		scratch = appendValue(scratch[:0], key, s, sizes)
 	}

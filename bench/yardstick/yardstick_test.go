@@ -29,12 +29,12 @@ import (
 func startKeeper(t *testing.T, fault string) *testbed.Proc {
 	t.Helper()
 	benchtest.FaultyInPath(t, "redis-server")
-	m := benchtest.NewFaulty(t, fault)
+	started := benchtest.NewFaulty(t, fault)
 	p, err := testbed.StartProc(exec.Command(os.Args[0], Command, "keep", "redis-server"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Started(1)
+	<-started
 	return p
 }
 
