@@ -20,6 +20,7 @@ import (
 	"lockstep/bench/workload"
 	"lockstep/common/barrier"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // A Group is the client processes that take part, seen from one of them.
@@ -167,7 +168,7 @@ func Together(all []*load.Result, local bool) *load.Result {
 		sum.Dur = max(sum.Dur, r.Dur)
 		sum.Restarted = cmp.Or(sum.Restarted, r.Restarted)
 		sum.Stalled, sum.Stall = max(sum.Stalled, r.Stalled), max(sum.Stall, r.Stall)
-		if r.Nodes != nil && r.ServerCPU >= sum.ServerCPU { // the last to ask has seen most
+		if sum.Nodes == nil || served(r.Nodes) > served(sum.Nodes) { // the last to ask has seen most
 			sum.Nodes, sum.ServerCPU = r.Nodes, r.ServerCPU
 		}
 		sum.TimeWait = max(sum.TimeWait, r.TimeWait)
@@ -183,4 +184,12 @@ func Together(all []*load.Result, local bool) *load.Result {
 		sum.Nodes, sum.ServerCPU = nil, 0
 	}
 	return sum
+}
+
+// served returns how many requests the servers have answered.
+func served(nodes []metrics.Snapshot) (n int64) {
+	for _, node := range nodes {
+		n += node.Requests
+	}
+	return n
 }
