@@ -278,9 +278,9 @@ func (n network) cut(cfg cluster.Config, victim int) {
 	}
 	defer cl.Close()
 	put := func(node int, limit time.Duration) (took time.Duration, err error) {
+		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		defer cancel()
-		began := time.Now()
 		_, err = cl.Put(ctx, keyOf(cfg, node), []byte("v"))
 		return time.Since(began), err
 	}
