@@ -230,7 +230,7 @@ func oneOf(a, b, doc string) cluster.Rule {
 func isSize(s cluster.Size) bool { return 0 <= s.Min && s.Min <= s.Max && s.Max <= wire.MaxValue }
 
 func addsUp(m cluster.Mix) bool {
-	return min(m.Get, m.Put, m.Delete, m.CAS) >= 0 && m.Get+m.Put+m.Delete+m.CAS == 100
+	return min(m.Get, m.Put, m.Delete, m.CAS) >= 0 && max(m.Get, m.Put, m.Delete, m.CAS) <= 100 && m.Get+m.Put+m.Delete+m.CAS == 100
 }
 
 // isRate has a lower bound so that the time between two requests fits a time.Duration.
