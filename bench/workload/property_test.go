@@ -28,9 +28,9 @@ func TestBounds(t *testing.T) {
 		"ops":         {"1|1000000000", "0|1000000001"},
 		"keys":        {"1|100000000", "0|100000001"},
 		"value":       {"0|16384|0..16384|16..1024|7..7|1e1", "-1|16385|0..16385|-1..5|1024..16|..|1..|..1|1..2..3|1.5|NaN"},
-		"mix":         {`{"get": 100, "cas": 0}|{"put": 1, "delete": 99}`, `{"get": 101, "put": -1}|{"put": 101, "delete": -1}|{"delete": 101, "cas": -1}|{"cas": 101, "get": -1}|{"get": 99}|{}|` +
+		"mix": {`{"get": 100, "cas": 0}|{"put": 1, "delete": 99}`, `{"get": 101, "put": -1}|{"put": 101, "delete": -1}|{"delete": 101, "cas": -1}|{"cas": 101, "get": -1}|{"get": 99}|{}|` +
 			`{"get": 4611686018427388004, "put": 4611686018427387904, "delete": 4611686018427387904, "cas": 4611686018427387904}`},
-		"duration":    {"0s|24h0m0s", "-1ns|24h0m0.000000001s|1|NaN"},
+		"duration": {"0s|24h0m0s", "-1ns|24h0m0.000000001s|1|NaN"},
 		"dist": {"uniform|zipf:1e-300|zipf:10|hotspot:1e-300,0|hotspot:100,100",
 			"zipf|zipf:0|zipf:10.0000001|zipf:1,2|uniform:1|hotspot:20|hotspot:0,1|hotspot:100.0000001,1|hotspot:1,-0.0000001|hotspot:1,100.0000001|zipf:Inf|hotspot:NaN,1"},
 		"batch":   {"1|1024", "0|1025"},
