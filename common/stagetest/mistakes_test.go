@@ -84,7 +84,7 @@ func TestMistakes(t *testing.T) { try(t, mistakes, 3, mutant.namedFirst) }
 // the mistake.
 func (m mutant) namedFirst(t *testing.T, out string) {
 	shown := regexp.MustCompile(`(?s)(\npanic: .*?)\npanic: .*`).ReplaceAllString("\n"+out, "$1") // another goroutine may panic at the same moment
-	if lines := strings.Count(shown, "\n"); lines > 34 { // three say which test, package and program failed
+	if lines := strings.Count(shown, "\n"); lines > 34 {                                          // three say which test, package and program failed
 		t.Errorf("%d lines:\n%s", lines, out)
 	}
 	if regexp.MustCompile(`(?m)^FAIL\t.*\t([2-9]\d|\d{3,})\.\d+s$`).MatchString(out) { // a stuck stage is noticed twice at most
