@@ -177,7 +177,7 @@ func gradeFlags(o *options, fs *flag.FlagSet) {
 	o.quietFlag(fs)
 }
 
-// grade says whether what was made of an exercise passes.
+// grade says whether a solution of an exercise passes.
 func grade(ctx context.Context, o *options) error {
 	o.line.Print(o.stderr, "This runs the code in "+o.args[0]+", with your rights on this machine.\n")
 	grades, err := course.Grade(ctx, o.args[0], o.line.Say, o.dispatch)

@@ -35,7 +35,7 @@ func Slow(t *testing.T) {
 }
 
 // RaceFlag is what the go command needs to compile as it did this test: packages that are
-// compiled already need not be compiled once more, without the race detector.
+// compiled already are not compiled again without the race detector.
 func RaceFlag() string {
 	info, _ := debug.ReadBuildInfo()
 	return fmt.Sprint("-race=", slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}))
@@ -162,7 +162,7 @@ func StartCluster(t *testing.T, nodes, clients int, serve node.Serve) (cfg clust
 			defer started() // if it cannot serve
 			args := []string{"here", "-child", "-config", path, "-node", strconv.Itoa(i)}
 			code := 1
-			for try := 0; code != 0 && serving[i] == nil && try < 100; try++ { // a process that another test starts may hold the port until it executes
+			for try := 0; code != 0 && serving[i] == nil && try < 100; try++ { // a process that another test has just forked holds the port until its exec
 				control.Pause(t.Context(), time.Duration(try)*time.Millisecond)
 				code = node.Run(args, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
 					serving[i] = n

@@ -169,7 +169,7 @@ func (c *checker) keys(number int) (keys []string) {
 	return keys
 }
 
-// lots are what goes wrong with 20 connections: with most of them nothing.
+// lots are the faults of 20 connections, of which one is drawn for each connection. Most have none.
 var lots = [20]faults.Kind{faults.Cut, faults.Cut, faults.Cut, faults.Cut, faults.Cut, faults.Cut, faults.Delay, faults.Delay, faults.Hole}
 
 func randomFault() faults.Fault {
@@ -256,7 +256,7 @@ type draw struct {
 	last   map[string][]byte // the value of a key when the client last saw it; nil: none
 }
 
-// kinds are those of ten operations.
+// kinds are the kinds of ten operations, of which one is drawn for each operation.
 var kinds = [10]wire.OpKind{wire.Get, wire.Get, wire.Get, wire.Get, wire.Put, wire.Put, wire.Put, wire.Delete, wire.CompareAndSwap, wire.CompareAndSwap}
 
 func (d *draw) ops() (ops []wire.Op) {
@@ -283,7 +283,7 @@ func (d *draw) learn(ops []wire.Op, results []wire.Result) {
 	for i, op := range ops {
 		switch results[i].Status {
 		case wire.Found, wire.Missing, wire.Deleted:
-			d.last[op.Key] = results[i].Value // nil, if there is none any more
+			d.last[op.Key] = results[i].Value // nil if there is none
 		case wire.Created, wire.Replaced, wire.Swapped:
 			d.last[op.Key] = op.Value
 		}

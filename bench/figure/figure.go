@@ -129,7 +129,7 @@ func (a Axis) at(v float64) float64 {
 	return a.from + min(share, 1)*(a.to-a.from)
 }
 
-// absurd is above all that can be measured.
+// absurd is larger than any measurement.
 const absurd = 1e30
 
 // LinearAxis returns an axis from 0 to a round number that is at least most.
@@ -184,7 +184,8 @@ var sweptTitles = map[string]string{
 	"workers": "workers", "queue": "requests that may wait",
 }
 
-// PropertyAxis returns an axis for the values of a swept property. It begins at 0. Where the points span much, as if doubled, it is logarithmic.
+// PropertyAxis returns an axis for the values of a swept property. It begins at 0, or is logarithmic
+// if the values span a wide range, as they do if each is twice the one before.
 func PropertyAxis(property string, values []float64) Axis {
 	title, lo, hi := sweptTitles[property], slices.Min(append(values, math.Inf(1))), slices.Max(append(values, 0))
 	switch {

@@ -85,7 +85,8 @@ func (l *Line) Expect(left time.Duration) {
 	l.mu.Unlock()
 }
 
-// row returns in so many columns what is being done and, if it is known, how long all will still take.
+// row says, in at most room columns, what is being done and, if it is known, how much longer
+// everything will take.
 func (l *Line) row(room int) string {
 	left := ""
 	if d := time.Until(l.end).Round(time.Second); d > 0 { // not if end is zero
