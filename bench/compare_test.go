@@ -35,7 +35,7 @@ func readSaved(t *testing.T, path string) *report.Report {
 // of Lockstep's stages.
 func TestCompare(t *testing.T) {
 	t.Parallel()
-	stdout, s := measured(t, "compare", "-stages", "4,testdata/faulty", "-against", "echo", "-rounds", "1", "-duration", "50ms")
+	stdout, s := measured(t, "compare", "-stages", "4,testdata/faulty", "-against", "echo", "-rounds", "1", "-ops", "500")
 	if len(s.Runs) != 3 || s.Verdict != "ok" && !strings.HasPrefix(s.Verdict, "invalid: ") {
 		t.Errorf("%d rounds, want 3; verdict %q", len(s.Runs), s.Verdict)
 	}
@@ -133,7 +133,7 @@ func TestCompareInterrupted(t *testing.T) {
 		runs        int
 	}{
 		"starting servers":      {"-stages testdata/faulty -nodes 2", "", 2, 0},
-		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -duration 100ms -rate 1k -keys 20", "", 2, 1},
+		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -ops 50 -rate 1k -keys 20", "", 2, 1},
 		"waiting for yardstick": {"-stages none -against echo,redis", "late", 1, 0},
 	} {
 		t.Run(moment, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestCompareInterruptedAnytime(t *testing.T) {
 
 // Each measurement has servers that are configured for its point.
 func TestCompareSweep(t *testing.T) {
-	stdout, s := measured(t, "compare", "-stages", "testdata/faulty", "-sweep", "work=0s,20ms", "-rounds", "1", "-duration", "100ms", "-keys", "5")
+	stdout, s := measured(t, "compare", "-stages", "testdata/faulty", "-sweep", "work=0s,20ms", "-rounds", "1", "-duration", "500ms", "-keys", "5")
 	if len(s.Summary) != 2 || s.Summary[0].Point != "0s" || s.Summary[1].Point != "20ms" || !strings.Contains(stdout, "\nSwept: work. ") {
 		t.Fatalf("the file holds %+v; printed was\n%s", s, stdout)
 	}
@@ -193,7 +193,7 @@ func TestProgressInALog(t *testing.T) {
 	}
 	defer f.Close()
 	for _, quiet := range []string{"-quiet=false", "-quiet"} {
-		if code := run(t.Context(), []string{"compare", "-stages", "testdata/faulty", "-rounds", "2", "-duration", "50ms", "-rate", "1k", quiet}, io.Discard, f); code != exitOK && code != exitInvalid {
+		if code := run(t.Context(), []string{"compare", "-stages", "testdata/faulty", "-rounds", "2", "-ops", "50", "-rate", "1k", quiet}, io.Discard, f); code != exitOK && code != exitInvalid {
 			t.Errorf("%s: exit code %d", quiet, code)
 		}
 	}
