@@ -72,9 +72,8 @@ var limits = wire.Limits{Idle: answerTime, Frame: answerTime, Write: answerTime}
 // connections are closed, and no call of answer is in progress. Calls of answer
 // can overlap. At most as many strangers are connected.
 func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, strangers int, answer func(question wire.Control) (_ wire.Control, ok bool)) {
-	defer ln.Close() // at the latest: AfterFunc does not wait
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	var conns sync.WaitGroup
+	var ends sync.WaitGroup
+	ends.Go(func() { <-ctx.Done(); ln.Close() })
 	unproved, pause := &Strangers{Most: strangers}, time.Duration(0)
 	for ctx.Err() == nil {
 		nc, err := ln.Accept()
@@ -85,9 +84,9 @@ func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, strangers int
 		}
 		pause = 0
 		unproved.Add(nc)
-		conns.Go(func() { serve(ctx, nc, hello, unproved, answer) }) // until the connection ends, is closed here, or ctx ends
+		ends.Go(func() { serve(ctx, nc, hello, unproved, answer) }) // until the connection ends, is closed here, or ctx ends
 	}
-	conns.Wait()
+	ends.Wait()
 }
 
 // serve answers questions until the connection ends, breaks a rule, is silent for
