@@ -112,13 +112,14 @@ func TestExercises(t *testing.T) {
 			}
 		}
 	}
-	systems := []string{runtime.GOOS}
-	if os.Getenv("LOCKSTEP_SLOW") != "" {
-		systems = []string{"linux", "windows", "darwin"}
+	if out, err := golang(t, runtime.GOOS, "list", "-test", "-export", "./..."); err != nil { // compiles, and links nothing
+		t.Errorf("%v\n%s", err, out)
 	}
-	for _, system := range systems {
-		if out, err := golang(t, system, "vet", "./..."); err != nil {
-			t.Errorf("vet on %s: %v\n%s", system, err, out)
+	if os.Getenv("LOCKSTEP_SLOW") != "" {
+		for _, system := range []string{"linux", "windows", "darwin"} {
+			if out, err := golang(t, system, "vet", "./..."); err != nil {
+				t.Errorf("vet on %s: %v\n%s", system, err, out)
+			}
 		}
 	}
 	find4, _ := find("find-4")
