@@ -120,7 +120,13 @@ type Conn struct {
 // max_connections. It is a stranger; when there are too many strangers, the oldest is dropped.
 // A client has 2 s to prove itself.
 func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { defer close(closed); ln.Close() })
+	defer func() {
+		if !stop() {
+			<-closed
+		}
+	}()
 	pause := 0 * time.Millisecond
 	for ctx.Err() == nil {
 		switch nc, err := ln.Accept(); {
