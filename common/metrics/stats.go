@@ -138,8 +138,9 @@ type Snapshot struct {
 
 // Sub returns what was counted since an earlier Snapshot of the same start of a server:
 // counters, times and Uptime are differences, Hot is what one lock has counted at least,
-// and Faults are of the kinds that occurred in between. Serving, Open, Keys, Watched, Goroutines, Heap and PeakMemory are those of s. If the
-// server was restarted in between, nothing can be subtracted, and Sub returns s.
+// and Faults are of the kinds that occurred in between. Serving, Open, Keys, Watched, Goroutines,
+// Heap and PeakMemory are those of s. If the server was restarted in between, nothing can be
+// subtracted, and Sub returns s.
 func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 	if s.Incarnation != earlier.Incarnation {
 		return s
