@@ -29,6 +29,7 @@ import (
 type knownServer struct {
 	apply func([]wire.Op) []wire.Result
 	serve func(ctx context.Context) error
+	onces int // calls of Once
 }
 
 func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
@@ -43,12 +44,12 @@ func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, er
 }
 
 func (k *knownServer) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	k.onces++
 	return k.Do(ctx, ops...)
 }
 
 func (k *knownServer) Counts() (none client.Counts) { return none }
-
-func (k *knownServer) Close() error { return nil }
+func (k *knownServer) Close() error                 { return nil }
 
 // newKnownLoad returns a generator for a known server, with the clock of a synctest bubble.
 func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change func(*cluster.Workload)) *Generator {
@@ -58,7 +59,7 @@ func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change fu
 	work := newWorkload(t, w)
 	k := &knownServer{apply: benchtest.Locked(nil), serve: serve}
 	k.apply(work.Preload(0, work.Keys))
-	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: 5 * time.Second, patience: time.Minute, clock: bubbleClock(0), arrivals: work.Seed}
+	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: 5 * time.Second, patience: 2 * time.Second, clock: bubbleClock(0), arrivals: work.Seed}
 	for i := range work.Connections {
 		c := &connection{greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
 		close(c.greeted)
@@ -69,10 +70,9 @@ func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change fu
 
 // wait waits by the clock of the bubble.
 func wait(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
+	if d > 0 {
+		control.Pause(ctx, d)
 	}
-	control.Pause(ctx, d)
 	return ctx.Err()
 }
 
@@ -105,7 +105,7 @@ func dueTimes(w cluster.Workload, length time.Duration) (all []time.Duration) {
 // wait for the rest of the stall, evenly from 0 to 100 ms.
 func TestOpenLoopSeesStalls(t *testing.T) {
 	t.Parallel()
-	const stall, length = 100 * time.Millisecond, 2 * time.Second
+	const stall, length = 100 * time.Millisecond, 1100 * time.Millisecond
 	for _, arrival := range []string{"constant", "poisson"} {
 		for _, connections := range []int{1, 150} {
 			what := fmt.Sprintf("%s arrivals on %d connections", arrival, connections)
@@ -146,11 +146,10 @@ func TestOpenLoopSeesStalls(t *testing.T) {
 func TestClosedLoopMissesStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newKnownLoad(t, stalls(100*time.Millisecond, time.Millisecond), func(w *cluster.Workload) { w.Connections = 1 })
-		r := l.run(t.Context(), 5*time.Second-time.Microsecond, 0) // when nothing else happens
-		if r.Requests != 4500 {                                    // in each second one for 101 ms, and 899 for 1 ms
-			t.Errorf("%d requests, want 4500", r.Requests)
+		r := l.run(t.Context(), 2*time.Second-time.Microsecond, 0) // when nothing else happens
+		if r.Requests != 1800 {                                    // in each second one for 101 ms, and 899 for 1 ms
+			t.Errorf("%d requests, want 1800", r.Requests)
 		}
-		wantQuantile(t, "closed loop", r, 0.99, time.Millisecond)
 		wantQuantile(t, "closed loop", r, 0.9988, time.Millisecond)
 		wantQuantile(t, "closed loop", r, 1, 101*time.Millisecond)
 	})
@@ -161,16 +160,15 @@ func TestClosedLoopMissesStalls(t *testing.T) {
 func known() func(context.Context) error {
 	var served atomic.Int64
 	return func(ctx context.Context) error {
-		took := time.Millisecond
 		switch i := served.Add(1) % 100; {
 		case i >= 99:
-			took = 10 * time.Millisecond
+			return wait(ctx, 10*time.Millisecond)
 		case i >= 90:
-			took = 5 * time.Millisecond
+			return wait(ctx, 5*time.Millisecond)
 		case i >= 50:
-			took = 2 * time.Millisecond
+			return wait(ctx, 2*time.Millisecond)
 		}
-		return wait(ctx, took)
+		return wait(ctx, time.Millisecond)
 	}
 }
 
@@ -184,13 +182,12 @@ func TestKnownServiceTimes(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newKnownLoad(t, known(), change)
-			r := l.run(t.Context(), 0, 4000)
-			want := map[float64]time.Duration{0.25: 1, 0.49: 1, 0.51: 2, 0.89: 2, 0.91: 5, 0.98: 5, 0.995: 10, 1: 10}
-			for q, ms := range want {
+			r := l.run(t.Context(), 0, 2000)
+			for q, ms := range map[float64]time.Duration{0.25: 1, 0.49: 1, 0.51: 2, 0.89: 2, 0.91: 5, 0.98: 5, 0.995: 10, 1: 10} {
 				wantQuantile(t, name, r, q, ms*time.Millisecond)
 			}
-			if r.OK != 4000 {
-				t.Errorf("%s: %d operations, want 4000", name, r.OK)
+			if r.OK != 2000 {
+				t.Errorf("%s: %d operations, want 2000", name, r.OK)
 			}
 			if mean := r.ResponseTimes.Mean(); mean < 1840*time.Microsecond || mean > 1860*time.Microsecond {
 				t.Errorf("%s: the mean is %v, want 1.85ms", name, mean)
@@ -208,7 +205,7 @@ func TestKnownServiceTimes(t *testing.T) {
 func TestStallsOfTheClient(t *testing.T) {
 	for busy, want := range map[bool]time.Duration{false: 200 * time.Millisecond, true: 0} {
 		synctest.Test(t, func(t *testing.T) {
-			l := newKnownLoad(t, known(), func(w *cluster.Workload) { w.Connections = 1 })
+			l := newKnownLoad(t, stalls(0, 9*time.Millisecond), func(w *cluster.Workload) { w.Connections = 1 })
 			steady := l.clock.now
 			jumps := func() time.Duration {
 				d := steady()
@@ -227,23 +224,31 @@ func TestStallsOfTheClient(t *testing.T) {
 }
 
 // Where every request fails, there is no response time, so the client is not late in it, and
-// the round has failed.
+// the round has failed. A connection that is refused is not starved.
 func TestNobodyIsAnswered(t *testing.T) {
-	for _, rate := range []float64{0, 100} {
+	full := Refusal{errors.New("OOM command not allowed")}
+	for _, test := range []struct {
+		rate    float64
+		fault   error
+		starved int
+	}{{0, full, 8}, {100, full, 8}, {0, client.ErrBusy, 0}} {
 		synctest.Test(t, func(t *testing.T) {
-			full := errors.New("OOM command not allowed")
 			l := newKnownLoad(t, func(ctx context.Context) error {
 				wait(ctx, time.Millisecond)
-				return Refusal{full}
-			}, func(w *cluster.Workload) { w.Rate = rate })
+				return test.fault
+			}, func(w *cluster.Workload) { w.Rate = test.rate })
+			l.conns[0].sources[0].Once = true // of all sources
 			late := l.clock.sleep
 			l.clock.sleep = func(d time.Duration) { late(d + 60*time.Millisecond) }
 			r := l.run(t.Context(), 0, 100)
-			if r.Failed() != 100 || r.Requests != 0 || r.Slips != nil {
-				t.Errorf("rate %v: %d failed, %d answered, slips %v, want 100, 0 and none", rate, r.Failed(), r.Requests, r.Slips)
+			if r.Failed() != 100 || r.Errors[errorKind(test.fault)] != 100 || r.Requests != 0 || r.Starved != test.starved || r.Slips != nil {
+				t.Errorf("%+v: errors %v, %d answered, %d starved, slips %v, want 100, 0 and none", test, r.Errors, r.Requests, r.Starved, r.Slips)
 			}
-			if err := r.Broken(); err == nil || !strings.Contains(err.Error(), "no request was answered: OOM") {
-				t.Errorf("rate %v: the round has the error %v", rate, err)
+			if once := l.conns[0].client.(*knownServer).onces; once != 100 || r.FailedTime < 100*time.Millisecond {
+				t.Errorf("%+v: %d requests were sent but once, in %v, want all, in 1ms each", test, once, r.FailedTime)
+			}
+			if err := r.Broken(); err == nil || !strings.Contains(err.Error(), "no request was answered: "+test.fault.Error()) {
+				t.Errorf("%+v: the round has the error %v", test, err)
 			}
 		})
 	}
@@ -310,7 +315,7 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 	for _, work := range []time.Duration{0, 10 * time.Millisecond, 400 * time.Millisecond, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorkload(t, cluster.Workload{Keys: 100, Value: cluster.Bytes(30), Dist: "uniform"})
-			s := &worker{knownServer: &knownServer{benchtest.Locked(nil), stalls(0, 0)}, work: work}
+			s := &worker{knownServer: &knownServer{apply: benchtest.Locked(nil), serve: stalls(0, 0)}, work: work}
 			var told []time.Duration
 			for range 2 {
 				s.places.Store(2)
@@ -355,14 +360,14 @@ func TestPreloadTogether(t *testing.T) {
 			s, apply := new(worker), benchtest.Locked(nil)
 			s.places.Store(test.places)
 			var failed atomic.Bool
-			s.knownServer = &knownServer{apply, func(ctx context.Context) error {
-				if s.requests.Load() >= test.last {
-					if test.want == broken && failed.CompareAndSwap(false, true) {
-						return broken
-					}
-					return wait(ctx, time.Hour)
+			s.knownServer = &knownServer{apply: apply, serve: func(ctx context.Context) error {
+				switch {
+				case s.requests.Load() < test.last:
+					return wait(ctx, 10*time.Millisecond)
+				case test.want == broken && failed.CompareAndSwap(false, true):
+					return broken
 				}
-				return wait(ctx, 10*time.Millisecond)
+				return wait(ctx, time.Hour)
 			}}
 			if test.want == ErrWrong {
 				s.apply = func(ops []wire.Op) []wire.Result { return make([]wire.Result, len(ops)) }
@@ -372,8 +377,8 @@ func TestPreloadTogether(t *testing.T) {
 			began, told := time.Now(), ""
 			err := Preload(ctx, s, w, func(what string, _ time.Duration) { told = what })
 			took := time.Since(began)
-			missing := slices.ContainsFunc(apply(w.Preload(0, w.Keys)), func(r wire.Result) bool { return r.Status != wire.Replaced })
-			if !errors.Is(err, test.want) || took != test.took || err == nil && (missing || told != "storing keys: 9 216 of 9 216") {
+			missing := err == nil && slices.ContainsFunc(apply(w.Preload(0, w.Keys)), func(r wire.Result) bool { return r.Status != wire.Replaced })
+			if !errors.Is(err, test.want) || took != test.took || missing || err == nil && told != "storing keys: 9 216 of 9 216" {
 				t.Errorf("%d places, last %d: error %v after %v, want %v after %v; keys are missing: %v; told %q", test.places, test.last, err, took, test.want, test.took, missing, told)
 			}
 		})
@@ -459,23 +464,42 @@ func TestOpenLoopOps(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A load that makes no progress is given up: when its time and the grace are over, after its
+// patience, or at the end of ctx, which here is after 5 s. What was due is unfinished then.
+func TestGivenUp(t *testing.T) {
 	for _, test := range []struct {
-		rate                 float64
-		ops                  int
-		service              time.Duration
-		answered, unfinished int64
+		rate       float64
+		length     time.Duration
+		ops        int
+		answers    int64 // of the server, before it is stuck
+		unfinished int64
+		starved    int // of 8 connections
+		took       time.Duration
 	}{
-		{0.01, 1_000_000_000, time.Millisecond, 2, 0}, // in the time of this test: at 0 and 100 s
-		{100, 1000, time.Hour, 0, 1000},               // the server is stuck, and the load is given up
-		{0, 1000, time.Hour, 0, 8},                    // also on the 8 connections of a closed loop
+		{0, time.Second, 0, 3, 8, 5, 1500 * time.Millisecond},
+		{0, time.Hour, 0, 0, 8, 8, 5 * time.Second},
+		{0.01, time.Hour, 0, 0, 1, 1, 5 * time.Second},
+		{0, 0, 1000, 0, 8, 8, 2 * time.Second},
+		{100, 0, 100, 0, 100, 8, 2200 * time.Millisecond},
+		{0.25, 0, 1000, 9, 0, 0, 5 * time.Second}, // answered at 0 and 4 s, which is in time
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, test.service) }, func(w *cluster.Workload) { w.Rate = test.rate })
-			ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
+			var taken atomic.Int64
+			l := newKnownLoad(t, func(ctx context.Context) error {
+				if taken.Add(1) > test.answers {
+					return wait(ctx, 10*time.Hour)
+				}
+				return wait(ctx, time.Millisecond)
+			}, func(w *cluster.Workload) { w.Rate = test.rate })
+			l.Grace = 500 * time.Millisecond
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			r := l.run(ctx, 0, test.ops)
-			if r.Requests != test.answered || r.Unfinished != test.unfinished || test.answered == 0 && r.Dur > 2*l.patience {
-				t.Errorf("%d operations, %v a second: %d answered, %d unfinished after %v", test.ops, test.rate, r.Requests, r.Unfinished, r.Dur)
+			r := l.run(ctx, test.length, test.ops)
+			answered := min(taken.Load(), test.answers)
+			if r.Requests != answered || r.Unfinished != test.unfinished || r.Starved != test.starved || r.Errors != nil || r.Dur < test.took || r.Dur > test.took+time.Second/5 {
+				t.Errorf("%+v: %d answered, %d unfinished, %d starved, errors %v after %v, want %d answered", test, r.Requests, r.Unfinished, r.Starved, r.Errors, r.Dur, answered)
 			}
 		})
 	}
@@ -497,16 +521,16 @@ func TestNothingBurstsAfterWarmUp(t *testing.T) {
 					mu.Unlock()
 					return wait(ctx, time.Until(stalledUntil))
 				}, func(w *cluster.Workload) {
-					w.Connections, w.Rate, w.Arrival, w.Duration = 4, 1000, arrival, 4*time.Second
+					w.Connections, w.Rate, w.Arrival, w.Duration = 4, 500, arrival, 4*time.Second
 				})
 				w := l.cfg.Workload
 				if r := l.warmUp(t.Context()); r.Requests+r.Unfinished != int64(len(dueTimes(w, time.Second))) {
 					t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)
 				}
 				sent, start, stalledUntil = nil, time.Now(), time.Now()
-				r := l.run(t.Context(), 2*time.Second, 0)
+				r := l.run(t.Context(), time.Second, 0)
 				w.Seed += 1 << 32 // of its second phase
-				if due := dueTimes(w, 2*time.Second); !slices.Equal(sent, due) || r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
+				if due := dueTimes(w, time.Second); !slices.Equal(sent, due) || r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
 					t.Errorf("%s: %d requests were sent in the round, want the %d at the times when they were due; the longest response took %v, with a slip of %v",
 						what, len(sent), len(due), r.ResponseTimes.Max(), r.Slips.Max())
 				}
