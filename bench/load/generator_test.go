@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -332,11 +333,22 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 			}
 			s.work = time.Hour
 			began := time.Now()
-			if err := Preload(t.Context(), s, w, unheard); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
+			if err := Preload(t.Context(), s, w, func(string, time.Duration) {}); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
 				t.Errorf("a server that is stuck: error %v after %v", err, time.Since(began))
 			}
 		})
 	}
+}
+
+// New gives up when no connection is greeted for long, and says a possible reason.
+func TestNobodyGreetsForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, began := cluster.Default(), time.Now()
+		_, err := New(t.Context(), &worker{Target: NewLockstep(cfg)}, newWorkload(t, cfg.Workload), 0)
+		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "the server serves others") || took != ConnectTime {
+			t.Errorf("error %v after %v, want that the server serves others after %v", err, took, ConnectTime)
+		}
+	})
 }
 
 // When requests are full, keys are stored by as many clients as are greeted. The failure of
@@ -416,35 +428,6 @@ func TestWarmUpEnds(t *testing.T) {
 			t.Errorf("%d answered in a warm-up of %v, and a round of %v, want 34, 1.02s and 6s", warm.Requests, warm.Dur, round.Dur)
 		}
 	})
-}
-
-// Every request that was due is answered, refused or unfinished.
-func TestOverload(t *testing.T) {
-	for _, arrival := range []string{"constant", "poisson"} {
-		synctest.Test(t, func(t *testing.T) {
-			var taken, refused, answered atomic.Int64
-			l := newKnownLoad(t, func(ctx context.Context) error {
-				switch taken.Add(1) % 5 {
-				case 0:
-					return wait(ctx, time.Hour)
-				case 1, 2:
-					refused.Add(1)
-					return client.ErrBusy
-				}
-				answered.Add(1)
-				return nil
-			}, func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival = 10, 1000, arrival })
-			r := l.run(t.Context(), 100*time.Millisecond, 0)
-			due := int64(len(dueTimes(l.cfg.Workload, 100*time.Millisecond)))
-			if r.Requests != answered.Load() || r.Errors[client.ErrBusy.Error()] != refused.Load() || r.Requests+r.Failed()+r.Unfinished != due {
-				t.Errorf("%s: %d answered, errors %v, %d unfinished, want %d, %d, and the rest of %d that were due",
-					arrival, r.Requests, r.Errors, r.Unfinished, answered.Load(), refused.Load(), due)
-			}
-			if r.Unfinished <= 10 || refused.Load() == 0 {
-				t.Errorf("%s: %d unfinished, %d refused, want more than were in flight, and some", arrival, r.Unfinished, refused.Load())
-			}
-		})
-	}
 }
 
 // The number of operations ends an open loop, and not a time by which they should be done.
@@ -537,4 +520,143 @@ func TestNothingBurstsAfterWarmUp(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestConstantSchedule(t *testing.T) {
+	for _, rate := range []float64{1000, 30_000} { // the second has gaps that are not a whole number of nanoseconds
+		s := newSchedule(rate, "constant", 1)
+		for i := range 300_000 {
+			if want := time.Duration(float64(i) * 1e9 / rate); (s.due() - want).Abs() > 10 {
+				t.Fatalf("%v a second: request %d is due at %v, want %v", rate, i, s.due(), want)
+			}
+			s.advance()
+		}
+	}
+}
+
+func TestPoissonSchedule(t *testing.T) {
+	offsets := func(seed uint64) []time.Duration {
+		return dueTimes(cluster.Workload{Rate: 1000, Arrival: "poisson", Seed: seed}, 30*time.Second)
+	}
+	first := offsets(1)
+	if !slices.Equal(first, offsets(1)) || slices.Equal(first, offsets(2)) {
+		t.Error("the same seed gives another schedule the second time, or another seed the same")
+	}
+	// The gaps are exponential: each of ten classes of them is as likely as the next.
+	counts, last := make([]int, 10), time.Duration(0)
+	for _, at := range first {
+		counts[int(10*-math.Expm1(-float64(at-last)/float64(time.Millisecond)))]++
+		last = at
+	}
+	for class, n := range counts { // 3000 expected; five standard deviations are 260
+		if n < 2740 || n > 3260 {
+			t.Errorf("%d gaps of 30 000 are in class %d of 10, want about 3000", n, class)
+		}
+	}
+}
+
+// bubbleClock is the clock of a synctest bubble, whose sleeps end late by this much.
+func bubbleClock(late time.Duration) clock {
+	began := time.Now()
+	return clock{
+		now:   func() time.Duration { return time.Since(began) },
+		sleep: func(d time.Duration) { <-time.After(d + late) },
+		cpu:   func() time.Duration { return 0 },
+	}
+}
+
+// A release is one request of a pacer, in ms since its start.
+type release struct{ due, sent, slip int }
+
+// drive runs workers that take requests from the pacer, each busy for service, until ctx or
+// the schedule ends.
+func drive(ctx context.Context, p *pacer, workers int, service time.Duration) []release {
+	var mu sync.Mutex // guards all
+	var all []release
+	var wg sync.WaitGroup
+	late := make([]time.Duration, workers) // by the request before
+	ms := func(d time.Duration) int { return int(d / time.Millisecond) }
+	for w := range workers {
+		wg.Go(func() {
+			for {
+				r, ok := p.next(ctx, late[w])
+				if !ok {
+					return
+				}
+				late[w] = r.slip
+				mu.Lock()
+				all = append(all, release{ms(r.due - p.start), ms(r.sent - p.start), ms(r.slip)})
+				mu.Unlock()
+				if service > 0 {
+					<-time.After(service)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+func TestPacer(t *testing.T) {
+	const ms = time.Millisecond
+	for _, test := range []struct {
+		name                  string
+		workers               int
+		length, service, late time.Duration // of a schedule with a gap of 10 ms
+		want                  []release
+	}{
+		{"a free connection", 1, 40 * ms, 0, 0, []release{{0, 0, 0}, {10, 10, 0}, {20, 20, 0}, {30, 30, 0}}},
+		{"the connection is busy", 1, 40 * ms, 25 * ms, 0, []release{{0, 0, 0}, {10, 25, 0}, {20, 50, 0}, {30, 75, 0}}},
+		{"one of two is free", 2, 40 * ms, 15 * ms, 0, []release{{0, 0, 0}, {10, 10, 0}, {20, 20, 0}, {30, 30, 0}}},
+		{"the clock is late", 1, 40 * ms, 0, 3 * ms, []release{{0, 0, 0}, {10, 13, 3}, {20, 23, 3}, {30, 33, 3}}},
+		{"the clock is late for several", 3, 40 * ms, 0, 25 * ms,
+			[]release{{0, 0, 0}, {10, 35, 25}, {20, 35, 15}, {30, 35, 5}}},
+		// Without the clock, the connection would have been back at 15 and 25, when nothing was due.
+		{"both", 1, 40 * ms, 5 * ms, 20 * ms, []release{{0, 0, 0}, {10, 30, 20}, {20, 35, 15}, {30, 40, 10}}},
+		// Without the clock, it would have been back at 35 and 60: only the rest is the clock's.
+		{"a busy connection and the clock", 1, 40 * ms, 25 * ms, 3 * ms, []release{{0, 0, 0}, {10, 25, 0}, {20, 50, 0}, {30, 75, 0}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPacer(newSchedule(100, "constant", 1), test.length, bubbleClock(test.late))
+				got := drive(t.Context(), p, test.workers, test.service)
+				slices.SortFunc(got, func(a, b release) int { return a.due - b.due })
+				if !slices.Equal(got, test.want) {
+					t.Errorf("releases (due, sent, slip) = %v, want %v", got, test.want)
+				}
+				if n, end := p.close(); n != 0 || end != test.length {
+					t.Errorf("%d unsent of a schedule that was served to its end, %v", n, end)
+				}
+			})
+		})
+	}
+}
+
+// After one stall of the client, every request that was due in it is late, and not only the
+// first of each connection: those after them wait for answers that a prompt client would have
+// had in time.
+func TestLateIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ms = time.Millisecond
+		c := bubbleClock(0)
+		sleep := c.sleep
+		c.sleep = func(d time.Duration) {
+			if sleep(d); c.now() >= 500*ms && c.now() < 700*ms {
+				sleep(700*ms - c.now())
+			}
+		}
+		p := newPacer(newSchedule(500, "constant", 1), time.Second, c)
+		late, sum := 0, 0
+		for _, r := range drive(t.Context(), p, 8, ms) {
+			if r.due < 500 && r.slip > 0 || r.slip > r.sent-r.due {
+				t.Errorf("%+v, but the stall is from 500 to 700 ms", r)
+			}
+			if r.slip > 1 {
+				late, sum = late+1, sum+r.slip
+			}
+		}
+		if late < 98 || late > 115 || sum < 100*95 {
+			t.Errorf("%d requests are late, by %d ms in all, want the 100 that were due in the stall, by 100 ms on average", late, sum)
+		}
+	})
 }

@@ -31,8 +31,6 @@ func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
 	return work
 }
 
-func unheard(string, time.Duration) {}
-
 // turns is a stage that calls turn for each request; answer gives the right answer to it.
 func turns(turn func(n *node.Node, c *node.Conn, answer func())) node.Serve {
 	return func(ctx context.Context, ln net.Listener, n *node.Node) error {
@@ -191,21 +189,6 @@ func TestNobodyGreets(t *testing.T) {
 		cancel()
 	}
 	noneLeft(t)
-}
-
-// New and Preload give up on a silent server, with a possible reason.
-func TestNobodyGreetsForLong(t *testing.T) {
-	benchtest.Slow(t)
-	cfg, _ := benchtest.Here(t, 1, benchtest.ServeOne)
-	connected(t, cfg) // has it
-	cfg.Workload.Connections = 2
-	work := newWorkload(t, cfg.Workload)
-	if _, err := New(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "the server serves others") {
-		t.Errorf("a silent server: error %v", err)
-	}
-	if err := Preload(t.Context(), NewLockstep(cfg), work, unheard); err == nil || !strings.Contains(err.Error(), "the server serves others") {
-		t.Errorf("storing the keys on a silent server: error %v", err)
-	}
 }
 
 func TestMerge(t *testing.T) {
