@@ -30,7 +30,7 @@ import (
 type knownServer struct {
 	apply func([]wire.Op) []wire.Result
 	serve func(ctx context.Context) error
-	onces int // calls of Once
+	onces atomic.Int64 // calls of Once
 }
 
 func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
@@ -45,7 +45,7 @@ func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, er
 }
 
 func (k *knownServer) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
-	k.onces++
+	k.onces.Add(1)
 	return k.Do(ctx, ops...)
 }
 
@@ -245,7 +245,7 @@ func TestNobodyIsAnswered(t *testing.T) {
 			if r.Failed() != 100 || r.Errors[errorKind(test.fault)] != 100 || r.Requests != 0 || r.Starved != test.starved || r.Slips != nil {
 				t.Errorf("%+v: errors %v, %d answered, %d starved, slips %v, want 100, 0 and none", test, r.Errors, r.Requests, r.Starved, r.Slips)
 			}
-			if once := l.conns[0].client.(*knownServer).onces; once != 100 || r.FailedTime < 100*time.Millisecond {
+			if once := l.conns[0].client.(*knownServer).onces.Load(); once != 100 || r.FailedTime < 100*time.Millisecond {
 				t.Errorf("%+v: %d requests were sent but once, in %v, want all, in 1ms each", test, once, r.FailedTime)
 			}
 			if err := r.Broken(); err == nil || !strings.Contains(err.Error(), "no request was answered: "+test.fault.Error()) {
