@@ -56,9 +56,9 @@ func testRound(requests int64) *load.Result {
 
 // testSweep sweeps two stages in three rounds; ops returns how many operations a second
 // a stage does at a point, or 0 to leave out the round.
-func testSweep(t *testing.T, text string, ops func(stage, point, round int) int64) *Report {
+func testSweep(t *testing.T, list string, ops func(stage, point, round int) int64) *Report {
 	t.Helper()
-	sweep, err := experiment.ParseSweep(text, cluster.Default())
+	sweep, err := experiment.ParseSweep(list, cluster.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,31 +88,32 @@ func reportOf(rounds ...*load.Result) *Report {
 	return rep
 }
 
-// forms returns a report as text, as JSON and for benchstat, after checking that the JSON, read
-// again, gives the same.
-func forms(t *testing.T, rep *Report) (text, data, lines string) {
+// forms returns a report as text, as JSON and for benchstat, after checking that the text is not
+// too wide and the JSON, read again, gives the same.
+func forms(t *testing.T, rep *Report) (shown, data, lines string) {
 	t.Helper()
 	saved, err := rep.JSON()
 	again, parsed := Parse(append([]byte("\ufeff"), saved...)) // as an editor may save it
 	if err := errors.Join(err, parsed); err != nil {
 		t.Fatal(err)
 	}
-	text, data = rep.String(), string(saved)
+	shown, data = rep.String(), string(saved)
+	benchtest.CheckWidth(t, shown, text.Columns)
 	bench, err := rep.Gobench()
 	twice, _ := again.JSON()
 	benchAgain, _ := again.Gobench()
-	if got := again.String(); got != text || string(twice) != data || string(benchAgain) != string(bench) || err != nil {
-		t.Errorf("read again, the report is\n%s\n%s\n%s (%v), want\n%s\n%s\n%s", got, twice, benchAgain, err, text, data, bench)
+	if got := again.String(); got != shown || string(twice) != data || string(benchAgain) != string(bench) || err != nil {
+		t.Errorf("read again, the report is\n%s\n%s\n%s (%v), want\n%s\n%s\n%s", got, twice, benchAgain, err, shown, data, bench)
 	}
-	return text, data, string(bench)
+	return shown, data, string(bench)
 }
 
-// wantAll fails the test if text lacks one of these.
-func wantAll(t *testing.T, text string, all ...string) {
+// wantAll fails the test if shown lacks one of these.
+func wantAll(t *testing.T, shown string, all ...string) {
 	t.Helper()
 	for _, want := range all {
-		if !strings.Contains(text, want) {
-			t.Errorf("there is no %q in\n%s", want, text)
+		if !strings.Contains(shown, want) {
+			t.Errorf("there is no %q in\n%s", want, shown)
 		}
 	}
 }
@@ -268,38 +269,28 @@ func TestParseLimits(t *testing.T) {
 	}
 }
 
-// share is what a client counted that did n requests in a second.
-func share(n int64, change func(*load.Result)) *load.Result {
-	r := &load.Result{Counts: load.Counts{Connections: 8, Requests: n, Answers: workload.Answers{OK: n}}, Dur: time.Second, ClientCPU: time.Second / 10, Cores: 2,
-		Nodes: []metrics.Snapshot{{Server: "workers=8\n"}, {Server: "workers=4\n"}}}
-	for range n {
-		r.ResponseTimes.Record(8 * time.Second / time.Duration(n))
-	}
-	change(r)
-	return r
-}
-
 // Each client has a row, also one that starves or is missing; each is judged by itself; and nodes
 // that work differently are named.
 func TestClients(t *testing.T) {
 	cfg := cluster.Default()
 	cfg.Clients = []cluster.Client{{Control: "10.0.0.7:7201"}, {Control: "10.0.0.8:7201"}, {Control: "10.0.0.9:7201"}, {Control: "[fd00::1234:5678]:7201"}}
 	rep := New(cfg, []string{"here"}, false)
-	nothing := func(*load.Result) {}
-	all := []*load.Result{share(1000, nothing), share(4000, nothing), nil,
-		{Counts: load.Counts{Connections: 8, Starved: 8, NeverGreeted: 8}}}
-	sum := new(load.Result)
-	for _, r := range all[:2] {
-		sum.Merge(r)
+	part := func(n int64) *load.Result {
+		r := testRound(n)
+		r.ServerCPU, r.ClientCPU, r.Cores, r.Nodes = 0, 100*ms, 2, []metrics.Snapshot{{Server: "workers=8\n"}, {Server: "workers=4\n"}}
+		return r
 	}
-	sum.Merge(all[3])
+	all := []*load.Result{part(1000), part(4000), nil, {Counts: load.Counts{Connections: 8, Starved: 8, NeverGreeted: 8}}}
+	sum := new(load.Result)
+	for _, i := range []int{0, 1, 3} {
+		sum.Merge(all[i])
+	}
 	sum.Dur, sum.ClientCPU, sum.Nodes = time.Second, time.Second/5, all[0].Nodes
 	rep.AddClients("here", 1, sum, all)
 	if rep.Verdict != "failed: here, round 1: missing: client 2 (10.0.0.9:7201)" {
 		t.Errorf("verdict %q", rep.Verdict)
 	}
 	got, _, _ := forms(t, rep)
-	benchtest.CheckWidth(t, got, text.Columns)
 	wantAll(t, got, `
 client                             ops/s     p99  CPU/request           notes
 client 0 (10.0.0.7:7201)           1 000  8.00ms        100µs
@@ -307,8 +298,8 @@ client 1 (10.0.0.8:7201)           4 000  2.00ms       25.0µs
 client 2 (10.0.0.9:7201)                                          1 × MISSING
 client 3 ([fd00::1234:5678]:7201)      0                       8 of 8 starved
 `, "4 clients, each with 8 connections", "nodes 0 (here) and 1 (there) work", "workers is 8 here, 4")
-	stalled := share(1000, func(r *load.Result) { r.Stalled = time.Second / 2 })
-	slow := share(1000, func(r *load.Result) { r.Dur = 2 * time.Second })
+	stalled, slow := part(1000), part(1000)
+	stalled.Stalled, slow.Dur = time.Second/2, 2*time.Second
 	rep = New(cfg, []string{"here"}, false)
 	rep.AddClients("here", 1, sum, []*load.Result{all[1], stalled, slow})
 	run := rep.Runs[0]
