@@ -91,7 +91,7 @@ func TestValueRange(t *testing.T) {
 	const key = "key-017"
 	for _, sizes := range []cluster.Size{{Min: 16, Max: 1039}, {Min: 0, Max: 36}} {
 		counts := make([]int, sizes.Max-sizes.Min+1)
-		for number := range uint64(10_000) {
+		for number := range uint64(5_000) {
 			s := newStamp(12, number)
 			value := appendValue([]byte("before"), key, s, sizes)[len("before"):]
 			counts[len(value)-sizes.Min]++

@@ -44,7 +44,7 @@ func TestKeys(t *testing.T) {
 
 func TestPreload(t *testing.T) {
 	for size, full := range map[cluster.Size]int{{}: 1024, cluster.Bytes(30): 1024, cluster.Bytes(100): 512, {Min: 32, Max: 1024}: 62, cluster.Bytes(16 << 10): 3} {
-		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Value = 2000, size })
+		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Value = 2*full+1, size })
 		stored := make(map[string]bool)
 		for first := 0; first < w.Keys; first += w.Full {
 			puts := w.Preload(first, w.Full)
