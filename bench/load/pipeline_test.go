@@ -57,19 +57,19 @@ func TestPipelineOverNodes(t *testing.T) {
 			for round := range 10 {
 				var puts, gets []wire.Op
 				for i := range 5 {
-					key := strconv.Itoa(caller) + "-" + strconv.Itoa(i)
-					puts = append(puts, wire.Op{Kind: wire.Put, Key: key, Value: []byte(key + "-" + strconv.Itoa(round))})
+					key := fmt.Sprint(caller, "-", i)
+					puts = append(puts, wire.Op{Kind: wire.Put, Key: key, Value: fmt.Append(nil, key, round)})
 					gets = append(gets, wire.Op{Kind: wire.Get, Key: key})
 				}
-				if _, err := pl.Do(t.Context(), puts...); err != nil {
-					t.Errorf("caller %d: put: %v", caller, err)
+				_, stored := pl.Do(t.Context(), puts...)
+				results, err := pl.Do(t.Context(), gets...)
+				if err := errors.Join(stored, err); err != nil {
+					t.Errorf("caller %d: %v", caller, err)
 					return
 				}
-				results, err := pl.Do(t.Context(), gets...)
 				for i, r := range results {
-					if err != nil || string(r.Value) != string(puts[i].Value) {
-						t.Errorf("caller %d reads %q, %v, want %q", caller, r.Value, err, puts[i].Value)
-						return
+					if string(r.Value) != string(puts[i].Value) {
+						t.Errorf("caller %d reads %q, want %q", caller, r.Value, puts[i].Value)
 					}
 				}
 			}
@@ -78,10 +78,9 @@ func TestPipelineOverNodes(t *testing.T) {
 	callers.Wait()
 	refusals := int64(0)
 	for i, n := range nodes {
-		refusals += n.Stats.Refusals.Load()
-		if n.Stats.Connections.Load() != 1 || n.Stats.Ops.Load() == 0 || n.Stats.Refusals.Load() == 0 {
-			t.Errorf("node %d: %d connections, %d operations, %d refusals, want 1, and some", i,
-				n.Stats.Connections.Load(), n.Stats.Ops.Load(), n.Stats.Refusals.Load())
+		refused, served, connections := n.Stats.Refusals.Load(), n.Stats.Ops.Load(), n.Stats.Connections.Load()
+		if refusals += refused; connections != 1 || served == 0 || refused == 0 {
+			t.Errorf("node %d: %d connections, %d operations, %d refusals, want 1, and some", i, connections, served, refused)
 		}
 	}
 	if got := pl.Counts(); got.Refusals != refusals || got.Dialing <= 0 {
@@ -117,25 +116,26 @@ func TestPipelineErrors(t *testing.T) {
 			cfg, nodes := benchtest.Here(t, 1, turns(func(_ *node.Node, c *node.Conn, answer func()) {
 				if wrong.Swap(false) {
 					test.turn(c)
-					return
+				} else {
+					answer()
 				}
-				answer()
 			}))
 			pl := newTestPipeline(t, cfg)
-			for _, call := range []struct {
-				op   wire.Op
-				want error
-			}{{put("k"), test.put}, {wire.Op{Kind: wire.Get, Key: "k"}, test.get}} {
+			call := func(do func(context.Context, ...wire.Op) ([]wire.Result, error), op wire.Op) error {
 				wrong.Store(true)
-				if _, err := pl.Do(t.Context(), call.op); !errors.Is(err, call.want) || errors.Is(err, client.ErrUnknown) && call.op.Kind == wire.Get {
-					t.Errorf("%v: error %v, want %v", call.op.Kind, err, call.want)
-				}
+				_, err := do(t.Context(), op)
+				return err
+			}
+			if err := call(pl.Do, put("k")); !errors.Is(err, test.put) {
+				t.Errorf("put: error %v, want %v", err, test.put)
+			}
+			if err := call(pl.Do, wire.Op{Kind: wire.Get, Key: "k"}); !errors.Is(err, test.get) || errors.Is(err, client.ErrUnknown) {
+				t.Errorf("get: error %v, want %v", err, test.get)
 			}
 			if got := nodes[0].Stats.Connections.Load(); got != test.connections {
 				t.Errorf("%d connections, want %d", got, test.connections)
 			}
-			wrong.Store(true)
-			if _, err := pl.Once(t.Context(), put("k")); test.name == "busy" && !errors.Is(err, client.ErrBusy) {
+			if err := call(pl.Once, put("k")); test.name == "busy" && !errors.Is(err, client.ErrBusy) {
 				t.Errorf("busy, once: error %v", err)
 			}
 			if _, err := pl.Do(t.Context(), wire.Op{}); err == nil {
@@ -198,23 +198,22 @@ func TestPipelinePart(t *testing.T) {
 		ops = append(ops, put(strconv.Itoa(i)))
 	}
 	pl := newTestPipeline(t, cfg)
-	for i, fate := range []error{client.ErrUnknown, client.ErrDown} {
-		answered := []wire.Status{wire.Created, wire.Replaced}[i]
-		failed := []wire.Status{wire.Unknown, wire.NotRun}[i]
-		if fate == client.ErrDown {
-			pl.nodes[1].stream.nc.Close()
-			pl.nodes[1].failing = time.Now().Add(-client.DownAfter)
-			cfg.Nodes[1].Addr = "127.0.0.1:1"
-		}
+	for _, test := range []struct {
+		fate             error
+		answered, failed wire.Status
+	}{{client.ErrUnknown, wire.Created, wire.Unknown}, {client.ErrDown, wire.Replaced, wire.NotRun}} {
 		results, err := pl.Do(t.Context(), ops...)
-		if !errors.Is(err, fate) || len(results) != len(ops) {
-			t.Fatalf("%d results, error %v, want %v", len(results), err, fate)
+		if !errors.Is(err, test.fate) || len(results) != len(ops) {
+			t.Fatalf("%d results, error %v, want %v", len(results), err, test.fate)
 		}
 		for i, r := range results {
-			if want := []wire.Status{answered, failed}[cfg.Owner(ops[i].Key)]; r.Status != want {
+			if want := []wire.Status{test.answered, test.failed}[cfg.Owner(ops[i].Key)]; r.Status != want {
 				t.Errorf("operation %d: %v, want %v", i, r.Status, want)
 			}
 		}
+		pl.nodes[1].stream.nc.Close() // for the second call
+		pl.nodes[1].failing = time.Now().Add(-client.DownAfter)
+		cfg.Nodes[1].Addr = "127.0.0.1:1"
 	}
 }
 
