@@ -79,9 +79,10 @@ func testSweep(t *testing.T, list string, ops func(stage, point, round int) int6
 	return rep
 }
 
-// reportOf returns a report of one stage, a, with these rounds.
+// reportOf returns a report of one stage, a, with these rounds, on two cores.
 func reportOf(rounds ...*load.Result) *Report {
 	rep := New(cluster.Default(), []string{"a"}, true)
+	rep.Env.Cores, rep.Env.CPUs = 2, 2
 	for i, r := range rounds {
 		rep.Add("a", i+1, r)
 	}
@@ -185,10 +186,7 @@ func TestWarnings(t *testing.T) {
 	paused.Misses = 1
 	for want, r := range map[string]*load.Result{"node 1 did not run for 120ms": stopped, "stored keys were": paused,
 		"Little's law": idle, "utilization law": hot, "keys were missing": missing} {
-		rep := reportOf()
-		rep.Env.Cores, rep.Env.CPUs = 2, 2
-		rep.Add("a", 1, r)
-		if got := rep.Runs[0].Warnings; len(got) != 1 || !strings.Contains(got[0], want) {
+		if got := reportOf(r).Runs[0].Warnings; len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("warnings are %q, want one that says %q", got, want)
 		}
 	}

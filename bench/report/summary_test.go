@@ -31,47 +31,15 @@ func closedLoop(connections int, n int64, length time.Duration) *load.Result {
 	return r
 }
 
-// Little's law, and the utilization law.
+// Little's law, the utilization law, and what makes a round invalid.
 func TestLaws(t *testing.T) {
-	starved := closedLoop(1, 100, 10*ms)
+	law := func(r *load.Result, depth int) string {
+		return strings.Join(littlesLaw(r, cluster.Workload{Depth: depth}), "; ")
+	}
+	starved, failing, down := closedLoop(1, 100, 10*ms), closedLoop(8, 50, 10*ms), closedLoop(8, 50, 10*ms)
 	starved.Connections, starved.Starved = 8, 7
-	failing := closedLoop(8, 50, 10*ms)
 	failing.FailedTime = 4 * time.Second
-	down := closedLoop(8, 50, 10*ms)
 	down.Fail(client.ErrDown.Error(), client.ErrDown)
-	for name, test := range map[string]struct {
-		r     *load.Result
-		depth int
-		want  string // in the warning; "" for none
-	}{
-		"busy":                   {closedLoop(8, 100, 10*ms), 1, ""},
-		"slightly less":          {closedLoop(8, 95, 10*ms), 1, ""},
-		"half the time idle":     {closedLoop(8, 50, 10*ms), 1, "only 4.00 of 8.00"},
-		"too many":               {closedLoop(8, 110, 10*ms), 1, "is 8.80, and at most 8.00"},
-		"seven of eight starve":  {starved, 1, ""},
-		"half of the time fails": {failing, 1, ""},
-		"a server was down":      {down, 1, ""},
-		"two in flight each":     {closedLoop(8, 200, 10*ms), 2, ""},
-		"one of two in flight":   {closedLoop(8, 100, 10*ms), 2, "only 8.00 of 16.0"},
-		"the last are cut off":   {closedLoop(8, 1, 600*ms), 1, ""},
-		"nothing was done":       {&load.Result{Counts: load.Counts{Connections: 8, Starved: 8}, Dur: time.Second}, 1, ""},
-		"no round":               {&load.Result{}, 1, ""},
-	} {
-		if got := strings.Join(littlesLaw(test.r, cluster.Workload{Depth: test.depth}), "; "); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
-			t.Errorf("%s: %q, want %q", name, got, test.want)
-		}
-	}
-	for client, want := range map[time.Duration]bool{1050 * ms: false, 1200 * ms: true} { // systems count to about 5 %
-		rep := reportOf()
-		rep.Env.Cores, rep.Env.CPUs = 2, 2
-		rep.Add("a", 1, &load.Result{Dur: time.Second, ServerCPU: time.Second, ClientCPU: client})
-		if got := rep.Runs[0].Warnings; (got != nil) != want {
-			t.Errorf("CPU 1s and %v in 1 s on 2 cores: %q, want a warning: %v", client, got, want)
-		}
-	}
-}
-
-func TestInvalid(t *testing.T) {
 	openLoop := func(slip, length time.Duration) *load.Result {
 		r := closedLoop(8, 100, length)
 		load.Record(&r.Slips, slip)
@@ -80,32 +48,47 @@ func TestInvalid(t *testing.T) {
 	busy := func(servers, clients time.Duration) *load.Result {
 		return &load.Result{Dur: time.Second, ServerCPU: servers, ClientCPU: clients}
 	}
-	with := func(r *load.Result, stalled, longest time.Duration, cores float64) *load.Result {
+	with := func(r *load.Result, stalled, longest time.Duration, cores float64) string {
 		r.Stalled, r.Stall, r.Cores = stalled, longest, cores
-		return r
+		return invalid(r, 2)
 	}
-	for _, test := range []struct {
-		name string
-		r    *load.Result
-		want string
-	}{
+	used := func(clients time.Duration) string { // of 2 s, beside servers that used 1 s
+		return strings.Join(reportOf(busy(time.Second, clients)).Runs[0].Warnings, "; ")
+	}
+	for _, test := range []struct{ name, got, want string }{ // "" for none
+		{"busy", law(closedLoop(8, 100, 10*ms), 1), ""},
+		{"slightly less", law(closedLoop(8, 95, 10*ms), 1), ""},
+		{"half the time idle", law(closedLoop(8, 50, 10*ms), 1), "only 4.00 of 8.00"},
+		{"too many", law(closedLoop(8, 110, 10*ms), 1), "is 8.80, and at most 8.00"},
+		{"seven of eight starve", law(starved, 1), ""},
+		{"half of the time fails", law(failing, 1), ""},
+		{"a server was down", law(down, 1), ""},
+		{"two in flight each", law(closedLoop(8, 200, 10*ms), 2), ""},
+		{"one of two in flight", law(closedLoop(8, 100, 10*ms), 2), "only 8.00 of 16.0"},
+		{"the last are cut off", law(closedLoop(8, 1, 600*ms), 1), ""},
+		{"nothing was done", law(&load.Result{Counts: load.Counts{Connections: 8, Starved: 8}, Dur: time.Second}, 1), ""},
+		{"no round", law(&load.Result{}, 1), ""},
+
+		{"slightly more CPU than there is", used(1050 * ms), ""}, // systems count to about 5 %
+		{"more CPU than there is", used(1200 * ms), "utilization law"},
+
 		{"stopped for a tenth", with(closedLoop(8, 100, ms), 101*ms, 50*ms, 2), "had no CPU for 101ms of 1.00s"},
 		{"stopped for less", with(closedLoop(8, 100, ms), 99*ms, 50*ms, 2), ""},
 		{"stopped once in an open loop", with(openLoop(0, 50*ms), 30*ms, 30*ms, 2), "had no CPU for 30.0ms, and the response time is 50.0ms"},
 		{"stopped for little of the response", with(openLoop(0, 200*ms), 30*ms, 30*ms, 2), ""},
 		{"a quota used up", with(busy(500*ms, 190*ms), 0, 0, 0.2), "0.190 of the 0.200 cores that its quota allows"},
 		{"a quota not used up", with(busy(500*ms, 100*ms), 0, 0, 0.2), ""},
-		{"closed loop", closedLoop(8, 100, ms), ""},
-		{"late by less than clocks can tell", openLoop(ms, ms), ""},
-		{"late by little of the response", openLoop(5*ms, 50*ms), ""},
-		{"late by half of the response", openLoop(5*ms, 10*ms), "although a connection was free: by 5.00ms"},
-		{"shared, both busy", busy(900*ms, 1100*ms), ""},
-		{"the client has all", busy(100*ms, 1850*ms), "used up its CPU, 1.85 of 2 cores"},
-		{"the servers have cores of their own", busy(1900*ms, 1900*ms), ""},
-		{"the servers' CPU is not known", busy(0, 1900*ms), ""},
+		{"closed loop", invalid(closedLoop(8, 100, ms), 2), ""},
+		{"late by less than clocks can tell", invalid(openLoop(ms, ms), 2), ""},
+		{"late by little of the response", invalid(openLoop(5*ms, 50*ms), 2), ""},
+		{"late by half of the response", invalid(openLoop(5*ms, 10*ms), 2), "although a connection was free: by 5.00ms"},
+		{"shared, both busy", invalid(busy(900*ms, 1100*ms), 2), ""},
+		{"the client has all", invalid(busy(100*ms, 1850*ms), 2), "used up its CPU, 1.85 of 2 cores"},
+		{"the servers have cores of their own", invalid(busy(1900*ms, 1900*ms), 2), ""},
+		{"the servers' CPU is not known", invalid(busy(0, 1900*ms), 2), ""},
 	} {
-		if got := invalid(test.r, 2); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
-			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		if (test.got == "") != (test.want == "") || !strings.Contains(test.got, test.want) {
+			t.Errorf("%s: %q, want %q", test.name, test.got, test.want)
 		}
 	}
 }
