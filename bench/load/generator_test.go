@@ -398,35 +398,22 @@ func TestPreloadTogether(t *testing.T) {
 }
 
 // If more is due than the server can do, throughput is what it can do, the rest is unfinished,
-// and response times include the wait.
-func TestOverloadIsHonest(t *testing.T) {
+// and response times include the wait. A warm-up ends on time: the backlog is dropped, only the
+// request in flight is waited for. The round works its own off within the grace.
+func TestOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, 10*time.Millisecond) },
-			func(w *cluster.Workload) { w.Connections, w.Rate = 1, 1000 })
+		l := newKnownLoad(t, stalls(0, 10*time.Millisecond), func(w *cluster.Workload) { w.Connections, w.Rate, w.Duration = 1, 1000, 4*time.Second })
 		l.Grace = 505 * time.Millisecond
-		r := l.run(t.Context(), time.Second, 0)
-		if r.Requests != 150 || r.Unfinished != 850 {
-			t.Errorf("%d answered, %d unfinished, want 150 and 850 of the 1000 that were due", r.Requests, r.Unfinished)
+		if warm := l.warmUp(t.Context()); warm.Requests != 100 || warm.Dur != time.Second {
+			t.Errorf("%d answered in a warm-up of %v, want 100 in 1s", warm.Requests, warm.Dur)
 		}
-		if done := float64(r.OK) / r.Dur.Seconds(); done < 99 || done > 101 {
-			t.Errorf("%v operations a second, want the 100 that the server can do", done)
+		r := l.run(t.Context(), time.Second, 0)
+		if r.Requests != 150 || r.Unfinished != 850 || r.Dur != 1505*time.Millisecond {
+			t.Errorf("%d answered, %d unfinished in %v, want 150 and 850 of the 1000 that were due, in 1.505s", r.Requests, r.Unfinished, r.Dur)
 		}
 		// Request i was due at i ms, and answered at 10 (i + 1).
 		wantQuantile(t, "overload", r, 0.5, (9*74+10)*time.Millisecond)
 		wantQuantile(t, "overload", r, 1, (9*149+10)*time.Millisecond)
-	})
-}
-
-// The warm-up of an overloaded open loop ends on time: the backlog is dropped, only the request
-// in flight is waited for. The round works its own off within the grace.
-func TestWarmUpEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, 30*time.Millisecond) },
-			func(w *cluster.Workload) { w.Connections, w.Rate, w.Duration = 1, 1000, 4*time.Second })
-		warm, round := l.warmUp(t.Context()), l.run(t.Context(), time.Second, 0)
-		if warm.Requests != 34 || warm.Dur != 1020*time.Millisecond || round.Dur != 6*time.Second {
-			t.Errorf("%d answered in a warm-up of %v, and a round of %v, want 34, 1.02s and 6s", warm.Requests, warm.Dur, round.Dur)
-		}
 	})
 }
 

@@ -98,16 +98,14 @@ func TestSourceReproduces(t *testing.T) {
 
 func TestSourceMix(t *testing.T) {
 	w := newTestWorkload(t, func(w *cluster.Workload) {
-		w.Mix = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}
-		w.Batch = 10
+		w.Mix, w.Batch = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}, 10
 	})
 	s := w.Source(0)
 	kinds := make(map[wire.OpKind]int)
 	last := uint64(0)
-	const draws = 100_000
+	const draws = 60_000
 	for range draws / w.Batch {
-		ops := s.Next(s.Batch)
-		for i, op := range ops {
+		for i, op := range s.Next(s.Batch) {
 			kinds[op.Kind]++
 			if op.Kind == wire.Put || op.Kind == wire.CompareAndSwap {
 				// After the whole request was drawn, so that values do not share memory.
@@ -187,16 +185,17 @@ func TestCompareAndSwap(t *testing.T) {
 }
 
 func TestWorkloadErrors(t *testing.T) {
+	get, cas := cluster.Mix{Get: 100}, cluster.Mix{CAS: 100}
 	for _, test := range []struct {
 		batch int
 		value cluster.Size
 		mix   cluster.Mix
 		err   string
 	}{
-		{1024, cluster.Bytes(30), cluster.Mix{Get: 100}, ""},
-		{1024, cluster.Bytes(100), cluster.Mix{Get: 100}, "workload.batch: 1024"},
-		{64, cluster.Size{Min: 16, Max: 1024}, cluster.Mix{Get: 100}, "workload.batch: 64"}, // the end of the range counts
-		{1, cluster.Bytes(wire.MaxValue), cluster.Mix{CAS: 100}, ""},
+		{1024, cluster.Bytes(30), get, ""},
+		{1024, cluster.Bytes(100), get, "workload.batch: 1024"},
+		{64, cluster.Size{Min: 16, Max: 1024}, get, "workload.batch: 64"}, // the end of the range counts
+		{1, cluster.Bytes(wire.MaxValue), cas, ""},
 	} {
 		cfg := cluster.Default().Workload
 		cfg.Batch, cfg.Value, cfg.Mix = test.batch, test.value, test.mix
