@@ -402,18 +402,18 @@ func TestPreloadTogether(t *testing.T) {
 // request in flight is waited for. The round works its own off within the grace.
 func TestOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newKnownLoad(t, stalls(0, 10*time.Millisecond), func(w *cluster.Workload) { w.Connections, w.Rate, w.Duration = 1, 1000, 4*time.Second })
+		l := newKnownLoad(t, stalls(0, 15*time.Millisecond), func(w *cluster.Workload) { w.Connections, w.Rate, w.Duration = 1, 1000, 4*time.Second })
 		l.Grace = 505 * time.Millisecond
-		if warm := l.warmUp(t.Context()); warm.Requests != 100 || warm.Dur != time.Second {
-			t.Errorf("%d answered in a warm-up of %v, want 100 in 1s", warm.Requests, warm.Dur)
+		if warm := l.warmUp(t.Context()); warm.Requests != 67 || warm.Dur != 1005*time.Millisecond {
+			t.Errorf("%d answered in a warm-up of %v, want 67 in 1.005s", warm.Requests, warm.Dur)
 		}
 		r := l.run(t.Context(), time.Second, 0)
-		if r.Requests != 150 || r.Unfinished != 850 || r.Dur != 1505*time.Millisecond {
-			t.Errorf("%d answered, %d unfinished in %v, want 150 and 850 of the 1000 that were due, in 1.505s", r.Requests, r.Unfinished, r.Dur)
+		if r.Requests != 100 || r.Unfinished != 900 || r.Dur != 1505*time.Millisecond {
+			t.Errorf("%d answered, %d unfinished in %v, want 100 and 900 of the 1000 that were due, in 1.505s", r.Requests, r.Unfinished, r.Dur)
 		}
-		// Request i was due at i ms, and answered at 10 (i + 1).
-		wantQuantile(t, "overload", r, 0.5, (9*74+10)*time.Millisecond)
-		wantQuantile(t, "overload", r, 1, (9*149+10)*time.Millisecond)
+		// Request i was due at i ms, and answered at 15 (i + 1).
+		wantQuantile(t, "overload", r, 0.5, (14*49+15)*time.Millisecond)
+		wantQuantile(t, "overload", r, 1, (14*99+15)*time.Millisecond)
 	})
 }
 
