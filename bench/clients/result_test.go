@@ -19,8 +19,11 @@ import (
 
 // Pack keeps every field, as much as days of load on a hundred nodes. A new field has to be set here.
 func TestPack(t *testing.T) {
-	r := &load.Result{Counts: load.Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4, Answers: workload.Answers{OK: 5, Bytes: 6, Misses: 6, Mismatches: 7}, Unfinished: 8, Refusals: 9, RefusedDials: 10, FailedDials: metrics.Tally{"refused": 11}, NotServed: "full"},
-		Client: load.Pipelined, Restarted: "node 0", Cores: 0.5, MachineCPU: 1, Stalled: 14, Stall: 15, FailedTime: 9, TimeWait: 16, Dur: 10, ServerCPU: 11, ClientCPU: 12,
+	r := &load.Result{Counts: load.Counts{Connections: 1, Starved: 2, NeverGreeted: 3, Requests: 4,
+		Answers: workload.Answers{OK: 5, Bytes: 6, Misses: 6, Mismatches: 7}, Unfinished: 8, Refusals: 9, RefusedDials: 10,
+		FailedDials: metrics.Tally{"refused": 11}, NotServed: "full"},
+		Client: load.Pipelined, Restarted: "node 0", Cores: 0.5, MachineCPU: 1, Stalled: 14, Stall: 15, FailedTime: 9,
+		TimeWait: 16, Dur: 10, ServerCPU: 11, ClientCPU: 12,
 		Nodes:   slices.Repeat([]metrics.Snapshot{{Requests: 13}}, 100),
 		Samples: slices.Repeat([]load.Sample{{Due: 1, Sent: 2, Done: 3, Outcome: load.Answered}}, load.MaxSamples),
 		Series:  slices.Repeat([]int64{123_456, 98_765}, 36*3600)}
@@ -41,7 +44,8 @@ func TestPack(t *testing.T) {
 	var none *load.Result
 	for _, want := range []*load.Result{r, none} {
 		payload, err := Pack(want)
-		if got, unpacked := Unpack(payload); err != nil || unpacked != nil || !reflect.DeepEqual(got, cmp.Or(want, new(load.Result))) {
+		if got, unpacked := Unpack(payload); err != nil || unpacked != nil ||
+			!reflect.DeepEqual(got, cmp.Or(want, new(load.Result))) {
 			t.Errorf("packed into %d bytes it is not the same: %v, %v", len(payload), err, unpacked)
 		}
 	}
@@ -64,7 +68,8 @@ func TestUnpackBounds(t *testing.T) {
 		thousands   int
 		last        string
 	}{{"", strings.Repeat(" ", 1<<10), 16, "{}"}, {`{"nodes":[{}`, ",{}", 256, "]}"}, {`{"misses":`, "[", 2 << 10, ""}} {
-		payload := slices.Concat(pack(test.first), bytes.Repeat(pack(strings.Repeat(test.many, 1<<10)), test.thousands), pack(test.last))
+		many := bytes.Repeat(pack(strings.Repeat(test.many, 1<<10)), test.thousands)
+		payload := slices.Concat(pack(test.first), many, pack(test.last))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := Unpack(payload)

@@ -136,7 +136,8 @@ func TestRunEndsEarly(t *testing.T) {
 			apply := benchtest.Locked(n)
 			return benchtest.ServeAll(t.Context(), ln, n, func(c *node.Conn) {
 				n.Answer(c, func(ops []wire.Op) []wire.Result {
-					if (ops[0].Kind != wire.Put || !bytes.Contains(ops[0].Value, []byte(" by 0 "))) && requests.Add(1) >= test.from {
+					stores := ops[0].Kind == wire.Put && bytes.Contains(ops[0].Value, []byte(" by 0 "))
+					if !stores && requests.Add(1) >= test.from {
 						test.fault(interrupt)
 					}
 					return apply(ops)
@@ -150,11 +151,13 @@ func TestRunEndsEarly(t *testing.T) {
 			return test.full
 		}
 		err := plan.Run(ctx)
-		if err == nil || !strings.HasPrefix(err.Error(), "number 0, round 1: ") || !strings.Contains(err.Error(), test.want) || !errors.Is(err, cmp.Or(test.is, err)) {
+		if err == nil || !strings.HasPrefix(err.Error(), "number 0, round 1: ") ||
+			!strings.Contains(err.Error(), test.want) || !errors.Is(err, cmp.Or(test.is, err)) {
 			t.Errorf("%s: error %v, want %v and %q in round 1", name, err, test.is, test.want)
 		}
 		if added != test.added || added > 0 && (answered < test.from-1 || answered > 20) {
-			t.Errorf("%s: %d rounds added, the last of %d requests, want %d of %d or more, and 20 at most", name, added, answered, test.added, test.from-1)
+			t.Errorf("%s: %d rounds added, the last of %d requests, want %d of %d or more, and 20 at most",
+				name, added, answered, test.added, test.from-1)
 		}
 	}
 }
@@ -225,13 +228,14 @@ func TestSweepRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	var added []string
-	plan := Plan{Bed: b, Subjects: sw.Subjects(b, 1), Rounds: 1, Progress: new(log), Add: func(s *Subject, round int, r *load.Result) error {
+	plan := Plan{Bed: b, Subjects: sw.Subjects(b, 1), Rounds: 1, Progress: new(log)}
+	plan.Add = func(s *Subject, round int, r *load.Result) error {
 		if r.Requests == 0 || r.Misses > 0 || r.Connections != sw.At(s.Point).Connections || s.Title != "mine at c="+s.Point {
 			t.Errorf("%s, round %d: %+v", s.Title, round, r.Counts)
 		}
 		added = append(added, fmt.Sprint(round, s.Name, s.Point))
 		return nil
-	}}
+	}
 	err = plan.Run(t.Context())
 	slices.Sort(added)
 	if want := []string{"1mine1", "1mine2"}; err != nil || !slices.Equal(added, want) {
@@ -262,8 +266,10 @@ func TestRoundAsPlanned(t *testing.T) {
 		w.Duration, w.Rate, w.Conn = 400*time.Millisecond, 200, "per-request"
 		plan.Progress, plan.Once, plan.Sampled = progress, once, once
 		plan.Add = func(_ *Subject, _ int, r *load.Result) error {
-			if busy := r.Errors[client.ErrBusy.Error()]; (busy > 0) != once || r.Refusals == 0 || r.Requests == 0 || (r.Samples != nil) != once {
-				t.Errorf("noretry %v: %d requests failed as busy, of %d refusals; %d samples", once, busy, r.Refusals, len(r.Samples))
+			if busy := r.Errors[client.ErrBusy.Error()]; (busy > 0) != once || r.Refusals == 0 || r.Requests == 0 ||
+				(r.Samples != nil) != once {
+				t.Errorf("noretry %v: %d requests failed as busy, of %d refusals; %d samples",
+					once, busy, r.Refusals, len(r.Samples))
 			}
 			return nil
 		}

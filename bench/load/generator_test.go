@@ -60,7 +60,8 @@ func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change fu
 	work := newWorkload(t, w)
 	k := &knownServer{apply: benchtest.Locked(nil), serve: serve}
 	k.apply(work.Preload(0, work.Keys))
-	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: 5 * time.Second, patience: 2 * time.Second, clock: bubbleClock(0), arrivals: work.Seed}
+	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: 5 * time.Second, patience: 2 * time.Second,
+		clock: bubbleClock(0), arrivals: work.Seed}
 	for i := range work.Connections {
 		c := &connection{greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
 		close(c.greeted)
@@ -242,8 +243,10 @@ func TestNobodyIsAnswered(t *testing.T) {
 			late := l.clock.sleep
 			l.clock.sleep = func(d time.Duration) { late(d + 60*time.Millisecond) }
 			r := l.run(t.Context(), 0, 100)
-			if r.Failed() != 100 || r.Errors[errorKind(test.fault)] != 100 || r.Requests != 0 || r.Starved != test.starved || r.Slips != nil {
-				t.Errorf("%+v: errors %v, %d answered, %d starved, slips %v, want 100, 0 and none", test, r.Errors, r.Requests, r.Starved, r.Slips)
+			if r.Failed() != 100 || r.Errors[errorKind(test.fault)] != 100 || r.Requests != 0 ||
+				r.Starved != test.starved || r.Slips != nil {
+				t.Errorf("%+v: errors %v, %d answered, %d starved, slips %v, want 100, 0 and none",
+					test, r.Errors, r.Requests, r.Starved, r.Slips)
 			}
 			if once := l.conns[0].client.(*knownServer).onces.Load(); once != 100 || r.FailedTime < 100*time.Millisecond {
 				t.Errorf("%+v: %d requests were sent but once, in %v, want all, in 1ms each", test, once, r.FailedTime)
@@ -333,7 +336,8 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 			}
 			s.work = time.Hour
 			began := time.Now()
-			if err := Preload(t.Context(), s, w, func(string, time.Duration) {}); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
+			if err := Preload(t.Context(), s, w, func(string, time.Duration) {}); !errors.Is(err, ErrNoAnswer) ||
+				time.Since(began) > 3*time.Minute {
 				t.Errorf("a server that is stuck: error %v after %v", err, time.Since(began))
 			}
 		})
@@ -345,7 +349,8 @@ func TestNobodyGreetsForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, began := cluster.Default(), time.Now()
 		_, err := New(t.Context(), &worker{Target: NewLockstep(cfg)}, newWorkload(t, cfg.Workload), 0)
-		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "the server serves others") || took != ConnectTime {
+		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "the server serves others") ||
+			took != ConnectTime {
 			t.Errorf("error %v after %v, want that the server serves others after %v", err, took, ConnectTime)
 		}
 	})
@@ -389,8 +394,10 @@ func TestPreloadTogether(t *testing.T) {
 			began, told := time.Now(), ""
 			err := Preload(ctx, s, w, func(what string, _ time.Duration) { told = what })
 			took := time.Since(began)
-			missing := err == nil && slices.ContainsFunc(apply(w.Preload(0, w.Keys)), func(r wire.Result) bool { return r.Status != wire.Replaced })
-			if !errors.Is(err, test.want) || took != test.took || missing || err == nil && told != "storing keys: 9 216 of 9 216" {
+			missing := err == nil && slices.ContainsFunc(apply(w.Preload(0, w.Keys)),
+				func(r wire.Result) bool { return r.Status != wire.Replaced })
+			if !errors.Is(err, test.want) || took != test.took || missing ||
+				err == nil && told != "storing keys: 9 216 of 9 216" {
 				t.Errorf("%d places, last %d: error %v after %v, want %v after %v; keys are missing: %v; told %q", test.places, test.last, err, took, test.want, test.took, missing, told)
 			}
 		})
@@ -402,14 +409,17 @@ func TestPreloadTogether(t *testing.T) {
 // request in flight is waited for. The round works its own off within the grace.
 func TestOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newKnownLoad(t, stalls(0, 15*time.Millisecond), func(w *cluster.Workload) { w.Connections, w.Rate, w.Duration = 1, 1000, 4*time.Second })
+		l := newKnownLoad(t, stalls(0, 15*time.Millisecond), func(w *cluster.Workload) {
+			w.Connections, w.Rate, w.Duration = 1, 1000, 4*time.Second
+		})
 		l.Grace = 505 * time.Millisecond
 		if warm := l.warmUp(t.Context()); warm.Requests != 67 || warm.Dur != 1005*time.Millisecond {
 			t.Errorf("%d answered in a warm-up of %v, want 67 in 1.005s", warm.Requests, warm.Dur)
 		}
 		r := l.run(t.Context(), time.Second, 0)
 		if r.Requests != 100 || r.Unfinished != 900 || r.Dur != 1505*time.Millisecond {
-			t.Errorf("%d answered, %d unfinished in %v, want 100 and 900 of the 1000 that were due, in 1.505s", r.Requests, r.Unfinished, r.Dur)
+			t.Errorf("%d answered, %d unfinished in %v, want 100 and 900 of the 1000 that were due, in 1.505s",
+				r.Requests, r.Unfinished, r.Dur)
 		}
 		// Request i was due at i ms, and answered at 15 (i + 1).
 		wantQuantile(t, "overload", r, 0.5, (14*49+15)*time.Millisecond)
@@ -468,8 +478,10 @@ func TestGivenUp(t *testing.T) {
 			defer cancel()
 			r := l.run(ctx, test.length, test.ops)
 			answered := min(taken.Load(), test.answers)
-			if r.Requests != answered || r.Unfinished != test.unfinished || r.Starved != test.starved || r.Errors != nil || r.Dur < test.took || r.Dur > test.took+time.Second/5 {
-				t.Errorf("%+v: %d answered, %d unfinished, %d starved, errors %v after %v, want %d answered", test, r.Requests, r.Unfinished, r.Starved, r.Errors, r.Dur, answered)
+			if r.Requests != answered || r.Unfinished != test.unfinished || r.Starved != test.starved || r.Errors != nil ||
+				r.Dur < test.took || r.Dur > test.took+time.Second/5 {
+				t.Errorf("%+v: %d answered, %d unfinished, %d starved, errors %v after %v, want %d answered",
+					test, r.Requests, r.Unfinished, r.Starved, r.Errors, r.Dur, answered)
 			}
 		})
 	}

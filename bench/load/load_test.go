@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"reflect"
 	"runtime"
 	"slices"
@@ -177,13 +176,15 @@ func TestNobodyGreets(t *testing.T) {
 	}{
 		{"a silent server", silent, context.DeadlineExceeded, "exceeded"},
 		{"a server of another cluster", another, wire.ErrMismatch, " (node 0, " + another.Nodes[0].Addr + ")"},
-		{"a server of another cluster, two requests in flight", deeper, wire.ErrMismatch, " (node 0, " + another.Nodes[0].Addr + ")"},
+		{"a server of another cluster, two requests in flight", deeper, wire.ErrMismatch,
+			" (node 0, " + another.Nodes[0].Addr + ")"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		if test.want == wire.ErrMismatch {
 			ctx = t.Context()
 		}
-		if _, err := New(ctx, NewLockstep(test.cfg), newWorkload(t, test.cfg.Workload), 0); !errors.Is(err, test.want) || !strings.HasSuffix(err.Error(), test.last) {
+		if _, err := New(ctx, NewLockstep(test.cfg), newWorkload(t, test.cfg.Workload), 0); !errors.Is(err, test.want) ||
+			!strings.HasSuffix(err.Error(), test.last) {
 			t.Errorf("%s: error %v, want %v with %q", test.what, err, test.want, test.last)
 		}
 		cancel()
@@ -299,7 +300,7 @@ func TestServersEnd(t *testing.T) {
 		t.Errorf("the round has failed because of %v, want a restart of node 1", err)
 	}
 	for want, fault := range map[string]error{
-		"a server has ended during the load: ": &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
+		"a server has ended during the load: ": &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
 		"after the load: ":                     errors.New("no"),
 	} {
 		_, err := Measure(t.Context(), &scripted{Target: NewLockstep(cfg), err: fault}, newWorkload(t, cfg.Workload), 0, nil)

@@ -129,7 +129,8 @@ func TestPipelineErrors(t *testing.T) {
 			if err := call(pl.Do, put("k")); !errors.Is(err, test.put) {
 				t.Errorf("put: error %v, want %v", err, test.put)
 			}
-			if err := call(pl.Do, wire.Op{Kind: wire.Get, Key: "k"}); !errors.Is(err, test.get) || errors.Is(err, client.ErrUnknown) {
+			if err := call(pl.Do, wire.Op{Kind: wire.Get, Key: "k"}); !errors.Is(err, test.get) ||
+				errors.Is(err, client.ErrUnknown) {
 				t.Errorf("get: error %v, want %v", err, test.get)
 			}
 			if got := nodes[0].Stats.Connections.Load(); got != test.connections {

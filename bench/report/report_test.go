@@ -150,7 +150,7 @@ func TestVerdict(t *testing.T) {
 		"failed: a, round 1: no request was answered":                              {Counts: load.Counts{Connections: 8, Unfinished: 8}},
 		"failed: a, round 1: node 1: 3 × panicked: at the disco, mine/store.go:43": {Counts: load.Counts{Requests: 1}, Nodes: panics},
 		"wrong data: a, round 1: nonsense":                                         {Counts: load.Counts{Answers: workload.Answers{Wrong: 1, FirstWrong: "nonsense"}}, Nodes: panics},
-		"failed: a, round 1: node 1 was restarted":                                 {Counts: load.Counts{Requests: 1}, Restarted: "node 1 was restarted"},
+		"failed: a, round 1: node 1 was restarted":                                 {Restarted: "node 1 was restarted"},
 	} {
 		if rep := reportOf(r); rep.Verdict != want {
 			t.Errorf("the verdict is %q, want %q", rep.Verdict, want)
@@ -275,7 +275,8 @@ func TestClients(t *testing.T) {
 	rep := New(cfg, []string{"here"}, false)
 	part := func(n int64) *load.Result {
 		r := testRound(n)
-		r.ServerCPU, r.ClientCPU, r.Cores, r.Nodes = 0, 100*ms, 2, []metrics.Snapshot{{Server: "workers=8\n"}, {Server: "workers=4\n"}}
+		r.ServerCPU, r.ClientCPU, r.Cores = 0, 100*ms, 2
+		r.Nodes = []metrics.Snapshot{{Server: "workers=8\n"}, {Server: "workers=4\n"}}
 		return r
 	}
 	all := []*load.Result{part(1000), part(4000), nil, {Counts: load.Counts{Connections: 8, Starved: 8, NeverGreeted: 8}}}

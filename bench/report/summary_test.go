@@ -179,7 +179,8 @@ func TestUnanswered(t *testing.T) {
 			t.Errorf("%s: the JSON does not mark what is at least:\n%s", test.name, data)
 		}
 		_, line, _ := strings.Cut(lines, "\nBenchmark")
-		if !strings.HasSuffix(line, test.bench+"\n") || strings.Contains(line, " p99-ns") != !strings.Contains(test.atLeast, "p99 ") ||
+		if !strings.HasSuffix(line, test.bench+"\n") ||
+			strings.Contains(line, " p99-ns") != !strings.Contains(test.atLeast, "p99 ") ||
 			strings.Contains(line, " max-ns") != (test.atLeast == "") || strings.Contains(line, " mean-ns") != (test.atLeast == "") {
 			t.Errorf("%s: the line for benchstat is %s", test.name, line)
 		}
@@ -225,7 +226,8 @@ func TestNoFiguresOfNothing(t *testing.T) {
 	if rep.Verdict != failed || len(rep.Outline().Tables) != 0 {
 		t.Errorf("the verdict is %q, want %q, and there are tables:\n%s", rep.Verdict, failed, rep)
 	}
-	if _, data, lines := forms(t, rep); !strings.Contains(data, `"latency_ns":null`) || strings.Contains(data, `"p99"`) || strings.Contains(lines, "\nBenchmark") {
+	if _, data, lines := forms(t, rep); !strings.Contains(data, `"latency_ns":null`) || strings.Contains(data, `"p99"`) ||
+		strings.Contains(lines, "\nBenchmark") {
 		t.Errorf("there are figures in\n%s\n%s", data, lines)
 	}
 }
@@ -234,7 +236,8 @@ func TestNoFiguresOfNothing(t *testing.T) {
 func TestNotServed(t *testing.T) {
 	r := testRound(100)
 	r.Connections, r.Starved, r.NeverGreeted, r.NotServed, r.RefusedDials = 16, 12, 12, "all 4 places are taken (max_connections)", 2345
-	wantAll(t, strings.Join(strings.Fields(reportOf(r).String()), " "), "a (where 12 of 16 connections starved): 100 operations a second",
+	wantAll(t, strings.Join(strings.Fields(reportOf(r).String()), " "),
+		"a (where 12 of 16 connections starved): 100 operations a second",
 		"2 345 × refused and dialled again, 12 of 16 connections starved (12 never greeted: all 4 places are taken (max_connections))")
 }
 

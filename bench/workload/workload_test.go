@@ -321,9 +321,9 @@ func TestBounds(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	for given, want := range map[string]cluster.Mix{
-		"get=100": {Get: 100}, "put:12,cas:88": {Put: 12, CAS: 88}, "get=1,put=2,delete=3,cas=94": {Get: 1, Put: 2, Delete: 3, CAS: 94},
-		"get=60,put=40,delete=0,cas=0": {Get: 60, Put: 40},
-		"get=60,put=30":                {}, "get=50,get=50": {}, "get=200,put=-100": {}, "get=100,scan=0": {}, "": {}, "get": {},
+		"get=100": {Get: 100}, "put:12,cas:88": {Put: 12, CAS: 88},
+		"get=1,put=2,delete=3,cas=94": {Get: 1, Put: 2, Delete: 3, CAS: 94}, "get=60,put=40,delete=0,cas=0": {Get: 60, Put: 40},
+		"get=60,put=30": {}, "get=50,get=50": {}, "get=200,put=-100": {}, "get=100,scan=0": {}, "": {}, "get": {},
 	} {
 		c := cluster.Default()
 		c.Workload.Mix = cluster.Mix{}
