@@ -489,35 +489,33 @@ func TestGivenUp(t *testing.T) {
 
 // The round has a schedule of its own: what the warm-up could not do is not sent later.
 func TestNothingBurstsAfterWarmUp(t *testing.T) {
-	for _, arrival := range []string{"constant", "poisson"} {
-		for _, stall := range []time.Duration{3 * time.Second, time.Hour} { // within the warm-up's grace, and forever
-			what := fmt.Sprintf("%s arrivals, a stall of %v", arrival, stall)
-			synctest.Test(t, func(t *testing.T) {
-				start := time.Now()
-				stalledUntil := start.Add(stall)
-				var mu sync.Mutex // guards sent
-				var sent []time.Duration
-				l := newKnownLoad(t, func(ctx context.Context) error {
-					mu.Lock()
-					sent = append(sent, time.Since(start))
-					mu.Unlock()
-					return wait(ctx, time.Until(stalledUntil))
-				}, func(w *cluster.Workload) {
-					w.Connections, w.Rate, w.Arrival, w.Duration = 4, 500, arrival, 4*time.Second
-				})
-				w := l.cfg.Workload
-				if r := l.warmUp(t.Context()); r.Requests+r.Unfinished != int64(len(dueTimes(w, time.Second))) {
-					t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)
-				}
-				sent, start, stalledUntil = nil, time.Now(), time.Now()
-				r := l.run(t.Context(), time.Second, 0)
-				w.Seed += 1 << 32 // of its second phase
-				if due := dueTimes(w, time.Second); !slices.Equal(sent, due) || r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
-					t.Errorf("%s: %d requests were sent in the round, want the %d at the times when they were due; the longest response took %v, with a slip of %v",
-						what, len(sent), len(due), r.ResponseTimes.Max(), r.Slips.Max())
-				}
+	for arrival, stall := range map[string]time.Duration{"constant": 3 * time.Second, "poisson": time.Hour} { // within the grace, and forever
+		what := fmt.Sprintf("%s arrivals, a stall of %v", arrival, stall)
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			stalledUntil := start.Add(stall)
+			var mu sync.Mutex // guards sent
+			var sent []time.Duration
+			l := newKnownLoad(t, func(ctx context.Context) error {
+				mu.Lock()
+				sent = append(sent, time.Since(start))
+				mu.Unlock()
+				return wait(ctx, time.Until(stalledUntil))
+			}, func(w *cluster.Workload) {
+				w.Connections, w.Rate, w.Arrival, w.Duration = 4, 500, arrival, 4*time.Second
 			})
-		}
+			w := l.cfg.Workload
+			if r := l.warmUp(t.Context()); r.Requests+r.Unfinished != int64(len(dueTimes(w, time.Second))) {
+				t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)
+			}
+			sent, start, stalledUntil = nil, time.Now(), time.Now()
+			r := l.run(t.Context(), time.Second, 0)
+			w.Seed += 1 << 32 // of its second phase
+			if due := dueTimes(w, time.Second); !slices.Equal(sent, due) || r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
+				t.Errorf("%s: %d requests were sent in the round, want the %d at the times when they were due; the longest response took %v, with a slip of %v",
+					what, len(sent), len(due), r.ResponseTimes.Max(), r.Slips.Max())
+			}
+		})
 	}
 }
 
