@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ import (
 type knownServer struct {
 	apply func([]wire.Op) []wire.Result
 	serve func(ctx context.Context) error
+	onces atomic.Int64 // calls of Once
 }
 
 func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
@@ -43,12 +45,12 @@ func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, er
 }
 
 func (k *knownServer) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	k.onces.Add(1)
 	return k.Do(ctx, ops...)
 }
 
 func (k *knownServer) Counts() (none client.Counts) { return none }
-
-func (k *knownServer) Close() error { return nil }
+func (k *knownServer) Close() error                 { return nil }
 
 // newKnownLoad returns a generator for a known server, with the clock of a synctest bubble.
 func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change func(*cluster.Workload)) *Generator {
@@ -58,7 +60,8 @@ func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change fu
 	work := newWorkload(t, w)
 	k := &knownServer{apply: benchtest.Locked(nil), serve: serve}
 	k.apply(work.Preload(0, work.Keys))
-	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: 5 * time.Second, patience: time.Minute, clock: bubbleClock(0), arrivals: work.Seed}
+	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: 5 * time.Second, patience: 2 * time.Second,
+		clock: bubbleClock(0), arrivals: work.Seed}
 	for i := range work.Connections {
 		c := &connection{greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
 		close(c.greeted)
@@ -69,10 +72,9 @@ func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change fu
 
 // wait waits by the clock of the bubble.
 func wait(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
+	if d > 0 {
+		control.Pause(ctx, d)
 	}
-	control.Pause(ctx, d)
 	return ctx.Err()
 }
 
@@ -105,7 +107,7 @@ func dueTimes(w cluster.Workload, length time.Duration) (all []time.Duration) {
 // wait for the rest of the stall, evenly from 0 to 100 ms.
 func TestOpenLoopSeesStalls(t *testing.T) {
 	t.Parallel()
-	const stall, length = 100 * time.Millisecond, 2 * time.Second
+	const stall, length = 100 * time.Millisecond, 1100 * time.Millisecond
 	for _, arrival := range []string{"constant", "poisson"} {
 		for _, connections := range []int{1, 150} {
 			what := fmt.Sprintf("%s arrivals on %d connections", arrival, connections)
@@ -146,11 +148,10 @@ func TestOpenLoopSeesStalls(t *testing.T) {
 func TestClosedLoopMissesStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newKnownLoad(t, stalls(100*time.Millisecond, time.Millisecond), func(w *cluster.Workload) { w.Connections = 1 })
-		r := l.run(t.Context(), 5*time.Second-time.Microsecond, 0) // when nothing else happens
-		if r.Requests != 4500 {                                    // in each second one for 101 ms, and 899 for 1 ms
-			t.Errorf("%d requests, want 4500", r.Requests)
+		r := l.run(t.Context(), 2*time.Second-time.Microsecond, 0) // when nothing else happens
+		if r.Requests != 1800 {                                    // in each second one for 101 ms, and 899 for 1 ms
+			t.Errorf("%d requests, want 1800", r.Requests)
 		}
-		wantQuantile(t, "closed loop", r, 0.99, time.Millisecond)
 		wantQuantile(t, "closed loop", r, 0.9988, time.Millisecond)
 		wantQuantile(t, "closed loop", r, 1, 101*time.Millisecond)
 	})
@@ -161,16 +162,15 @@ func TestClosedLoopMissesStalls(t *testing.T) {
 func known() func(context.Context) error {
 	var served atomic.Int64
 	return func(ctx context.Context) error {
-		took := time.Millisecond
 		switch i := served.Add(1) % 100; {
 		case i >= 99:
-			took = 10 * time.Millisecond
+			return wait(ctx, 10*time.Millisecond)
 		case i >= 90:
-			took = 5 * time.Millisecond
+			return wait(ctx, 5*time.Millisecond)
 		case i >= 50:
-			took = 2 * time.Millisecond
+			return wait(ctx, 2*time.Millisecond)
 		}
-		return wait(ctx, took)
+		return wait(ctx, time.Millisecond)
 	}
 }
 
@@ -184,13 +184,12 @@ func TestKnownServiceTimes(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newKnownLoad(t, known(), change)
-			r := l.run(t.Context(), 0, 4000)
-			want := map[float64]time.Duration{0.25: 1, 0.49: 1, 0.51: 2, 0.89: 2, 0.91: 5, 0.98: 5, 0.995: 10, 1: 10}
-			for q, ms := range want {
+			r := l.run(t.Context(), 0, 2000)
+			for q, ms := range map[float64]time.Duration{0.25: 1, 0.49: 1, 0.51: 2, 0.89: 2, 0.91: 5, 0.98: 5, 0.995: 10, 1: 10} {
 				wantQuantile(t, name, r, q, ms*time.Millisecond)
 			}
-			if r.OK != 4000 {
-				t.Errorf("%s: %d operations, want 4000", name, r.OK)
+			if r.OK != 2000 {
+				t.Errorf("%s: %d operations, want 2000", name, r.OK)
 			}
 			if mean := r.ResponseTimes.Mean(); mean < 1840*time.Microsecond || mean > 1860*time.Microsecond {
 				t.Errorf("%s: the mean is %v, want 1.85ms", name, mean)
@@ -208,7 +207,7 @@ func TestKnownServiceTimes(t *testing.T) {
 func TestStallsOfTheClient(t *testing.T) {
 	for busy, want := range map[bool]time.Duration{false: 200 * time.Millisecond, true: 0} {
 		synctest.Test(t, func(t *testing.T) {
-			l := newKnownLoad(t, known(), func(w *cluster.Workload) { w.Connections = 1 })
+			l := newKnownLoad(t, stalls(0, 9*time.Millisecond), func(w *cluster.Workload) { w.Connections = 1 })
 			steady := l.clock.now
 			jumps := func() time.Duration {
 				d := steady()
@@ -227,23 +226,33 @@ func TestStallsOfTheClient(t *testing.T) {
 }
 
 // Where every request fails, there is no response time, so the client is not late in it, and
-// the round has failed.
+// the round has failed. A connection that is refused is not starved.
 func TestNobodyIsAnswered(t *testing.T) {
-	for _, rate := range []float64{0, 100} {
+	full := Refusal{errors.New("OOM command not allowed")}
+	for _, test := range []struct {
+		rate    float64
+		fault   error
+		starved int
+	}{{0, full, 8}, {100, full, 8}, {0, client.ErrBusy, 0}} {
 		synctest.Test(t, func(t *testing.T) {
-			full := errors.New("OOM command not allowed")
 			l := newKnownLoad(t, func(ctx context.Context) error {
 				wait(ctx, time.Millisecond)
-				return Refusal{full}
-			}, func(w *cluster.Workload) { w.Rate = rate })
+				return test.fault
+			}, func(w *cluster.Workload) { w.Rate = test.rate })
+			l.conns[0].sources[0].Once = true // of all sources
 			late := l.clock.sleep
 			l.clock.sleep = func(d time.Duration) { late(d + 60*time.Millisecond) }
 			r := l.run(t.Context(), 0, 100)
-			if r.Failed() != 100 || r.Requests != 0 || r.Slips != nil {
-				t.Errorf("rate %v: %d failed, %d answered, slips %v, want 100, 0 and none", rate, r.Failed(), r.Requests, r.Slips)
+			if r.Failed() != 100 || r.Errors[errorKind(test.fault)] != 100 || r.Requests != 0 ||
+				r.Starved != test.starved || r.Slips != nil {
+				t.Errorf("%+v: errors %v, %d answered, %d starved, slips %v, want 100, 0 and none",
+					test, r.Errors, r.Requests, r.Starved, r.Slips)
 			}
-			if err := r.Broken(); err == nil || !strings.Contains(err.Error(), "no request was answered: OOM") {
-				t.Errorf("rate %v: the round has the error %v", rate, err)
+			if once := l.conns[0].client.(*knownServer).onces.Load(); once != 100 || r.FailedTime < 100*time.Millisecond {
+				t.Errorf("%+v: %d requests were sent but once, in %v, want all, in 1ms each", test, once, r.FailedTime)
+			}
+			if err := r.Broken(); err == nil || !strings.Contains(err.Error(), "no request was answered: "+test.fault.Error()) {
+				t.Errorf("%+v: the round has the error %v", test, err)
 			}
 		})
 	}
@@ -310,7 +319,7 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 	for _, work := range []time.Duration{0, 10 * time.Millisecond, 400 * time.Millisecond, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorkload(t, cluster.Workload{Keys: 100, Value: cluster.Bytes(30), Dist: "uniform"})
-			s := &worker{knownServer: &knownServer{benchtest.Locked(nil), stalls(0, 0)}, work: work}
+			s := &worker{knownServer: &knownServer{apply: benchtest.Locked(nil), serve: stalls(0, 0)}, work: work}
 			var told []time.Duration
 			for range 2 {
 				s.places.Store(2)
@@ -327,11 +336,24 @@ func TestPreloadOfServersThatWork(t *testing.T) {
 			}
 			s.work = time.Hour
 			began := time.Now()
-			if err := Preload(t.Context(), s, w, unheard); !errors.Is(err, ErrNoAnswer) || time.Since(began) > 3*time.Minute {
+			if err := Preload(t.Context(), s, w, func(string, time.Duration) {}); !errors.Is(err, ErrNoAnswer) ||
+				time.Since(began) > 3*time.Minute {
 				t.Errorf("a server that is stuck: error %v after %v", err, time.Since(began))
 			}
 		})
 	}
+}
+
+// New gives up when no connection is greeted for long, and says a possible reason.
+func TestNobodyGreetsForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, began := cluster.Default(), time.Now()
+		_, err := New(t.Context(), &worker{Target: NewLockstep(cfg)}, newWorkload(t, cfg.Workload), 0)
+		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "the server serves others") ||
+			took != ConnectTime {
+			t.Errorf("error %v after %v, want that the server serves others after %v", err, took, ConnectTime)
+		}
+	})
 }
 
 // When requests are full, keys are stored by as many clients as are greeted. The failure of
@@ -355,14 +377,14 @@ func TestPreloadTogether(t *testing.T) {
 			s, apply := new(worker), benchtest.Locked(nil)
 			s.places.Store(test.places)
 			var failed atomic.Bool
-			s.knownServer = &knownServer{apply, func(ctx context.Context) error {
-				if s.requests.Load() >= test.last {
-					if test.want == broken && failed.CompareAndSwap(false, true) {
-						return broken
-					}
-					return wait(ctx, time.Hour)
+			s.knownServer = &knownServer{apply: apply, serve: func(ctx context.Context) error {
+				switch {
+				case s.requests.Load() < test.last:
+					return wait(ctx, 10*time.Millisecond)
+				case test.want == broken && failed.CompareAndSwap(false, true):
+					return broken
 				}
-				return wait(ctx, 10*time.Millisecond)
+				return wait(ctx, time.Hour)
 			}}
 			if test.want == ErrWrong {
 				s.apply = func(ops []wire.Op) []wire.Result { return make([]wire.Result, len(ops)) }
@@ -372,8 +394,10 @@ func TestPreloadTogether(t *testing.T) {
 			began, told := time.Now(), ""
 			err := Preload(ctx, s, w, func(what string, _ time.Duration) { told = what })
 			took := time.Since(began)
-			missing := slices.ContainsFunc(apply(w.Preload(0, w.Keys)), func(r wire.Result) bool { return r.Status != wire.Replaced })
-			if !errors.Is(err, test.want) || took != test.took || err == nil && (missing || told != "storing keys: 9 216 of 9 216") {
+			missing := err == nil && slices.ContainsFunc(apply(w.Preload(0, w.Keys)),
+				func(r wire.Result) bool { return r.Status != wire.Replaced })
+			if !errors.Is(err, test.want) || took != test.took || missing ||
+				err == nil && told != "storing keys: 9 216 of 9 216" {
 				t.Errorf("%d places, last %d: error %v after %v, want %v after %v; keys are missing: %v; told %q", test.places, test.last, err, took, test.want, test.took, missing, told)
 			}
 		})
@@ -381,65 +405,26 @@ func TestPreloadTogether(t *testing.T) {
 }
 
 // If more is due than the server can do, throughput is what it can do, the rest is unfinished,
-// and response times include the wait.
-func TestOverloadIsHonest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, 10*time.Millisecond) },
-			func(w *cluster.Workload) { w.Connections, w.Rate = 1, 1000 })
-		l.Grace = 505 * time.Millisecond
-		r := l.run(t.Context(), time.Second, 0)
-		if r.Requests != 150 || r.Unfinished != 850 {
-			t.Errorf("%d answered, %d unfinished, want 150 and 850 of the 1000 that were due", r.Requests, r.Unfinished)
-		}
-		if done := float64(r.OK) / r.Dur.Seconds(); done < 99 || done > 101 {
-			t.Errorf("%v operations a second, want the 100 that the server can do", done)
-		}
-		// Request i was due at i ms, and answered at 10 (i + 1).
-		wantQuantile(t, "overload", r, 0.5, (9*74+10)*time.Millisecond)
-		wantQuantile(t, "overload", r, 1, (9*149+10)*time.Millisecond)
-	})
-}
-
-// The warm-up of an overloaded open loop ends on time: the backlog is dropped, only the request
-// in flight is waited for. The round works its own off within the grace.
-func TestWarmUpEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, 30*time.Millisecond) },
-			func(w *cluster.Workload) { w.Connections, w.Rate, w.Duration = 1, 1000, 4*time.Second })
-		warm, round := l.warmUp(t.Context()), l.run(t.Context(), time.Second, 0)
-		if warm.Requests != 34 || warm.Dur != 1020*time.Millisecond || round.Dur != 6*time.Second {
-			t.Errorf("%d answered in a warm-up of %v, and a round of %v, want 34, 1.02s and 6s", warm.Requests, warm.Dur, round.Dur)
-		}
-	})
-}
-
-// Every request that was due is answered, refused or unfinished.
+// and response times include the wait. A warm-up ends on time: the backlog is dropped, only the
+// request in flight is waited for. The round works its own off within the grace.
 func TestOverload(t *testing.T) {
-	for _, arrival := range []string{"constant", "poisson"} {
-		synctest.Test(t, func(t *testing.T) {
-			var taken, refused, answered atomic.Int64
-			l := newKnownLoad(t, func(ctx context.Context) error {
-				switch taken.Add(1) % 5 {
-				case 0:
-					return wait(ctx, time.Hour)
-				case 1, 2:
-					refused.Add(1)
-					return client.ErrBusy
-				}
-				answered.Add(1)
-				return nil
-			}, func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival = 10, 1000, arrival })
-			r := l.run(t.Context(), 100*time.Millisecond, 0)
-			due := int64(len(dueTimes(l.cfg.Workload, 100*time.Millisecond)))
-			if r.Requests != answered.Load() || r.Errors[client.ErrBusy.Error()] != refused.Load() || r.Requests+r.Failed()+r.Unfinished != due {
-				t.Errorf("%s: %d answered, errors %v, %d unfinished, want %d, %d, and the rest of %d that were due",
-					arrival, r.Requests, r.Errors, r.Unfinished, answered.Load(), refused.Load(), due)
-			}
-			if r.Unfinished <= 10 || refused.Load() == 0 {
-				t.Errorf("%s: %d unfinished, %d refused, want more than were in flight, and some", arrival, r.Unfinished, refused.Load())
-			}
+	synctest.Test(t, func(t *testing.T) {
+		l := newKnownLoad(t, stalls(0, 15*time.Millisecond), func(w *cluster.Workload) {
+			w.Connections, w.Rate, w.Duration = 1, 1000, 4*time.Second
 		})
-	}
+		l.Grace = 505 * time.Millisecond
+		if warm := l.warmUp(t.Context()); warm.Requests != 67 || warm.Dur != 1005*time.Millisecond {
+			t.Errorf("%d answered in a warm-up of %v, want 67 in 1.005s", warm.Requests, warm.Dur)
+		}
+		r := l.run(t.Context(), time.Second, 0)
+		if r.Requests != 100 || r.Unfinished != 900 || r.Dur != 1505*time.Millisecond {
+			t.Errorf("%d answered, %d unfinished in %v, want 100 and 900 of the 1000 that were due, in 1.505s",
+				r.Requests, r.Unfinished, r.Dur)
+		}
+		// Request i was due at i ms, and answered at 15 (i + 1).
+		wantQuantile(t, "overload", r, 0.5, (14*49+15)*time.Millisecond)
+		wantQuantile(t, "overload", r, 1, (14*99+15)*time.Millisecond)
+	})
 }
 
 // The number of operations ends an open loop, and not a time by which they should be done.
@@ -459,23 +444,44 @@ func TestOpenLoopOps(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A load that makes no progress is given up: when its time and the grace are over, after its
+// patience, or at the end of ctx, which here is after 5 s. What was due is unfinished then.
+func TestGivenUp(t *testing.T) {
 	for _, test := range []struct {
-		rate                 float64
-		ops                  int
-		service              time.Duration
-		answered, unfinished int64
+		rate       float64
+		length     time.Duration
+		ops        int
+		answers    int64 // of the server, before it is stuck
+		unfinished int64
+		starved    int // of 8 connections
+		took       time.Duration
 	}{
-		{0.01, 1_000_000_000, time.Millisecond, 2, 0}, // in the time of this test: at 0 and 100 s
-		{100, 1000, time.Hour, 0, 1000},               // the server is stuck, and the load is given up
-		{0, 1000, time.Hour, 0, 8},                    // also on the 8 connections of a closed loop
+		{0, time.Second, 0, 3, 8, 5, 1500 * time.Millisecond},
+		{0, time.Hour, 0, 0, 8, 8, 5 * time.Second},
+		{0.01, time.Hour, 0, 0, 1, 1, 5 * time.Second},
+		{0, 0, 1000, 0, 8, 8, 2 * time.Second},
+		{100, 0, 100, 0, 100, 8, 2200 * time.Millisecond},
+		{0.25, 0, 1000, 9, 0, 0, 5 * time.Second}, // answered at 0 and 4 s, which is in time
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			l := newKnownLoad(t, func(ctx context.Context) error { return wait(ctx, test.service) }, func(w *cluster.Workload) { w.Rate = test.rate })
-			ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
+			var taken atomic.Int64
+			l := newKnownLoad(t, func(ctx context.Context) error {
+				if taken.Add(1) > test.answers {
+					return wait(ctx, 10*time.Hour)
+				}
+				return wait(ctx, time.Millisecond)
+			}, func(w *cluster.Workload) { w.Rate = test.rate })
+			l.Grace = 500 * time.Millisecond
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			r := l.run(ctx, 0, test.ops)
-			if r.Requests != test.answered || r.Unfinished != test.unfinished || test.answered == 0 && r.Dur > 2*l.patience {
-				t.Errorf("%d operations, %v a second: %d answered, %d unfinished after %v", test.ops, test.rate, r.Requests, r.Unfinished, r.Dur)
+			r := l.run(ctx, test.length, test.ops)
+			answered := min(taken.Load(), test.answers)
+			if r.Requests != answered || r.Unfinished != test.unfinished || r.Starved != test.starved || r.Errors != nil ||
+				r.Dur < test.took || r.Dur > test.took+time.Second/5 {
+				t.Errorf("%+v: %d answered, %d unfinished, %d starved, errors %v after %v, want %d answered",
+					test, r.Requests, r.Unfinished, r.Starved, r.Errors, r.Dur, answered)
 			}
 		})
 	}
@@ -483,34 +489,171 @@ func TestOpenLoopOps(t *testing.T) {
 
 // The round has a schedule of its own: what the warm-up could not do is not sent later.
 func TestNothingBurstsAfterWarmUp(t *testing.T) {
-	for _, arrival := range []string{"constant", "poisson"} {
-		for _, stall := range []time.Duration{3 * time.Second, time.Hour} { // within the warm-up's grace, and forever
-			what := fmt.Sprintf("%s arrivals, a stall of %v", arrival, stall)
-			synctest.Test(t, func(t *testing.T) {
-				start := time.Now()
-				stalledUntil := start.Add(stall)
-				var mu sync.Mutex // guards sent
-				var sent []time.Duration
-				l := newKnownLoad(t, func(ctx context.Context) error {
-					mu.Lock()
-					sent = append(sent, time.Since(start))
-					mu.Unlock()
-					return wait(ctx, time.Until(stalledUntil))
-				}, func(w *cluster.Workload) {
-					w.Connections, w.Rate, w.Arrival, w.Duration = 4, 1000, arrival, 4*time.Second
-				})
-				w := l.cfg.Workload
-				if r := l.warmUp(t.Context()); r.Requests+r.Unfinished != int64(len(dueTimes(w, time.Second))) {
-					t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)
-				}
-				sent, start, stalledUntil = nil, time.Now(), time.Now()
-				r := l.run(t.Context(), 2*time.Second, 0)
-				w.Seed += 1 << 32 // of its second phase
-				if due := dueTimes(w, 2*time.Second); !slices.Equal(sent, due) || r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
-					t.Errorf("%s: %d requests were sent in the round, want the %d at the times when they were due; the longest response took %v, with a slip of %v",
-						what, len(sent), len(due), r.ResponseTimes.Max(), r.Slips.Max())
-				}
+	for arrival, stall := range map[string]time.Duration{"constant": 3 * time.Second, "poisson": time.Hour} { // within the grace, and forever
+		what := fmt.Sprintf("%s arrivals, a stall of %v", arrival, stall)
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			stalledUntil := start.Add(stall)
+			var mu sync.Mutex // guards sent
+			var sent []time.Duration
+			l := newKnownLoad(t, func(ctx context.Context) error {
+				mu.Lock()
+				sent = append(sent, time.Since(start))
+				mu.Unlock()
+				return wait(ctx, time.Until(stalledUntil))
+			}, func(w *cluster.Workload) {
+				w.Connections, w.Rate, w.Arrival, w.Duration = 4, 500, arrival, 4*time.Second
 			})
+			w := l.cfg.Workload
+			if r := l.warmUp(t.Context()); r.Requests+r.Unfinished != int64(len(dueTimes(w, time.Second))) {
+				t.Errorf("%s: of the warm-up %d were answered and %d are unfinished", what, r.Requests, r.Unfinished)
+			}
+			sent, start, stalledUntil = nil, time.Now(), time.Now()
+			r := l.run(t.Context(), time.Second, 0)
+			w.Seed += 1 << 32 // of its second phase
+			if due := dueTimes(w, time.Second); !slices.Equal(sent, due) || r.ResponseTimes.Max() != 0 || r.Slips.Max() != 0 {
+				t.Errorf("%s: %d requests were sent in the round, want the %d at the times when they were due; the longest response took %v, with a slip of %v",
+					what, len(sent), len(due), r.ResponseTimes.Max(), r.Slips.Max())
+			}
+		})
+	}
+}
+
+func TestConstantSchedule(t *testing.T) {
+	for _, rate := range []float64{1000, 30_000} { // the second has gaps that are not a whole number of nanoseconds
+		s := newSchedule(rate, "constant", 1)
+		for i := range 300_000 {
+			if want := time.Duration(float64(i) * 1e9 / rate); (s.due() - want).Abs() > 10 {
+				t.Fatalf("%v a second: request %d is due at %v, want %v", rate, i, s.due(), want)
+			}
+			s.advance()
 		}
 	}
+}
+
+func TestPoissonSchedule(t *testing.T) {
+	offsets := func(seed uint64) []time.Duration {
+		return dueTimes(cluster.Workload{Rate: 1000, Arrival: "poisson", Seed: seed}, 30*time.Second)
+	}
+	first := offsets(1)
+	if !slices.Equal(first, offsets(1)) || slices.Equal(first, offsets(2)) {
+		t.Error("the same seed gives another schedule the second time, or another seed the same")
+	}
+	// The gaps are exponential: each of ten classes of them is as likely as the next.
+	counts, last := make([]int, 10), time.Duration(0)
+	for _, at := range first {
+		counts[int(10*-math.Expm1(-float64(at-last)/float64(time.Millisecond)))]++
+		last = at
+	}
+	for class, n := range counts { // 3000 expected; five standard deviations are 260
+		if n < 2740 || n > 3260 {
+			t.Errorf("%d gaps of 30 000 are in class %d of 10, want about 3000", n, class)
+		}
+	}
+}
+
+// bubbleClock is the clock of a synctest bubble, whose sleeps end late by this much.
+func bubbleClock(late time.Duration) clock {
+	began := time.Now()
+	return clock{
+		now:   func() time.Duration { return time.Since(began) },
+		sleep: func(d time.Duration) { <-time.After(d + late) },
+		cpu:   func() time.Duration { return 0 },
+	}
+}
+
+// A release is one request of a pacer, in ms since its start.
+type release struct{ due, sent, slip int }
+
+// drive runs workers that take requests from the pacer, each busy for service, until ctx or
+// the schedule ends.
+func drive(ctx context.Context, p *pacer, workers int, service time.Duration) []release {
+	var mu sync.Mutex // guards all
+	var all []release
+	var wg sync.WaitGroup
+	late := make([]time.Duration, workers) // by the request before
+	ms := func(d time.Duration) int { return int(d / time.Millisecond) }
+	for w := range workers {
+		wg.Go(func() {
+			for {
+				r, ok := p.next(ctx, late[w])
+				if !ok {
+					return
+				}
+				late[w] = r.slip
+				mu.Lock()
+				all = append(all, release{ms(r.due - p.start), ms(r.sent - p.start), ms(r.slip)})
+				mu.Unlock()
+				if service > 0 {
+					<-time.After(service)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+func TestPacer(t *testing.T) {
+	const ms = time.Millisecond
+	for _, test := range []struct {
+		name                  string
+		workers               int
+		length, service, late time.Duration // of a schedule with a gap of 10 ms
+		want                  []release
+	}{
+		{"a free connection", 1, 40 * ms, 0, 0, []release{{0, 0, 0}, {10, 10, 0}, {20, 20, 0}, {30, 30, 0}}},
+		{"the connection is busy", 1, 40 * ms, 25 * ms, 0, []release{{0, 0, 0}, {10, 25, 0}, {20, 50, 0}, {30, 75, 0}}},
+		{"one of two is free", 2, 40 * ms, 15 * ms, 0, []release{{0, 0, 0}, {10, 10, 0}, {20, 20, 0}, {30, 30, 0}}},
+		{"the clock is late", 1, 40 * ms, 0, 3 * ms, []release{{0, 0, 0}, {10, 13, 3}, {20, 23, 3}, {30, 33, 3}}},
+		{"the clock is late for several", 3, 40 * ms, 0, 25 * ms,
+			[]release{{0, 0, 0}, {10, 35, 25}, {20, 35, 15}, {30, 35, 5}}},
+		// Without the clock, the connection would have been back at 15 and 25, when nothing was due.
+		{"both", 1, 40 * ms, 5 * ms, 20 * ms, []release{{0, 0, 0}, {10, 30, 20}, {20, 35, 15}, {30, 40, 10}}},
+		// Without the clock, it would have been back at 35 and 60: only the rest is the clock's.
+		{"a busy connection and the clock", 1, 40 * ms, 25 * ms, 3 * ms, []release{{0, 0, 0}, {10, 25, 0}, {20, 50, 0}, {30, 75, 0}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPacer(newSchedule(100, "constant", 1), test.length, bubbleClock(test.late))
+				got := drive(t.Context(), p, test.workers, test.service)
+				slices.SortFunc(got, func(a, b release) int { return a.due - b.due })
+				if !slices.Equal(got, test.want) {
+					t.Errorf("releases (due, sent, slip) = %v, want %v", got, test.want)
+				}
+				if n, end := p.close(); n != 0 || end != test.length {
+					t.Errorf("%d unsent of a schedule that was served to its end, %v", n, end)
+				}
+			})
+		})
+	}
+}
+
+// After one stall of the client, every request that was due in it is late, and not only the
+// first of each connection: those after them wait for answers that a prompt client would have
+// had in time.
+func TestLateIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ms = time.Millisecond
+		c := bubbleClock(0)
+		sleep := c.sleep
+		c.sleep = func(d time.Duration) {
+			if sleep(d); c.now() >= 500*ms && c.now() < 700*ms {
+				sleep(700*ms - c.now())
+			}
+		}
+		p := newPacer(newSchedule(500, "constant", 1), time.Second, c)
+		late, sum := 0, 0
+		for _, r := range drive(t.Context(), p, 8, ms) {
+			if r.due < 500 && r.slip > 0 || r.slip > r.sent-r.due {
+				t.Errorf("%+v, but the stall is from 500 to 700 ms", r)
+			}
+			if r.slip > 1 {
+				late, sum = late+1, sum+r.slip
+			}
+		}
+		if late < 98 || late > 115 || sum < 100*95 {
+			t.Errorf("%d requests are late, by %d ms in all, want the 100 that were due in the stall, by 100 ms on average", late, sum)
+		}
+	})
 }

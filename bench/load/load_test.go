@@ -1,24 +1,24 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"net"
-	"os"
+	"reflect"
 	"runtime"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/workload"
-	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 	"lockstep/common/node"
+	"lockstep/common/wire"
 )
 
 func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
@@ -30,8 +30,6 @@ func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
 	return work
 }
 
-func unheard(string, time.Duration) {}
-
 // turns is a stage that calls turn for each request; answer gives the right answer to it.
 func turns(turn func(n *node.Node, c *node.Conn, answer func())) node.Serve {
 	return func(ctx context.Context, ln net.Listener, n *node.Node) error {
@@ -40,29 +38,6 @@ func turns(turn func(n *node.Node, c *node.Conn, answer func())) node.Serve {
 			turn(n, c, func() { n.Answer(c, apply) })
 		})
 	}
-}
-
-// stuckAfter runs a node that answers this many requests, and no others before the end of the test.
-func stuckAfter(t *testing.T, answers int64) cluster.Config {
-	t.Helper()
-	var taken atomic.Int64
-	over := make(chan struct{})
-	cfg, _ := benchtest.Here(t, 1, turns(func(_ *node.Node, _ *node.Conn, answer func()) {
-		if taken.Add(1) > answers {
-			<-over
-		}
-		answer()
-	}))
-	t.Cleanup(func() { close(over) })
-	return cfg
-}
-
-// newTestLoad connects to the servers of cfg. At the end of the test it closes the
-// connections and checks that no goroutine of theirs is left: the test is not parallel.
-func newTestLoad(t *testing.T, cfg cluster.Config) *Generator {
-	t.Helper()
-	t.Cleanup(func() { noneLeft(t) })
-	return connected(t, cfg)
 }
 
 // connected connects to the servers of cfg until the end of the test.
@@ -96,13 +71,12 @@ func TestClosedLoopOps(t *testing.T) {
 		conn              string
 		connections       int64 // of the server
 	}{
-		{1, 1, 200, "persistent", 3}, {4, 1, 201, "persistent", 3}, {1, 5, 200, "persistent", 3}, {3, 2, 199, "persistent", 3},
-		{1, 1, 1, "persistent", 3}, {1, 1, 100, "per-request", 100},
+		{4, 1, 201, "persistent", 3}, {3, 2, 199, "persistent", 3}, {1, 1, 1, "persistent", 3}, {1, 1, 50, "per-request", 50},
 	} {
 		cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
 		w := &cfg.Workload
 		w.Batch, w.Depth, w.Connections, w.Conn = test.batch, test.depth, 3, test.conn
-		r := newTestLoad(t, cfg).run(t.Context(), 0, test.ops)
+		r := connected(t, cfg).run(t.Context(), 0, test.ops)
 		if served := nodes[0].Stats.Ops.Load(); r.OK != int64(test.ops) || served != r.OK || r.Requests != int64((test.ops+test.batch-1)/test.batch) {
 			t.Errorf("%+v: %d operations in %d requests, the server says %d", test, r.OK, r.Requests, served)
 		}
@@ -112,23 +86,6 @@ func TestClosedLoopOps(t *testing.T) {
 		if got := nodes[0].Stats.Connections.Load(); got != test.connections {
 			t.Errorf("%+v: %d connections", test, got)
 		}
-	}
-}
-
-// Requests in flight at the end have the grace to be answered and are counted. A connection
-// without any answer is starved.
-func TestUnfinished(t *testing.T) {
-	cfg := stuckAfter(t, 3)
-	cfg.Workload.Connections = 5
-	cfg.Workload.Mix = cluster.Mix{Put: 100}
-	l := newTestLoad(t, cfg)
-	l.Grace = 50 * time.Millisecond
-	r := l.run(t.Context(), 50*time.Millisecond, 0)
-	if r.Requests != 3 || r.Unfinished != 5 || r.Errors != nil || r.Dur < 100*time.Millisecond || r.Dur > 5*time.Second {
-		t.Errorf("%d answered, %d unfinished, errors %v, in %v, want 3, 5 and none", r.Requests, r.Unfinished, r.Errors, r.Dur)
-	}
-	if r.Starved < 2 || r.NeverGreeted != 0 {
-		t.Errorf("%d starved, %d never greeted, want the 2 or more without an answer, and 0", r.Starved, r.NeverGreeted)
 	}
 }
 
@@ -160,10 +117,10 @@ func TestNoPlace(t *testing.T) {
 			return benchtest.ServeLocked(ctx, ln, n)
 		})
 		w := &cfg.Workload
-		w.Connections, w.Ops, w.Depth, w.Conn = 5, 400, max(depth, 1), conn
+		w.Connections, w.Ops, w.Depth, w.Conn = 5, 100, max(depth, 1), conn
 		l := connected(t, cfg)
 		r, err := l.Measure(t.Context())
-		if err != nil || r.OK != 400 || r.Errors != nil {
+		if err != nil || r.OK != 100 || r.Errors != nil {
 			t.Fatalf("%s, depth %d: %d operations, errors %v, %v", conn, depth, r.OK, r.Errors, err)
 		}
 		const why = "all 2 places are taken (max_connections)"
@@ -176,103 +133,179 @@ func TestNoPlace(t *testing.T) {
 	}
 }
 
-// A connection that is refused is not starved.
-func TestBusy(t *testing.T) {
-	cfg, nodes := benchtest.Here(t, 1, turns(func(n *node.Node, c *node.Conn, _ func()) { n.Refuse(c) }))
-	for _, depth := range []int{1, 3} {
-		cfg.Workload.Connections, cfg.Workload.Depth = 2, depth
-		l := newTestLoad(t, cfg)
-		l.conns[0].sources[0].Once = true
-		before := nodes[0].Stats.Refusals.Load()
-		r := l.run(t.Context(), 0, 20)
-		refused := nodes[0].Stats.Refusals.Load() - before
-		if want := map[string]int64{"server busy": 20}; !maps.Equal(r.Errors, want) || r.Starved+int(r.Requests+r.Unfinished) != 0 || r.FailedTime <= 0 || refused != 20 {
-			t.Errorf("depth %d: errors %v, %d starved, %d answered, %d refused by the server, want %v, none of them again", depth, r.Errors, r.Starved, r.Requests, refused, want)
-		}
-	}
-}
-
-// The end of ctx ends a load at once.
+// The end of ctx ends a load at once, and Close all goroutines.
 func TestLoadCancelled(t *testing.T) {
-	for _, test := range []struct {
-		depth    int
-		rate     float64
-		inFlight int64 // on 8 connections
-	}{{1, 0, 8}, {2, 0, 16}, {1, 0.01, 1}, {2, 0.01, 1}} {
-		cfg := stuckAfter(t, 0)
-		cfg.Workload.Rate, cfg.Workload.Depth = test.rate, test.depth
-		l := newTestLoad(t, cfg)
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		began := time.Now()
-		r := l.run(ctx, time.Hour, 0)
-		if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished != test.inFlight {
-			t.Errorf("%+v: it took %v after 50ms, %d answered, %d unfinished", test, took, r.Requests, r.Unfinished)
-		}
+	over := make(chan bool)
+	cfg, _ := benchtest.Here(t, 1, turns(func(_ *node.Node, _ *node.Conn, answer func()) {
+		<-over
+		answer()
+	}))
+	t.Cleanup(func() { close(over) })
+	cfg.Workload.Depth = 2
+	l := connected(t, cfg)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	r := l.run(ctx, time.Hour, 0)
+	if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished != 16 {
+		t.Errorf("it took %v after 50ms, %d answered, %d unfinished, want 0 and 16", took, r.Requests, r.Unfinished)
 	}
+	l.Close()
+	noneLeft(t)
 }
 
+// New says why no connection is greeted, and leaves no goroutine.
 func TestNobodyGreets(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	cfg := cluster.Default()
-	cfg.Nodes[0].Addr = ln.Addr().String()
-	work := newWorkload(t, cfg.Workload)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if _, err := New(ctx, NewLockstep(cfg), work, 0); err != context.DeadlineExceeded {
-		t.Errorf("interrupted while nobody greets: error %v", err)
+	silent := cluster.Default()
+	silent.Nodes[0].Addr = ln.Addr().String()
+	another, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
+	another.Nodes = slices.Clone(another.Nodes)
+	another.Nodes[1].Control = "127.0.0.1:9"
+	deeper := another
+	deeper.Workload.Depth = 2
+	for _, test := range []struct {
+		what string
+		cfg  cluster.Config
+		want error
+		last string // words of the error
+	}{
+		{"a silent server", silent, context.DeadlineExceeded, "exceeded"},
+		{"a server of another cluster", another, wire.ErrMismatch, " (node 0, " + another.Nodes[0].Addr + ")"},
+		{"a server of another cluster, two requests in flight", deeper, wire.ErrMismatch,
+			" (node 0, " + another.Nodes[0].Addr + ")"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if test.want == wire.ErrMismatch {
+			ctx = t.Context()
+		}
+		if _, err := New(ctx, NewLockstep(test.cfg), newWorkload(t, test.cfg.Workload), 0); !errors.Is(err, test.want) ||
+			!strings.HasSuffix(err.Error(), test.last) {
+			t.Errorf("%s: error %v, want %v with %q", test.what, err, test.want, test.last)
+		}
+		cancel()
 	}
 	noneLeft(t)
 }
 
-func TestNobodyListens(t *testing.T) {
-	t.Parallel()
-	cfg := cluster.Default()
-	cfg.Nodes[0].Addr = "127.0.0.1:1"
-	if _, err := New(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), 0); !errors.Is(err, client.ErrDown) {
-		t.Errorf("error %v, want %v", err, client.ErrDown)
+func TestMerge(t *testing.T) {
+	first, second := errors.New("first"), errors.New("second")
+	worker := func(n int64, err error) *Result {
+		r := &Result{Counts: Counts{Connections: 1, Starved: 1, NeverGreeted: 1, Requests: n, Answers: workload.Answers{OK: n, Misses: n, Mismatches: n}, Unfinished: n, Refusals: n}, FailedTime: time.Duration(n)}
+		r.Answered(int(n), time.Duration(n)*time.Second/10) // in second 1, and in second 2
+		r.Fail("busy", err)
+		r.FoundWrong(err)
+		r.ResponseTimes.Record(time.Duration(n))
+		Record(&r.Slips, time.Duration(n))
+		Record(&r.ServiceTimes, time.Duration(n))
+		return r
+	}
+	total := &Result{Dur: time.Second, ServerCPU: 2, ClientCPU: 3}
+	total.Merge(worker(10, first))
+	total.Merge(worker(20, second))
+	total.Merge(new(Result))
+
+	want := &Result{Counts: Counts{Connections: 2, Starved: 2, NeverGreeted: 2, Requests: 30, Unfinished: 30, Refusals: 30,
+		Answers: workload.Answers{OK: 30, Misses: 30, Mismatches: 30, Wrong: 2, FirstWrong: "first"}, Errors: map[string]int64{"busy": 2}, FirstError: "first"},
+		FailedTime: 30, Series: []int64{0, 10, 20},
+		Dur: time.Second, ServerCPU: 2, ClientCPU: 3} // which belong to the round
+	for _, d := range []time.Duration{10, 20} {
+		want.ResponseTimes.Record(d)
+		Record(&want.Slips, d)
+		Record(&want.ServiceTimes, d)
+	}
+	if !reflect.DeepEqual(total, want) {
+		t.Errorf("merged they are %+v, want %+v", total.Counts, want.Counts)
 	}
 }
 
-// New and Preload give up on a silent server, with a possible reason.
-func TestNobodyGreetsForLong(t *testing.T) {
-	benchtest.Slow(t)
-	cfg, _ := benchtest.Here(t, 1, benchtest.ServeOne)
-	newTestLoad(t, cfg) // has it
-	cfg.Workload.Connections = 2
-	work := newWorkload(t, cfg.Workload)
-	if _, err := New(t.Context(), NewLockstep(cfg), work, 0); err == nil || !strings.Contains(err.Error(), "the server serves others") {
-		t.Errorf("a silent server: error %v", err)
+// Samples are drawn without bias, however the requests are spread over workers and however
+// these are merged: a tenth of the requests, at any time of the round, is a tenth of the samples.
+func TestSamples(t *testing.T) {
+	const requests = 20_000
+	workers := []*Result{{}, {}, {}}
+	for i := range requests {
+		at := time.Duration(i) * time.Millisecond
+		s := Sample{at, at, at + 300*time.Microsecond, "answered"}
+		if i%10 == 3 {
+			s.Outcome = "server busy"
+		}
+		workers[min(i%20, 2)].sample(2*MaxSamples, s) // the third has nearly all
 	}
-	if err := Preload(t.Context(), NewLockstep(cfg), work, unheard); err == nil || !strings.Contains(err.Error(), "the server serves others") {
-		t.Errorf("storing the keys on a silent server: error %v", err)
+	first, second := new(Result), new(Result)
+	for i := range workers {
+		first.Merge(workers[i])
+		second.Merge(workers[2-i])
+	}
+	if n := len(first.Samples); n != MaxSamples || !reflect.DeepEqual(sortedSamples(first), sortedSamples(second)) {
+		t.Fatalf("%d samples, want %d, and the same in any order of merging", n, MaxSamples)
+	}
+	busy, workerSamples, tenths := 0, 0, [10]int{}
+	for i, s := range first.Samples {
+		if s.Outcome == "server busy" {
+			busy++
+		}
+		n := int(s.Due / time.Millisecond)
+		if n%20 < 2 { // of the first two workers
+			workerSamples++
+		}
+		tenths[n*10/requests]++
+		if i > 0 && s == first.Samples[i-1] {
+			t.Errorf("a sample is there twice: %v", s)
+		}
+	}
+	const want, spread = MaxSamples / 10, 60 // 4.5 times the standard deviation
+	for what, n := range map[string]int{"refused": busy, "of two workers": workerSamples, "early": tenths[0], "late": tenths[9]} {
+		if n < want-spread || n > want+spread {
+			t.Errorf("%d samples are %s, want about %d", n, what, want)
+		}
 	}
 }
 
-// An endingTarget is one whose servers have ended when they are asked for the second time.
-type endingTarget struct {
+func sortedSamples(r *Result) []Sample {
+	return slices.SortedFunc(slices.Values(r.Samples), func(a, b Sample) int { return cmp.Compare(a.Due, b.Due) })
+}
+
+// A scripted target's servers say this when they are asked for the second time.
+type scripted struct {
 	Target
-	asked bool
+	asked  bool
+	second []metrics.Snapshot
+	err    error
 }
 
-func (e *endingTarget) Stats(ctx context.Context) ([]metrics.Snapshot, error) {
-	if e.asked {
-		return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+func (s *scripted) Stats(context.Context) ([]metrics.Snapshot, error) {
+	if !s.asked {
+		s.asked = true
+		return []metrics.Snapshot{{Incarnation: 7}, {Incarnation: 1}}, nil
 	}
-	e.asked = true
-	return e.Target.Stats(ctx)
+	return s.second, s.err
 }
 
-func TestServerEnds(t *testing.T) {
-	t.Parallel()
+// A round in which a node was restarted has failed, and nothing is subtracted; if a node has
+// ended, so does the measurement.
+func TestServersEnd(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
-	cfg.Workload.Ops = 20
-	_, err := Measure(t.Context(), &endingTarget{Target: NewLockstep(cfg)}, newWorkload(t, cfg.Workload), 0, nil)
-	if want := "a server has ended during the load: dial: "; err == nil || !strings.HasPrefix(err.Error(), want) {
-		t.Errorf("Measure: %v, want %s", err, want)
+	cfg.Workload.Ops, cfg.Workload.Duration = 10, 0
+	to := &scripted{Target: NewLockstep(cfg), second: []metrics.Snapshot{{Incarnation: 7}, {Incarnation: 2, Requests: -5}}}
+	r, err := Measure(t.Context(), to, newWorkload(t, cfg.Workload), 0, nil)
+	if err != nil || r.Requests != 10 || r.Nodes != nil || r.ServerCPU != 0 {
+		t.Fatalf("error %v, result %+v, want 10 requests and nothing from the servers", err, r)
+	}
+	if err := r.Broken(); err == nil || !strings.HasPrefix(err.Error(), "node 1 was restarted") {
+		t.Errorf("the round has failed because of %v, want a restart of node 1", err)
+	}
+	for want, fault := range map[string]error{
+		"a server has ended during the load: ": &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
+		"after the load: ":                     errors.New("no"),
+	} {
+		_, err := Measure(t.Context(), &scripted{Target: NewLockstep(cfg), err: fault}, newWorkload(t, cfg.Workload), 0, nil)
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("Measure: %v, want %s", err, want)
+		}
 	}
 }

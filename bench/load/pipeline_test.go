@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"lockstep/bench/benchtest"
@@ -49,24 +52,24 @@ func TestPipelineOverNodes(t *testing.T) {
 	}))
 	pl := newTestPipeline(t, cfg)
 	var callers sync.WaitGroup
-	for caller := range 8 {
+	for caller := range 4 {
 		callers.Go(func() {
-			for round := range 20 {
+			for round := range 10 {
 				var puts, gets []wire.Op
 				for i := range 5 {
-					key := strconv.Itoa(caller) + "-" + strconv.Itoa(i)
-					puts = append(puts, wire.Op{Kind: wire.Put, Key: key, Value: []byte(key + "-" + strconv.Itoa(round))})
+					key := fmt.Sprint(caller, "-", i)
+					puts = append(puts, wire.Op{Kind: wire.Put, Key: key, Value: fmt.Append(nil, key, round)})
 					gets = append(gets, wire.Op{Kind: wire.Get, Key: key})
 				}
-				if _, err := pl.Do(t.Context(), puts...); err != nil {
-					t.Errorf("caller %d: put: %v", caller, err)
+				_, stored := pl.Do(t.Context(), puts...)
+				results, err := pl.Do(t.Context(), gets...)
+				if err := errors.Join(stored, err); err != nil {
+					t.Errorf("caller %d: %v", caller, err)
 					return
 				}
-				results, err := pl.Do(t.Context(), gets...)
 				for i, r := range results {
-					if err != nil || string(r.Value) != string(puts[i].Value) {
-						t.Errorf("caller %d reads %q, %v, want %q", caller, r.Value, err, puts[i].Value)
-						return
+					if string(r.Value) != string(puts[i].Value) {
+						t.Errorf("caller %d reads %q, want %q", caller, r.Value, puts[i].Value)
 					}
 				}
 			}
@@ -75,10 +78,9 @@ func TestPipelineOverNodes(t *testing.T) {
 	callers.Wait()
 	refusals := int64(0)
 	for i, n := range nodes {
-		refusals += n.Stats.Refusals.Load()
-		if n.Stats.Connections.Load() != 1 || n.Stats.Ops.Load() == 0 || n.Stats.Refusals.Load() == 0 {
-			t.Errorf("node %d: %d connections, %d operations, %d refusals, want 1, and some", i,
-				n.Stats.Connections.Load(), n.Stats.Ops.Load(), n.Stats.Refusals.Load())
+		refused, served, connections := n.Stats.Refusals.Load(), n.Stats.Ops.Load(), n.Stats.Connections.Load()
+		if refusals += refused; connections != 1 || served == 0 || refused == 0 {
+			t.Errorf("node %d: %d connections, %d operations, %d refusals, want 1, and some", i, connections, served, refused)
 		}
 	}
 	if got := pl.Counts(); got.Refusals != refusals || got.Dialing <= 0 {
@@ -114,25 +116,27 @@ func TestPipelineErrors(t *testing.T) {
 			cfg, nodes := benchtest.Here(t, 1, turns(func(_ *node.Node, c *node.Conn, answer func()) {
 				if wrong.Swap(false) {
 					test.turn(c)
-					return
+				} else {
+					answer()
 				}
-				answer()
 			}))
 			pl := newTestPipeline(t, cfg)
-			for _, call := range []struct {
-				op   wire.Op
-				want error
-			}{{put("k"), test.put}, {wire.Op{Kind: wire.Get, Key: "k"}, test.get}} {
+			call := func(do func(context.Context, ...wire.Op) ([]wire.Result, error), op wire.Op) error {
 				wrong.Store(true)
-				if _, err := pl.Do(t.Context(), call.op); !errors.Is(err, call.want) || errors.Is(err, client.ErrUnknown) && call.op.Kind == wire.Get {
-					t.Errorf("%v: error %v, want %v", call.op.Kind, err, call.want)
-				}
+				_, err := do(t.Context(), op)
+				return err
+			}
+			if err := call(pl.Do, put("k")); !errors.Is(err, test.put) {
+				t.Errorf("put: error %v, want %v", err, test.put)
+			}
+			if err := call(pl.Do, wire.Op{Kind: wire.Get, Key: "k"}); !errors.Is(err, test.get) ||
+				errors.Is(err, client.ErrUnknown) {
+				t.Errorf("get: error %v, want %v", err, test.get)
 			}
 			if got := nodes[0].Stats.Connections.Load(); got != test.connections {
 				t.Errorf("%d connections, want %d", got, test.connections)
 			}
-			wrong.Store(true)
-			if _, err := pl.Once(t.Context(), put("k")); test.name == "busy" && !errors.Is(err, client.ErrBusy) {
+			if err := call(pl.Once, put("k")); test.name == "busy" && !errors.Is(err, client.ErrBusy) {
 				t.Errorf("busy, once: error %v", err)
 			}
 			if _, err := pl.Do(t.Context(), wire.Op{}); err == nil {
@@ -195,37 +199,23 @@ func TestPipelinePart(t *testing.T) {
 		ops = append(ops, put(strconv.Itoa(i)))
 	}
 	pl := newTestPipeline(t, cfg)
-	for i, fate := range []error{client.ErrUnknown, client.ErrDown} {
-		answered := []wire.Status{wire.Created, wire.Replaced}[i]
-		failed := []wire.Status{wire.Unknown, wire.NotRun}[i]
-		if fate == client.ErrDown {
-			pl.nodes[1].stream.nc.Close()
-			pl.nodes[1].failing = time.Now().Add(-client.DownAfter)
-			cfg.Nodes[1].Addr = "127.0.0.1:1"
-		}
+	for _, test := range []struct {
+		fate             error
+		answered, failed wire.Status
+	}{{client.ErrUnknown, wire.Created, wire.Unknown}, {client.ErrDown, wire.Replaced, wire.NotRun}} {
 		results, err := pl.Do(t.Context(), ops...)
-		if !errors.Is(err, fate) || len(results) != len(ops) {
-			t.Fatalf("%d results, error %v, want %v", len(results), err, fate)
+		if !errors.Is(err, test.fate) || len(results) != len(ops) {
+			t.Fatalf("%d results, error %v, want %v", len(results), err, test.fate)
 		}
 		for i, r := range results {
-			if want := []wire.Status{answered, failed}[cfg.Owner(ops[i].Key)]; r.Status != want {
+			if want := []wire.Status{test.answered, test.failed}[cfg.Owner(ops[i].Key)]; r.Status != want {
 				t.Errorf("operation %d: %v, want %v", i, r.Status, want)
 			}
 		}
+		pl.nodes[1].stream.nc.Close() // for the second call
+		pl.nodes[1].failing = time.Now().Add(-client.DownAfter)
+		cfg.Nodes[1].Addr = "127.0.0.1:1"
 	}
-}
-
-func TestPipelineDial(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
-	cfg.Nodes = append([]cluster.Node{}, cfg.Nodes...)
-	cfg.Nodes[1].Control = "127.0.0.1:9" // another cluster
-	for _, depth := range []int{1, 2} {
-		cfg.Workload.Depth = depth
-		if _, err := NewLockstep(cfg).Dial(t.Context()); !errors.Is(err, wire.ErrMismatch) || !strings.HasSuffix(err.Error(), " (node 0, "+cfg.Nodes[0].Addr+")") {
-			t.Errorf("depth %d: dialling another cluster: error %v", depth, err)
-		}
-	}
-	noneLeft(t)
 }
 
 // A node whose dials fail for another reason than that it cannot be reached is not down.
@@ -272,4 +262,149 @@ func TestPipelineYields(t *testing.T) {
 	}
 	cancel()
 	dial.Wait()
+}
+
+// A textCodec sends "NUMBER KEY" for a get and reads "NUMBER VALUE", each on a line.
+type textCodec struct{ *bufio.Reader }
+
+func (c textCodec) Append(dst []byte, number uint64, ops []wire.Op) ([]byte, error) {
+	return fmt.Appendf(dst, "%d %s\n", number, ops[0].Key), nil
+}
+
+func (c textCodec) Read([]wire.Op) (number uint64, results []wire.Result, err error) {
+	line, err := c.ReadString('\n')
+	if err != nil {
+		return 0, nil, err
+	}
+	first, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+	number, err = strconv.ParseUint(first, 10, 64)
+	return number, []wire.Result{{Status: wire.Found, Value: []byte(value)}}, err
+}
+
+// newTestStream returns a stream to serve, with no buffers between the two ends: a write
+// waits until the other end reads.
+func newTestStream(t *testing.T, serve func(net.Conn)) *stream {
+	mine, its := net.Pipe()
+	var server sync.WaitGroup
+	server.Go(func() {
+		defer its.Close()
+		serve(its)
+	})
+	t.Cleanup(func() {
+		mine.Close()
+		server.Wait()
+	})
+	return &stream{codec: textCodec{bufio.NewReader(mine)}, nc: mine, idleSince: time.Now()}
+}
+
+// getAll makes this many calls at the same time, and fails the test unless each gets its own answer.
+func getAll(t *testing.T, s *stream, calls, times int) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range calls {
+		wg.Go(func() {
+			for n := range times {
+				key := fmt.Sprintf("%d-%d", i, n)
+				if r, err := s.do(ctx, []wire.Op{{Kind: wire.Get, Key: key}}); err != nil || string(r[0].Value) != key {
+					t.Errorf("get %s = %v, error %v", key, r, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A server that takes no request before its last answer is read does not block calls, and
+// answers may come in any order.
+func TestStreamAnswers(t *testing.T) {
+	for together, times := range map[int]int{1: 20, 50: 1} { // requests that are read before the answers are sent; of each call
+		getAll(t, newTestStream(t, func(nc net.Conn) {
+			in := bufio.NewReader(iotest.OneByteReader(nc))
+			for {
+				var lines []string
+				for range together {
+					line, err := in.ReadString('\n')
+					if err != nil {
+						return
+					}
+					lines = append(lines, line)
+				}
+				slices.Reverse(lines)
+				io.WriteString(nc, strings.Join(lines, ""))
+			}
+		}), 50, times)
+	}
+}
+
+// A slowConn's writes return when they are released.
+type slowConn struct {
+	net.Conn
+	release chan struct{}
+}
+
+func (c slowConn) Write(b []byte) (int, error) {
+	defer func() { <-c.release }()
+	return c.Conn.Write(b)
+}
+
+// A call that is answered during its own write also sends the request of the call that reads.
+func TestStreamWritesForTheReader(t *testing.T) {
+	received, answer := make(chan bool), make(chan bool)
+	s := newTestStream(t, func(nc net.Conn) {
+		in := bufio.NewReader(nc)
+		first, _ := in.ReadString('\n')
+		received <- true
+		<-answer
+		io.WriteString(nc, first)
+		second, _ := in.ReadString('\n')
+		io.WriteString(nc, second)
+	})
+	release := make(chan struct{})
+	s.nc = slowConn{s.nc, release}
+	until := func(reached func() bool) {
+		for ok := false; !ok; runtime.Gosched() {
+			s.mu.Lock()
+			ok = reached()
+			s.mu.Unlock()
+		}
+	}
+	var calls sync.WaitGroup
+	calls.Go(func() { getAll(t, s, 1, 1) })
+	<-received
+	calls.Go(func() { getAll(t, s, 1, 1) })
+	until(func() bool { return len(s.unsent) > 0 })
+	answer <- true
+	until(func() bool { return len(s.inFlight) == 1 })
+	close(release)
+	calls.Wait()
+}
+
+func TestStreamLost(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		taken  int // bytes of the request, which has 4
+		answer string
+		want   error
+	}{
+		{"a request that was not sent whole", 3, "", errNotApplied},
+		{"a request without an answer", 4, "", client.ErrUnknown},
+		{"an answer to another request", 4, "7 k\n", client.ErrUnknown},
+		{"a malformed answer", 4, "k\n", client.ErrUnknown},
+	} {
+		s := newTestStream(t, func(nc net.Conn) {
+			io.ReadFull(nc, make([]byte, test.taken))
+			if test.answer != "" { // an empty write would block
+				io.WriteString(nc, test.answer)
+			}
+		})
+		ops := []wire.Op{put("k")}
+		if _, err := s.do(t.Context(), ops); !errors.Is(err, test.want) {
+			t.Errorf("%s: error %v, want %v", test.name, err, test.want)
+		}
+		if _, err := s.do(t.Context(), ops); !errors.Is(err, errNotApplied) || s.good() {
+			t.Errorf("after %s: error %v, good %v", test.name, err, s.good())
+		}
+	}
 }

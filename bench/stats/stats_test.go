@@ -33,19 +33,15 @@ func TestInterval(t *testing.T) {
 
 func TestWithinNoise(t *testing.T) {
 	measured := func(low, high float64) Interval { return Interval{Low: low, High: high, Rounds: 6} }
+	none, above, below := Interval{}, measured(0.99, 1.03), measured(0.97, 1.01)
 	for _, test := range []struct {
 		ratio, floor Interval
 		want         bool
 	}{
-		{measured(0.98, 1.02), Interval{}, true},
-		{measured(1, 1.02), Interval{}, true},
-		{measured(1.01, 1.02), Interval{}, false},
-		{measured(0.97, 0.99), Interval{}, false},
-		{measured(1.01, 1.02), measured(0.99, 1.03), true},
-		{measured(0.98, 0.99), measured(0.99, 1.03), true}, // the floor holds both ways
-		{measured(1.01, 1.02), measured(0.97, 1.01), true},
-		{measured(1.01, 1.04), measured(0.99, 1.03), false},
-		{measured(0.96, 0.99), measured(0.99, 1.03), false},
+		{measured(0.98, 1.02), none, true}, {measured(1, 1.02), none, true}, {measured(1.01, 1.02), none, false},
+		{measured(0.97, 0.99), none, false},
+		{measured(1.01, 1.02), above, true}, {measured(0.98, 0.99), above, true}, // the floor holds both ways
+		{measured(1.01, 1.02), below, true}, {measured(1.01, 1.04), above, false}, {measured(0.96, 0.99), above, false},
 	} {
 		if got := test.ratio.WithinNoise(test.floor); got != test.want {
 			t.Errorf("ratio %v with floor %v: within noise: %v, want %v", test.ratio, test.floor, got, test.want)

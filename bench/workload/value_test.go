@@ -1,6 +1,10 @@
 package workload
 
 import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,11 +14,8 @@ import (
 func TestValueText(t *testing.T) {
 	const want = "key-017 by 3 #42 "
 	got := string(appendValue(nil, "key-017", newStamp(3, 42), cluster.Bytes(30)))
-	if len(got) != 30 || !strings.HasPrefix(got, want) {
-		t.Errorf("value is %q (%d bytes), want %q and filler up to 30 bytes", got, len(got), want)
-	}
-	if filler := got[len(want):]; strings.Trim(filler, "abcdefghijklmnop") != "" {
-		t.Errorf("filler is %q, want letters", filler)
+	if len(got) != 30 || !strings.HasPrefix(got, want) || strings.Trim(got[len(want):], "abcdefghijklmnop") != "" {
+		t.Errorf("value is %q (%d bytes), want %q and letters up to 30 bytes", got, len(got), want)
 	}
 	if got := string(appendValue([]byte("before"), "key-017", newStamp(3, 42), cluster.Bytes(9))); got != "beforekey-017 b" {
 		t.Errorf("value of 9 bytes, appended, gives %q, want %q", got, "beforekey-017 b")
@@ -40,7 +41,7 @@ func TestVerify(t *testing.T) {
 				t.Errorf("stamp of %q is %d, want %d", value, got, s)
 			}
 			for i := range value {
-				bad := []byte(string(value))
+				bad := bytes.Clone(value)
 				bad[i] ^= 1
 				// Without filler, another digit in the stamp is another value.
 				if _, _, err := verify(nil, key, bad, size); err == nil && n > 45 {
@@ -64,10 +65,10 @@ func TestVerifyErrors(t *testing.T) {
 	}{
 		{"nil", nil, size},
 		{"cut", value[:59], size},
-		{"too long", append(append([]byte{}, value...), 'a'), size},
+		{"too long", slices.Concat(value, []byte("a")), size},
 		{"of another key", appendValue(nil, "key-018", newStamp(3, 42), size), size},
 		{"of another size", appendValue(nil, key, newStamp(3, 42), cluster.Bytes(50)), size},
-		{"half and half", append(append([]byte{}, value[:40]...), other[40:]...), size},
+		{"half and half", slices.Concat(value[:40], other[40:]), size},
 		{"a leading zero", []byte(strings.Replace(string(value), "#42 ", "#042", 1)), size},
 		{"a number too long", []byte("key-017 by 3 #99999999999999999999999999999999999999999999999"), size},
 		{"by hand", []byte("blue"), size},
@@ -90,7 +91,7 @@ func TestValueRange(t *testing.T) {
 	const key = "key-017"
 	for _, sizes := range []cluster.Size{{Min: 16, Max: 1039}, {Min: 0, Max: 36}} {
 		counts := make([]int, sizes.Max-sizes.Min+1)
-		for number := range uint64(10_000) {
+		for number := range uint64(5_000) {
 			s := newStamp(12, number)
 			value := appendValue([]byte("before"), key, s, sizes)[len("before"):]
 			counts[len(value)-sizes.Min]++
@@ -110,6 +111,112 @@ func TestValueRange(t *testing.T) {
 		}
 		if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
 			t.Errorf("chi-square of the sizes %v is %.1f, want at most %.1f", sizes, sum, limit)
+		}
+	}
+}
+
+func TestDistributions(t *testing.T) {
+	for _, test := range []struct {
+		spec   string
+		keys   int
+		weight func(rank int) float64 // in proportion to how often the rank is drawn, from 0
+	}{
+		{"uniform", 1000, func(int) float64 { return 1 }},
+		{"zipf:0.5", 1000, zipfWeight(0.5)},
+		{"zipf:0.99", 1000, zipfWeight(0.99)},
+		{"zipf:1", 1000, zipfWeight(1)},
+		{"zipf:1.5", 1000, zipfWeight(1.5)},
+		{"zipf:10", 3, zipfWeight(10)},
+		{"zipf:0.99", 1, zipfWeight(0.99)},
+		{"hotspot:20,80", 1000, hotspotWeight(200, 0.8/200, 0.2/800)},
+		{"hotspot:0.01,90", 1000, hotspotWeight(1, 0.9, 0.1/999)}, // one key at least
+		{"hotspot:10,100", 1000, hotspotWeight(100, 1, 0)},
+		{"hotspot:100,50", 1000, hotspotWeight(1000, 1, 0)},
+	} {
+		t.Run(test.spec, func(t *testing.T) {
+			counts := countRanks(newDistribution(test.spec, test.keys), test.keys)
+			if sum, limit := chiSquare(counts, test.weight); sum > limit {
+				t.Errorf("chi-square is %.1f, want at most %.1f", sum, limit)
+			}
+		})
+	}
+}
+
+func zipfWeight(theta float64) func(int) float64 {
+	return func(rank int) float64 { return math.Pow(float64(rank+1), -theta) }
+}
+
+func hotspotWeight(hot int, inside, outside float64) func(int) float64 {
+	return func(rank int) float64 {
+		if rank < hot {
+			return inside
+		}
+		return outside
+	}
+}
+
+// countRanks counts how often each rank is drawn, which scatter put on a key.
+func countRanks(draw distribution, keys int) []int {
+	onKey := make([]int, keys)
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 200_000 {
+		onKey[draw(r)]++
+	}
+	rank := 0
+	key := scatter(func(*rand.Rand) int { return rank }, keys)
+	counts := make([]int, keys)
+	for rank = range keys {
+		counts[rank] = onKey[key(nil)]
+	}
+	return counts
+}
+
+// chiSquare compares counts with the exact distribution. It joins ranks until at least ten
+// draws are expected. One right generator in 10 000 is above the limit (Wilson and
+// Hilferty's approximation).
+func chiSquare(counts []int, weight func(int) float64) (sum, limit float64) {
+	draws, total := 0.0, 0.0
+	for rank, n := range counts {
+		draws += float64(n)
+		total += weight(rank)
+	}
+	freedom := -1.0
+	observed, expected := 0.0, 0.0
+	for rank, n := range counts {
+		observed += float64(n)
+		expected += draws * weight(rank) / total
+		if expected >= 10 || rank == len(counts)-1 && expected > 0 {
+			sum += (observed - expected) * (observed - expected) / expected
+			freedom++
+			observed, expected = 0, 0
+		}
+	}
+	if observed > 0 {
+		return math.Inf(1), 0 // ranks with weight 0
+	}
+	if freedom == 0 {
+		return sum, 0
+	}
+	return sum, freedom * math.Pow(1-2/(9*freedom)+3.719*math.Sqrt(2/(9*freedom)), 3)
+}
+
+func TestScatter(t *testing.T) {
+	for _, keys := range []int{1, 2, 3, 10, 987, 1000, 1024, 1_000_000} {
+		seen, near, last, rank := make([]bool, keys), 0, -2, 0
+		key := scatter(func(*rand.Rand) int { return rank }, keys)
+		for rank = range keys {
+			k := key(nil)
+			if k < 0 || k >= keys || seen[k] {
+				t.Fatalf("%d keys: rank %d is on key %d, which is taken or out of range", keys, rank, k)
+			}
+			seen[k] = true
+			if k-last == 1 || last-k == 1 {
+				near++
+			}
+			last = k
+		}
+		if keys >= 987 && near > 0 {
+			t.Errorf("%d keys: %d ranks are on a key beside the one of the rank before", keys, near)
 		}
 	}
 }
