@@ -13,12 +13,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -71,7 +73,7 @@ func newNode(edit func(*cluster.Config)) (*Node, logged) {
 
 // open is a client's end of nc.
 func open(n *Node, nc net.Conn) (*wire.Conn, error) {
-	return wire.Open(context.Background(), nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: n.Config.Fingerprint()}, wire.Limits{})
+	return wire.Open(context.Background(), nc, n.Config.Hello(n.Self), wire.Limits{})
 }
 
 // connect has n accept a connection, and returns both ends.
@@ -258,7 +260,6 @@ func TestMaxConnections(t *testing.T) {
 
 // The end of a connection is counted by its kind, and logged unless it is ordinary.
 func TestEndsOfConnections(t *testing.T) {
-	const secret = "sixteen bytes or more"
 	limits := cluster.Default().Server
 	for _, test := range []struct {
 		name   string
@@ -290,7 +291,7 @@ func TestEndsOfConnections(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n, log := newNode(func(c *cluster.Config) {
 					if strings.Contains(test.name, "proof") {
-						c.Secret = secret
+						c.Secret = theSecret
 					}
 				})
 				near, far := net.Pipe()
@@ -523,4 +524,164 @@ func TestRefusedConnectionPauses(t *testing.T) {
 		client.Close()
 		c.Close()
 	})
+}
+
+// Strangers take no place of a client that knows the secret, however many they are: the oldest
+// of them give way. Clients beyond max_connections are refused even if they were greeted before.
+func TestStrangersGiveWay(t *testing.T) {
+	t.Parallel()
+	n, log := newNode(func(c *cluster.Config) { c.Secret, c.Server.MaxConnections = theSecret, 2 })
+	n.strangers.Most = 3
+	ln := listen(t, "127.0.0.1:0")
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error)
+	go func() { served <- serveMany(ctx, ln, n) }()
+	var strangers []net.Conn
+	for range 3 {
+		nc := dial(t, ln.Addr().String())
+		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.ReadFull(nc, make([]byte, 64)); err != nil { // the greeting
+			t.Fatal(err)
+		}
+		strangers = append(strangers, nc)
+	}
+	first, err := open(n, dial(t, ln.Addr().String())) // the fourth: the oldest gives way
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := send(first, get("k")); got[0] != wire.OK {
+		t.Errorf("a client among strangers: %v, want ok", got)
+	}
+	if _, err := io.Copy(io.Discard, strangers[0]); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the oldest stranger is still connected")
+	}
+	if got := n.Stats.Open.Load(); got != 1 {
+		t.Errorf("%d connections are counted, want that of the client", got)
+	}
+
+	// Two more clients, both greeted while there was a place.
+	slow := &gated{Conn: dial(t, ln.Addr().String()), gate: make(chan bool)}
+	late := make(chan []wire.Code, 1)
+	go func() { // ends with its connection
+		defer close(late)
+		if c, err := open(n, slow); err != nil {
+			t.Error(err)
+		} else {
+			late <- send(c, get("k"))
+			c.Close()
+		}
+	}()
+	<-slow.gate // greeted
+	second, err := open(n, dial(t, ln.Addr().String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(second, get("k"))
+	<-slow.gate
+	if got := <-late; !slices.Equal(got, []wire.Code{wire.Goodbye}) {
+		t.Errorf("a client that proves itself when all places are taken is answered %v, want goodbye", got)
+	}
+	if _, err := open(n, dial(t, ln.Addr().String())); !errors.Is(err, wire.ErrRefused) {
+		t.Errorf("a client when all places are taken: %v, want %v", err, wire.ErrRefused)
+	}
+	stop()
+	first.Close() // for which it would wait, as for the second
+	second.Close()
+	if err := <-served; err != ErrStopped {
+		t.Error(err)
+	}
+	if errs := n.Stats.Snapshot().Errors; errs["stranger"] == 0 || errs["max_connections"] != 1 || n.Stats.Open.Load() != 0 {
+		t.Errorf("counted %v, %d open, want strangers that gave way, and one refusal", errs, n.Stats.Open.Load())
+	}
+	if said := unwrap(strings.Join(log.lines(), "")); !strings.Contains(said, "proved nothing, and gave way") {
+		t.Errorf("logged %q, want that a stranger gave way", said)
+	}
+}
+
+// A gated connection sends nothing before two values were received from its gate.
+type gated struct {
+	net.Conn
+	gate chan bool
+	once sync.Once
+}
+
+func (g *gated) Write(b []byte) (int, error) {
+	g.once.Do(func() {
+		g.gate <- true
+		g.gate <- true
+	})
+	return g.Conn.Write(b)
+}
+
+// Large requests wait for memory in the order in which they came; small ones do not wait.
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const large = 4 * smallRequest
+		var wait metrics.Timer
+		b := newBudget(2*large, &wait)
+		var holding atomic.Int32
+		gate := make(chan struct{})
+		var wg sync.WaitGroup
+		ask := func(bytes int) {
+			wg.Go(func() {
+				b.take(bytes)
+				holding.Add(1)
+				<-gate
+				holding.Add(-1)
+				b.give(bytes)
+			})
+			synctest.Wait()
+		}
+		ask(large)
+		ask(2 * large) // waits for all of the memory
+		ask(large)     // does not overtake it
+		if n := holding.Load(); n != 1 {
+			t.Errorf("%d hold memory, want only the first", n)
+		}
+		for range 10 {
+			ask(smallRequest)
+		}
+		if n := holding.Load(); n != 11 {
+			t.Errorf("%d hold memory, want the small requests too", n)
+		}
+		<-time.After(time.Second)
+		close(gate)
+		wg.Wait()
+		if got, want := wait.Load(), (metrics.Timing{Count: 3, Total: 2 * time.Second}); got != want {
+			t.Errorf("the large requests waited %+v, want %+v", got, want)
+		}
+		if b.free != 2*large {
+			t.Errorf("%d bytes are free at the end, want %d", b.free, 2*large)
+		}
+	})
+}
+
+// The memory of a request is given back, even after a panic; and the largest possible
+// request fits the budget, so that no request waits forever.
+func TestBudgetIsGivenBack(t *testing.T) {
+	n, _ := newNode(nil)
+	cost := 0
+	client, ended := connectServed(t, n, func(ops []wire.Op) []wire.Result {
+		if cost = max(cost, decodedMemory-n.memory.free); cost == 0 {
+			t.Error("a large request holds no memory")
+		}
+		if ops[0].Absent {
+			panic("in the middle")
+		}
+		return missing(ops)
+	})
+	largest := make([]wire.Op, wire.MaxOps)
+	for i := range largest {
+		largest[i] = wire.Op{Kind: wire.CompareAndSwap, Key: "a key of 24 bytes or so..", Value: make([]byte, 14), Old: make([]byte, 14)}
+	}
+	send(client, largest)
+	largest[0].Absent, largest[0].Old = true, nil
+	if got := send(client, largest); got[0] != wire.Failed {
+		t.Errorf("answered %v, want that it failed", got)
+	}
+	client.Close()
+	<-ended
+	if cost < 250<<10 || cost > 288<<10 || n.memory.free != decodedMemory {
+		t.Errorf("the largest request costs %d bytes, and %d are free at the end, want 250 to 288 KiB, and %d", cost, n.memory.free, decodedMemory)
+	}
 }
