@@ -261,73 +261,62 @@ func TestMaxConnections(t *testing.T) {
 // The end of a connection is counted by its kind, and logged unless it is ordinary.
 func TestEndsOfConnections(t *testing.T) {
 	limits := cluster.Default().Server
+	request, _ := wire.AppendRequest(nil, &wire.Request{Ops: get("k")})
 	for _, test := range []struct {
-		name   string
-		client func(nc net.Conn)
-		after  time.Duration
-		want   string // the kind of error; empty: none
-		says   string
+		sends, then string // then it leaves, waits, or does not even read
+		after       time.Duration
+		want        string // the kind of error; empty: none
+		says        string
 	}{
-		{"leaves", func(nc net.Conn) { nc.Close() }, 0, "", ""},
-		{"idle", func(nc net.Conn) {}, limits.IdleTimeout, "", ""},
-		{"half a frame, and leaves", func(nc net.Conn) { nc.Write([]byte("\x00\x00\x00\x08half")); nc.Close() }, 0, "lost", "unexpected EOF"},
-		{"half a frame, and waits", func(nc net.Conn) { nc.Write([]byte("\x00\x00\x00\x08half")) }, limits.FrameTimeout, "slow", "too long"},
-		{"too much", func(nc net.Conn) { nc.Write([]byte("\x00\x01\x00\x01")) }, 0, "malformed", "65537"},
-		{"not a request", func(nc net.Conn) { nc.Write([]byte("\x00\x00\x00\x03abc")) }, 0, "malformed", "reading a request"},
-		{"no proof", func(nc net.Conn) { nc.Write(make([]byte, 64)) }, 0, "secret", "does not know the secret"},
-		{"half a proof, and waits", func(nc net.Conn) { nc.Write(make([]byte, 30)) }, 2 * time.Second, "slow", "too long"},
-		{"no byte of a proof", func(nc net.Conn) {}, 2 * time.Second, "slow", "too long"},
-		{"a request for a proof", func(nc net.Conn) {
-			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: append(get(strings.Repeat("k", 100)), get("k")...)})
-			nc.Write(frame)
-		}, 0, "secret", "does not know the secret"},
-		{"does not read", func(nc net.Conn) {
-			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: get("k")})
-			nc.Write(frame)
-			<-time.After(2 * limits.WriteTimeout)
-		}, limits.WriteTimeout, "lost", "timeout"},
+		{"", "leaves", 0, "", ""},
+		{"", "waits", limits.IdleTimeout, "", ""},
+		{"\x00\x00\x00\x08half", "leaves", 0, "lost", "unexpected EOF"},
+		{"\x00\x00\x00\x08half", "waits", limits.FrameTimeout, "slow", "too long"},
+		{"\x00\x00\x00\x03abc", "waits", 0, "malformed", "reading a request"},
+		{string(make([]byte, 64)), "proves nothing", 0, "secret", "does not know the secret"},
+		{"", "proves nothing", 2 * time.Second, "slow", "too long"},
+		{string(request), "reads nothing", limits.WriteTimeout, "lost", "timeout"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				n, log := newNode(func(c *cluster.Config) {
-					if strings.Contains(test.name, "proof") {
-						c.Secret = theSecret
-					}
-				})
-				near, far := net.Pipe()
-				left := make(chan struct{})
-				go func() { // ends when the connection does
-					defer close(left)
-					io.ReadFull(near, make([]byte, 64)) // the greeting
-					test.client(near)
-					io.Copy(io.Discard, near)
-					near.Close()
-				}()
-				c, err := n.Accept(t.Context(), newListener(far))
-				if err != nil {
-					t.Fatal(err)
-				}
-				begin := time.Now()
-				serveConn(n, c, missing)
-				if took := time.Since(begin); took != test.after {
-					t.Errorf("ended after %v, want %v", took, test.after)
-				}
-				<-left
-				want := map[string]int64{}
-				if test.want != "" {
-					want[test.want] = 1
-				}
-				s := n.Stats.Snapshot()
-				if !maps.Equal(s.Errors, want) || s.Open != 0 || s.Connections != 1 {
-					t.Errorf("counted %v, %d of %d connections open, want %v, 0 of 1", s.Errors, s.Open, s.Connections, want)
-				}
-				if got := log.lines(); len(got) != len(want) || !strings.Contains(unwrap(strings.Join(got, "")), test.says) {
-					t.Errorf("logged %q, want %d lines with %q", got, len(want), test.says)
-				}
-				if err := c.Close(); !errors.Is(err, net.ErrClosed) || n.Stats.Open.Load() != 0 {
-					t.Errorf("the second Close: %v, and then %d open", err, n.Stats.Open.Load())
+		synctest.Test(t, func(t *testing.T) {
+			n, log := newNode(func(c *cluster.Config) {
+				if test.then == "proves nothing" {
+					c.Secret = theSecret
 				}
 			})
+			near, far := net.Pipe()
+			var client sync.WaitGroup
+			client.Go(func() { // ends when the connection does
+				io.ReadFull(near, make([]byte, 64)) // the greeting
+				io.WriteString(near, test.sends)
+				if test.then == "reads nothing" {
+					<-time.After(2 * limits.WriteTimeout)
+				}
+				if test.then != "leaves" {
+					io.Copy(io.Discard, near)
+				}
+				near.Close()
+			})
+			c, err := n.Accept(t.Context(), newListener(far))
+			if err != nil {
+				t.Fatal(err)
+			}
+			begin := time.Now()
+			serveConn(n, c, missing)
+			if took := time.Since(begin); took != test.after {
+				t.Errorf("%+v: ended after %v", test, took)
+			}
+			client.Wait()
+			want := map[string]int64{test.want: 1}
+			delete(want, "")
+			if s := n.Stats.Snapshot(); !maps.Equal(s.Errors, want) || s.Open != 0 || s.Connections != 1 {
+				t.Errorf("%+v: counted %v, %d of %d connections open, want %v, 0 of 1", test, s.Errors, s.Open, s.Connections, want)
+			}
+			if got := log.lines(); len(got) != len(want) || !strings.Contains(unwrap(strings.Join(got, "")), test.says) {
+				t.Errorf("%+v: logged %q, want %d lines with %q", test, got, len(want), test.says)
+			}
+			if err := c.Close(); !errors.Is(err, net.ErrClosed) || n.Stats.Open.Load() != 0 {
+				t.Errorf("%+v: the second Close: %v, and then %d open", test, err, n.Stats.Open.Load())
+			}
 		})
 	}
 }
@@ -408,22 +397,11 @@ func TestAnswerStopsAtMaxUnsent(t *testing.T) {
 			c.Flush()
 		}
 	})
-	served.Go(func() { // ends when all is sent
-		for range 100 {
-			client.WriteRequest(&wire.Request{Ops: get("k")})
-		}
-		client.Flush()
-	})
-	for i := range 100 {
-		var r wire.Response
-		if !client.ReadResponse(&r) || r.Code != wire.OK || len(r.Results[0].Value) != len(value) {
-			t.Fatalf("answer %d: %v, %v", i, r.Code, client.Err())
-		}
-	}
+	codes := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...)
 	client.Close()
 	served.Wait()
-	if most < wire.MaxUnsent || most > wire.MaxUnsent+wire.MaxFrame {
-		t.Errorf("%d bytes unsent at most, want %d and at most a frame more", most, wire.MaxUnsent)
+	if most < wire.MaxUnsent || most > wire.MaxUnsent+wire.MaxFrame || !slices.Equal(codes, slices.Repeat([]wire.Code{wire.OK}, 20)) {
+		t.Errorf("%d bytes unsent at most, want %d and at most a frame more; answered %v, want 20 times ok", most, wire.MaxUnsent, codes)
 	}
 }
 
