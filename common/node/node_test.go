@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -216,44 +217,6 @@ func TestAcceptFails(t *testing.T) {
 		var r wire.Response
 		if client.ReadResponse(&r); r.Code != wire.Goodbye {
 			t.Errorf("its client reads %v, want goodbye", r.Code)
-		}
-	})
-}
-
-func TestMaxConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n, log := newNode(func(c *cluster.Config) { c.Server.MaxConnections = 1 })
-		first, client := connect(t, n, t.Context())
-
-		// The second client is refused, and Accept goes on until there is a place again.
-		near, far := net.Pipe()
-		again, place := net.Pipe()
-		ln := newListener(far)
-		accepted := make(chan *Conn)
-		go func() {
-			c, err := n.Accept(t.Context(), ln)
-			if err != nil {
-				t.Error(err)
-			}
-			accepted <- c
-		}()
-		if _, err := open(n, near); !errors.Is(err, wire.ErrRefused) || !strings.Contains(err.Error(), "all 1 places are taken") {
-			t.Errorf("the second client is told %v, want that all 1 places are taken", err)
-		}
-		if got := log.lines(); len(got) != 1 || !strings.Contains(got[0], "max_connections") {
-			t.Errorf("logged %q, want one line that names max_connections", got)
-		}
-		client.Close()
-		serveConn(n, first, missing)
-		ln.next <- place
-		client, err := open(n, again)
-		if err != nil {
-			t.Fatalf("in the freed place: %v", err)
-		}
-		client.Close()
-		serveConn(n, <-accepted, missing)
-		if s := n.Stats.Snapshot(); s.Connections != 3 || s.Open != 0 || !maps.Equal(s.Errors, map[string]int64{"max_connections": 1}) {
-			t.Errorf("%d connections, %d open, errors %v, want 3, 0 and one of max_connections", s.Connections, s.Open, s.Errors)
 		}
 	})
 }
@@ -505,7 +468,8 @@ func TestRefusedConnectionPauses(t *testing.T) {
 }
 
 // Strangers take no place of a client that knows the secret, however many they are: the oldest
-// of them give way. Clients beyond max_connections are refused even if they were greeted before.
+// of them give way. Clients beyond max_connections are refused even if they were greeted before,
+// until there is a place again.
 func TestStrangersGiveWay(t *testing.T) {
 	t.Parallel()
 	n, log := newNode(func(c *cluster.Config) { c.Secret, c.Server.MaxConnections = theSecret, 2 })
@@ -514,65 +478,66 @@ func TestStrangersGiveWay(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error)
 	go func() { served <- serveMany(ctx, ln, n) }()
+	connect := func() net.Conn { return dial(t, ln.Addr().String()) }
+	client := func(nc net.Conn) (*wire.Conn, []wire.Code) {
+		c, err := open(n, nc)
+		if err != nil {
+			t.Error(err)
+			return c, nil
+		}
+		return c, send(c, get("k"))
+	}
+	ok := []wire.Code{wire.OK}
 	var strangers []net.Conn
 	for range 3 {
-		nc := dial(t, ln.Addr().String())
+		nc := connect()
 		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := io.ReadFull(nc, make([]byte, 64)); err != nil { // the greeting
-			t.Fatal(err)
-		}
+		io.ReadFull(nc, make([]byte, 64)) // the greeting
 		strangers = append(strangers, nc)
 	}
-	first, err := open(n, dial(t, ln.Addr().String())) // the fourth: the oldest gives way
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := send(first, get("k")); got[0] != wire.OK {
-		t.Errorf("a client among strangers: %v, want ok", got)
+	first, got := client(connect()) // the fourth: the oldest gives way
+	if open := n.Stats.Open.Load(); !slices.Equal(got, ok) || open != 1 {
+		t.Errorf("a client among strangers: %v, %d connections are counted, want %v, 1", got, open, ok)
 	}
 	if _, err := io.Copy(io.Discard, strangers[0]); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the oldest stranger is still connected")
 	}
-	if got := n.Stats.Open.Load(); got != 1 {
-		t.Errorf("%d connections are counted, want that of the client", got)
-	}
 
 	// Two more clients, both greeted while there was a place.
-	slow := &gated{Conn: dial(t, ln.Addr().String()), gate: make(chan bool)}
-	late := make(chan []wire.Code, 1)
+	slow := &gated{Conn: connect(), gate: make(chan bool)}
+	late := make(chan []wire.Code)
 	go func() { // ends with its connection
-		defer close(late)
-		if c, err := open(n, slow); err != nil {
-			t.Error(err)
-		} else {
-			late <- send(c, get("k"))
-			c.Close()
-		}
+		_, got := client(slow)
+		late <- got
 	}()
 	<-slow.gate // greeted
-	second, err := open(n, dial(t, ln.Addr().String()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	send(second, get("k"))
+	second, got := client(connect())
 	<-slow.gate
-	if got := <-late; !slices.Equal(got, []wire.Code{wire.Goodbye}) {
-		t.Errorf("a client that proves itself when all places are taken is answered %v, want goodbye", got)
+	if refused := <-late; !slices.Equal(got, ok) || !slices.Equal(refused, []wire.Code{wire.Goodbye}) {
+		t.Errorf("of two clients for one place, the first is answered %v, want %v, and the other %v, want goodbye", got, ok, refused)
 	}
-	if _, err := open(n, dial(t, ln.Addr().String())); !errors.Is(err, wire.ErrRefused) {
-		t.Errorf("a client when all places are taken: %v, want %v", err, wire.ErrRefused)
+	if _, err := open(n, connect()); !errors.Is(err, wire.ErrRefused) || !strings.Contains(err.Error(), "all 2 places are taken") {
+		t.Errorf("a client when all places are taken: %v, want %v, since all 2 places are taken", err, wire.ErrRefused)
+	}
+	first.Close()
+	for n.Stats.Open.Load() > 1 {
+		runtime.Gosched()
+	}
+	third, got := client(connect())
+	if !slices.Equal(got, ok) {
+		t.Errorf("in the freed place: %v, want %v", got, ok)
 	}
 	stop()
-	first.Close() // for which it would wait, as for the second
-	second.Close()
+	second.Close() // for which it would wait, as for the third
+	third.Close()
 	if err := <-served; err != ErrStopped {
-		t.Error(err)
+		t.Errorf("serving ended with %v, want %v", err, ErrStopped)
 	}
-	if errs := n.Stats.Snapshot().Errors; errs["stranger"] == 0 || errs["max_connections"] != 1 || n.Stats.Open.Load() != 0 {
-		t.Errorf("counted %v, %d open, want strangers that gave way, and one refusal", errs, n.Stats.Open.Load())
+	if s := n.Stats.Snapshot(); s.Errors["stranger"] == 0 || s.Errors["max_connections"] != 1 || s.Open != 0 || s.Connections != 8 {
+		t.Errorf("counted %v, %d open of %d, want strangers that gave way, and one refusal, 0 of 8", s.Errors, s.Open, s.Connections)
 	}
-	if said := unwrap(strings.Join(log.lines(), "")); !strings.Contains(said, "proved nothing, and gave way") {
-		t.Errorf("logged %q, want that a stranger gave way", said)
+	if said := unwrap(strings.Join(log.lines(), "")); !containsAll(said, "proved nothing, and gave way", "max_connections") {
+		t.Errorf("logged %q, want that a stranger gave way, and max_connections", said)
 	}
 }
 

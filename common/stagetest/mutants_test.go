@@ -126,7 +126,7 @@ var mutants = []mutant{
 	{"a node that owns every key", "common/node/node.go", "Owner(ops[i].Key) != n.Self", "Owner(ops[i].Key) != n.Self && false",
 		"./common/node -run TestWrongNode", "FAIL: TestWrongNode"},
 	{"one connection too many", "common/node/node.go", "n.Stats.Open.Load() >= int64(s.MaxConnections)", "false",
-		"./common/node -run TestMaxConnections -timeout 20s", "FAIL|timed out"},
+		"./common/node -run TestStrangersGiveWay -timeout 20s", "FAIL|timed out"},
 	{"strangers who hold on to their places", "common/control/control.go", "\t\ts.conns[0].Close() // does not wait\n", "",
 		"./common/node -run TestStrangersGiveWay", "want strangers that gave way"},
 	{"a place for all who were greeted", "common/node/node.go", "s.Open.Add(1) > int64(c.node.Config.Server.MaxConnections)", "s.Open.Add(1) < 0",
