@@ -73,25 +73,26 @@ func TestDifferences(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	for want, change := range map[string]func(c *Config){
-		"server.workers: 0 is not in 1..4096":                       func(c *Config) { c.Server.Workers = 0 },
-		"is not a list of 1 to 100":                                 func(c *Config) { c.Nodes = make([]Node, 101) },
-		"is not a list of at most 100":                              func(c *Config) { c.Clients = make([]Client, 101) },
-		"secret: its value is not at least 16 bytes long, in UTF-8": func(c *Config) { c.Secret = strings.Repeat("\xff", minSecret) },
+	for _, test := range []struct {
+		nodes, clients, secret int
+		want                   string
+	}{
+		{100, 100, minSecret, ""},
+		{1, 0, 0, ""},
+		{101, 1, 0, "is not a list of 1 to 100"},
+		{1, 101, 0, "is not a list of at most 100"},
+		{1, 1, minSecret - 1, "secret: its value is not at least 16 bytes long, in UTF-8"},
 	} {
-		c := Default()
-		change(&c)
-		if err := c.Validate(); err == nil || !strings.HasSuffix(err.Error(), want) {
-			t.Errorf("Validate: %v, want %s", err, want)
+		c := Config{Server: Default().Server, Secret: strings.Repeat("s", test.secret)} // of any workload
+		for i := range test.nodes {
+			c.Nodes = append(c.Nodes, Node{Addr: fmt.Sprintf("a:%d", i+1), Control: fmt.Sprintf("a:%d", i+1001)})
 		}
-	}
-	c := withNodes(make([]string, 100)...)
-	for i := range c.Nodes {
-		c.Nodes[i].Addr = fmt.Sprintf("a:%d", i+1)
-	}
-	c.Clients, c.Secret, c.Workload = nil, strings.Repeat("s", minSecret), Workload{}
-	if err := c.Validate(); err != nil {
-		t.Errorf("Validate of 100 nodes, no clients and a secret: %v", err)
+		for i := range test.clients {
+			c.Clients = append(c.Clients, Client{fmt.Sprintf("a:%d", i+2001)})
+		}
+		if err := c.Validate(); (err == nil) != (test.want == "") || err != nil && !strings.HasSuffix(err.Error(), test.want) {
+			t.Errorf("%d nodes, %d clients, a secret of %d bytes: %v, want %s", test.nodes, test.clients, test.secret, err, test.want)
+		}
 	}
 }
 
@@ -163,10 +164,7 @@ func TestCheckExposure(t *testing.T) {
 func TestFindSelf(t *testing.T) {
 	var local []net.Addr
 	for _, cidr := range []string{"127.0.0.1/8", "10.0.0.7/24", "fd00::7/64"} {
-		ip, network, err := net.ParseCIDR(cidr)
-		if err != nil {
-			t.Fatal(err)
-		}
+		ip, network, _ := net.ParseCIDR(cidr)
 		local = append(local, &net.IPNet{IP: ip, Mask: network.Mask})
 	}
 	for nodes, want := range map[string]int{ // -1: an error

@@ -400,67 +400,47 @@ func TestAnswerRecovers(t *testing.T) {
 	})
 }
 
-// A refused turn is bounded as any other, so its answers stay far within MaxUnsent, and
-// nothing of it is applied.
+// A refused turn is bounded as any other, so its answers stay far within MaxUnsent, and nothing of
+// it is applied. A client that ignores Busy waits longer and longer for its next turn, until it is
+// served. The end of the context ends the pause.
 func TestRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, log := newNode(nil)
-		c, client := connect(t, n, t.Context())
+		ctx, stop := context.WithCancel(t.Context())
+		c, client := connect(t, n, ctx)
 		go func() { // ends with the connection
-			for _, want := range []int64{turnRequests, 20} {
-				c.Ready()
-				n.Refuse(c)
-				if got := n.Stats.Refusals.Load(); got != want || c.Unsent() > wire.MaxUnsent {
-					t.Errorf("refused %d requests with %d bytes, want %d", got, c.Unsent(), want)
-				}
-				c.Flush()
+			if got := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...); !slices.Equal(got, slices.Repeat([]wire.Code{wire.Busy}, 20)) {
+				t.Errorf("refused with %v, want busy 20 times", got)
 			}
-			c.Close()
+			for send(client, get("k"))[0] != 0 {
+			}
 		}()
-		if got := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...); !slices.Equal(got, slices.Repeat([]wire.Code{wire.Busy}, 20)) {
-			t.Errorf("refused with %v, want busy 20 times", got)
+		pauses, last := "", time.Now()
+		turn := func(turn func(), refused int64) {
+			if !c.Ready() {
+				t.Fatal(c.Err())
+			}
+			pauses, last = pauses+time.Since(last).String()+" ", time.Now()
+			turn()
+			if got := n.Stats.Refusals.Load(); got != refused || c.Unsent() > wire.MaxUnsent {
+				t.Errorf("refused %d requests with %d bytes, want %d", got, c.Unsent(), refused)
+			}
+			c.Flush()
+		}
+		refuse := func() { n.Refuse(c) }
+		for _, refused := range []int64{turnRequests, 20, 21, 22, 23, 24, 25, 26} {
+			turn(refuse, refused)
 		}
 		if s := n.Stats.Snapshot(); s.Requests != 0 || len(s.Errors) != 0 || len(log) != 0 {
 			t.Errorf("counted %d requests, %v, logged %q, want 0, nothing, nothing", s.Requests, s.Errors, log.lines())
 		}
-		client.Close()
-	})
-}
-
-// A client that ignores Busy waits longer and longer for its next turn, until it is served.
-// The end of the context ends the pause.
-func TestRefusedConnectionPauses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n, _ := newNode(nil)
-		ctx, stop := context.WithCancel(t.Context())
-		c, client := connect(t, n, ctx)
-		go func() { // ends with the connection
-			for {
-				if send(client, get("k"))[0] == 0 {
-					return
-				}
-			}
-		}()
-		got, last := "", time.Now()
-		turn := func(turn func()) {
-			if !c.Ready() {
-				t.Fatal(c.Err())
-			}
-			got, last = got+time.Since(last).String()+" ", time.Now()
-			turn()
-			c.Flush()
-		}
-		refuse := func() { n.Refuse(c) }
-		for range 8 {
-			turn(refuse)
-		}
-		turn(func() { n.Answer(c, missing) })
-		turn(refuse)
-		turn(refuse)
+		turn(func() { n.Answer(c, missing) }, 26)
+		turn(refuse, 27)
+		turn(refuse, 28)
 		time.AfterFunc(time.Microsecond, stop)
-		turn(refuse)
-		if want := "0s 1ms 2ms 4ms 8ms 16ms 32ms 32ms 32ms 0s 1ms 1µs "; got != want {
-			t.Errorf("turns after %s, want %s", got, want)
+		turn(refuse, 29)
+		if want := "0s 1ms 2ms 4ms 8ms 16ms 32ms 32ms 32ms 0s 1ms 1µs "; pauses != want {
+			t.Errorf("turns after %s, want %s", pauses, want)
 		}
 		client.Close()
 		c.Close()
