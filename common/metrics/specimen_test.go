@@ -96,17 +96,3 @@ func BenchmarkFalseSharing(b *testing.B) {
 		}
 	}
 }
-
-// What it costs to pass a lock that nobody waits for.
-//
-//	go test ./common/metrics -run '^$' -bench Free
-func BenchmarkFreeLock(b *testing.B) {
-	for name, lock := range map[string]sync.Locker{"mutex": new(sync.Mutex), "counted": new(Mutex), "channel": make(handedOver, 1)} {
-		b.Run("lock="+name, func(b *testing.B) {
-			for b.Loop() {
-				lock.Lock()
-				lock.Unlock()
-			}
-		})
-	}
-}

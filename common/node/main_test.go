@@ -34,11 +34,6 @@ func TestMain(m *testing.M) {
 		Main(serveOne)
 	case "crowded":
 		Main(serveMany)
-	case "stuck":
-		Main(func(_ context.Context, _ net.Listener, n *Node) error {
-			n.Stats.Open.Add(1)
-			select {}
-		})
 	}
 }
 
@@ -344,23 +339,24 @@ func TestServeFails(t *testing.T) {
 // comes too, before or after the signal.
 func TestDrainCutShort(t *testing.T) {
 	const timeout, later, never = 20 * moment, 3 * moment, time.Hour
+	const one, none = "the drain was cut short (1 connection open)", "the drain was cut short (0 connections open)"
 	for _, test := range []struct {
 		events string
 		open   int64         // connections
 		ends   time.Duration // when the stage does
-		want   error
+		want   string        // the error
 		after  time.Duration
 	}{
-		{"signal signal signal later signal", 1, never, errCutShort, later},
-		{"signal signal", 1, never, errCutShort, timeout},
-		{"signal eof", 1, never, errCutShort, timeout},
-		{"eof signal", 1, never, errCutShort, timeout},
-		{"eof signal later signal", 1, never, errCutShort, later},
-		{"signal eof later signal", 1, never, errCutShort, later},
-		{"signal signal", 1, moment, nil, moment},
-		{"signal later signal", 0, later + moment, nil, later + moment},
-		{"signal later signal", 0, never, errCutShort, later + 10*moment},
-		{"signal", 0, never, errCutShort, timeout + 10*moment},
+		{"signal signal signal later signal", 1, never, one, later},
+		{"signal signal", 1, never, one, timeout},
+		{"signal eof", 1, never, one, timeout},
+		{"eof signal", 1, never, one, timeout},
+		{"eof signal later signal", 1, never, one, later},
+		{"signal eof later signal", 1, never, one, later},
+		{"signal signal", 1, moment, "<nil>", moment},
+		{"signal later signal", 0, later + moment, "<nil>", later + moment},
+		{"signal later signal", 0, never, none, later + 10*moment},
+		{"signal", 0, never, none, timeout + 10*moment},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n, log := newNode(func(c *cluster.Config) { c.Server.DrainTimeout = timeout })
@@ -385,7 +381,7 @@ func TestDrainCutShort(t *testing.T) {
 				<-time.After(test.ends)
 				return ErrStopped
 			}, signals, eof)
-			if took := time.Since(begin); !errors.Is(err, test.want) || took != test.after {
+			if took := time.Since(begin); fmt.Sprint(err) != test.want || took != test.after {
 				t.Errorf("%+v: %v after %v", test, err, took)
 			}
 			if got := strings.Join(log.lines(), ""); strings.Count(got, "answering what has arrived") != 1 {

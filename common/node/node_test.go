@@ -416,12 +416,12 @@ func TestRefuse(t *testing.T) {
 			}
 		}()
 		pauses, last := "", time.Now()
-		turn := func(turn func(), refused int64) {
+		next := func(do func(), refused int64) {
 			if !c.Ready() {
 				t.Fatal(c.Err())
 			}
 			pauses, last = pauses+time.Since(last).String()+" ", time.Now()
-			turn()
+			do()
 			if got := n.Stats.Refusals.Load(); got != refused || c.Unsent() > wire.MaxUnsent {
 				t.Errorf("refused %d requests with %d bytes, want %d", got, c.Unsent(), refused)
 			}
@@ -429,16 +429,16 @@ func TestRefuse(t *testing.T) {
 		}
 		refuse := func() { n.Refuse(c) }
 		for _, refused := range []int64{turnRequests, 20, 21, 22, 23, 24, 25, 26} {
-			turn(refuse, refused)
+			next(refuse, refused)
 		}
 		if s := n.Stats.Snapshot(); s.Requests != 0 || len(s.Errors) != 0 || len(log) != 0 {
 			t.Errorf("counted %d requests, %v, logged %q, want 0, nothing, nothing", s.Requests, s.Errors, log.lines())
 		}
-		turn(func() { n.Answer(c, missing) }, 26)
-		turn(refuse, 27)
-		turn(refuse, 28)
+		next(func() { n.Answer(c, missing) }, 26)
+		next(refuse, 27)
+		next(refuse, 28)
 		time.AfterFunc(time.Microsecond, stop)
-		turn(refuse, 29)
+		next(refuse, 29)
 		if want := "0s 1ms 2ms 4ms 8ms 16ms 32ms 32ms 32ms 0s 1ms 1µs "; pauses != want {
 			t.Errorf("turns after %s, want %s", pauses, want)
 		}
@@ -458,7 +458,7 @@ func TestStrangersGiveWay(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error)
 	go func() { served <- serveMany(ctx, ln, n) }()
-	connect := func() net.Conn { return dial(t, ln.Addr().String()) }
+	reach := func() net.Conn { return dial(t, ln.Addr().String()) }
 	client := func(nc net.Conn) (*wire.Conn, []wire.Code) {
 		c, err := open(n, nc)
 		if err != nil {
@@ -470,40 +470,40 @@ func TestStrangersGiveWay(t *testing.T) {
 	ok := []wire.Code{wire.OK}
 	var strangers []net.Conn
 	for range 3 {
-		nc := connect()
+		nc := reach()
 		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
 		io.ReadFull(nc, make([]byte, 64)) // the greeting
 		strangers = append(strangers, nc)
 	}
-	first, got := client(connect()) // the fourth: the oldest gives way
-	if open := n.Stats.Open.Load(); !slices.Equal(got, ok) || open != 1 {
-		t.Errorf("a client among strangers: %v, %d connections are counted, want %v, 1", got, open, ok)
+	first, got := client(reach()) // the fourth: the oldest gives way
+	if count := n.Stats.Open.Load(); !slices.Equal(got, ok) || count != 1 {
+		t.Errorf("a client among strangers: %v, %d connections are counted, want %v, 1", got, count, ok)
 	}
 	if _, err := io.Copy(io.Discard, strangers[0]); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the oldest stranger is still connected")
 	}
 
 	// Two more clients, both greeted while there was a place.
-	slow := &gated{Conn: connect(), gate: make(chan bool)}
+	slow := &gated{Conn: reach(), gate: make(chan bool)}
 	late := make(chan []wire.Code)
 	go func() { // ends with its connection
 		_, got := client(slow)
 		late <- got
 	}()
 	<-slow.gate // greeted
-	second, got := client(connect())
+	second, got := client(reach())
 	<-slow.gate
 	if refused := <-late; !slices.Equal(got, ok) || !slices.Equal(refused, []wire.Code{wire.Goodbye}) {
 		t.Errorf("of two clients for one place, the first is answered %v, want %v, and the other %v, want goodbye", got, ok, refused)
 	}
-	if _, err := open(n, connect()); !errors.Is(err, wire.ErrRefused) || !strings.Contains(err.Error(), "all 2 places are taken") {
+	if _, err := open(n, reach()); !errors.Is(err, wire.ErrRefused) || !strings.Contains(err.Error(), "all 2 places are taken") {
 		t.Errorf("a client when all places are taken: %v, want %v, since all 2 places are taken", err, wire.ErrRefused)
 	}
 	first.Close()
 	for n.Stats.Open.Load() > 1 {
 		runtime.Gosched()
 	}
-	third, got := client(connect())
+	third, got := client(reach())
 	if !slices.Equal(got, ok) {
 		t.Errorf("in the freed place: %v, want %v", got, ok)
 	}

@@ -16,9 +16,9 @@ import (
 	"lockstep/common/cluster"
 )
 
-// start starts a server of TestMain, which a shell becomes after a command, as a process. It returns
+// startServer starts a server of TestMain, which a shell becomes after a command, as a process. It returns
 // when the server says at its control port that it serves.
-func start(t *testing.T, command, server, file string, cfg cluster.Config, stdout, stderr io.Writer) *exec.Cmd {
+func startServer(t *testing.T, command, server, file string, cfg cluster.Config, stdout, stderr io.Writer) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", command+`; exec "$0" -config "$1"`, os.Args[0], file)
 	cmd.Env = append(os.Environ(), "LOCKSTEP_TEST_SERVER="+server, "GORACE=atexit_sleep_ms=0")
@@ -76,7 +76,7 @@ func TestSignals(t *testing.T) {
 			continue // under nohup, which the server would inherit
 		}
 		cfg, file := config(t, 1)
-		cmd := start(t, test.command, "drains", file, cfg, test.stdout, test.stderr)
+		cmd := startServer(t, test.command, "drains", file, cfg, test.stdout, test.stderr)
 		if test.command == nohup {
 			cmd.Process.Signal(syscall.SIGHUP)
 		}
@@ -98,24 +98,6 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// A server whose stage is stuck ends at the second signal.
-func TestStuckProcess(t *testing.T) {
-	t.Parallel()
-	cfg, file := config(t, 1)
-	var stdout bytes.Buffer
-	p := &process{t: t, stderr: make(logged, 100)}
-	cmd := start(t, ":", "stuck", file, cfg, &stdout, p.stderr)
-	cmd.Process.Signal(os.Interrupt)
-	p.wait("answering what has arrived")
-	<-time.After(2 * moment) // nearer signals count as one
-	cmd.Process.Signal(syscall.SIGTERM)
-	p.wait("the drain was cut short (1 connection open)")
-	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 1 || strings.Count(stdout.String(), "\n") != 6 {
-		t.Errorf("exit code %d, stdout %q, want 1 and six lines", code, &stdout)
-	}
-}
-
 // A server that may have fewer files open than max_connections says so at the start and refuses the
 // clients that there is no room for. It serves those that it has, and answers at its control port:
 // strangers at both ports take no descriptor that a client or a question needs.
@@ -123,7 +105,7 @@ func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	cfg, file := config(t, 1, func(c *cluster.Config) { c.Secret = theSecret })
 	var stderr bytes.Buffer
-	cmd := start(t, "ulimit -n 64", "crowded", file, cfg, nil, &stderr) // a test could not raise its own limit again
+	cmd := startServer(t, "ulimit -n 64", "crowded", file, cfg, nil, &stderr) // a test could not raise its own limit again
 	for range 40 {
 		dial(t, cfg.Nodes[0].Addr)
 		dial(t, cfg.Nodes[0].Control)

@@ -242,24 +242,19 @@ func TestGetsTogether(t *testing.T) {
 // creates the key again.
 func BenchmarkApply(b *testing.B) {
 	for _, keys := range []int{1_000, 1_000_000} {
-		var all strings.Builder // keys are parts of one string, as in a request
-		for i := range keys {
-			fmt.Fprintf(&all, "k%09d", i)
-		}
-		key := func(i int) string { return all.String()[10*i : 10*i+10] }
-		table, value := New(cluster.Work{}, nil), string(make([]byte, 30))
-		for i := range keys {
-			table.Apply([]wire.Op{put(key(i), value)})
+		table, stored := New(cluster.Work{}, nil), make([]wire.Op, keys)
+		for i := range stored {
+			stored[i] = put(fmt.Sprintf("k%09d", i), string(make([]byte, 30)))
+			table.Apply(stored[i : i+1])
 		}
 		for _, kind := range []wire.OpKind{wire.Get, wire.Put, wire.Delete} {
 			b.Run(fmt.Sprintf("op=%v/keys=%d", kind, keys), func(b *testing.B) {
 				b.ReportAllocs()
-				ops := []wire.Op{put("", value)}
 				for at := 0; b.Loop(); at = (at + 7919) % keys {
-					ops[0].Kind, ops[0].Key = kind, key(at)
-					if table.Apply(ops); kind == wire.Delete {
-						ops[0].Kind = wire.Put
-						table.Apply(ops)
+					op := stored[at]
+					op.Kind = kind
+					if table.Apply([]wire.Op{op}); kind == wire.Delete {
+						table.Apply(stored[at : at+1])
 					}
 				}
 			})
