@@ -47,13 +47,14 @@ func TestFingerprint(t *testing.T) {
 	c := withNodes("10.0.0.1:7001", "b:1")
 	c.Nodes[1].Listen = ":1"
 	same, other := Config{Nodes: c.Nodes}, withNodes("10.0.0.1:7001", "b:2")
-	if got, want := same.Fingerprint(), withNodes("10.0.0.1:7001", "b:1").Fingerprint(); got != want || got == other.Fingerprint() {
-		t.Errorf("another server, workload, clients, secret and address to listen at: %x, want %x; another node: %x", got, want, other.Fingerprint())
+	got, want, not := same.Fingerprint(), withNodes("10.0.0.1:7001", "b:1").Fingerprint(), other.Fingerprint()
+	if got != want || got == not {
+		t.Errorf("other properties, and another address to listen at: %x, want %x; another node: %x", got, want, not)
 	}
-	want := "version=1\nstage=stage4_bucketlock\nnodes=2\nnodes[0].addr=10.0.0.1:7001\nnodes[0].control=127.0.0.1:9000\n" +
+	lines := "version=1\nstage=stage4_bucketlock\nnodes=2\nnodes[0].addr=10.0.0.1:7001\nnodes[0].control=127.0.0.1:9000\n" +
 		"nodes[1].addr=b:1\nnodes[1].control=127.0.0.1:9001\n"
-	if got := c.Describe("stage4_bucketlock"); got != want {
-		t.Errorf("Describe =\n%swant\n%s", got, want)
+	if got := c.Describe("stage4_bucketlock"); got != lines {
+		t.Errorf("Describe =\n%swant\n%s", got, lines)
 	}
 }
 
@@ -91,7 +92,7 @@ func TestValidate(t *testing.T) {
 			c.Clients = append(c.Clients, Client{fmt.Sprintf("a:%d", i+2001)})
 		}
 		if err := c.Validate(); (err == nil) != (test.want == "") || err != nil && !strings.HasSuffix(err.Error(), test.want) {
-			t.Errorf("%d nodes, %d clients, a secret of %d bytes: %v, want %s", test.nodes, test.clients, test.secret, err, test.want)
+			t.Errorf("%+v: %v", test, err)
 		}
 	}
 }
@@ -150,7 +151,7 @@ func TestCheckExposure(t *testing.T) {
 		}
 	}
 	for path := range places {
-		for addr := range strings.FieldsSeq("127.0.0.1:7001 127.9.9.9:7001 [::1]:7001 [::ffff:127.0.0.1]:7001 localhost:7001 LocalHost:7001") {
+		for addr := range strings.FieldsSeq("127.0.0.1:1 127.9.9.9:1 [::1]:1 [::ffff:127.0.0.1]:1 localhost:1 LocalHost:1") {
 			check(path, addr, 0, false, true)
 		}
 		for addr := range strings.FieldsSeq("10.0.0.7:7001 0.0.0.0:7001 [::]:7001 :7001 localhost.example:7001 127.0.0.1") {
@@ -194,11 +195,12 @@ func TestBounds(t *testing.T) {
 		"server.queue":           {"0, 1000000", "-1, 1000001"},
 		"server.buckets":         {"1, 1000000", "0, 1000001"},
 		"server.max_connections": {"1, 1000000", "0, 1000001"},
-		"server.work":            {"0s, 1m0s, spin 0s, spin 1m0s", "1m0.000000001s, spin -1ns, spin 1m0.000000001s, spin, spin  1s" + times},
-		"server.idle_timeout":    {"1ms, 24h", "999.999µs, 24h0m0.000000001s" + times},
-		"server.frame_timeout":   {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
-		"server.write_timeout":   {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
-		"server.drain_timeout":   {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
+		"server.work": {"0s, 1m0s, spin 0s, spin 1m0s",
+			"1m0.000000001s, spin -1ns, spin 1m0.000000001s, spin, spin  1s" + times},
+		"server.idle_timeout":  {"1ms, 24h", "999.999µs, 24h0m0.000000001s" + times},
+		"server.frame_timeout": {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
+		"server.write_timeout": {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
+		"server.drain_timeout": {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
 	} {
 		name := strings.TrimPrefix(path, "server.")
 		for i, list := range values {
@@ -211,8 +213,9 @@ func TestBounds(t *testing.T) {
 				c := Default()
 				byFlag := serverFlags(&c).Parse([]string{"-" + name, value})
 				for _, err := range []error{inFile, byFlag} {
-					if (err == nil) != (i == 0) || err != nil && (!strings.Contains(err.Error(), path+": ") || !strings.HasSuffix(err.Error(), ownRules[path].Allowed)) {
-						t.Errorf("%s: %q: %v, want it allowed: %v, or an error with the path and what is allowed", path, value, err, i == 0)
+					if (err == nil) != (i == 0) || err != nil && (!strings.Contains(err.Error(), path+": ") ||
+						!strings.HasSuffix(err.Error(), ownRules[path].Allowed)) {
+						t.Errorf("%s: %q: %v, want it allowed: %v, or the path and what is", path, value, err, i == 0)
 					}
 				}
 				if i > 0 && !reflect.DeepEqual(c, Default()) {

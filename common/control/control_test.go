@@ -181,7 +181,8 @@ func TestStrangers(t *testing.T) {
 		begin := time.Now()
 		for range 5 {
 			member.WriteControl(&wire.Control{Kind: wire.Stats})
-			if answer := (wire.Control{}); !member.Flush() || !member.Ready() || !member.ReadControl(&answer) || string(answer.Payload) != "counted" {
+			if answer := (wire.Control{}); !member.Flush() || !member.Ready() || !member.ReadControl(&answer) ||
+				string(answer.Payload) != "counted" {
 				t.Errorf("a member after %v: %q, %v, want an answer", time.Since(begin), answer.Payload, member.Err())
 			}
 			<-time.After(time.Second)
@@ -192,7 +193,8 @@ func TestStrangers(t *testing.T) {
 
 		free := newPort() // without a secret
 		start(t, free, Hello("nodes", 0, ""))
-		for name, junk := range map[string][]byte{"silence": nil, "half a frame": {0, 0, 0, 100, 99, 1}, "no proof": make([]byte, 60_000)} {
+		for name, junk := range map[string][]byte{"silence": nil, "half a frame": {0, 0, 0, 100, 99, 1},
+			"no proof": make([]byte, 60_000)} {
 			for _, to := range []*port{p, free} {
 				nc := connect(to)
 				go io.Copy(io.Discard, nc) // ends with the connection
@@ -231,7 +233,7 @@ func TestAcceptBacksOff(t *testing.T) {
 			nc.Close()
 			return time.Since(begin)
 		}
-		for failures, want := range map[int]time.Duration{1: 5, 2: 5 + 10, 20: 5 + 10 + 20 + 40 + 80 + 160 + 320 + 640 + 12*1000} {
+		for failures, want := range map[int]time.Duration{1: 5, 2: 5 + 10, 20: 5 + 10 + 20 + 40 + 80 + 160 + 320 + 640 + 12_000} {
 			synctest.Wait() // in Accept
 			for range failures {
 				p.errors <- syscall.EMFILE
@@ -265,8 +267,9 @@ func TestAskGivesUp(t *testing.T) {
 			begin := time.Now()
 			go test.server() // ends when Ask does
 			_, err := Ask(ctx, p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
-			if errors.As(err, new(DialError)) != test.dialing || !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != test.after {
-				t.Errorf("%v after %v, want that the deadline passed after %v, while dialing: %v", err, time.Since(begin), test.after, test.dialing)
+			if errors.As(err, new(DialError)) != test.dialing || !errors.Is(err, context.DeadlineExceeded) ||
+				time.Since(begin) != test.after {
+				t.Errorf("%v after %v, want the deadline after %v, dialing: %v", err, time.Since(begin), test.after, test.dialing)
 			}
 			cancel()
 		}

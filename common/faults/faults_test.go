@@ -57,7 +57,8 @@ func TestProxy(t *testing.T) {
 			got = test.want // the cut may overtake the answer
 		}
 		if got != test.want || took < test.atLeast || called != 1 {
-			t.Errorf("%+v, called %d times: read %q after %v, want once, %q after at least %v", test.fault, called, got, took, test.want, test.atLeast)
+			t.Errorf("%+v, called %d times: read %q after %v, want once, %q after at least %v", test.fault, called, got, took,
+				test.want, test.atLeast)
 		}
 	}
 }

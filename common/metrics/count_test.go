@@ -28,8 +28,8 @@ func TestMutexCounts(t *testing.T) {
 		})
 	}
 	// Only the runtime can tell that they wait: a goroutine that waits for a lock runs no code.
-	for stacks := make([]byte, 1<<20); strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "[sync.Mutex.Lock") < waiters; {
-		runtime.Gosched()
+	for all, waiting := make([]byte, 1<<20), 0; waiting < waiters; runtime.Gosched() {
+		waiting = strings.Count(string(all[:runtime.Stack(all, true)]), "[sync.Mutex.Lock")
 	}
 	compute(time.Millisecond)
 	// Counts does not wait, although the lock is held and three goroutines want it.

@@ -60,7 +60,8 @@ func TestQuantileAgainstSortedData(t *testing.T) {
 				}
 			}
 			if mean := sum / time.Duration(n); h.Count() != int64(n) || h.Max() != all[n-1] || h.Mean() != mean {
-				t.Errorf("%s: count, max, mean = %d, %d, %d, want %d, %d, %d", name, h.Count(), h.Max(), h.Mean(), n, all[n-1], mean)
+				t.Errorf("%s: count, max, mean = %d, %d, %d, want %d, %d, %d", name, h.Count(), h.Max(), h.Mean(), n,
+					all[n-1], mean)
 			}
 		}
 	}

@@ -209,7 +209,8 @@ func TestRunRefuses(t *testing.T) {
 	absent := filepath.Join(t.TempDir(), "missing.json")
 	busy, inUse := config(t, 1)
 	listen(t, busy.Nodes[0].Control)
-	const short, secret, nodes = "hush, hush", `{"secret": "` + theSecret, `"nodes": [{"addr": "192.0.2.1:7001", "control": "192.0.2.1:7101"}]}`
+	const short, secret = "hush, hush", `{"secret": "` + theSecret
+	const nodes = `"nodes": [{"addr": "192.0.2.1:7001", "control": "192.0.2.1:7101"}]}`
 
 	for _, test := range []struct {
 		env, file, args string // env is the secret, file a path or the content
@@ -311,7 +312,8 @@ func TestServeAndDrain(t *testing.T) {
 			t.Errorf("exit code %d, %q, want 0 and no further line", code, stderr)
 		}
 		stats := slices.Collect(strings.Lines(p.stdout.String()))
-		if !strings.Contains(stats[0], " 1 in ") || !strings.Contains(stats[1], "accepted 2, open 0") || verbose != (len(stats) > 6) || len(stats) < 6 {
+		if !strings.Contains(stats[0], " 1 in ") || !strings.Contains(stats[1], "accepted 2, open 0") ||
+			verbose != (len(stats) > 6) || len(stats) < 6 {
 			t.Errorf("statistics, verbose %v:\n%s", verbose, &p.stdout)
 		}
 		if said += fmt.Sprintf("%s%+v", &p.stdout, s); strings.Contains(said, theSecret) {
@@ -471,7 +473,10 @@ func TestCheck(t *testing.T) {
 	_, other := config(t, 2, func(c *cluster.Config) { c.Nodes, c.Secret = cfg.Nodes, "another one, and as long" })
 	expect(1, "has another secret", "another secret", other)
 	_, other = config(t, 2, func(c *cluster.Config) {
-		c.Nodes = []cluster.Node{{Addr: cfg.Nodes[0].Control, Control: cfg.Nodes[0].Addr}, {Addr: "nowhere.invalid:7001", Control: cfg.Nodes[1].Control}}
+		c.Nodes = []cluster.Node{
+			{Addr: cfg.Nodes[0].Control, Control: cfg.Nodes[0].Addr},
+			{Addr: "nowhere.invalid:7001", Control: cfg.Nodes[1].Control},
+		}
 		c.Secret = theSecret
 	})
 	expect(1, "are addr and control mixed up?", "are addr and control right", other)

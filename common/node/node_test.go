@@ -272,7 +272,7 @@ func TestEndsOfConnections(t *testing.T) {
 			want := map[string]int64{test.want: 1}
 			delete(want, "")
 			if s := n.Stats.Snapshot(); !maps.Equal(s.Errors, want) || s.Open != 0 || s.Connections != 1 {
-				t.Errorf("%+v: counted %v, %d of %d connections open, want %v, 0 of 1", test, s.Errors, s.Open, s.Connections, want)
+				t.Errorf("%+v: counted %v, %d of %d open, want %v, 0 of 1", test, s.Errors, s.Open, s.Connections, want)
 			}
 			if got := log.lines(); len(got) != len(want) || !strings.Contains(unwrap(strings.Join(got, "")), test.says) {
 				t.Errorf("%+v: logged %q, want %d lines with %q", test, got, len(want), test.says)
@@ -363,8 +363,9 @@ func TestAnswerStopsAtMaxUnsent(t *testing.T) {
 	codes := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...)
 	client.Close()
 	served.Wait()
-	if most < wire.MaxUnsent || most > wire.MaxUnsent+wire.MaxFrame || !slices.Equal(codes, slices.Repeat([]wire.Code{wire.OK}, 20)) {
-		t.Errorf("%d bytes unsent at most, want %d and at most a frame more; answered %v, want 20 times ok", most, wire.MaxUnsent, codes)
+	if most < wire.MaxUnsent || most > wire.MaxUnsent+wire.MaxFrame ||
+		!slices.Equal(codes, slices.Repeat([]wire.Code{wire.OK}, 20)) {
+		t.Errorf("%d bytes unsent at most, want %d and at most a frame more; answered %v", most, wire.MaxUnsent, codes)
 	}
 }
 
@@ -494,7 +495,7 @@ func TestStrangersGiveWay(t *testing.T) {
 	second, got := client(reach())
 	<-slow.gate
 	if refused := <-late; !slices.Equal(got, ok) || !slices.Equal(refused, []wire.Code{wire.Goodbye}) {
-		t.Errorf("of two clients for one place, the first is answered %v, want %v, and the other %v, want goodbye", got, ok, refused)
+		t.Errorf("of two clients for one place, one is answered %v, want %v, and one %v, want goodbye", got, ok, refused)
 	}
 	if _, err := open(n, reach()); !errors.Is(err, wire.ErrRefused) || !strings.Contains(err.Error(), "all 2 places are taken") {
 		t.Errorf("a client when all places are taken: %v, want %v, since all 2 places are taken", err, wire.ErrRefused)
@@ -513,8 +514,9 @@ func TestStrangersGiveWay(t *testing.T) {
 	if err := <-served; err != ErrStopped {
 		t.Errorf("serving ended with %v, want %v", err, ErrStopped)
 	}
-	if s := n.Stats.Snapshot(); s.Errors["stranger"] == 0 || s.Errors["max_connections"] != 1 || s.Open != 0 || s.Connections != 8 {
-		t.Errorf("counted %v, %d open of %d, want strangers that gave way, and one refusal, 0 of 8", s.Errors, s.Open, s.Connections)
+	s := n.Stats.Snapshot()
+	if s.Errors["stranger"] == 0 || s.Errors["max_connections"] != 1 || s.Open != 0 || s.Connections != 8 {
+		t.Errorf("counted %v, want strangers that gave way, and one refusal; %d open of %d, want 0 of 8", s.Errors, s.Open, s.Connections)
 	}
 	if said := unwrap(strings.Join(log.lines(), "")); !containsAll(said, "proved nothing, and gave way", "max_connections") {
 		t.Errorf("logged %q, want that a stranger gave way, and max_connections", said)

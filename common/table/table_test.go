@@ -328,7 +328,8 @@ func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
 			after = absent
 		}
 		if got != test.want || after != test.after {
-			t.Errorf("%v, %s and then %s: answers %q, leaves %q, want %q, %q", test.op.Kind, test.before, test.during, got, after, test.want, test.after)
+			t.Errorf("%v, %s and then %s: answers %q, leaves %q, want %q, %q", test.op.Kind, test.before, test.during, got,
+				after, test.want, test.after)
 		}
 	}
 }
