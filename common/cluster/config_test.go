@@ -1,10 +1,16 @@
 package cluster
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"net"
-	"slices"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -36,36 +42,19 @@ func TestOwner(t *testing.T) {
 	}
 }
 
+// The fingerprint is of the nodes that clients dial, and of nothing else.
 func TestFingerprint(t *testing.T) {
-	c := withNodes("a:1", "b:1")
-	same := Config{Nodes: c.Nodes}
-	if got, want := same.Fingerprint(), c.Fingerprint(); got != want {
-		t.Errorf("with another server, workload, clients and secret: %x, want %x", got, want)
+	c := withNodes("10.0.0.1:7001", "b:1")
+	c.Nodes[1].Listen = ":1"
+	same, other := Config{Nodes: c.Nodes}, withNodes("10.0.0.1:7001", "b:2")
+	got, want, not := same.Fingerprint(), withNodes("10.0.0.1:7001", "b:1").Fingerprint(), other.Fingerprint()
+	if got != want || got == not {
+		t.Errorf("other properties, and another address to listen at: %x, want %x; another node: %x", got, want, not)
 	}
-	same.Nodes = slices.Clone(c.Nodes)
-	same.Nodes[1].Listen = ":1"
-	if same.Fingerprint() != c.Fingerprint() {
-		t.Error("where a node listens is part of the fingerprint")
-	}
-	for _, addrs := range []string{"b:1 a:1", "a:1", "a:1 b:2"} {
-		if other := withNodes(strings.Fields(addrs)...); other.Fingerprint() == c.Fingerprint() {
-			t.Errorf("nodes %s have the fingerprint of a:1 b:1", addrs)
-		}
-	}
-}
-
-func TestDescribe(t *testing.T) {
-	got := withNodes("10.0.0.1:7001", "10.0.0.2:7001").Describe("stage4_bucketlock")
-	want := `version=1
-stage=stage4_bucketlock
-nodes=2
-nodes[0].addr=10.0.0.1:7001
-nodes[0].control=127.0.0.1:9000
-nodes[1].addr=10.0.0.2:7001
-nodes[1].control=127.0.0.1:9001
-`
-	if got != want {
-		t.Errorf("Describe =\n%swant\n%s", got, want)
+	lines := "version=1\nstage=stage4_bucketlock\nnodes=2\nnodes[0].addr=10.0.0.1:7001\nnodes[0].control=127.0.0.1:9000\n" +
+		"nodes[1].addr=b:1\nnodes[1].control=127.0.0.1:9001\n"
+	if got := c.Describe("stage4_bucketlock"); got != lines {
+		t.Errorf("Describe =\n%swant\n%s", got, lines)
 	}
 }
 
@@ -85,25 +74,26 @@ func TestDifferences(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	for want, change := range map[string]func(c *Config){
-		"server.workers: 0 is not in 1..4096":                       func(c *Config) { c.Server.Workers = 0 },
-		"is not a list of 1 to 100":                                 func(c *Config) { c.Nodes = make([]Node, 101) },
-		"is not a list of at most 100":                              func(c *Config) { c.Clients = make([]Client, 101) },
-		"secret: its value is not at least 16 bytes long, in UTF-8": func(c *Config) { c.Secret = strings.Repeat("\xff", minSecret) },
+	for _, test := range []struct {
+		nodes, clients, secret int
+		want                   string
+	}{
+		{100, 100, minSecret, ""},
+		{1, 0, 0, ""},
+		{101, 1, 0, "is not a list of 1 to 100"},
+		{1, 101, 0, "is not a list of at most 100"},
+		{1, 1, minSecret - 1, "secret: its value is not at least 16 bytes long, in UTF-8"},
 	} {
-		c := Default()
-		change(&c)
-		if err := c.Validate(); err == nil || !strings.HasSuffix(err.Error(), want) {
-			t.Errorf("Validate: %v, want %s", err, want)
+		c := Config{Server: Default().Server, Secret: strings.Repeat("s", test.secret)} // of any workload
+		for i := range test.nodes {
+			c.Nodes = append(c.Nodes, Node{Addr: fmt.Sprintf("a:%d", i+1), Control: fmt.Sprintf("a:%d", i+1001)})
 		}
-	}
-	c := withNodes(make([]string, 100)...)
-	for i := range c.Nodes {
-		c.Nodes[i].Addr = fmt.Sprintf("a:%d", i+1)
-	}
-	c.Clients, c.Secret, c.Workload = nil, strings.Repeat("s", minSecret), Workload{}
-	if err := c.Validate(); err != nil {
-		t.Errorf("Validate of 100 nodes, no clients and a secret: %v", err)
+		for i := range test.clients {
+			c.Clients = append(c.Clients, Client{fmt.Sprintf("a:%d", i+2001)})
+		}
+		if err := c.Validate(); (err == nil) != (test.want == "") || err != nil && !strings.HasSuffix(err.Error(), test.want) {
+			t.Errorf("%+v: %v", test, err)
+		}
 	}
 }
 
@@ -145,34 +135,29 @@ func TestListens(t *testing.T) {
 }
 
 func TestCheckExposure(t *testing.T) {
-	for safe, all := range map[bool]string{ // without a secret
-		true:  "127.0.0.1:7001 127.9.9.9:7001 [::1]:7001 [::ffff:127.0.0.1]:7001 localhost:7001 LocalHost:7001",
-		false: "10.0.0.7:7001 0.0.0.0:7001 [::]:7001 :7001 localhost.example:7001 127.0.0.1",
-	} {
-		for addr := range strings.FieldsSeq(all) {
-			checkExposure(t, addr, safe)
-		}
-	}
-}
-
-func checkExposure(t *testing.T, addr string, safe bool) {
-	for path, place := range map[string]func(c *Config) *string{
+	places := map[string]func(c *Config) *string{
 		"nodes[0].addr":      func(c *Config) *string { return &c.Nodes[0].Addr },
 		"nodes[0].listen":    func(c *Config) *string { return &c.Nodes[0].Listen },
 		"nodes[0].control":   func(c *Config) *string { return &c.Nodes[0].Control },
 		"clients[0].control": func(c *Config) *string { return &c.Clients[0].Control },
-	} {
+	}
+	check := func(path, addr string, secret int, insecure, safe bool) {
 		c := Default()
-		*place(&c) = addr
-		for _, secret := range []string{"", strings.Repeat("s", minSecret-1), strings.Repeat("s", minSecret)} {
-			c.Secret = secret
-			err := c.CheckExposure(false)
-			if (err == nil) != (safe || len(secret) == minSecret) || err != nil && !strings.HasPrefix(err.Error(), path+": "+addr+" is not on loopback") {
-				t.Errorf("%s %s, secret %q: %v, want safe: %t", path, addr, secret, err, safe)
-			}
-			if err := c.CheckExposure(true); err != nil {
-				t.Errorf("%s %s, insecure: %v", path, addr, err)
-			}
+		c.Secret = strings.Repeat("s", secret)
+		*places[path](&c) = addr
+		err := c.CheckExposure(insecure)
+		if (err == nil) != safe || err != nil && !strings.HasPrefix(err.Error(), path+": "+addr+" is not on loopback") {
+			t.Errorf("%s %s, %d bytes of a secret, insecure %v: %v, want safe: %t", path, addr, secret, insecure, err, safe)
+		}
+	}
+	for path := range places {
+		for addr := range strings.FieldsSeq("127.0.0.1:1 127.9.9.9:1 [::1]:1 [::ffff:127.0.0.1]:1 localhost:1 LocalHost:1") {
+			check(path, addr, 0, false, true)
+		}
+		for addr := range strings.FieldsSeq("10.0.0.7:7001 0.0.0.0:7001 [::]:7001 :7001 localhost.example:7001 127.0.0.1") {
+			check(path, addr, minSecret-1, false, false)
+			check(path, addr, minSecret, false, true)
+			check(path, addr, 0, true, true)
 		}
 	}
 }
@@ -180,10 +165,7 @@ func checkExposure(t *testing.T, addr string, safe bool) {
 func TestFindSelf(t *testing.T) {
 	var local []net.Addr
 	for _, cidr := range []string{"127.0.0.1/8", "10.0.0.7/24", "fd00::7/64"} {
-		ip, network, err := net.ParseCIDR(cidr)
-		if err != nil {
-			t.Fatal(err)
-		}
+		ip, network, _ := net.ParseCIDR(cidr)
 		local = append(local, &net.IPNet{IP: ip, Mask: network.Mask})
 	}
 	for nodes, want := range map[string]int{ // -1: an error
@@ -201,6 +183,153 @@ func TestFindSelf(t *testing.T) {
 		got, err := FindSelf("nodes", strings.Fields(nodes), local)
 		if got != max(want, 0) || (err == nil) != (want >= 0) || err != nil && !strings.Contains(err.Error(), "which node this is") || err != nil && !strings.Contains(err.Error(), "pass -node N") {
 			t.Errorf("self of %s = %d, %v, want %d, or an error that says -node", nodes, got, err, want)
+		}
+	}
+}
+
+// Every value is accepted at its bounds and refused past them, from a file and by flag.
+func TestBounds(t *testing.T) {
+	times := ", -1s, NaN, 1, 9999999999h"
+	for path, values := range map[string][2]string{ // allowed, and not
+		"server.workers":         {"1, 4096", "0, 4097, 1.5, 1e-1, many, 1" + strings.Repeat("0", 400)},
+		"server.queue":           {"0, 1000000", "-1, 1000001"},
+		"server.buckets":         {"1, 1000000", "0, 1000001"},
+		"server.max_connections": {"1, 1000000", "0, 1000001"},
+		"server.work": {"0s, 1m0s, spin 0s, spin 1m0s",
+			"1m0.000000001s, spin -1ns, spin 1m0.000000001s, spin, spin  1s" + times},
+		"server.idle_timeout":  {"1ms, 24h", "999.999µs, 24h0m0.000000001s" + times},
+		"server.frame_timeout": {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
+		"server.write_timeout": {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
+		"server.drain_timeout": {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
+	} {
+		name := strings.TrimPrefix(path, "server.")
+		for i, list := range values {
+			for value := range strings.SplitSeq(list, ", ") {
+				quoted := value
+				if !json.Valid([]byte(value)) {
+					quoted = `"` + value + `"`
+				}
+				_, inFile := parse("F", fmt.Appendf(nil, `{"server": {%q: %s}}`, name, quoted))
+				c := Default()
+				byFlag := serverFlags(&c).Parse([]string{"-" + name, value})
+				for _, err := range []error{inFile, byFlag} {
+					if (err == nil) != (i == 0) || err != nil && (!strings.Contains(err.Error(), path+": ") ||
+						!strings.HasSuffix(err.Error(), ownRules[path].Allowed)) {
+						t.Errorf("%s: %q: %v, want it allowed: %v, or the path and what is", path, value, err, i == 0)
+					}
+				}
+				if i > 0 && !reflect.DeepEqual(c, Default()) {
+					t.Errorf("-%s %s is refused, and changes the Config to %+v", name, value, c)
+				}
+			}
+		}
+	}
+}
+
+func TestHostPort(t *testing.T) {
+	long := strings.Repeat("a", 253)
+	for _, addr := range []string{"a:1", "a:65535", ":1", "[::1]:1", "[fe80::1%eth0]:1", "a-b.example:80", long + ":1"} {
+		if !isHostPort(addr) {
+			t.Errorf("%s is refused", addr)
+		}
+	}
+	for _, addr := range []string{"", "a", "a:", ":", "a:0", "a:65536", "a:-1", "a:+1", "a:01", "a:0x1", "a:http", "::1:80", "a b:1", "a\x1b:1", long + "a:1"} {
+		if isHostPort(addr) {
+			t.Errorf("%q is allowed", addr)
+		}
+	}
+}
+
+func serverFlags(c *Config) *flag.FlagSet {
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	c.Flags(fs, "server")
+	return fs
+}
+
+func TestFlagUsage(t *testing.T) {
+	c := Default()
+	var usage bytes.Buffer
+	left := WriteFlags(&usage, serverFlags(&c), []FlagGroup{{"None", "none"}, {"Some", "work frame_timeout"}})
+	const want = `
+Some:
+  -work TIME          how long an operation sleeps, or computes (spin); storing
+                      a new key takes 0s; in 0s..1m0s, or as "spin 1ms" (default
+                      0s)
+  -frame_timeout TIME
+                      how long a request may take to arrive, from its first
+                      byte; in 1ms..1h0m0s (default 10s)
+`
+	if got := usage.String(); got != want || left != int64(reflect.TypeFor[Server]().NumField()-2) {
+		t.Errorf("%d flags are in no group, and the usage is\n%swant all but two, and\n%s", left, got, want)
+	}
+}
+
+func TestParseFlags(t *testing.T) {
+	t.Setenv("LOCKSTEP_SECRET", "")
+	t.Chdir(t.TempDir())
+	parseArgs := func(arguments string, args ...string) (c Config, err error) {
+		c = Default()
+		var path string
+		fs := serverFlags(&c)
+		fs.StringVar(&path, "config", DefaultPath, "")
+		err = c.ParseFlags(fs, args, &path, arguments)
+		return c, err
+	}
+	for _, test := range []struct {
+		arguments, args string
+		want            string // in the error, which is a UsageError if it ends with "flags)"
+	}{
+		{"", "-workers 5", ""},
+		{"KEY VALUE", "-workers 5 color blue", ""},
+		{"", "-h", "help requested"},
+		{"", "-config none.json -h", "help requested"},
+		{"", "serve", `unexpected argument "serve" (serve -h lists the flags)`},
+		{"KEY VALUE", "color", `serve needs KEY and VALUE after the flags, got 1 argument (serve -h lists the flags)`},
+		{"KEY", "color -workers 5", `serve needs KEY after the flags, got 3 arguments (serve -h lists the flags)`},
+		{"", "-wrokers 5", "flag provided but not defined: -wrokers (serve -h lists the flags)"},
+		{"", "-workers 0", `invalid value "0" for flag -workers: server.workers: 0 is not in 1..4096 (serve -h lists the flags)`},
+		{"", "-config none.json", "open none.json: "},
+	} {
+		_, err := parseArgs(test.arguments, strings.Fields(test.args)...)
+		if !strings.Contains(fmt.Sprint(err), test.want) || (err == nil) != (test.want == "") ||
+			errors.As(err, new(UsageError)) != strings.HasSuffix(test.want, "flags)") {
+			t.Errorf("%s: %v, want %s", test.args, err, test.want)
+		}
+	}
+
+	// The file overrides the defaults, and the flags override the file.
+	if err := os.WriteFile(DefaultPath, []byte(`{"server": {"workers": 6, "queue": 7}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Server.Workers, want.Server.Queue = 5, 7
+	if c, err := parseArgs("", "-workers", "5"); err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("got\n%+v, %v, want\n%+v", c, err, want)
+	}
+}
+
+// Every value outside the workload has a rule, every rule a value, and help has both.
+func TestWriteHelp(t *testing.T) {
+	var out bytes.Buffer
+	WriteHelp(&out, Rules{"workload.batch": In(1, 2, "operations in a request")})
+	c := Default()
+	for _, p := range c.root().all() {
+		if p.parts() == nil && !strings.HasPrefix(p.path, "workload.") && p.rule().ok == nil {
+			t.Errorf("%s has no rule", p.path)
+		}
+	}
+	for path, r := range ownRules {
+		if !strings.Contains("\n"+out.String(), "\n"+path+" ") || r.Doc == "" {
+			t.Errorf("%s is not explained", path)
+		}
+	}
+	if want := "workload.batch          1               in 1..2\n    operations in a request\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("the help\n%s\ndoes not contain\n%s", &out, want)
+	}
+	for line := range strings.Lines(out.String()) {
+		if len(line) > 81 {
+			t.Errorf("a line of %d columns, want at most 80: %s", len(line)-1, line)
 		}
 	}
 }

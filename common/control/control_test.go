@@ -69,34 +69,32 @@ func start(t *testing.T, ln net.Listener, h wire.Hello) (stop func()) {
 	return stop
 }
 
-func TestStats(t *testing.T) {
+func TestAsk(t *testing.T) {
 	for _, secret := range []string{"", "a secret of 24 characters"} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := ln.Addr().String()
-		stop := start(t, ln, Hello("clients", 1, secret))
-		ask := func(number int, secret string, kind wire.ControlKind) (string, error) {
-			answer, err := Ask(t.Context(), new(net.Dialer).DialContext, addr, Hello("clients", number, secret), wire.Control{Kind: kind})
-			return string(answer.Payload), err
-		}
-		if got, err := ask(1, secret, wire.Stats); got != "counted" || err != nil {
-			t.Errorf("asked for statistics: %q, %v", got, err)
-		}
-		if _, err := ask(2, secret, wire.Stats); !errors.Is(err, wire.ErrMismatch) {
-			t.Errorf("number 2 asked at the address of number 1: %v, want %v", err, wire.ErrMismatch)
-		}
-		if _, err := ask(1, "another one, and as long", wire.Stats); !errors.Is(err, wire.ErrMismatch) {
-			t.Errorf("asked with another secret: %v, want %v", err, wire.ErrMismatch)
-		}
-		if _, err := ask(1, secret, 77); err == nil || errors.As(err, new(DialError)) {
-			t.Errorf("a question without an answer: %v, want that the connection ended", err)
-		}
-		stop()
-		if _, err := ask(1, secret, wire.Stats); !errors.As(err, new(DialError)) {
-			t.Errorf("asked after the end: %v, want a DialError", err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			p := newPort()
+			stop := start(t, p, Hello("clients", 1, secret))
+			ask := func(number int, secret string, kind wire.ControlKind) (string, error) {
+				answer, err := Ask(t.Context(), p.dial, "", Hello("clients", number, secret), wire.Control{Kind: kind})
+				return string(answer.Payload), err
+			}
+			if got, err := ask(1, secret, wire.Stats); got != "counted" || err != nil {
+				t.Errorf("asked for statistics: %q, %v", got, err)
+			}
+			if _, err := ask(2, secret, wire.Stats); !errors.Is(err, wire.ErrMismatch) {
+				t.Errorf("number 2 asked at the address of number 1: %v, want %v", err, wire.ErrMismatch)
+			}
+			if _, err := ask(1, "another one, and as long", wire.Stats); !errors.Is(err, wire.ErrMismatch) {
+				t.Errorf("asked with another secret: %v, want %v", err, wire.ErrMismatch)
+			}
+			if _, err := ask(1, secret, 77); err == nil || errors.As(err, new(DialError)) {
+				t.Errorf("a question without an answer: %v, want that the connection ended", err)
+			}
+			stop()
+			if _, err := ask(1, secret, wire.Stats); !errors.As(err, new(DialError)) {
+				t.Errorf("asked after the end: %v, want a DialError", err)
+			}
+		})
 	}
 }
 
@@ -141,33 +139,34 @@ func again(c *wire.Conn) (answer wire.Control, err error) {
 	return answer, c.Err()
 }
 
-// Strangers hold a bounded number of connections for a bounded time, and keep no one
-// else from an answer.
+// Strangers hold a bounded number of connections for a bounded time, and keep no one else from an
+// answer. A connection that has proved the secret gives way to none of them.
 func TestStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPort()
-		stop := start(t, p, Hello("nodes", 0, ""))
-		connect := func() net.Conn {
-			nc, err := p.dial(t.Context(), "", "")
-			if err != nil {
-				t.Fatal(err)
-			}
+		p, hello := newPort(), Hello("nodes", 0, "a secret of 24 characters")
+		stop := start(t, p, hello)
+		connect := func(p *port) net.Conn {
+			nc, _ := p.dial(t.Context(), "", "")
 			return nc
 		}
 		asked := func(when string) {
 			t.Helper()
 			begin := time.Now()
-			answer, err := Ask(t.Context(), p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
+			answer, err := Ask(t.Context(), p.dial, "", hello, wire.Control{Kind: wire.Stats})
 			if string(answer.Payload) != "counted" || err != nil || time.Since(begin) > 0 {
 				t.Errorf("%s: %q, %v, after %v; want an answer at once", when, answer.Payload, err, time.Since(begin))
 			}
 		}
 
-		var open []net.Conn
-		for range 4 * MaxStrangers {
-			open = append(open, connect())
+		member, err := wire.Open(t.Context(), connect(p), hello, limits)
+		if err != nil {
+			t.Fatal(err)
 		}
-		asked("beside a thousand silent connections")
+		var open []net.Conn
+		for range 2 * MaxStrangers {
+			open = append(open, connect(p))
+		}
+		asked("beside many silent connections")
 		alive := 0
 		for _, nc := range open {
 			nc.SetReadDeadline(time.Now().Add(time.Nanosecond))
@@ -179,37 +178,40 @@ func TestStrangers(t *testing.T) {
 			t.Errorf("%d connections are open, want at most %d", alive, MaxStrangers)
 		}
 
-		for name, junk := range map[string][]byte{
-			"silence":          nil,
-			"http":             []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-			"half a frame":     {0, 0, 0, 100, 99, 1},
-			"the largest half": append([]byte{0, 1, 0, 0}, make([]byte, 60_000)...),
-		} {
-			nc := connect()
-			go io.Copy(io.Discard, nc) // ends with the connection
-			nc.Write(junk)
-			begin := time.Now()
-			for err := error(nil); err == nil && time.Since(begin) < serveTime; {
-				<-time.After(time.Second) // the clock is synctest's
-				_, err = nc.Write([]byte{0})
-			}
-			if took := time.Since(begin); took > 2*answerTime {
-				t.Errorf("%s and then a byte a second held a connection for %v, want at most %v", name, took, 2*answerTime)
-			}
-			asked("after " + name)
-		}
-
-		c, err := wire.Open(t.Context(), connect(), Hello("nodes", 0, ""), limits)
 		begin := time.Now()
-		for err == nil && time.Since(begin) < time.Minute {
-			<-time.After(time.Second) // the clock is synctest's
-			_, err = again(c)
+		for range 5 {
+			member.WriteControl(&wire.Control{Kind: wire.Stats})
+			if answer := (wire.Control{}); !member.Flush() || !member.Ready() || !member.ReadControl(&answer) ||
+				string(answer.Payload) != "counted" {
+				t.Errorf("a member after %v: %q, %v, want an answer", time.Since(begin), answer.Payload, member.Err())
+			}
+			<-time.After(time.Second)
 		}
-		if took := time.Since(begin); took != serveTime && took != serveTime+time.Second {
-			t.Errorf("a stranger that asks every second is served for %v, want %v", took, serveTime)
+		if member.Ready() || time.Since(begin) != serveTime {
+			t.Errorf("a connection that asks every second is served for %v, want %v", time.Since(begin), serveTime)
 		}
 
-		last := connect()
+		free := newPort() // without a secret
+		start(t, free, Hello("nodes", 0, ""))
+		for name, junk := range map[string][]byte{"silence": nil, "half a frame": {0, 0, 0, 100, 99, 1},
+			"no proof": make([]byte, 60_000)} {
+			for _, to := range []*port{p, free} {
+				nc := connect(to)
+				go io.Copy(io.Discard, nc) // ends with the connection
+				nc.Write(junk)
+				begin := time.Now()
+				for err := error(nil); err == nil && time.Since(begin) < serveTime; {
+					<-time.After(time.Second) // the clock is synctest's
+					_, err = nc.Write([]byte{0})
+				}
+				if took := time.Since(begin); took > 2*answerTime {
+					t.Errorf("%s and then a byte a second held a connection for %v, want at most %v", name, took, 2*answerTime)
+				}
+				asked("after " + name)
+			}
+		}
+
+		last := connect(p)
 		begin = time.Now()
 		stop()
 		if _, err := io.Copy(io.Discard, last); err != nil || time.Since(begin) > 0 {
@@ -218,36 +220,11 @@ func TestStrangers(t *testing.T) {
 	})
 }
 
-// A connection that has proved the secret gives way to no stranger.
-func TestMemberAmongStrangers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPort()
-		hello := Hello("nodes", 0, "a secret of 24 characters")
-		start(t, p, hello)
-		nc, _ := p.dial(t.Context(), "", "")
-		c, err := wire.Open(t.Context(), nc, hello, limits)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		for range 2 * MaxStrangers {
-			nc, _ := p.dial(t.Context(), "", "")
-			defer nc.Close()
-		}
-		if answer, err := again(c); string(answer.Payload) != "counted" || err != nil {
-			t.Errorf("after many strangers: %q, %v, want an answer", answer.Payload, err)
-		}
-	})
-}
-
 func TestAcceptBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPort()
-		for range 20 {
-			p.errors <- syscall.EMFILE
-		}
 		start(t, p, Hello("nodes", 0, ""))
-		connected := func() time.Duration {
+		delayed := func() time.Duration {
 			begin := time.Now()
 			nc, err := p.dial(t.Context(), "", "")
 			if err != nil {
@@ -256,14 +233,15 @@ func TestAcceptBacksOff(t *testing.T) {
 			nc.Close()
 			return time.Since(begin)
 		}
-		if got, want := connected(), (5+10+20+40+80+160+320+640+12*1000)*time.Millisecond; got != want {
-			t.Errorf("20 failures to accept delay a connection by %v, want %v", got, want)
-		}
-		synctest.Wait() // in Accept
-		p.errors <- syscall.EMFILE
-		connected() // Accept has not seen the error yet
-		if got, want := connected(), 5*time.Millisecond; got != want {
-			t.Errorf("one more failure later delays a connection by %v, want %v", got, want)
+		for failures, want := range map[int]time.Duration{1: 5, 2: 5 + 10, 20: 5 + 10 + 20 + 40 + 80 + 160 + 320 + 640 + 12_000} {
+			synctest.Wait() // in Accept
+			for range failures {
+				p.errors <- syscall.EMFILE
+			}
+			delayed() // Accept has not seen the errors yet
+			if got := delayed(); got != want*time.Millisecond {
+				t.Errorf("%d failures to accept delay a connection by %v, want %v", failures, got, want*time.Millisecond)
+			}
 		}
 	})
 }
@@ -272,27 +250,28 @@ func TestAcceptBacksOff(t *testing.T) {
 func TestAskGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPort()
-		begin := time.Now()
-		_, err := Ask(t.Context(), p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
-		if !errors.As(err, new(DialError)) || !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != dialTime {
-			t.Errorf("%v after %v, want a DialError after %v", err, time.Since(begin), dialTime)
-		}
-		begin = time.Now()
-		go func() { <-p.conns }()
-		_, err = Ask(t.Context(), p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
-		if errors.As(err, new(DialError)) || !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != answerTime {
-			t.Errorf("%v after %v, want no answer after %v", err, time.Since(begin), answerTime)
-		}
-		begin = time.Now()
-		go func() {
-			c, _ := wire.Greet(<-p.conns, Hello("nodes", 0, ""), limits)
-			c.Ready() // and does not answer
-		}()
-		ctx, cancel := context.WithTimeout(t.Context(), answerTime/2)
-		defer cancel()
-		_, err = Ask(ctx, p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
-		if err != context.DeadlineExceeded || time.Since(begin) != answerTime/2 {
-			t.Errorf("%v after %v, want %v after %v", err, time.Since(begin), context.DeadlineExceeded, answerTime/2)
+		for _, test := range []struct {
+			limit   time.Duration
+			server  func()
+			after   time.Duration
+			dialing bool
+		}{
+			{time.Hour, func() {}, dialTime, true},
+			{time.Hour, func() { <-p.conns }, answerTime, false},
+			{answerTime / 2, func() {
+				c, _ := wire.Greet(<-p.conns, Hello("nodes", 0, ""), limits)
+				c.Ready() // and does not answer
+			}, answerTime / 2, false},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), test.limit)
+			begin := time.Now()
+			go test.server() // ends when Ask does
+			_, err := Ask(ctx, p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
+			if errors.As(err, new(DialError)) != test.dialing || !errors.Is(err, context.DeadlineExceeded) ||
+				time.Since(begin) != test.after {
+				t.Errorf("%v after %v, want the deadline after %v, dialing: %v", err, time.Since(begin), test.after, test.dialing)
+			}
+			cancel()
 		}
 	})
 }

@@ -3,7 +3,6 @@ package metrics
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -33,65 +32,63 @@ var distributions = map[string]func(*rand.Rand) time.Duration{
 // A histogram against the sorted times, and against the merged histograms of their parts.
 func TestQuantileAgainstSortedData(t *testing.T) {
 	for name, draw := range distributions {
-		for _, n := range []int{1, 2, 7, 100, 1000, 20000} {
-			t.Run(fmt.Sprintf("%s/n=%d", name, n), func(t *testing.T) {
-				r := rand.New(rand.NewPCG(1, uint64(n)))
-				var h, merged Histogram
-				var parts [3]Histogram // the last one stays empty
-				var all []time.Duration
-				var sum time.Duration
-				for i := range n {
-					d := draw(r)
-					h.Record(d)
-					parts[i%2].Record(d)
-					all = append(all, d)
-					sum += d
+		for _, n := range []int{1, 2, 7, 1000, 10_000} {
+			r := rand.New(rand.NewPCG(1, uint64(n)))
+			var h, merged Histogram
+			var parts [3]Histogram // the last one stays empty
+			var all []time.Duration
+			var sum time.Duration
+			for i := range n {
+				d := draw(r)
+				h.Record(d)
+				parts[i%2].Record(d)
+				all = append(all, d)
+				sum += d
+			}
+			for i := range parts {
+				merged.Merge(&parts[i])
+			}
+			if !reflect.DeepEqual(merged, h) {
+				t.Errorf("%d of %s: the merged parts differ from one histogram of all", n, name)
+			}
+			slices.Sort(all)
+			for _, permille := range []int{0, 1, 10, 70, 250, 500, 750, 900, 990, 999, 1000} {
+				rank := max((permille*n+999)/1000, 1)
+				exact, got := all[rank-1], h.Quantile(float64(permille)/1000)
+				if got < exact || float64(got-exact) > 0.008*float64(exact) {
+					t.Errorf("%d of %s: Quantile(%d/1000) = %d, want %d and at most 0.8 %% more", n, name, permille, got, exact)
 				}
-				for i := range parts {
-					merged.Merge(&parts[i])
-				}
-				if !reflect.DeepEqual(merged, h) {
-					t.Error("the merged parts differ from one histogram of all")
-				}
-				slices.Sort(all)
-				for _, permille := range []int{0, 1, 10, 70, 250, 500, 750, 900, 990, 999, 1000} {
-					rank := max((permille*n+999)/1000, 1)
-					exact := all[rank-1]
-					got := h.Quantile(float64(permille) / 1000)
-					if got < exact || float64(got-exact) > 0.008*float64(exact) {
-						t.Errorf("Quantile(%d/1000) = %d, want %d and at most 0.8 %% more", permille, got, exact)
-					}
-				}
-				if h.Count() != int64(n) || h.Max() != all[n-1] || h.Mean() != sum/time.Duration(n) {
-					t.Errorf("count, max, mean = %d, %d, %d, want %d, %d, %d",
-						h.Count(), h.Max(), h.Mean(), n, all[n-1], sum/time.Duration(n))
-				}
-			})
+			}
+			if mean := sum / time.Duration(n); h.Count() != int64(n) || h.Max() != all[n-1] || h.Mean() != mean {
+				t.Errorf("%s: count, max, mean = %d, %d, %d, want %d, %d, %d", name, h.Count(), h.Max(), h.Mean(), n,
+					all[n-1], mean)
+			}
 		}
 	}
 }
 
 func TestQuantileEdges(t *testing.T) {
-	tests := []struct {
-		recorded []time.Duration
+	type times = []time.Duration
+	minutes := append(slices.Repeat(times{61 * time.Second}, 100), 600*time.Second)
+	for _, test := range []struct {
+		recorded times
 		q        float64
 		want     time.Duration
 	}{
 		{nil, 0.5, 0},
-		{append(slices.Repeat([]time.Duration{20 * time.Microsecond}, 98), 3*time.Millisecond), 0.5, 20095},
-		{[]time.Duration{-5}, 1, 0},
-		{[]time.Duration{255, 256, 257, 258}, 0.25, 255}, // the longest exact one
-		{[]time.Duration{255, 256, 257, 258}, 0.50, 257}, // 256 and 257 share a cell
-		{[]time.Duration{longest}, 0.5, longest},
-		{[]time.Duration{1, longest + 1}, 0.5, 1},
-		{[]time.Duration{1, longest + 1}, 0.51, longest + 1},
-		{append(slices.Repeat([]time.Duration{61 * time.Second}, 100), 600*time.Second), 0.5, edge(cell(61 * time.Second))},
-		{append(slices.Repeat([]time.Duration{61 * time.Second}, 100), 600*time.Second), 1, 600 * time.Second},
-		{[]time.Duration{math.MaxInt64, 1 << 62}, 0.5, edge(cell(1 << 62))},
-		{[]time.Duration{1, 2, 3}, -1, 1},
-		{[]time.Duration{1, 2, 3}, 2, 3},
-	}
-	for _, test := range tests {
+		{append(slices.Repeat(times{20 * time.Microsecond}, 98), 3*time.Millisecond), 0.5, 20095},
+		{times{-5}, 1, 0},
+		{times{255, 256, 257, 258}, 0.25, 255}, // the longest exact one
+		{times{255, 256, 257, 258}, 0.50, 257}, // 256 and 257 share a cell
+		{times{longest}, 0.5, longest},
+		{times{1, longest + 1}, 0.5, 1},
+		{times{1, longest + 1}, 0.51, longest + 1},
+		{minutes, 0.5, edge(cell(61 * time.Second))},
+		{minutes, 1, 600 * time.Second},
+		{times{math.MaxInt64, 1 << 62}, 0.5, edge(cell(1 << 62))},
+		{times{1, 2, 3}, -1, 1},
+		{times{1, 2, 3}, 2, 3},
+	} {
 		var h Histogram
 		for _, d := range test.recorded {
 			h.Record(d)
@@ -170,13 +167,6 @@ func TestHistogramJSON(t *testing.T) {
 	// Times that an old file does not resolve count, and are the longest.
 	if err := json.Unmarshal([]byte(`{"max_ns":90000000000,"overflow":1,"buckets":[[1,1]]}`), &h); err != nil || h.Count() != 2 || h.Quantile(0.5) != 1 || h.Quantile(1) != 90e9 {
 		t.Errorf("an old file has %d times, median %v, longest %v (%v)", h.Count(), h.Quantile(0.5), h.Quantile(1), err)
-	}
-}
-
-func BenchmarkRecord(b *testing.B) {
-	var h Histogram
-	for d := time.Duration(0); b.Loop(); d = (d + 7919) % longest {
-		h.Record(d)
 	}
 }
 

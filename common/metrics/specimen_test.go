@@ -74,58 +74,25 @@ func compute(d time.Duration) {
 //	go test ./common/metrics -run '^$' -bench FalseSharing
 func BenchmarkFalseSharing(b *testing.B) {
 	counters, mutexes := make([]atomic.Int64, 64), make([]sync.Mutex, 64)
-	for _, use := range []struct {
-		name string
-		do   func(i, n int) // n times the one at i
-	}{
-		{"counter", func(i, n int) {
-			for c := &counters[i]; n > 0; n-- {
-				c.Add(1)
-			}
-		}},
-		{"mutex", func(i, n int) {
-			for mu := &mutexes[i]; n > 0; n-- {
-				mu.Lock()
-				mu.Unlock()
-			}
-		}},
+	for name, use := range map[string]func(i int){
+		"counter": func(i int) { counters[i].Add(1) },
+		"mutex": func(i int) {
+			mutexes[i].Lock()
+			mutexes[i].Unlock()
+		},
 	} {
 		for _, apart := range []int{1, 16} {
-			b.Run(fmt.Sprintf("of=%s/apart=%dB", use.name, 8*apart), func(b *testing.B) {
+			b.Run(fmt.Sprintf("of=%s/apart=%dB", name, 8*apart), func(b *testing.B) {
 				var both sync.WaitGroup
 				for core := range 2 {
-					both.Go(func() { use.do(core*apart, b.N) })
+					both.Go(func() {
+						for range b.N {
+							use(core * apart)
+						}
+					})
 				}
 				both.Wait()
 			})
 		}
 	}
-}
-
-// What it costs to pass a lock that nobody waits for, and to hand a value to another
-// goroutine and get one back.
-//
-//	go test ./common/metrics -run '^$' -bench HandOff
-func BenchmarkHandOff(b *testing.B) {
-	for name, lock := range map[string]sync.Locker{"mutex": new(sync.Mutex), "channel": make(handedOver, 1)} {
-		b.Run("free="+name, func(b *testing.B) {
-			for b.Loop() {
-				lock.Lock()
-				lock.Unlock()
-			}
-		})
-	}
-	b.Run("to=goroutine", func(b *testing.B) {
-		there, back := make(chan int), make(chan int)
-		go func() { // ends when there is closed
-			for n := range there {
-				back <- n
-			}
-		}()
-		for b.Loop() {
-			there <- 1
-			<-back
-		}
-		close(there)
-	})
 }

@@ -2,7 +2,6 @@ package node_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -31,27 +30,23 @@ func serve(ctx context.Context, ln net.Listener, n *node.Node) error {
 
 // A stage serves in this process. As a program of its own, it is node.Main(serve).
 func Example() {
+	cfg := cluster.Default()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
-	cfg := cluster.Default()
 	cfg.Nodes[0].Addr = ln.Addr().String()
-	n := node.New(cfg, 0, slog.New(slog.DiscardHandler))
+	n := node.New(cfg, 0, slog.Default())
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error)
 	go func() { served <- serve(ctx, ln, n) }() // until stop
 
 	cl := client.New(cfg)
-	created, err := cl.Put(ctx, "color", []byte("blue"))
-	fmt.Println("created:", created, err)
+	fmt.Println(cl.Put(ctx, "color", []byte("blue")))
 	cl.Close()
-
 	stop()
-	fmt.Println("stopped:", errors.Is(<-served, node.ErrStopped))
-	fmt.Println("requests:", n.Stats.Snapshot().Requests)
+	fmt.Println(<-served, n.Stats.Snapshot().Requests)
 	// Output:
-	// created: true <nil>
-	// stopped: true
-	// requests: 1
+	// true <nil>
+	// node: stopped 1
 }

@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +20,7 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -35,11 +34,6 @@ func TestMain(m *testing.M) {
 		Main(serveOne)
 	case "crowded":
 		Main(serveMany)
-	case "stuck":
-		Main(func(_ context.Context, _ net.Listener, n *Node) error {
-			n.Stats.Open.Add(1)
-			select {}
-		})
 	}
 }
 
@@ -84,13 +78,6 @@ func serveConn(n *Node, c *Conn, apply func([]wire.Op) []wire.Result) {
 	}
 }
 
-// child returns a server of TestMain as a process that is not started yet.
-func child(t *testing.T, server, file string) *exec.Cmd {
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-config", file) // without -child: standard input is at its end
-	cmd.Env = append(os.Environ(), "LOCKSTEP_TEST_SERVER="+server, "GORACE=atexit_sleep_ms=0")
-	return cmd
-}
-
 // listen listens until the end of the test.
 func listen(t *testing.T, addr string) net.Listener {
 	t.Helper()
@@ -102,8 +89,8 @@ func listen(t *testing.T, addr string) net.Listener {
 	return ln
 }
 
-// config writes a file with n nodes whose ports are free.
-func config(t *testing.T, n int) (cfg cluster.Config, file string) {
+// config writes a file with n nodes whose ports are free, and changes.
+func config(t *testing.T, n int, change ...func(*cluster.Config)) (cfg cluster.Config, file string) {
 	t.Helper()
 	cfg = cluster.Default()
 	cfg.Nodes = nil
@@ -111,21 +98,14 @@ func config(t *testing.T, n int) (cfg cluster.Config, file string) {
 	for pair := range slices.Chunk(addrs, 2) {
 		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: pair[0], Control: pair[1]})
 	}
+	for _, f := range change {
+		f(&cfg)
+	}
 	file = filepath.Join(t.TempDir(), "cluster.json")
 	if err := errors.Join(err, cfg.Save(file)); err != nil {
 		t.Fatal(err)
 	}
 	return cfg, file
-}
-
-// write returns a new file that holds text.
-func write(t *testing.T, text string) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "cluster.json")
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
 }
 
 // A process is a Run in this process.
@@ -188,37 +168,24 @@ func (p *process) wait(words ...string) string {
 
 // end waits for the end and returns the exit code and the rest of the log.
 func (p *process) end() (code int, stderr string) {
-	p.t.Helper()
-	select {
-	case code = <-p.code:
-	case <-time.After(10 * time.Second):
-		p.t.Fatal("did not end within 10 s")
-	}
 	for line := range p.stderr {
 		stderr += line
 	}
-	return code, stderr
+	return <-p.code, stderr
 }
 
 // stop closes standard input, and waits for the end.
 func (p *process) stop() (code int, stderr string) {
-	p.t.Helper()
 	p.stdin.Close()
 	return p.end()
 }
 
-// putKey stores a key, as a client, which it returns.
-func putKey(t *testing.T, cfg cluster.Config) *client.Client {
+// put stores a key.
+func put(t *testing.T, cl *client.Client, key string) {
 	t.Helper()
-	cl, err := client.Dial(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cl.Close() })
-	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
+	if created, err := cl.Put(t.Context(), key, nil); !created || err != nil {
 		t.Errorf("Put: created %v, %v", created, err)
 	}
-	return cl
 }
 
 // dial connects to addr until the end of the test.
@@ -232,60 +199,71 @@ func dial(t *testing.T, addr string) net.Conn {
 	return nc
 }
 
-// A mistake in flags or configuration: one line about it, nothing on stdout, and the exit
-// code.
+const theSecret = "correct horse battery staple"
+
+// A mistake in flags or configuration: one line about it without a secret, nothing on stdout,
+// and the exit code.
 func TestRunRefuses(t *testing.T) {
 	_, one := config(t, 1)
 	_, two := config(t, 2)
 	absent := filepath.Join(t.TempDir(), "missing.json")
-	broken := write(t, "{\n\"server\": {\n")
-	value := write(t, `{"server": {"workers": 0}}`)
 	busy, inUse := config(t, 1)
 	listen(t, busy.Nodes[0].Control)
-	exposed := write(t, `{"nodes": [{"addr": "0.0.0.0:7001", "control": "127.0.0.1:7101"}]}`)
+	const short, secret = "hush, hush", `{"secret": "` + theSecret
+	const nodes = `"nodes": [{"addr": "192.0.2.1:7001", "control": "192.0.2.1:7101"}]}`
 
 	for _, test := range []struct {
-		args []string
-		code int
-		says []string
+		env, file, args string // env is the secret, file a path or the content
+		code            int
+		says            []string
 	}{
-		{[]string{"-bucketz", "3"}, 2, []string{"-bucketz", "-h lists the flags"}},
-		{[]string{"-config", one, "serve"}, 2, []string{`"serve"`, "-h lists the flags"}},
-		{[]string{"-config", one, "\x1b[2J"}, 2, []string{`"\x1b[2J"`}},
-		{[]string{"-config", one, "-workers", "0"}, 2, []string{"server.workers: 0 is not in 1..4096"}},
-		{[]string{"-config", one, "-node", "1"}, 2, []string{"-node 1", one, "nodes 0 to 0"}},
-		{[]string{"-config", two}, 1, []string{"pass -node N"}},
-		{[]string{"-config", absent + "\x1b[2J"}, 1, []string{absent, "a file that holds {} keeps every default"}},
-		{[]string{"-config", broken}, 1, []string{broken + ":2: "}},
-		{[]string{"-config", value}, 1, []string{value, "server.workers: 0 is not in 1..4096"}},
-		{[]string{"-config", exposed}, 1, []string{"nodes[0].addr: 0.0.0.0:7001", "secret", "LOCKSTEP_SECRET", "-insecure"}},
-		{[]string{"-config", one, "-profile", one}, 1, []string{one}},
-		{[]string{"-config", inUse}, 1, []string{busy.Nodes[0].Control, "another server", inUse}},
+		{theSecret, one, "-secret", 2, []string{"-secret", "-h lists the flags"}},
+		{theSecret, one, "\x1b[2J", 2, []string{`"\x1b[2J"`}},
+		{theSecret, one, "-workers 0", 2, []string{"server.workers: 0 is not in 1..4096"}},
+		{"", one, "-node 1", 2, []string{"-node 1", one, "nodes 0 to 0"}},
+		{"", two, "", 1, []string{"pass -node N"}},
+		{"", absent + "\x1b[2J", "", 1, []string{absent, "a file that holds {} keeps every default"}},
+		{"", one, "-profile " + one, 1, []string{one}},
+		{"", inUse, "", 1, []string{busy.Nodes[0].Control, "another server", inUse}},
+		{"", "{" + nodes, "", 1, []string{"nodes[0].addr: 192.0.2.1:7001", "secret", "LOCKSTEP_SECRET", "-insecure"}},
+		{short, one, "", 1, []string{"LOCKSTEP_SECRET: "}},
+		{"", `{"secret": "` + short + `"}`, "", 1, []string{"secret: "}},
+		{"", `{"secret": ["` + theSecret + `"]}`, "", 1, []string{"secret: "}},
+		{"", secret + `", "secret": "` + theSecret + `"}`, "", 1, []string{"secret: "}},
+		{"", secret + `\x"}`, "", 1, []string{"invalid character"}},
+		{"", secret + `", ` + nodes, "", 1, []string{"192.0.2.1:7001", "this machine does not have that address"}},
 	} {
-		p := run(t, func(context.Context, net.Listener, *Node) error {
-			t.Errorf("%q: served", test.args)
-			return nil
-		}, test.args...)
+		t.Setenv("LOCKSTEP_SECRET", test.env)
+		if strings.HasPrefix(test.file, "{") {
+			content := test.file
+			test.file = filepath.Join(t.TempDir(), "cluster.json")
+			if err := os.WriteFile(test.file, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := run(t, nil, append([]string{"-config", test.file}, strings.Fields(test.args)...)...)
 		code, stderr := p.end()
 		if code != test.code || p.stdout.Len() > 0 {
-			t.Errorf("%q: exit code %d, stdout %q, want %d and nothing", test.args, code, &p.stdout, test.code)
+			t.Errorf("%+v: exit code %d, stdout %q, want %d and nothing", test, code, &p.stdout, test.code)
 		}
 		if !strings.HasPrefix(stderr, "stage0: ") || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "\x1b") {
-			t.Errorf("%q: %q, want one line for a terminal", test.args, stderr)
+			t.Errorf("%+v: %q, want one line for a terminal", test, stderr)
 		}
-		if !containsAll(stderr, test.says...) {
-			t.Errorf("%q: %q, want %q in it", test.args, stderr, test.says)
+		if !containsAll(stderr, test.says...) || strings.Contains(stderr, theSecret) || strings.Contains(stderr, short) {
+			t.Errorf("%+v: %q, want %q in it, and no secret", test, stderr, test.says)
 		}
 	}
 	listen(t, busy.Nodes[0].Addr) // given up, since the other port is in use
 }
 
 func TestHelp(t *testing.T) {
+	t.Setenv("LOCKSTEP_SECRET", theSecret)
 	p := run(t, nil, "-h")
 	code, stderr := p.end()
 	said := p.stdout.String()
-	if code != 0 || stderr != "" || !containsAll(said, "stage0 serves", "-config FILE",
-		cluster.DefaultPath, "-node NUMBER", "-workers N ", "-drain_timeout TIME", "-profile DIRECTORY", "-v  ") || strings.Contains(said, "-child") {
+	if code != 0 || stderr != "" || !containsAll(said, "stage0 serves", "-config FILE", cluster.DefaultPath, "-node NUMBER",
+		"-workers N ", "-drain_timeout TIME", "-profile DIRECTORY", "-v  ") ||
+		strings.Contains(said, "-child") || strings.Contains(said, theSecret) {
 		t.Errorf("exit code %d, %q, want 0, nothing, and all flags but the internal one in\n%s", code, stderr, said)
 	}
 	for line := range strings.Lines(said) {
@@ -295,73 +273,57 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// From the start to the end of standard input, with profiles and all statistics, or without.
+// From the start to the end of standard input, behind NAT, with profiles and all statistics, or
+// without. Nothing that it says contains the secret.
 func TestServeAndDrain(t *testing.T) {
 	t.Parallel()
 	for _, verbose := range []bool{false, true} {
-		cfg, file := config(t, 1)
+		cfg, file := config(t, 1, func(c *cluster.Config) {
+			c.Nodes[0].Listen, c.Nodes[0].Addr, c.Secret = c.Nodes[0].Addr, "192.0.2.1:7001", theSecret
+		})
 		args, profiles := []string{"-config", file}, filepath.Join(t.TempDir(), "new", "profiles")
 		if verbose {
 			args = append(args, "-v", "-profile", profiles)
 		}
-		p := run(t, serveOne, args...)
-		p.wait("serving on "+cfg.Nodes[0].Addr, "Ctrl-C")
-		cl := putKey(t, cfg)
-		s, err := cl.Stats(t.Context(), 0)
-		if err != nil || !s.Serving || s.Stage != "stage0" || s.Requests != 1 || s.Open != 1 {
-			t.Errorf("Stats: %+v, %v, want stage0, serving, with one request and one connection", s, err)
+		p := run(t, serveMany, args...)
+		said := p.wait("serving on "+cfg.Nodes[0].Listen, "Ctrl-C")
+		dial(t, cfg.Nodes[0].Listen).Write(make([]byte, 64))
+		said += p.wait("does not know the secret")
+		cl := client.New(cfg)
+		defer cl.Close()
+		cl.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
+			if addr != cfg.Nodes[0].Addr {
+				t.Errorf("the client dials %s, want %s", addr, cfg.Nodes[0].Addr)
+			}
+			return net.Dial("tcp", cfg.Nodes[0].Listen) // as NAT translates it
+		}
+		put(t, cl, "k")
+		s, err := client.Stats(t.Context(), cfg, 0)
+		if err != nil || !s.Serving || s.Stage != "stage0" || s.Requests != 1 || s.Open != 1 || s.Keys != 1 {
+			t.Errorf("Stats: %+v, %v, want stage0, serving, with one request, connection and key", s, err)
 		}
 		if verbose {
 			cl.Close()
 		}
 		p.stdin.Close() // with a client that is still there, or without
-		p.wait("end of input", "answering what has arrived")
+		said += p.wait("end of input", "answering what has arrived")
 		cl.Close()
 		if code, stderr := p.end(); code != 0 || stderr != "" {
 			t.Errorf("exit code %d, %q, want 0 and no further line", code, stderr)
 		}
-		stats := strings.Split(strings.TrimSuffix(p.stdout.String(), "\n"), "\n")
-		if !strings.Contains(stats[0], " 1 in ") || !strings.Contains(stats[1], "accepted 1, open 0") || verbose != (len(stats) > 6) || len(stats) < 6 {
+		stats := slices.Collect(strings.Lines(p.stdout.String()))
+		if !strings.Contains(stats[0], " 1 in ") || !strings.Contains(stats[1], "accepted 2, open 0") ||
+			verbose != (len(stats) > 6) || len(stats) < 6 {
 			t.Errorf("statistics, verbose %v:\n%s", verbose, &p.stdout)
+		}
+		if said += fmt.Sprintf("%s%+v", &p.stdout, s); strings.Contains(said, theSecret) {
+			t.Errorf("the secret is in\n%s", said)
 		}
 		for _, name := range []string{"cpu", "heap", "block", "mutex", "trace"} {
 			if info, err := os.Stat(filepath.Join(profiles, name+".out")); verbose != (err == nil && info.Size() > 0) {
 				t.Errorf("%s: %v, or empty, want a profile: %v", name, err, verbose)
 			}
 		}
-	}
-}
-
-// A stage that fails: its error, its statistics, exit code 1.
-// A node may listen at another address than the one that its clients dial.
-func TestListen(t *testing.T) {
-	t.Parallel()
-	cfg, _ := config(t, 1)
-	cfg.Nodes[0].Listen, cfg.Nodes[0].Addr = cfg.Nodes[0].Addr, "192.0.2.1:7001"
-	cfg.Secret = "a secret of 24 characters"
-	file := filepath.Join(t.TempDir(), "nat.json")
-	if err := cfg.Save(file); err != nil {
-		t.Fatal(err)
-	}
-	p := run(t, serveOne, "-config", file)
-	p.wait("serving on " + cfg.Nodes[0].Listen)
-	cl := client.New(cfg)
-	defer cl.Close()
-	cl.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
-		if addr != cfg.Nodes[0].Addr {
-			t.Errorf("the client dials %s, want %s", addr, cfg.Nodes[0].Addr)
-		}
-		return net.Dial("tcp", cfg.Nodes[0].Listen) // as NAT translates it
-	}
-	if created, err := cl.Put(t.Context(), "k", nil); !created || err != nil {
-		t.Errorf("Put: created %v, %v", created, err)
-	}
-	if s, err := client.Stats(t.Context(), cfg, 0); !s.Serving || s.Keys != 1 {
-		t.Errorf("at the control port: %+v, %v, want that it serves, with one key", s, err)
-	}
-	cl.Close()
-	if code, stderr := p.stop(); code != 0 {
-		t.Errorf("exit code %d, %s", code, stderr)
 	}
 }
 
@@ -378,30 +340,29 @@ func TestServeFails(t *testing.T) {
 // (timeout sends two), nor does the end of input: after Ctrl-C in a parent's terminal it
 // comes too, before or after the signal.
 func TestDrainCutShort(t *testing.T) {
-	const timeout, later = 20 * moment, 3 * moment
+	const timeout, later, never = 20 * moment, 3 * moment, time.Hour
+	const one, none = "the drain was cut short (1 connection open)", "the drain was cut short (0 connections open)"
 	for _, test := range []struct {
 		events string
 		open   int64         // connections
-		ends   time.Duration // when the stage does, or 0: never
-		want   error
+		ends   time.Duration // when the stage does
+		want   string        // the error
 		after  time.Duration
 	}{
-		{"signal later signal", 1, 0, errCutShort, later},
-		{"signal signal", 1, 0, errCutShort, timeout},
-		{"signal signal signal later signal", 1, 0, errCutShort, later},
-		{"signal eof", 1, 0, errCutShort, timeout},
-		{"eof signal", 1, 0, errCutShort, timeout},
-		{"eof signal later signal", 1, 0, errCutShort, later},
-		{"signal eof later signal", 1, 0, errCutShort, later},
-		{"signal signal", 1, moment, nil, moment},
-		{"signal later signal", 0, later + moment, nil, later + moment},
-		{"signal later signal", 0, 0, errCutShort, later + 10*moment},
-		{"signal", 0, 0, errCutShort, timeout + 10*moment},
+		{"signal signal signal later signal", 1, never, one, later},
+		{"signal signal", 1, never, one, timeout},
+		{"signal eof", 1, never, one, timeout},
+		{"eof signal", 1, never, one, timeout},
+		{"eof signal later signal", 1, never, one, later},
+		{"signal eof later signal", 1, never, one, later},
+		{"signal signal", 1, moment, "<nil>", moment},
+		{"signal later signal", 0, later + moment, "<nil>", later + moment},
+		{"signal later signal", 0, never, none, later + 10*moment},
+		{"signal", 0, never, none, timeout + 10*moment},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n, log := newNode(func(c *cluster.Config) { c.Server.DrainTimeout = timeout })
-			signals, eof, serving, over := make(chan os.Signal), make(chan struct{}), make(chan struct{}), make(chan struct{})
-			defer close(over)
+			signals, eof, serving := make(chan os.Signal), make(chan struct{}), make(chan struct{})
 			go func() { // each event is received before the next is sent
 				<-serving
 				for event := range strings.FieldsSeq(test.events) {
@@ -419,20 +380,16 @@ func TestDrainCutShort(t *testing.T) {
 			err := n.run("stage0", newListener(), newListener(), func(context.Context, net.Listener, *Node) error {
 				n.Stats.Open.Add(test.open)
 				close(serving)
-				if test.ends > 0 {
-					<-time.After(test.ends)
-				} else {
-					<-over
-				}
+				<-time.After(test.ends)
 				return ErrStopped
 			}, signals, eof)
-			if took := time.Since(begin); !errors.Is(err, test.want) || took != test.after {
-				t.Errorf("%s, %d open, the stage ends after %v: %v after %v, want %v after %v",
-					test.events, test.open, test.ends, err, took, test.want, test.after)
+			if took := time.Since(begin); fmt.Sprint(err) != test.want || took != test.after {
+				t.Errorf("%+v: %v after %v", test, err, took)
 			}
 			if got := strings.Join(log.lines(), ""); strings.Count(got, "answering what has arrived") != 1 {
-				t.Errorf("%s: logged %q, want one line about the drain", test.events, got)
+				t.Errorf("%+v: logged %q, want one line about the drain", test, got)
 			}
+			<-time.After(never) // the stage has ended
 		})
 	}
 }
@@ -451,8 +408,7 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	}
 	alone := run(t, serve, "-config", file, "-node", "0")
 	alone.wait("1/2 ready", "node 1 ("+cfg.Nodes[1].Control+")", "refused")
-	s, err := client.Stats(t.Context(), cfg, 0)
-	if err != nil || s.Serving {
+	if s, err := client.Stats(t.Context(), cfg, 0); err != nil || s.Serving {
 		t.Errorf("Stats of a node that waits: %v, serving %v, want false", err, s.Serving)
 	}
 	if code, stderr := alone.stop(); code != 0 || alone.stdout.Len() > 0 {
@@ -488,48 +444,111 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	}
 }
 
-// A server as a process of its own, and the signals of a terminal.
-func TestSignals(t *testing.T) {
+// A check tells of each node what works and what does not.
+func TestCheck(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS == "windows" {
-		t.Skip("no signal can be sent to another process")
+	cfg, file := config(t, 2, func(c *cluster.Config) { c.Secret = theSecret })
+	expect := func(code int, zero, one string, args ...string) {
+		t.Helper()
+		p := run(t, nil, append([]string{"-check", "-config"}, args...)...)
+		got, stderr := p.end()
+		lines := strings.Split(p.stdout.String(), "\n")
+		if got != code || stderr != "" || len(lines) != 3 || !strings.HasPrefix(lines[0], "node 0 (") ||
+			!strings.Contains(lines[0], zero) || !strings.Contains(lines[1], one) {
+			t.Errorf("-check %q: exit code %d, %q, %q, want %d, %q and %q", args, got, stderr, lines, code, zero, one)
+		}
 	}
-	for _, test := range []struct {
-		server  string
-		signals []os.Signal
-		code    int
-		says    string
-	}{
-		{"drains", []os.Signal{syscall.SIGTERM}, 0, "terminated: answering what has arrived"},
-		{"drains", []os.Signal{os.Interrupt}, 0, "interrupt: answering what has arrived"},
-		{"drains", []os.Signal{syscall.SIGHUP}, 0, "hangup: answering what has arrived"},
-		{"drains", []os.Signal{syscall.SIGTERM, syscall.SIGTERM}, 0, ""},
-		{"stuck", []os.Signal{os.Interrupt, syscall.SIGTERM}, 1, "the drain was cut short (1 connection open)"},
+	expect(1, "refused: does it run (-node 0)?", "refused: does it run (-node 1)?", file)
+
+	var serving atomic.Pointer[Node]
+	zero := run(t, func(ctx context.Context, ln net.Listener, n *Node) error {
+		serving.Store(n)
+		return serveMany(ctx, ln, n)
+	}, "-config", file, "-node", "0")
+	one := run(t, serveOne, "-config", file, "-node", "1")
+	zero.wait("serving on")
+	one.wait("serving on")
+	expect(0, ": serves; stage0 for ", ": serves; stage0 for ", file)
+	expect(0, "note that queue is 3 here, 64 there", "serves", file, "-queue", "3")
+	_, other := config(t, 2, func(c *cluster.Config) { c.Nodes, c.Secret = cfg.Nodes, "another one, and as long" })
+	expect(1, "has another secret", "another secret", other)
+	_, other = config(t, 2, func(c *cluster.Config) {
+		c.Nodes = []cluster.Node{
+			{Addr: cfg.Nodes[0].Control, Control: cfg.Nodes[0].Addr},
+			{Addr: "nowhere.invalid:7001", Control: cfg.Nodes[1].Control},
+		}
+		c.Secret = theSecret
+	})
+	expect(1, "are addr and control mixed up?", "are addr and control right", other)
+	if says, err := checkNode("stage9", cfg, 0); err == nil || err.Error() != "runs stage0, and this is stage9: start the same stage everywhere" {
+		t.Errorf("%q, %v, want that the stage is another", says, err)
+	}
+
+	cl := client.New(cfg)
+	defer cl.Close()
+	key := "k"
+	for cfg.Owner(key) != 1 {
+		key += "k"
+	}
+	put(t, cl, key)
+	serving.Load().Stats.Serving.Store(false)
+	expect(1, "does not serve: it waits for other nodes", "does not greet: it serves another client", file)
+	cl.Close()
+	for _, p := range []*process{zero, one} {
+		if code, stderr := p.stop(); code != 0 {
+			t.Errorf("exit code %d, %s", code, stderr)
+		}
+	}
+}
+
+// After its drain a node lingers for nodes that have not passed the barrier yet. A second
+// signal ends that.
+func TestSecondSignalEndsTheLingering(t *testing.T) {
+	t.Parallel()
+	cfg, _ := config(t, 2)
+	n, log := newNode(func(c *cluster.Config) { c.Nodes = cfg.Nodes })
+	service, port := listen(t, cfg.Nodes[0].Addr), listen(t, cfg.Nodes[0].Control)
+	// Node 1 lets node 0 pass, and never says that it has passed itself. It ends with the test.
+	go control.Serve(t.Context(), listen(t, cfg.Nodes[1].Control), control.Hello("nodes", 1, ""), 1, func(q wire.Control) (wire.Control, bool) {
+		q.Seen, q.From, q.To, q.Ready, q.Incarnation = []uint64{q.Incarnation, 7}, 1, 0, true, 7
+		return q, true
+	})
+	signals, ended := make(chan os.Signal), make(chan error)
+	go func() { ended <- n.run("stage0", service, port, serveOne, signals, nil) }()
+	p := &process{t: t, stderr: log}
+	p.wait("serving on")
+	begin := time.Now()
+	signals <- os.Interrupt
+	<-time.After(2 * moment) // nearer signals count as one
+	signals <- os.Interrupt
+	if err := <-ended; err != nil || time.Since(begin) > 1500*time.Millisecond {
+		t.Errorf("ended with %v after %v, want the second signal to end the lingering of 2 s", err, time.Since(begin))
+	}
+}
+
+// An error of listen is followed by what can be done about it.
+func TestListenHints(t *testing.T) {
+	for errno, want := range map[syscall.Errno]string{
+		syscall.EADDRINUSE: "another server", syscall.EADDRNOTAVAIL: "this machine does not have that address", syscall.EACCES: "ports below 1024",
+		10048: "another server", 10049: "this machine does not have that address", 10013: "ports below 1024", syscall.EMFILE: "",
 	} {
-		if test.signals[0] == syscall.SIGHUP && signal.Ignored(syscall.SIGHUP) {
-			continue // under nohup, which the server would inherit
+		got := hint(fmt.Errorf("listening: %w", &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", errno)}))
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%d (%v): the hint is %q, want %q", errno, errno, got, want)
 		}
-		_, file := config(t, 1)
-		var stdout bytes.Buffer
-		stderr := make(logged, 100)
-		cmd := child(t, test.server, file)
-		cmd.Stdout, cmd.Stderr = &stdout, stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		p := &process{t: t, stderr: stderr}
-		p.wait("serving on")
-		for i, s := range test.signals {
-			if i > 0 && test.code == 1 {
-				p.wait("answering what has arrived")
-				<-time.After(2 * moment) // nearer signals count as one
-			}
-			cmd.Process.Signal(s)
-		}
-		p.wait(test.says)
-		cmd.Wait()
-		if code := cmd.ProcessState.ExitCode(); code != test.code || strings.Count(stdout.String(), "\n") != 6 {
-			t.Errorf("%s after %v: exit code %d, stdout %q, want %d and six lines", test.server, test.signals, code, &stdout, test.code)
+	}
+}
+
+func TestFreeAddrs(t *testing.T) {
+	addrs, err := FreeAddrs(6)
+	if slices.Sort(addrs); err != nil || len(slices.Compact(slices.Clone(addrs))) != 6 {
+		t.Errorf("the addresses are %v, error %v, want 6 different ones", addrs, err)
+	}
+	for _, addr := range addrs {
+		var port int
+		fmt.Sscanf(addr, "127.0.0.1:%d", &port)
+		if free := !Taken(addr); !free || port < 1024 || port > 32767 || listen(t, addr) == nil || !Taken(addr) {
+			t.Errorf("%s is free: %v, want it free, on loopback, below the ephemeral range, and then taken", addr, free)
 		}
 	}
 }

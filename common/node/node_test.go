@@ -10,15 +10,18 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
@@ -71,7 +74,7 @@ func newNode(edit func(*cluster.Config)) (*Node, logged) {
 
 // open is a client's end of nc.
 func open(n *Node, nc net.Conn) (*wire.Conn, error) {
-	return wire.Open(context.Background(), nc, wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: n.Config.Fingerprint()}, wire.Limits{})
+	return wire.Open(context.Background(), nc, n.Config.Hello(n.Self), wire.Limits{})
 }
 
 // connect has n accept a connection, and returns both ends.
@@ -218,115 +221,65 @@ func TestAcceptFails(t *testing.T) {
 	})
 }
 
-func TestMaxConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n, log := newNode(func(c *cluster.Config) { c.Server.MaxConnections = 1 })
-		first, client := connect(t, n, t.Context())
-
-		// The second client is refused, and Accept goes on until there is a place again.
-		near, far := net.Pipe()
-		again, place := net.Pipe()
-		ln := newListener(far)
-		accepted := make(chan *Conn)
-		go func() {
-			c, err := n.Accept(t.Context(), ln)
-			if err != nil {
-				t.Error(err)
-			}
-			accepted <- c
-		}()
-		if _, err := open(n, near); !errors.Is(err, wire.ErrRefused) || !strings.Contains(err.Error(), "all 1 places are taken") {
-			t.Errorf("the second client is told %v, want that all 1 places are taken", err)
-		}
-		if got := log.lines(); len(got) != 1 || !strings.Contains(got[0], "max_connections") {
-			t.Errorf("logged %q, want one line that names max_connections", got)
-		}
-		client.Close()
-		serveConn(n, first, missing)
-		ln.next <- place
-		client, err := open(n, again)
-		if err != nil {
-			t.Fatalf("in the freed place: %v", err)
-		}
-		client.Close()
-		serveConn(n, <-accepted, missing)
-		if s := n.Stats.Snapshot(); s.Connections != 3 || s.Open != 0 || !maps.Equal(s.Errors, map[string]int64{"max_connections": 1}) {
-			t.Errorf("%d connections, %d open, errors %v, want 3, 0 and one of max_connections", s.Connections, s.Open, s.Errors)
-		}
-	})
-}
-
 // The end of a connection is counted by its kind, and logged unless it is ordinary.
 func TestEndsOfConnections(t *testing.T) {
-	const secret = "sixteen bytes or more"
 	limits := cluster.Default().Server
+	request, _ := wire.AppendRequest(nil, &wire.Request{Ops: get("k")})
 	for _, test := range []struct {
-		name   string
-		client func(nc net.Conn)
-		after  time.Duration
-		want   string // the kind of error; empty: none
-		says   string
+		sends, then string // then it leaves, waits, or does not even read
+		after       time.Duration
+		want        string // the kind of error; empty: none
+		says        string
 	}{
-		{"leaves", func(nc net.Conn) { nc.Close() }, 0, "", ""},
-		{"idle", func(nc net.Conn) {}, limits.IdleTimeout, "", ""},
-		{"half a frame, and leaves", func(nc net.Conn) { nc.Write([]byte("\x00\x00\x00\x08half")); nc.Close() }, 0, "lost", "unexpected EOF"},
-		{"half a frame, and waits", func(nc net.Conn) { nc.Write([]byte("\x00\x00\x00\x08half")) }, limits.FrameTimeout, "slow", "too long"},
-		{"too much", func(nc net.Conn) { nc.Write([]byte("\x00\x01\x00\x01")) }, 0, "malformed", "65537"},
-		{"not a request", func(nc net.Conn) { nc.Write([]byte("\x00\x00\x00\x03abc")) }, 0, "malformed", "reading a request"},
-		{"no proof", func(nc net.Conn) { nc.Write(make([]byte, 64)) }, 0, "secret", "does not know the secret"},
-		{"half a proof, and waits", func(nc net.Conn) { nc.Write(make([]byte, 30)) }, 2 * time.Second, "slow", "too long"},
-		{"no byte of a proof", func(nc net.Conn) {}, 2 * time.Second, "slow", "too long"},
-		{"a request for a proof", func(nc net.Conn) {
-			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: append(get(strings.Repeat("k", 100)), get("k")...)})
-			nc.Write(frame)
-		}, 0, "secret", "does not know the secret"},
-		{"does not read", func(nc net.Conn) {
-			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: get("k")})
-			nc.Write(frame)
-			<-time.After(2 * limits.WriteTimeout)
-		}, limits.WriteTimeout, "lost", "timeout"},
+		{"", "leaves", 0, "", ""},
+		{"", "waits", limits.IdleTimeout, "", ""},
+		{"\x00\x00\x00\x08half", "leaves", 0, "lost", "unexpected EOF"},
+		{"\x00\x00\x00\x08half", "waits", limits.FrameTimeout, "slow", "too long"},
+		{"\x00\x00\x00\x03abc", "waits", 0, "malformed", "reading a request"},
+		{string(make([]byte, 64)), "proves nothing", 0, "secret", "does not know the secret"},
+		{"", "proves nothing", 2 * time.Second, "slow", "too long"},
+		{string(request), "reads nothing", limits.WriteTimeout, "lost", "timeout"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				n, log := newNode(func(c *cluster.Config) {
-					if strings.Contains(test.name, "proof") {
-						c.Secret = secret
-					}
-				})
-				near, far := net.Pipe()
-				left := make(chan struct{})
-				go func() { // ends when the connection does
-					defer close(left)
-					io.ReadFull(near, make([]byte, 64)) // the greeting
-					test.client(near)
-					io.Copy(io.Discard, near)
-					near.Close()
-				}()
-				c, err := n.Accept(t.Context(), newListener(far))
-				if err != nil {
-					t.Fatal(err)
-				}
-				begin := time.Now()
-				serveConn(n, c, missing)
-				if took := time.Since(begin); took != test.after {
-					t.Errorf("ended after %v, want %v", took, test.after)
-				}
-				<-left
-				want := map[string]int64{}
-				if test.want != "" {
-					want[test.want] = 1
-				}
-				s := n.Stats.Snapshot()
-				if !maps.Equal(s.Errors, want) || s.Open != 0 || s.Connections != 1 {
-					t.Errorf("counted %v, %d of %d connections open, want %v, 0 of 1", s.Errors, s.Open, s.Connections, want)
-				}
-				if got := log.lines(); len(got) != len(want) || !strings.Contains(unwrap(strings.Join(got, "")), test.says) {
-					t.Errorf("logged %q, want %d lines with %q", got, len(want), test.says)
-				}
-				if err := c.Close(); !errors.Is(err, net.ErrClosed) || n.Stats.Open.Load() != 0 {
-					t.Errorf("the second Close: %v, and then %d open", err, n.Stats.Open.Load())
+		synctest.Test(t, func(t *testing.T) {
+			n, log := newNode(func(c *cluster.Config) {
+				if test.then == "proves nothing" {
+					c.Secret = theSecret
 				}
 			})
+			near, far := net.Pipe()
+			var client sync.WaitGroup
+			client.Go(func() { // ends when the connection does
+				io.ReadFull(near, make([]byte, 64)) // the greeting
+				io.WriteString(near, test.sends)
+				if test.then == "reads nothing" {
+					<-time.After(2 * limits.WriteTimeout)
+				}
+				if test.then != "leaves" {
+					io.Copy(io.Discard, near)
+				}
+				near.Close()
+			})
+			c, err := n.Accept(t.Context(), newListener(far))
+			if err != nil {
+				t.Fatal(err)
+			}
+			begin := time.Now()
+			serveConn(n, c, missing)
+			if took := time.Since(begin); took != test.after {
+				t.Errorf("%+v: ended after %v", test, took)
+			}
+			client.Wait()
+			want := map[string]int64{test.want: 1}
+			delete(want, "")
+			if s := n.Stats.Snapshot(); !maps.Equal(s.Errors, want) || s.Open != 0 || s.Connections != 1 {
+				t.Errorf("%+v: counted %v, %d of %d open, want %v, 0 of 1", test, s.Errors, s.Open, s.Connections, want)
+			}
+			if got := log.lines(); len(got) != len(want) || !strings.Contains(unwrap(strings.Join(got, "")), test.says) {
+				t.Errorf("%+v: logged %q, want %d lines with %q", test, got, len(want), test.says)
+			}
+			if err := c.Close(); !errors.Is(err, net.ErrClosed) || n.Stats.Open.Load() != 0 {
+				t.Errorf("%+v: the second Close: %v, and then %d open", test, err, n.Stats.Open.Load())
+			}
 		})
 	}
 }
@@ -407,22 +360,12 @@ func TestAnswerStopsAtMaxUnsent(t *testing.T) {
 			c.Flush()
 		}
 	})
-	served.Go(func() { // ends when all is sent
-		for range 100 {
-			client.WriteRequest(&wire.Request{Ops: get("k")})
-		}
-		client.Flush()
-	})
-	for i := range 100 {
-		var r wire.Response
-		if !client.ReadResponse(&r) || r.Code != wire.OK || len(r.Results[0].Value) != len(value) {
-			t.Fatalf("answer %d: %v, %v", i, r.Code, client.Err())
-		}
-	}
+	codes := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...)
 	client.Close()
 	served.Wait()
-	if most < wire.MaxUnsent || most > wire.MaxUnsent+wire.MaxFrame {
-		t.Errorf("%d bytes unsent at most, want %d and at most a frame more", most, wire.MaxUnsent)
+	if most < wire.MaxUnsent || most > wire.MaxUnsent+wire.MaxFrame ||
+		!slices.Equal(codes, slices.Repeat([]wire.Code{wire.OK}, 20)) {
+		t.Errorf("%d bytes unsent at most, want %d and at most a frame more; answered %v", most, wire.MaxUnsent, codes)
 	}
 }
 
@@ -458,69 +401,212 @@ func TestAnswerRecovers(t *testing.T) {
 	})
 }
 
-// A refused turn is bounded as any other, so its answers stay far within MaxUnsent, and
-// nothing of it is applied.
+// A refused turn is bounded as any other, so its answers stay far within MaxUnsent, and nothing of
+// it is applied. A client that ignores Busy waits longer and longer for its next turn, until it is
+// served. The end of the context ends the pause.
 func TestRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, log := newNode(nil)
-		c, client := connect(t, n, t.Context())
+		ctx, stop := context.WithCancel(t.Context())
+		c, client := connect(t, n, ctx)
 		go func() { // ends with the connection
-			for _, want := range []int64{turnRequests, 20} {
-				c.Ready()
-				n.Refuse(c)
-				if got := n.Stats.Refusals.Load(); got != want || c.Unsent() > wire.MaxUnsent {
-					t.Errorf("refused %d requests with %d bytes, want %d", got, c.Unsent(), want)
-				}
-				c.Flush()
+			if got := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...); !slices.Equal(got, slices.Repeat([]wire.Code{wire.Busy}, 20)) {
+				t.Errorf("refused with %v, want busy 20 times", got)
 			}
-			c.Close()
+			for send(client, get("k"))[0] != 0 {
+			}
 		}()
-		if got := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...); !slices.Equal(got, slices.Repeat([]wire.Code{wire.Busy}, 20)) {
-			t.Errorf("refused with %v, want busy 20 times", got)
+		pauses, last := "", time.Now()
+		next := func(do func(), refused int64) {
+			if !c.Ready() {
+				t.Fatal(c.Err())
+			}
+			pauses, last = pauses+time.Since(last).String()+" ", time.Now()
+			do()
+			if got := n.Stats.Refusals.Load(); got != refused || c.Unsent() > wire.MaxUnsent {
+				t.Errorf("refused %d requests with %d bytes, want %d", got, c.Unsent(), refused)
+			}
+			c.Flush()
+		}
+		refuse := func() { n.Refuse(c) }
+		for _, refused := range []int64{turnRequests, 20, 21, 22, 23, 24, 25, 26} {
+			next(refuse, refused)
 		}
 		if s := n.Stats.Snapshot(); s.Requests != 0 || len(s.Errors) != 0 || len(log) != 0 {
 			t.Errorf("counted %d requests, %v, logged %q, want 0, nothing, nothing", s.Requests, s.Errors, log.lines())
 		}
-		client.Close()
-	})
-}
-
-// A client that ignores Busy waits longer and longer for its next turn, until it is served.
-// The end of the context ends the pause.
-func TestRefusedConnectionPauses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n, _ := newNode(nil)
-		ctx, stop := context.WithCancel(t.Context())
-		c, client := connect(t, n, ctx)
-		go func() { // ends with the connection
-			for {
-				if send(client, get("k"))[0] == 0 {
-					return
-				}
-			}
-		}()
-		got, last := "", time.Now()
-		turn := func(turn func()) {
-			if !c.Ready() {
-				t.Fatal(c.Err())
-			}
-			got, last = got+time.Since(last).String()+" ", time.Now()
-			turn()
-			c.Flush()
-		}
-		refuse := func() { n.Refuse(c) }
-		for range 8 {
-			turn(refuse)
-		}
-		turn(func() { n.Answer(c, missing) })
-		turn(refuse)
-		turn(refuse)
+		next(func() { n.Answer(c, missing) }, 26)
+		next(refuse, 27)
+		next(refuse, 28)
 		time.AfterFunc(time.Microsecond, stop)
-		turn(refuse)
-		if want := "0s 1ms 2ms 4ms 8ms 16ms 32ms 32ms 32ms 0s 1ms 1µs "; got != want {
-			t.Errorf("turns after %s, want %s", got, want)
+		next(refuse, 29)
+		if want := "0s 1ms 2ms 4ms 8ms 16ms 32ms 32ms 32ms 0s 1ms 1µs "; pauses != want {
+			t.Errorf("turns after %s, want %s", pauses, want)
 		}
 		client.Close()
 		c.Close()
 	})
+}
+
+// Strangers take no place of a client that knows the secret, however many they are: the oldest
+// of them give way. Clients beyond max_connections are refused even if they were greeted before,
+// until there is a place again.
+func TestStrangersGiveWay(t *testing.T) {
+	t.Parallel()
+	n, log := newNode(func(c *cluster.Config) { c.Secret, c.Server.MaxConnections = theSecret, 2 })
+	n.strangers.Most = 3
+	ln := listen(t, "127.0.0.1:0")
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error)
+	go func() { served <- serveMany(ctx, ln, n) }()
+	reach := func() net.Conn { return dial(t, ln.Addr().String()) }
+	client := func(nc net.Conn) (*wire.Conn, []wire.Code) {
+		c, err := open(n, nc)
+		if err != nil {
+			t.Error(err)
+			return c, nil
+		}
+		return c, send(c, get("k"))
+	}
+	ok := []wire.Code{wire.OK}
+	var strangers []net.Conn
+	for range 3 {
+		nc := reach()
+		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		io.ReadFull(nc, make([]byte, 64)) // the greeting
+		strangers = append(strangers, nc)
+	}
+	first, got := client(reach()) // the fourth: the oldest gives way
+	if count := n.Stats.Open.Load(); !slices.Equal(got, ok) || count != 1 {
+		t.Errorf("a client among strangers: %v, %d connections are counted, want %v, 1", got, count, ok)
+	}
+	if _, err := io.Copy(io.Discard, strangers[0]); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the oldest stranger is still connected")
+	}
+
+	// Two more clients, both greeted while there was a place.
+	slow := &gated{Conn: reach(), gate: make(chan bool)}
+	late := make(chan []wire.Code)
+	go func() { // ends with its connection
+		_, got := client(slow)
+		late <- got
+	}()
+	<-slow.gate // greeted
+	second, got := client(reach())
+	<-slow.gate
+	if refused := <-late; !slices.Equal(got, ok) || !slices.Equal(refused, []wire.Code{wire.Goodbye}) {
+		t.Errorf("of two clients for one place, one is answered %v, want %v, and one %v, want goodbye", got, ok, refused)
+	}
+	if _, err := open(n, reach()); !errors.Is(err, wire.ErrRefused) || !strings.Contains(err.Error(), "all 2 places are taken") {
+		t.Errorf("a client when all places are taken: %v, want %v, since all 2 places are taken", err, wire.ErrRefused)
+	}
+	first.Close()
+	for n.Stats.Open.Load() > 1 {
+		runtime.Gosched()
+	}
+	third, got := client(reach())
+	if !slices.Equal(got, ok) {
+		t.Errorf("in the freed place: %v, want %v", got, ok)
+	}
+	stop()
+	second.Close() // for which it would wait, as for the third
+	third.Close()
+	if err := <-served; err != ErrStopped {
+		t.Errorf("serving ended with %v, want %v", err, ErrStopped)
+	}
+	s := n.Stats.Snapshot()
+	if s.Errors["stranger"] == 0 || s.Errors["max_connections"] != 1 || s.Open != 0 || s.Connections != 8 {
+		t.Errorf("counted %v, want strangers that gave way, and one refusal; %d open of %d, want 0 of 8", s.Errors, s.Open, s.Connections)
+	}
+	if said := unwrap(strings.Join(log.lines(), "")); !containsAll(said, "proved nothing, and gave way", "max_connections") {
+		t.Errorf("logged %q, want that a stranger gave way, and max_connections", said)
+	}
+}
+
+// A gated connection sends nothing before two values were received from its gate.
+type gated struct {
+	net.Conn
+	gate chan bool
+	once sync.Once
+}
+
+func (g *gated) Write(b []byte) (int, error) {
+	g.once.Do(func() {
+		g.gate <- true
+		g.gate <- true
+	})
+	return g.Conn.Write(b)
+}
+
+// Large requests wait for memory in the order in which they came; small ones do not wait.
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const large = 4 * smallRequest
+		var wait metrics.Timer
+		b := newBudget(2*large, &wait)
+		var holding atomic.Int32
+		gate := make(chan struct{})
+		var wg sync.WaitGroup
+		ask := func(bytes int) {
+			wg.Go(func() {
+				b.take(bytes)
+				holding.Add(1)
+				<-gate
+				holding.Add(-1)
+				b.give(bytes)
+			})
+			synctest.Wait()
+		}
+		ask(large)
+		ask(2 * large) // waits for all of the memory
+		ask(large)     // does not overtake it
+		if n := holding.Load(); n != 1 {
+			t.Errorf("%d hold memory, want only the first", n)
+		}
+		for range 10 {
+			ask(smallRequest)
+		}
+		if n := holding.Load(); n != 11 {
+			t.Errorf("%d hold memory, want the small requests too", n)
+		}
+		<-time.After(time.Second)
+		close(gate)
+		wg.Wait()
+		if got, want := wait.Load(), (metrics.Timing{Count: 3, Total: 2 * time.Second}); got != want {
+			t.Errorf("the large requests waited %+v, want %+v", got, want)
+		}
+		if b.free != 2*large {
+			t.Errorf("%d bytes are free at the end, want %d", b.free, 2*large)
+		}
+	})
+}
+
+// The memory of a request is given back, even after a panic; and the largest possible
+// request fits the budget, so that no request waits forever.
+func TestBudgetIsGivenBack(t *testing.T) {
+	n, _ := newNode(nil)
+	cost := 0
+	client, ended := connectServed(t, n, func(ops []wire.Op) []wire.Result {
+		if cost = max(cost, decodedMemory-n.memory.free); cost == 0 {
+			t.Error("a large request holds no memory")
+		}
+		if ops[0].Absent {
+			panic("in the middle")
+		}
+		return missing(ops)
+	})
+	largest := make([]wire.Op, wire.MaxOps)
+	for i := range largest {
+		largest[i] = wire.Op{Kind: wire.CompareAndSwap, Key: "a key of 24 bytes or so..", Value: make([]byte, 14), Old: make([]byte, 14)}
+	}
+	send(client, largest)
+	largest[0].Absent, largest[0].Old = true, nil
+	if got := send(client, largest); got[0] != wire.Failed {
+		t.Errorf("answered %v, want that it failed", got)
+	}
+	client.Close()
+	<-ended
+	if cost < 250<<10 || cost > 288<<10 || n.memory.free != decodedMemory {
+		t.Errorf("the largest request costs %d bytes, and %d are free at the end, want 250 to 288 KiB, and %d", cost, n.memory.free, decodedMemory)
+	}
 }
