@@ -244,7 +244,7 @@ func TestRun(t *testing.T) {
 
 // An interrupted tour ends soon, with the cause, and leaves nothing.
 func TestInterrupted(t *testing.T) {
-	const moment = "one: beside a stalled client"
+	const moment = "one: connections kept"
 	ctx, cancel := context.WithCancel(t.Context())
 	d := &diary{meanwhile: func(what string) {
 		if what == moment {
