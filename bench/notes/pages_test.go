@@ -114,32 +114,20 @@ func stray(text string) (found []string) {
 var measured = regexp.MustCompile(`\d[\d. ]*(?:\s*%|\s*(?:ns|µs|ms|s|seconds?|minutes?|k?B|[KMG]iB|bytes)\b|\s+times\b|/s\b|\s+(?:requests|operations|connections|dials)\s+a\s+second|\s+(?:allocations|cores)\b)`)
 
 // given are numbers that nobody measured.
-var given = map[string]string{
-	"2 cores":                 "the machine",
-	"16 cores":                "another machine",
-	"1 ms":                    "the work of a request, and a distance",
-	"1ms":                     "the same",
-	"16 ms":                   "what bench lanes draws",
-	"20 ms":                   "the limit of an exercise",
-	"32 ms":                   "the longest pause after a refusal",
-	"100 ms":                  "the work in a goal",
-	"800 ms":                  "eight times that",
-	"250 ms":                  "how long the tour's client stalls",
-	"1.5 s":                   "how long an overload lasts",
-	"2 000 requests a second": "its rate",
-	"5 s":                     "a deadline",
-	"5 seconds":               "the same",
-	"10 s":                    "when a server is stuck",
-	"2 %":                     "an example",
-	"90 %":                    "an example",
-	"64 KiB":                  "the limit of a frame",
-	"64 bytes":                "a cache line",
+var given = []string{
+	"16 cores", "64 KiB", "64 bytes", // another machine; the limit of a frame; a cache line
+	"1 ms", "1ms", "250 ms", // the work of a request; how long the tour's client stalls
+	"1.5 s", "2 000 requests a second", // an overload
+	"16 ms", "20 ms", "32 ms", // what bench lanes draws; the limit of an exercise; the longest pause after a refusal
+	"100 ms", "800 ms", // the work in a goal, and eight times that
+	"5 s", "5 seconds", "10 s", // a deadline; when a server is stuck
+	"2 %", // an example
 }
 
 func TestNumbersAreInMarks(t *testing.T) {
 	for name, text := range pages(t) {
 		for _, n := range stray(text) {
-			if given[strings.Join(strings.Fields(n), " ")] == "" {
+			if !slices.Contains(given, strings.Join(strings.Fields(n), " ")) {
 				t.Errorf("%s: %q is measured, and stands outside of a mark; or say that it is computed, or give a reason in this test", name, n)
 			}
 		}
