@@ -187,7 +187,7 @@ func thirdClient(t *testing.T, stage node.Serve) time.Duration {
 	cfg.Server.Workers = 2
 	n := node.New(cfg, 0, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
-	ln := &pipes{conns: make(chan net.Conn)}
+	ln := make(pipes)
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel()
@@ -199,7 +199,7 @@ func thirdClient(t *testing.T, stage node.Serve) time.Duration {
 	var waited time.Duration
 	for range 3 {
 		here, there := net.Pipe()
-		ln.conns <- there
+		ln <- there
 		hello := wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: cfg.Fingerprint()}
 		c, err := wire.Open(ctx, here, hello, wire.Limits{})
 		if err != nil {
@@ -222,21 +222,18 @@ func thirdClient(t *testing.T, stage node.Serve) time.Duration {
 }
 
 // pipes is a listener for connections in memory: a bubble has no network.
-type pipes struct {
-	conns chan net.Conn
-	once  sync.Once
-}
+type pipes chan net.Conn
 
-func (p *pipes) Accept() (net.Conn, error) {
-	if c, open := <-p.conns; open {
+func (p pipes) Accept() (net.Conn, error) {
+	if c, open := <-p; open {
 		return c, nil
 	}
 	return nil, net.ErrClosed
 }
 
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.conns) })
+func (p pipes) Close() error {
+	close(p)
 	return nil
 }
 
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }

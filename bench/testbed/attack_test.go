@@ -1,11 +1,13 @@
 package testbed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -22,58 +24,44 @@ import (
 )
 
 // stats returns what the one server of s has counted.
-func stats(ctx context.Context, t *testing.T, s *Servers) metrics.Snapshot {
+func stats(t *testing.T, s *Servers) metrics.Snapshot {
 	t.Helper()
-	snapshot, err := client.Stats(ctx, s.Config, 0)
+	snapshot, err := client.Stats(t.Context(), s.Config, 0)
 	if err != nil {
 		t.Fatalf("%v\nlast output:\n%s", err, s.Procs[0].Output)
 	}
 	return snapshot
 }
 
-// greeted returns a connection that the server has greeted.
-func greeted(t *testing.T, s *Servers) net.Conn {
+// greeted returns 300 connections that the server has greeted.
+func greeted(t *testing.T, s *Servers) (conns []*net.TCPConn) {
 	t.Helper()
-	nc, err := net.Dial("tcp", s.Config.Nodes[0].Addr)
-	if errors.Is(err, syscall.EMFILE) {
-		t.Skipf("%v: more file descriptors are needed (ulimit -n)", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	greeting := make([]byte, 64)
-	if _, err := io.ReadFull(nc, greeting); err != nil || !strings.HasPrefix(string(greeting), "lockstep\x00") {
-		t.Fatalf("greeted with %q (%v)", greeting, err)
-	}
-	return nc
-}
-
-// neverRead sends a stream, once or again and again, and reads nothing. It returns when
-// the server has taken nothing for a while.
-func neverRead(nc net.Conn, stream []byte, once bool) {
-	nc.(*net.TCPConn).SetReadBuffer(4 << 10)
-	nc.(*net.TCPConn).SetLinger(0) // Close drops what is unsent
-	nc.SetWriteDeadline(time.Now().Add(time.Second / 2))
-	for {
-		if _, err := nc.Write(stream); err != nil || once {
-			return
+	for range 300 {
+		nc, err := net.Dial("tcp", s.Config.Nodes[0].Addr)
+		if errors.Is(err, syscall.EMFILE) {
+			t.Skipf("%v: more file descriptors are needed (ulimit -n)", err)
 		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		greeting := make([]byte, 64)
+		if _, err := io.ReadFull(nc, greeting); err != nil || !strings.HasPrefix(string(greeting), "lockstep\x00") {
+			t.Fatalf("greeted with %q (%v)", greeting, err)
+		}
+		conns = append(conns, nc.(*net.TCPConn))
 	}
+	return conns
 }
 
 // requests returns n encoded requests with the same operations.
-func requests(t *testing.T, n int, ops ...wire.Op) (stream []byte) {
+func requests(t *testing.T, n int, ops ...wire.Op) []byte {
 	t.Helper()
-	for range n {
-		var err error
-		if stream, err = wire.AppendRequest(stream, &wire.Request{Ops: ops}); err != nil {
-			t.Fatal(err)
-		}
+	request, err := wire.AppendRequest(nil, &wire.Request{Ops: ops})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return stream
+	return bytes.Repeat(request, n)
 }
-
-const attackers = 300 // connections, each of which takes as much memory as it can
 
 // mostSwaps returns as many operations as a request can have, in the largest frame.
 func mostSwaps() []wire.Op {
@@ -84,75 +72,32 @@ func mostSwaps() []wire.Op {
 	return swaps
 }
 
-// All connections wait for one lock, which is held for a second at a time. They must not
-// decode their requests before they wait.
-func TestMemoryOfWaitingRequests(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cfg := cluster.Default()
-	cfg.Server.Work.Time = time.Millisecond
-	b, own, _ := ownBed(t, "")
-	s, err := b.Start(ctx, own, cfg, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream := requests(t, 2, mostSwaps()...)
-	for range attackers {
-		nc := greeted(t, s)
-		defer nc.Close()
-		nc.SetWriteDeadline(time.Now().Add(time.Minute))
-		if _, err := nc.Write(stream); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for stats(ctx, t, s).QueueWait.Count < attackers { // until a worker has taken each request
-		control.Pause(ctx, 10*time.Millisecond)
-	}
-	heap := int64(0)
-	for still, polls := 0, 0; still < 10 && polls < 50; still, polls = still+1, polls+1 { // and none is being decoded
-		control.Pause(ctx, 10*time.Millisecond)
-		if now := stats(ctx, t, s).Heap; now < heap || now > heap+1<<20 {
-			still, heap = 0, now
-		}
-	}
-	if heap > 50<<20 {
-		t.Errorf("the heap has %d MiB while requests wait, want at most 50", heap>>20)
-	}
-	b.Running = nil // answering all requests would take minutes
-	s.Procs[0].Kill()
-}
-
 // Runs one attack after the other, on each stage that serves more than one client:
 //
 //	LOCKSTEP_SLOW=1 go test ./bench/testbed -run MemoryUnderAttack -v
 func TestMemoryUnderAttack(t *testing.T) {
 	benchtest.Slow(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
 	big := wire.Op{Kind: wire.Get, Key: "big"}
 	put := wire.Op{Kind: wire.Put, Key: "put", Value: make([]byte, wire.MaxValue)}
-	b := newBed(ctx, t, "2", "3", "4")
+	b := newBed(t, "2", "3", "4")
 	for _, p := range b.Programs {
-		s, err := b.Start(ctx, p, cluster.Default(), 1)
+		s, err := b.Start(t.Context(), p, cluster.Default(), 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cl, err := client.Dial(ctx, s.Config)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cl := client.New(s.Config)
 		defer cl.Close()
-		if _, err := cl.Put(ctx, "big", make([]byte, 16_000)); err != nil { // four of these fill an answer
+		if _, err := cl.Put(t.Context(), "big", make([]byte, 16_000)); err != nil { // four of these fill an answer
 			t.Fatal(err)
 		}
-		before := stats(ctx, t, s).PeakMemory
+		before := stats(t, s).PeakMemory
 		if before == 0 {
 			t.Skip("this system does not tell the peak memory of a process")
 		}
 		for _, a := range []struct {
 			name   string
 			once   bool
-			stream []byte // sent again and again, until the server takes no more, or once
+			stream []byte // sent again and again, until the server has taken nothing for a while, or once
 		}{
 			{"the most swaps", false, requests(t, 2, mostSwaps()...)},
 			{"the most gets", false, requests(t, 12, slices.Repeat([]wire.Op{{Kind: wire.Get, Key: "k"}}, wire.MaxOps)...)},
@@ -161,28 +106,95 @@ func TestMemoryUnderAttack(t *testing.T) {
 			{"a frame without its last byte", true, append([]byte{0, 1, 0, 0}, make([]byte, wire.MaxFrame-1)...)},
 		} {
 			t.Run(s.Name+"/"+a.name, func(t *testing.T) {
-				var conns []net.Conn
-				for range attackers {
-					conns = append(conns, greeted(t, s))
-				}
+				conns := greeted(t, s)
 				var sent sync.WaitGroup
 				for _, nc := range conns {
-					sent.Go(func() { neverRead(nc, a.stream, a.once) })
+					nc.SetReadBuffer(4 << 10)
+					nc.SetLinger(0) // Close drops what is unsent
+					nc.SetWriteDeadline(time.Now().Add(time.Second / 2))
+					sent.Go(func() {
+						for _, err := nc.Write(a.stream); err == nil && !a.once; {
+							_, err = nc.Write(a.stream)
+						}
+					})
 				}
 				sent.Wait()
 				for _, nc := range conns { // all have taken what they could, at the same time
 					nc.Close()
 				}
-				for stats(ctx, t, s).Open > 1 {
-					control.Pause(ctx, 5*time.Millisecond)
+				for stats(t, s).Open > 1 {
+					control.Pause(t.Context(), 5*time.Millisecond)
 				}
-				if more := (stats(ctx, t, s).PeakMemory - before) >> 20; more > 100 {
+				if more := (stats(t, s).PeakMemory - before) >> 20; more > 100 {
 					t.Errorf("the peak memory grew by %d MiB, want at most 100", more)
 				}
 			})
 		}
-		if _, found, err := cl.Get(ctx, "big"); !found || err != nil {
+		if _, found, err := cl.Get(t.Context(), "big"); !found || err != nil {
 			t.Errorf("%s after the attacks: %v, %v", s.Name, found, err)
 		}
 	}
+}
+
+// Three processes meet at the barrier. One of them is killed while clients use all three,
+// and is started again. The others go on serving, calls to the dead node fail, and the clients
+// find the node, which is empty, again by themselves. (Package client has the times.)
+func TestKilledNodeComesBack(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	b, own := ownBed(t, "one")
+	s, err := b.Start(ctx, own, cluster.Default(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl, err := client.Dial(ctx, s.Config) // one for all goroutines, since a node serves only one client at a time
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var keys [3]string // by node
+	for i := range 100 {
+		key := fmt.Sprint("key", i)
+		keys[s.Config.Owner(key)] = key
+	}
+	put := func(node int) (created bool, err error) {
+		control.Pause(ctx, 5*time.Millisecond) // processes start beside it
+		return cl.Put(ctx, keys[node], []byte("v"))
+	}
+	const victim = 1
+	over, stop := context.WithCancel(ctx)
+	var others sync.WaitGroup
+	for _, node := range []int{0, 2} {
+		others.Go(func() { // ends with over
+			for over.Err() == nil {
+				began := time.Now()
+				if _, err := put(node); err != nil || time.Since(began) > time.Second {
+					t.Errorf("node %d is up: put: %v after %v, want none within a second", node, err, time.Since(began))
+					return
+				}
+			}
+		})
+	}
+	until := func(want error) { // puts to the victim until that is the outcome
+		t.Helper()
+		created, err := put(victim)
+		for ; !errors.Is(err, want); created, err = put(victim) {
+			if ctx.Err() != nil || err != nil && !errors.Is(err, client.ErrDown) && !errors.Is(err, client.ErrUnknown) {
+				t.Fatalf("put: %v, want %v, or that it is unknown", err, want)
+			}
+		}
+		if created != (err == nil) {
+			t.Errorf("put: created %v, want a node that is empty when it starts", created)
+		}
+	}
+	until(nil)
+	cmd := s.Procs[victim].Cmd
+	s.Procs[victim].Kill() // and waits for its end
+	until(client.ErrDown)
+	if s.Procs[victim], err = StartProc(exec.Command(cmd.Path, cmd.Args[1:]...)); err != nil {
+		t.Fatal(err)
+	}
+	until(nil)
+	stop()
+	others.Wait()
 }

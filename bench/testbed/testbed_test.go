@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -40,22 +42,22 @@ func TestMain(m *testing.M) {
 
 // ownBed returns a Bed whose one program is the test binary: a stage with this
 // fault.
-func ownBed(t *testing.T, fault string) (*Bed, Program, <-chan bool) {
+func ownBed(t *testing.T, fault string) (*Bed, Program) {
 	t.Helper()
 	benchtest.EmptyFolder(t)
-	started := benchtest.NewFaulty(t, fault)
-	b := newBed(t.Context(), t)
+	benchtest.NewFaulty(t, fault)
+	b := newBed(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b, Program{Name: "own", Path: self}, started
+	return b, Program{Name: "own", Path: self}
 }
 
 // newBed builds stages for the time of a test.
-func newBed(ctx context.Context, t *testing.T, stages ...string) *Bed {
+func newBed(t *testing.T, stages ...string) *Bed {
 	t.Helper()
-	b, err := New(ctx, stages, func(string) {})
+	b, err := New(t.Context(), stages, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,28 +72,26 @@ func newBed(ctx context.Context, t *testing.T, stages ...string) *Bed {
 // A port that is taken between the search and the start costs another try, whichever node
 // it belongs to. Ports that are always taken are an error that says so.
 func TestPortTaken(t *testing.T) {
-	b, own, _ := ownBed(t, "")
+	b, own := ownBed(t, "")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	for _, port := range []int{0, 3} { // of two nodes, two ports each
-		searches := 0
-		b.Addrs = func(n int) ([]string, error) {
-			addrs, err := node.FreeAddrs(n)
-			if searches++; searches == 1 {
-				addrs[port] = ln.Addr().String()
-			}
-			return addrs, err
+	searches := 0
+	b.Addrs = func(n int) ([]string, error) {
+		addrs, err := node.FreeAddrs(n)
+		if searches++; searches == 1 {
+			addrs[3] = ln.Addr().String() // the control port of node 1
 		}
-		s, err := b.Start(t.Context(), own, cluster.Default(), 2)
-		if err != nil || searches != 2 {
-			t.Fatalf("port %d taken: %d searches, error %v, want 2 and none", port, searches, err)
-		}
-		if err := b.Stop(s); err != nil {
-			t.Errorf("stopping: %v", err)
-		}
+		return addrs, err
+	}
+	s, err := b.Start(t.Context(), own, cluster.Default(), 2)
+	if err != nil || searches != 2 {
+		t.Fatalf("a port is taken: %d searches, error %v, want 2 and none", searches, err)
+	}
+	if err := b.Stop(s); err != nil {
+		t.Errorf("stopping: %v", err)
 	}
 	b.Addrs = func(int) ([]string, error) { return []string{ln.Addr().String(), "127.0.0.1:1"}, nil }
 	if _, err := b.Start(t.Context(), own, cluster.Default(), 1); !errors.Is(err, errDied) || !strings.Contains(err.Error(), "is another server running there?") {
@@ -106,18 +106,19 @@ func TestPortTaken(t *testing.T) {
 
 // Servers that never serve, for whatever reason, are not started again, and are killed.
 func TestNeverServes(t *testing.T) {
-	b, own, _ := ownBed(t, "")
+	b, own := ownBed(t, "")
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, test := range []struct {
 		fault    string
+		nodes    int
 		ctx      context.Context
 		patience time.Duration
 		want     []string
 	}{
-		{"starting", t.Context(), 200 * time.Millisecond, []string{"own, node 0, does not serve after ", "refused", "output:\n    still starting"}},
-		{"absent", t.Context(), 500 * time.Millisecond, []string{"own, node 0, does not serve after ", "(it waits for its peers)\n"}},
-		{"starting", canceled, time.Minute, []string{"canceled"}},
+		{"starting", 1, t.Context(), 200 * time.Millisecond, []string{"own, node 0, does not serve after ", "refused", "output:\n    still starting"}},
+		{"absent", 2, t.Context(), 500 * time.Millisecond, []string{"own, node 0, does not serve after ", "(it waits for its peers)\n"}},
+		{"starting", 1, canceled, time.Minute, []string{"canceled"}},
 	} {
 		benchtest.NewFaulty(t, test.fault)
 		searches := 0
@@ -126,10 +127,10 @@ func TestNeverServes(t *testing.T) {
 			return node.FreeAddrs(n)
 		}
 		b.Patience = test.patience
-		_, err := b.Start(test.ctx, own, cluster.Default(), 2)
+		_, err := b.Start(test.ctx, own, cluster.Default(), test.nodes)
 		for last := test.want[len(test.want)-1]; err != nil && !strings.Contains(err.Error(), last) && b.Patience < 20*time.Second; { // a busy machine starts slowly
 			searches, b.Patience = 0, 3*b.Patience
-			_, err = b.Start(test.ctx, own, cluster.Default(), 2)
+			_, err = b.Start(test.ctx, own, cluster.Default(), test.nodes)
 		}
 		for _, want := range test.want {
 			if err == nil || searches != 1 || !strings.Contains(err.Error(), want) {
@@ -139,44 +140,38 @@ func TestNeverServes(t *testing.T) {
 	}
 }
 
-// Servers that do not stop when asked to are killed.
-func TestStubborn(t *testing.T) {
-	b, own, started := ownBed(t, "stubborn")
+// Use leaves nothing running, and its error is that of the function, or says which server died
+// meanwhile, or was killed because it did not stop.
+func TestUse(t *testing.T) {
+	b, own := ownBed(t, "")
 	cfg := cluster.Default()
 	cfg.Server.DrainTimeout = time.Millisecond
-	s, err := b.Start(t.Context(), own, cfg, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Patience = time.Millisecond
-	err = b.Stop(s)
-	if err == nil || strings.Count(err.Error(), "did not stop when asked to, and was killed") != 2 {
-		t.Errorf("two stubborn servers: error %v", err)
-	}
-	for range 2 {
-		<-started
-	}
-}
-
-// Use leaves nothing running, and its error is that of the function, or says which server died
-// meanwhile.
-func TestUse(t *testing.T) {
-	b, own, _ := ownBed(t, "")
-	for want, in := range map[error]string{nil: "<nil>", load.ErrNoAnswer: "last output of node 1:\n    ", errDied: "own, node 1, died: "} {
+	for _, test := range []struct {
+		fault string
+		nodes int
+		want  error
+		says  string
+	}{
+		{"", 1, load.ErrNoAnswer, "last output of node 0:\n    "},
+		{"", 2, errDied, "own, node 1, died: "},
+		{"stubborn", 2, nil, "own, node 0, did not stop when asked to, and was killed\nown, node 1, did not "},
+	} {
+		benchtest.NewFaulty(t, test.fault)
 		b.Patience = 10 * time.Second // while they start
-		err := b.With(t.Context(), own, cluster.Default(), 2, func(ctx context.Context, s *Servers) error {
+		err := b.With(t.Context(), own, cfg, test.nodes, func(ctx context.Context, s *Servers) error {
 			b.Patience = 2 * time.Second
-			if want == nil {
+			switch test.want {
+			case nil:
+				b.Patience = time.Millisecond
 				return nil
-			}
-			if want == errDied {
+			case errDied:
 				s.Procs[1].Cmd.Process.Kill()
 				<-ctx.Done()
 			}
 			return s.WithOutput(load.ErrNoAnswer)
 		})
-		if !errors.Is(err, want) || !strings.Contains(fmt.Sprint(err), in) || len(b.Running) > 0 {
-			t.Errorf("error %v, want %v that says %q; %d are running", err, want, in, len(b.Running))
+		if test.want != nil && !errors.Is(err, test.want) || !strings.Contains(fmt.Sprint(err), test.says) || len(b.Running) > 0 {
+			t.Errorf("error %v, want %v that says %q; %d are running", err, test.want, test.says, len(b.Running))
 		}
 	}
 	for _, err := range []error{nil, load.ErrWrong, stuckError{errors.New("stuck: a deadlock?")}} { // which says what the output does
@@ -209,18 +204,18 @@ func TestCause(t *testing.T) {
 func TestTail(t *testing.T) {
 	line := strings.Repeat("x", 99) + "\n"
 	stacks := strings.Repeat("goroutine 7 [running]:\n", 1000)
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
 		writes []string
 		want   string // its beginning, without the indentation
 		lines  int
 	}{
-		"nothing":         {nil, "(none)", 1},
-		"no newline":      {[]string{"one\n", "two"}, "one\n", 2},
-		"many":            {[]string{strings.Repeat(line, 50), "end\n"}, "xxx", 21},
-		"a panic":         {[]string{strings.Repeat(line, 50), "pan", "ic: out of luck\n\n" + stacks, stacks}, "panic: out of luck\n", 91},
-		"a fatal error":   {[]string{"serving\n", "fatal error: concurrent map writes\n", stacks}, "fatal error: concurrent map writes\n", 89},
-		"panic in a line": {[]string{"no panic: all is well\n", "two\n"}, "no panic: all is well\n", 2},
-		"one long line":   {[]string{strings.Repeat("y", 5000)}, "yyy", 1},
+		{nil, "(none)", 1},
+		{[]string{"one\n", "two"}, "one\n", 2},
+		{[]string{strings.Repeat(line, 50), "end\n"}, "xxx", 21},
+		{[]string{strings.Repeat(line, 50), "pan", "ic: out of luck\n\n" + stacks, stacks}, "panic: out of luck\n", 91},
+		{[]string{"serving\n", "fatal error: concurrent map writes\n", stacks}, "fatal error: concurrent map writes\n", 89},
+		{[]string{"no panic: all is well\n", "two\n"}, "no panic: all is well\n", 2},
+		{[]string{strings.Repeat("y", 5000)}, "yyy", 1},
 	} {
 		var written tail
 		for _, text := range test.writes {
@@ -228,7 +223,115 @@ func TestTail(t *testing.T) {
 		}
 		got := written.String()
 		if !strings.HasPrefix(strings.ReplaceAll(got, "\n    ", "\n"), "    "+test.want) || strings.Count(got, "\n")+1 != test.lines || len(got) > 2*tailSize {
-			t.Errorf("%s: %d bytes, %d lines, want %d that begin with %q:\n%.200s", name, len(got), strings.Count(got, "\n")+1, test.lines, test.want, got)
+			t.Errorf("%d bytes, %d lines, want %d that begin with %q:\n%.200s", len(got), strings.Count(got, "\n")+1, test.lines, test.want, got)
 		}
+	}
+}
+
+// A number means a directory, and Lockstep's own if there are several.
+func TestStageDirs(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "a [b] *?") // must not be taken for a pattern
+	for _, dir := range []string{"stage1_one", "stage12_twelve", "stage2_a", "stage2_b", "stage4_a", "stage4_bucketlock", "stage4_mine", "mine"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Skip(err) // Windows
+		}
+	}
+	for _, file := range []string{"stage1_notes.txt", "stage3_threadpool"} {
+		if err := os.WriteFile(filepath.Join(root, file), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for stage, want := range map[string]string{
+		"1": "stage1_one", "12": "stage12_twelve", "stage1_one": "stage1_one", "mine": "mine", "./mine": "mine", "4": "stage4_bucketlock", "stage4_mine": "stage4_mine",
+		"2": "", "3": "", "-1": "", "": "", "yours": "", "stage1_notes.txt": "",
+	} {
+		dir, err := StageDir(root, stage)
+		if want == "" && err == nil || want != "" && dir != filepath.Join(root, want) {
+			t.Errorf("stage %q is in %q, %v, want %q", stage, dir, err, want)
+		}
+	}
+	here, err := StageDir(root, "../testdata/faulty") // relative to the current directory
+	if err != nil || filepath.Base(here) != "faulty" || !filepath.IsAbs(here) {
+		t.Errorf("a path from here is %q, %v", here, err)
+	}
+}
+
+// Programs are built where the environment says, by a path from here, too, and how it says. A
+// stage may be in another module than bench is run in: grading has a checkout of its own.
+func TestBuildEnvironment(t *testing.T) {
+	here := t.TempDir()
+	t.Chdir(here)
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"go.mod": "module mine\n", "small/go.mod": "module small\n", "small/main.go": "package main\n\nfunc main() {}\n"} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flags := "-buildvcs=false -tags=mine " + benchtest.RaceFlag()
+	t.Setenv("GOFLAGS", flags)
+	t.Setenv("GOTMPDIR", "go")
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		t.Setenv(name, "other")
+	}
+	for folder, sources := range map[string][]string{"go": {filepath.Join(here, "small")}, "other": nil} { // GOTMPDIR is for builds
+		if err := os.Mkdir(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		b, err := New(t.Context(), sources, func(string) {})
+		if err != nil {
+			t.Fatalf("in %s: %v", folder, err)
+		}
+		if filepath.Dir(b.Dir) != filepath.Join(here, folder) || len(b.Programs) != len(sources) {
+			t.Errorf("the temporary directory is %s, want one in %s; built %+v", b.Dir, folder, b.Programs)
+		}
+		for _, p := range b.Programs {
+			if _, err := os.Stat(p.Path); err != nil || p.Built.Path != "small" || !strings.Contains(p.Built.String(), "-tags=mine\n") || b.Variables["GOFLAGS"] != flags {
+				t.Errorf("%s was built with\n%v%v, error %v", p.Path, p.Built, b.Variables, err)
+			}
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What is built is said before the go command is started, which takes a while at first.
+func TestBuildingIsSaid(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	said := ""
+	_, err := New(t.Context(), []string{"a", "b", "c", "d"}, func(what string) { said += what })
+	if err == nil || !strings.HasPrefix(said, "building 4 servers (the first time ") {
+		t.Errorf("without a go command: said %q, error %v, want what would be built", said, err)
+	}
+}
+
+// Where programs must not be executed, the error says what to do.
+func TestNotExecutable(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no permission to be executed")
+	}
+	b, own := ownBed(t, "")
+	own.Path = filepath.Join(t.TempDir(), "stage")
+	if err := os.WriteFile(own.Path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Start(t.Context(), own, cluster.Default(), 1); err == nil || !strings.Contains(err.Error(), "set TMPDIR or GOTMPDIR") {
+		t.Errorf("error %v, want that TMPDIR or GOTMPDIR can be set", err)
+	}
+}
+
+// Of a program that prints without end, the first is kept.
+func TestHead(t *testing.T) {
+	var h head
+	for range 1000 {
+		if n, err := h.Write([]byte(strings.Repeat("x", 100))); n != 100 || err != nil {
+			t.Fatalf("wrote %d bytes, %v, want all 100", n, err)
+		}
+	}
+	if len(h) != 64<<10 {
+		t.Errorf("%d bytes are kept, want 65536", len(h))
 	}
 }

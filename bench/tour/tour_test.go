@@ -3,16 +3,17 @@ package tour
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
+	"lockstep/bench/progress"
 	"lockstep/bench/report"
 	"lockstep/bench/stats"
 	"lockstep/bench/testbed"
@@ -41,11 +42,9 @@ func starving(connections int) *load.Result {
 }
 
 // failing is a round with n requests that were answered and others that failed.
-func failing(n int, kind error, failed int) *load.Result {
+func failing(n int, kind error, failed int64) *load.Result {
 	r := answered(n, 10*ms)
-	for range failed {
-		r.Fail(kind.Error(), kind)
-	}
+	r.Errors = metrics.Tally{kind.Error(): failed}
 	return r
 }
 
@@ -151,38 +150,32 @@ func TestStall(t *testing.T) {
 		})
 	})
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan bool)
+	var staller sync.WaitGroup
 	began := time.Now()
-	go func() { // ends after cancel
+	staller.Go(func() { // ends after cancel
 		for ctx.Err() == nil {
 			stall(ctx, cfg, 20*ms)
 		}
-		close(done)
-	}()
+	})
 	for i := 1; i <= 3; i++ {
 		if took := (<-ready).Sub(began); took < time.Duration(i)*20*ms {
 			t.Errorf("request %d arrived after %v, want 20ms for each", i, took)
 		}
 	}
 	cancel()
-	<-done
-	if got := nodes[0].Stats.Connections.Load(); got < 3 {
-		t.Errorf("%d connections for 3 requests, want one each", got)
-	}
-	if got := nodes[0].Stats.Snapshot().Errors["malformed"]; got != 0 {
-		t.Errorf("%d malformed requests", got)
+	staller.Wait()
+	if got := nodes[0].Stats.Snapshot(); got.Connections < 3 || got.Errors["malformed"] != 0 {
+		t.Errorf("%d connections for 3 requests, and %d malformed requests, want one each and none", got.Connections, got.Errors["malformed"])
 	}
 }
 
 // The tour ends at a wrong answer.
 func TestCheckAnswers(t *testing.T) {
-	r := answered(10, ms)
-	if err := checkAnswers("mine", r); err != nil {
-		t.Error(err)
-	}
-	r.FoundWrong(errors.New("key-017: blue"))
-	if err := checkAnswers("mine", r); !errors.Is(err, load.ErrWrong) || !strings.Contains(err.Error(), "mine: key-017: blue") {
-		t.Errorf("a wrong answer: error %v", err)
+	right, wrong := answered(10, ms), answered(10, ms)
+	wrong.FoundWrong(errors.New("key-017: blue"))
+	err := checkAnswers("mine", wrong)
+	if !errors.Is(err, load.ErrWrong) || !strings.Contains(err.Error(), "mine: key-017: blue") || checkAnswers("mine", right) != nil {
+		t.Errorf("a wrong answer: error %v; right ones: %v", err, checkAnswers("mine", right))
 	}
 }
 
@@ -190,9 +183,9 @@ func TestMain(m *testing.M) { benchtest.StageMain(m) }
 
 // A diary is a Progress that records what it is told, and calls meanwhile with it.
 type diary struct {
+	progress.Line
 	said      []string
 	logged    int // what a log shows of it
-	paces     int
 	meanwhile func(what string)
 }
 
@@ -206,53 +199,38 @@ func (d *diary) Detail(what string) {
 	d.meanwhile(what)
 }
 
-func (d *diary) Pace(float64, time.Duration, int64) { d.paces++ }
-
-func (d *diary) Expect(time.Duration) {}
-
-func (d *diary) Print(w io.Writer, text string) error {
-	_, err := io.WriteString(w, text)
-	return err
-}
-
-// ownBed returns a Bed whose four programs are the test binary, with one lock.
-func ownBed(t *testing.T) *testbed.Bed {
+// tour runs the tour on a Bed whose four programs are the test binary, with one lock.
+func tour(ctx context.Context, t *testing.T, d *diary) (out string, err error) {
 	t.Helper()
 	benchtest.EmptyFolder(t)
 	benchtest.NewFaulty(t, "")
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	self, unknown := os.Executable()
 	b, err := testbed.New(t.Context(), nil, nil)
-	if err != nil {
+	if err := errors.Join(unknown, err); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"one", "two", "three", "four"} {
 		b.Programs = append(b.Programs, testbed.Program{Name: name, Path: self})
 	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return b
+	var printed strings.Builder
+	err = Run(ctx, b, "", 20*ms, 1, d, &printed)
+	if closed := b.Close(); closed != nil {
+		t.Error(closed)
+	}
+	return printed.String(), err
 }
 
 // The whole tour in a fraction of its time has a row for each stage and a conclusion.
 func TestRun(t *testing.T) {
-	var out strings.Builder
 	d := &diary{meanwhile: func(string) {}}
-	if err := Run(t.Context(), ownBed(t), "", 20*ms, 1, d, &out); err != nil {
-		t.Fatalf("%v, after %q", err, d.said)
+	out, err := tour(t.Context(), t, d)
+	if err != nil || strings.Contains(out, "/8 starve") { // these stages are for many clients
+		t.Errorf("error %v after %q, printed\n%s", err, d.said, out)
 	}
 	for _, want := range []string{"\n1 one thread ", "\n2 coarse lock ", "\n3 thread pool ", "\n4 bucket lock ", "\n1 to 2, ", "\nWithout work, "} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("there is no %q in\n%s", want, out.String())
+		if !strings.Contains(out, want) {
+			t.Errorf("there is no %q in\n%s", want, out)
 		}
-	}
-	if strings.Contains(out.String(), "/8 starve") {
-		t.Errorf("stages for many clients let some starve:\n%s", out.String())
 	}
 	for _, want := range []string{"one: beside a stalled client", "four: overload", "1/1 four"} {
 		if !slices.Contains(d.said, want) {
@@ -266,15 +244,14 @@ func TestRun(t *testing.T) {
 
 // An interrupted tour ends soon, with the cause, and leaves nothing.
 func TestInterrupted(t *testing.T) {
-	for _, moment := range []string{"one: beside a stalled client", "one: overload"} {
-		ctx, cancel := context.WithCancel(t.Context())
-		d := &diary{meanwhile: func(what string) {
-			if what == moment {
-				cancel()
-			}
-		}}
-		if err := Run(ctx, ownBed(t), "", 10*ms, 1, d, io.Discard); !errors.Is(err, context.Canceled) || d.said[len(d.said)-1] != moment {
-			t.Errorf("%s: error %v after %q", moment, err, d.said)
+	const moment = "one: connections kept"
+	ctx, cancel := context.WithCancel(t.Context())
+	d := &diary{meanwhile: func(what string) {
+		if what == moment {
+			cancel()
 		}
+	}}
+	if _, err := tour(ctx, t, d); !errors.Is(err, context.Canceled) || d.said[len(d.said)-1] != moment {
+		t.Errorf("error %v after %q, want %v after %s", err, d.said, context.Canceled, moment)
 	}
 }

@@ -1,13 +1,15 @@
 package lincheck
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"lockstep/common/wire"
 )
@@ -29,15 +31,13 @@ func history(t *testing.T, text string) (calls []Call) {
 		from := strings.IndexByte(line, '|')
 		to := from + 1 + strings.IndexAny(line[from+1:], "|>")
 		c := Call{Start: int64(from), End: int64(to)}
-		if _, err := fmt.Sscan(line[:from], &c.Client); err != nil {
-			t.Fatalf("%v in %q", err, line)
-		}
+		fmt.Sscan(line[:from], &c.Client)
 		if line[to] == '>' {
 			c.End = Never
 		}
 		for part := range strings.SplitSeq(line[to+1:], ";") {
 			words, result, _ := strings.Cut(part, "->")
-			c.Ops = append(c.Ops, operationOf(t, strings.Fields(words)))
+			c.Ops = append(c.Ops, operationOf(strings.Fields(words)))
 			if result = strings.TrimSpace(result); result != "?" {
 				c.Results = append(c.Results, resultOf(t, result))
 			}
@@ -47,23 +47,15 @@ func history(t *testing.T, text string) (calls []Call) {
 	return calls
 }
 
-func operationOf(t *testing.T, words []string) (op wire.Op) {
-	t.Helper()
-	for op.Kind = wire.Get; op.Kind.String() != words[0]; op.Kind++ {
-		if op.Kind > wire.CompareAndSwap {
-			t.Fatalf("no operation %q", words)
-		}
+func operationOf(words []string) wire.Op {
+	op := wire.Op{Kind: wire.OpKind(1 + slices.Index([]string{"get", "put", "delete", "cas"}, words[0])), Key: words[1]}
+	value := func(i int) []byte { return []byte(strings.Trim(words[i], `"`)) }
+	switch op.Kind {
+	case wire.Put:
+		op.Value = value(2)
+	case wire.CompareAndSwap:
+		op.Absent, op.Old, op.Value = words[2] == "none", value(2), value(3)
 	}
-	op.Key = words[1]
-	if op.Kind.Writes() && op.Kind != wire.Delete {
-		op.Value = []byte(words[len(words)-1])
-	}
-	if op.Kind == wire.CompareAndSwap {
-		if op.Absent = words[2] == "none"; !op.Absent {
-			op.Old = []byte(words[2])
-		}
-	}
-	op.Value, op.Old = bytes.Trim(op.Value, `"`), bytes.Trim(op.Old, `"`)
 	return op
 }
 
@@ -224,17 +216,19 @@ const staleRead = `
 	2           |--|       get a -> "2"
 	2                |--|  get a -> "1"`
 
-// Check accepts calls in any order, does not change them, and returns them in order.
+// Check accepts calls in any order, does not change them, and returns them in order: here two,
+// and the two that wrote what they read.
 func TestOrderOfCalls(t *testing.T) {
 	calls := history(t, staleRead)
 	slices.Reverse(calls)
 	before := fmt.Sprint(calls)
 	got, x := Check(t.Context(), calls)
-	if after := fmt.Sprint(calls); got != Violated || after != before {
-		t.Errorf("%v, want violated; calls are %s, were %s", got, after, before)
+	slices.Reverse(calls)
+	if got != Violated || !reflect.DeepEqual(x.Calls, calls[2:]) || !reflect.DeepEqual(x.Context, calls[:2]) {
+		t.Errorf("%v with\n%v\nwant violated, with all four calls", got, x)
 	}
-	if len(x.Calls) != 2 || len(x.Context) != 2 || x.Calls[0].Start > x.Calls[1].Start {
-		t.Errorf("%v, want two calls in order, and the two that wrote what they read", x)
+	if slices.Reverse(calls); fmt.Sprint(calls) != before {
+		t.Errorf("calls are %v, were %s", calls, before)
 	}
 }
 
@@ -277,5 +271,84 @@ func TestUndecided(t *testing.T) {
 	s := newSearch(t.Context(), split(hard)[0], false, 10000)
 	if got := s.run(); got != Undecided || s.room < -1000 || len(s.visited) > 100 {
 		t.Errorf("with 10 kB of memory: %v after %d bytes in %d visits, want undecided", got, 10000-s.room, len(s.visited))
+	}
+}
+
+// The timeline shows the calls of the counterexample, those that wrote what they read, and
+// how many others there are.
+func TestTimeline(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		want       []string // lines, up to blanks and the lengths of bars
+	}{
+		{"an unknown outcome, and gets that agree", `
+			1 |--|               put a 1 -> created
+			1 |--|               put b 1 -> created
+			2      |>            put a 2 -> ?
+			10       |-----|     get a -> "2"
+			1                 |-----|  get a -> "1"
+			3                           |---|  put a 3 -> replaced`, []string{
+			`client 1  |..| put a "1" -> created`,
+			`client 2 |..............> put a "2" -> ?`,
+			`client 10 |-----| get a -> "2"`,
+			`client 1 |-----| get a -> "1"`}},
+		{"batches, and what came before", `
+			1 |--|                     put a 1 -> created
+			1      |--|                put a 2 -> replaced
+			1           |--|           put a 3 -> replaced; get a -> "3"
+			2           |--|           put a 4 -> replaced; put b "" -> created
+			2                |--|      get a -> "1"`, []string{
+			`|..| put a "1" -> created`, `{ put a "3" -> replaced`, `get a -> "3" }`,
+			`{ put a "4" -> replaced`, `put b "" -> created }`,
+			`client 2 |--| get a -> "1"`, `Not shown: 1 call on these keys.`}},
+		{"a large batch", "1 |--|  get a -> created" + strings.Repeat("; get a -> missing", 20), []string{
+			`{ get a -> created`, `and 5 more }`}},
+		{"too few results", "1 |--| get a -> missing; get b -> ?", []string{
+			`{ get a -> ?`, `get b -> ?`, `(1 answered of 2) }`}},
+		{"absent and empty values", `
+			1 |--|       cas a none "" -> swapped
+			1      |--|  cas a "" 1 -> swapped
+			2           |--|  get a -> ""`, []string{
+			`client 1 |--| cas a "" to "1" -> swapped`, `client 2 |--| get a -> ""`}},
+	} {
+		_, x := Check(t.Context(), history(t, test.text))
+		got := squeeze(x.String())
+		for _, want := range test.want {
+			if !strings.Contains(got, squeeze(want)) {
+				t.Errorf("%s: the timeline lacks %q:\n%v", test.name, want, x)
+			}
+		}
+	}
+}
+
+// squeeze brings all blanks and all bars of a timeline to the same length.
+func squeeze(text string) string {
+	text = regexp.MustCompile(`  +|--+|\.\.+`).ReplaceAllStringFunc(text, func(long string) string { return long[:1] })
+	return strings.ReplaceAll(text, "\n ", "\n")
+}
+
+// Every line fits the width and can be printed, and long values keep both ends.
+func TestWidth(t *testing.T) {
+	text := strings.Repeat("\x00\xff\"\u00fc ", 20)
+	calls := []Call{{Client: -1 << 63, Start: -5, End: Never, Ops: []wire.Op{{Kind: wire.Put, Key: text}}}}
+	for i := range int64(30) {
+		op := wire.Op{Kind: wire.CompareAndSwap, Key: text[i:], Old: []byte(text), Value: []byte(text[i:])}
+		calls = append(calls, Call{
+			Client: int(i) << (2 * i), Start: 3 * i, End: 3*i + 2 + 40*(i%3),
+			Ops: []wire.Op{op, op}, Results: []wire.Result{{Status: wire.Mismatch}, {Status: wire.Found, Value: []byte(text)}},
+		})
+	}
+	for n := 0; n < len(calls); n += 10 {
+		x := &Counterexample{Calls: calls[:n+1], Context: calls[n+1:], others: n}
+		for line := range strings.Lines(x.String()) {
+			line = strings.TrimSuffix(line, "\n")
+			if utf8.RuneCountInString(line) > 80 || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Fatalf("%d columns, want at most 80 that can be printed, in %q", utf8.RuneCountInString(line), line)
+			}
+		}
+	}
+	long := history(t, "1 |--|  get first"+strings.Repeat("k", 100)+`last -> "head`+strings.Repeat("v", 100)+`tail"`)
+	if got := drawn(long); !regexp.MustCompile(`get first.*last -> "head.*tail"`).MatchString(got) {
+		t.Errorf("a long key and a long value lack an end:\n%s", got)
 	}
 }

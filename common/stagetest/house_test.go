@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -168,33 +169,28 @@ func TestImports(t *testing.T) {
 	for _, bad := range badImports(t, project) {
 		t.Error(bad)
 	}
-	// These trees prove that the rules catch an import upward, and the other violations.
-	for _, test := range []struct {
-		file, imports string
-		bad           bool
-	}{
-		{"common/wire/conn.go", "lockstep/common/client", true},
-		{"common/node/main.go", "lockstep/bench/load", true},
-		{"common/util/util.go", "lockstep/common/text", true},
-		{"bench/stats/stats.go", "lockstep/bench/load", true},
-		{"bench/load/load.go", "lockstep/bench", true},
-		{"stage2_coarselock/server.go", "lockstep/stage1_singlethread", true},
-		{"stage2_coarselock/server.go", "lockstep/bench/load", true},
-		{"common/text/text.go", "golang.org/x/text/width", true},
-		{"go.mod", "golang.org/x/text v0.3.0", true},
-		{"bench/load/load.go", "lockstep/common/client", false},
-		{"bench/load/load.go", "lockstep/bench/workload", false},
-		{"mine/server.go", "lockstep/common/node", false},
-		{"mine/server.go", "net/http", false},
+	tree := make(fstest.MapFS)
+	for file, source := range map[string]string{
+		"bench/load/load.go":          `import ("lockstep/bench"; "lockstep/bench/workload"; "lockstep/common/client")`,
+		"bench/stats/stats.go":        `import "lockstep/bench/load"`,
+		"common/node/main.go":         `import "lockstep/bench/load"`,
+		"common/text/text.go":         `import ("golang.org/x/text/width"; "unicode")`,
+		"common/util/util.go":         `import "lockstep/common/text"`,
+		"common/wire/conn.go":         `import "lockstep/common/client"`,
+		"mine/server.go":              `import ("lockstep/common/node"; "net/http")`,
+		"stage2_coarselock/server.go": `import ("lockstep/bench/load"; "lockstep/stage1_singlethread")`,
+		"stage2_coarselock/a_test.go": `import "testing"; import "lockstep/bench/load"`,
 	} {
-		source := "package p\n\nimport _ \"" + test.imports + "\"\n"
-		if test.file == "go.mod" {
-			source = "module lockstep\n\nrequire " + test.imports + "\n"
-		}
-		tree := fstest.MapFS{test.file: &fstest.MapFile{Data: []byte(source)}}
-		if bad := badImports(t, tree); (len(bad) > 0) != test.bad {
-			t.Errorf("%s imports %s: found %q, want an error: %v", test.file, test.imports, bad, test.bad)
-		}
+		tree[file] = &fstest.MapFile{Data: []byte("package p\n\n" + source)}
+	}
+	tree["go.mod"] = &fstest.MapFile{Data: []byte("module lockstep\n\nrequire golang.org/x/text v0.3.0\n")}
+	want := []string{
+		"go.mod requires a module", "bench/load imports lockstep/bench", "bench/stats imports lockstep/bench/load",
+		"common/node imports lockstep/bench/load", "common/text imports golang.org/x/text/width", "common/util imports lockstep/common/text",
+		"common/wire imports lockstep/common/client", "stage2_coarselock imports lockstep/bench/load", "stage2_coarselock imports lockstep/stage1_singlethread",
+	}
+	if bad := badImports(t, tree); !slices.Equal(bad, want) {
+		t.Errorf("of other packages %q, want %q", bad, want)
 	}
 }
 
@@ -223,5 +219,107 @@ func TestSizes(t *testing.T) {
 		if inBench := strings.HasPrefix(pkg+"/", "bench/"); inBench && (n > packageLines || files[pkg] > packageFiles) {
 			t.Errorf("%s has %d lines of code in %d files, want at most %d in %d", pkg, n, files[pkg], packageLines, packageFiles)
 		}
+	}
+}
+
+// The pages of the project lead where they say, and name tests that exist.
+
+var (
+	link   = regexp.MustCompile(`(?m)(?:^|[\s!(|*])\[[^\]]*\]\(([^)\s]+)\)`) // not m[k](x), in code
+	noSlug = regexp.MustCompile(`^#+ |[^\p{L}\p{N} _-]`)
+	quoted = regexp.MustCompile("`([^`]+)`")
+)
+
+// badLinks returns the links of a page that lead to no file, or to no heading.
+func badLinks(t *testing.T, tree fs.FS, page string) (bad []string) {
+	t.Helper()
+	for _, match := range link.FindAllStringSubmatch(read(t, tree, page), -1) {
+		file, anchor, _ := strings.Cut(match[1], "#")
+		if strings.Contains(file, "://") {
+			continue
+		}
+		to := page
+		if file != "" {
+			to = path.Join(path.Dir(page), file)
+		}
+		if _, err := fs.Stat(tree, to); err != nil || anchor != "" && !hasHeading(read(t, tree, to), anchor) {
+			bad = append(bad, match[1])
+		}
+	}
+	return bad
+}
+
+// hasHeading reports whether one of the page's headings has this anchor on a forge.
+func hasHeading(page, anchor string) bool {
+	for line := range strings.Lines(page) {
+		if line[0] == '#' && strings.ReplaceAll(noSlug.ReplaceAllString(strings.ToLower(line), ""), " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
+}
+
+func read(t *testing.T, tree fs.FS, file string) string {
+	t.Helper()
+	data, err := fs.ReadFile(tree, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestLinks(t *testing.T) {
+	for _, page := range []string{"README.md", "NOTES.md", "bench/README.md"} {
+		for _, bad := range badLinks(t, project, page) {
+			t.Errorf("%s: %s leads nowhere", page, bad)
+		}
+	}
+	tree := fstest.MapFS{
+		"page.md":     {Data: []byte("# Top\n[a](sub/page.md#it-is-2), [b](#top), `m[k](x)`\n![c](gone.svg) [d](#bottom) [e](sub/page.md#top)\n")},
+		"sub/page.md": {Data: []byte("## It is 2!\n[a](../page.md), [b](page.md) [c](../sub)\n")},
+	}
+	if got, want := strings.Join(badLinks(t, tree, "page.md"), " "), "gone.svg #bottom sub/page.md#top"; got != want {
+		t.Errorf("bad links of a page: %s, want %s", got, want)
+	}
+	if got := badLinks(t, tree, "sub/page.md"); got != nil {
+		t.Errorf("bad links of a page whose links are good: %s", got)
+	}
+}
+
+// TestThreats finds the tests that the table of threats names, as functions or as subtests.
+func TestThreats(t *testing.T) {
+	var source strings.Builder
+	err := fs.WalkDir(project, ".", func(file string, d fs.DirEntry, err error) error {
+		if strings.HasSuffix(file, "_test.go") || strings.HasPrefix(file, "common/stagetest/") && strings.HasSuffix(file, ".go") {
+			source.WriteString(read(t, project, file))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for line := range strings.Lines(read(t, project, "bench/README.md")) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 6 { // | threat | what a stage does | limit | test |
+			continue
+		}
+		for _, name := range quoted.FindAllStringSubmatch(cells[4], -1) {
+			found++
+			if !strings.Contains(source.String(), "func Test"+name[1]+"(") && !strings.Contains(source.String(), "\""+name[1]+"\", test") {
+				t.Errorf("the table of threats names a test %s, which does not exist", name[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("the table of threats was not found")
+	}
+}
+
+// TestWorkflow wants the forge to run the proof: README's first test command.
+func TestWorkflow(t *testing.T) {
+	command := regexp.MustCompile(`(?m)^    (go test .*?)\s+#`).FindStringSubmatch(read(t, project, "README.md"))
+	if command == nil || !strings.Contains(read(t, project, ".github/workflows/test.yml"), "run: "+command[1]+"\n") {
+		t.Errorf("the workflow does not run README's %q", command)
 	}
 }

@@ -83,21 +83,17 @@ func (b *broken) kept(ops []wire.Op) []wire.Result {
 	return results
 }
 
-// taken takes its lock twice.
-func (b *broken) taken(ops []wire.Op) []wire.Result {
-	for range 2 {
-		b.locks[0].Lock()
-		defer b.locks[0].Unlock()
+// uneven takes its lock, and frees it, so many times.
+func (b *broken) uneven(takes, frees int) Store {
+	return func(ops []wire.Op) []wire.Result {
+		for range takes {
+			b.locks[0].Lock()
+		}
+		for range frees {
+			defer b.locks[0].Unlock()
+		}
+		return b.unlocked(ops)
 	}
-	return b.unlocked(ops)
-}
-
-// freed frees its lock twice.
-func (b *broken) freed(ops []wire.Op) []wire.Result {
-	b.locks[0].Lock()
-	defer b.locks[0].Unlock()
-	defer b.locks[0].Unlock()
-	return b.unlocked(ops)
 }
 
 // sorted executes the operations by bucket, and so answers out of order.
@@ -147,8 +143,8 @@ func TestSpecimenStores(t *testing.T) {
 		{"kept", func(b *broken) Store { return b.kept }, "TwoBatchesInOppositeOrder",
 			`^request 1 ended and holds lock 1\n\n     put a "1", put b "1"  (?s:.*) 1  takes lock 1\n(?s:.*)created created$`, time.Minute},
 		{"kept before", func(b *broken) Store { return b.kept }, "PutAgainstGet", `^put a "0", which ran alone, ended and holds lock 1\n`, time.Minute},
-		{"taken", func(b *broken) Store { return b.taken }, "OneBatch", `^request 1 waits for lock 1, which it holds\n`, time.Minute},
-		{"freed", func(b *broken) Store { return b.freed }, "OneBatch", `^request 1 frees lock 1, which it does not hold\n`, time.Minute},
+		{"taken", func(b *broken) Store { return b.uneven(2, 2) }, "OneBatch", `^request 1 waits for lock 1, which it holds\n`, time.Minute},
+		{"freed", func(b *broken) Store { return b.uneven(1, 2) }, "OneBatch", `^request 1 frees lock 1, which it does not hold\n`, time.Minute},
 		{"sorted", func(b *broken) Store { return b.sorted }, "OneBatch",
 			`^the answers of request 1 do not fit its operations: cas n none to "1", put a "1", get b got created swapped missing\n`, time.Minute},
 		{"panicking", func(b *broken) Store { return b.panicking }, "OneBatch",
