@@ -39,7 +39,7 @@ func TestSpecimenTwoNodes(t *testing.T) {
 
 // connectInOrder has two clients connect to two nodes each and leave, or give up after a minute.
 func connectInOrder(t *testing.T, orders [2][2]int) (served int, trace []string) {
-	_, dial := turnstiles(t)
+	_, m := turnstiles(t)
 	ctx, giveUp := context.WithTimeout(t.Context(), time.Minute)
 	defer giveUp()
 	var mu sync.Mutex // guards served and trace
@@ -51,7 +51,7 @@ func connectInOrder(t *testing.T, orders [2][2]int) (served int, trace []string)
 	var all sync.WaitGroup
 	for i, order := range orders {
 		all.Go(func() { // ends when it is served or ctx ends
-			cl := dial()
+			cl := m.join(t, m.cfg)
 			defer cl.Close()
 			for _, number := range order {
 				<-time.After(time.Duration(5+i) * time.Millisecond) // by now the other has what it could get
