@@ -103,73 +103,6 @@ func TestConnAnswersInOrder(t *testing.T) {
 	}
 }
 
-func TestGreetingMismatch(t *testing.T) {
-	good := posing(service, make([]byte, nonceSize))
-	edit := func(at int) []byte { b := bytes.Clone(good); b[at] ^= 1; return b }
-	var full script
-	Refuse(&full, "all 9 places are taken (max_connections)")
-	for _, test := range []struct {
-		name  string
-		bytes []byte
-		want  string
-		is    error
-	}{
-		{"it alone has a secret", posing(secretive, make([]byte, nonceSize)), "asks for a secret", ErrMismatch},
-		{"the client alone has a secret", good, "asks for no secret", ErrMismatch},
-		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), "says HTTP/1.1", ErrMismatch},
-		{"version", edit(9), "version 0", ErrMismatch},
-		{"another port", edit(10), "Purpose(0)", ErrMismatch},
-		{"another number", edit(15), "is number 3, not 2", ErrMismatch},
-		{"another cluster", edit(16), "other nodes", ErrMismatch},
-		{"digest", edit(24), "message types that differ", ErrMismatch},
-		{"no room", full.out, ": all 9 places are taken (max_connections)", ErrRefused},
-		{"half", good[:40], "reading the greeting", io.ErrUnexpectedEOF},
-		{"nothing", nil, "reading the greeting", io.EOF},
-	} {
-		s, c := tcp(t)
-		s.Write(test.bytes)
-		s.(*net.TCPConn).CloseWrite()
-		h := service
-		if bytes.Equal(test.bytes, good) {
-			h = secretive
-		}
-		_, err := Open(t.Context(), c, h, Limits{})
-		if !errors.Is(err, test.is) || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: %v, want %v with %q", test.name, err, test.is, test.want)
-		}
-		if got, _ := io.ReadAll(s); len(got) > 0 {
-			t.Errorf("%s: the client has sent %x, want nothing", test.name, got)
-		}
-	}
-}
-
-func TestSecret(t *testing.T) {
-	for secret, want := range map[string]error{secretive.Secret: io.EOF, "another, just as long": ErrSecret} {
-		s, c := tcp(t)
-		server, err := Greet(s, secretive, Limits{Frame: time.Minute})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ended := echo(server)
-		h := secretive
-		h.Secret = secret
-		client, err := Open(t.Context(), c, h, Limits{})
-		if want == io.EOF && err == nil {
-			var r Response
-			client.WriteRequest(get("k"))
-			if client.Flush(); !client.ReadResponse(&r) || r.Code != OK {
-				t.Errorf("%v %v, want an answer", r, client.Err())
-			}
-			client.Close()
-		} else if want == io.EOF || !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "not the same") {
-			t.Errorf("with secret %q: %v", secret, err)
-		}
-		if got := ended(); got != want {
-			t.Errorf("with secret %q the server's end says %v, want %v", secret, got, want)
-		}
-	}
-}
-
 // Garbage instead of a request is answered Invalid, and ends the connection.
 func TestGarbageEndsTheConnection(t *testing.T) {
 	long := &Request{Ops: []Op{{Kind: Get, Key: strings.Repeat("k", MaxKey+1)}}}
@@ -447,10 +380,12 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(checkFed)
 }
 
-// A script is a connection that plays back a stream, and records what is written.
+// A script is a connection that plays back a stream, and records what is written, to which it
+// may reply.
 type script struct {
 	net.Conn
 	in, out []byte
+	reply   func([]byte) []byte // nil: does not
 }
 
 func (s *script) Read(p []byte) (int, error) {
@@ -461,8 +396,16 @@ func (s *script) Read(p []byte) (int, error) {
 	s.in = s.in[n:]
 	return n, nil
 }
-func (s *script) Write(p []byte) (int, error)      { s.out = append(s.out, p...); return len(p), nil }
+
+func (s *script) Write(p []byte) (int, error) {
+	s.out = append(s.out, p...)
+	if s.reply != nil {
+		s.in = append(s.in, s.reply(bytes.Clone(p))...)
+	}
+	return len(p), nil
+}
 func (s *script) Close() error                     { return nil }
+func (s *script) RemoteAddr() net.Addr             { return new(net.UnixAddr) }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 

@@ -1,6 +1,6 @@
 package wire
 
-// Foreign servers, and attacks without the secret: replay, reflection, relay and silence.
+// What comes before the first frame: greetings and proofs, those of strangers too.
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,63 +21,6 @@ import (
 
 var secretive = Hello{Purpose: Service, Group: "nodes", Number: 2, Fingerprint: 77, Secret: "a secret of many bytes"}
 
-// mark is a request that a server must not decode.
-var mark, _ = AppendRequest(nil, &Request{Ops: []Op{{Kind: Put, Key: "stolen"}}})
-
-// serve runs a server's end of h, which echoes. It returns the other end and the greeting read
-// from it; ended waits for what ended the server's end.
-func serve(t *testing.T, h Hello) (nc net.Conn, greeting []byte, ended func() error) {
-	t.Helper()
-	s, nc := tcp(t)
-	server, err := Greet(s, h, Limits{Idle: 10 * time.Second, Frame: 10 * time.Second})
-	greeting = make([]byte, greetingSize)
-	if _, failed := io.ReadFull(nc, greeting); errors.Join(err, failed) != nil {
-		t.Fatal(err, failed)
-	}
-	return nc, greeting, echo(server)
-}
-
-// refused sends a proof and a request. The server must refuse both: it answers nothing, and
-// proves nothing in return.
-func refused(t *testing.T, nc net.Conn, ended func() error, proof []byte) {
-	t.Helper()
-	nc.Write(slices.Concat(proof, mark))
-	nc.(*net.TCPConn).CloseWrite()
-	if answer, _ := io.ReadAll(nc); len(bytes.Trim(answer, "\x00")) > 0 {
-		t.Errorf("the server answers %x, want no proof", answer)
-	}
-	if err := ended(); err != ErrSecret {
-		t.Errorf("the server's end says %v, want %v", err, ErrSecret)
-	}
-}
-
-// prover returns the proof with which a client that knows the secret answers a greeting.
-// The client then hears what the answer makes of that, and must find that it proves nothing.
-func prover(t *testing.T, h Hello, greeting []byte, answer func(proof []byte) []byte) []byte {
-	t.Helper()
-	s, c := tcp(t)
-	opened := make(chan error, 1)
-	go func() { // ends with s
-		_, err := Open(t.Context(), c, h, Limits{})
-		opened <- err
-	}()
-	s.Write(greeting)
-	proof := make([]byte, proofSize)
-	if _, err := io.ReadFull(s, proof); err != nil {
-		t.Fatalf("the client sends no proof: %v, %v", err, <-opened)
-	}
-	lie := answer(proof)
-	s.Write(lie)
-	s.Close()
-	if err := <-opened; err == nil || errors.Is(err, ErrMismatch) != (len(lie) > 0) {
-		t.Errorf("a client that hears %x in place of a proof: %v, want %v, if it hears anything", lie, err, ErrMismatch)
-	}
-	return proof
-}
-
-// silence answers a proof with the end of the connection, which says nothing about the secret.
-func silence([]byte) []byte { return nil }
-
 // posing returns a greeting with the nonce of another server, as a relay would send it.
 func posing(h Hello, nonce []byte) []byte {
 	var nc script
@@ -84,69 +28,99 @@ func posing(h Hello, nonce []byte) []byte {
 	return append(nc.out[:greetingSize-nonceSize], nonce...)
 }
 
-func TestReplayedProofIsRefused(t *testing.T) {
-	nc, greeting, ended := serve(t, secretive)
-	good := prover(t, secretive, greeting, silence)
-	nc.Write(good)
-	answer := make([]byte, sha256.Size)
-	if _, err := io.ReadFull(nc, answer); err != nil || bytes.Equal(answer, make([]byte, sha256.Size)) {
-		t.Fatalf("a good proof is answered %x, %v", answer, err)
-	}
-	nc.Close()
-	ended()
-
-	nc, again, ended := serve(t, secretive)
-	if bytes.Equal(again[32:], greeting[32:]) {
-		t.Error("two greetings have the same nonce")
-	}
-	refused(t, nc, ended, good)
-
-	// The server's half, played to another client, which has another nonce.
-	prover(t, secretive, greeting, func([]byte) []byte { return answer })
-}
-
-func TestReflectedProofIsRefused(t *testing.T) {
-	// To a client, its own nonce and proof.
-	prover(t, secretive, posing(secretive, make([]byte, nonceSize)), func(proof []byte) []byte { return proof[nonceSize:] })
-
-	// To a server, its own nonce, and its answer to that on a second connection.
-	first, greeting, ended := serve(t, secretive)
-	second, _, secondEnded := serve(t, secretive)
-	nonce := greeting[32:]
-	second.Write(slices.Concat(nonce, nonce))
-	oracle := make([]byte, sha256.Size)
-	io.ReadFull(second, oracle)
-	second.Close()
-	secondEnded()
-	refused(t, first, ended, slices.Concat(nonce, oracle))
-}
-
-// A proof that a client made for one server is useless to another, even with the nonce of
-// that one. Nodes dial each other, so an impostor of a node can ask for proofs.
-func TestRelayedProofIsRefused(t *testing.T) {
-	for name, edit := range map[string]func(*Hello){
-		"another node's":      func(h *Hello) { h.Number = 1 },
-		"of the control port": func(h *Hello) { h.Purpose = ControlPort },
-		"another group's":     func(h *Hello) { h.Group = "clients" },
-		"with another secret": func(h *Hello) { h.Secret = "another secret, as long" },
+func TestGreetingMismatch(t *testing.T) {
+	good := posing(service, make([]byte, nonceSize))
+	edit := func(at int) []byte { b := bytes.Clone(good); b[at] ^= 1; return b }
+	var full script
+	Refuse(&full, "all 9 places are taken (max_connections)")
+	for _, test := range []struct {
+		name  string
+		bytes []byte
+		want  string
+		is    error
+	}{
+		{"it alone has a secret", posing(secretive, make([]byte, nonceSize)), "asks for a secret", ErrMismatch},
+		{"the client alone has a secret", good, "asks for no secret", ErrMismatch},
+		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), "says HTTP/1.1", ErrMismatch},
+		{"version", edit(9), "version 0", ErrMismatch},
+		{"another port", edit(10), "Purpose(0)", ErrMismatch},
+		{"another number", edit(15), "is number 3, not 2", ErrMismatch},
+		{"another cluster", edit(16), "other nodes", ErrMismatch},
+		{"digest", edit(24), "message types that differ", ErrMismatch},
+		{"no room", full.out, ": all 9 places are taken (max_connections)", ErrRefused},
+		{"half", good[:40], "reading the greeting", io.ErrUnexpectedEOF},
+		{"nothing", nil, "reading the greeting", io.EOF},
 	} {
-		other := secretive
-		edit(&other)
-		for _, way := range [][2]Hello{{secretive, other}, {other, secretive}} {
-			t.Run(name, func(t *testing.T) {
-				nc, greeting, ended := serve(t, way[0])
-				refused(t, nc, ended, prover(t, way[1], posing(way[1], greeting[32:]), silence))
-			})
+		h, nc := service, &script{in: test.bytes}
+		if bytes.Equal(test.bytes, good) {
+			h = secretive
+		}
+		_, err := Open(t.Context(), nc, h, Limits{})
+		if !errors.Is(err, test.is) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %v with %q", test.name, err, test.is, test.want)
+		}
+		if len(nc.out) > 0 {
+			t.Errorf("%s: the client has sent %x, want nothing", test.name, nc.out)
 		}
 	}
 }
 
-// Nothing is decoded before the proof.
-func TestRequestInPlaceOfAProof(t *testing.T) {
-	anOldWay := append(make([]byte, nonceSize), mac("client", Hello{}, nil, nil)...)
-	for _, first := range [][]byte{bytes.Repeat(mark, 10), make([]byte, proofSize), anOldWay} {
-		nc, _, ended := serve(t, secretive)
-		refused(t, nc, ended, first)
+// A proof is good for one end, one purpose, one server and two nonces: nobody can replay it,
+// reflect it or relay it. Nodes dial each other, so an impostor of a node can ask for proofs.
+// Nothing is decoded before the proof, and an end that refuses one proves nothing in return.
+func TestSecret(t *testing.T) {
+	mark, err := AppendRequest(nil, &Request{Ops: []Op{{Kind: Put, Key: "stolen"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := func(edit func(*Hello)) func(role string, server, client []byte) []byte {
+		h := secretive
+		edit(&h)
+		return func(role string, server, client []byte) []byte { return mac(role, h, server, client) }
+	}
+	nonces := make(map[string]bool)
+	for name, prove := range map[string]func(role string, server, client []byte) []byte{
+		"good":     another(func(*Hello) {}),
+		"replayed": func(role string, server, client []byte) []byte { return mac(role, secretive, client, server) },
+		"reflected": func(role string, server, client []byte) []byte {
+			return mac(map[string]string{"client": "server", "server": "client"}[role], secretive, server, client)
+		},
+		"another node's":      another(func(h *Hello) { h.Number = 1 }),
+		"of the control port": another(func(h *Hello) { h.Purpose = ControlPort }),
+		"another group's":     another(func(h *Hello) { h.Group = "clients" }),
+		"with another secret": another(func(h *Hello) { h.Secret = "another secret, as long" }),
+		"requests":            func(string, []byte, []byte) []byte { return bytes.Repeat(mark, 10) },
+		"zeros":               func(string, []byte, []byte) []byte { return make([]byte, sha256.Size) },
+	} {
+		nc, nonce, good := new(script), make([]byte, nonceSize), name == "good"
+		server, _ := Greet(nc, secretive, Limits{})
+		challenge := bytes.Clone(nc.out[greetingSize-nonceSize:])
+		nc.in, nc.out = slices.Concat(nonce, prove("client", challenge, nonce), mark), nil
+		served, answered := server.Ready(), len(bytes.Trim(nc.out, "\x00")) > 0
+		if served != good || answered != good || !good && server.Err() != ErrSecret {
+			t.Errorf("%s: a server's end serves: %v (%v), and answers %x; want %v", name, served, server.Err(), nc.out, good)
+		}
+
+		nc = &script{in: posing(secretive, challenge), reply: func(proof []byte) []byte {
+			nonce = proof[:nonceSize]
+			if !bytes.Equal(proof[nonceSize:], mac("client", secretive, challenge, nonce)) {
+				t.Errorf("the client proves itself with %x", proof)
+			}
+			return prove("server", challenge, nonce)
+		}}
+		_, err := Open(t.Context(), nc, secretive, Limits{})
+		if err == nil != good || !good && (!errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "not the same")) {
+			t.Errorf("%s: a client's end says %v, want it to find a good proof alone good", name, err)
+		}
+		if nonces[string(challenge)] || nonces[string(nonce)] {
+			t.Error("a nonce is used twice")
+		}
+		nonces[string(challenge)], nonces[string(nonce)] = true, true
+	}
+	// The end of the connection says nothing about the secret.
+	_, err = Open(t.Context(), &script{in: posing(secretive, make([]byte, nonceSize))}, secretive, Limits{})
+	if err == nil || errors.Is(err, ErrMismatch) {
+		t.Errorf("a client that hears nothing in place of a proof: %v, want an error, and not %v", err, ErrMismatch)
 	}
 }
 
