@@ -211,12 +211,6 @@ func (m *model) id(c *core) uint16 {
 	return id
 }
 
-func clone(c *core) *core {
-	d := *c
-	d.heard, d.brought, d.gone = slices.Clone(c.heard), slices.Clone(c.brought), slices.Clone(c.gone)
-	return &d
-}
-
 // know finds out what a core says. If no answer is late, only what judge looks at matters later.
 func (m *model) know(c *core) known {
 	k, said := known{core: c}, uint64(0)
@@ -369,8 +363,9 @@ func (m *model) event(events []edge[world], w world, i, j, number int, fault boo
 	key := (int(w.core[i])*processes+j)<<8 | number
 	what, found := m.effects[key]
 	if !found {
-		before := m.cores[w.core[i]].core
-		c := clone(before)
+		before, c := m.cores[w.core[i]].core, new(core)
+		*c = *before
+		c.heard, c.brought, c.gone = slices.Clone(c.heard), slices.Clone(c.brought), slices.Clone(c.gone)
 		say, err := do(c)
 		what.say = say
 		if what.void = errors.Is(err, ErrVoid); what.void {
@@ -387,7 +382,9 @@ func (m *model) event(events []edge[world], w world, i, j, number int, fault boo
 			}
 		}
 		if c.passed && !before.passed {
-			what.pass = clone(c)
+			passed := *c
+			passed.heard = slices.Clone(c.heard) // which id forgets
+			what.pass = &passed
 		}
 		what.core = m.id(c)
 		m.effects[key] = what
@@ -496,7 +493,7 @@ func TestFields(t *testing.T) {
 		stuck bool // want it stuck, and not unsafe
 	}{
 		{without: "Group", model: model{strays: true, blind: func(c *core, _ int, m *wire.Control) { m.Group = c.group }}},
-		{without: "Fingerprint", model: model{strays: true, blind: func(c *core, _ int, m *wire.Control) { m.Fingerprint = c.fingerprint }}},
+		{without: "Fingerprint", model: model{strays: true, blind: func(_ *core, _ int, m *wire.Control) { m.Fingerprint = "ours" }}},
 		{without: "From", model: model{strays: true, blind: func(_ *core, peer int, m *wire.Control) { m.From = peer }}},
 		{without: "Round", model: model{rounds: 2, oneRun: true, blind: func(c *core, _ int, m *wire.Control) { m.Round = c.round }}},
 		{without: "Ready", model: model{blind: func(_ *core, _ int, m *wire.Control) { m.Ready = true }}},
@@ -512,7 +509,9 @@ func TestFields(t *testing.T) {
 				m.Seen = []uint64{1, 1, 1}
 			}
 		}}},
-		{without: "Passed", stuck: true, model: model{crashes: 1, prompt: true, blind: func(_ *core, _ int, m *wire.Control) { m.Passed = false }}},
+		{without: "Passed", stuck: true, model: model{crashes: 1, prompt: true, blind: func(_ *core, _ int, m *wire.Control) {
+			m.Passed = false
+		}}},
 		{without: "lingering", model: model{end: atOnce}, stuck: true},
 	} {
 		t.Run(c.without, func(t *testing.T) {
@@ -642,7 +641,8 @@ func (s single) next() (events []edge[single]) {
 		to.step[i]++
 		switch {
 		case step == 0:
-			events = append(events, edge[single]{to: to, say: "%[1]d arrives, asks %[2]d, and waits for the answer", a: i, b: (i + 1) % processes})
+			const say = "%[1]d arrives, asks %[2]d, and waits for the answer"
+			events = append(events, edge[single]{to: to, say: say, a: i, b: (i + 1) % processes})
 		case step < answers:
 			if j := (i + int(step)) % processes; answers <= s.step[j] && s.step[j] < started {
 				to.step[j]++
@@ -672,13 +672,11 @@ func TestSpecimen(t *testing.T) {
 		{"one crash and restart", "stuck", faults{crashes: 1}, "stuck"},
 	} {
 		t.Run("counting/"+c.name, func(t *testing.T) {
-			v := search(counting{faults: c.faults}, counting.next, counting.done)
-			show(t, c.prediction, c.want, v)
+			show(t, c.prediction, c.want, search(counting{faults: c.faults}, counting.next, counting.done))
 		})
 	}
 	t.Run("single goroutine", func(t *testing.T) {
-		v := search(single{}, single.next, single.done)
-		show(t, "stuck: all ask and none answers", "stuck", v)
+		show(t, "stuck: all ask and none answers", "stuck", search(single{}, single.next, single.done))
 	})
 }
 

@@ -259,7 +259,7 @@ func TestOutcomes(t *testing.T) {
 							}
 						}
 					})
-					ctx := &countedContext{done: make(chan struct{})}
+					ctx := &countedContext{Context: t.Context()}
 					results, err := m.Do(ctx, op)
 
 					want, counts := test.write, Counts{Dials: 1}
@@ -303,17 +303,15 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// A countedContext never ends, and counts the functions that wait for its end. One that
-// remains after a call is a leak for as long as the caller's context lives.
+// A countedContext counts the functions that wait for its end. One that remains after a call
+// is a leak for as long as the caller's context lives.
 type countedContext struct {
-	done    chan struct{}
+	context.Context
 	waiting atomic.Int64
 }
 
-func (c *countedContext) Done() <-chan struct{}       { return c.done }
-func (c *countedContext) Err() error                  { return nil }
-func (c *countedContext) Value(any) any               { return nil }
-func (c *countedContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+// Value hides that the context is one of package context, which would not call AfterFunc.
+func (c *countedContext) Value(any) any { return nil }
 
 // AfterFunc is what context.AfterFunc calls.
 func (c *countedContext) AfterFunc(func()) (stop func() bool) {

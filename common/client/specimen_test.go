@@ -42,12 +42,8 @@ func connectInOrder(t *testing.T, orders [2][2]int) (served int, trace []string)
 	_, m := turnstiles(t)
 	ctx, giveUp := context.WithTimeout(t.Context(), time.Minute)
 	defer giveUp()
-	var mu sync.Mutex // guards served and trace
-	say := func(format string, args ...any) {
-		mu.Lock()
-		defer mu.Unlock()
-		trace = append(trace, fmt.Sprintf(format, args...))
-	}
+	lines := make(chan string, 8)
+	say := func(format string, args ...any) { lines <- fmt.Sprintf(format, args...) }
 	var all sync.WaitGroup
 	for i, order := range orders {
 		all.Go(func() { // ends when it is served or ctx ends
@@ -66,14 +62,16 @@ func connectInOrder(t *testing.T, orders [2][2]int) (served int, trace []string)
 				}
 			}
 			say("client %d is served, and leaves", i)
-			mu.Lock()
-			served++
-			mu.Unlock()
 		})
 	}
 	all.Wait()
+	close(lines)
+	for line := range lines {
+		trace = append(trace, line)
+		served += strings.Count(line, "is served")
+	}
 	if served < len(orders) {
-		say("a minute later, each still waits for the other's node")
+		trace = append(trace, "a minute later, each still waits for the other's node")
 	}
 	return served, trace
 }
