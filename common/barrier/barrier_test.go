@@ -154,6 +154,13 @@ type result struct {
 	err      error
 }
 
+// within returns a context that ends after the limit, and at the end of the test.
+func within(t *testing.T, limit time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // wait calls Wait with a payload that names the process, for at most two minutes.
 func wait(ctx context.Context, b *Barrier) <-chan result { return waitAll(ctx, b)[0] }
 
@@ -205,8 +212,7 @@ func closeAll(barriers ...*Barrier) {
 // Real sockets and a secret.
 func TestTCP(t *testing.T) {
 	const secret = "a secret of 24 characters"
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
+	ctx := within(t, 20*time.Second)
 	listeners, addrs, barriers := make([]net.Listener, 2), make([]string, 2), make([]*Barrier, 2)
 	for i := range listeners {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -333,10 +339,8 @@ func TestMismatch(t *testing.T) {
 		"the two ends disagree: ":     func(c *Config) { c.Fingerprint = "theirs" },
 	} {
 		onNetwork(t, func(t *testing.T, n *network) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
 			b0, wrong := n.join("nodes", 0, 2), n.join("nodes", 1, 3, other)
-			waits := waitAll(ctx, b0, wrong)
+			waits := waitAll(within(t, time.Second), b0, wrong)
 			if got := fmt.Sprint((<-waits[0]).err); !strings.Contains(got, "waiting for node 1 (1): ") || !strings.Contains(got, want) {
 				t.Errorf("Wait: %v, want %q", got, want)
 			}
@@ -354,9 +358,7 @@ func TestVoid(t *testing.T) {
 		b := n.all("clients", 3)
 		meet(t, "abc", waitAll(t.Context(), b...)...)
 		b[1].Close()
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		defer cancel()
-		r := <-wait(ctx, n.join("clients", 1, 3))
+		r := <-wait(within(t, 2*time.Second), n.join("clients", 1, 3))
 		if want := "client 0 (0): it has started with an earlier client 1"; r.err == nil || !strings.Contains(r.err.Error(), want) {
 			t.Errorf("the restarted client's Wait says %v, want %q", r.err, want)
 		}
@@ -450,9 +452,7 @@ func TestGather(t *testing.T) {
 func TestPayload(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
 		b := n.all("nodes", 2)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := b[0].Wait(ctx, make([]byte, MaxPayload+1)); err == nil || !strings.Contains(err.Error(), "49153") {
+		if _, err := b[0].Wait(t.Context(), make([]byte, MaxPayload+1)); err == nil || !strings.Contains(err.Error(), "49153") {
 			t.Errorf("Wait with MaxPayload + 1 bytes: %v, want an error that says 49153", err)
 		}
 		// 0 passes while 1 cannot ask it, and then overwrites all that it was given.
@@ -519,8 +519,7 @@ func TestClose(t *testing.T) {
 // and fit for a terminal, and does not hide another peer's mismatch.
 func TestMadeUpFingerprints(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
+		ctx := within(t, 10*time.Second)
 		var told atomic.Int64
 		go control.Serve(ctx, n.listen("1"), control.Hello("nodes", 1, ""), 1, func(q wire.Control) (wire.Control, bool) {
 			q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true

@@ -40,8 +40,7 @@ func TestSpecimenTwoNodes(t *testing.T) {
 // connectInOrder has two clients connect to two nodes each and leave, or give up after a minute.
 func connectInOrder(t *testing.T, orders [2][2]int) (served int, trace []string) {
 	_, m := turnstiles(t)
-	ctx, giveUp := context.WithTimeout(t.Context(), time.Minute)
-	defer giveUp()
+	ctx := within(t, time.Minute)
 	lines := make(chan string, 8)
 	say := func(format string, args ...any) { lines <- fmt.Sprintf(format, args...) }
 	var all sync.WaitGroup

@@ -293,8 +293,8 @@ func TestMutatedStreams(t *testing.T) {
 	}
 }
 
-// checkFed feeds any bytes to a server's end. It must not panic, end with an error, and hold at
-// most one buffer. What it accepts is valid, and survives a round trip.
+// checkFed feeds any bytes to a server's end and to a client's. They must not panic. The server's
+// must end with an error, and hold at most one buffer. What it accepts is valid, and survives a round trip.
 func checkFed(t *testing.T, stream []byte) {
 	t.Helper()
 	c := serverEnd(&script{in: stream}, Limits{})
@@ -314,5 +314,11 @@ func checkFed(t *testing.T, stream []byte) {
 	}
 	if cap(c.in) > maxBuffer || c.Err() == nil {
 		t.Errorf("the stream %x has ended with %v, and a buffer of %d bytes", stream, c.Err(), cap(c.in))
+	}
+	client := &Conn{nc: &script{in: stream}}
+	for r := (Response{}); client.ReadResponse(&r); {
+		if len(r.Results) > MaxOps {
+			t.Errorf("%x was taken for an answer with %d results", stream, len(r.Results))
+		}
 	}
 }
