@@ -386,6 +386,7 @@ type script struct {
 	net.Conn
 	in, out []byte
 	reply   func([]byte) []byte // nil: does not
+	closed  bool
 }
 
 func (s *script) Read(p []byte) (int, error) {
@@ -404,7 +405,7 @@ func (s *script) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
-func (s *script) Close() error                     { return nil }
+func (s *script) Close() error                     { s.closed = true; return nil }
 func (s *script) RemoteAddr() net.Addr             { return new(net.UnixAddr) }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }

@@ -59,8 +59,8 @@ func TestGreetingMismatch(t *testing.T) {
 		if !errors.Is(err, test.is) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %v with %q", test.name, err, test.is, test.want)
 		}
-		if len(nc.out) > 0 {
-			t.Errorf("%s: the client has sent %x, want nothing", test.name, nc.out)
+		if len(nc.out) > 0 || !nc.closed {
+			t.Errorf("%s: the client has sent %x and closed %v, want nothing, and closed", test.name, nc.out, nc.closed)
 		}
 	}
 }
@@ -96,9 +96,13 @@ func TestSecret(t *testing.T) {
 		server, _ := Greet(nc, secretive, Limits{})
 		challenge := bytes.Clone(nc.out[greetingSize-nonceSize:])
 		nc.in, nc.out = slices.Concat(nonce, prove("client", challenge, nonce), mark), nil
-		served, answered := server.Ready(), len(bytes.Trim(nc.out, "\x00")) > 0
-		if served != good || answered != good || !good && server.Err() != ErrSecret {
-			t.Errorf("%s: a server's end serves: %v (%v), and answers %x; want %v", name, served, server.Err(), nc.out, good)
+		served, answer := server.Ready(), make([]byte, sha256.Size) // zeros: silence would look like a lost connection
+		if good {
+			answer = mac("server", secretive, challenge, nonce)
+		}
+		server.Close() // with a Goodbye if the client is welcome
+		if served != good || !bytes.HasPrefix(nc.out, answer) || !good && (len(nc.out) > len(answer) || server.Err() != ErrSecret) {
+			t.Errorf("%s: a server's end serves: %v (%v), and answers %x; want %v, %x", name, served, server.Err(), nc.out, good, answer)
 		}
 
 		nc = &script{in: posing(secretive, challenge), reply: func(proof []byte) []byte {
