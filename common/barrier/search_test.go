@@ -67,7 +67,9 @@ func search[S comparable](start S, next func(S) []edge[S], done func(S) bool) ve
 	}
 	for at := int32(0); int(at) < len(states); at++ {
 		from := len(all)
-		for _, e := range next(states[at]) {
+		events := next(states[at])
+		for i := range events {
+			e := &events[i]
 			if e.bad != "" {
 				return verdict{states: len(states), unsafe: append(trace(at), e.String())}
 			}
@@ -112,10 +114,9 @@ const processes = 3
 // late, repeated and out of order, and a link may work in one direction only.
 type world struct {
 	core    [processes]uint16 // which of model.cores; 0: it is down
-	life    [processes]uint8  // the number of restarts
 	ended   [processes]bool   // it will not come back
-	said    [processes]uint64 // which of model.words, one bit each
 	crashes uint8             // so far
+	said    [processes]uint64 // which of model.words, one bit each
 }
 
 // A model is what may happen to a world.
@@ -130,13 +131,12 @@ type model struct {
 	end     ending
 	blind   func(c *core, peer int, m *wire.Control) // hides a field from a core; nil: hides none
 
-	cores   []*core // from 1
+	cores   []known // from 1
 	coreIDs map[string]uint16
 	words   [processes][]wire.Control // what each can say
 	wordIDs map[string]int
-	spoken  map[[3]int]int                            // by core, process and round: its word
-	heard   []*[processes][(processes + 1) * 64]after // by core, peer and word: what follows
-	events  []edge[world]                             // of the last call of next; used again by each
+	effects map[int]effect // by core, peer and number of the event
+	events  []edge[world]  // of the last call of next; used again by each
 }
 
 // An ending is when a process that has passed may end.
@@ -148,18 +148,33 @@ const (
 	atOnce
 )
 
-// after is the effect of a word on a core.
-type after struct {
-	core uint16 // 0: not tried yet
-	pass *core  // not nil: this made it pass
+// A known core is one whose answers are known.
+type known struct {
+	*core
+	now  [2]int    // by round: its answer, an index into model.words
+	said [2]uint64 // all its answers while no process is beyond this round, a bit for each word
+}
+
+// An effect is what an event does to a core.
+type effect struct {
+	core uint16
+	pass *core // not nil: this made it pass
 	void bool
 	say  string
 	bad  string
 }
 
+// The numbers of events from 0 are those of the words of each process, 64 for each.
+const (
+	otherGroup = processes*64 + iota
+	otherCluster
+	arrival
+	givingUp
+)
+
 func (m *model) search() verdict {
-	m.cores, m.heard = make([]*core, 1), make([]*[processes][(processes + 1) * 64]after, 1)
-	m.coreIDs, m.wordIDs, m.spoken = make(map[string]uint16), make(map[string]int), make(map[[3]int]int)
+	m.cores, m.effects = []known{{core: new(core)}}, make(map[int]effect)
+	m.coreIDs, m.wordIDs = make(map[string]uint16), make(map[string]int)
 	var start world
 	for i := range processes {
 		start.core[i] = m.id(m.born(i, 0))
@@ -187,60 +202,50 @@ func (m *model) id(c *core) uint16 {
 		}
 	}
 	key := fmt.Sprint(*c)
-	id, known := m.coreIDs[key]
-	if !known {
+	id, found := m.coreIDs[key]
+	if !found {
 		id = uint16(len(m.cores))
 		m.coreIDs[key] = id
-		m.cores = append(m.cores, c)
-		m.heard = append(m.heard, new([processes][(processes + 1) * 64]after))
+		m.cores = append(m.cores, m.know(c))
 	}
 	return id
 }
 
-func clone(c *core) *core {
-	d := *c
-	d.heard, d.brought, d.gone = slices.Clone(c.heard), slices.Clone(c.brought), slices.Clone(c.gone)
-	return &d
-}
-
-// word returns what process i says now about a round, as an index into words.
-func (m *model) word(w world, i, round int) int {
-	place, known := m.spoken[[3]int{int(w.core[i]), i, round}]
-	if known {
-		return place
-	}
-	a := m.cores[w.core[i]].answer(wire.Control{Round: round})
-	if slices.Contains(a.Seen, 0) && !slices.Contains(a.Seen, lost) {
-		a.Seen = nil // not all ready: it equals nothing that counts
-	}
-	key := fmt.Sprint(a)
-	if place, known = m.wordIDs[key]; !known {
-		place = len(m.words[i])
+// know finds out what a core says. If no answer is late, only what judge looks at matters later.
+func (m *model) know(c *core) known {
+	k, said := known{core: c}, uint64(0)
+	for round := range m.rounds {
+		a := c.answer(wire.Control{Round: round + 1})
+		if slices.Contains(a.Seen, 0) && !slices.Contains(a.Seen, lost) {
+			a.Seen = nil // not all ready: it equals nothing that counts
+		}
+		key := fmt.Sprint(a)
+		place, found := m.wordIDs[key]
+		if !found {
+			place = len(m.words[c.self])
+			m.wordIDs[key] = place
+			m.words[c.self] = append(m.words[c.self], a)
+		}
 		if place == 64 {
 			panic("a process can say more than world.said has bits for")
 		}
-		m.wordIDs[key] = place
-		m.words[i] = append(m.words[i], a)
+		if !m.prompt || a.Seen != nil && !slices.Contains(a.Seen, 0) {
+			said |= 1 << place
+		}
+		k.now[round], k.said[round] = place, said
 	}
-	m.spoken[[3]int{int(w.core[i]), i, round}] = place
-	return place
+	return k
 }
 
 // speak records in the network all that can be said now, about each round that a process
-// may ask about. If no answer is late, only what judge looks at matters later.
+// may ask about.
 func (m *model) speak(w world) world {
 	last := 1
 	for _, id := range w.core {
-		if id != 0 {
-			last = max(last, m.cores[id].round)
-		}
+		last = max(last, m.cores[id].round)
 	}
 	for i, id := range w.core {
-		for round := 1; id != 0 && round <= last; round++ {
-			if place := m.word(w, i, round); !m.prompt || m.words[i][place].Seen != nil {
-				w.said[i] |= 1 << place
-			}
-		}
+		w.said[i] |= m.cores[id].said[last-1]
 	}
 	return w
 }
@@ -249,26 +254,28 @@ func (m *model) speak(w world) world {
 func (m *model) next(w world) []edge[world] {
 	events := m.events[:0]
 	for i, id := range w.core {
-		to, c := w, m.cores[id]
+		to, c := w, m.cores[id].core
 		switch {
 		case w.ended[i]:
 			continue
 		case id == 0:
-			to.life[i]++
-			to.core[i] = m.id(m.born(i, to.life[i]))
+			to.core[i] = m.id(m.born(i, w.crashes))
 			events = append(events, edge[world]{to: m.speak(to), say: "%[1]d starts again", a: i})
 			continue
 		case c.round == 0 || c.passed && c.round < m.rounds:
-			c = clone(c)
-			c.arrive([]byte{byte(c.incarnation), byte(c.round + 1)})
-			to.core[i] = m.id(c)
-			events = append(events, edge[world]{to: m.speak(to), say: "%[1]d arrives at round %[2]d", a: i, b: c.round})
+			events = m.event(events, w, i, i, arrival, false, func(c *core) (string, error) {
+				c.arrive([]byte{byte(c.incarnation), byte(c.round + 1)})
+				return fmt.Sprintf("%%[1]d arrives at round %d", c.round), nil
+			})
 		case !c.passed || m.end == lingers:
 			for j := range processes {
 				if j != i {
 					events = m.hear(events, w, i, j)
 					if down := w.core[j] == 0 || w.ended[j]; m.rash || m.missing && down {
-						events = m.giveUp(events, w, i, j, !down)
+						events = m.event(events, w, i, j, givingUp, !down, func(c *core) (string, error) {
+							c.giveUp(j)
+							return "%[1]d gives up %[2]d", nil
+						})
 					}
 				}
 			}
@@ -304,13 +311,13 @@ func (m *model) mayEnd(c *core) bool {
 func (m *model) hear(events []edge[world], w world, i, j int) []edge[world] {
 	c, now := m.cores[w.core[i]], -1
 	if w.core[j] != 0 && !w.ended[j] {
-		now = m.word(w, j, c.round)
+		now = m.cores[w.core[j]].now[c.round-1]
 	}
 	// A process dials a peer again only after it has given up the previous dial, so no
 	// answer from before the peer's restart follows one from after it.
-	known := c.heard[j].Incarnation
+	newest := c.heard[j].Incarnation
 	if c.members != nil {
-		known = max(known, c.members[j])
+		newest = max(newest, c.members[j])
 	}
 	for from, said := range w.said {
 		if from != j && !m.strays {
@@ -322,34 +329,46 @@ func (m *model) hear(events []edge[world], w world, i, j int) []edge[world] {
 		for ; said != 0; said &= said - 1 {
 			place := bits.TrailingZeros64(said)
 			word, late := &m.words[from][place], from != j || place != now
-			if !(late && m.prompt) && (from != j || word.Incarnation >= known || !m.oneRun) {
+			if !(late && m.prompt) && (from != j || word.Incarnation >= newest || !m.oneRun) {
 				events = m.learn(events, w, i, j, from*64+place, word, late)
 			}
 		}
 	}
 	if m.strays { // and strangers, with answers that are as good as possible
-		stray := wire.Control{Kind: wire.Barrier, Group: "clients", Fingerprint: "ours", Round: c.round, From: j,
+		best := wire.Control{Kind: wire.Barrier, Group: "clients", Fingerprint: "ours", Round: c.round, From: j,
 			Incarnation: 99, Ready: true, Seen: c.seen(), Passed: true}
-		events = m.learn(events, w, i, j, processes*64, &stray, true)
-		stray.Group, stray.Fingerprint = "nodes", "theirs"
-		events = m.learn(events, w, i, j, processes*64+1, &stray, true)
+		events = m.learn(events, w, i, j, otherGroup, &best, true)
+		best.Group, best.Fingerprint = "nodes", "theirs"
+		events = m.learn(events, w, i, j, otherCluster, &best, true)
 	}
 	return events
 }
 
 // learn adds the event that process i, which has dialled j, learns word.
 func (m *model) learn(events []edge[world], w world, i, j, number int, said *wire.Control, fault bool) []edge[world] {
-	id := w.core[i]
-	what := &m.heard[id][j][number]
-	if what.core == 0 {
-		before, c := m.cores[id], clone(m.cores[id])
-		what.say = "%[1]d hears %[2]d: " + describe(said)
+	return m.event(events, w, i, j, number, fault, func(c *core) (string, error) {
 		word := *said
 		word.To = i
 		if m.blind != nil {
 			m.blind(c, j, &word)
 		}
-		if what.void = errors.Is(c.learn(j, word), ErrVoid); what.void {
+		say := fmt.Sprintf("%%[1]d hears %%[2]d: ready %v, seen %v, passed %v", said.Ready, said.Seen, said.Passed)
+		return say, c.learn(j, word)
+	})
+}
+
+// event adds an event of process i, which may concern j. The function do makes it happen to a
+// core and describes it, only once for each core.
+func (m *model) event(events []edge[world], w world, i, j, number int, fault bool, do func(*core) (string, error)) []edge[world] {
+	key := (int(w.core[i])*processes+j)<<8 | number
+	what, found := m.effects[key]
+	if !found {
+		before, c := m.cores[w.core[i]].core, new(core)
+		*c = *before
+		c.heard, c.brought, c.gone = slices.Clone(c.heard), slices.Clone(c.brought), slices.Clone(c.gone)
+		say, err := do(c)
+		what.say = say
+		if what.void = errors.Is(err, ErrVoid); what.void {
 			what.say += ": the run is void"
 			if before.gone[j] {
 				what.bad = ", because of one that it has given up"
@@ -363,49 +382,24 @@ func (m *model) learn(events []edge[world], w world, i, j, number int, said *wir
 			}
 		}
 		if c.passed && !before.passed {
-			what.pass = clone(c)
+			passed := *c
+			passed.heard = slices.Clone(c.heard) // which id forgets
+			what.pass = &passed
 		}
 		what.core = m.id(c)
+		m.effects[key] = what
 	}
-	if what.core == id && !what.void {
+	if what.core == w.core[i] && !what.void {
 		return events
 	}
 	to, bad := w, what.bad
-	to.core[i] = what.core
-	to.ended[i] = what.void
+	if to.core[i] = what.core; what.void {
+		to.core[i], to.ended[i] = 0, true
+	}
 	if bad == "" && what.pass != nil {
 		bad = m.judge(w, what.pass)
 	}
 	return append(events, edge[world]{m.speak(to), fault, what.say, i, j, bad})
-}
-
-// giveUp adds the event that process i gives up process j.
-func (m *model) giveUp(events []edge[world], w world, i, j int, fault bool) []edge[world] {
-	c := clone(m.cores[w.core[i]])
-	given := c.gone[j]
-	if c.giveUp(j); given || !c.gone[j] {
-		return events
-	}
-	to, bad := w, ""
-	if c.passed {
-		bad = m.judge(w, c)
-	}
-	to.core[i] = m.id(c)
-	return append(events, edge[world]{m.speak(to), fault, "%[1]d gives up %[2]d", i, j, bad})
-}
-
-func describe(m *wire.Control) string {
-	switch {
-	case m.Passed && slices.Contains(m.Seen, lost):
-		return "passed without one"
-	case m.Passed:
-		return "passed"
-	case m.Seen != nil:
-		return fmt.Sprint("all ready ", m.Seen)
-	case m.Ready:
-		return "ready"
-	}
-	return "not ready"
 }
 
 // judge returns what is wrong with c passing its round, or "". It relies on the network, not
@@ -442,8 +436,8 @@ func (m *model) judge(w world, c *core) string {
 // has restarted and waits for a run that began without it.
 func (m *model) done(w world) bool {
 	begun := false
-	for _, id := range w.core {
-		begun = begun || id != 0 && m.cores[id].members != nil
+	for i, id := range w.core {
+		begun = begun || w.ended[i] || m.cores[id].members != nil
 	}
 	for i, id := range w.core {
 		switch c := m.cores[id]; {
@@ -499,7 +493,7 @@ func TestFields(t *testing.T) {
 		stuck bool // want it stuck, and not unsafe
 	}{
 		{without: "Group", model: model{strays: true, blind: func(c *core, _ int, m *wire.Control) { m.Group = c.group }}},
-		{without: "Fingerprint", model: model{strays: true, blind: func(c *core, _ int, m *wire.Control) { m.Fingerprint = c.fingerprint }}},
+		{without: "Fingerprint", model: model{strays: true, blind: func(_ *core, _ int, m *wire.Control) { m.Fingerprint = "ours" }}},
 		{without: "From", model: model{strays: true, blind: func(_ *core, peer int, m *wire.Control) { m.From = peer }}},
 		{without: "Round", model: model{rounds: 2, oneRun: true, blind: func(c *core, _ int, m *wire.Control) { m.Round = c.round }}},
 		{without: "Ready", model: model{blind: func(_ *core, _ int, m *wire.Control) { m.Ready = true }}},
@@ -515,7 +509,9 @@ func TestFields(t *testing.T) {
 				m.Seen = []uint64{1, 1, 1}
 			}
 		}}},
-		{without: "Passed", stuck: true, model: model{crashes: 1, prompt: true, blind: func(_ *core, _ int, m *wire.Control) { m.Passed = false }}},
+		{without: "Passed", stuck: true, model: model{crashes: 1, prompt: true, blind: func(_ *core, _ int, m *wire.Control) {
+			m.Passed = false
+		}}},
 		{without: "lingering", model: model{end: atOnce}, stuck: true},
 	} {
 		t.Run(c.without, func(t *testing.T) {
@@ -527,5 +523,173 @@ func TestFields(t *testing.T) {
 				t.Errorf("unsafe %v, stuck %v; want the opposite", unsafe, v.stuck)
 			}
 		})
+	}
+}
+
+// The two barriers that are usually written first. The search that finds no fault in the
+// real one finds theirs:
+//
+//	go test ./common/barrier -run Specimen -v
+
+// counting is the barrier that counts messages. A process that arrives writes "ready" to
+// the others. Once it has counted as many "ready" as there are others, it writes "all
+// ready" to them, and once it has counted as many of those, it starts.
+type counting struct {
+	came     [processes]bool // ever
+	here     [processes]bool // and is up
+	ready    [processes]int8 // messages counted
+	allReady [processes]int8
+	started  [processes]bool
+	net      [2][processes][processes]int8 // messages in transit: by word, from and to
+	faults   faults                        // that can still happen
+}
+
+type faults struct{ duplicates, unread, crashes, forged int8 }
+
+var words = [2]string{"ready", "all ready"}
+
+// write writes a word from process i to all others.
+func (s *counting) write(word, i int) {
+	for j := range processes {
+		if j != i {
+			s.net[word][i][j]++
+		}
+	}
+}
+
+// count counts a word at process j, and does what follows from it.
+func (s *counting) count(word, j int) (bad string) {
+	if word == 0 {
+		if s.ready[j]++; s.ready[j] == processes-1 {
+			s.write(1, j)
+		}
+		return ""
+	}
+	if s.allReady[j]++; s.allReady[j] == processes-1 {
+		s.started[j] = true
+		for _, came := range s.came {
+			if !came {
+				bad = ", and starts before all have arrived"
+			}
+		}
+	}
+	return bad
+}
+
+func (s counting) next() (events []edge[counting]) {
+	add := func(to counting, fault bool, say string, a, b int, bad string) {
+		events = append(events, edge[counting]{to, fault, say, a, b, bad})
+	}
+	for i := range processes {
+		if !s.here[i] {
+			to := s
+			to.came[i], to.here[i] = true, true
+			to.write(0, i)
+			add(to, false, "%[1]d arrives and writes ready to all", i, 0, "")
+		} else if s.faults.crashes > 0 && !s.started[i] {
+			to := s
+			to.faults.crashes--
+			to.here[i], to.ready[i], to.allReady[i] = false, 0, 0
+			add(to, true, "%[1]d crashes and loses its counts", i, 0, "")
+		}
+		for j := range processes {
+			for word := range words {
+				if i == j || !s.here[j] {
+					continue
+				}
+				if s.faults.forged > 0 {
+					to := s
+					to.faults.forged--
+					bad := to.count(word, j)
+					add(to, true, "%[2]d counts a forged "+words[word]+" from %[1]d", i, j, bad)
+				}
+				if s.net[word][i][j] == 0 {
+					continue
+				}
+				to := s
+				to.net[word][i][j]--
+				lost := to
+				bad := to.count(word, j)
+				add(to, false, "%[2]d counts "+words[word]+" from %[1]d", i, j, bad)
+				if s.faults.duplicates > 0 {
+					to.faults.duplicates--
+					to.net[word][i][j]++
+					add(to, true, "%[2]d counts "+words[word]+" from %[1]d, and another copy is in transit", i, j, bad)
+				}
+				if s.faults.unread > 0 {
+					lost.faults.unread--
+					add(lost, true, "%[1]d's "+words[word]+" to %[2]d is written, and never read", i, j, "")
+				}
+			}
+		}
+	}
+	return events
+}
+
+func (s counting) done() bool { return s.started == [processes]bool{true, true, true} }
+
+// single is the barrier of one goroutine. It asks each other process in turn and waits for
+// the answer; then it answers the questions of the others.
+type single struct {
+	step [processes]int8 // 0: not arrived; 1, 2: waits for the first, second answer; then answers; then has started
+}
+
+func (s single) next() (events []edge[single]) {
+	const answers, started = processes, 2*processes - 1
+	for i, step := range s.step {
+		to := s
+		to.step[i]++
+		switch {
+		case step == 0:
+			const say = "%[1]d arrives, asks %[2]d, and waits for the answer"
+			events = append(events, edge[single]{to: to, say: say, a: i, b: (i + 1) % processes})
+		case step < answers:
+			if j := (i + int(step)) % processes; answers <= s.step[j] && s.step[j] < started {
+				to.step[j]++
+				events = append(events, edge[single]{to: to, say: "%[2]d answers %[1]d", a: i, b: j})
+			}
+		}
+	}
+	return events
+}
+
+func (s single) done() bool {
+	const started = 2*processes - 1
+	return s.step == [processes]int8{started, started, started}
+}
+
+func TestSpecimen(t *testing.T) {
+	for _, c := range []struct {
+		name, prediction string
+		faults
+		want string
+	}{
+		{"no faults", "safe", faults{}, "safe"},
+		{"one message arrives twice", "safe: it takes two duplicates to replace the third process", faults{duplicates: 1}, "safe"},
+		{"two messages arrive twice", "unsafe: the duplicates are counted like another process", faults{duplicates: 2}, "unsafe"},
+		{"two forged messages", "unsafe", faults{forged: 2}, "unsafe"},
+		{"one write is never read", "stuck: no process writes anything twice", faults{unread: 1}, "stuck"},
+		{"one crash and restart", "stuck", faults{crashes: 1}, "stuck"},
+	} {
+		t.Run("counting/"+c.name, func(t *testing.T) {
+			show(t, c.prediction, c.want, search(counting{faults: c.faults}, counting.next, counting.done))
+		})
+	}
+	t.Run("single goroutine", func(t *testing.T) {
+		show(t, "stuck: all ask and none answers", "stuck", search(single{}, single.next, single.done))
+	})
+}
+
+func show(t *testing.T, prediction, want string, v verdict) {
+	t.Logf("prediction: %s\nfound: %s", prediction, v)
+	got := "safe"
+	switch {
+	case v.unsafe != nil:
+		got = "unsafe"
+	case v.stuck:
+		got = "stuck"
+	}
+	if got != want {
+		t.Errorf("it is %s, want %s", got, want)
 	}
 }

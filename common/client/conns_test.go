@@ -1,13 +1,17 @@
 package client
 
-// How a Client gets its connections, and what becomes of them.
+// How a Client gets its connections, and what becomes of them. Nodes that are full, silent or
+// out of reach, other clients that hold what is wanted, and trouble of the client's own.
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,108 +26,60 @@ import (
 	"lockstep/common/wire"
 )
 
-// A memory is nodes on net.Pipe, so that synctest owns their time. Dials of a node are refused
-// while its script is nil.
-type memory struct {
-	*Client
-	mu      sync.Mutex // guards what follows
-	dials   int
-	scripts []func(*link)
-}
-
-func newMemory(t *testing.T, scripts ...func(*link)) *memory {
-	cfg := cluster.Default()
-	cfg.Nodes = make([]cluster.Node, len(scripts))
-	for i := range cfg.Nodes {
-		cfg.Nodes[i].Addr = fmt.Sprint("node:", i)
-	}
-	m := &memory{Client: New(cfg), scripts: scripts}
-	servers := make(map[string]*server)
-	for i, n := range cfg.Nodes {
-		servers[n.Addr] = newServer(cfg, i)
-	}
-	m.DialContext = func(_ context.Context, network, addr string) (net.Conn, error) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.dials++
-		s := servers[addr]
-		script := m.scripts[s.hello.Number]
-		if script == nil {
-			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
-		}
-		return s.pipe(m.dials, script), nil
-	}
-	t.Cleanup(func() { // or a deadlock: Close ends all connections
-		m.Close()
-		for _, s := range servers {
-			s.conns.Wait()
-		}
-	})
-	return m
-}
-
-// redial sets the script of the first node, and returns the number of dials so far.
-func (m *memory) redial(script func(*link)) int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.scripts[0] = script
-	return m.dials
-}
-
-func (m *memory) count() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.dials
-}
-
-// silent never greets.
-func silent(l *link) { l.Conn.Read(make([]byte, 1)) }
-
-// greetAs greets as another server than the one expected.
-func greetAs(edit func(*wire.Hello)) func(*link) {
-	return func(l *link) {
-		h := l.hello
-		edit(&h)
-		c, err := wire.Greet(l.Conn, h, wire.Limits{})
-		if err == nil {
-			c.Ready()
-		}
-	}
-}
-
 func TestDialFails(t *testing.T) {
-	serve := func(edit func(*wire.Hello)) func(*testbed, func()) {
-		return func(cfg *testbed, _ func()) {
-			start(t, cfg, 0, func(l *link) {
-				if l.nth > 1 {
-					t.Error("dialled twice: trying again does not help")
-				}
-				greetAs(edit)(l)
-			})
-		}
-	}
 	for says, test := range map[string]struct {
-		prepare func(cfg *testbed, cancel func())
-		is      error
+		edit func(*wire.Hello) // nil: it does not greet
+		is   error
 	}{
-		"number":      {serve(func(h *wire.Hello) { h.Number = 1 }), wire.ErrMismatch},
-		"fingerprint": {serve(func(h *wire.Hello) { h.Fingerprint++ }), wire.ErrMismatch},
-		"secret":      {serve(func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }), wire.ErrMismatch},
-		"not greeted": {func(cfg *testbed, cancel func()) { start(t, cfg, 0, func(l *link) { cancel(); silent(l) }) }, context.Canceled},
+		"number":      {func(h *wire.Hello) { h.Number = 1 }, wire.ErrMismatch},
+		"fingerprint": {func(h *wire.Hello) { h.Fingerprint++ }, wire.ErrMismatch},
+		"secret":      {func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }, wire.ErrMismatch},
+		"not greeted": {nil, context.Canceled},
 	} {
-		cfg := config(t, 1)
+		ln, cfg := listen(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		test.prepare(cfg, cancel)
-		cl, err := Dial(ctx, cfg.Config)
+		var dials int
+		var server sync.WaitGroup
+		server.Go(func() { // ends when ln is closed
+			for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
+				l := &link{Conn: nc, hello: cfg.Hello(0)}
+				if dials++; test.edit == nil {
+					cancel()
+					silent(l)
+				} else {
+					greetAs(test.edit)(l)
+				}
+				nc.Close()
+			}
+		})
+		cl, err := Dial(ctx, cfg)
 		cancel()
-		if cl.ctx.Err() == nil || !errors.Is(err, test.is) || !strings.Contains(err.Error(), says) || !strings.HasSuffix(err.Error(), " (node 0, "+cfg.Nodes[0].Addr+")") {
-			t.Errorf("Dial: %v, want a closed Client and %v, with the node and %q", err, test.is, says)
+		ln.Close()
+		server.Wait()
+		if node := " (node 0, " + cfg.Nodes[0].Addr + ")"; !errors.Is(err, test.is) ||
+			!strings.Contains(err.Error(), says) || !strings.HasSuffix(err.Error(), node) {
+			t.Errorf("Dial: %v, want %v, with %q and %q", err, test.is, node, says)
 		}
-		noneLeft(t)
+		if cl.ctx.Err() == nil || dials > 1 {
+			t.Errorf("a Client that ended with %v after %d dials, want it closed, after one", cl.ctx.Err(), dials)
+		}
 	}
 	if _, err := Dial(t.Context(), cluster.Config{}); err == nil {
 		t.Error("Dial with an invalid configuration: no error")
 	}
+}
+
+// listen returns a listener, and a configuration of which it is the only node.
+func listen(t *testing.T) (net.Listener, cluster.Config) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	cfg := cluster.Default()
+	cfg.Nodes[0].Addr = ln.Addr().String()
+	return ln, cfg
 }
 
 // A node that refuses connections is down after a second. Its calls then fail at once,
@@ -138,18 +94,17 @@ func TestDown(t *testing.T) {
 			var calls sync.WaitGroup
 			for range 8 {
 				calls.Go(func() {
-					results, err := m.Do(t.Context(), put("k"))
-					waited := time.Since(begin)
-					if statuses(results) != "not run" || !errors.Is(err, ErrDown) || !errors.Is(err, syscall.ECONNREFUSED) || waited < DownAfter || waited > DownAfter+lastPause {
-						t.Errorf("%s, %v after %v, want not run, down and refused, after a second", statuses(results), err, waited)
+					expect(t, "not run", ErrDown, syscall.ECONNREFUSED)(m.Do(t.Context(), put("k")))
+					if waited := time.Since(begin); waited < DownAfter || waited > DownAfter+lastPause {
+						t.Errorf("down after %v, want after a second", waited)
 					}
 				})
 			}
 			calls.Wait()
 			<-time.After(probeEvery - time.Millisecond) // the other dials end
-			before := m.count()
+			before := m.redial(nil)
 			<-time.After(20 * probeEvery)
-			if n := m.count() - before; n != 20 {
+			if n := m.redial(nil) - before; n != 20 {
 				t.Errorf("%d dials in %v, want one every %v", n, 20*probeEvery, probeEvery)
 			}
 			begin = time.Now()
@@ -158,36 +113,12 @@ func TestDown(t *testing.T) {
 			}
 			before = m.redial(func(l *link) { l.say(wire.OK, l.apply(l.greet().next())...) }) // one request, then the end
 			<-time.After(probeEvery)
-			if _, _, err := m.Get(t.Context(), "k"); err != nil || m.count() != before+2 {
-				t.Errorf("Get after the node is back: %v, %d dials, want the probe's and its own", err, m.count()-before)
+			_, _, err := m.Get(t.Context(), "k")
+			if _, dials := m.count(); err != nil || dials != before+2 {
+				t.Errorf("Get after the node is back: %v, %d dials, want the probe's and its own", err, dials-before)
 			}
 		}
 	})
-}
-
-// A name is resolved again at each dial: a node may have moved.
-func TestNameIsResolvedAtEachDial(t *testing.T) {
-	cfg, other := config(t, 1), config(t, 1)
-	cfg.Nodes[0].Addr = "node.example:7001"
-	other.Nodes = cfg.Nodes // so that both have the same fingerprint
-	var at atomic.Value
-	at.Store(cfg.lns[0].Addr().String())
-	cl := client(t, cfg)
-	cl.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if addr != "node.example:7001" {
-			t.Errorf("dials %s, want the name", addr)
-		}
-		return new(net.Dialer).DialContext(ctx, network, at.Load().(string))
-	}
-	first, second := start(t, cfg, 0, honest), start(t, other, 0, honest)
-	for _, s := range []*server{first, second} {
-		at.Store(s.ln.Addr().String())
-		expect(t, "missing")(cl.Do(t.Context(), get("k")))
-		if _, accepted := s.count(); accepted == 0 {
-			t.Errorf("no connection to %s, where the node is now", s.ln.Addr())
-		}
-		s.stop()
-	}
 }
 
 // A node that accepts connections is not down, even if it does not greet them.
@@ -199,13 +130,12 @@ func TestNotGreetedIsNotDown(t *testing.T) {
 		}
 		m.redial(silent)
 		<-time.After(2 * probeEvery)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if _, _, err := m.Get(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrDown) || !strings.Contains(err.Error(), "not greeted") {
+		_, _, err := m.Get(within(t, time.Minute), "k")
+		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrDown) || !errors.Is(err, ErrNotGreeted) {
 			t.Errorf("Get: %v, want that it waited for a greeting", err)
 		}
-		if failed := m.Counts().FailedDials; len(failed) != 2 || failed["connection refused"] == 0 || failed["not greeted"] == 0 || failed.Sum() > int64(m.count()) {
-			t.Errorf("of %d dials these failed: %v", m.count(), failed)
+		if failed := m.Counts().FailedDials; len(failed) != 2 || failed["connection refused"] == 0 || failed["not greeted"] == 0 {
+			t.Errorf("these dials failed: %v, want them refused or not greeted", failed)
 		}
 	})
 }
@@ -218,25 +148,19 @@ func TestRefusedLongAgo(t *testing.T) {
 		1: time.Minute,          // finds the node after that
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			m := newMemory(t, nil)
-			open := m.DialContext
+			m, dials := newMemory(t, nil), 0
 			m.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				if n := m.count() + 1; n > 1 && n%2 != refused {
+				if dials++; dials > 1 && dials%2 != refused {
 					m.redial(func(l *link) { l.greet().next() }) // takes a request and ends
 				} else {
 					m.redial(nil)
 				}
-				return open(ctx, network, addr)
+				return m.dial(ctx, network, addr)
 			}
-			call := func(limit time.Duration) ([]wire.Result, error) {
-				ctx, cancel := context.WithTimeout(t.Context(), limit)
-				defer cancel()
-				return m.Do(ctx, put("k"))
-			}
-			call(patient)
+			m.Do(within(t, patient), put("k"))
 			for range 3 {
 				<-time.After(time.Hour)
-				if results, err := call(time.Minute); errors.Is(err, ErrDown) || statuses(results) != "unknown" {
+				if results, err := m.Do(within(t, time.Minute), put("k")); errors.Is(err, ErrDown) || statuses(results) != "unknown" {
 					t.Errorf("%s, %v, want unknown, and not down", statuses(results), err)
 				}
 			}
@@ -277,9 +201,6 @@ func TestLeftoverConnection(t *testing.T) {
 			}
 		}
 		checkCounts(t, m.Client, Counts{Dials: 2})
-		if n := m.count(); n != 2 {
-			t.Errorf("%d dials, want 2", n)
-		}
 	})
 }
 
@@ -289,15 +210,12 @@ func TestAbandonedDial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		greet, ended := make(chan struct{}), make(chan struct{})
 		m := newMemory(t, func(l *link) { <-greet; honest(l); ended <- struct{}{} })
-		giveUp := func() {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			expect(t, "not run", context.DeadlineExceeded)(m.Do(ctx, put("k")))
-		}
+		giveUp := func() { expect(t, "not run", context.DeadlineExceeded)(m.Do(within(t, time.Second), put("k"))) }
 		giveUp()
 		time.AfterFunc(time.Second/2, func() { greet <- struct{}{} })
-		if _, err := m.Put(t.Context(), "k", nil); err != nil || m.count() != 1 {
-			t.Errorf("Put: %v after %d dials, want one dial for both calls", err, m.count())
+		_, err := m.Put(t.Context(), "k", nil)
+		if _, dials := m.count(); err != nil || dials != 1 {
+			t.Errorf("Put: %v after %d dials, want one dial for both calls", err, dials)
 		}
 		m.peers[0].drop(0)
 		<-ended
@@ -335,14 +253,10 @@ func TestWaiters(t *testing.T) {
 				t.Errorf("call %d is served, want %d", got, want)
 			}
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
 		wait := make(chan gotten, 1)
-		p.mu.Lock()
 		p.waiting = append(p.waiting, wait)
-		p.mu.Unlock()
 		p.put(c, true)
-		if err := p.giveUp(ctx.Err(), wait).err; !errors.Is(err, context.Canceled) || len(p.idle) != 1 || p.idle[0] != c {
+		if err := p.giveUp(context.Canceled, wait).err; !errors.Is(err, context.Canceled) || len(p.idle) != 1 || p.idle[0] != c {
 			t.Errorf("giveUp: %v, and %d idle connections, want canceled, and the one", err, len(p.idle))
 		}
 	})
@@ -410,58 +324,40 @@ func TestStaleConnections(t *testing.T) {
 
 // Close ends every kind of call, and reports the outcome of each.
 func TestClose(t *testing.T) {
-	cfg := config(t, 3)
-	written, waiting := make(chan struct{}), make(chan struct{}, 8)
-	start(t, cfg, 0, func(l *link) { // never answers
-		if l.greet().next() != nil {
-			written <- struct{}{}
-			l.next()
-		}
-	})
-	start(t, cfg, 1, func(l *link) { waiting <- struct{}{}; l.Conn.Read(make([]byte, 1)) }) // never greets
-	start(t, cfg, 2, func(l *link) {                                                        // is always busy
-		for l.greet(); l.next() != nil; {
-			l.say(wire.Busy)
-		}
-	})
-	cl := client(t, cfg)
-	var wg sync.WaitGroup
-	call := func(op wire.Op, want wire.Status, unknown bool) {
-		wg.Go(func() {
-			results, err := cl.Do(t.Context(), op)
-			if results[0].Status != want || !errors.Is(err, ErrClosed) || errors.Is(err, ErrUnknown) != unknown {
-				t.Errorf("%v: %s, %v, want %v and closed", op, statuses(results), err, want)
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, func(l *link) { l.greet().next(); l.next() }, silent, func(l *link) {
+			for l.greet(); l.next() != nil; {
+				l.say(wire.Busy)
 			}
 		})
-	}
-	call(put(keyOf(cfg.Config, 0)), wire.Unknown, true)
-	<-written
-	call(get(keyOf(cfg.Config, 0)), wire.NotRun, false)
-	<-written
-	call(put(keyOf(cfg.Config, 1)), wire.NotRun, false)
-	<-waiting
-	call(get(keyOf(cfg.Config, 2)), wire.NotRun, false)
-	until(t, "refusals", func() bool { return cl.Counts().Refusals >= 3 })
-	cl.Close()
-	wg.Wait()
-	for _, p := range cl.peers {
-		if p.dials != 0 || len(p.idle) != 0 || len(p.waiting) != 0 {
-			t.Errorf("after Close node %d has %d dials, %d idle connections and %d waiting calls", p.number, p.dials, len(p.idle), len(p.waiting))
+		var calls sync.WaitGroup
+		call := func(op wire.Op, want string, errs ...error) {
+			calls.Go(func() { expect(t, want, append(errs, ErrClosed)...)(m.Do(t.Context(), op)) })
 		}
-	}
-	noneLeft(t)
-	expect(t, "not run", ErrClosed)(cl.Do(t.Context(), put("k")))
-	if err := cl.Close(); err != nil {
-		t.Errorf("the second Close: %v", err)
-	}
+		call(put(keyOf(m.cfg, 0)), "unknown", ErrUnknown)
+		call(get(keyOf(m.cfg, 0)), "not run")
+		call(put(keyOf(m.cfg, 1)), "not run")
+		call(get(keyOf(m.cfg, 2)), "not run")
+		<-time.After(lastPause)
+		m.Close()
+		calls.Wait()
+		for _, p := range m.peers {
+			if p.dials != 0 || len(p.idle) != 0 || len(p.waiting) != 0 {
+				t.Errorf("node %d has %d dials, %d idle connections and %d waiting calls", p.number, p.dials, len(p.idle), len(p.waiting))
+			}
+		}
+		expect(t, "not run", ErrClosed)(m.Do(t.Context(), put("k")))
+		if err := m.Close(); err != nil {
+			t.Errorf("the second Close: %v", err)
+		}
+	})
 }
 
 // Many calls on one Client, and servers that often answer Busy and Goodbye: each write
 // is applied exactly once.
 func TestManyCalls(t *testing.T) {
-	cfg := config(t, 2)
-	for i := range 2 {
-		start(t, cfg, i, func(l *link) {
+	synctest.Test(t, func(t *testing.T) {
+		unsteady := func(l *link) {
 			l.greet()
 			for n := l.nth; ; n++ {
 				ops := l.next()
@@ -477,31 +373,27 @@ func TestManyCalls(t *testing.T) {
 					l.say(wire.OK, l.apply(ops)...)
 				}
 			}
-		})
-	}
-	cl := dial(t, cfg)
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			for n := range 50 {
-				a, b := fmt.Sprint("a", i, "-", n), fmt.Sprint("b", i, "-", n)
-				expect(t, "swapped, swapped")(cl.Do(t.Context(), insert(a), insert(b)))
-			}
-		})
-	}
-	wg.Wait()
-	if got := cl.Counts(); got.Unknown != 0 || got.Refusals == 0 || got.Retries <= got.Refusals || got.Dials < 3 {
-		t.Errorf("counted %+v, want refusals, more retries than refusals, and nothing unknown", got)
-	}
+		}
+		m := newMemory(t, unsteady, unsteady)
+		var calls sync.WaitGroup
+		for i := range 8 {
+			calls.Go(func() {
+				for n := range 20 {
+					a, b := fmt.Sprint("a", i, "-", n), fmt.Sprint("b", i, "-", n)
+					expect(t, "swapped, swapped")(m.Do(t.Context(), insert(a), insert(b)))
+				}
+			})
+		}
+		calls.Wait()
+		if got := m.Counts(); got.Unknown != 0 || got.Refusals == 0 || got.Retries <= got.Refusals || got.Dials < 3 {
+			t.Errorf("counted %+v, want refusals, more retries than refusals, and nothing unknown", got)
+		}
+	})
 }
 
 func TestStats(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := cluster.Default() // Stats needs no service port
-	cfg.Nodes[0].Control = ln.Addr().String()
+	ln, cfg := listen(t)
+	cfg.Nodes[0].Control = ln.Addr().String() // Stats needs no service port
 	want := metrics.Snapshot{Stage: "stage9", Serving: true, Requests: 7, Errors: map[string]int64{"slow": 2}}
 	answer, err := json.Marshal(want)
 	if err != nil {
@@ -514,20 +406,262 @@ func TestStats(t *testing.T) {
 			return wire.Control{Kind: wire.Stats, Payload: answer}, true
 		})
 	})
-	if got, err := Stats(t.Context(), cfg, 0); fmt.Sprint(got) != fmt.Sprint(want) || err != nil {
+	if got, err := Stats(t.Context(), cfg, 0); !reflect.DeepEqual(got, want) || err != nil {
 		t.Errorf("Stats: %+v, %v, want %+v", got, err, want)
 	}
 	answer = []byte("{") // not JSON
-	fails := func(node int, says string) {
-		t.Helper()
+	for node, says := range map[int]string{0: "node 0, " + cfg.Nodes[0].Control, -1: "node -1", 1: "node 1"} {
 		if _, err := Stats(t.Context(), cfg, node); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("Stats of node %d: %v, want an error that says %s", node, err, says)
 		}
 	}
-	fails(0, "node 0, "+cfg.Nodes[0].Control)
 	cancel()
 	server.Wait()
-	fails(-1, "node -1")
-	fails(0, "node 0")
-	fails(1, "node 1")
+}
+
+// turnstiles returns two nodes that serve one client at a time. A node greets a client when it
+// can put something into its place, and takes that out at the end.
+func turnstiles(t *testing.T) (places [2]chan struct{}, m *memory) {
+	var scripts []func(*link)
+	for i := range places {
+		place := make(chan struct{}, 1)
+		places[i] = place
+		scripts = append(scripts, func(l *link) {
+			<-time.After(rand.N(time.Millisecond)) // so that the order is not always the same
+			place <- struct{}{}
+			honest(l)
+			<-place
+		})
+	}
+	return places, newMemory(t, scripts...)
+}
+
+// Two clients of two nodes that serve one client at a time do not each hold the node that
+// the other waits for.
+func TestClientsDoNotDeadlock(t *testing.T) {
+	for name, test := range map[string]struct {
+		kept  bool // each client has a connection to another node before
+		both  bool // and wants both nodes, or only the other one
+		limit time.Duration
+	}{
+		"from nothing":                       {false, true, 10 * time.Millisecond},
+		"each has kept one":                  {true, true, 2 * yieldAfter},
+		"each has kept what the other wants": {true, false, 2 * yieldAfter},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 20 {
+				synctest.Test(t, func(t *testing.T) {
+					_, m := turnstiles(t)
+					clients := []*Client{m.Client, m.join(t, m.cfg)}
+					both := []wire.Op{put(keyOf(m.cfg, 0)), put(keyOf(m.cfg, 1))}
+					for i, cl := range clients {
+						if test.kept {
+							expect(t, "created")(cl.Do(t.Context(), both[i]))
+						}
+					}
+					begin := time.Now()
+					var calls sync.WaitGroup
+					for i, cl := range clients {
+						ops := both
+						if !test.both {
+							ops = both[1-i : 2-i]
+						}
+						calls.Go(func() {
+							if results, err := cl.Do(t.Context(), ops...); err != nil {
+								t.Errorf("%s, %v", statuses(results), err)
+							}
+							cl.Close()
+						})
+					}
+					calls.Wait()
+					if took := time.Since(begin); took > test.limit {
+						t.Fatalf("the two took %v, want at most %v", took, test.limit)
+					}
+				})
+			}
+		})
+	}
+}
+
+// A batch that waits for a silent node keeps the other node from nobody for longer than
+// a second, and is executed when the silent node greets.
+func TestBatchGivesBackWhatItHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		places, m := turnstiles(t)
+		places[1] <- struct{}{}
+		batch, other := make(chan error), m.join(t, m.cfg)
+		zero, one := keyOf(m.cfg, 0), keyOf(m.cfg, 1)
+		go func() {
+			_, err := m.Do(t.Context(), put(one), put(zero))
+			m.Close()
+			batch <- err
+		}()
+		<-time.After(yieldAfter / 2) // the batch holds node 0
+		begin := time.Now()
+		other.Do(within(t, time.Minute), put(zero))
+		if took := time.Since(begin); took > 2*yieldAfter {
+			t.Errorf("node 0 was held for %v", took)
+		}
+		other.Close()
+		<-places[1]
+		if err := <-batch; err != nil {
+			t.Errorf("the batch: %v, want it executed when node 1 greets", err)
+		}
+	})
+}
+
+// Many calls share a node that has few places, and refuses the other connections or lets
+// them wait. The node serves as if there were only as many calls as it has places, and is
+// hardly dialled.
+func TestFullNode(t *testing.T) {
+	const places, calls, each, limit = 4, 100, time.Millisecond, time.Second / 4
+	for _, refuses := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var greeted atomic.Int64
+			m := newMemory(t, func(l *link) {
+				if greeted.Add(1) > places {
+					if refuses {
+						wire.Refuse(l.Conn, "all places are taken")
+					}
+					l.Conn.Read(make([]byte, 1))
+					return
+				}
+				l.greet()
+				for ops := l.next(); ops != nil; ops = l.next() {
+					<-time.After(each)
+					l.say(wire.OK, l.apply(ops)...)
+				}
+			})
+			ctx := within(t, limit)
+			var puts atomic.Int64
+			var workers sync.WaitGroup
+			for range calls {
+				workers.Go(func() {
+					for ctx.Err() == nil {
+						if _, err := m.Put(ctx, "k", nil); err == nil {
+							puts.Add(1)
+						}
+					}
+				})
+			}
+			workers.Wait()
+			if most := int64(places * limit / each); puts.Load() < most*9/10 {
+				t.Errorf("refuses %v: %d puts, want about %d", refuses, puts.Load(), most)
+			}
+			_, dials := m.count()
+			if most := maxDials + places + int(limit/(lastPause/2)) + 10; dials > most {
+				t.Errorf("%d dials of a full node, want at most %d", dials, most)
+			}
+		})
+	}
+}
+
+func TestDialsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, silent)
+		ctx, cancel := context.WithCancel(t.Context())
+		var calls sync.WaitGroup
+		for range 10 * maxDials {
+			calls.Go(func() { m.Put(ctx, "k", nil) })
+		}
+		synctest.Wait()
+		if n := m.redial(honest); n != maxDials {
+			t.Errorf("%d dials in flight, want %d", n, maxDials)
+		}
+		cancel()
+		calls.Wait()
+	})
+}
+
+// A greeting that is lost does not block a client whose calls come one after the other.
+func TestLostGreeting(t *testing.T) {
+	for _, limit := range []time.Duration{time.Second, time.Minute} { // of a call
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemory(t, func(l *link) {
+				if l.nth <= 2 {
+					silent(l)
+				}
+				honest(l)
+			})
+			begin := time.Now()
+			for served := false; !served; {
+				_, err := m.Put(within(t, limit), "k", nil)
+				served = err == nil
+				if took := time.Since(begin); took > 4*firstPatience {
+					t.Fatalf("calls of %v: none is served within %v", limit, took)
+				}
+			}
+		})
+	}
+}
+
+// Only a node that refuses or cannot be reached is down. The client's own trouble is
+// named when the call ends, and the call is executed if it passes.
+func TestOwnTroubleIsNotTheNodes(t *testing.T) {
+	for trouble, isDown := range map[error]bool{
+		syscall.ECONNREFUSED:   true,
+		syscall.EHOSTUNREACH:   true,
+		syscall.ENETUNREACH:    true,
+		syscall.Errno(10061):   true, // refused, on Windows
+		os.ErrDeadlineExceeded: true,
+		&net.DNSError{Err: "no such host", IsNotFound: true}:        true,
+		&net.DNSError{Err: "server misbehaving", IsTemporary: true}: false,
+		syscall.EMFILE:        false,
+		syscall.ENFILE:        false,
+		syscall.ENOBUFS:       false,
+		syscall.EADDRNOTAVAIL: false,
+		syscall.EPERM:         false,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemory(t, honest)
+			begin := time.Now()
+			m.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if time.Since(begin) < 5*time.Second {
+					return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", trouble)}
+				}
+				return m.dial(ctx, network, addr)
+			}
+			_, err := m.Put(within(t, 3*time.Second), "k", nil)
+			if errors.Is(err, ErrDown) != isDown || !errors.Is(err, trouble) {
+				t.Errorf("Put while dialling fails with %v: %v, want down %v, and the reason", trouble, err, isDown)
+			}
+			if !isDown {
+				expect(t, "created")(m.Do(t.Context(), put("k"))) // when it has passed
+			}
+		})
+	}
+}
+
+// The pauses between tries double from 1 ms to 100 ms, each shorter by chance, by up to a
+// half. They are those of a busy server's requests, and of a full one's dials.
+func TestRetriesBackOff(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var tries []time.Time
+			m := newMemory(t, func(l *link) {
+				if full {
+					tries = append(tries, time.Now())
+					wire.Refuse(l.Conn, "full")
+					return
+				}
+				for l.greet(); l.next() != nil; l.say(wire.Busy) {
+					tries = append(tries, time.Now())
+				}
+			})
+			m.Put(within(t, 3*time.Second), "k", nil)
+			lengths := make(map[time.Duration]bool)
+			most := firstPause
+			for i := range len(tries) - 1 {
+				got := tries[i+1].Sub(tries[i])
+				if got < most/2 || got > most {
+					t.Errorf("full %v: pause %d was %v, want %v to %v", full, i, got, most/2, most)
+				}
+				lengths[got] = true
+				most = min(2*most, lastPause)
+			}
+			if len(tries) < 30 || len(lengths) < 20 {
+				t.Errorf("full %v: %d tries, %d different pauses, want at least 30 and 20", full, len(tries), len(lengths))
+			}
+		})
+	}
 }

@@ -39,19 +39,14 @@ func TestSpecimenTwoNodes(t *testing.T) {
 
 // connectInOrder has two clients connect to two nodes each and leave, or give up after a minute.
 func connectInOrder(t *testing.T, orders [2][2]int) (served int, trace []string) {
-	_, dial := turnstiles(t)
-	ctx, giveUp := context.WithTimeout(t.Context(), time.Minute)
-	defer giveUp()
-	var mu sync.Mutex // guards served and trace
-	say := func(format string, args ...any) {
-		mu.Lock()
-		defer mu.Unlock()
-		trace = append(trace, fmt.Sprintf(format, args...))
-	}
+	_, m := turnstiles(t)
+	ctx := within(t, time.Minute)
+	lines := make(chan string, 8)
+	say := func(format string, args ...any) { lines <- fmt.Sprintf(format, args...) }
 	var all sync.WaitGroup
 	for i, order := range orders {
 		all.Go(func() { // ends when it is served or ctx ends
-			cl := dial()
+			cl := m.join(t, m.cfg)
 			defer cl.Close()
 			for _, number := range order {
 				<-time.After(time.Duration(5+i) * time.Millisecond) // by now the other has what it could get
@@ -66,14 +61,16 @@ func connectInOrder(t *testing.T, orders [2][2]int) (served int, trace []string)
 				}
 			}
 			say("client %d is served, and leaves", i)
-			mu.Lock()
-			served++
-			mu.Unlock()
 		})
 	}
 	all.Wait()
+	close(lines)
+	for line := range lines {
+		trace = append(trace, line)
+		served += strings.Count(line, "is served")
+	}
 	if served < len(orders) {
-		say("a minute later, each still waits for the other's node")
+		trace = append(trace, "a minute later, each still waits for the other's node")
 	}
 	return served, trace
 }

@@ -5,9 +5,12 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -54,22 +57,14 @@ func TestDecodeClearsAndSharesNothing(t *testing.T) {
 	if string(stored) != "first" {
 		t.Errorf("a value decoded before is now %q, want %q", stored, "first")
 	}
-	if err := codecs.request.decode(body(t, codecs.request, new(Request)), &m); err != nil || len(m.Ops) > 0 { // gob leaves the list out
+	empty := body(t, codecs.request, new(Request)) // gob leaves the list out
+	if err := codecs.request.decode(empty, &m); err != nil || len(m.Ops) > 0 {
 		t.Errorf("decoded into a used Request: %+v, %v, want no operation", m, err)
 	}
 }
 
-// many returns a request of n operations in as few bytes as possible.
-func many(n int) *Request {
-	return &Request{Ops: slices.Repeat([]Op{{Kind: Get, Key: "k"}}, n)}
-}
-
-// reframe gives a message an inner length that fits it.
-func reframe(message []byte) []byte {
-	_, rest, _ := gobUint(message)
-	if bytes.HasPrefix(message, codecs.request.head) {
-		rest = message
-	}
+// reframe gives the rest of a message an inner length that fits it.
+func reframe(rest []byte) []byte {
 	return append([]byte{0xfe, byte(len(rest) >> 8), byte(len(rest))}, rest...)
 }
 
@@ -79,8 +74,8 @@ func TestExact(t *testing.T) {
 	text := func() []byte { return bytes.Repeat([]byte("x"), rng.IntN(300)*rng.IntN(2)) }
 	number := func() uint64 { return rng.Uint64() >> rng.IntN(65) }
 	flip := func() bool { return rng.IntN(2) == 0 }
-	for range 500 {
-		req, res := new(Request), &Response{Code: Code(rng.IntN(8))}
+	for range 100 {
+		req, res := new(Request), &Response{Code: Code(rng.IntN(8)), Number: number()}
 		for range rng.IntN(200) {
 			req.Ops = append(req.Ops, Op{OpKind(rng.IntN(5)), string(text()), text(), text(), flip()})
 			res.Results = append(res.Results, Result{Status(rng.IntN(12)), text()})
@@ -109,18 +104,6 @@ func checkExact[T any](t *testing.T, c *codec[T], m *T) {
 	}
 }
 
-func TestFrameLimit(t *testing.T) {
-	big := make([]byte, MaxFrame)
-	before := []byte("before")
-	out, err := codecs.control.appendFrame(before, &Control{Payload: big})
-	if err != ErrTooLarge || string(out) != "before" {
-		t.Errorf("a payload of %d bytes: %q, error %v, want the unchanged prefix and ErrTooLarge", len(big), out, err)
-	}
-	if _, err := codecs.control.appendFrame(nil, &Control{Payload: big[:MaxFrame-64]}); err != nil {
-		t.Errorf("a payload of %d bytes: %v", MaxFrame-64, err)
-	}
-}
-
 // The cost of a request, there and back: with a codec that is created for each, with one that
 // is kept, and with one that is kept and a list that marshals itself.
 //
@@ -128,9 +111,10 @@ func TestFrameLimit(t *testing.T) {
 func BenchmarkCodec(b *testing.B) {
 	for _, n := range []int{1, 16, 64} {
 		ops := slices.Repeat([]Op{{Kind: Put, Key: "key-000017", Value: make([]byte, 30)}, {Kind: Get, Key: "key-000018"}}, n)[:n]
-		b.Run(fmt.Sprintf("codec=fresh/list=reflected/ops=%d", n), func(b *testing.B) { benchmarkGob(b, true, &struct{ Ops []Op }{ops}) })
-		b.Run(fmt.Sprintf("codec=kept/list=reflected/ops=%d", n), func(b *testing.B) { benchmarkGob(b, false, &struct{ Ops []Op }{ops}) })
-		b.Run(fmt.Sprintf("codec=kept/list=marshaled/ops=%d", n), func(b *testing.B) { benchmarkGob(b, false, &Request{ops}) })
+		name := func(codec, list string) string { return fmt.Sprintf("codec=%s/list=%s/ops=%d", codec, list, n) }
+		b.Run(name("fresh", "reflected"), func(b *testing.B) { benchmarkGob(b, true, &struct{ Ops []Op }{ops}) })
+		b.Run(name("kept", "reflected"), func(b *testing.B) { benchmarkGob(b, false, &struct{ Ops []Op }{ops}) })
+		b.Run(name("kept", "marshaled"), func(b *testing.B) { benchmarkGob(b, false, &Request{ops}) })
 	}
 }
 
@@ -144,6 +128,197 @@ func benchmarkGob[T any](b *testing.B, fresh bool, m *T) {
 		}
 		if err := errors.Join(enc.Encode(m), dec.Decode(new(T))); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// A hostile stream breaks the protocol.
+type hostile struct {
+	name   string
+	stream []byte
+}
+
+// framed puts a message into a frame.
+func framed(message []byte) []byte {
+	return append(byteOrder.AppendUint32(nil, uint32(len(message))), message...)
+}
+
+// ofType makes a message of c's type out of fields.
+func ofType[T any](c *codec[T], fields string) []byte {
+	return framed(reframe(append(bytes.Clone(c.head), fields...)))
+}
+
+// hostiles returns streams for an end that reads messages of c's type, such as good.
+func hostiles[T any](t testing.TB, c *codec[T], good *T) []hostile {
+	message := body(t, c, good)
+	_, rest, _ := gobUint(message) // its type, then its fields
+	var described bytes.Buffer
+	gob.NewEncoder(&described).Encode(good)
+	definition := described.Bytes()[:1+int(described.Bytes()[0])] // the first message: the name and fields of the type
+	shorter, longer := bytes.Clone(message), bytes.Clone(message)
+	shorter[0]-- // its length is in one byte
+	longer[0]++
+	all := []hostile{
+		{"HTTP", []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")},
+		{"TLS", []byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x5a", 500))},
+		{"a greeting", []byte(magic + strings.Repeat("\x00", greetingSize-len(magic)))},
+		{"control characters", []byte("\x1b]0;owned\x07\r\n\x00\x9b2J" + strings.Repeat("\n", 64))},
+		{"half a length", []byte{0, 0}},
+		{"half a frame", framed(message)[:frameHeader+len(message)/2]},
+		{"a frame but its last byte", framed(message)[:frameHeader+len(message)-1]},
+		{"the largest frame, of zeroes", framed(make([]byte, MaxFrame))},
+		{"the largest frame, of ones", framed(bytes.Repeat([]byte{0xff}, MaxFrame))},
+		{"an inner length too short", framed(shorter)},
+		{"an inner length too long", framed(longer)},
+		{"an inner length of all ones", framed(append(bytes.Repeat([]byte{0xff}, 9), message...))},
+		{"an inner length of 8 bytes", framed(append([]byte{0xf8, 0x7f, 255, 255, 255, 255, 255, 255, 255}, message...))},
+		{"a byte after the message", framed(append(bytes.Clone(message), 0))},
+		{"two messages in a frame", framed(append(bytes.Clone(message), message...))},
+		{"a type definition", framed(definition)},
+		{"a type definition, then a message", framed(append(bytes.Clone(definition), message...))},
+		{"a type nobody has", framed(reframe(append([]byte{0xfe, 0x7f, 0xfe}, rest[len(c.head):]...)))},
+		{"a count of 100 million", ofType(c, "\x01\xfc\x05\xf5\xe1\x00\x00\x00")},
+		{"a count of all ones", ofType(c, "\x01\xf8\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00")},
+		{"a count one above the limit", ofType(c, "\x01\xfe\x04\x01"+strings.Repeat("\x01\x01\x00", MaxOps+1)+"\x00")},
+		{"a count that nothing follows", ofType(c, "\x01\xfe\x04\x00")},
+		{"a count behind a long field number", ofType(c, "\xff\x01\xfc\x05\xf5\xe1\x00\x00\x00")},
+		{"a field that is not there", ofType(c, "\x7f\x01\x00")},
+		{"a field number that overflows", ofType(c, "\x02\xf8\xff\xff\xff\xff\xff\xff\xff\xff\x00")},
+		{"a number longer than necessary", ofType(c, "\x01\xff\x01\x01\x02\x01k\x00\x00")},
+		{"bytes after the value", ofType(c, string(rest[len(c.head):])+"\x00\x00\x00")},
+	}
+	for _, n := range []uint32{0, 1, MaxFrame, MaxFrame + 1, 1 << 31, 1<<32 - 1} { // two are legal, and do not fit what follows
+		all = append(all, hostile{"a wrong length", append(byteOrder.AppendUint32(nil, n), message...)})
+	}
+	return all
+}
+
+// hostileRequests returns hostiles and those that only a Request can hold.
+func hostileRequests(t testing.TB) []hostile {
+	c := codecs.request
+	one := func(op Op) []byte { return framed(body(t, c, &Request{Ops: []Op{op}})) }
+	return append(hostiles(t, c, sampleRequest()), []hostile{
+		{"an answer", framed(body(t, codecs.response, sampleResponse()))},
+		{"a control message", framed(body(t, codecs.control, &Control{Kind: Stats}))},
+		{"a kind of 0", one(Op{Key: "k"})},
+		{"a kind of 5", one(Op{Kind: CompareAndSwap + 1, Key: "k"})},
+		{"a key too long", one(Op{Kind: Get, Key: strings.Repeat("k", MaxKey+1)})},
+		{"a value too long", one(Op{Kind: Put, Key: "k", Value: make([]byte, MaxValue+1)})},
+		{"an expected value too long", one(Op{Kind: CompareAndSwap, Key: "k", Old: make([]byte, MaxValue+1)})},
+		{"no operation", framed(body(t, c, &Request{}))},
+		{"a key of 2 GiB", ofList("\x01\x01\xff\xff\xff\xff\x07k\x00\x00")},
+		{"a value of 2 GiB", ofList("\x01\x02\x01k\xff\xff\xff\xff\x07v\x00")},
+		{"an expected value of 2 GiB", ofList("\x01\x04\x01k\x00\xff\xff\xff\xff\x0fv")},
+		{"a key of minus one", ofList("\x01\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01k\x00\x00")},
+		{"a list of 100 million", ofList("\x80\xc2\xd7\x2f\x01\x01k\x00\x00")},
+		{"a list one above the limit", ofList("\x81\x08" + strings.Repeat("\x01\x01k\x00\x00", MaxOps+1))},
+		{"a list without a length", ofList("\xff")},
+		{"a list of no bytes", ofList("")},
+		{"half a list", ofList("\x02\x01\x01k\x00\x00")},
+		{"a byte after the list", ofList("\x01\x01\x01k\x00\x00\x00")},
+		{"a list length longer than necessary", ofList("\x81\x00\x01\x01k\x00\x00")},
+		{"a key length longer than necessary", ofList("\x01\x01\x81\x00k\x00\x00")},
+	}...)
+}
+
+// ofList makes the frame of a request of which a list is sent.
+func ofList(list string) []byte {
+	size := []byte{byte(len(list))}
+	if len(list) > 127 {
+		size = []byte{0xfe, byte(len(list) >> 8), byte(len(list))}
+	}
+	return ofType(codecs.request, "\x01"+string(size)+list+"\x00")
+}
+
+func sampleResponse() *Response {
+	return &Response{Code: OK, Number: 1, Results: []Result{{Found, []byte("blue")}, {Status: Missing}, {Status: Swapped}}}
+}
+
+// No hostile stream is taken for a message, whether it comes first or after a good one, or
+// costs much memory, whatever it claims.
+func TestHostileStreams(t *testing.T) {
+	checkHostile(t, codecs.request, sampleRequest(), hostileRequests(t), (*Conn).ReadRequest)
+	checkHostile(t, codecs.response, sampleResponse(), append(hostiles(t, codecs.response, sampleResponse()),
+		hostile{"a request", framed(body(t, codecs.request, sampleRequest()))}), (*Conn).ReadResponse)
+	question := &Control{Seen: []uint64{1}, Kind: Barrier}
+	checkHostile(t, codecs.control, question, hostiles(t, codecs.control, question), (*Conn).ReadControl)
+}
+
+func checkHostile[T any](t *testing.T, kind *codec[T], good *T, all []hostile, read func(*Conn, *T) bool) {
+	for _, h := range all {
+		for want := range 2 {
+			c := &Conn{nc: &script{in: append(bytes.Repeat(framed(body(t, kind, good)), want), h.stream...)}}
+			got := 0
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for m := new(T); c.Ready() && read(c, m); m = new(T) {
+				if got++; !reflect.DeepEqual(m, good) {
+					t.Errorf("decoded %+v, want %+v", m, good)
+				}
+			}
+			runtime.ReadMemStats(&after)
+			if got != want || !errors.Is(c.Err(), ErrMalformed) && !errors.Is(c.Err(), io.ErrUnexpectedEOF) {
+				t.Errorf("%T, %s: %d messages taken, then %v, want %d and an error", good, h.name, got, c.Err(), want)
+			}
+			if spent := after.TotalAlloc - before.TotalAlloc; spent > 128<<10+8*uint64(len(h.stream)) {
+				t.Errorf("%T, %s: %d bytes cost %d bytes of memory", good, h.name, len(h.stream), spent)
+			}
+		}
+	}
+}
+
+// Good streams with random changes.
+func TestMutatedStreams(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var good []byte
+	for _, n := range []int{1, 3, 20} {
+		good = append(good, framed(body(t, codecs.request, &Request{Ops: slices.Repeat(get("k").Ops, n)}))...)
+	}
+	good = append(good, framed(body(t, codecs.request, sampleRequest()))...)
+	for range 500 {
+		stream := bytes.Clone(good)
+		for range 1 + rng.IntN(3) {
+			switch i := rng.IntN(len(stream)); rng.IntN(4) {
+			case 0:
+				stream[i] ^= 1 << rng.IntN(8)
+			case 1: // the bytes that begin a long number
+				stream[i] = 0xf8 + byte(rng.IntN(8))
+			case 2:
+				stream = slices.Insert(stream, i, byte(rng.Uint32()))
+			case 3:
+				stream = slices.Delete(stream, i, min(len(stream), i+1+rng.IntN(8)))
+			}
+		}
+		checkFed(t, stream)
+	}
+}
+
+// checkFed feeds any bytes to a server's end and to a client's. They must not panic. The server's
+// must end with an error, and hold at most one buffer. What it accepts is valid, and survives a round trip.
+func checkFed(t *testing.T, stream []byte) {
+	t.Helper()
+	c := serverEnd(&script{in: stream}, Limits{})
+	defer c.Close()
+	for c.Ready() {
+		for r := (Request{}); c.ReadRequest(&r); r = (Request{}) {
+			if err := r.Validate(); err != nil {
+				t.Fatalf("%x was taken for a request: %v", stream, err)
+			}
+			again := new(Request)
+			if err := codecs.request.decode(body(t, codecs.request, &r), again); err != nil || !reflect.DeepEqual(&r, again) {
+				t.Fatalf("decoded %+v, and after another round trip %+v, %v", r, again, err)
+			}
+			c.WriteResponse(&Response{Code: Busy})
+		}
+		c.Flush()
+	}
+	if cap(c.in) > maxBuffer || c.Err() == nil {
+		t.Errorf("the stream %x has ended with %v, and a buffer of %d bytes", stream, c.Err(), cap(c.in))
+	}
+	client := &Conn{nc: &script{in: stream}}
+	for r := (Response{}); client.ReadResponse(&r); {
+		if len(r.Results) > MaxOps {
+			t.Errorf("%x was taken for an answer with %d results", stream, len(r.Results))
 		}
 	}
 }

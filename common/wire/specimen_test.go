@@ -81,19 +81,15 @@ func TestSpecimenDelimiters(t *testing.T) {
 		})
 	}
 	t.Run("a frame", func(t *testing.T) {
-		client, server := net.Pipe()
-		defer client.Close()
-		defer server.Close()
-		frame, err := AppendRequest(nil, &Request{Ops: []Op{{Kind: Put, Key: "color", Value: []byte("blue\nDELETE shape")}}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		near, far := net.Pipe()
+		defer near.Close()
+		frame, _ := AppendRequest(nil, &Request{Ops: []Op{{Kind: Put, Key: "color", Value: []byte("blue\nDELETE shape")}}})
 		go func() { // ends when all is read, or the pipe closed
 			for i := range frame {
-				client.Write(frame[i : i+1])
+				far.Write(frame[i : i+1])
 			}
 		}()
-		c := &Conn{nc: server}
+		c := &Conn{nc: near}
 		var r Request
 		if !c.Ready() || !c.ReadRequest(&r) {
 			t.Fatal(c.Err())
