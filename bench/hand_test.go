@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,91 +80,101 @@ func pipeIn(t *testing.T, text string) {
 
 // What listens at a node's addresses is not Lockstep's: that is said at once, and first.
 func TestForeignServer(t *testing.T) {
-	cfg, path := cluster.Default(), t.TempDir()+"/web.json"
-	for _, addr := range []*string{&cfg.Nodes[0].Addr, &cfg.Nodes[0].Control} {
+	var addrs [2]string
+	for i := range addrs {
 		web := httptest.NewServer(nil)
 		defer web.Close()
-		*addr = web.Listener.Addr().String()
+		addrs[i] = web.Listener.Addr().String()
 	}
-	if err := cfg.Save(path); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range []string{"get -config % color", "delete -config % color", "run -config %", "check -running -config %"} {
-		began := time.Now()
-		code, stdout, stderr := bench(t, strings.Fields(strings.ReplaceAll(args, "%", path))...)
-		want := regexp.MustCompile(`^bench: 127.0.0.1:\d+ is not a Lockstep server: it says HTTP/1.1 400 Bad Request \(.*node 0`)
-		if took := time.Since(began); code != exitFailure || stdout != "" || !want.MatchString(stderr) || took > 4*time.Second {
-			t.Errorf("bench %s: exit code %d after %v, stdout %q, stderr %q, want 1 and %v", args, code, took, stdout, stderr, want)
-		}
-	}
+	checkNoServer(t, "get color,delete color,run,check -running", addrs[:], 4*time.Second,
+		`127.0.0.1:\d+ is not a Lockstep server: it says HTTP/1.1 400 Bad Request \(.*node 0[^?]*`)
 }
 
-// Without a server, the error comes soon and says what to do.
+// Without a server, the error comes soon and says what to do. One that accepts and then says
+// nothing is waited for, but not for long.
 func TestNoServer(t *testing.T) {
-	t.Parallel() // waits until the node is down
-	addrs, err := node.FreeAddrs(4)
+	t.Parallel() // waits until the node is down, and 5 s for the silent one
+	free, err := node.FreeAddrs(4)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := t.TempDir() + "/two.json"
-	cfg := cluster.Default()
-	cfg.Nodes = []cluster.Node{{Addr: addrs[0], Control: addrs[1]}, {Addr: addrs[2], Control: addrs[3]}}
-	if err := cfg.Save(path); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{{"get", "-config", path, "color"}, {"run", "-config", path}} {
-		began := time.Now()
-		code, stdout, stderr := bench(t, args...)
-		want := "\n(is the server running? go run ./stage4_bucketlock -config " + path + " -node NUMBER starts it)\n"
-		if code != exitFailure || stdout != "" || !strings.HasSuffix(stderr, want) || !strings.Contains(stderr, "refused") {
-			t.Errorf("bench %q: exit code %d, stdout %q, stderr %q, want 1 and %q", args, code, stdout, stderr, want)
-		}
-		if took := time.Since(began); took > 20*time.Second {
-			t.Errorf("bench %q took %v to find out that nobody listens", args, took)
-		}
-	}
-}
-
-// A server that accepts and then says nothing is waited for, but not for long.
-func TestSilentServer(t *testing.T) {
-	t.Parallel() // waits 5 s
+	const start = `\n\(is the server running\? go run ./stage4_bucketlock -config \S+ -node NUMBER starts it\)`
+	checkNoServer(t, "get color,run", free, 20*time.Second, "[^?]*refused[^?]*"+start)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	cfg, path := cluster.Default(), t.TempDir()+"/silent.json"
-	cfg.Nodes[0].Addr = silent.Addr().String()
+	checkNoServer(t, "get color", []string{silent.Addr().String(), free[1]}, 20*time.Second, "no answer in 5s: not greeted: [^?]*")
+}
+
+// checkNoServer runs these commands with nodes at these addresses. Each of them has to fail, and
+// to say only what is wanted.
+func checkNoServer(t *testing.T, commands string, addrs []string, limit time.Duration, want string) {
+	t.Helper()
+	cfg, path := cluster.Default(), filepath.Join(t.TempDir(), "cluster.json")
+	cfg.Nodes = nil
+	for pair := range slices.Chunk(addrs, 2) {
+		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: pair[0], Control: pair[1]})
+	}
 	if err := cfg.Save(path); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, stderr := bench(t, "get", "-config", path, "color"); code != exitFailure || !strings.HasPrefix(stderr, "bench: no answer in 5s: not greeted: ") {
-		t.Errorf("a silent server: exit code %d, stderr %q", code, stderr)
-	}
-}
-
-func TestAdvise(t *testing.T) {
-	o := &options{config: cluster.DefaultPath, cfg: cluster.Default()}
-	dial := fmt.Errorf("asking: %w", &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")})
-	if got := o.advise(dial); !errors.Is(got, dial) || !strings.HasSuffix(got.Error(), "\n(is the server running? go run ./stage4_bucketlock starts it)") {
-		t.Errorf("the advice is %q", got)
-	}
-	for _, err := range []error{errors.New("the two ends disagree"), &net.OpError{Op: "read", Err: errors.New("reset")}} {
-		if got := o.advise(err); got != err {
-			t.Errorf("the advice on %q is %q, want none", err, got)
+	for command := range strings.SplitSeq(commands, ",") {
+		name, rest, _ := strings.Cut(command, " ")
+		began := time.Now()
+		code, stdout, stderr := bench(t, append([]string{name, "-config", path}, strings.Fields(rest)...)...)
+		match, _ := regexp.MatchString("^bench: "+want+"\n$", stderr)
+		if took := time.Since(began); code != exitFailure || stdout != "" || !match || took > limit {
+			t.Errorf("bench %s: exit code %d after %v, stdout %q, stderr %q, want 1 and %s", command, code, took, stdout, stderr, want)
 		}
 	}
 }
 
-// Wrong answers of servers have an exit code of their own.
-func TestCheckWrong(t *testing.T) {
-	_, path, _ := benchtest.StartCluster(t, 1, 0, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			n.Answer(c, func(ops []wire.Op) []wire.Result { return benchtest.Locked(nil)(ops) }) // of an empty table each time
-		})
-	})
-	code, stdout, stderr := bench(t, "check", "-running", "-config", path, "-duration", "30s")
-	if want := "bench: the running servers gave answers that are not linearizable\n"; code != exitWrongData || stderr != want {
-		t.Errorf("exit code %d, stdout %q, stderr %q, want 3 and %q", code, stdout, stderr, want)
+// Where the file is in its usual place, and has one node, the advice names neither.
+func TestAdvise(t *testing.T) {
+	o := &options{config: cluster.DefaultPath, cfg: cluster.Default()}
+	dial := fmt.Errorf("asking: %w", &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")})
+	if got := o.advise(dial); !errors.Is(got, dial) || !strings.HasSuffix(got.Error(), "go run ./stage4_bucketlock starts it)") {
+		t.Errorf("the advice is %q, want the error and how to start a stage", got)
 	}
+	if reset := (&net.OpError{Op: "read", Err: errors.New("reset")}); o.advise(reset) != reset {
+		t.Errorf("the advice on %q is %q, want none", reset, o.advise(reset))
+	}
+}
+
+// Each node has its line, one that does not answer too; then the exit code is 1.
+func TestStatus(t *testing.T) {
+	t.Parallel() // waits a second for the second answer
+	cfg, path, _ := benchtest.StartCluster(t, 2, 0, benchtest.ServeLocked)
+	bench(t, "put", "-config", path, "color", "blue")
+	owner := cfg.Owner("color")
+	code, stdout, stderr := bench(t, "status", "-config", path)
+	lines := strings.Split(stdout, "\n")
+	if code != exitOK || stderr != "" || len(lines) != 5 {
+		t.Fatalf("exit code %d, %q, want 0, a line for each of two nodes and two more:\n%s", code, stderr, stdout)
+	}
+	for i, line := range lines[1:3] {
+		want := map[bool]string{true: "1", false: "0"}[i == owner]
+		fields := strings.Fields(line) // number, address, stage, how long and since when, keys, clients, requests/s, refused
+		if len(fields) != 8 || fields[1] != cfg.Nodes[i].Addr || fields[2] != "here" || fields[4] != want || !slices.Equal(fields[5:], []string{"0", "0", "0"}) {
+			t.Errorf("node %d: %q, want its address, %s keys and no load", i, line, want)
+		}
+	}
+
+	addrs, err := node.FreeAddrs(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: addrs[0], Control: addrs[1]})
+	if err := cfg.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr = bench(t, "status", "-config", path)
+	lines = strings.Split(stdout, "\n")
+	if code != exitFailure || len(lines) != 6 || !strings.HasPrefix(lines[3], "2 "+addrs[0]) || !strings.HasSuffix(lines[3], "does not answer") ||
+		!strings.Contains(stderr, "refused (asking node 2, ") || !strings.Contains(stderr, "(is the server running?") {
+		t.Errorf("without node 2: exit code %d, %q, want 1, and a line for it:\n%s", code, stderr, stdout)
+	}
+	benchtest.CheckWidth(t, stdout, 80)
 }
