@@ -27,15 +27,15 @@ type outcome struct {
 	saved          *report.Report
 }
 
-// runClients runs these clients at the same time.
-func runClients(t *testing.T, path string, numbers []int, args ...string) []outcome {
+// runClients runs the first clients at the same time.
+func runClients(t *testing.T, path string, clients int, args ...string) []outcome {
 	t.Helper()
-	all := make([]outcome, len(numbers))
+	all := make([]outcome, clients)
 	var running sync.WaitGroup // each ends with its run
-	for i, number := range numbers {
+	for number := range all {
 		out := filepath.Join(t.TempDir(), "out.json")
 		running.Go(func() {
-			o := &all[i]
+			o := &all[number]
 			o.code, o.stdout, o.stderr = bench(t, append([]string{"run", "-config", path, "-client", strconv.Itoa(number), "-o", out}, args...)...)
 			o.saved = readSaved(t, out)
 		})
@@ -92,7 +92,7 @@ func TestClients(t *testing.T) {
 	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 2, 3, benchtest.ServeLocked)
 	for _, ops := range []int64{301, 2} {
-		for _, o := range runClients(t, path, []int{0, 1, 2}, "-ops", fmt.Sprint(ops), "-keys", "100", "-c", "3", "-rounds", "2", "-rate", "5k") {
+		for _, o := range runClients(t, path, 3, "-ops", fmt.Sprint(ops), "-keys", "100", "-c", "3", "-rounds", "2", "-rate", "5k") {
 			if o.code != exitOK && o.code != exitInvalid || len(o.saved.Runs) != 2 {
 				t.Errorf("exit code %d, %d rounds, stderr %q", o.code, len(o.saved.Runs), o.stderr)
 			}
@@ -116,8 +116,9 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// Each client verifies its answers, and all report what one has found.
-func TestClientsVerify(t *testing.T) {
+// Each client verifies its answers, and all report what one has found. So does a check. Wrong
+// answers have an exit code of their own.
+func TestWrongAnswers(t *testing.T) {
 	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 1, 2, func(ctx context.Context, ln net.Listener, n *node.Node) error {
 		apply := benchtest.Locked(n)
@@ -131,10 +132,14 @@ func TestClientsVerify(t *testing.T) {
 			})
 		})
 	})
-	for i, o := range runClients(t, path, []int{0, 1}, "-ops", "200", "-keys", "100") {
+	for i, o := range runClients(t, path, 2, "-ops", "200", "-keys", "100") {
 		if o.code != exitWrongData || o.saved.Runs[0].Wrong == 0 || !strings.HasPrefix(o.stdout, "WRONG DATA") {
 			t.Errorf("client %d: exit code %d, printed was\n%s", i, o.code, o.stdout)
 		}
+	}
+	code, stdout, stderr := bench(t, "check", "-running", "-config", path, "-duration", "30s")
+	if want := "bench: the running servers gave answers that are not linearizable\n"; code != exitWrongData || stderr != want {
+		t.Errorf("exit code %d, stdout %q, stderr %q, want 3 and %q", code, stdout, stderr, want)
 	}
 }
 
@@ -148,7 +153,7 @@ func TestClientEnds(t *testing.T) {
 		defer close(done)
 		playClient(t, path, 2, 0, beforeRounds+load.Meetings, args...)()
 	}()
-	for _, o := range runClients(t, path, []int{0, 1}, args...) {
+	for _, o := range runClients(t, path, 2, args...) {
 		client := "client 2 (" + cfg.Clients[2].Control + ")"
 		if o.code != exitFailure || len(o.saved.Runs) != 2 || !strings.Contains(o.stdout, "2 × MISSING") ||
 			!strings.HasSuffix(o.saved.Verdict, "round 1: missing: "+client) {
@@ -173,7 +178,7 @@ func TestClientRestarts(t *testing.T) {
 		playClient(t, path, 2, 1, load.Meetings, args...)()
 		leave <- playClient(t, path, 2, 0, 0, args...)
 	}()
-	for _, o := range runClients(t, path, []int{0, 1}, args...) {
+	for _, o := range runClients(t, path, 2, args...) {
 		if o.code != exitFailure || len(o.saved.Runs) != 1 || !strings.Contains(o.saved.Verdict, "client 2 (") || !strings.Contains(o.saved.Verdict, "it restarted after the run began") {
 			t.Errorf("exit code %d, verdict %q, %d rounds, stderr %q", o.code, o.saved.Verdict, len(o.saved.Runs), o.stderr)
 		}

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,11 +13,7 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/figure"
-	"lockstep/bench/testbed"
-	"lockstep/common/cluster"
-	"lockstep/common/node"
 	"lockstep/common/text"
-	"lockstep/common/wire"
 )
 
 // What a student has to know of a stage that panics or is stuck is what bench says first.
@@ -46,9 +40,6 @@ func TestStuck(t *testing.T) {
 	for _, command := range []string{"check", "compare"} {
 		judging.Go(func() { judge(t, nil, want, command, "-stages", "testdata/faulty", "-duration", "100ms") })
 	}
-	judging.Go(func() {
-		judgeRun(t, func(path string) { judge(t, nil, want, "run", "-config", path, "-duration", "100ms") })
-	})
 	judging.Wait()
 }
 
@@ -59,41 +50,6 @@ func judge(t *testing.T, env []string, want string, args ...string) {
 	match, _ := regexp.MatchString("^bench: (faulty(, round 1)?: )?node 0: "+want, stderr)
 	if took := time.Since(began); code != exitFailure || !match || took > 40*time.Second {
 		t.Errorf("%v: exit code %d after %v, want %d, and %s first in\n%s", args, code, took, exitFailure, want, stderr)
-	}
-}
-
-// judgeRun calls judge with the configuration of a stage that runs, and stops the stage, which
-// does not drain.
-func judgeRun(t *testing.T, judge func(path string)) {
-	bed, err := testbed.New(t.Context(), []string{"testdata/faulty"}, func(string) {})
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer bed.Close()
-	cfg, path := cluster.Default(), filepath.Join(t.TempDir(), "cluster.json")
-	cfg.Server.DrainTimeout = time.Millisecond
-	err = bed.With(t.Context(), bed.Programs[0], cfg, 1, func(_ context.Context, s *testbed.Servers) error {
-		err := s.Config.Save(path)
-		judge(path)
-		return err
-	})
-	if want := `died: faulty: the drain was cut short \(.*; .*\(\*store\)\.apply, faulty/main\.go:\d+, waits in Mutex\.Lock`; !regexp.MustCompile(want).MatchString(fmt.Sprint(err)) {
-		t.Errorf("error %v, want %s", err, want)
-	}
-}
-
-// Wrong answers of servers have an exit code of their own.
-func TestCheckWrong(t *testing.T) {
-	t.Parallel()
-	_, path, _ := benchtest.StartCluster(t, 1, 0, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			n.Answer(c, func(ops []wire.Op) []wire.Result { return benchtest.Locked(nil)(ops) }) // of an empty table each time
-		})
-	})
-	code, stdout, stderr := bench(t, "check", "-running", "-config", path, "-duration", "30s")
-	if want := "bench: the running servers gave answers that are not linearizable\n"; code != exitWrongData || stderr != want {
-		t.Errorf("exit code %d, stdout %q, stderr %q, want 3 and %q", code, stdout, stderr, want)
 	}
 }
 
