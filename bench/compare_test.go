@@ -62,8 +62,8 @@ func TestCompareMistakes(t *testing.T) {
 			said := regexp.MustCompile(test.stderr).FindStringSubmatch(stderr)
 			if code != test.code || said == nil || !strings.HasPrefix(stdout, test.stdout) {
 				t.Errorf("exit code %d, stderr %q, stdout %q, want %d, %q and %q", code, stderr, stdout, test.code, test.stderr, test.stdout)
-			} else if s := readSaved(t, path); len(s.Runs) != test.runs || test.runs > 0 && s.Verdict != said[1] {
-				t.Errorf("the report has %d rounds and the verdict %q, want %d and that of stderr", len(s.Runs), s.Verdict, test.runs)
+			} else if s := readSaved(t, path); len(s.Runs) < test.runs || test.runs > 0 && s.Verdict != said[1] {
+				t.Errorf("the report has %d rounds and the verdict %q, want %d or more and that of stderr", len(s.Runs), s.Verdict, test.runs)
 			}
 			for range test.nodes {
 				<-started

@@ -59,6 +59,10 @@ func TestByHand(t *testing.T) {
 	if code, _, stderr := bench(t, "put", "-config", path, "k"); code != exitUsage || !strings.Contains(stderr, "longer than 16384 bytes") {
 		t.Errorf("a value that is too large: exit code %d, %s", code, stderr)
 	}
+	os.Stdin.Close()
+	if code, _, stderr := bench(t, "put", "-config", path, "k"); code != exitFailure || !strings.Contains(stderr, "closed") {
+		t.Errorf("standard input that cannot be read: exit code %d, %s, want 1 and why", code, stderr)
+	}
 }
 
 // pipeIn makes text the standard input of the rest of the test.

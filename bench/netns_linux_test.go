@@ -206,7 +206,7 @@ func TestMachines(t *testing.T) {
 	var saved [machines]string
 	for i := range machines {
 		saved[i] = filepath.Join(t.TempDir(), "saved.json")
-		cmd := n.on(i, self, "run", "-config", path, "-client", strconv.Itoa(i), "-c", "2", "-rate", "150", "-duration", "2s", "-o", saved[i])
+		cmd := n.on(i, self, "run", "-config", path, "-client", strconv.Itoa(i), "-c", "2", "-rate", "150", "-ops", "300", "-o", saved[i])
 		cmd.Env = append(os.Environ(), "LOCKSTEP_BENCH=1")
 		working.Go(func() { // ends with the command
 			if out, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() != exitInvalid {
@@ -216,7 +216,7 @@ func TestMachines(t *testing.T) {
 	}
 	for busy, tries := 0, 0; busy < machines && tries < 1000; control.Pause(t.Context(), 20*time.Millisecond) {
 		busy, tries = 0, tries+1  // clients that have ended before say why
-		for i := range machines { // 25 in the warm-up, and 100 in the round
+		for i := range machines { // 5 in the warm-up, and 100 in the round
 			if s, err := client.Stats(t.Context(), cfg, i); err == nil && s.Requests > 50 {
 				busy++
 			}
