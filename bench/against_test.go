@@ -7,6 +7,7 @@ import (
 	"io"
 	"lockstep/bench/benchtest"
 	"lockstep/bench/report"
+	"lockstep/common/node"
 	"net"
 	"os"
 	"os/exec"
@@ -93,6 +94,10 @@ func TestCompareAgainstMortal(t *testing.T) {
 func TestCompareAgainstReached(t *testing.T) {
 	t.Parallel()
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
+	free, err := node.FreeAddrs(1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for mistake, want := range map[string]string{
 		"":          "",
 		"full":      "bench: redis, round 1: no request was answered: the server says: OOM command not allowed",
@@ -112,7 +117,7 @@ func TestCompareAgainstReached(t *testing.T) {
 			case "a stage":
 				addr = cfg.Nodes[0].Addr
 			case "nobody":
-				ln.Close()
+				addr = free[0]
 			default:
 				go newFakeRedis(mistake).serve(ln) // ends with ln
 			}
