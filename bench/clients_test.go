@@ -27,15 +27,15 @@ type outcome struct {
 	saved          *report.Report
 }
 
-// runClients runs these clients at the same time.
-func runClients(t *testing.T, path string, numbers []int, args ...string) []outcome {
+// runClients runs the first clients at the same time.
+func runClients(t *testing.T, path string, clients int, args ...string) []outcome {
 	t.Helper()
-	all := make([]outcome, len(numbers))
+	all := make([]outcome, clients)
 	var running sync.WaitGroup // each ends with its run
-	for i, number := range numbers {
+	for number := range all {
 		out := filepath.Join(t.TempDir(), "out.json")
 		running.Go(func() {
-			o := &all[i]
+			o := &all[number]
 			o.code, o.stdout, o.stderr = bench(t, append([]string{"run", "-config", path, "-client", strconv.Itoa(number), "-o", out}, args...)...)
 			o.saved = readSaved(t, out)
 		})
@@ -91,8 +91,8 @@ const beforeRounds = 2 // meetings: all are there, and the keys are stored
 func TestClients(t *testing.T) {
 	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 2, 3, benchtest.ServeLocked)
-	for _, ops := range []int64{1001, 2} {
-		for _, o := range runClients(t, path, []int{0, 1, 2}, "-ops", fmt.Sprint(ops), "-c", "3", "-rounds", "2", "-rate", "10k") {
+	for _, ops := range []int64{301, 2} {
+		for _, o := range runClients(t, path, 3, "-ops", fmt.Sprint(ops), "-keys", "100", "-c", "3", "-rounds", "2", "-rate", "5k") {
 			if o.code != exitOK && o.code != exitInvalid || len(o.saved.Runs) != 2 {
 				t.Errorf("exit code %d, %d rounds, stderr %q", o.code, len(o.saved.Runs), o.stderr)
 			}
@@ -116,8 +116,9 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// Each client verifies its answers, and all report what one has found.
-func TestClientsVerify(t *testing.T) {
+// Each client verifies its answers, and all report what one has found. So does a check. Wrong
+// answers have an exit code of their own.
+func TestWrongAnswers(t *testing.T) {
 	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 1, 2, func(ctx context.Context, ln net.Listener, n *node.Node) error {
 		apply := benchtest.Locked(n)
@@ -131,10 +132,14 @@ func TestClientsVerify(t *testing.T) {
 			})
 		})
 	})
-	for i, o := range runClients(t, path, []int{0, 1}, "-ops", "2000") {
+	for i, o := range runClients(t, path, 2, "-ops", "200", "-keys", "100") {
 		if o.code != exitWrongData || o.saved.Runs[0].Wrong == 0 || !strings.HasPrefix(o.stdout, "WRONG DATA") {
 			t.Errorf("client %d: exit code %d, printed was\n%s", i, o.code, o.stdout)
 		}
+	}
+	code, stdout, stderr := bench(t, "check", "-running", "-config", path, "-duration", "30s")
+	if want := "bench: the running servers gave answers that are not linearizable\n"; code != exitWrongData || stderr != want {
+		t.Errorf("exit code %d, stdout %q, stderr %q, want 3 and %q", code, stdout, stderr, want)
 	}
 }
 
@@ -142,21 +147,21 @@ func TestClientsVerify(t *testing.T) {
 func TestClientEnds(t *testing.T) {
 	t.Parallel() // waits 2 s
 	cfg, path, _ := benchtest.StartCluster(t, 1, 3, benchtest.ServeLocked)
-	args := []string{"-ops", "3000", "-rounds", "2"}
+	args := []string{"-ops", "600", "-keys", "100", "-rounds", "2"}
 	done := make(chan bool)
 	go func() { // ends when the client has left, in the first round
 		defer close(done)
 		playClient(t, path, 2, 0, beforeRounds+load.Meetings, args...)()
 	}()
-	for _, o := range runClients(t, path, []int{0, 1}, args...) {
+	for _, o := range runClients(t, path, 2, args...) {
 		client := "client 2 (" + cfg.Clients[2].Control + ")"
 		if o.code != exitFailure || len(o.saved.Runs) != 2 || !strings.Contains(o.stdout, "2 × MISSING") ||
 			!strings.HasSuffix(o.saved.Verdict, "round 1: missing: "+client) {
 			t.Errorf("exit code %d, verdict %q, %d rounds, stderr %q, printed was\n%s", o.code, o.saved.Verdict, len(o.saved.Runs), o.stderr, o.stdout)
 		}
 		for _, r := range o.saved.Runs {
-			if r.OK != 2000 || !r.Clients[2].Missing || r.Clients[1].Missing || r.Clients[1].OK != 1000 {
-				t.Errorf("a round has %d operations, clients %+v, want 2000 of two", r.OK, r.Clients)
+			if r.OK != 400 || !r.Clients[2].Missing || r.Clients[1].Missing || r.Clients[1].OK != 200 {
+				t.Errorf("a round has %d operations, clients %+v, want 400 of two", r.OK, r.Clients)
 			}
 		}
 	}
@@ -165,14 +170,15 @@ func TestClientEnds(t *testing.T) {
 
 // A client that restarts voids the round, and not those before it.
 func TestClientRestarts(t *testing.T) {
+	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 1, 3, benchtest.ServeLocked)
-	args := []string{"-ops", "3000", "-rounds", "3"}
+	args := []string{"-ops", "600", "-keys", "100", "-rounds", "3"}
 	leave := make(chan func(), 1)
 	go func() { // ends when the client has restarted
 		playClient(t, path, 2, 1, load.Meetings, args...)()
 		leave <- playClient(t, path, 2, 0, 0, args...)
 	}()
-	for _, o := range runClients(t, path, []int{0, 1}, args...) {
+	for _, o := range runClients(t, path, 2, args...) {
 		if o.code != exitFailure || len(o.saved.Runs) != 1 || !strings.Contains(o.saved.Verdict, "client 2 (") || !strings.Contains(o.saved.Verdict, "it restarted after the run began") {
 			t.Errorf("exit code %d, verdict %q, %d rounds, stderr %q", o.code, o.saved.Verdict, len(o.saved.Runs), o.stderr)
 		}
@@ -182,6 +188,7 @@ func TestClientRestarts(t *testing.T) {
 
 // A client with another workload is not met, and both sides are named.
 func TestClientDiffers(t *testing.T) {
+	t.Parallel()
 	cfg, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	for name, args := range map[string][]string{
 		"keys is 1000 here, 500 there": {"-keys", "500"}, "mix is get=60,put=40 here, get=100 there": {"-mix", "get=100"}, "rounds is 1 here, 2 there": {"-rounds", "2"},

@@ -2,9 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,43 +12,29 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
-	"lockstep/bench/report"
 )
 
-// readSaved reads what -o saved; an empty report if that is nothing.
-func readSaved(t *testing.T, path string) *report.Report {
-	t.Helper()
-	rep, err := report.Read(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return new(report.Report)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rep
-}
-
-// A stage by its number, one by its path, and a yardstick share a report; TestTour builds all
-// of Lockstep's stages.
+// A stage by its number, and one by its path, which is compared with itself, share a report: two
+// nodes, batches that go to all of them, a number of operations.
 func TestCompare(t *testing.T) {
 	t.Parallel()
-	stdout, s := measured(t, "compare", "-stages", "4,testdata/faulty", "-against", "echo", "-rounds", "1", "-ops", "500")
+	stdout, s := measured(t, "compare", "-stages", "testdata/faulty, 4", "-aa", "-nodes", "2", "-rounds", "1",
+		"-ops", "600", "-rate", "20k", "-batch", "4", "-c", "3", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10")
 	if len(s.Runs) != 3 || s.Verdict != "ok" && !strings.HasPrefix(s.Verdict, "invalid: ") {
 		t.Errorf("%d rounds, want 3; verdict %q", len(s.Runs), s.Verdict)
 	}
 	for _, r := range s.Runs {
-		if r.OK == 0 || r.OK != r.Requests || r.Dur < 50*time.Millisecond || len(r.Errors) != 0 || r.Misses != 0 || r.Wrong != 0 ||
-			r.Connections != 8 || r.Starved != 0 {
-			t.Errorf("a round is %+v, want answers only", r)
+		if r.Round != 1 || r.OK != 600 || r.Requests != 150 || r.Connections != 3 || len(r.Nodes) != 2 || len(r.Errors)+r.Starved != 0 || r.Wrong != 0 {
+			t.Errorf("a round is %+v, want 600 operations in 150 requests on 3 connections to 2 nodes", r)
 		}
 		if l := r.Latency; l["p50"] <= 0 || l["p50"] > l["p99"] || l["p99"] > l["p999"] || l["p999"] > l["max"] {
 			t.Errorf("latencies are %v, want p50 <= p99 <= p999 <= max", l)
 		}
-		if runtime.GOOS == "linux" && r.ServerCPUPerRequest == 0 && r.Stage != "echo" { // whose CPU time is known to 10 ms
+		if runtime.GOOS == "linux" && r.ServerCPUPerRequest == 0 {
 			t.Errorf("nothing is known of the CPU time of %s", r.Stage)
 		}
 	}
-	for i, want := range []string{"stage4_bucketlock", "faulty", "echo"} {
+	for i, want := range []string{"faulty", "faulty-2", "stage4_bucketlock"} {
 		if got := s.Summary[i]; got.Stage != want || (got.Ratio == nil) != (i == 0) {
 			t.Errorf("row %d is %+v, want %s", i, got, want)
 		}
@@ -59,25 +42,7 @@ func TestCompare(t *testing.T) {
 	benchtest.CheckWidth(t, stdout, 100)
 }
 
-// A directory of the learner's own, compared with itself: two nodes, batches that go to
-// all of them, a number of operations.
-func TestCompareOwnStage(t *testing.T) {
-	started := benchtest.NewFaulty(t, "")
-	_, s := measured(t, "compare", "-stages", "./testdata/faulty, testdata/faulty", "-nodes", "2", "-rounds", "1",
-		"-ops", "600", "-rate", "20k", "-batch", "4", "-c", "3", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10")
-	if len(s.Runs) != 2 || len(s.Summary) != 2 || s.Summary[0].Stage != "faulty" || s.Summary[1].Stage != "faulty-2" {
-		t.Errorf("%d rounds, want 2, of faulty and faulty-2; the summary is %+v", len(s.Runs), s.Summary)
-	}
-	for _, r := range s.Runs {
-		if r.Round != 1 || r.OK != 600 || r.Requests != 150 || len(r.Errors) != 0 || r.Starved != 0 || r.Connections != 3 || r.Wrong != 0 {
-			t.Errorf("a round is %+v, want 600 operations in 150 requests on 3 connections", r)
-		}
-	}
-	for range 4 { // two for each
-		<-started
-	}
-}
-
+// A stage with a fault ends the comparison. What is being done meanwhile is said, a line each.
 func TestCompareMistakes(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -86,19 +51,19 @@ func TestCompareMistakes(t *testing.T) {
 		stderr, stdout string
 		nodes, runs    int
 	}{
-		{"wrong", exitWrongData, "wrong data: faulty, round 1: key-", "WRONG DATA: faulty", 1, 1},
+		{"wrong", exitWrongData, "^bench: building 1 server[^\n]*\nbench: round 1 of 1[^\n]*\nbench: (wrong data: faulty, round 1: key-[^\n]*)\n$", "WRONG DATA: faulty", 1, 1},
 		{"mortal", exitFailure, "died: panic: request 30, faulty/main.go:", "", 2, 0},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			t.Parallel()
 			env, started := benchtest.WatchFaulty(t, test.mistake)
 			path := filepath.Join(t.TempDir(), "out.json")
-			code, stdout, stderr := apart(t, env, "compare", "-stages", "testdata/faulty", "-nodes", strconv.Itoa(test.nodes), "-rounds", "1", "-duration", "50ms", "-o", path)
-			if code != test.code || strings.Count(stderr, test.stderr) != 1 || !strings.HasPrefix(stdout, test.stdout) {
+			code, stdout, stderr := apart(env...)(t.Context(), "compare", "-stages", "testdata/faulty", "-nodes", strconv.Itoa(test.nodes), "-rounds", "1", "-ops", "100", "-o", path)
+			said := regexp.MustCompile(test.stderr).FindStringSubmatch(stderr)
+			if code != test.code || said == nil || !strings.HasPrefix(stdout, test.stdout) {
 				t.Errorf("exit code %d, stderr %q, stdout %q, want %d, %q and %q", code, stderr, stdout, test.code, test.stderr, test.stdout)
-			}
-			if s := readSaved(t, path); len(s.Runs) < test.runs || test.runs > 0 && !strings.HasPrefix(s.Verdict, test.stderr) {
-				t.Errorf("the report has %d rounds and the verdict %q, want %d or more", len(s.Runs), s.Verdict, test.runs)
+			} else if s := readSaved(t, path); len(s.Runs) < test.runs || test.runs > 0 && s.Verdict != said[1] {
+				t.Errorf("the report has %d rounds and the verdict %q, want %d or more and that of stderr", len(s.Runs), s.Verdict, test.runs)
 			}
 			for range test.nodes {
 				<-started
@@ -127,6 +92,7 @@ func TestCompareBroken(t *testing.T) {
 
 // Interrupted at a moment that a process announces. What was measured is saved and printed.
 func TestCompareInterrupted(t *testing.T) {
+	t.Parallel()
 	for moment, test := range map[string]struct {
 		args, fault string
 		processes   int
@@ -137,17 +103,17 @@ func TestCompareInterrupted(t *testing.T) {
 		"waiting for yardstick": {"-stages none -against echo,redis", "late", 1, 0},
 	} {
 		t.Run(moment, func(t *testing.T) {
-			if strings.Contains(test.args, "redis") {
-				benchtest.FaultyInPath(t, "redis-server")
+			t.Parallel()
+			env, started := benchtest.WatchFaulty(t, test.fault)
+			if test.fault == "late" {
+				env = append(env, benchtest.OnlyInPath(t, "redis-server"))
 			}
-			started := benchtest.NewFaulty(t, test.fault)
 			path := filepath.Join(t.TempDir(), "out.json")
-			args := append([]string{"compare", "-o", path}, strings.Fields(test.args)...)
 			stdout := interrupted(t, func() {
 				for range test.processes {
 					<-started
 				}
-			}, args...)
+			}, apart(env...), append([]string{"compare", "-o", path, "-quiet"}, strings.Fields(test.args)...)...)
 			if s := readSaved(t, path); (s.Verdict == "interrupted") != (test.runs > 0) || len(s.Runs) != test.runs || strings.HasPrefix(stdout, "INTERRUPTED\nfaulty ") != (test.runs > 0) {
 				t.Errorf("verdict %q with %d runs, want interrupted with %d; stdout\n%s", s.Verdict, len(s.Runs), test.runs, stdout)
 			}
@@ -156,50 +122,27 @@ func TestCompareInterrupted(t *testing.T) {
 }
 
 // Interrupted at any time: while it builds, starts, measures.
-func TestCompareInterruptedAnytime(t *testing.T) {
-	benchtest.NewFaulty(t, "")
-	for _, built := range []string{os.Getenv("LOCKSTEP_BUILT"), t.TempDir()} { // in the second, it has to build
-		t.Setenv("LOCKSTEP_BUILT", built)
-		for after := 10 * time.Millisecond; after < 200*time.Millisecond; after *= 4 {
-			ctx, cancel := context.WithTimeout(t.Context(), after)
-			code, _, stderr := benchUntil(ctx, "compare", "-stages", "testdata/faulty", "-duration", "10ms", "-rounds", "1000")
-			cancel()
-			if code != exitInterrupted || stderr != "bench: interrupted\n" {
-				t.Errorf("after %v: exit code %d, stderr %q, want 130 and interrupted", after, code, stderr)
-			}
-		}
+func TestInterruptedAnytime(t *testing.T) {
+	t.Parallel()
+	const measure = "compare -stages testdata/faulty -duration 10ms -rounds 1000"
+	for _, test := range []struct {
+		after time.Duration
+		args  string
+	}{{0, ""}, {200 * time.Millisecond, ""}, {10 * time.Millisecond, measure}, {40 * time.Millisecond, measure}, {160 * time.Millisecond, measure}} {
+		over := func() { <-time.After(test.after) }
+		interrupted(t, over, benchUntil, strings.Fields(test.args)...)
 	}
 }
 
 // Each measurement has servers that are configured for its point.
 func TestCompareSweep(t *testing.T) {
-	stdout, s := measured(t, "compare", "-stages", "testdata/faulty", "-sweep", "work=0s,20ms", "-rounds", "1", "-duration", "500ms", "-keys", "5")
+	t.Parallel()
+	stdout, s := measured(t, "compare", "-stages", "testdata/faulty", "-sweep", "work=0s,20ms", "-rounds", "1", "-ops", "40", "-keys", "5")
 	if len(s.Summary) != 2 || s.Summary[0].Point != "0s" || s.Summary[1].Point != "20ms" || !strings.Contains(stdout, "\nSwept: work. ") {
 		t.Fatalf("the file holds %+v; printed was\n%s", s, stdout)
 	}
 	// One lock, held for 20 ms an operation: 50 a second.
 	if free, held := s.Summary[0].OpsPerSecond.Median, s.Summary[1].OpsPerSecond.Median; held > 51 || free < 2*held {
 		t.Errorf("%v operations a second without work, %v with 20 ms of it", free, held)
-	}
-}
-
-// In a log there is a line for each round, and none with -quiet.
-func TestProgressInALog(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "log")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for _, quiet := range []string{"-quiet=false", "-quiet"} {
-		if code := run(t.Context(), []string{"compare", "-stages", "testdata/faulty", "-rounds", "2", "-ops", "50", "-rate", "1k", quiet}, io.Discard, f); code != exitOK && code != exitInvalid {
-			t.Errorf("%s: exit code %d", quiet, code)
-		}
-	}
-	got, err := os.ReadFile(path)
-	want := regexp.MustCompile(`^bench: building 1 server [^\n]*\nbench: round 1 of 2\nbench: round 2 of 2[^\n]*\n(bench: invalid: [^\n]*\n)*$`)
-	if err != nil || !want.Match(got) {
-		t.Errorf("the log has %q, want a line for each round; error %v", got, err)
 	}
 }

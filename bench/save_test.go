@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,71 +22,58 @@ import (
 	"lockstep/common/metrics"
 )
 
-// Every form of the report has a file of its own, which is tried before the first round.
+// Every form of the report has a file of its own, which is tried before the first round, or is
+// standard output, of which there is one; then the text is on standard error.
 func TestOutputs(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	at := func(name string) string { return filepath.Join(dir, name) }
+	t.Chdir(t.TempDir())
+	saved := saveReport(t, testReport())
 	_, path, _ := benchtest.StartCluster(t, 1, 1, benchtest.ServeLocked)
-	measured(t, "run", "-config", path, "-ops", "100", "-rate", "1k", "-html", at("o.html"), "-gobench", at("o.txt"))
-	for name, want := range map[string]string{"o.html": "<h2>Throughput</h2>", "o.txt": "BenchmarkLockstep/stage=here/"} {
-		data, err := os.ReadFile(at(name))
-		if err != nil || !strings.Contains(string(data), want) {
-			t.Errorf("%s has no %q, error %v", name, want, err)
-		}
-	}
-	for _, test := range []struct{ flags, want string }{
-		{"-html " + at("no/such.html"), "the report was not saved: "},
-		{"-gobench " + at("no/such.txt"), "the report was not saved: "},
-		{"-o " + at("o.html") + " -html " + dir + "/./o.html", "o.html cannot be used twice"},
+	measure := "run -config " + path + " -keys 100 -quiet "
+	for _, test := range []struct{ args, stdout, file, content string }{
+		{measure + "-ops 100 -rate 1k -o - -html o.html", `{"schema":2,`, "o.html", "<h2>Throughput</h2>"},
+		{"report -html - -gobench o.txt " + saved, "<!DOCTYPE html>", "o.txt", "BenchmarkLockstep/stage=a/"},
+		{"report -gobench - -html o.html " + saved, "goos: ", "o.html", "<h2>Throughput</h2>"},
 	} {
-		code, stdout, stderr := bench(t, append([]string{"run", "-config", path, "-duration", "1h"}, strings.Fields(test.flags)...)...)
-		if code == exitOK || stdout != "" || !strings.Contains(stderr, test.want) {
-			t.Errorf("%s: exit code %d, stdout %q, stderr %q, want %q", test.flags, code, stdout, stderr, test.want)
+		code, stdout, stderr := bench(t, strings.Fields(test.args)...)
+		if code != exitOK && code != exitInvalid || !strings.HasPrefix(stdout, test.stdout) || strings.Contains(stdout, "\nthroughput ") || !strings.Contains(stderr, "\nthroughput ") {
+			t.Errorf("bench %s: exit code %d, stdout %.300q, stderr %q", test.args, code, stdout, stderr)
+		}
+		if _, err := report.Parse([]byte(stdout)); (err == nil) != (test.stdout[0] == '{') {
+			t.Errorf("bench %s: stdout as a report: error %v", test.args, err)
+		}
+		if content, err := os.ReadFile(test.file); !strings.Contains(string(content), test.content) {
+			t.Errorf("bench %s: %s has no %q, error %v", test.args, test.file, test.content, err)
 		}
 	}
-	if files, _ := os.ReadDir(dir); len(files) != 2 {
-		t.Errorf("%d files, want 2", len(files))
-	}
-}
-
-// The file of -o as other programs read it: the names of its fields stay as they are.
-func TestReportJSON(t *testing.T) {
-	rep := testReport()
-	data, err := os.ReadFile(saveReport(t, rep))
-	if err != nil || !bytes.Contains(data, []byte(rep.Config.Nodes[0].Addr)) || bytes.Contains(data, []byte("0123456789abcdef")) {
-		t.Errorf("error %v; the file lacks the configuration, or holds the secret:\n%s", err, data)
-	}
-	var top map[string]json.RawMessage
-	json.Unmarshal(data, &top)
-	if got, want := slices.Sorted(maps.Keys(top)), []string{"config", "env", "nodes", "runs", "schema", "stages", "summary", "verdict"}; !slices.Equal(got, want) {
-		t.Errorf("the file has the fields %v, want %v", got, want)
-	}
-	for _, want := range []string{`{"schema":2,"env":{`, `"runs":[{"stage":"b","round":1,`, `"dur_ns":1000000000,`, `"ok":50,`, `"requests":50,`, `"errors":{"other":1},`, `"errors":{},`,
-		`"connections":8,`, `"starved":0,`, `"never_greeted":0,`, `"latency_ns":{"max":160000000,"mean":160000000,"p50":16`, `"buckets":[[160432127,50]]`,
-		`"ops_per_s":{"median":100,`, `"server_cpu_ns_per_request":0,`, `"verdict":"ok"`} {
-		if !bytes.Contains(data, []byte(want)) {
-			t.Errorf("there is no %s in\n%s", want, data)
+	for args, want := range map[string]string{
+		measure + "-duration 1h -html no/such.html":       "the report was not saved: ",
+		measure + "-duration 1h -gobench no/such.txt":     "the report was not saved: ",
+		measure + "-duration 1h -o o.html -html ./o.html": "o.html cannot be used twice",
+		"report -html " + saved + " " + saved:             "cannot be used twice",
+		"report -html - -gobench - " + saved:              "- cannot be used twice",
+	} {
+		if code, stdout, stderr := bench(t, strings.Fields(args)...); code == exitOK || stdout != "" || !strings.Contains(stderr, want) {
+			t.Errorf("bench %s: exit code %d, stdout %q, stderr %q, want %q", args, code, stdout, stderr, want)
 		}
+	}
+	if files, err := os.ReadDir("."); len(files) != 2 {
+		t.Errorf("there are %v, error %v, want two files", files, err)
 	}
 }
 
 // A report that cannot be encoded or stored leaves the file as it was, and no other file.
 func TestReportWrite(t *testing.T) {
-	dir, rep := t.TempDir(), testReport()
+	dir, rep, broken := t.TempDir(), testReport(), testReport()
 	path := filepath.Join(dir, "report.json")
-	broken := *rep
 	broken.Runs = []report.Run{{Figures: report.Figures{OpsPerSecond: math.Inf(1)}}}
 	for _, test := range []struct {
 		path string
 		rep  *report.Report
 		ok   bool
-	}{{path, rep, true}, {path, rep, true}, {path, &broken, false}, {filepath.Join(dir, "missing", "report.json"), rep, false}, {dir, rep, false}} {
-		if err := (output{path: test.path, render: (*report.Report).JSON}).write(t.Context(), test.rep); (err == nil) != test.ok {
-			t.Errorf("writing to %s: error %v, want one: %v", test.path, err, !test.ok)
-		}
-		if files, _ := os.ReadDir(dir); len(files) != 1 || len(readSaved(t, path).Runs) != len(rep.Runs) {
-			t.Errorf("after writing to %s there are %v, want the first report alone", test.path, files)
+	}{{path, rep, true}, {path, rep, true}, {path, broken, false}, {filepath.Join(dir, "missing", "report.json"), rep, false}, {dir, rep, false}} {
+		err := (output{path: test.path, render: (*report.Report).JSON}).write(t.Context(), test.rep)
+		if files, _ := os.ReadDir(dir); (err == nil) != test.ok || len(files) != 1 || len(readSaved(t, path).Runs) != len(rep.Runs) {
+			t.Errorf("after writing to %s there are %v, want the first report alone; error %v, want one: %v", test.path, files, err, !test.ok)
 		}
 	}
 }
@@ -132,43 +116,41 @@ func TestFinish(t *testing.T) {
 			dir := t.TempDir()
 			o := &options{stdout: &out, out: filepath.Join(dir, "out.json"), html: filepath.Join(dir, "out.html")}
 			const before = "of an earlier run"
-			if err := os.WriteFile(o.out, []byte(before), 0o666); err != nil {
-				t.Fatal(err)
-			}
 			rep := report.New(cluster.Default(), []string{"a"}, true)
-			if err := o.checkOutputs(); err != nil {
+			if err := errors.Join(os.WriteFile(o.out, []byte(before), 0o666), o.checkOutputs()); err != nil {
 				t.Fatal(err)
 			}
 			if test.round != nil {
 				rep.Add("a", 1, test.round)
-				verdict := rep.Verdict
+				want := strings.Replace(rep.Verdict, "ok", "interrupted", 1)
 				if err := o.save(rep); err != nil {
 					t.Fatal(err)
 				}
 				if test.round.Requests == 0 {
 					test.round = nil // as good as none
-				} else if s := readSaved(t, o.out); s.Verdict != strings.Replace(verdict, "ok", "interrupted", 1) {
-					t.Errorf("the report of a run that goes on says %q, want interrupted", s.Verdict)
+				} else if got := readSaved(t, o.out).Verdict; got != want {
+					t.Errorf("the report of a run that goes on says %q, want %q", got, want)
 				}
 			}
 			err := o.finish(test.ctx, rep, test.err)
 			if code := conclude(test.ctx, err, &out); code != test.code {
 				t.Errorf("exit code %d, want %d: %v", code, test.code, err)
 			}
-			if !strings.HasPrefix(out.String(), test.stdout) || test.stdout == "" && !strings.HasPrefix(out.String(), "bench: ") {
+			if !strings.HasPrefix(out.String(), cmp.Or(test.stdout, "bench: ")) {
 				t.Errorf("stdout is %q, want %q", out.String(), test.stdout)
 			}
+			data, _ := os.ReadFile(o.out)
+			page, missing := os.ReadFile(o.html)
 			if test.round == nil { // nothing better than what was there
-				data, _ := os.ReadFile(o.out)
-				if _, err := os.Stat(o.html); string(data) != before || err == nil || !strings.HasPrefix(rep.Verdict, test.verdict) {
-					t.Errorf("verdict %q; the file of an earlier run holds %q; the page: %v, want none", rep.Verdict, data, err)
+				if string(data) != before || missing == nil || !strings.HasPrefix(rep.Verdict, test.verdict) {
+					t.Errorf("verdict %q; the file of an earlier run holds %q; the page: %v, want none", rep.Verdict, data, missing)
 				}
 				return
 			}
 			if s := readSaved(t, o.out); !strings.HasPrefix(s.Verdict, test.verdict) || len(s.Runs) != len(rep.Runs) {
 				t.Errorf("verdict %q and %d rounds, want %q and %d", s.Verdict, len(s.Runs), test.verdict, len(rep.Runs))
 			}
-			if page, _ := os.ReadFile(o.html); strings.Contains(string(page), `class="alarm"`) != (test.verdict != "ok") {
+			if strings.Contains(string(page), `class="alarm"`) != (test.verdict != "ok") {
 				t.Errorf("the page is\n%s\nwant one with the verdict %q", page, test.verdict)
 			}
 		})
@@ -196,10 +178,9 @@ func TestSaveThroughLinks(t *testing.T) {
 		if _, missing := os.Stat(at("new")); err != nil || missing == nil {
 			t.Errorf("%s: error %v when it was tried, %v", link, err, missing)
 		}
-		if err := o.save(rep); err != nil {
-			t.Error(err)
-		}
-		if info, err := os.Lstat(at(to)); err != nil || !info.Mode().IsRegular() || !sameFile(at(to), at(link)) || len(readSaved(t, at(link)).Runs) != len(rep.Runs) {
+		err = o.save(rep)
+		info, _ := os.Lstat(at(to))
+		if err != nil || info == nil || !info.Mode().IsRegular() || !sameFile(at(to), at(link)) || len(readSaved(t, at(link)).Runs) != len(rep.Runs) {
 			t.Errorf("%s: %s is %v, error %v, want the report between two rounds", link, to, info, err)
 		} else if to == "old" && info.Mode() != old.Mode() {
 			t.Errorf("%s: the mode is %v, want that of the file that was there, %v", link, info.Mode(), old.Mode())
@@ -227,17 +208,16 @@ func TestPipes(t *testing.T) {
 	if err := errors.Join(o.checkOutputs(), o.save(rep)); err != nil { // neither waits for a reader
 		t.Error(err)
 	}
-	read := make(chan int)
-	go func() { // ends with finish
-		again, err := report.Read(path)
-		if err != nil {
-			t.Error(err)
+	var reading sync.WaitGroup
+	reading.Go(func() { // ends with finish
+		if again, err := report.Read(path); err != nil || len(again.Runs) != len(rep.Runs) {
+			t.Errorf("from the pipe came %v (%v), want the report", again, err)
 		}
-		read <- len(again.Runs)
-	}()
-	if err := o.finish(t.Context(), rep, nil); err != nil || <-read != len(rep.Runs) {
-		t.Errorf("error %v, or not the report was read from the pipe", err)
+	})
+	if err := o.finish(t.Context(), rep, nil); err != nil {
+		t.Error(err)
 	}
+	reading.Wait()
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	input, html, saved := newPipe(), newPipe(), saveReport(t, rep)
@@ -282,40 +262,12 @@ func TestFinishNotSaved(t *testing.T) {
 	}
 }
 
-// -o - writes the JSON, and nothing else, to standard output, and the text to standard error. Only
-// one output can be there, and a file of that name is none of them.
-func TestStandardOutput(t *testing.T) {
-	t.Chdir(t.TempDir())
-	saved := saveReport(t, testReport())
-	_, path, _ := benchtest.StartCluster(t, 1, 1, benchtest.ServeLocked)
-	for _, test := range []struct {
-		args   []string
-		stdout string // how it begins
-	}{
-		{[]string{"run", "-config", path, "-ops", "100", "-quiet", "-o", "-"}, `{"schema":2,`},
-		{[]string{"report", "-html", "-", saved}, "<!DOCTYPE html>"},
-		{[]string{"report", "-gobench", "-", saved}, "goos: "},
-	} {
-		code, stdout, stderr := bench(t, test.args...)
-		if code != exitOK && code != exitInvalid || !strings.HasPrefix(stdout, test.stdout) || strings.Contains(stdout, "\nthroughput ") || !strings.Contains(stderr, "\nthroughput ") {
-			t.Errorf("bench %q: exit code %d, stdout %.300q, stderr %q", test.args, code, stdout, stderr)
-		}
-		if _, err := report.Parse([]byte(stdout)); (err == nil) != (test.args[0] == "run") {
-			t.Errorf("bench %q: stdout as a report: error %v", test.args, err)
-		}
-	}
-	if code, stdout, stderr := bench(t, "report", "-html", "-", "-gobench", "-", saved); code != exitUsage || stdout != "" || !strings.Contains(stderr, "- cannot be used twice") {
-		t.Errorf("two outputs: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
-	}
-	if _, err := os.Stat("-"); err == nil {
-		t.Error("there is a file -")
-	}
-}
+const testSecret = "0123456789abcdef" // of testReport
 
 // testReport returns a report of one round of two stages, of which b had an error.
 func testReport() *report.Report {
 	cfg := cluster.Default()
-	cfg.Secret = "0123456789abcdef"
+	cfg.Secret = testSecret
 	rep := report.New(cfg, []string{"a", "b"}, true)
 	troubled := testRound(50)
 	troubled.Fail("other", errors.New("dial timeout"))

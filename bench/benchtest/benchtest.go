@@ -270,6 +270,12 @@ func StageMain(m *testing.M) {
 // TestMain must call FaultyMain when it runs under that name.
 func FaultyInPath(t *testing.T, name string) {
 	t.Helper()
+	t.Setenv("PATH", strings.TrimPrefix(OnlyInPath(t, name), "PATH="))
+}
+
+// OnlyInPath is FaultyInPath only for processes with env in their environment.
+func OnlyInPath(t *testing.T, name string) (env string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -278,5 +284,5 @@ func FaultyInPath(t *testing.T, name string) {
 	if err := os.Symlink(self, filepath.Join(dir, name)); err != nil || runtime.GOOS == "windows" {
 		t.Skip("needs symbolic links to programs")
 	}
-	t.Setenv("PATH", dir)
+	return "PATH=" + dir
 }

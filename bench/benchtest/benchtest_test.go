@@ -1,12 +1,13 @@
 package benchtest
 
 import (
-	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -50,16 +51,13 @@ func TestNodes(t *testing.T) {
 func TestFaulty(t *testing.T) {
 	FaultyInPath(t, "stage")
 	cmd := exec.CommandContext(t.Context(), "stage", "-child")
-	var said bytes.Buffer
+	var said strings.Builder
 	var asked atomic.Bool // to end
 	cmd.Stderr = &said
 	t.Run("test", func(t *testing.T) {
 		started := NewFaulty(t, "slow")
 		stdin, err := cmd.StdinPipe()
-		if err == nil {
-			err = cmd.Start()
-		}
-		if err != nil {
+		if err = cmp.Or(err, cmd.Start()); err != nil {
 			t.Fatal(err)
 		}
 		<-started

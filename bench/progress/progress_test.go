@@ -5,143 +5,127 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 )
 
-// screen returns the rows that a terminal of this width shows, without those at the end that
-// are empty.
-func screen(written string, width int) []string {
-	cells := [][]rune{nil}
-	row, column := 0, 0
-	rest := []rune(strings.ReplaceAll(written, "\x1b[K", "\v"))
-	for _, r := range rest {
-		switch r {
-		case '\r':
-			column = 0
-		case '\v': // erase what is at the cursor and behind it
-			cells[row] = cells[row][:min(column, len(cells[row]))]
-		default:
-			if column == width || r == '\n' {
-				row, column = row+1, 0
-				cells = append(cells, nil)
-			}
-			if r != '\n' {
-				cells[row] = append(append(cells[row][:column:column], r), cells[row][min(column+1, len(cells[row])):]...)
-				column++
-			}
+// A terminal is what a Line is drawn on, of a width that may change.
+type terminal struct {
+	*Line
+	width int          // guarded by Line.mu
+	b     bytes.Buffer // guarded by Line.mu, too
+}
+
+func newTerminal(width int) *terminal {
+	term := &terminal{width: width}
+	term.Line = &Line{w: &term.b, width: func() int { return term.width }}
+	return term
+}
+
+// shows returns the rows on the screen a second later.
+func (term *terminal) shows() []string {
+	<-time.After(time.Second)
+	synctest.Wait()
+	return term.rows()
+}
+
+// rows returns the rows that are not empty: of each, what was written up to the last erasure of
+// its end, and behind it.
+func (term *terminal) rows() (rows []string) {
+	for line := range strings.Lines(term.b.String()) {
+		before, after := line, ""
+		if i := strings.LastIndex(line, "\x1b[K"); i >= 0 {
+			before, after = line[:i], line[i+len("\x1b[K"):]
+		}
+		if row := before[strings.LastIndex(before, "\r")+1:] + after; strings.Trim(row, "\r\n") != "" {
+			rows = append(rows, strings.Trim(row, "\r\n"))
 		}
 	}
-	var shown []string
-	for _, line := range cells {
-		shown = append(shown, string(line))
-	}
-	return strings.Split(strings.TrimRight(strings.Join(shown, "\n"), "\n"), "\n")
+	return rows
 }
 
 func TestLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var terminal bytes.Buffer
-		columns := 80 // guarded by l.mu, as terminal is
-		l := &Line{w: &terminal, width: func() int { return columns }}
-		l.Expect(10 * time.Second)
-		for range 1000 { // far more often than it may be drawn
-			l.Say("round 1 of 6")
-			<-time.After(10*time.Millisecond - time.Nanosecond)
-		}
-		synctest.Wait()
-		if drawn := strings.Count(terminal.String(), "\x1b[K"); drawn < 30 || drawn > 41 {
-			t.Errorf("it was drawn %d times in 10 s, want 4 times a second at most", drawn)
-		}
-		if written := terminal.String(); strings.Contains(written, "\n") || !strings.Contains(written, "\rround 1 of 6, 5s left\x1b[K\r") {
-			t.Errorf("it draws %.200q", written)
-		}
-		l.Say("a shorter")
-		l.Expect(0)
-		<-time.After(time.Second)
-		synctest.Wait()
-		if got := screen(terminal.String(), 80); len(got) != 1 || got[0] != "a shorter" {
-			t.Errorf("the screen shows %q, want only the last line", got)
-		}
-		for failed, want := range map[int64]string{0: "2/6 three: 21 300 ops/s, p99 3.2ms, 5s left", 7: "2/6 three: 7 errors, 21 300 ops/s, p99 3.2ms, 5s left"} {
-			l.Detail("2/6 three")
-			l.Expect(6 * time.Second)
-			l.Pace(21_312, 3210*time.Microsecond, failed)
-			<-time.After(time.Second)
-			synctest.Wait()
-			if got := screen(terminal.String(), 80); got[0] != want {
+		term := newTerminal(80)
+		check := func(want ...string) {
+			t.Helper()
+			if got := term.shows(); !slices.Equal(got, want) {
 				t.Errorf("the screen shows %q, want %q", got, want)
 			}
 		}
-		l.mu.Lock()
-		columns = 50
-		l.mu.Unlock()
-		l.Detail("2/6 three")
-		l.Pace(21_312, 3210*time.Microsecond, 7)
-		<-time.After(time.Second)
-		synctest.Wait()
-		if got := screen(terminal.String(), 80); got[0] != "2/6 three: 7 errors, 21 300 ops/s, 4s left" {
-			t.Errorf("50 columns show %q, want no figure that is cut", got)
+		term.Expect(10 * time.Second)
+		for range 1000 { // far more often than it may be drawn
+			term.Say("round 1 of 6")
+			<-time.After(10*time.Millisecond - time.Nanosecond)
 		}
-		l.Detail("2/6 three")
-		l.Pace(0, 0, 0)
-		l.Expect(0)
-		<-time.After(time.Second)
 		synctest.Wait()
-		if got := screen(terminal.String(), 80); got[0] != "2/6 three: 0 ops/s" {
-			t.Errorf("the screen shows %q, want that nothing was answered", got)
+		written := term.b.String()
+		if drawn := strings.Count(written, "\x1b[K"); drawn < 30 || drawn > 41 {
+			t.Errorf("it was drawn %d times in 10 s, want 4 times a second at most", drawn)
 		}
-		l.Detail("now\x9b")
-		if err := l.Print(&terminal, "a row\n"); err != nil {
+		if strings.Contains(written, "\n") || !strings.Contains(written, "\rround 1 of 6, 5s left\x1b[K\r") {
+			t.Errorf("it draws %.200q, want one row, with the cursor at its left", written)
+		}
+		term.Say("a shorter")
+		term.Expect(0)
+		check("a shorter")
+		for failed, want := range map[int64]string{0: "2/6 three: 21 300 ops/s, p99 3.2ms, 5s left", 7: "2/6 three: 7 errors, 21 300 ops/s, p99 3.2ms, 5s left"} {
+			term.Detail("2/6 three")
+			term.Expect(6 * time.Second)
+			term.Pace(21_312, 3210*time.Microsecond, failed)
+			check(want)
+		}
+		term.Detail("2/6 three")
+		term.Pace(0, 0, 0) // nothing was answered
+		term.Expect(0)
+		check("2/6 three: 0 ops/s")
+		term.Detail("now\x9b")
+		if err := term.Print(&term.b, "a row\n"); err != nil {
 			t.Error(err)
 		}
-		<-time.After(time.Second)
-		synctest.Wait()
-		if got := screen(terminal.String(), 80); len(got) != 2 || got[0] != "a row" || got[1] != `now\x9b` {
-			t.Errorf("after a row the screen shows %q", got)
-		}
-		l.Stop()
-		l.Stop()
-		if got := screen(terminal.String(), 80); len(got) != 1 {
-			t.Errorf("at the end the screen shows %q, want the line gone", got)
-		}
-		written := terminal.Len()
-		l.Say("more")
-		<-time.After(time.Second)
-		if terminal.Len() != written {
+		check("a row", `now\x9b`)
+		term.Stop()
+		term.Stop()
+		check("a row")
+		before := term.b.Len()
+		term.Say("more")
+		if term.shows(); term.b.Len() != before {
 			t.Error("it is drawn after Stop")
 		}
 	})
 }
 
 // The line takes one row of a terminal of any width, which may change, and keeps the time that
-// is left. When Ctrl-C is typed, which the terminal echoes, nothing of it stays.
+// is left; no figure is cut. When Ctrl-C is typed, which the terminal echoes, nothing of it stays.
 func TestWidth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var terminal bytes.Buffer
-		width := 0 // guarded by l.mu, as terminal is
-		l := &Line{w: &terminal, width: func() int { return width }}
-		defer l.Stop()
-		l.Expect(time.Minute)
-		l.Say(strings.Repeat("µ", 200))
-		for _, w := range []int{1, 5, 9, 60, 70, 80, 120, 300} {
-			l.mu.Lock()
-			width = w
-			terminal.Reset()
-			l.mu.Unlock()
-			<-time.After(time.Second)
-			synctest.Wait()
-			got := screen(terminal.String(), width)
-			if n := len([]rune(got[0])); len(got) != 1 || n != min(width-1, 210) || width > 9 && !strings.HasSuffix(got[0], "s left") {
+		term := newTerminal(50)
+		defer term.Stop()
+		term.Expect(time.Minute)
+		term.Detail("2/6 three")
+		term.Pace(21_312, 3210*time.Microsecond, 7)
+		if got := term.shows(); got[0] != "2/6 three: 7 errors, 21 300 ops/s, 59s left" {
+			t.Errorf("50 columns show %q, want no figure that is cut", got)
+		}
+		term.Say(strings.Repeat("µ", 200))
+		for _, width := range []int{1, 5, 9, 60, 70, 80, 120, 300} {
+			term.mu.Lock()
+			term.width = width
+			term.b.Reset()
+			term.mu.Unlock()
+			got := strings.Join(term.shows(), "\n")
+			if n := utf8.RuneCountInString(got); strings.Contains(got, "\n") || n != min(width-1, 210) || width > 9 && !strings.HasSuffix(got, "s left") {
 				t.Errorf("%d columns show %q, want one row of %d with the time left", width, got, width-1)
 			}
-			l.mu.Lock()
-			terminal.WriteString("^C")
-			l.mu.Unlock()
-			l.Print(&terminal, "interrupted\n")
-			if got := screen(terminal.String(), width); width >= 60 && (len(got) != 1 || got[0] != "interrupted") {
+			term.mu.Lock()
+			term.b.WriteString("^C")
+			term.mu.Unlock()
+			term.Print(&term.b, "interrupted\n")
+			if got := term.rows(); width >= 60 && !slices.Equal(got, []string{"interrupted"}) {
 				t.Errorf("%d columns show %q after Ctrl-C, want the line gone", width, got)
 			}
 		}
@@ -172,7 +156,6 @@ func TestLog(t *testing.T) {
 	var l Line
 	l.Open(&b, false)
 	l.Say("building")
-	l.Stop()
 	got, err := os.ReadFile(path)
 	const want = "bench: building 4 servers\nbench: round 1\\x9b of 6, 1m0s left\na row, quiet: false\na row, quiet: true\n"
 	if string(got) != want || err != nil || b.Len() != 0 {
