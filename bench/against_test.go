@@ -80,7 +80,7 @@ func TestCompareAgainstAbsent(t *testing.T) {
 func TestCompareAgainstMortal(t *testing.T) {
 	t.Parallel()
 	env, started := benchtest.WatchFaulty(t, "mortal")
-	code, stdout, stderr, s := against(t, apart(append(env, benchtest.OnlyInPath(t, "redis-server"))...), "redis", "-ops", "2000")
+	code, stdout, stderr, s := against(t, apart(append(env, "PATH="+benchtest.OnlyInPath(t, "redis-server"))...), "redis", "-ops", "2000")
 	if want := "redis, node 0, died: panic: out of memory\nits last output:\n    panic: out of memory"; code != exitFailure || !strings.Contains(stderr, want) {
 		t.Errorf("exit code %d, stderr %q, want 1 and %q", code, stderr, want)
 	}

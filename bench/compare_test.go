@@ -106,7 +106,7 @@ func TestCompareInterrupted(t *testing.T) {
 			t.Parallel()
 			env, started := benchtest.WatchFaulty(t, test.fault)
 			if test.fault == "late" {
-				env = append(env, benchtest.OnlyInPath(t, "redis-server"))
+				env = append(env, "PATH="+benchtest.OnlyInPath(t, "redis-server"))
 			}
 			path := filepath.Join(t.TempDir(), "out.json")
 			stdout := interrupted(t, func() {

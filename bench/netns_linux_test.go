@@ -134,6 +134,17 @@ func (n network) must(commands ...string) {
 	}
 }
 
+// lose makes each machine send late and lose packets. Not every kernel can.
+func (n network) lose() {
+	for i := range machines {
+		out, err := exec.Command("nsenter", fmt.Sprintf("--net=/run/netns/m%d", i), "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", "1ms", "loss", "1%").CombinedOutput()
+		if err != nil {
+			n.t.Logf("no packet is lost, as the kernel has no netem: %v: %s", err, out)
+			return
+		}
+	}
+}
+
 // on returns a command that runs a program on a machine, no longer than the test.
 func (n network) on(machine int, program string, args ...string) *exec.Cmd {
 	nsenter, err := exec.LookPath("nsenter")
@@ -196,6 +207,7 @@ func TestMachines(t *testing.T) {
 		return
 	}
 	n := newNetwork(t)
+	n.lose()
 	t.Setenv("LOCKSTEP_SECRET", "known to the three machines")
 	cfg, path := n.serve()
 	self, err := os.Executable()

@@ -266,23 +266,17 @@ func StageMain(m *testing.M) {
 	m.Run()
 }
 
-// FaultyInPath makes this test's binary the only program in PATH, under this name. Its
-// TestMain must call FaultyMain when it runs under that name.
-func FaultyInPath(t *testing.T, name string) {
-	t.Helper()
-	t.Setenv("PATH", strings.TrimPrefix(OnlyInPath(t, name), "PATH="))
-}
-
-// OnlyInPath is FaultyInPath only for processes with env in their environment.
-func OnlyInPath(t *testing.T, name string) (env string) {
+// OnlyInPath returns a directory in which this test's binary is the only program, under this
+// name: a PATH. Its TestMain must call FaultyMain when it runs under that name.
+func OnlyInPath(t *testing.T, name string) (dir string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir = t.TempDir()
 	if err := os.Symlink(self, filepath.Join(dir, name)); err != nil || runtime.GOOS == "windows" {
 		t.Skip("needs symbolic links to programs")
 	}
-	return "PATH=" + dir
+	return dir
 }

@@ -49,7 +49,7 @@ func TestNodes(t *testing.T) {
 
 // A process with a fault is noticed when it starts, and the test waits for its end.
 func TestFaulty(t *testing.T) {
-	FaultyInPath(t, "stage")
+	t.Setenv("PATH", OnlyInPath(t, "stage"))
 	cmd := exec.CommandContext(t.Context(), "stage", "-child")
 	var said strings.Builder
 	var asked atomic.Bool // to end

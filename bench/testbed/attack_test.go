@@ -72,6 +72,44 @@ func mostSwaps() []wire.Op {
 	return swaps
 }
 
+// All connections wait for one lock, which is held for a second at a time. They must not
+// decode their requests before they wait.
+func TestMemoryOfWaitingRequests(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cfg := cluster.Default()
+	cfg.Server.Work.Time = time.Millisecond
+	b, own := ownBed(t, "")
+	s, err := b.Start(ctx, own, cfg, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := requests(t, 2, mostSwaps()...)
+	for range attackers {
+		nc := greeted(t, s)
+		defer nc.Close()
+		nc.SetWriteDeadline(time.Now().Add(time.Minute))
+		if _, err := nc.Write(stream); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for stats(ctx, t, s).QueueWait.Count < attackers { // until a worker has taken each request
+		control.Pause(ctx, 10*time.Millisecond)
+	}
+	heap := int64(0)
+	for still, polls := 0, 0; still < 10 && polls < 50; still, polls = still+1, polls+1 { // and none is being decoded
+		control.Pause(ctx, 10*time.Millisecond)
+		if now := stats(ctx, t, s).Heap; now < heap || now > heap+1<<20 {
+			still, heap = 0, now
+		}
+	}
+	if heap > 50<<20 {
+		t.Errorf("the heap has %d MiB while requests wait, want at most 50", heap>>20)
+	}
+	b.Running = nil // answering all requests would take minutes
+	s.Procs[0].Kill()
+}
+
 // Runs one attack after the other, on each stage that serves more than one client:
 //
 //	LOCKSTEP_SLOW=1 go test ./bench/testbed -run MemoryUnderAttack -v

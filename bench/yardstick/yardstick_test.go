@@ -86,7 +86,7 @@ func newBed(t *testing.T) *testbed.Bed {
 // startKeeper starts a process that keeps a redis-server with this fault, and waits until it runs.
 func startKeeper(t *testing.T, fault string) *testbed.Proc {
 	t.Helper()
-	benchtest.FaultyInPath(t, "redis-server")
+	t.Setenv("PATH", benchtest.OnlyInPath(t, "redis-server"))
 	started := benchtest.NewFaulty(t, fault)
 	p, err := testbed.StartProc(exec.Command(os.Args[0], Command, "keep", "redis-server"))
 	if err != nil {

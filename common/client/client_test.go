@@ -518,7 +518,7 @@ func TestInvalidOperations(t *testing.T) {
 }
 
 // frame is the bytes of an answer.
-func frame(t *testing.T, r wire.Response) []byte {
+func frame(t testing.TB, r wire.Response) []byte {
 	b, err := wire.AppendResponse(nil, &r)
 	if err != nil {
 		t.Fatal(err)
@@ -527,7 +527,7 @@ func frame(t *testing.T, r wire.Response) []byte {
 }
 
 // claim is an answer that announces more results than there are.
-func claim(t *testing.T) []byte {
+func claim(t testing.TB) []byte {
 	good := frame(t, wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.Missing}}})
 	head, rest, ok := bytes.Cut(good[5:], []byte{1, 3, 1, 2, 0}) // the list, of 3 bytes: 1 element, Missing, without a value
 	if !ok {
@@ -582,4 +582,42 @@ func TestHostileGreetings(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Whatever a server answers, a write has an outcome that can be true: it was answered, or it is
+// unknown whether it was executed, or it was not sent.
+func FuzzServer(f *testing.F) {
+	for _, r := range []wire.Response{
+		{Code: wire.OK, Results: []wire.Result{{Status: wire.Swapped}}},
+		{Code: wire.OK, Results: []wire.Result{{Status: wire.Found, Value: []byte("v")}}},
+		{Code: wire.OK}, {Code: wire.Goodbye}, {Code: wire.Busy}, {Code: wire.Failed}, {Code: 99},
+	} {
+		f.Add(append(frame(f, r), frame(f, r)...))
+	}
+	f.Add(claim(f))
+	f.Add([]byte("\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, answers []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			m := newMemory(t, func(l *link) {
+				if l.nth > 1 { // it is tried again: nothing more to see
+					cancel()
+				}
+				l.greet()
+				l.Conn.Write(answers)
+			})
+			results, err := m.Do(ctx, insert("k"))
+			if len(results) != 1 {
+				t.Fatalf("%d results", len(results))
+			}
+			switch s := results[0].Status; {
+			case err == nil && wire.Found <= s && s <= wire.TooLarge:
+			case err != nil && s == wire.Unknown && errors.Is(err, ErrUnknown):
+			case err != nil && s == wire.NotRun && !errors.Is(err, ErrUnknown):
+			default:
+				t.Errorf("%v, %v", s, err)
+			}
+		})
+	})
 }

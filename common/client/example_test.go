@@ -31,17 +31,15 @@ func Example() {
 	swapped, err := cl.CompareAndSwap(ctx, "color", []byte("red"), []byte("green"))
 	fmt.Println("red to green:", swapped, err)
 
-	// One atomic step: every CompareAndSwap is checked against the state before it, so both
-	// swap. Whether a write that was never answered is to be sent again is for the caller
-	// to say: the client does not.
+	// One atomic step. Whether a write that was never answered is to be sent
+	// again is for the caller to say: the client does not.
 	results, err := cl.Do(ctx,
-		wire.Op{Kind: wire.CompareAndSwap, Key: "color", Old: []byte("blue"), Value: []byte("red")},
-		wire.Op{Kind: wire.CompareAndSwap, Key: "color", Old: []byte("blue"), Value: []byte("green")},
+		wire.Op{Kind: wire.Put, Key: "shape", Value: []byte("round")},
 		wire.Op{Kind: wire.Get, Key: "color"})
 	if errors.Is(err, client.ErrUnknown) {
 		log.Fatal("perhaps it is stored, perhaps not: ", err)
 	}
-	fmt.Printf("%v, %v, %v: %s %v\n", results[0].Status, results[1].Status, results[2].Status, results[2].Value, err)
+	fmt.Println("shape and color:", results[0].Status, results[1].Status, err)
 
 	cl.Close()
 	fmt.Println("served:", stop())
@@ -49,8 +47,29 @@ func Example() {
 	// created: true <nil>
 	// color: blue true <nil>
 	// red to green: false <nil>
-	// swapped, swapped, found: green <nil>
+	// shape and color: created found <nil>
 	// served: node: stopped
+}
+
+// Every CompareAndSwap of a batch is checked against the state before the batch. So two of
+// one key both swap, although the first one changes what the second one expects.
+func ExampleClient_Do() {
+	ctx := context.Background()
+	cfg, stop := serve()
+	cl, err := client.Dial(ctx, cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	cl.Put(ctx, "color", []byte("blue"))
+	results, err := cl.Do(ctx,
+		wire.Op{Kind: wire.CompareAndSwap, Key: "color", Old: []byte("blue"), Value: []byte("red")},
+		wire.Op{Kind: wire.CompareAndSwap, Key: "color", Old: []byte("blue"), Value: []byte("green")},
+		wire.Op{Kind: wire.Get, Key: "color"})
+	fmt.Printf("%v, %v, %v: %s, %v\n", results[0].Status, results[1].Status, results[2].Status, results[2].Value, err)
+
+	cl.Close()
+	stop()
+	// Output: swapped, swapped, found: green, <nil>
 }
 
 // serve runs a server until stop, which returns why it ended.
