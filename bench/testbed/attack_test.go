@@ -75,31 +75,28 @@ func mostSwaps() []wire.Op {
 // All connections wait for one lock, which is held for a second at a time. They must not
 // decode their requests before they wait.
 func TestMemoryOfWaitingRequests(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	cfg := cluster.Default()
 	cfg.Server.Work.Time = time.Millisecond
 	b, own := ownBed(t, "")
-	s, err := b.Start(ctx, own, cfg, 1)
+	s, err := b.Start(t.Context(), own, cfg, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream := requests(t, 2, mostSwaps()...)
-	for range attackers {
-		nc := greeted(t, s)
+	conns := greeted(t, s)
+	for _, nc := range conns {
 		defer nc.Close()
 		nc.SetWriteDeadline(time.Now().Add(time.Minute))
-		if _, err := nc.Write(stream); err != nil {
+		if _, err := nc.Write(requests(t, 2, mostSwaps()...)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for stats(ctx, t, s).QueueWait.Count < attackers { // until a worker has taken each request
-		control.Pause(ctx, 10*time.Millisecond)
+	for stats(t, s).QueueWait.Count < int64(len(conns)) { // until a worker has taken each request
+		control.Pause(t.Context(), 10*time.Millisecond)
 	}
 	heap := int64(0)
 	for still, polls := 0, 0; still < 10 && polls < 50; still, polls = still+1, polls+1 { // and none is being decoded
-		control.Pause(ctx, 10*time.Millisecond)
-		if now := stats(ctx, t, s).Heap; now < heap || now > heap+1<<20 {
+		control.Pause(t.Context(), 10*time.Millisecond)
+		if now := stats(t, s).Heap; now < heap || now > heap+1<<20 {
 			still, heap = 0, now
 		}
 	}
