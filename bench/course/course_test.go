@@ -3,7 +3,13 @@ package course
 import (
 	"context"
 	"fmt"
+	"go/ast"
+	"go/build"
 	"go/format"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"io"
 	"os"
 	"os/exec"
@@ -85,6 +91,40 @@ func golang(t *testing.T, system string, args ...string) (out string, err error)
 	return string(said), err
 }
 
+// checkTypes finds what a compiler would refuse in the directories that writeAll has written, in a
+// tenth of the time that the go command takes for them.
+func checkTypes(t *testing.T) {
+	t.Helper()
+	list, err := golang(t, runtime.GOOS, "list", "-deps", "-test", "-export", "-f", "{{.ImportPath}}={{.Export}}", "lockstep/"+stage4)
+	if err != nil {
+		t.Fatal(list)
+	}
+	compiled := make(map[string]string) // files, by import path
+	for line := range strings.Lines(list) {
+		name, file, _ := strings.Cut(strings.TrimSpace(line), "=")
+		compiled[name] = file
+	}
+	fset := token.NewFileSet()
+	imports := importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) { return os.Open(compiled[path]) })
+	dirs := make(map[string][]*ast.File)
+	names, _ := filepath.Glob("*/*.go")
+	for _, name := range names {
+		if match, _ := build.Default.MatchFile(".", name); !match {
+			continue
+		}
+		f, err := parser.ParseFile(fset, name, nil, 0)
+		if err != nil {
+			t.Error(err)
+		}
+		dirs[filepath.Dir(name)] = append(dirs[filepath.Dir(name)], f)
+	}
+	for dir, files := range dirs {
+		if _, err := (&types.Config{Importer: imports}).Check(dir, fset, files, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // All exercises compile, with their solutions, and ask for their goals. One is solved.
 func TestExercises(t *testing.T) {
 	if testing.Short() {
@@ -112,9 +152,7 @@ func TestExercises(t *testing.T) {
 			}
 		}
 	}
-	if out, err := golang(t, runtime.GOOS, "list", "-test", "-export", "./..."); err != nil { // compiles, and links nothing
-		t.Errorf("%v\n%s", err, out)
-	}
+	checkTypes(t)
 	if os.Getenv("LOCKSTEP_SLOW") != "" {
 		for _, system := range []string{"linux", "windows", "darwin"} {
 			if out, err := golang(t, system, "vet", "./..."); err != nil {
