@@ -5,9 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"lockstep/bench/benchtest"
-	"lockstep/bench/report"
-	"lockstep/common/node"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +13,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/report"
+	"lockstep/common/node"
 )
 
 // against compares yardsticks alone, in one short round.
@@ -76,18 +77,27 @@ func TestCompareAgainstAbsent(t *testing.T) {
 	}
 }
 
-// A Redis that dies ends the comparison. What it was is in the report, with the rounds before.
-func TestCompareAgainstMortal(t *testing.T) {
+// A Redis that answers is measured, and its version said. One that dies ends the comparison.
+func TestCompareAgainstRedis(t *testing.T) {
 	t.Parallel()
-	env, started := benchtest.WatchFaulty(t, "mortal")
-	code, stdout, stderr, s := against(t, apart(append(env, "PATH="+benchtest.OnlyInPath(t, "redis-server"))...), "redis", "-ops", "2000")
-	if want := "redis, node 0, died: panic: out of memory\nits last output:\n    panic: out of memory"; code != exitFailure || !strings.Contains(stderr, want) {
-		t.Errorf("exit code %d, stderr %q, want 1 and %q", code, stderr, want)
+	for fault, want := range map[string]string{
+		"":       "",
+		"mortal": "redis, node 0, died: panic: out of memory\nits last output:\n    panic: out of memory",
+	} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			env, started := benchtest.WatchFaulty(t, fault)
+			env = append(env, "PATH="+benchtest.OnlyInPath(t, "redis-server"))
+			code, stdout, stderr, s := against(t, apart(env...), "redis", "-ops", "2000")
+			if (code == exitFailure) != (fault == "mortal") || !strings.Contains(stderr, want) {
+				t.Errorf("exit code %d, stderr %q, want %q", code, stderr, want)
+			}
+			if fault == "" && (!strings.Contains(stdout, "7.7.7") || fmt.Sprint(s.Env.Yardsticks) != "map[redis:7.7.7]") {
+				t.Errorf("the version is not in %v and\n%s", s.Env.Yardsticks, stdout)
+			}
+			<-started
+		})
 	}
-	if !strings.Contains(stdout, "7.7.7") || fmt.Sprint(s.Env.Yardsticks) != "map[redis:7.7.7]" {
-		t.Errorf("the version is not in %v and\n%s", s.Env.Yardsticks, stdout)
-	}
-	<-started
 }
 
 // A Redis that runs already is used, and left running.

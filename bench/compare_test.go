@@ -99,7 +99,7 @@ func TestCompareInterrupted(t *testing.T) {
 		runs        int
 	}{
 		"starting servers":      {"-stages testdata/faulty -nodes 2", "", 2, 0},
-		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -ops 50 -rate 1k -keys 20", "", 2, 1},
+		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -ops 50 -rate 100 -keys 20", "", 2, 1},
 		"waiting for yardstick": {"-stages none -against echo,redis", "late", 1, 0},
 	} {
 		t.Run(moment, func(t *testing.T) {

@@ -4,10 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"lockstep/bench/benchtest"
-	"lockstep/bench/notes"
-	"lockstep/common/cluster"
-	"lockstep/common/text"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +11,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/notes"
+	"lockstep/common/cluster"
+	"lockstep/common/text"
 )
 
 func TestUsage(t *testing.T) {
