@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -66,34 +65,6 @@ func CheckWidth(t *testing.T, text string, limit int) {
 			t.Errorf("%d columns, want at most %d: %s", n, limit, line)
 		}
 	}
-}
-
-// RGB returns the parts of a colour, written as "0d1117" or "fff", from 0 to 1.
-func RGB(hex string) (c [3]float64) {
-	if len(hex) == 3 {
-		hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
-	}
-	all, _ := strconv.ParseUint(hex, 16, 24)
-	for i := range c {
-		c[i] = float64(all>>(16-8*i)&255) / 255
-	}
-	return c
-}
-
-// Contrast is that of two colours in the WCAG 2.2, from 1 to 21.
-func Contrast(a, b [3]float64) float64 {
-	luminance := func(c [3]float64) (sum float64) {
-		for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
-			linear := c[i] / 12.92
-			if c[i] > 0.04045 {
-				linear = math.Pow((c[i]+0.055)/1.055, 2.4)
-			}
-			sum += weight * linear
-		}
-		return sum
-	}
-	la, lb := luminance(a), luminance(b)
-	return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
 }
 
 // ServeAll is a stage that serves each connection in its own goroutine. It calls turn when

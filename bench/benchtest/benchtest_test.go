@@ -82,9 +82,3 @@ func TestChecks(t *testing.T) {
 		t.Error("a slow test runs without LOCKSTEP_SLOW")
 	})
 }
-
-func TestContrast(t *testing.T) {
-	if got := fmt.Sprintf("%.2f", Contrast(RGB("ffffff"), RGB("07f"))); got != "4.13" {
-		t.Errorf("#07f on #ffffff has a contrast of %s, want 4.13", got)
-	}
-}

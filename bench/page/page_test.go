@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"lockstep/bench/benchtest"
 	"lockstep/bench/experiment"
 	"lockstep/bench/figure"
 	"lockstep/bench/load"
@@ -157,6 +157,34 @@ func TestColours(t *testing.T) {
 	}
 }
 
+// rgb returns the parts of a colour, written as "0d1117" or "fff", from 0 to 1.
+func rgb(hex string) (c [3]float64) {
+	if len(hex) == 3 {
+		hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
+	}
+	all, _ := strconv.ParseUint(hex, 16, 24)
+	for i := range c {
+		c[i] = float64(all>>(16-8*i)&255) / 255
+	}
+	return c
+}
+
+// contrast is that of two colours in the WCAG 2.2, from 1 to 21.
+func contrast(a, b [3]float64) float64 {
+	luminance := func(c [3]float64) (sum float64) {
+		for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+			linear := c[i] / 12.92
+			if c[i] > 0.04045 {
+				linear = math.Pow((c[i]+0.055)/1.055, 2.4)
+			}
+			sum += weight * linear
+		}
+		return sum
+	}
+	la, lb := luminance(a), luminance(b)
+	return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
+}
+
 // Text has a contrast of 4.5:1 at least (WCAG 2.2, 1.4.3), on paper and on the parts of a row, in
 // the light scheme and in the dark one.
 func TestContrast(t *testing.T) {
@@ -169,16 +197,23 @@ func TestContrast(t *testing.T) {
 	if len(schemes) != 2 || len(colours) != figure.Styles || len(shades) != figure.Shades {
 		t.Fatalf("%d schemes, %d colours and %d shades, want 2, %d and %d", len(schemes), len(colours), len(shades), figure.Styles, figure.Shades)
 	}
+	for _, colour := range regexp.MustCompile(`#([0-9a-f]{6})`).FindAllStringSubmatch(style, -1) {
+		for _, paper := range []string{"ffffff", "0d1117"} { // where a figure may stand alone
+			if got := contrast(rgb(colour[1]), rgb(paper)); got < 3 {
+				t.Errorf("#%s on #%s: contrast %.2f, want 3", colour[1], paper, got)
+			}
+		}
+	}
 	for _, scheme := range schemes {
-		paper, ink := benchtest.RGB(scheme[1]), benchtest.RGB(scheme[2])
+		paper, ink := rgb(scheme[1]), rgb(scheme[2])
 		for _, words := range scheme[2:] {
-			if got := benchtest.Contrast(benchtest.RGB(words), paper); got < 4.5 {
+			if got := contrast(rgb(words), paper); got < 4.5 {
 				t.Errorf("#%s on #%s: contrast %.2f, want 4.5", words, scheme[1], got)
 			}
 		}
 		for _, colour := range colours {
-			c := benchtest.RGB(colour[1])
-			if got := benchtest.Contrast(c, paper); got < 3 { // lines and marks
+			c := rgb(colour[1])
+			if got := contrast(c, paper); got < 3 { // lines and marks
 				t.Errorf("#%s on #%s: contrast %.2f, want 3 for what is not text", colour[1], scheme[1], got)
 			}
 			for _, shade := range shades {
@@ -187,7 +222,7 @@ func TestContrast(t *testing.T) {
 				for i := range mixed {
 					mixed[i] += opacity * (c[i] - paper[i])
 				}
-				if got := benchtest.Contrast(ink, mixed); got < 4.5 {
+				if got := contrast(ink, mixed); got < 4.5 {
 					t.Errorf("ink #%s on #%s at %s: contrast %.2f, want 4.5", scheme[2], colour[1], shade[1], got)
 				}
 			}

@@ -27,6 +27,8 @@ const (
 	dialTime   = time.Second     // limit of a dial
 	answerTime = 2 * time.Second // limit of waiting for an answer, and of each step of giving one
 	serveTime  = 5 * time.Second // limit of an accepted connection, whatever it asks
+
+	strangerTime = time.Second / 5 // what a stranger has before a newer one can end it
 )
 
 // MaxStrangers is the usual number of Strangers.
@@ -34,29 +36,44 @@ const MaxStrangers = 256
 
 // Strangers are open connections whose other ends have not proved that they know the secret:
 // Most of them at the same time. One more ends the oldest, since an honest one is done within
-// milliseconds, and a silent one is in the way. Safe for concurrent use.
+// milliseconds, and a silent one is in the way. But each has strangerTime first, so that many
+// honest ones at once do not end each other. Safe for concurrent use.
 type Strangers struct {
 	Most int
 
 	mu    sync.Mutex // guards conns
-	conns []net.Conn // the oldest first
+	left  sync.Cond  // one has been removed, or has had its time
+	conns []stranger // the oldest first
 }
 
-// Add puts an accepted connection among the strangers.
+type stranger struct {
+	net.Conn
+	ends time.Time // of its time
+}
+
+// Add puts an accepted connection among the strangers. It waits while there are Most of them
+// and none has had its time.
 func (s *Strangers) Add(nc net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conns = append(s.conns, nc); len(s.conns) > s.Most {
+	for s.left.L = &s.mu; len(s.conns) >= s.Most && time.Until(s.conns[0].ends) > 0; {
+		wake := time.AfterFunc(time.Until(s.conns[0].ends), func() { s.Remove(nil) }) // removes none, and wakes
+		s.left.Wait()
+		wake.Stop()
+	}
+	if len(s.conns) >= s.Most {
 		s.conns[0].Close() // does not wait
 		s.conns = s.conns[1:]
 	}
+	s.conns = append(s.conns, stranger{nc, time.Now().Add(strangerTime)})
 }
 
 // Remove takes a connection away, because it has proved itself or has ended.
 func (s *Strangers) Remove(nc net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conns = slices.DeleteFunc(s.conns, func(c net.Conn) bool { return c == nc })
+	s.conns = slices.DeleteFunc(s.conns, func(c stranger) bool { return c.Conn == nc })
+	s.left.Broadcast()
 }
 
 // Hello is the greeting of a control port. It has no fingerprint: the questions

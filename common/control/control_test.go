@@ -140,7 +140,7 @@ func again(c *wire.Conn) (answer wire.Control, err error) {
 }
 
 // Strangers hold a bounded number of connections for a bounded time, and keep no one else from an
-// answer. A connection that has proved the secret gives way to none of them.
+// answer: one that comes when there are too many waits until the oldest has had its time. A connection that has proved the secret gives way to none of them.
 func TestStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, hello := newPort(), Hello("nodes", 0, "a secret of 24 characters")
@@ -153,8 +153,8 @@ func TestStrangers(t *testing.T) {
 			t.Helper()
 			begin := time.Now()
 			answer, err := Ask(t.Context(), p.dial, "", hello, wire.Control{Kind: wire.Stats})
-			if string(answer.Payload) != "counted" || err != nil || time.Since(begin) > 0 {
-				t.Errorf("%s: %q, %v, after %v; want an answer at once", when, answer.Payload, err, time.Since(begin))
+			if string(answer.Payload) != "counted" || err != nil || time.Since(begin) > strangerTime {
+				t.Errorf("%s: %q, %v, after %v; want an answer at once, or almost", when, answer.Payload, err, time.Since(begin))
 			}
 		}
 
@@ -272,6 +272,36 @@ func TestAskGivesUp(t *testing.T) {
 				t.Errorf("%v after %v, want the deadline after %v, dialing: %v", err, time.Since(begin), test.after, test.dialing)
 			}
 			cancel()
+		}
+	})
+}
+
+// Honest connections do not end each other, however many come at once: each has its time.
+func TestHonestStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most, each, all = 4, strangerTime / 2, 100
+		s := Strangers{Most: most}
+		began, honest := time.Now(), make([]net.Conn, all)
+		var proofs sync.WaitGroup
+		for i := range honest {
+			near, far := net.Pipe()
+			honest[i] = near
+			defer far.Close()
+			s.Add(near)
+			proofs.Go(func() {
+				<-time.After(each)
+				s.Remove(near)
+			})
+		}
+		proofs.Wait()
+		if took := time.Since(began); took != all/most*each || len(s.conns) != 0 {
+			t.Errorf("%d of %d at a time took %v, and %d are left, want %v, and none", all, most, took, len(s.conns), all/most*each)
+		}
+		for i, nc := range honest {
+			if err := nc.SetDeadline(time.Time{}); err != nil {
+				t.Errorf("number %d was ended", i)
+			}
+			nc.Close()
 		}
 	})
 }

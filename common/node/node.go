@@ -117,8 +117,8 @@ type Conn struct {
 // Accept waits and tries again, as net/http does; past max_connections it refuses clients.
 //
 // If there is a secret, a client that has not proved yet that it knows it takes no place of
-// max_connections. It is a stranger; when there are too many strangers, the oldest is dropped.
-// A client has 2 s to prove itself.
+// max_connections. It is a stranger; when there are too many strangers, the oldest is dropped,
+// once it has had 200 ms. A client has 2 s to prove itself.
 func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { defer close(closed); ln.Close() })
