@@ -56,12 +56,13 @@ type stranger struct {
 func (s *Strangers) Add(nc net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.left.L = &s.mu; len(s.conns) >= s.Most && time.Until(s.conns[0].ends) > 0; {
+	most := max(s.Most, 1)
+	for s.left.L = &s.mu; len(s.conns) >= most && time.Until(s.conns[0].ends) > 0; {
 		wake := time.AfterFunc(time.Until(s.conns[0].ends), func() { s.Remove(nil) }) // removes none, and wakes
 		s.left.Wait()
 		wake.Stop()
 	}
-	if len(s.conns) >= s.Most {
+	if len(s.conns) >= most {
 		s.conns[0].Close() // does not wait
 		s.conns = s.conns[1:]
 	}
