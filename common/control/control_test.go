@@ -130,15 +130,6 @@ func TestAskedAgain(t *testing.T) {
 	}
 }
 
-// again asks for statistics on a connection that stays open.
-func again(c *wire.Conn) (answer wire.Control, err error) {
-	c.WriteControl(&wire.Control{Kind: wire.Stats})
-	if c.Flush() && c.Ready() {
-		c.ReadControl(&answer)
-	}
-	return answer, c.Err()
-}
-
 // Strangers hold a bounded number of connections for a bounded time, and keep no one else from an
 // answer: one that comes when there are too many waits until the oldest has had its time. A connection that has proved the secret gives way to none of them.
 func TestStrangers(t *testing.T) {
