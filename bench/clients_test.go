@@ -12,10 +12,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/bench/report"
+	"lockstep/common/control"
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
@@ -62,6 +64,10 @@ func playClient(t *testing.T, path string, number, rounds, meetings int, args ..
 		t.Fatal(err)
 	}
 	group, err := o.join(nil)
+	for try := 0; err != nil && try < 100; try++ { // a process that another test has just forked holds the port until its exec
+		control.Pause(t.Context(), time.Duration(try)*time.Millisecond)
+		group, err = o.join(nil)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
