@@ -75,8 +75,8 @@ func keepBuilds(dir string) {
 }
 
 // goScript is that go command. It links a program that was built before to where go build
-// -buildvcs=false -o FOLDER/ would put it; who wants one that is being built waits for it, where
-// there is flock. Without symbols, programs are linked faster.
+// -buildvcs=false -o FOLDER/ would put it. Where there is flock, a test waits for a program that
+// another one is building. Without symbols, programs are linked faster.
 const goScript = `#!/bin/sh
 [ "$1 $2 $PWD" = "env -json $LOCKSTEP_HERE" ] && cat "$LOCKSTEP_BUILT/$3" 2>/dev/null && exit
 [ "$1" = build ] || exec "$LOCKSTEP_GO" "$@"
