@@ -93,7 +93,7 @@ func (p property) read(dec *json.Decoder) error {
 	case token == json.Delim('{') && !isList:
 		for dec.More() {
 			key, _ := dec.Token()
-			path := p.join(key.(string))
+			path := join(p.path, key.(string))
 			i := slices.IndexFunc(parts, func(part property) bool { return part.path == path })
 			if i < 0 {
 				return fmt.Errorf("%s: unknown or repeated field", text.Quote(path, 60))
@@ -190,7 +190,7 @@ func (c Config) Values(section string) (all []string) {
 
 // Flag defines a flag for a value at p that is not a property, with a rule like that of one.
 func Flag[T any](fs *flag.FlagSet, name string, p *T, rule Rule) {
-	fs.Var(property{name, reflect.ValueOf(p).Elem(), Rules{name: rule}}, name, rule.Doc+"; "+rule.Allowed)
+	fs.Var(property{name, name, reflect.ValueOf(p).Elem(), Rules{name: rule}}, name, rule.Doc+"; "+rule.Allowed)
 }
 
 // ParseFlags reads the command line args and the configuration into c. The flags of fs
@@ -298,7 +298,7 @@ func WriteHelp(w io.Writer, more ...Rules) {
 	c := Default()
 	for _, p := range c.root(more...).all() {
 		if r := p.rule(); r.Allowed != "" {
-			fmt.Fprintf(w, "%-23s %-15s %s\n    %s\n", p.rulePath(), text.Quote(p.String(), 30), r.Allowed, r.Doc)
+			fmt.Fprintf(w, "%-23s %-15s %s\n    %s\n", p.ruled, text.Quote(p.String(), 30), r.Allowed, r.Doc)
 		}
 	}
 }

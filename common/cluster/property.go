@@ -62,12 +62,12 @@ var ownRules = Rules{
 	"secret": Where("at least 16 bytes long, in UTF-8", "needed off loopback; the same everywhere; LOCKSTEP_SECRET overrides it", isSecret),
 }
 
-var hostPattern = regexp.MustCompile(`^[\w.:%-]{0,253}$`)
+var hostPattern = regexp.MustCompile(`^[\w.:%-]*$`)
 
 func isHostPort(addr string) bool {
 	host, port, err := net.SplitHostPort(addr)
 	n, _ := strconv.ParseUint(port, 10, 16)
-	return err == nil && n > 0 && port == fmt.Sprint(n) && hostPattern.MatchString(host)
+	return err == nil && n > 0 && port == fmt.Sprint(n) && len(host) <= 253 && hostPattern.MatchString(host)
 }
 
 func isSecret(s string) bool { return s == "" || len(s) >= minSecret && utf8.ValidString(s) }
@@ -76,6 +76,7 @@ func isSecret(s string) bool { return s == "" || len(s) >= minSecret && utf8.Val
 // list or an object of further properties. It is a flag.Value.
 type property struct {
 	path  string        // "nodes[1].addr", with "]." for every address; "" for the whole Config
+	ruled string        // "nodes[].addr": the path of its rule
 	value reflect.Value // addressable
 	rules Rules
 }
@@ -86,7 +87,7 @@ func (c *Config) root(more ...Rules) property {
 	for _, r := range more {
 		maps.Copy(rules, r)
 	}
-	return property{"", reflect.ValueOf(c).Elem(), rules}
+	return property{"", "", reflect.ValueOf(c).Elem(), rules}
 }
 
 // all returns p and every property in it.
@@ -101,31 +102,28 @@ func (p property) all() []property {
 // parts returns the elements of a list, or the fields of an object, which is a struct
 // with JSON tags. Work and Size have no tags: they are values, and have no parts.
 func (p property) parts() (parts []property) {
-	add := func(path string, value reflect.Value) { parts = append(parts, property{path, value, p.rules}) }
+	add := func(path, ruled string, value reflect.Value) {
+		parts = append(parts, property{path, ruled, value, p.rules})
+	}
 	for i := 0; p.value.Kind() == reflect.Slice && i < p.value.Len(); i++ {
-		add(fmt.Sprintf("%s[%d]", p.path, i), p.value.Index(i))
+		add(fmt.Sprintf("%s[%d]", p.path, i), p.ruled+"[]", p.value.Index(i))
 	}
 	for i := 0; p.value.Kind() == reflect.Struct && i < p.value.NumField(); i++ {
 		if tag, _, _ := strings.Cut(p.value.Type().Field(i).Tag.Get("json"), ","); tag != "" {
-			add(p.join(tag), p.value.Field(i))
+			add(join(p.path, tag), join(p.ruled, tag), p.value.Field(i))
 		}
 	}
 	return parts
 }
 
-// join returns the path of the field called name.
-func (p property) join(name string) string { return strings.TrimPrefix(p.path+"."+name, ".") }
+// join returns the path of the field called name of the object at path.
+func join(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
 
 // name returns the last part of the path.
 func (p property) name() string { return p.path[strings.LastIndex(p.path, ".")+1:] }
 
-var indexPattern = regexp.MustCompile(`\[\d+\]`)
-
-// rulePath returns the path of the rule for p.
-func (p property) rulePath() string { return indexPattern.ReplaceAllString(p.path, "[]") }
-
 // rule returns the Rule for p, or the zero Rule, which allows everything.
-func (p property) rule() Rule { return p.rules[p.rulePath()] }
+func (p property) rule() Rule { return p.rules[p.ruled] }
 
 // check returns an error if the value is not allowed.
 func (p property) check() error {
@@ -151,7 +149,7 @@ func (p property) String() string { return fmt.Sprint(p.value) }
 
 // Set stores the value that given stands for. If that is not allowed, the old value stays.
 func (p property) Set(given string) error {
-	fresh := property{p.path, reflect.New(p.value.Type()).Elem(), p.rules}
+	fresh := property{p.path, p.ruled, reflect.New(p.value.Type()).Elem(), p.rules}
 	if convert(given, fresh.value.Addr().Interface()) != nil || fresh.check() != nil {
 		return p.refuse(given)
 	}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +28,7 @@ import (
 // or a drain that was cut short, and with 2 for wrong flags. A server that cannot write
 // its log goes on without it; statistics that cannot be written are a failure.
 func Main(serve Serve) {
+	ballast = make([]byte, 6<<20)
 	os.Exit(Run(os.Args, os.Stdin, os.Stdout, os.Stderr, serve))
 }
 
@@ -98,9 +98,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 			maxFiles(), most, n.Config.Server.MaxConnections))
 		n.Config.Server.MaxConnections = int(most)
 	}
-	ballast := make([]byte, ballastSize)
-	defer runtime.KeepAlive(ballast)
-	n.Stats.Ballast = ballastSize
+	n.Stats.Ballast = int64(len(ballast))
 	err = errors.Join(n.run(stage, ports[0], ports[1], serve, signals, eof), profiled())
 	if n.served.Load() {
 		snapshot := n.Stats.Snapshot()
@@ -115,11 +113,11 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	return report(err)
 }
 
-// ballastSize is the size of memory that is never touched, and so costs addresses only. The
+// ballast is memory of a process that is never touched, and so costs addresses only. The
 // garbage collector runs when the heap has doubled, counted from 4 MB at least: with a small
-// table, large batches start it many times a second. With the ballast it counts from here. A
+// table, large batches start it many times a second. With the ballast it counts from there. A
 // much larger one is slower again, because the garbage then no longer fits the caches.
-const ballastSize = 6 << 20
+var ballast []byte
 
 // ownFiles is how many descriptors a server needs besides its clients' connections and
 // strangers: for the standard streams, the listeners, profiles, the runtime, and questions at
