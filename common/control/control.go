@@ -42,7 +42,7 @@ type Strangers struct {
 	Most int
 
 	mu    sync.Mutex // guards conns
-	left  sync.Cond  // one has been removed, or has had its time
+	left  sync.Cond  // one has been removed or has had its time, or the context of an Add has ended
 	conns []stranger // the oldest first
 }
 
@@ -51,18 +51,20 @@ type stranger struct {
 	ends time.Time // of its time
 }
 
-// Add puts an accepted connection among the strangers. It waits while there are Most of them
-// and none has had its time.
-func (s *Strangers) Add(nc net.Conn) {
+// Add puts an accepted connection among the strangers. While there are Most of them and none has
+// had its time, it waits, but not beyond the end of ctx.
+func (s *Strangers) Add(ctx context.Context, nc net.Conn) {
+	wake := func() { s.mu.Lock(); defer s.mu.Unlock(); s.left.Broadcast() }
+	defer context.AfterFunc(ctx, wake)()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	most := max(s.Most, 1)
-	for s.left.L = &s.mu; len(s.conns) >= most && time.Until(s.conns[0].ends) > 0; {
-		wake := time.AfterFunc(time.Until(s.conns[0].ends), func() { s.Remove(nil) }) // removes none, and wakes
-		s.left.Wait()
-		wake.Stop()
-	}
-	if len(s.conns) >= most {
+	for s.left.L = &s.mu; len(s.conns) >= max(s.Most, 1) && ctx.Err() == nil; {
+		if wait := time.Until(s.conns[0].ends); wait > 0 {
+			due := time.AfterFunc(wait, wake)
+			s.left.Wait()
+			due.Stop()
+			continue
+		}
 		s.conns[0].Close() // does not wait
 		s.conns = s.conns[1:]
 	}
@@ -101,7 +103,7 @@ func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, strangers int
 			continue
 		}
 		pause = 0
-		unproved.Add(nc)
+		unproved.Add(ctx, nc)
 		ends.Go(func() { serve(ctx, nc, hello, unproved, answer) }) // until the connection ends, is closed here, or ctx ends
 	}
 	ends.Wait()

@@ -278,7 +278,7 @@ func TestHonestStrangers(t *testing.T) {
 			near, far := net.Pipe()
 			honest[i] = near
 			defer far.Close()
-			s.Add(near)
+			s.Add(t.Context(), near)
 			proofs.Go(func() {
 				<-time.After(each)
 				s.Remove(near)

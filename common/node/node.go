@@ -179,7 +179,7 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 	if n.Config.Secret == "" {
 		c.admit()
 	} else {
-		n.strangers.Add(nc)
+		n.strangers.Add(ctx, nc)
 	}
 	return c
 }

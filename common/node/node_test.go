@@ -194,6 +194,34 @@ func TestAcceptEnds(t *testing.T) {
 	})
 }
 
+// It also ends the wait for a place among strangers, and those who have one keep it.
+func TestAcceptEndsAmongStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newNode(func(c *cluster.Config) { c.Secret = theSecret })
+		n.strangers.Most = 1
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		begin := time.Now()
+		for range 2 {
+			near, far := net.Pipe()
+			go io.Copy(io.Discard, near) // ends with the connection
+			c, err := n.Accept(ctx, newListener(far))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if c.Ready() || c.Err() != wire.ErrStopped {
+					t.Errorf("a stranger's connection ends with %v, want %v", c.Err(), wire.ErrStopped)
+				}
+				c.Close()
+			}()
+		}
+		if took := time.Since(begin); took != time.Millisecond {
+			t.Errorf("Accept waited for %v, want 1ms: until its context ended", took)
+		}
+	})
+}
+
 // What net/http takes for temporary and what the system reports of a client, a network or
 // its memory may pass; an error because the listener is closed does not.
 func TestPasses(t *testing.T) {
