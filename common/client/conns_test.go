@@ -378,7 +378,7 @@ func TestManyCalls(t *testing.T) {
 		var calls sync.WaitGroup
 		for i := range 8 {
 			calls.Go(func() {
-				for n := range 20 {
+				for n := range 10 {
 					a, b := fmt.Sprint("a", i, "-", n), fmt.Sprint("b", i, "-", n)
 					expect(t, "swapped, swapped")(m.Do(t.Context(), insert(a), insert(b)))
 				}
@@ -449,7 +449,7 @@ func TestClientsDoNotDeadlock(t *testing.T) {
 		"each has kept what the other wants": {true, false, 2 * yieldAfter},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for range 20 {
+			for range 10 {
 				synctest.Test(t, func(t *testing.T) {
 					_, m := turnstiles(t)
 					clients := []*Client{m.Client, m.join(t, m.cfg)}
@@ -514,7 +514,7 @@ func TestBatchGivesBackWhatItHolds(t *testing.T) {
 // them wait. The node serves as if there were only as many calls as it has places, and is
 // hardly dialled.
 func TestFullNode(t *testing.T) {
-	const places, calls, each, limit = 4, 100, time.Millisecond, time.Second / 4
+	const places, calls, each, limit = 4, 50, time.Millisecond, time.Second / 8
 	for _, refuses := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			var greeted atomic.Int64
@@ -561,7 +561,7 @@ func TestDialsInFlight(t *testing.T) {
 		m := newMemory(t, silent)
 		ctx, cancel := context.WithCancel(t.Context())
 		var calls sync.WaitGroup
-		for range 10 * maxDials {
+		for range 2 * maxDials {
 			calls.Go(func() { m.Put(ctx, "k", nil) })
 		}
 		synctest.Wait()

@@ -74,7 +74,7 @@ func TestExact(t *testing.T) {
 	text := func() []byte { return bytes.Repeat([]byte("x"), rng.IntN(300)*rng.IntN(2)) }
 	number := func() uint64 { return rng.Uint64() >> rng.IntN(65) }
 	flip := func() bool { return rng.IntN(2) == 0 }
-	for range 100 {
+	for range 50 {
 		req, res := new(Request), &Response{Code: Code(rng.IntN(8)), Number: number()}
 		for range rng.IntN(200) {
 			req.Ops = append(req.Ops, Op{OpKind(rng.IntN(5)), string(text()), text(), text(), flip()})
@@ -160,9 +160,6 @@ func hostiles[T any](t testing.TB, c *codec[T], good *T) []hostile {
 	longer[0]++
 	all := []hostile{
 		{"HTTP", []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")},
-		{"TLS", []byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x5a", 500))},
-		{"a greeting", []byte(magic + strings.Repeat("\x00", greetingSize-len(magic)))},
-		{"control characters", []byte("\x1b]0;owned\x07\r\n\x00\x9b2J" + strings.Repeat("\n", 64))},
 		{"half a length", []byte{0, 0}},
 		{"half a frame", framed(message)[:frameHeader+len(message)/2]},
 		{"a frame but its last byte", framed(message)[:frameHeader+len(message)-1]},
@@ -275,7 +272,7 @@ func TestMutatedStreams(t *testing.T) {
 		good = append(good, framed(body(t, codecs.request, &Request{Ops: slices.Repeat(get("k").Ops, n)}))...)
 	}
 	good = append(good, framed(body(t, codecs.request, sampleRequest()))...)
-	for range 500 {
+	for range 300 {
 		stream := bytes.Clone(good)
 		for range 1 + rng.IntN(3) {
 			switch i := rng.IntN(len(stream)); rng.IntN(4) {
