@@ -32,7 +32,6 @@ func TestDialFails(t *testing.T) {
 		is   error
 	}{
 		"number":      {func(h *wire.Hello) { h.Number = 1 }, wire.ErrMismatch},
-		"fingerprint": {func(h *wire.Hello) { h.Fingerprint++ }, wire.ErrMismatch},
 		"secret":      {func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }, wire.ErrMismatch},
 		"not greeted": {nil, context.Canceled},
 	} {

@@ -74,24 +74,21 @@ func TestAsk(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPort()
 			stop := start(t, p, Hello("clients", 1, secret))
-			ask := func(number int, secret string, kind wire.ControlKind) (string, error) {
-				answer, err := Ask(t.Context(), p.dial, "", Hello("clients", number, secret), wire.Control{Kind: kind})
+			ask := func(secret string, kind wire.ControlKind) (string, error) {
+				answer, err := Ask(t.Context(), p.dial, "", Hello("clients", 1, secret), wire.Control{Kind: kind})
 				return string(answer.Payload), err
 			}
-			if got, err := ask(1, secret, wire.Stats); got != "counted" || err != nil {
+			if got, err := ask(secret, wire.Stats); got != "counted" || err != nil {
 				t.Errorf("asked for statistics: %q, %v", got, err)
 			}
-			if _, err := ask(2, secret, wire.Stats); !errors.Is(err, wire.ErrMismatch) {
-				t.Errorf("number 2 asked at the address of number 1: %v, want %v", err, wire.ErrMismatch)
-			}
-			if _, err := ask(1, "another one, and as long", wire.Stats); !errors.Is(err, wire.ErrMismatch) {
+			if _, err := ask("another one, and as long", wire.Stats); !errors.Is(err, wire.ErrMismatch) {
 				t.Errorf("asked with another secret: %v, want %v", err, wire.ErrMismatch)
 			}
-			if _, err := ask(1, secret, 77); err == nil || errors.As(err, new(DialError)) {
+			if _, err := ask(secret, 77); err == nil || errors.As(err, new(DialError)) {
 				t.Errorf("a question without an answer: %v, want that the connection ended", err)
 			}
 			stop()
-			if _, err := ask(1, secret, wire.Stats); !errors.As(err, new(DialError)) {
+			if _, err := ask(secret, wire.Stats); !errors.As(err, new(DialError)) {
 				t.Errorf("asked after the end: %v, want a DialError", err)
 			}
 		})

@@ -209,7 +209,6 @@ func TestRunRefuses(t *testing.T) {
 	absent := filepath.Join(t.TempDir(), "missing.json")
 	busy, inUse := config(t, 1)
 	listen(t, busy.Nodes[0].Control)
-	const short, secret = "hush, hush", `{"secret": "` + theSecret
 	const nodes = `"nodes": [{"addr": "192.0.2.1:7001", "control": "192.0.2.1:7101"}]}`
 
 	for _, test := range []struct {
@@ -226,12 +225,8 @@ func TestRunRefuses(t *testing.T) {
 		{"", one, "-profile " + one, 1, []string{one}},
 		{"", inUse, "", 1, []string{busy.Nodes[0].Control, "another server", inUse}},
 		{"", "{" + nodes, "", 1, []string{"nodes[0].addr: 192.0.2.1:7001", "secret", "LOCKSTEP_SECRET", "-insecure"}},
-		{short, one, "", 1, []string{"LOCKSTEP_SECRET: "}},
-		{"", `{"secret": "` + short + `"}`, "", 1, []string{"secret: "}},
 		{"", `{"secret": ["` + theSecret + `"]}`, "", 1, []string{"secret: "}},
-		{"", secret + `", "secret": "` + theSecret + `"}`, "", 1, []string{"secret: "}},
-		{"", secret + `\x"}`, "", 1, []string{"invalid character"}},
-		{"", secret + `", ` + nodes, "", 1, []string{"192.0.2.1:7001", "this machine does not have that address"}},
+		{"", `{"secret": "` + theSecret + `", ` + nodes, "", 1, []string{"192.0.2.1:7001", "this machine does not have that address"}},
 	} {
 		t.Setenv("LOCKSTEP_SECRET", test.env)
 		if strings.HasPrefix(test.file, "{") {
@@ -249,7 +244,7 @@ func TestRunRefuses(t *testing.T) {
 		if !strings.HasPrefix(stderr, "stage0: ") || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "\x1b") {
 			t.Errorf("%+v: %q, want one line for a terminal", test, stderr)
 		}
-		if !containsAll(stderr, test.says...) || strings.Contains(stderr, theSecret) || strings.Contains(stderr, short) {
+		if !containsAll(stderr, test.says...) || strings.Contains(stderr, theSecret) {
 			t.Errorf("%+v: %q, want %q in it, and no secret", test, stderr, test.says)
 		}
 	}
@@ -273,56 +268,46 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// From the start to the end of standard input, behind NAT, with profiles and all statistics, or
-// without. Nothing that it says contains the secret.
+// From the start to the end of standard input, behind NAT, with profiles and all statistics.
+// Nothing that it says contains the secret.
 func TestServeAndDrain(t *testing.T) {
 	t.Parallel()
-	for _, verbose := range []bool{false, true} {
-		cfg, file := config(t, 1, func(c *cluster.Config) {
-			c.Nodes[0].Listen, c.Nodes[0].Addr, c.Secret = c.Nodes[0].Addr, "192.0.2.1:7001", theSecret
-		})
-		args, profiles := []string{"-config", file}, filepath.Join(t.TempDir(), "new", "profiles")
-		if verbose {
-			args = append(args, "-v", "-profile", profiles)
+	cfg, file := config(t, 1, func(c *cluster.Config) {
+		c.Nodes[0].Listen, c.Nodes[0].Addr, c.Secret = c.Nodes[0].Addr, "192.0.2.1:7001", theSecret
+	})
+	profiles := filepath.Join(t.TempDir(), "new", "profiles")
+	p := run(t, serveMany, "-config", file, "-v", "-profile", profiles)
+	said := p.wait("serving on "+cfg.Nodes[0].Listen, "Ctrl-C")
+	dial(t, cfg.Nodes[0].Listen).Write(make([]byte, 64))
+	said += p.wait("does not know the secret")
+	cl := client.New(cfg)
+	defer cl.Close()
+	cl.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
+		if addr != cfg.Nodes[0].Addr {
+			t.Errorf("the client dials %s, want %s", addr, cfg.Nodes[0].Addr)
 		}
-		p := run(t, serveMany, args...)
-		said := p.wait("serving on "+cfg.Nodes[0].Listen, "Ctrl-C")
-		dial(t, cfg.Nodes[0].Listen).Write(make([]byte, 64))
-		said += p.wait("does not know the secret")
-		cl := client.New(cfg)
-		defer cl.Close()
-		cl.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
-			if addr != cfg.Nodes[0].Addr {
-				t.Errorf("the client dials %s, want %s", addr, cfg.Nodes[0].Addr)
-			}
-			return net.Dial("tcp", cfg.Nodes[0].Listen) // as NAT translates it
-		}
-		put(t, cl, "k")
-		s, err := client.Stats(t.Context(), cfg, 0)
-		if err != nil || !s.Serving || s.Stage != "stage0" || s.Requests != 1 || s.Open != 1 || s.Keys != 1 {
-			t.Errorf("Stats: %+v, %v, want stage0, serving, with one request, connection and key", s, err)
-		}
-		if verbose {
-			cl.Close()
-		}
-		p.stdin.Close() // with a client that is still there, or without
-		said += p.wait("end of input", "answering what has arrived")
-		cl.Close()
-		if code, stderr := p.end(); code != 0 || stderr != "" {
-			t.Errorf("exit code %d, %q, want 0 and no further line", code, stderr)
-		}
-		stats := slices.Collect(strings.Lines(p.stdout.String()))
-		if !strings.Contains(stats[0], " 1 in ") || !strings.Contains(stats[1], "accepted 2, open 0") ||
-			verbose != (len(stats) > 6) || len(stats) < 6 {
-			t.Errorf("statistics, verbose %v:\n%s", verbose, &p.stdout)
-		}
-		if said += fmt.Sprintf("%s%+v", &p.stdout, s); strings.Contains(said, theSecret) {
-			t.Errorf("the secret is in\n%s", said)
-		}
-		for _, name := range []string{"cpu", "heap", "block", "mutex", "trace"} {
-			if info, err := os.Stat(filepath.Join(profiles, name+".out")); verbose != (err == nil && info.Size() > 0) {
-				t.Errorf("%s: %v, or empty, want a profile: %v", name, err, verbose)
-			}
+		return net.Dial("tcp", cfg.Nodes[0].Listen) // as NAT translates it
+	}
+	put(t, cl, "k")
+	s, err := client.Stats(t.Context(), cfg, 0)
+	if err != nil || !s.Serving || s.Stage != "stage0" || s.Requests != 1 || s.Open != 1 || s.Keys != 1 {
+		t.Errorf("Stats: %+v, %v, want stage0, serving, with one request, connection and key", s, err)
+	}
+	p.stdin.Close() // while the client is still there
+	said += p.wait("end of input", "answering what has arrived")
+	cl.Close()
+	if code, stderr := p.end(); code != 0 || stderr != "" {
+		t.Errorf("exit code %d, %q, want 0 and no further line", code, stderr)
+	}
+	if stats := p.stdout.String(); !containsAll(stats, " 1 in ", "accepted 2, open 0") || strings.Count(stats, "\n") <= 6 {
+		t.Errorf("statistics:\n%s\nwant 2 connections, 1 request, and more than the usual 6 lines", stats)
+	}
+	if said += fmt.Sprintf("%s%+v", &p.stdout, s); strings.Contains(said, theSecret) {
+		t.Errorf("the secret is in\n%s", said)
+	}
+	for _, name := range []string{"cpu", "heap", "block", "mutex", "trace"} {
+		if info, err := os.Stat(filepath.Join(profiles, name+".out")); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v, or empty, want a profile", name, err)
 		}
 	}
 }
