@@ -117,7 +117,7 @@ func Dial(ctx context.Context, cfg cluster.Config) (*Client, error) {
 }
 
 // yield closes the idle connections to all nodes but the one that a call waits for:
-// another client may wait for one of them, and hold what the call waits for.
+// another client may be waiting for one of them, and holding what the call waits for.
 func (cl *Client) yield(waits *peer) {
 	for _, p := range cl.peers {
 		if p != waits {
@@ -127,7 +127,7 @@ func (cl *Client) yield(waits *peer) {
 }
 
 // Stats asks a node for its statistics. The answer comes from its control port, so a
-// stalled server gives it as well.
+// stalled server gives it too.
 func (cl *Client) Stats(ctx context.Context, node int) (metrics.Snapshot, error) {
 	return Stats(ctx, cl.cfg, node)
 }

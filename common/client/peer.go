@@ -40,7 +40,7 @@ var (
 // are as many dials as waiting calls, up to maxDials. A dial belongs to no call: a new
 // connection, like one that a call has finished with, goes to the call that has waited
 // longest. After a failure one dial tries again for all calls, until a connection is
-// greeted: that a node is full, or refuses, is an answer to all of them.
+// greeted: that a node is full, or refuses, is an answer for all of them.
 type peer struct {
 	cl     *Client
 	number int
@@ -137,7 +137,7 @@ func (p *peer) await(ctx context.Context, wait chan gotten, holding bool) gotten
 	}
 }
 
-// giveUp leaves the waiting calls because of err, and says why there was no connection.
+// giveUp ends one call's wait because of err, and says why there was no connection.
 func (p *peer) giveUp(err error, wait chan gotten) gotten {
 	p.mu.Lock()
 	p.waiting = slices.DeleteFunc(p.waiting, func(w chan gotten) bool { return w == wait })
@@ -206,7 +206,7 @@ func (p *peer) fail(err error) {
 	p.waiting = nil
 }
 
-// found notes that the node is there, or that it is not known whether it is.
+// found notes that the node is there, or that nothing is known against it.
 func (p *peer) found() { p.refused, p.down, p.lastErr = time.Time{}, nil, nil }
 
 // dialMore starts the dials that are needed. After a failure one dial tries again, for all
@@ -278,7 +278,7 @@ func (p *peer) failed(err error) {
 
 // Unreachable reports whether err, of a dial, proves that the node refuses connections or
 // cannot be reached. Anything else, such as too many open files, is this side's trouble.
-// Windows has numbers of its own for these errors.
+// Windows has its own numbers for these errors.
 func Unreachable(err error) bool {
 	var op *net.OpError
 	var errno syscall.Errno
@@ -295,7 +295,7 @@ func Unreachable(err error) bool {
 }
 
 // connect makes one connection and waits for its greeting, longer after each failure but
-// not for good: a greeting can be lost.
+// not forever: a greeting can be lost.
 func (p *peer) connect() (*conn, error) {
 	start := time.Now()
 	nc, err := p.cl.DialContext(p.cl.ctx, "tcp", p.addr)
@@ -325,8 +325,8 @@ func (p *peer) connect() (*conn, error) {
 // Patience is how long a greeting may take, after so many failures.
 func Patience(failures int) time.Duration { return min(firstPatience<<min(failures, 16), lastPatience) }
 
-// Backoff is the pause before a retry. It is spread over its upper half, so that clients
-// that were refused at the same time do not return at the same time.
+// Backoff is the pause before a retry. Its upper half is random, so that clients that
+// were refused at the same time do not return at the same time.
 func Backoff(tries int) time.Duration {
 	pause := min(firstPause<<min(tries, 16), lastPause)
 	return pause/2 + rand.N(pause/2)

@@ -96,8 +96,8 @@ func (cl *Client) do(ctx context.Context, ops []wire.Op, insist bool) ([]wire.Re
 }
 
 // Divide calls do with each node's part of the operations, at the same time. It returns the
-// results in the order of the operations, and the errors joined. Operation i is a part of that
-// of the node owners[i].
+// results in the order of the operations, and the errors joined. Operation i is in
+// the part of node owners[i].
 func Divide(owners []int, ops []wire.Op, do func(node int, part []wire.Op) ([]wire.Result, error)) ([]wire.Result, error) {
 	parts := make([][]wire.Op, slices.Max(owners)+1)
 	for i, owner := range owners {
@@ -220,10 +220,10 @@ func (p *peer) try(ctx context.Context, g gotten, ops []wire.Op, frame []byte) (
 	return results, fate, err
 }
 
-// Judge says what an answer to ops means. It is malformed if it has another number of results
+// Judge says what an answer to ops means. It is malformed if it has more or fewer results
 // than there are operations, or a status that no server may give. A status that does
-// not suit its operation, such as Missing for a Put, is an answer: the caller is to
-// see and judge it.
+// not suit its operation, such as Missing for a Put, is an answer, which the caller
+// is to judge.
 func Judge(ops []wire.Op, r *wire.Response) ([]wire.Result, Outcome, error) {
 	switch r.Code {
 	case wire.OK:

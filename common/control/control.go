@@ -28,14 +28,14 @@ const (
 	answerTime = 2 * time.Second // limit of waiting for an answer, and of each step of giving one
 	serveTime  = 5 * time.Second // limit of an accepted connection, whatever it asks
 
-	strangerTime = time.Second / 5 // what a stranger has before a newer one can end it
+	strangerTime = time.Second / 5 // how long a stranger is safe from newer ones
 )
 
 // MaxStrangers is the usual number of Strangers.
 const MaxStrangers = 256
 
 // Strangers are open connections whose other ends have not proved that they know the secret:
-// Most of them at the same time. One more ends the oldest, since an honest one is done within
+// at most Most at a time. One more ends the oldest, since an honest one is done within
 // milliseconds, and a silent one is in the way. But each has strangerTime first, so that many
 // honest ones at once do not end each other. Safe for concurrent use.
 type Strangers struct {
@@ -48,7 +48,7 @@ type Strangers struct {
 
 type stranger struct {
 	net.Conn
-	ends time.Time // of its time
+	ends time.Time // when it has had its time
 }
 
 // Add puts an accepted connection among the strangers. While there are Most of them and none has
@@ -90,7 +90,7 @@ var limits = wire.Limits{Idle: answerTime, Frame: answerTime, Write: answerTime}
 // Serve answers the questions that arrive on ln with what answer returns; where
 // that is not ok, the connection ends. It returns when ctx has ended, ln and all
 // connections are closed, and no call of answer is in progress. Calls of answer
-// can overlap. At most as many strangers are connected.
+// can overlap. At most so many strangers are connected at a time.
 func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, strangers int, answer func(question wire.Control) (_ wire.Control, ok bool)) {
 	var ends sync.WaitGroup
 	ends.Go(func() { <-ctx.Done(); ln.Close() })
@@ -154,7 +154,7 @@ var errSilent = fmt.Errorf("no answer within %v: %w", answerTime, context.Deadli
 
 // Ask dials the control port at addr, asks one question, and closes the connection.
 // It takes at most 3 seconds. A question without a Kind is not asked: Ask finds out only
-// whether the port, of whichever purpose, greets as hello expects it.
+// whether the port, of whichever purpose, greets as hello expects.
 func Ask(ctx context.Context, dial DialFunc, addr string, hello wire.Hello, question wire.Control) (answer wire.Control, err error) {
 	dialing, cancel := context.WithTimeout(ctx, dialTime)
 	nc, err := dial(dialing, "tcp", addr)

@@ -31,11 +31,11 @@ const (
 //
 // An attribute follows the message as " key value", and an error as ": value". Values
 // may hold what a stranger has sent, so they are quoted where they cannot be printed and
-// cut where they are long. A longer line is continued below its text, so that it cannot
+// cut where they are long. A long line is continued below its text, so that it cannot
 // be taken for two.
 //
 // A hostile network must not fill the disk, so of each message at most one line a second
-// is written. The next line with that message tells how many were left out. What follows a
+// is written. The next line with that message says how many were left out. What follows a
 // colon in a message varies, and does not tell messages apart. Further lines of a message are
 // continuations.
 type handler struct {
@@ -45,7 +45,7 @@ type handler struct {
 	lines map[string]*logLine // by message
 }
 
-// A logLine is when a message was last written, and how often it was left out since.
+// A logLine is when a message was last written, and how often it has been left out since.
 type logLine struct {
 	at      time.Time
 	skipped int64
@@ -109,9 +109,9 @@ func (h handler) Handle(_ context.Context, r slog.Record) error {
 const stuckAfter, lookEvery = 10 * time.Second, 100 * time.Millisecond
 
 // watchStuck logs, once each time, that requests are in progress and none was finished
-// for a long time, and where the goroutines of the stage are: what its author has to
-// know of a lock that is never freed. It also logs and counts when the process did not run:
-// a pause was a second longer than asked for, or more. It returns at the end of ctx.
+// for a long time, and where the goroutines of the stage are: what its author needs to
+// know about a lock that is never freed. It also logs and counts when the process did not
+// run: a pause took at least a second longer than it should. It returns at the end of ctx.
 func (n *Node) watchStuck(ctx context.Context, pause func(context.Context, time.Duration)) {
 	limit := stuckAfter + wire.MaxOps*n.Config.Server.Work.Time
 	before, looks := int64(-1), time.Duration(0) // looks without progress: a clock would count the time in which the process was suspended

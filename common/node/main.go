@@ -113,10 +113,10 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, serve Serve) 
 	return report(err)
 }
 
-// ballast is memory of a process that is never touched, and so costs addresses only. The
+// ballast is memory of the process that is never touched, and so costs only addresses. The
 // garbage collector runs when the heap has doubled, counted from 4 MB at least: with a small
 // table, large batches start it many times a second. With the ballast it counts from there. A
-// much larger one is slower again, because the garbage then no longer fits the caches.
+// much larger one is slower again, because the garbage no longer fits in the caches.
 var ballast []byte
 
 // ownFiles is how many descriptors a server needs besides its clients' connections and
@@ -183,8 +183,8 @@ func check(w io.Writer, stage string, cfg cluster.Config) (code int) {
 	return code
 }
 
-// checkNode says what a node is that serves this configuration. The error is what keeps it from
-// that, and what to do.
+// checkNode describes a node that serves this configuration. For any other, the error says what is
+// wrong and what to do.
 func checkNode(stage string, cfg cluster.Config, i int) (says string, err error) {
 	ctx := context.Background()
 	_, served := control.Ask(ctx, new(net.Dialer).DialContext, cfg.Nodes[i].Addr, cfg.Hello(i), wire.Control{})

@@ -19,8 +19,8 @@
 //
 // Errors stick to the connection: after one, Ready returns false.
 //
-// Requests of more than 4 KiB share 4 MiB of memory for what they are decoded to and for
-// their results. While there is not enough, the next one waits before it is decoded, its
+// Requests of more than 4 KiB share 4 MiB of memory for their decoded form and their
+// results. While there is not enough, the next one waits before it is decoded, its
 // frame in the connection's buffer. None is refused for that, and Stats.MemoryWait counts
 // how long they waited.
 package node
@@ -58,7 +58,7 @@ const (
 	firstPause, lastPause = time.Millisecond, 32 * time.Millisecond
 )
 
-// ErrStopped is what Accept returns at the end of its context. Main takes it for success.
+// ErrStopped is what Accept returns at the end of its context. Main treats it as success.
 var ErrStopped = errors.New("node: stopped")
 
 // A Serve function is a stage: it accepts connections from ln and answers their requests
@@ -76,7 +76,7 @@ type Node struct {
 	served    atomic.Bool       // the barrier was passed
 	memory    *budget           // for requests that are being executed
 	turns     sync.Pool         // *turn: their memory is used again
-	strangers control.Strangers // connections that have no place of max_connections yet
+	strangers control.Strangers // connections that do not count toward max_connections yet
 
 	broken context.Context // ends when Accept fails, and every connection with it
 	fail   context.CancelFunc
@@ -104,7 +104,7 @@ type Conn struct {
 	lane     int64           // its number among all connections of the node
 	ctx      context.Context // of Accept
 	unbind   func()          // unties the connection from what stops it: contexts, and newer strangers
-	admitted bool            // has a place of max_connections, and is not among the strangers any more
+	admitted bool            // counts toward max_connections, and is no longer among the strangers
 	closed   bool
 	pause    time.Duration // before the next turn; 0 unless the last one was refused
 	readyAt  time.Duration // when Ready last returned
@@ -116,7 +116,7 @@ type Conn struct {
 // ends them in the same way. After an error that may pass, such as too many open files,
 // Accept waits and tries again, as net/http does; past max_connections it refuses clients.
 //
-// If there is a secret, a client that has not proved yet that it knows it takes no place of
+// If there is a secret, a client that has not yet proved that it knows it does not count toward
 // max_connections. It is a stranger; when there are too many strangers, the oldest is dropped,
 // once it has had 200 ms. A client has 2 s to prove itself.
 func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
@@ -148,9 +148,9 @@ func (n *Node) Accept(ctx context.Context, ln net.Listener) (*Conn, error) {
 	return nil, ErrStopped
 }
 
-// passes reports whether Accept may succeed after err: if net/http takes the error for
+// passes reports whether Accept may succeed after err: if net/http considers the error
 // temporary, or the system reports anything (no memory for buffers, a client or a network
-// that has gone) but that the listener itself cannot be used.
+// that has gone) except that the listener itself cannot be used.
 func passes(err error) bool {
 	var temporary interface{ Temporary() bool }
 	var errno syscall.Errno
@@ -158,7 +158,7 @@ func passes(err error) bool {
 		errors.As(err, &errno) && !slices.Contains([]syscall.Errno{syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK}, errno)
 }
 
-// greet makes nc a Conn, or returns nil where the node is full or the client is gone.
+// greet makes nc a Conn, or returns nil if the node is full or the client is gone.
 func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 	lane := n.Stats.Connections.Add(1)
 	s := n.Config.Server
@@ -185,8 +185,8 @@ func (n *Node) greet(ctx context.Context, nc net.Conn) *Conn {
 }
 
 // admit waits for the client's proof and gives it a place. It reports whether there was one:
-// others may have taken the last after this client was greeted. Then it hears Goodbye, and when
-// it tries again, why.
+// others may have taken the last one since this client was greeted. Then it hears Goodbye and,
+// when it tries again, why.
 func (c *Conn) admit() bool {
 	if !c.Prove() {
 		return false
@@ -322,7 +322,7 @@ func (n *Node) answer(ops []wire.Op, apply func([]wire.Op) []wire.Result) (r wir
 	return wire.Response{Code: wire.OK, Results: results}
 }
 
-// Refuse answers Busy to the requests that c has ready, up to those of a turn, without
+// Refuse answers Busy to the requests that c has ready, up to a turn's worth, without
 // decoding them. The next Ready pauses.
 func (n *Node) Refuse(c *Conn) {
 	c.pause = min(max(2*c.pause, firstPause), lastPause)

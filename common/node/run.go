@@ -24,7 +24,7 @@ import (
 // errCutShort ends a drain at a second signal or at the drain timeout.
 var errCutShort = errors.New("the drain was cut short")
 
-// A signal within a moment of the first one is taken for the same: timeout(1) sends two.
+// A signal within a moment of the first one counts as the same one: timeout(1) sends two.
 const moment = 100 * time.Millisecond
 
 // run waits for the other nodes, serves until a signal or the end of eof, and drains
@@ -147,8 +147,8 @@ func watchStops(ctx context.Context, signals <-chan os.Signal, eof <-chan struct
 	return reasons, hurry
 }
 
-// hint says what can be done about an error of net.Listen, or "". Windows has numbers of
-// its own for these errors.
+// hint says what can be done about an error of net.Listen, or "". Windows has its own
+// numbers for these errors.
 func hint(err error) string {
 	var errno syscall.Errno
 	errors.As(err, &errno)

@@ -110,7 +110,7 @@ func (c *codec[T]) appendFrame(dst []byte, m *T) ([]byte, error) {
 }
 
 // decode reads the one message in frame into m, which it resets first: gob does not send
-// zero fields. Afterwards m shares no memory with frame; its list's memory is used again.
+// zero fields. Afterwards m shares no memory with frame; its list's memory is reused.
 func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 	_, tail, err := c.split(frame)
 	if err != nil {
@@ -134,7 +134,7 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 }
 
 // exact returns an error if the frame is longer than the one that gob makes of m; tail is the
-// part of the frame after the list. Gob ignores bytes after the value in a message, and takes
+// part of the frame after the list. Gob ignores bytes after the value in a message, and accepts
 // numbers that are longer than necessary.
 func (c *codec[T]) exact(frame, tail []byte, m *T) error {
 	left := 0
@@ -203,8 +203,8 @@ func uintField(n uint64) int {
 // string of bytes. Without these methods it would handle every field of every element by
 // reflection (BenchmarkCodec shows both).
 //
-// A list is the number of its elements, then one element after the other. A string stands
-// behind its length. Numbers are those of encoding/binary's Uvarint, as short as possible.
+// A list is the number of its elements, then one element after the other. A string follows
+// its length. Numbers are those of encoding/binary's Uvarint, as short as possible.
 
 // Ops is the list of operations in a Request. An element is Kind and Absent, in one byte,
 // then Key, Value and Old.
@@ -230,9 +230,8 @@ func (l Ops) MarshalBinary() ([]byte, error) {
 	return b, nil
 }
 
-// UnmarshalBinary sets the list, for which it uses the list's memory again. A Value and an
-// Old have memory of their own, so a server can store a Value as it is. The Keys are parts of
-// one string.
+// UnmarshalBinary sets the list, whose memory it reuses. A Value and an Old have memory of
+// their own, so a server can store a Value as it is. The Keys are parts of one string.
 func (l *Ops) UnmarshalBinary(data []byte) error {
 	p := parser{rest: data}
 	n := p.count()
@@ -270,8 +269,8 @@ func (l Results) MarshalBinary() ([]byte, error) {
 	return b, nil
 }
 
-// UnmarshalBinary sets the list, for which it uses the list's memory again. The Values are
-// parts of one slice, in which none can grow into the next.
+// UnmarshalBinary sets the list, whose memory it reuses. The Values are parts of one
+// slice, in which none can grow into the next.
 func (l *Results) UnmarshalBinary(data []byte) error {
 	p := parser{rest: slices.Clone(data)}
 	n := p.count()

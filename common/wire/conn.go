@@ -265,8 +265,8 @@ func (c *Conn) limitWrite() {
 	c.writing.move(now, now.Add(limit), c.nc.SetWriteDeadline)
 }
 
-// writeOn reports whether a write that has been interrupted is not late yet, and sets the
-// deadline of the rest.
+// writeOn reports whether a write that was interrupted still has time, and sets the deadline
+// of the rest.
 func (c *Conn) writeOn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -281,7 +281,7 @@ func (c *Conn) lost(err error) {
 }
 
 // Quiet reports whether nothing has arrived and the other end is still there. A client
-// calls it after idleness: an unsolicited message is a Goodbye.
+// calls it when it has been idle: an unsolicited message is a Goodbye.
 func (c *Conn) Quiet() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -306,8 +306,8 @@ func Quiet(nc net.Conn) bool {
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// Buffered is the number of bytes that have been received and not taken. A client that has its
-// answer has then received a surplus one.
+// Buffered is the number of bytes that have been received and not taken. If there are any when a
+// client has its answer, they are a surplus answer.
 func (c *Conn) Buffered() int { return len(c.in) - c.taken }
 
 // Unsent is the number of bytes that wait for Flush.

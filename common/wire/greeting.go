@@ -180,11 +180,11 @@ func (c *Conn) open(h Hello) error {
 // quietTime is how long a client waits for a greeting before it asks whether there will be one.
 const quietTime = 250 * time.Millisecond
 
-// provoke returns how a server begins that waits for its clients to speak first, as those of
-// HTTP and Redis do, at most as long as a greeting. It sends words and the end on a connection of
-// its own, at first no words. A Lockstep server that does not greet has not accepted the
-// connection, so it does not end one whose client has stopped sending. Words are sent only to a
-// server that does: they would be noise in the log of another.
+// provoke returns the first bytes, at most a greeting's length, from a server that waits for its
+// clients to speak, as those of HTTP and Redis do. On a connection of its own it sends words, at
+// first none, and closes the sending side. A Lockstep server that does not greet has not accepted
+// the connection, so it does not end one whose client has stopped sending. Words are sent only to
+// a server that does: in the log of another they would be noise.
 func provoke(addr net.Addr, words string) []byte {
 	nc, err := net.DialTimeout(addr.Network(), addr.String(), quietTime)
 	if err != nil {

@@ -25,9 +25,9 @@
 //	max_connections × (MaxFrame + MaxUnsent + MaxFrame + 4 KiB) + decoded
 //
 // A receive buffer holds at most one frame, and grows with the bytes received, never
-// with the bytes announced. Answers collect up to MaxUnsent plus one frame. The memory that
-// Next tells of all requests that are being decoded, applied and encoded at the same
-// time is decoded: at most 272 KiB each (twice MaxFrame, and 144 bytes for each of
+// with the bytes announced. Answers collect up to MaxUnsent plus one frame. The last term,
+// decoded, is what Next reports for all requests that are being decoded, applied and encoded
+// at the same time: at most 272 KiB each (twice MaxFrame, and 144 bytes for each of
 // MaxOps operations). Package node keeps the large ones within a budget; the small ones
 // are the 4 KiB. The garbage collector lets the heap grow to at most twice that bound:
 // 125 MiB with 300 connections at their worst (bench's TestMemoryUnderAttack measures
@@ -87,7 +87,7 @@ func Writes(ops []Op) bool {
 }
 
 // An Op is one operation on one key. In a Request, a CompareAndSwap expects what was stored
-// before the whole request, also if an earlier Op of it changes the same key.
+// before the whole request, even if an earlier Op of it changes the same key.
 type Op struct {
 	Kind   OpKind
 	Key    string // 1 to MaxKey bytes
@@ -96,8 +96,8 @@ type Op struct {
 	Absent bool   // CompareAndSwap: expect no value (put-if-absent)
 }
 
-// Text returns the operation in words, as in `put color "blue"`, with so many bytes at most of
-// its key and of each of its values.
+// Text returns the operation in words, as in `put color "blue"`, with at most limit bytes of its
+// key and of each of its values.
 func (op *Op) Text(limit int) string {
 	quote := func(value []byte) string { return text.Quote(strconv.QuoteToASCII(string(value)), limit) }
 	words := op.Kind.String() + " " + text.Quote(op.Key, limit)
@@ -122,7 +122,7 @@ const (
 	Replaced                   // Put: the key had a value
 	Deleted                    // Delete: the key is gone
 	Swapped                    // CompareAndSwap: done
-	Mismatch                   // CompareAndSwap: the value was another; the request changed nothing
+	Mismatch                   // CompareAndSwap: the value was a different one; the request changed nothing
 	Aborted                    // another operation of the request answered Mismatch
 	TooLarge                   // Get: there is a value, but it does not fit the answer's frame
 	Unknown                    // set by the client: sent, and never answered
@@ -257,7 +257,7 @@ func (c *Conn) Next() (ops, bytes int, whole bool) {
 
 // ReadRequest takes the next request that has been received whole, and reports whether
 // there was one. It does not wait. A frame that is not a valid request is answered
-// Invalid and ends the connection. The list's memory is used again; the Keys and Values of
+// Invalid and ends the connection. The list's memory is reused; the Keys and Values of
 // the operations before it stay as they are.
 func (c *Conn) ReadRequest(r *Request) bool {
 	frame := c.take()
@@ -336,8 +336,8 @@ func AppendResponse(dst []byte, r *Response) ([]byte, error) {
 // DecodeResponse decodes an answer from its frame, without the 4-byte length prefix.
 func DecodeResponse(frame []byte, r *Response) error { return codecs.response.decode(frame, r) }
 
-// ReadResponse waits for the next answer, and reports whether one came. One that answers
-// another request than the oldest without an answer ends the connection.
+// ReadResponse waits for the next answer, and reports whether one came. An answer to any
+// request but the oldest unanswered one ends the connection.
 func (c *Conn) ReadResponse(r *Response) bool {
 	if !c.Ready() || !receive(c, codecs.response, r) {
 		return false
