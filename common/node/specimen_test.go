@@ -3,10 +3,8 @@ package node
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -188,24 +186,3 @@ func (*endless) Write(p []byte) (int, error)      { return len(p), nil }
 func (*endless) SetReadDeadline(time.Time) error  { return nil }
 func (*endless) SetWriteDeadline(time.Time) error { return nil }
 func (*endless) RemoteAddr() net.Addr             { return nil }
-
-// What a request costs a server, without locks and the network.
-//
-//	go test ./common/node -bench Answer
-func BenchmarkAnswer(b *testing.B) {
-	for _, ops := range []int{1, 64} {
-		b.Run(fmt.Sprintf("ops=%d", ops), func(b *testing.B) {
-			n, _ := newNode(nil)
-			pair := []wire.Op{{Kind: wire.Get, Key: "key-1"}, {Kind: wire.Put, Key: "key-2", Value: make([]byte, 30)}}
-			frame, _ := wire.AppendRequest(nil, &wire.Request{Ops: slices.Repeat(pair, ops)[:ops]})
-			c := n.greet(b.Context(), &endless{request: frame})
-			t := n.NewTable()
-			b.ReportAllocs()
-			for b.Loop() {
-				c.Ready()
-				n.Answer(c, t.Apply)
-				c.Flush()
-			}
-		})
-	}
-}
