@@ -234,7 +234,6 @@ func TestDeadlines(t *testing.T) {
 				<-time.After(time.Second) // the clock is synctest's
 			}
 		}, ErrSlow, limits.Frame},
-		{"a frame, then silence", func(c net.Conn) { c.Write(frame) }, ErrIdle, limits.Idle},
 		{"a frame every 40 s, then silence", func(c net.Conn) {
 			for range 3 {
 				<-time.After(40 * time.Second)
