@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
+	"lockstep/bench/report"
+	"lockstep/bench/stats"
 	"lockstep/common/text"
 )
 
@@ -165,17 +167,30 @@ func TestExercises(t *testing.T) {
 	if out, err := golang(t, runtime.GOOS, "test", "-vet=off", "./find-4"); err == nil || !strings.Contains(out, "half of a batch was applied") {
 		t.Errorf("find-4: %v\n%s", err, out)
 	}
-	if said, err := Exercise(t.Context(), []string{"build-2", "again"}); err != nil || !strings.Contains(said, "go run ./bench grade ./again\n") {
-		t.Errorf("exercise build-2 again: %v, said %q", err, said)
+}
+
+// An exercise is written to a new directory of the checkout, or to one that is empty.
+func TestExercise(t *testing.T) {
+	fakeGo(t)
+	if list, err := Exercise(t.Context(), nil); err != nil || !strings.Contains(list, "\nfive-3   a semaphore in place of workers: ") {
+		t.Errorf("error %v, and the list is\n%s", err, list)
 	}
 	for _, test := range []struct{ name, dir, want string }{
+		{"build-2", "again", "go run ./bench grade ./again\n"},
+		{"build-2", "./again", "./again exists and is not an empty directory"},
 		{"build-9", "new", "there is no exercise build-9"},
-		{"build-2", "build-3", "./build-3 exists and is not an empty directory"},
 		{"build-2", t.TempDir(), "is not inside the Lockstep checkout"},
 	} {
-		if _, err := Exercise(t.Context(), []string{test.name, test.dir}); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("exercise %s %s: %v, want %q", test.name, test.dir, err, test.want)
+		said, err := Exercise(t.Context(), []string{test.name, test.dir})
+		if err != nil {
+			said = err.Error()
 		}
+		if !strings.Contains(said, test.want) {
+			t.Errorf("exercise %s %s: said %q, want %q", test.name, test.dir, said, test.want)
+		}
+	}
+	if grades, err := Grade(t.Context(), "bench", func(string) {}, nil); err == nil || !strings.HasPrefix(err.Error(), "which exercise is bench? ") {
+		t.Errorf("what is no exercise is graded as %+v, error %v", grades, err)
 	}
 }
 
@@ -199,7 +214,9 @@ func solve(t *testing.T, root string, e *exercise) {
 }
 
 // An exercise as it is written keeps the promises that its start keeps, and misses its goal or its
-// claim; its solution passes.
+// claim; its solution passes. Of each kind, one is graded before and after. The solutions of build
+// exercises are stages, with tests of their own, and what finds a mistake is written as what finds
+// another one. The claims are also held against the figures of the start, which is measured, too.
 func TestGrade(t *testing.T) {
 	if os.Getenv("LOCKSTEP_SLOW") == "" {
 		t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
@@ -210,10 +227,15 @@ func TestGrade(t *testing.T) {
 		t.Fatal(out)
 	}
 	root := writeAll(t, exercises)
+	var compared *report.Report
 	bench := func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Stdout, cmd.Stderr = stdout, stderr
-		return cmd.Run()
+		err := cmd.Run()
+		if i := slices.Index(args, "-o"); i > 0 {
+			compared, _ = report.Read(args[i+1]) // unread, it is graded as broken
+		}
+		return err
 	}
 	for i := range exercises {
 		e := &exercises[i]
@@ -231,40 +253,36 @@ func TestGrade(t *testing.T) {
 			return grades, ""
 		}
 		t.Run(e.name, func(t *testing.T) {
-			want := "and fails here"
-			if strings.HasPrefix(e.name, "build") {
-				want = "the goals of stage " + e.name[len("build-"):]
-			} else if e.goal > 0 {
-				want = e.claim.String()
+			build := strings.HasPrefix(e.name, "build")
+			if build || strings.HasSuffix(e.name, "-1") {
+				want := "and fails here"
+				if build {
+					want = fmt.Sprint("the goals of stage ", e.goal)
+				} else if e.goal > 0 {
+					want = e.claim.String()
+				}
+				grades, broken := grade()
+				if grades.Passed || broken != want {
+					t.Errorf("not done, it is passed: %v; %q is broken, want %q", grades.Passed, broken, want)
+				}
+				if build && grades.Rows[2].Cells[reference] != "holds" {
+					t.Errorf("the reference misses %s", want)
+				}
 			}
-			if grades, broken := grade(); grades.Passed || broken != want {
-				t.Errorf("not done, it is passed: %v; %q is broken, want %q", grades.Passed, broken, want)
+			if build && e.reference != stage2 {
+				return
 			}
 			solve(t, root, e)
 			if grades, broken := grade(); !grades.Passed {
-				t.Errorf("done, it is not passed: %q is broken", broken)
+				t.Fatalf("done, it is not passed: %q is broken", broken)
+			}
+			if e.claim.says != "" && e.claim.with == before {
+				start := compared.Summary[0]
+				start.Ratio = &report.Ratio{Interval: stats.Interval{Low: 1, Median: 1, High: 1}} // to itself
+				if e.claim.holds(start, start) {
+					t.Errorf("the start is %v: %+v", e.claim, start)
+				}
 			}
 		})
-	}
-}
-
-// A test that finds every mistake, or that a stage has already, is not handed in.
-func TestGradeRefusesAnswers(t *testing.T) {
-	find2, _ := find("find-2")
-	root := writeAll(t, []exercise{*find2})
-	own, err := os.ReadFile(filepath.Join(root, stage4, "store_test.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for content, want := range map[string]string{
-		string(own): "find-2 has TestKeysOfOneNodeFillAllBuckets of store_test.go: write a test of your own",
-		"package main\n\nfunc TestFind(t *testing.T) { stagetest.Run(t, serve) }\n": "find-2 uses stagetest.Run: write a test of your own",
-	} {
-		if err := os.WriteFile("find-2/find_test.go", []byte(content), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Grade(t.Context(), "find-2", func(string) {}, nil); err == nil || err.Error() != want {
-			t.Errorf("refused with %v, want %s", err, want)
-		}
 	}
 }

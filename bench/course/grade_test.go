@@ -1,0 +1,308 @@
+package course
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
+	"lockstep/bench/report"
+	"lockstep/bench/stats"
+	"lockstep/bench/testbed"
+	"lockstep/bench/workload"
+	"lockstep/common/cluster"
+)
+
+// goScript is a go command that succeeds at once, but for the commands that it is told to fail at.
+// If it is to say interrupt, it interrupts the test and does not end. Told of mistakes, it is a
+// test that finds each mistake in the store of stage 2.
+const goScript = `#!/bin/sh
+[ "$1" = env ] && echo "{\"GOMOD\": \"$LOCKSTEP_ROOT/go.mod\"}" && exit
+[ "$LOCKSTEP_FAILS" = mistakes ] && exec cmp -s "$LOCKSTEP_ROOT/stage2_coarselock/store.go" "$5/store.go"
+case "$*" in $LOCKSTEP_FAILS)
+	printf "%b\n" "$LOCKSTEP_SAYS"
+	[ "$LOCKSTEP_SAYS" = interrupt ] && kill -INT $PPID && exec sleep 60
+	exit 3
+esac
+`
+
+// fakeGo puts that go command into PATH, and goes to a small checkout with these exercises.
+func fakeGo(t *testing.T, names ...string) (root string) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("needs a shell")
+	}
+	project, err := filepath.Abs(projectRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root = t.TempDir()
+	t.Chdir(root)
+	mutants, err := os.ReadFile(filepath.Join(project, "common/stagetest/mutants_test.go"))
+	err = errors.Join(err, files{"go": []byte(goScript), "go.mod": nil}.write("."), files{"mutants_test.go": mutants}.write("common/stagetest"), os.Chmod("go", 0o755))
+	for _, dir := range []string{stage1, stage2, stage4, "bench"} {
+		err = errors.Join(err, os.Symlink(filepath.Join(project, dir), dir))
+	}
+	for _, name := range names {
+		e, unknown := find(name)
+		if err = errors.Join(err, unknown); err == nil {
+			err = e.write(root, name)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", root+string(os.PathListSeparator)+os.Getenv("PATH"))
+	t.Setenv("LOCKSTEP_ROOT", root)
+	return root
+}
+
+// A fakeBench fails at one of its commands, or reports so many requests of each column.
+type fakeBench struct {
+	fails    string
+	requests [3]int64
+}
+
+func (b *fakeBench) run(_ context.Context, args []string, stdout, _ io.Writer) error {
+	if args[0] == b.fails {
+		fmt.Fprintln(stdout, "the history")
+		return fmt.Errorf("no %s", b.fails)
+	} else if args[0] == "check" {
+		return nil
+	}
+	cfg := cluster.Default()
+	if slices.Contains(args, "-rate") {
+		cfg.Workload.Rate = 2000
+	}
+	rep := report.New(cfg, nil, true)
+	for dir := range strings.SplitSeq(args[2], ",") {
+		n := b.requests[slices.Index(columns[:], filepath.Base(dir))]
+		r := &load.Result{Counts: load.Counts{Connections: 8, Requests: n, Answers: workload.Answers{OK: n}}, Dur: time.Second, ServerCPU: time.Second / 10}
+		r.ResponseTimes.Record(time.Second / time.Duration(max(n, 1)))
+		if cfg.Workload.Rate > 0 {
+			load.Record(&r.Slips, time.Second) // which makes the report invalid
+		}
+		rep.Stages = append(rep.Stages, filepath.Base(dir))
+		rep.Add(filepath.Base(dir), 1, r)
+	}
+	content, err := rep.JSON()
+	if err == nil && !strings.HasPrefix(rep.Verdict, "ok") {
+		err = errors.New("bench says: " + rep.Verdict)
+	}
+	return errors.Join(err, os.WriteFile(args[slices.Index(args, "-o")+1], content, 0o666))
+}
+
+// graded grades an exercise, with the go command at fault, and returns what there is to say, with
+// single spaces.
+func graded(t *testing.T, name, fails, says string, bench Bench) string {
+	t.Helper()
+	t.Setenv("LOCKSTEP_FAILS", fails)
+	t.Setenv("LOCKSTEP_SAYS", says)
+	grades, err := Grade(t.Context(), "./"+name, func(string) {}, bench)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.Join(strings.Fields(grades.String()), " ")
+}
+
+// What is handed in keeps each promise, up to the first that is broken, and nothing is tried then.
+func TestGradeStage(t *testing.T) {
+	fakeGo(t, "build-2", "five-1")
+	benchtest.EmptyFolder(t)
+	const (
+		untried = " broken - - every promise, with the race detector - - - the goals of stage 2 - - - linearizable, in spite of faults - - - every interleaving - - - not slower than reference - - - "
+		goals   = "go vet holds - - every promise, with the race detector holds - - the goals of stage 2 "
+		every   = " holds linearizable, in spite of faults holds - - every interleaving "
+		failed  = " ./build-2, build-2: not passed"
+	)
+	for _, test := range []struct {
+		exercise, fails, says string // of the go command
+		bench                 fakeBench
+		want                  string
+	}{
+		{"build-2", "vet -trimpath ./yours", "# lockstep/yours\n\nyours/a.go:7: dead code", fakeBench{},
+			"promise yours before reference go vet" + untried + "go vet: yours/a.go:7: dead code" + failed},
+		{"build-2", "test -trimpath -race -count=1 -run=TestStage ./yours", "--- FAIL: TestStage\npanic: \\033[2J\n" + strings.Repeat("a goroutine\n", 20), fakeBench{},
+			"detector: panic: \\x1b[2J" + strings.Repeat(" a goroutine", 11) + failed},
+		{"build-2", "test*TestStage ./yours", "FAIL", fakeBench{}, "detector: exit status 3" + failed},
+		{"build-2", "test -trimpath -count=1 -run=TestGoals ./yours", "one at a time", fakeBench{}, goals + "broken holds holds linearizable, in spite of faults - - - "},
+		{"build-2", "", "", fakeBench{fails: "check"}, "faults broken - - every interleaving - - - not slower than reference - - - linearizable, in spite of faults: no check the history" + failed},
+		{"build-2", "test -trimpath -count=1 -tags=interleave -run=TestEvery ./yours", "stuck", fakeBench{}, every + "broken - - not slower than reference - - - every interleaving: stuck" + failed},
+		{"build-2", "test*TestGoals ./before", "one at a time", fakeBench{requests: [3]int64{1000, 500, 1000}},
+			goals + "holds broken" + every + "holds - - with -c 8 1 000/s 500/s 1 000/s not slower than reference holds - - ./build-2, build-2: passed"},
+		{"build-2", "", "", fakeBench{requests: [3]int64{1000, 500, 2000}}, "2 000/s not slower than reference broken - - not slower than reference: 0.500 times; CPU time 2.00; ok" + failed},
+		{"five-1", "*interleave*", "", fakeBench{requests: [3]int64{1000, 500, 800}}, "faults holds - - with -work 1ms -mix get=95,put=5 1 000/s 500/s 800/s 1.5 times as fast as before holds - - ./five-1, five-1: passed"},
+	} {
+		if got := graded(t, test.exercise, test.fails, test.says, test.bench.run); !strings.Contains(got, test.want) {
+			t.Errorf("%s fails at %q, bench at %q, and does %v: graded as\n%s\nwant\n%s", test.exercise, test.fails, test.bench.fails, test.bench.requests, got, test.want)
+		}
+	}
+}
+
+// The claim is judged in a report that is ok, or invalid, as where the client was late. The figures
+// are those that the load is about.
+func TestCompare(t *testing.T) {
+	const late = "invalid: before, round 1: the client was late although a connection was free"
+	for _, test := range []struct {
+		exercise string
+		bench    fakeBench
+		row, err string
+	}{
+		{"build-2", fakeBench{requests: [3]int64{1000, 500, 2000}}, "1 000/s 500/s 2 000/s", "0.500 times; CPU time 2.00; ok"},
+		{"build-2", fakeBench{requests: [3]int64{0, 500, 1000}}, "", "bench says: failed: yours, round 1: no request was answered"},
+		{"build-2", fakeBench{fails: "compare"}, "", "no compare"},
+		{"five-1", fakeBench{requests: [3]int64{1000, 500, 800}}, "1 000/s 500/s 800/s", ""},
+		{"five-1", fakeBench{requests: [3]int64{1000, 1000, 500}}, "1 000/s 1 000/s 500/s", "no difference shown; CPU time 1.00; ok"},
+		{"five-4", fakeBench{requests: [3]int64{1000, 500, 800}}, "1.00ms 2.00ms 1.25ms", ""},
+		{"five-4", fakeBench{requests: [3]int64{500, 500, 500}}, "2.00ms 2.00ms 2.00ms", "no difference shown; CPU time 1.00; " + late},
+	} {
+		e, unknown := find(test.exercise)
+		g := &grader{exercise: e, bed: &testbed.Bed{Dir: t.TempDir()}, bench: test.bench.run}
+		err := errors.Join(unknown, os.Mkdir(g.at("."), 0o777), g.compare(t.Context(), columns[yours]))
+		var row string
+		for _, r := range g.grades.Rows {
+			row += strings.Join(r.Cells[:], " ")
+		}
+		if got := fmt.Sprint(err); row != test.row || (err == nil) != (test.err == "") || err != nil && !strings.HasPrefix(err.Error(), test.err) {
+			t.Errorf("%s, %v: row %s, error %s, want %s and %q", test.exercise, test.bench, row, got, test.row, test.err)
+		}
+	}
+}
+
+// What is graded is the code that was handed in with the tests of the project, beside the start and
+// the reference, with the learner's common packages.
+func TestGradersCheckout(t *testing.T) {
+	root := fakeGo(t, "build-2")
+	for _, name := range []string{"server.go", "stage_test.go"} {
+		if err := os.WriteFile("build-2/"+name, []byte("package main // mine\n"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inCheckout := regexp.MustCompile(`[^ ,]*/checkout/`)
+	var asked []string
+	bench := func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+		all := strings.Join(args, " ")
+		asked = append(asked, inCheckout.ReplaceAllString(all, ""))
+		for name, from := range map[string]string{
+			"go.mod": "ROOT/go.mod", "common/stagetest/mutants_test.go": "ROOT/common/stagetest/mutants_test.go",
+			"yours/server.go": "build-2/server.go", "yours/stage_test.go": "ROOT/stage2_coarselock/stage_test.go",
+			"before/server.go": "ROOT/stage1_singlethread/server.go", "reference/server.go": "ROOT/stage2_coarselock/server.go",
+		} {
+			got, err := os.ReadFile(inCheckout.FindString(all) + name)
+			want, unread := os.ReadFile(strings.Replace(from, "ROOT", root, 1))
+			if err := errors.Join(err, unread); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s is not %s, error %v:\n%s", name, from, err, got)
+			}
+		}
+		return (&fakeBench{requests: [3]int64{1, 1, 1}}).run(ctx, args, stdout, stderr)
+	}
+	var tried []string
+	grades, err := Grade(t.Context(), "build-2", func(what string) { tried = append(tried, what) }, bench)
+	if err != nil || !grades.Passed || grades.Exercise != "build-2" || grades.Dir != "build-2" {
+		t.Errorf("graded as %+v, error %v", grades, err)
+	}
+	if want := []string{"check -faults -duration 5s -stages yours", "compare -stages reference,yours,before -duration 500ms -o compared.json -c 8"}; !slices.Equal(asked, want) {
+		t.Errorf("bench was asked for %q, want %q", asked, want)
+	}
+	if want := "the goals of stage 2: yours, the goals of stage 2: before, the goals of stage 2: reference"; !strings.Contains(strings.Join(tried, ", "), want) {
+		t.Errorf("it said %q, want %s among that", tried, want)
+	}
+}
+
+// A test that was handed in passes on the start, fails on each mistake, and is the learner's own.
+func TestGradeTest(t *testing.T) {
+	root := fakeGo(t, "find-1")
+	own, err := os.ReadFile(filepath.Join(root, stage2, "specimen_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const test, passes = "package main\n", "the test passes on stage2_coarselock "
+	for _, step := range []struct{ test, fails, want string }{
+		{test, "mistakes", passes + "holds - - and fails here holds - - and on another mistake of the kind holds - - ./find-1, find-1: passed"},
+		{test, "test -trimpath -race -count=1 ./try0", passes + "broken - - and fails here - - - and on another mistake of the kind - - - " + passes[:len(passes)-1] + ": too strict ./find-1, find-1: not passed"},
+		{test, "", passes + "holds - - and fails here broken - - and on another mistake of the kind - - - and fails here: the test passes there, too ./find-1"},
+		{test, "*/try1", "and fails here holds - - and on another mistake of the kind broken - - and on another mistake of the kind: the test passes there, too ./find-1"},
+		{string(own), "mistakes", "find-1 has TestSpecimenUnlockedTable of specimen_test.go: write a test of your own"},
+		{test + "func TestFind(t *testing.T) { stagetest.Run(t, serve) }\n", "mistakes", "find-1 uses stagetest.Run: write a test of your own"},
+	} {
+		if err := os.WriteFile("find-1/find_test.go", []byte(step.test), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if got := graded(t, "find-1", step.fails, "too strict", nil); !strings.Contains(got, step.want) {
+			t.Errorf("a test that fails at %q: graded as\n%s\nwant\n%s", step.fails, got, step.want)
+		}
+	}
+}
+
+// Ctrl-C ends what is tried, and leaves nothing.
+func TestGradeInterrupted(t *testing.T) {
+	fakeGo(t, "build-2")
+	benchtest.EmptyFolder(t)
+	t.Setenv("LOCKSTEP_FAILS", "vet*")
+	t.Setenv("LOCKSTEP_SAYS", "interrupt")
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
+	defer stop()
+	grades, err := Grade(ctx, "build-2", func(string) {}, nil)
+	if want := "interrupt\n" + context.Cause(ctx).Error(); !errors.Is(err, context.Canceled) || grades.Rows[0].Why != want {
+		t.Errorf("error %v, and %q in %+v", err, want, grades)
+	}
+}
+
+// Each try has its own time. What takes longer is broken.
+func TestGradingTakesTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &grader{say: func(string) {}, grades: Grades{Passed: true}}
+		hang := func(ctx context.Context, _ string) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+		began := time.Now()
+		g.try(t.Context(), time.Minute, "answers", hang, "yours", "before")
+		want := Row{"answers", [3]string{"broken", "broken", "-"}, "took longer than 1m0s"}
+		if took := time.Since(began); g.grades.Passed || g.grades.Rows[0] != want || took != 2*time.Minute {
+			t.Errorf("after %v: %+v, want %+v after 2m0s", took, g.grades, want)
+		}
+	})
+}
+
+// What each claim asks for, on either side of its limit.
+func TestClaims(t *testing.T) {
+	figures := func(ratio, cpu, held, p99 float64) report.Summary {
+		between := stats.Interval{Low: ratio - .3, Median: ratio, High: ratio + .3}
+		return report.Summary{Ratio: &report.Ratio{Interval: between}, P99: stats.Interval{Median: p99}, Figures: report.Figures{ServerCPUPerRequest: cpu, LockHeld: held}}
+	}
+	other := figures(1, 100, .5, 100)
+	for name, test := range map[string]struct{ holds, not report.Summary }{
+		"build-2": {figures(.61, 200, .5, 200), figures(.59, 50, 0, 50)},
+		"build-3": {figures(.61, 200, .5, 200), figures(.59, 50, 0, 50)},
+		"build-4": {figures(.61, 200, .5, 200), figures(.59, 50, 0, 50)},
+		"five-1":  {figures(1.51, 200, .5, 200), figures(1.49, 50, 0, 50)},
+		"five-2":  {figures(.51, 200, 0, 200), figures(.49, 50, 0, 50)},
+		"five-3":  {figures(.5, 79, .5, 200), figures(2, 81, 0, 50)},
+		"five-4":  {figures(.5, 200, .5, 79), figures(2, 50, 0, 81)},
+	} {
+		e, err := find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !e.claim.holds(test.holds, other) || e.claim.holds(test.not, other) {
+			t.Errorf("%s: want that %q holds for %+v and not for %+v", name, e.claim, test.holds, test.not)
+		}
+	}
+	if five2, _ := find("five-2"); five2.claim.holds(figures(2, 50, .01, 50), other) {
+		t.Error("a lock is held, and five-2 is without a lock")
+	}
+}
