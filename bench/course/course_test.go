@@ -88,7 +88,7 @@ func golang(t *testing.T, system string, args ...string) (out string, err error)
 		args = slices.Insert(args, 1, benchtest.RaceFlag())
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(cmd.Environ(), "GOOS="+system)
+	cmd.Env = append(cmd.Environ(), "GOOS="+system, "GORACE=atexit_sleep_ms=0")
 	said, err := cmd.CombinedOutput()
 	return string(said), err
 }

@@ -63,8 +63,8 @@ var definition = regexp.MustCompile("<!-- *(run|figure)\\b(?: ([\\w-]+)(?:: (.+)
 // A mark is a comment, what is filled in, and the comment that ends it.
 var mark = regexp.MustCompile(`(?s)<!--=(.*?)-->(.*?)(<!--/-->|<!--=|$)`)
 
-// lineStart is what is before a mark that begins a block of HTML.
-var lineStart = regexp.MustCompile(`(^|\n)[\s>*+-]*(\d+[.)]\s+)?$`)
+// lineStart is what is before a mark, on its line, that begins a block of HTML.
+var lineStart = regexp.MustCompile(`^[\s>*+-]*(\d+[.)]\s+)?$`)
 
 // Open reads the pages of the module in root. Data are read from dir, or else from root. It is
 // where everything is written: a dir that is not root becomes the reader's copy of the notes.
@@ -203,7 +203,7 @@ func (b *Book) fill(p file) (filled string) {
 		content, err := b.content(head)
 		if end != "<!--/-->" {
 			err = errors.New("no <!--/--> closes it")
-		} else if err == nil && strings.HasPrefix(content, "\n") != lineStart.MatchString(p.text[:m[0]]) {
+		} else if err == nil && strings.HasPrefix(content, "\n") != lineStart.MatchString(p.text[strings.LastIndex(p.text[:m[0]], "\n")+1:m[0]]) {
 			err = errors.New("a table, a text or a diff stands alone on its lines, and a number does not begin a line")
 		}
 		if err != nil {

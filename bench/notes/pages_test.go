@@ -170,6 +170,7 @@ func readAll(t *testing.T, root, pattern string) (all string) {
 // subtest in the packages that they name. A copy of a stage, as ./mine, has the tests of all.
 func unmatched(t *testing.T, text, root string) (found []string) {
 	t.Helper()
+	subtests := strings.ReplaceAll(readAll(t, root, "common/stagetest/*.go"), "\nfunc Test", "\nfunc ") // of stages
 	for _, m := range regexp.MustCompile("go test( [^`\n]*)").FindAllStringSubmatch(text, -1) {
 		words, dirs := Words(m[1]), []string(nil)
 		for _, arg := range words {
@@ -186,7 +187,7 @@ func unmatched(t *testing.T, text, root string) (found []string) {
 		if !strings.Contains(m[1], " -run ") && !strings.Contains(m[1], " -bench ") {
 			continue
 		}
-		tests := strings.ReplaceAll(readAll(t, root, "common/stagetest/*.go"), "\nfunc Test", "\nfunc ") // subtests of stages are there
+		tests := subtests
 		for _, dir := range dirs {
 			tests += readAll(t, root, dir+"/*_test.go")
 		}
@@ -218,18 +219,18 @@ func TestPatternsMatchTests(t *testing.T) {
 			t.Errorf("%s: %s matches nothing", name, pattern)
 		}
 	}
-	for command, want := range map[string]string{
-		"go test ./common/barrier -run 'Specimen/single' -v":           "[]",
-		"go test ./common/barrier -run 'Specimen/married' -v":          "[-run Specimen/married]",
-		"go test ./common/barrier -run SpecimenGone":                   "[-run SpecimenGone]",
-		"go test ./... -run Specimen -v":                               "[]",
-		"go test ./common/wire -run '^$' -bench Codec -benchmem":       "[]",
-		"go test ./common/wire -run '^$' -bench Kodak":                 "[-bench Kodak]",
-		"see `go test -count=1 ./mine2 -run TestStage/Counters`":       "[]",
-		"see `go test -count=1 ./mine2 -run TestStage/CountersRenamed": "[-run TestStage/CountersRenamed]",
-	} {
-		if got := fmt.Sprint(unmatched(t, command, project)); got != want {
-			t.Errorf("%s: %s is unmatched, want %s", command, got, want)
-		}
+	const commands = `
+go test ./common/barrier -run 'Specimen/single' -v
+go test ./common/barrier -run 'Specimen/married' -v
+go test ./common/barrier -run SpecimenGone
+go test ./... -run Specimen -v
+go test ./common/wire -run '^$' -bench Codec -benchmem
+go test ./common/wire -run '^$' -bench Kodak
+go test -count=1 ./mine2 -run TestStage/Counters
+go test -count=1 ./mine2 -run TestStage/CountersRenamed
+`
+	const want = "[-run Specimen/married -run SpecimenGone -bench Kodak -run TestStage/CountersRenamed]"
+	if got := fmt.Sprint(unmatched(t, commands, project)); got != want {
+		t.Errorf("%s are unmatched, want %s", got, want)
 	}
 }
