@@ -2,6 +2,7 @@ package course
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,6 @@ import (
 	"lockstep/bench/report"
 	"lockstep/bench/stats"
 	"lockstep/bench/testbed"
-	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 )
 
@@ -31,7 +31,7 @@ import (
 // test that finds each mistake in the store of stage 2.
 const goScript = `#!/bin/sh
 [ "$1" = env ] && echo "{\"GOMOD\": \"$LOCKSTEP_ROOT/go.mod\"}" && exit
-[ "$LOCKSTEP_FAILS" = mistakes ] && exec cmp -s "$LOCKSTEP_ROOT/stage2_coarselock/store.go" "$5/store.go"
+[ "$LOCKSTEP_FAILS" = mistakes ] && [ -e "$5/find_test.go" ] && exec cmp -s "$LOCKSTEP_ROOT/stage2_coarselock/store.go" "$5/store.go"
 case "$*" in $LOCKSTEP_FAILS)
 	printf "%b\n" "$LOCKSTEP_SAYS"
 	[ "$LOCKSTEP_SAYS" = interrupt ] && kill -INT $PPID && exec sleep 60
@@ -52,7 +52,8 @@ func fakeGo(t *testing.T, names ...string) (root string) {
 	root = t.TempDir()
 	t.Chdir(root)
 	mutants, err := os.ReadFile(filepath.Join(project, "common/stagetest/mutants_test.go"))
-	err = errors.Join(err, files{"go": []byte(goScript), "go.mod": nil}.write("."), files{"mutants_test.go": mutants}.write("common/stagetest"), os.Chmod("go", 0o755))
+	err = errors.Join(err, files{"mutants_test.go": mutants}.write("common/stagetest"))
+	err = errors.Join(err, files{"go": []byte(goScript), "go.mod": nil}.write("."), os.Chmod("go", 0o755))
 	for _, dir := range []string{stage1, stage2, stage4, "bench"} {
 		err = errors.Join(err, os.Symlink(filepath.Join(project, dir), dir))
 	}
@@ -90,7 +91,8 @@ func (b *fakeBench) run(_ context.Context, args []string, stdout, _ io.Writer) e
 	rep := report.New(cfg, nil, true)
 	for dir := range strings.SplitSeq(args[2], ",") {
 		n := b.requests[slices.Index(columns[:], filepath.Base(dir))]
-		r := &load.Result{Counts: load.Counts{Connections: 8, Requests: n, Answers: workload.Answers{OK: n}}, Dur: time.Second, ServerCPU: time.Second / 10}
+		r := &load.Result{Dur: time.Second, ServerCPU: time.Second / 10}
+		r.Connections, r.Requests, r.OK = 8, n, n
 		r.ResponseTimes.Record(time.Second / time.Duration(max(n, 1)))
 		if cfg.Workload.Rate > 0 {
 			load.Record(&r.Slips, time.Second) // which makes the report invalid
@@ -105,50 +107,81 @@ func (b *fakeBench) run(_ context.Context, args []string, stdout, _ io.Writer) e
 	return errors.Join(err, os.WriteFile(args[slices.Index(args, "-o")+1], content, 0o666))
 }
 
-// graded grades an exercise, with the go command at fault, and returns what there is to say, with
-// single spaces.
-func graded(t *testing.T, name, fails, says string, bench Bench) string {
+// graded grades an exercise, with the go command at fault. It returns the first letters of the
+// cells, row by row, and what is wrong.
+func graded(t *testing.T, name, fails, says string, bench Bench) (cells, why string) {
 	t.Helper()
 	t.Setenv("LOCKSTEP_FAILS", fails)
 	t.Setenv("LOCKSTEP_SAYS", says)
 	grades, err := Grade(t.Context(), "./"+name, func(string) {}, bench)
 	if err != nil {
-		return err.Error()
+		return "", err.Error()
 	}
-	return strings.Join(strings.Fields(grades.String()), " ")
+	for _, r := range grades.Rows {
+		for _, cell := range r.Cells {
+			cells += cell[:1]
+		}
+		cells, why = cells+" ", why+r.Why
+	}
+	if grades.Passed != (why == "") {
+		t.Errorf("%s is passed: %v, and wrong is %q", name, grades.Passed, why)
+	}
+	return strings.TrimSpace(cells), why
 }
 
 // What is handed in keeps each promise, up to the first that is broken, and nothing is tried then.
 func TestGradeStage(t *testing.T) {
 	fakeGo(t, "build-2", "five-1")
 	benchtest.EmptyFolder(t)
-	const (
-		untried = " broken - - every promise, with the race detector - - - the goals of stage 2 - - - linearizable, in spite of faults - - - every interleaving - - - not slower than reference - - - "
-		goals   = "go vet holds - - every promise, with the race detector holds - - the goals of stage 2 "
-		every   = " holds linearizable, in spite of faults holds - - every interleaving "
-		failed  = " ./build-2, build-2: not passed"
-	)
+	goroutines := strings.Repeat("\na goroutine", 20)
+	none, noCheck := fakeBench{}, fakeBench{fails: "check"}
+	faster, slower := fakeBench{requests: [3]int64{1000, 500, 800}}, fakeBench{requests: [3]int64{1000, 500, 2000}}
 	for _, test := range []struct {
 		exercise, fails, says string // of the go command
 		bench                 fakeBench
-		want                  string
+		cells, why            string
 	}{
-		{"build-2", "vet -trimpath ./yours", "# lockstep/yours\n\nyours/a.go:7: dead code", fakeBench{},
-			"promise yours before reference go vet" + untried + "go vet: yours/a.go:7: dead code" + failed},
-		{"build-2", "test -trimpath -race -count=1 -run=TestStage ./yours", "--- FAIL: TestStage\npanic: \\033[2J\n" + strings.Repeat("a goroutine\n", 20), fakeBench{},
-			"detector: panic: \\x1b[2J" + strings.Repeat(" a goroutine", 11) + failed},
-		{"build-2", "test*TestStage ./yours", "FAIL", fakeBench{}, "detector: exit status 3" + failed},
-		{"build-2", "test -trimpath -count=1 -run=TestGoals ./yours", "one at a time", fakeBench{}, goals + "broken holds holds linearizable, in spite of faults - - - "},
-		{"build-2", "", "", fakeBench{fails: "check"}, "faults broken - - every interleaving - - - not slower than reference - - - linearizable, in spite of faults: no check the history" + failed},
-		{"build-2", "test -trimpath -count=1 -tags=interleave -run=TestEvery ./yours", "stuck", fakeBench{}, every + "broken - - not slower than reference - - - every interleaving: stuck" + failed},
-		{"build-2", "test*TestGoals ./before", "one at a time", fakeBench{requests: [3]int64{1000, 500, 1000}},
-			goals + "holds broken" + every + "holds - - with -c 8 1 000/s 500/s 1 000/s not slower than reference holds - - ./build-2, build-2: passed"},
-		{"build-2", "", "", fakeBench{requests: [3]int64{1000, 500, 2000}}, "2 000/s not slower than reference broken - - not slower than reference: 0.500 times; CPU time 2.00; ok" + failed},
-		{"five-1", "*interleave*", "", fakeBench{requests: [3]int64{1000, 500, 800}}, "faults holds - - with -work 1ms -mix get=95,put=5 1 000/s 500/s 800/s 1.5 times as fast as before holds - - ./five-1, five-1: passed"},
+		{"build-2", "vet -trimpath ./yours", "# lockstep/yours\n\nyours/a.go:7: dead code", none,
+			"b-- --- --- --- --- ---", "yours/a.go:7: dead code"},
+		{"build-2", "test -trimpath -race -count=1 -run=TestStage ./yours", "--- FAIL\npanic: \\033[2J" + goroutines, none,
+			"h-- b-- --- --- --- ---", `panic: \x1b[2J` + goroutines[:len(goroutines)*11/20]},
+		{"build-2", "test*TestStage ./yours", "FAIL", none, "h-- b-- --- --- --- ---", "exit status 3"},
+		{"build-2", "test -trimpath -count=1 -run=TestGoals ./yours", "alone", none, "h-- h-- bhh --- --- ---", "alone"},
+		{"build-2", "", "", noCheck, "h-- h-- hhh b-- --- ---", "no check\nthe history"},
+		{"build-2", "test -trimpath -count=1 -tags=interleave -run=TestEvery ./yours", "stuck", none,
+			"h-- h-- hhh h-- b-- ---", "stuck"},
+		{"build-2", "test*TestGoals ./before", "alone", faster, "h-- h-- hbh h-- h-- 158 h--", ""},
+		{"build-2", "", "", slower, "h-- h-- hhh h-- h-- 152 b--", "0.500 times; CPU time 2.00; ok"},
+		{"five-1", "*interleave*", "", faster, "h-- h-- hhh h-- 158 h--", ""},
 	} {
-		if got := graded(t, test.exercise, test.fails, test.says, test.bench.run); !strings.Contains(got, test.want) {
-			t.Errorf("%s fails at %q, bench at %q, and does %v: graded as\n%s\nwant\n%s", test.exercise, test.fails, test.bench.fails, test.bench.requests, got, test.want)
+		if cells, why := graded(t, test.exercise, test.fails, test.says, test.bench.run); cells != test.cells || why != test.why {
+			t.Errorf("%s, go fails at %q, bench is %+v: %s, wrong is %q, want %s and %q",
+				test.exercise, test.fails, test.bench, cells, why, test.cells, test.why)
 		}
+	}
+}
+
+func TestGradesText(t *testing.T) {
+	g := Grades{Exercise: "build-2", Dir: "./mine", Rows: []Row{
+		{"go vet", [3]string{"holds", "-", "-"}, ""},
+		{"the goals", [3]string{"broken", "broken", "holds"}, "one\nby one"},
+	}}
+	const want = `promise     yours  before  reference
+go vet      holds       -          -
+the goals  broken  broken      holds
+
+the goals:
+    one
+    by one
+
+./mine, build-2: not passed
+`
+	if got := g.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	g.Passed = true
+	if got := g.String(); !strings.HasSuffix(got, "\n./mine, build-2: passed\n") {
+		t.Errorf("what is passed ends in %q", got)
 	}
 }
 
@@ -156,18 +189,19 @@ func TestGradeStage(t *testing.T) {
 // are those that the load is about.
 func TestCompare(t *testing.T) {
 	const late = "invalid: before, round 1: the client was late although a connection was free"
+	does := func(mine, start, solution int64) fakeBench {
+		return fakeBench{requests: [3]int64{mine, start, solution}}
+	}
 	for _, test := range []struct {
 		exercise string
 		bench    fakeBench
 		row, err string
 	}{
-		{"build-2", fakeBench{requests: [3]int64{1000, 500, 2000}}, "1 000/s 500/s 2 000/s", "0.500 times; CPU time 2.00; ok"},
-		{"build-2", fakeBench{requests: [3]int64{0, 500, 1000}}, "", "bench says: failed: yours, round 1: no request was answered"},
+		{"build-2", does(0, 500, 1000), "", "bench says: failed: yours, round 1: no request was answered"},
 		{"build-2", fakeBench{fails: "compare"}, "", "no compare"},
-		{"five-1", fakeBench{requests: [3]int64{1000, 500, 800}}, "1 000/s 500/s 800/s", ""},
-		{"five-1", fakeBench{requests: [3]int64{1000, 1000, 500}}, "1 000/s 1 000/s 500/s", "no difference shown; CPU time 1.00; ok"},
-		{"five-4", fakeBench{requests: [3]int64{1000, 500, 800}}, "1.00ms 2.00ms 1.25ms", ""},
-		{"five-4", fakeBench{requests: [3]int64{500, 500, 500}}, "2.00ms 2.00ms 2.00ms", "no difference shown; CPU time 1.00; " + late},
+		{"five-1", does(1000, 1000, 500), "1 000/s 1 000/s 500/s", "no difference shown; CPU time 1.00; ok"},
+		{"five-4", does(1000, 500, 800), "1.00ms 2.00ms 1.25ms", ""},
+		{"five-4", does(500, 500, 500), "2.00ms 2.00ms 2.00ms", "no difference shown; CPU time 1.00; " + late},
 	} {
 		e, unknown := find(test.exercise)
 		g := &grader{exercise: e, bed: &testbed.Bed{Dir: t.TempDir()}, bench: test.bench.run}
@@ -176,8 +210,8 @@ func TestCompare(t *testing.T) {
 		for _, r := range g.grades.Rows {
 			row += strings.Join(r.Cells[:], " ")
 		}
-		if got := fmt.Sprint(err); row != test.row || (err == nil) != (test.err == "") || err != nil && !strings.HasPrefix(err.Error(), test.err) {
-			t.Errorf("%s, %v: row %s, error %s, want %s and %q", test.exercise, test.bench, row, got, test.row, test.err)
+		if row != test.row || (err == nil) != (test.err == "") || !strings.HasPrefix(fmt.Sprint(err), cmp.Or(test.err, "<nil>")) {
+			t.Errorf("%s, %v: row %s, error %v, want %s and %q", test.exercise, test.bench, row, err, test.row, test.err)
 		}
 	}
 }
@@ -214,11 +248,18 @@ func TestGradersCheckout(t *testing.T) {
 	if err != nil || !grades.Passed || grades.Exercise != "build-2" || grades.Dir != "build-2" {
 		t.Errorf("graded as %+v, error %v", grades, err)
 	}
-	if want := []string{"check -faults -duration 5s -stages yours", "compare -stages reference,yours,before -duration 500ms -o compared.json -c 8"}; !slices.Equal(asked, want) {
+	if want := []string{
+		"check -faults -duration 5s -stages yours",
+		"compare -stages reference,yours,before -duration 500ms -o compared.json -c 8",
+	}; !slices.Equal(asked, want) {
 		t.Errorf("bench was asked for %q, want %q", asked, want)
 	}
-	if want := "the goals of stage 2: yours, the goals of stage 2: before, the goals of stage 2: reference"; !strings.Contains(strings.Join(tried, ", "), want) {
-		t.Errorf("it said %q, want %s among that", tried, want)
+	if want := []string{
+		"go vet: yours", "every promise, with the race detector: yours",
+		"the goals of stage 2: yours", "the goals of stage 2: before", "the goals of stage 2: reference",
+		"linearizable, in spite of faults: yours", "every interleaving: yours", "not slower than reference: yours",
+	}; !slices.Equal(tried, want) {
+		t.Errorf("it said %q, want %q", tried, want)
 	}
 }
 
@@ -229,20 +270,20 @@ func TestGradeTest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const test, passes = "package main\n", "the test passes on stage2_coarselock "
-	for _, step := range []struct{ test, fails, want string }{
-		{test, "mistakes", passes + "holds - - and fails here holds - - and on another mistake of the kind holds - - ./find-1, find-1: passed"},
-		{test, "test -trimpath -race -count=1 ./try0", passes + "broken - - and fails here - - - and on another mistake of the kind - - - " + passes[:len(passes)-1] + ": too strict ./find-1, find-1: not passed"},
-		{test, "", passes + "holds - - and fails here broken - - and on another mistake of the kind - - - and fails here: the test passes there, too ./find-1"},
-		{test, "*/try1", "and fails here holds - - and on another mistake of the kind broken - - and on another mistake of the kind: the test passes there, too ./find-1"},
-		{string(own), "mistakes", "find-1 has TestSpecimenUnlockedTable of specimen_test.go: write a test of your own"},
-		{test + "func TestFind(t *testing.T) { stagetest.Run(t, serve) }\n", "mistakes", "find-1 uses stagetest.Run: write a test of your own"},
+	const test = "package main\n"
+	for _, step := range []struct{ test, fails, cells, why string }{
+		{test, "mistakes", "h-- h-- h--", ""},
+		{test, "test -trimpath -race -count=1 ./try0", "b-- --- ---", "too strict"},
+		{test, "", "h-- b-- ---", "the test passes there, too"},
+		{test, "*/try1", "h-- h-- b--", "the test passes there, too"},
+		{string(own), "mistakes", "", "./find-1 has TestSpecimenUnlockedTable of specimen_test.go: write a test of your own"},
+		{test + "var all = stagetest.Run\n", "mistakes", "", "./find-1 uses stagetest.Run: write a test of your own"},
 	} {
 		if err := os.WriteFile("find-1/find_test.go", []byte(step.test), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if got := graded(t, "find-1", step.fails, "too strict", nil); !strings.Contains(got, step.want) {
-			t.Errorf("a test that fails at %q: graded as\n%s\nwant\n%s", step.fails, got, step.want)
+		if cells, why := graded(t, "find-1", step.fails, "too strict", nil); cells != step.cells || why != step.why {
+			t.Errorf("a test that fails at %q: %s, wrong is %q, want %s and %q", step.fails, cells, why, step.cells, step.why)
 		}
 	}
 }
@@ -282,7 +323,9 @@ func TestGradingTakesTooLong(t *testing.T) {
 func TestClaims(t *testing.T) {
 	figures := func(ratio, cpu, held, p99 float64) report.Summary {
 		between := stats.Interval{Low: ratio - .3, Median: ratio, High: ratio + .3}
-		return report.Summary{Ratio: &report.Ratio{Interval: between}, P99: stats.Interval{Median: p99}, Figures: report.Figures{ServerCPUPerRequest: cpu, LockHeld: held}}
+		s := report.Summary{Ratio: &report.Ratio{Interval: between}, P99: stats.Interval{Median: p99}}
+		s.ServerCPUPerRequest, s.LockHeld = cpu, held
+		return s
 	}
 	other := figures(1, 100, .5, 100)
 	for name, test := range map[string]struct{ holds, not report.Summary }{

@@ -2,6 +2,7 @@ package report
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -12,7 +13,6 @@ import (
 	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
-	"lockstep/common/text"
 )
 
 const (
@@ -346,12 +346,8 @@ func TestHistogram(t *testing.T) {
 	if first, last := h.Rows[0], h.Rows[len(h.Rows)-1]; last[0] != "up to 80.0ms" || last[1] != "0.1 %" || strings.Count(last[2], "#") != 1 || len(first[2]) != len(last[2]) {
 		t.Errorf("the rows are %q", h.Rows)
 	}
-	wantAll(t, rep.String(), "\nresponse time  requests\nup to ")
-	for _, rows := range h.Rows {
-		if n := len(strings.Join(rows, "  ")); n > text.Columns {
-			t.Errorf("%d columns: %q", n, rows)
-		}
-	}
+	shown, _, _ := forms(t, rep)
+	wantAll(t, shown, "\nresponse time  requests\nup to ")
 	rep.Stages = append(rep.Stages, "b")
 	rep.Add("b", 1, r)
 	if details := rep.Outline().Histogram; details != nil {
@@ -367,13 +363,9 @@ func TestOverTime(t *testing.T) {
 	r.Series = []int64{400, 400, 40, 40, 40, 40, 0, 80, 8} // none is answered in the last second and a half
 	tables := reportOf(r).Outline().Tables
 	over := tables[len(tables)-1]
-	var got []string
-	for _, row := range over.Rows {
-		got = append(got, strings.Join(row, ", "))
-	}
-	want := []string{"from 0 s, 400", "from 2 s, 40.0", "from 4 s, 40.0", "from 6 s, 40.0", "from 8 s, 4.00", "from 10 s, 0"}
-	if !slices.Equal(got, want) || strings.Join(over.Foot, "") != "26 402 sockets in TIME_WAIT at the end" {
-		t.Errorf("%q, foot %q, want %q", got, over.Foot, want)
+	const want = "[[from 0 s 400] [from 2 s 40.0] [from 4 s 40.0] [from 6 s 40.0] [from 8 s 4.00] [from 10 s 0]]"
+	if got := fmt.Sprint(over.Rows); got != want || strings.Join(over.Foot, "") != "26 402 sockets in TIME_WAIT at the end" {
+		t.Errorf("%s, foot %q, want %s", got, over.Foot, want)
 	}
 	r.ConnectTimes = nil
 	if len(reportOf(r).Outline().Tables) != len(tables)-2 { // without the times to connect, too
