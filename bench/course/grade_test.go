@@ -31,7 +31,8 @@ import (
 // test that finds each mistake in the store of stage 2.
 const goScript = `#!/bin/sh
 [ "$1" = env ] && echo "{\"GOMOD\": \"$LOCKSTEP_ROOT/go.mod\"}" && exit
-[ "$LOCKSTEP_FAILS" = mistakes ] && [ -e "$5/find_test.go" ] && exec cmp -s "$LOCKSTEP_ROOT/stage2_coarselock/store.go" "$5/store.go"
+start="$LOCKSTEP_ROOT/stage2_coarselock"
+[ "$LOCKSTEP_FAILS" = mistakes ] && [ -e "$5/find_test.go" ] && exec cmp -s "$start/store.go" "$5/store.go"
 case "$*" in $LOCKSTEP_FAILS)
 	printf "%b\n" "$LOCKSTEP_SAYS"
 	[ "$LOCKSTEP_SAYS" = interrupt ] && kill -INT $PPID && exec sleep 60
