@@ -154,16 +154,17 @@ func TestStray(t *testing.T) {
 }
 
 // readAll returns the files of a pattern, joined.
-func readAll(t *testing.T, root, pattern string) (all string) {
+func readAll(t *testing.T, root, pattern string) string {
 	t.Helper()
+	var all strings.Builder
 	files, err := filepath.Glob(filepath.Join(root, pattern))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range files {
-		all += read(t, "", path)
+		all.WriteString(read(t, "", path))
 	}
-	return all
+	return all.String()
 }
 
 // unmatched returns the patterns of go test commands in a text that match no test, benchmark or
