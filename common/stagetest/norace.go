@@ -2,6 +2,7 @@
 
 package stagetest
 
-// raceDetector is whether the tests were built with it. looksStill is how often, once a
-// second, the watch has to see no progress: the race detector makes programs slow.
-const raceDetector, looksStill = false, 10
+// raceDetector is whether the tests were built with it. It makes programs slow. looksStill is how
+// often, once a second, the watch has to see no progress. manyWorkers and manyBuckets stand for
+// the greatest numbers of them.
+const raceDetector, looksStill, manyWorkers, manyBuckets = false, 10, 4096, 10_000

@@ -2,4 +2,4 @@
 
 package stagetest
 
-const raceDetector, looksStill = true, 30
+const raceDetector, looksStill, manyWorkers, manyBuckets = true, 30, 500, 1000

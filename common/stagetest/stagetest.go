@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,7 +82,7 @@ func start(t *testing.T, serve node.Serve, edit func(*cluster.Config)) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{t: t, cfg: cluster.Default(), listener: ln, served: make(chan error, 1)}
+	s := &stage{t: t, cfg: cluster.Default(), listener: narrow{ln}, served: make(chan error, 1)}
 	s.cfg.Nodes[0].Addr = ln.Addr().String()
 	if edit != nil {
 		edit(&s.cfg)
@@ -91,7 +92,7 @@ func start(t *testing.T, serve node.Serve, edit func(*cluster.Config)) *stage {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	go func() { // ends after stop, or when ln fails
-		s.served <- serve(ctx, ln, s.node)
+		s.served <- serve(ctx, s.listener, s.node)
 		close(s.served)
 	}()
 	t.Cleanup(func() {
@@ -100,6 +101,18 @@ func start(t *testing.T, serve node.Serve, edit func(*cluster.Config)) *stage {
 		}
 	})
 	return s
+}
+
+// The connections of a narrow listener hold few bytes of answers, so that a client that reads
+// none soon keeps the stage waiting.
+type narrow struct{ net.Listener }
+
+func (l narrow) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		tcp.SetWriteBuffer(4 << 10)
+	}
+	return nc, err
 }
 
 // logged writes to the output of a test what a node logs of panics, one line each. Other lines
@@ -154,7 +167,7 @@ func noneLeft(t *testing.T, serve node.Serve) {
 func Main(m *testing.M, serve node.Serve) {
 	watchStage(serve)
 	if raceDetector && os.Getenv("GORACE") == "" { // which is read when a process starts
-		os.Exit(untilOneRace())
+		syscall.Exit(untilOneRace()) // os.Exit lets the race detector wait for a second
 	}
 	code := m.Run()
 	if code != 0 {
@@ -261,7 +274,9 @@ func (w *watch) report(where string) {
 func (w *watch) run(t *testing.T, name string, serve node.Serve, test func(*testing.T, node.Serve)) bool {
 	return t.Run(name, func(t *testing.T) {
 		watchStage(serve)
-		w.skipStuck(t)
+		if w.ctx.Err() != nil {
+			t.SkipNow() // what is left of the test in which the stage was stuck would disturb this one
+		}
 		w.guarded.Store(true)
 		defer w.guarded.Store(false)
 		done := make(chan struct{})
@@ -275,14 +290,6 @@ func (w *watch) run(t *testing.T, name string, serve node.Serve, test func(*test
 			t.Fatal(context.Cause(w.ctx))
 		}
 	})
-}
-
-// skipStuck skips a test after one in which the stage was stuck: what is left of that would
-// disturb it.
-func (w *watch) skipStuck(t *testing.T) {
-	if w.ctx.Err() != nil {
-		t.SkipNow()
-	}
 }
 
 // packageOf returns the name of the package of a function, such as a stage's serve, followed
