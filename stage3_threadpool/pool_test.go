@@ -82,7 +82,7 @@ func TestFreeWorkerIsNotRefused(t *testing.T) {
 	p := newPool(1, 0)
 	defer p.close()
 	run := p.job(func() {})
-	for i := range 2000 {
+	for i := range 10_000 {
 		if !run() {
 			t.Fatalf("job %d was refused, and the worker had nothing to do", i)
 		}
