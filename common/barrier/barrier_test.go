@@ -419,7 +419,7 @@ func TestMissing(t *testing.T) {
 // Gather takes payloads of any size, one of nothing, and the end of a process.
 func TestGather(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
-		want := [][]byte{bytes.Repeat([]byte("a long payload"), 20_000), {}, make([]byte, MaxPayload)}
+		want := [][]byte{bytes.Repeat([]byte("a long payload"), 7000), {}, make([]byte, MaxPayload)}
 		gather := func(of int, want ...[]byte) {
 			var all sync.WaitGroup
 			for i, b := range n.joined[:of] {
@@ -509,7 +509,7 @@ func TestClose(t *testing.T) {
 // and fit for a terminal, and does not hide another peer's mismatch.
 func TestMadeUpFingerprints(t *testing.T) {
 	onNetwork(t, func(t *testing.T, n *network) {
-		ctx := within(t, 10*time.Second)
+		ctx := within(t, 5*time.Second)
 		var told atomic.Int64
 		go control.Serve(ctx, n.listen("1"), control.Hello("nodes", 1, ""), 1, func(q wire.Control) (wire.Control, bool) {
 			q.From, q.To, q.Incarnation, q.Ready = 1, 0, 7, true
@@ -517,11 +517,11 @@ func TestMadeUpFingerprints(t *testing.T) {
 			return q, true
 		})
 		w0 := wait(ctx, n.join("nodes", 0, 3))
-		<-time.After(5 * time.Second) // the clock is synctest's
+		<-time.After(3 * time.Second) // the clock is synctest's
 		w2 := wait(ctx, n.join("nodes", 2, 3, func(c *Config) { c.Fingerprint = "ours=too" }))
 		r0 := <-w0
 		<-w2
-		if told.Load() < 50 {
+		if told.Load() < 20 {
 			t.Fatalf("the liar was asked only %d times", told.Load())
 		}
 		if got := strings.Count(n.log(), "WARN"); got != maxReasons+1 {

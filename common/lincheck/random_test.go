@@ -232,12 +232,12 @@ func (r run) ops(rng *rand.Rand, shared *table.Table, number int) (ops []wire.Op
 var runs = []run{
 	{calls: 2000, keys: 1000, clients: 8, tied: 1, unknown: 5},
 	{calls: 2000, keys: 1000, clients: 8, tied: 4, unknown: 1},
-	{calls: 1000, keys: 4, clients: 3, tied: 4},
-	{calls: 1000, keys: 1, clients: 8, tied: 1},
-	{calls: 2000, keys: 1000, clients: 8, tied: 1000},
+	{calls: 500, keys: 4, clients: 3, tied: 4},
+	{calls: 500, keys: 1, clients: 8, tied: 1},
+	{calls: 1000, keys: 1000, clients: 8, tied: 1000},
 }
 
-// Histories of thousands of calls are decided in about as many moves, and a violation at
+// Histories of hundreds of calls are decided in about as many moves, and a violation at
 // their end or in their middle is found and explained by one or two calls.
 func TestRuns(t *testing.T) {
 	for _, r := range runs {
