@@ -9,7 +9,7 @@ import (
 
 // Mistakes that students make, as edits of a stage, and what its go test must say first: the
 // cause, or the student's own line. With -race in front, only the race detector sees it. The
-// first two always run: a panic, and a goroutine that is left.
+// first always runs: a panic.
 var mistakes = []mutant{
 	{"a Flush forgotten", "stage2_coarselock/server.go", "\t\tc.Flush()\n", "",
 		"./stage2_coarselock", "answers were written and not flushed"},
@@ -78,7 +78,7 @@ func TestStageThatPrints(t *testing.T) {
 	}
 }
 
-func TestMistakes(t *testing.T) { try(t, mistakes, 2, mutant.namedFirst) }
+func TestMistakes(t *testing.T) { try(t, mistakes, 1, mutant.namedFirst) }
 
 // namedFirst checks that the first line of out that says more than which test failed shows
 // the mistake.
@@ -104,8 +104,11 @@ func (m mutant) namedFirst(t *testing.T, out string) {
 	}
 }
 
+// Again lets the next test try goals, although a promise was broken before.
+func Again() { watching.broken = false }
+
 // Stages are handed in as later ones. They must miss exactly the goals of the stages after
-// them, and say why; that they pass the others, their own TestGoals says. The first always runs.
+// them, and say why; that they pass the others, their own TestGoals says.
 var unfinished = []mutant{
 	{"stage 2", "stage2_coarselock/stage_test.go", "serve, 2)", "serve, 3)", "./stage2_coarselock -run TestGoals/Overload",
 		"none was answered Busy"},
@@ -115,4 +118,4 @@ var unfinished = []mutant{
 		"(?s)a silent client keeps another one waiting.*while they are written.*none was answered Busy.*is a job a whole connection.*do all keys share a lock"},
 }
 
-func TestUnfinishedStages(t *testing.T) { try(t, unfinished, 1, mutant.caught) }
+func TestUnfinishedStages(t *testing.T) { try(t, unfinished, 0, mutant.caught) }

@@ -1,0 +1,146 @@
+package stagetest_test
+
+import (
+	"context"
+	"flag"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"lockstep/common/node"
+	"lockstep/common/stagetest"
+	"lockstep/common/wire"
+)
+
+// A design is another stage than ours: a request needs a place, not a worker, and readers share
+// the lock. The fields are mistakes.
+type design struct {
+	unbounded bool          // a request that finds no place is answered all the same
+	keeps     bool          // a Delete deletes nothing
+	waits     chan struct{} // serve leaves a goroutine that waits for this
+}
+
+func (d *design) newStore(n *node.Node) stagetest.Store {
+	var mu sync.RWMutex
+	stored := n.NewTable()
+	return func(ops []wire.Op) []wire.Result {
+		if len(ops) == 1 && ops[0].Kind == wire.Get {
+			mu.RLock()
+			defer mu.RUnlock()
+			return []wire.Result{stored.Get(ops[0].Key)}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if d.keeps && ops[0].Kind == wire.Delete {
+			return []wire.Result{{Status: wire.Deleted}}
+		}
+		return stored.Apply(ops)
+	}
+}
+
+func (d *design) serve(ctx context.Context, ln net.Listener, n *node.Node) error {
+	apply := d.newStore(n)
+	places := make(chan struct{}, n.Config.Server.Workers+n.Config.Server.Queue)
+	if d.waits != nil {
+		go func() { <-d.waits }()
+	}
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	for {
+		c, err := n.Accept(ctx, ln)
+		if err != nil {
+			return err
+		}
+		conns.Go(func() {
+			defer c.Close()
+			for c.Ready() {
+				select {
+				case places <- struct{}{}:
+					n.Answer(c, apply)
+					<-places
+				default:
+					if d.unbounded {
+						n.Answer(c, apply)
+					} else {
+						n.Refuse(c)
+					}
+				}
+				c.Flush()
+			}
+		})
+	}
+}
+
+// Another design passes if it is correct. With a mistake it fails, and the tests say why.
+func TestSuite(t *testing.T) {
+	flag.Set("test.failfast", "false") // the tests of mistakes fail
+	flag.Set("test.skip", "")
+	stagetest.Again()
+	right := new(design)
+	if !t.Run("Promises", func(t *testing.T) { stagetest.Run(t, right.serve) }) ||
+		!t.Run("Goals", func(t *testing.T) { stagetest.Goals(t, right.serve, 4) }) {
+		return
+	}
+	promises := func(d *design) func(*testing.T) { return func(t *testing.T) { stagetest.Run(t, d.serve) } }
+	goals := func(d *design) func(*testing.T) { return func(t *testing.T) { stagetest.Goals(t, d.serve, 3) } }
+	waits := make(chan struct{})
+	checkSays(t, goals(&design{unbounded: true}), `Overload.*one worker, a queue of one, and 80 requests of 8 clients: none was answered Busy`)
+	checkSays(t, promises(&design{keeps: true}), `Operations.*get k, delete k: answers missing deleted, want missing missing`)
+	checkSays(t, promises(&design{waits: waits}), `goroutines are left: 1 × \(\*design\)\.serve.*the promises after Operations were not tried`)
+	close(waits)
+	t.Run("Skipped", func(t *testing.T) {
+		t.Cleanup(func() {
+			if !t.Skipped() {
+				t.Error("the goals are tried although a promise is broken")
+			}
+		})
+		stagetest.Goals(t, right.serve, 4)
+	})
+}
+
+// checkSays checks that a test, which is no part of t, fails and says what a regular expression
+// describes.
+func checkSays(t *testing.T, test func(*testing.T), want string) {
+	t.Helper()
+	path, stdout := filepath.Join(t.TempDir(), "out"), os.Stdout
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Stdout = file
+	all := func(pattern, name string) (bool, error) { return true, nil }
+	passed := testing.RunTests(all, []testing.InternalTest{{Name: "TestOf", F: test}})
+	os.Stdout = stdout
+	file.Close()
+	got, err := os.ReadFile(path)
+	if passed || err != nil || !regexp.MustCompile(`(?s)`+want).Match(got) {
+		t.Errorf("passed: %v; it says (%v)\n%s\nwant it to fail, with %s", passed, err, got, want)
+	}
+}
+
+// The benchmark of a store measures requests of one operation, and of 64.
+func TestBenchmarkStore(t *testing.T) {
+	flag.Set("test.benchtime", "10x")
+	var ones, batches atomic.Int64
+	testing.Benchmark(func(b *testing.B) {
+		stagetest.BenchmarkStore(b, func(n *node.Node) stagetest.Store {
+			store := new(design).newStore(n)
+			return func(ops []wire.Op) []wire.Result {
+				switch len(ops) {
+				case 1:
+					ones.Add(1)
+				case 64:
+					batches.Add(1)
+				}
+				return store(ops)
+			}
+		})
+	})
+	if ones.Load() < 10 || batches.Load() < 10 {
+		t.Errorf("%d requests of one operation and %d of 64, want ten of each", ones.Load(), batches.Load())
+	}
+}
