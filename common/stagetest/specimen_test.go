@@ -21,7 +21,7 @@ func TestSpecimenHappensBefore(t *testing.T) {
 		t.Skip("compiles a program")
 	}
 	exe := filepath.Join(t.TempDir(), "program.exe")
-	build, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-ldflags=-s -w", "-o", exe, "./testdata/happensbefore").CombinedOutput()
+	build, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", exe, "./testdata/happensbefore").CombinedOutput()
 	switch {
 	case err != nil && regexp.MustCompile(`-race (requires cgo|is not supported)|C compiler`).Match(build):
 		t.Skipf("there is no race detector here: %s", build)
