@@ -88,7 +88,7 @@ func TestCompareAgainstRedis(t *testing.T) {
 			t.Parallel()
 			env, started := benchtest.WatchFaulty(t, fault)
 			env = append(env, "PATH="+benchtest.OnlyInPath(t, "redis-server"))
-			code, stdout, stderr, s := against(t, apart(env...), "redis", "-ops", "2000")
+			code, stdout, stderr, s := against(t, apart(env...), "redis", "-ops", "300")
 			if (code == exitFailure) != (fault == "mortal") || !strings.Contains(stderr, want) {
 				t.Errorf("exit code %d, stderr %q, want %q", code, stderr, want)
 			}
@@ -206,7 +206,7 @@ func (f *fakeRedis) answer(words []string) string {
 		}
 		return bulk("# Server\r\nredis_version:7.7.7\r\nredis_mode:standalone\r\n")
 	}
-	if f.served++; f.fault == "mortal" && f.served > 500 {
+	if f.served++; f.fault == "mortal" && f.served > 150 {
 		panic("out of memory")
 	}
 	value, found := f.values[words[1]]

@@ -14,18 +14,17 @@ import (
 	"lockstep/bench/benchtest"
 )
 
-// A stage by its number, and one by its path, which is compared with itself, share a report: two
-// nodes, batches that go to all of them, a number of operations.
+// A stage by its number, and one by its path, which is compared with itself, share a report.
 func TestCompare(t *testing.T) {
 	t.Parallel()
-	stdout, s := measured(t, "compare", "-stages", "testdata/faulty, 4", "-aa", "-nodes", "2", "-rounds", "1",
-		"-ops", "600", "-rate", "20k", "-batch", "4", "-c", "3", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10")
+	stdout, s := measured(t, "compare", "-stages", "testdata/faulty, 4", "-aa", "-rounds", "1", "-keys", "100",
+		"-ops", "200", "-rate", "20k", "-batch", "4", "-c", "2", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10")
 	if len(s.Runs) != 3 || s.Verdict != "ok" && !strings.HasPrefix(s.Verdict, "invalid: ") {
 		t.Errorf("%d rounds, want 3; verdict %q", len(s.Runs), s.Verdict)
 	}
 	for _, r := range s.Runs {
-		if r.Round != 1 || r.OK != 600 || r.Requests != 150 || r.Connections != 3 || len(r.Nodes) != 2 || len(r.Errors)+r.Starved != 0 || r.Wrong != 0 {
-			t.Errorf("a round is %+v, want 600 operations in 150 requests on 3 connections to 2 nodes", r)
+		if r.Round != 1 || r.OK != 200 || r.Requests != 50 || r.Connections != 2 || len(r.Errors)+r.Starved != 0 || r.Wrong != 0 {
+			t.Errorf("a round is %+v, want 200 operations in 50 requests on 2 connections", r)
 		}
 		if l := r.Latency; l["p50"] <= 0 || l["p50"] > l["p99"] || l["p99"] > l["p999"] || l["p999"] > l["max"] {
 			t.Errorf("latencies are %v, want p50 <= p99 <= p999 <= max", l)
@@ -58,7 +57,7 @@ func TestCompareMistakes(t *testing.T) {
 			t.Parallel()
 			env, started := benchtest.WatchFaulty(t, test.mistake)
 			path := filepath.Join(t.TempDir(), "out.json")
-			code, stdout, stderr := apart(env...)(t.Context(), "compare", "-stages", "testdata/faulty", "-nodes", strconv.Itoa(test.nodes), "-rounds", "1", "-ops", "100", "-o", path)
+			code, stdout, stderr := apart(env...)(t.Context(), "compare", "-stages", "testdata/faulty", "-nodes", strconv.Itoa(test.nodes), "-rounds", "1", "-ops", "200", "-keys", "100", "-c", "4", "-o", path)
 			said := regexp.MustCompile(test.stderr).FindStringSubmatch(stderr)
 			if code != test.code || said == nil || !strings.HasPrefix(stdout, test.stdout) {
 				t.Errorf("exit code %d, stderr %q, stdout %q, want %d, %q and %q", code, stderr, stdout, test.code, test.stderr, test.stdout)
@@ -100,7 +99,7 @@ func TestCompareInterrupted(t *testing.T) {
 	}{
 		"starting servers":      {"-stages testdata/faulty -nodes 2", "", 2, 0},
 		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -ops 50 -rate 100 -keys 20", "", 2, 1},
-		"waiting for yardstick": {"-stages none -against echo,redis", "late", 1, 0},
+		"waiting for yardstick": {"-stages none -against redis", "late", 1, 0},
 	} {
 		t.Run(moment, func(t *testing.T) {
 			t.Parallel()
@@ -137,7 +136,7 @@ func TestInterruptedAnytime(t *testing.T) {
 // Each measurement has servers that are configured for its point.
 func TestCompareSweep(t *testing.T) {
 	t.Parallel()
-	stdout, s := measured(t, "compare", "-stages", "testdata/faulty", "-sweep", "work=0s,20ms", "-rounds", "1", "-ops", "40", "-keys", "5")
+	stdout, s := measured(t, "compare", "-stages", "testdata/faulty", "-sweep", "work=0s,20ms", "-rounds", "1", "-ops", "20", "-keys", "2", "-c", "4")
 	if len(s.Summary) != 2 || s.Summary[0].Point != "0s" || s.Summary[1].Point != "20ms" || !strings.Contains(stdout, "\nSwept: work. ") {
 		t.Fatalf("the file holds %+v; printed was\n%s", s, stdout)
 	}

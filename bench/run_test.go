@@ -19,7 +19,7 @@ import (
 func TestRun(t *testing.T) {
 	t.Parallel()
 	_, path, _ := benchtest.StartCluster(t, 3, 1, benchtest.ServeLocked)
-	stdout, s := measured(t, "run", "-config", path, "-ops", "900", "-keys", "100", "-rounds", "2")
+	stdout, s := measured(t, "run", "-config", path, "-ops", "300", "-keys", "100", "-rounds", "2")
 	if !strings.Contains(stdout, "here: ") || !strings.Contains(stdout, "no errors, no misses, nothing unfinished, nobody starved") {
 		t.Errorf("the report is\n%s", stdout)
 	}
@@ -27,8 +27,8 @@ func TestRun(t *testing.T) {
 		t.Errorf("%d rounds, summary %v", len(s.Runs), s.Summary)
 	}
 	for i, r := range s.Runs {
-		if r.Round != i+1 || r.OK != 900 || r.Connections != 8 || r.Misses != 0 || r.Wrong != 0 || len(r.Errors) != 0 {
-			t.Errorf("a round is %+v, want 900 operations", r)
+		if r.Round != i+1 || r.OK != 300 || r.Connections != 8 || r.Misses != 0 || r.Wrong != 0 || len(r.Errors) != 0 {
+			t.Errorf("a round is %+v, want 300 operations", r)
 		}
 	}
 }
@@ -80,10 +80,9 @@ func TestRunInterrupted(t *testing.T) {
 	cfg, path, _ := benchtest.StartCluster(t, 1, 0, benchtest.ServeLocked)
 	out := filepath.Join(t.TempDir(), "out.json")
 	measuring := func() {
-		for { // until more than the connection that stored the keys
-			if stats, err := load.NewLockstep(cfg).Stats(t.Context()); err != nil || stats[0].Connections > 100 {
-				return
-			}
+		for measured := false; !measured; control.Pause(t.Context(), 20*time.Millisecond) {
+			stats, err := client.Stats(t.Context(), cfg, 0)
+			measured = err != nil || stats.Connections > 100 // more than the one that stored the keys
 		}
 	}
 	stdout := interrupted(t, measuring, benchUntil, "run", "-config", path, "-duration", "1h", "-keys", "100", "-conn", "per-request", "-o", out)
@@ -116,10 +115,10 @@ func TestRunLosesANode(t *testing.T) {
 	began, done := time.Now(), make(chan struct{})
 	go func() { // ends with the run
 		defer close(done)
-		code, stdout, stderr = bench(t, "run", "-config", path, "-keys", "100", "-rate", "200", "-ops", "700", "-o", out)
+		code, stdout, stderr = bench(t, "run", "-config", path, "-keys", "20", "-c", "4", "-rate", "200", "-ops", "700", "-o", out)
 	}()
 	running := true
-	for requests := int64(0); running && requests < 130; control.Pause(t.Context(), 20*time.Millisecond) { // about 60 are of the keys and the warm-up
+	for requests := int64(0); running && requests < 130; control.Pause(t.Context(), 100*time.Millisecond) { // some are of the keys and the warm-up
 		stats, err := client.Stats(t.Context(), s.Config, victim)
 		if err != nil {
 			t.Fatal(err)
