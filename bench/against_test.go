@@ -64,16 +64,15 @@ func TestCompareAgainst(t *testing.T) {
 
 // A yardstick that is not installed is left out, and the report says so.
 func TestCompareAgainstAbsent(t *testing.T) {
-	t.Parallel()
-	nowhere := apart("PATH=" + t.TempDir())
-	const absent = ": not found in PATH; redis=HOST:PORT uses"
-	code, stdout, stderr, s := against(t, nowhere, "redis,echo,memcached")
-	if code != exitOK && code != exitInvalid || len(s.Runs) != 1 || !strings.Contains(stdout, "\nredis"+absent) || !strings.Contains(stdout, "\nmemcached: not found") {
-		t.Errorf("exit code %d, %d rounds, want one of echo, and what is missing; stderr %q, and printed was\n%s", code, len(s.Runs), stderr, stdout)
+	t.Setenv("PATH", t.TempDir())
+	const absent = "memcached: not found in PATH; memcached=HOST:PORT uses"
+	code, stdout, stderr, s := against(t, benchUntil, "memcached,redis="+newFakeRedis("").listen(t))
+	if code != exitOK && code != exitInvalid || len(s.Runs) != 1 || !strings.Contains(stdout, "\n"+absent) {
+		t.Errorf("exit code %d, %d rounds, want one of redis, and what is missing; stderr %q, and printed was\n%s", code, len(s.Runs), stderr, stdout)
 	}
-	code, _, stderr, _ = against(t, nowhere, "redis")
-	if want := "there is nothing to measure: redis" + absent; code != exitFailure || !strings.Contains(stderr, want) {
-		t.Errorf("redis alone: exit code %d, stderr %q, want 1 and %q", code, stderr, want)
+	code, _, stderr, _ = against(t, benchUntil, "memcached")
+	if want := "there is nothing to measure: " + absent; code != exitFailure || !strings.Contains(stderr, want) {
+		t.Errorf("memcached alone: exit code %d, stderr %q, want 1 and %q", code, stderr, want)
 	}
 }
 
@@ -117,19 +116,9 @@ func TestCompareAgainstReached(t *testing.T) {
 	} {
 		t.Run(mistake, func(t *testing.T) {
 			t.Parallel()
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ln.Close()
-			addr := ln.Addr().String()
-			switch mistake {
-			case "a stage":
-				addr = cfg.Nodes[0].Addr
-			case "nobody":
-				addr = free[0]
-			default:
-				go newFakeRedis(mistake).serve(ln) // ends with ln
+			addr := map[string]string{"a stage": cfg.Nodes[0].Addr, "nobody": free[0]}[mistake]
+			if addr == "" {
+				addr = newFakeRedis(mistake).listen(t)
 			}
 			code, stdout, stderr, s := against(t, benchUntil, "redis="+addr, "-mix", "get=100,put=0")
 			if want = strings.ReplaceAll(want, "ADDR", addr); (want == "") != (code == exitOK || code == exitInvalid) || !strings.Contains(stderr, want) {
@@ -153,6 +142,18 @@ type fakeRedis struct {
 
 func newFakeRedis(fault string) *fakeRedis {
 	return &fakeRedis{fault: fault, values: make(map[string]string)}
+}
+
+// listen serves until the end of the test, and returns the address.
+func (f *fakeRedis) listen(t *testing.T) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go f.serve(ln) // ends with ln
+	return ln.Addr().String()
 }
 
 // serve accepts connections until ln is closed. Each connection ends when its client leaves.

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,17 +69,15 @@ func TestByHand(t *testing.T) {
 // pipeIn makes text the standard input of the rest of the test.
 func pipeIn(t *testing.T, text string) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "in")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
+	in, out, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := os.Stdin
-	os.Stdin = f
-	t.Cleanup(func() { os.Stdin = before; f.Close() })
+	os.Stdin = in
+	t.Cleanup(func() { os.Stdin = before; in.Close() })
+	out.WriteString(text) // fits into the pipe
+	out.Close()
 }
 
 // What listens at a node's addresses is not Lockstep's: that is said at once, and first.
@@ -96,13 +95,15 @@ func TestForeignServer(t *testing.T) {
 // Without a server, the error comes soon and says what to do. One that accepts and then says
 // nothing is waited for, but not for long.
 func TestNoServer(t *testing.T) {
-	t.Parallel() // waits until the node is down, and 5 s for the silent one
+	t.Parallel() // waits 5 s for the silent one
 	free, err := node.FreeAddrs(4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const start = `\n\(is the server running\? go run ./stage4_bucketlock -config \S+ -node NUMBER starts it\)`
-	checkNoServer(t, "get color,run", free, 20*time.Second, "[^?]*refused[^?]*"+start)
+	var refused sync.WaitGroup
+	defer refused.Wait()
+	refused.Go(func() { checkNoServer(t, "get color,run", free, 20*time.Second, "[^?]*refused[^?]*"+start) })
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func TestRunLeftAlone(t *testing.T) {
 	t.Parallel() // waits a second for the lines
 	cfg, path, _ := benchtest.StartCluster(t, 1, 2, benchtest.ServeLocked)
 	out := filepath.Join(t.TempDir(), "out.json")
-	args := []string{"run", "-config", path, "-ops", "1000", "-keys", "100", "-o", out, "-client"}
+	args := []string{"run", "-config", path, "-ops", "100", "-keys", "10", "-o", out, "-client"}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	stderr, stdout := make(lines, 100), new(safeBuffer)
@@ -61,8 +61,8 @@ func TestRunLeftAlone(t *testing.T) {
 	if code := <-done; code != exitInterrupted || !strings.HasPrefix(stdout.String(), "INTERRUPTED\n") {
 		t.Errorf("exit code %d, want 130; printed was\n%s", code, stdout)
 	}
-	if s := readSaved(t, out); len(s.Runs) != 1 || s.Runs[0].OK != 500 {
-		t.Errorf("the saved report is %+v, want one round with this client's 500 operations", s)
+	if s := readSaved(t, out); len(s.Runs) != 1 || s.Runs[0].OK != 50 {
+		t.Errorf("the saved report is %+v, want one round with this client's 50 operations", s)
 	}
 }
 
