@@ -56,16 +56,16 @@ func judge(t *testing.T, env []string, want string, args ...string) {
 func TestLanes(t *testing.T) {
 	dir := t.TempDir()
 	data, svg := filepath.Join(dir, "lanes.json"), filepath.Join(dir, "lanes.svg")
-	code, stdout, stderr := bench(t, "lanes", "-stages", "testdata/faulty,4", "-c", "3", "-keys", "20", "-o", data, "-svg", svg)
-	match, _ := regexp.MatchString(`(?s)work 1ms.*faulty: on average (0\.\d|1\.0) of 3 clients.*  client 3  .*stage4_bucketlock: on average [1-3]\.\d of 3 clients`, stdout)
+	code, stdout, stderr := bench(t, "lanes", "-stages", "testdata/faulty,4", "-c", "6", "-keys", "20", "-o", data, "-svg", svg)
+	match, _ := regexp.MatchString(`(?s)work 1ms.*faulty: on average (0\.\d|1\.0) of 6 clients.*  client 6  .*stage4_bucketlock: on average [1-6]\.\d of 6 clients`, stdout)
 	if code != 0 || !match {
 		t.Errorf("exit code %d, stderr %q, and\n%s", code, stderr, stdout)
 	}
 	benchtest.CheckWidth(t, stdout, 80)
 	var saved struct{ Stages []figure.Panel }
 	content, _ := os.ReadFile(data)
-	if err := json.Unmarshal(content, &saved); err != nil || len(saved.Stages) != 2 || len(saved.Stages[0].Lanes) != 3 {
-		t.Errorf("saved %s (%v), want two stages with three lanes", content, err)
+	if err := json.Unmarshal(content, &saved); err != nil || len(saved.Stages) != 2 || len(saved.Stages[0].Lanes) != 6 {
+		t.Errorf("saved %s (%v), want two stages with six lanes", content, err)
 	}
 	if picture, _ := os.ReadFile(svg); !strings.HasPrefix(string(picture), "<svg") {
 		t.Errorf("the picture is %.60s", picture)
