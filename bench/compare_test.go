@@ -14,17 +14,18 @@ import (
 	"lockstep/bench/benchtest"
 )
 
-// A stage by its number, and one by its path, which is compared with itself, share a report.
+// A stage by its number, and one by its path, which is compared with itself, share a report: two
+// nodes, batches that go to both of them, a number of operations.
 func TestCompare(t *testing.T) {
 	t.Parallel()
-	stdout, s := measured(t, "compare", "-stages", "testdata/faulty, 4", "-aa", "-rounds", "1", "-keys", "100",
+	stdout, s := measured(t, "compare", "-stages", "testdata/faulty, 4", "-aa", "-nodes", "2", "-rounds", "1", "-keys", "100",
 		"-ops", "200", "-rate", "20k", "-batch", "4", "-c", "2", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10")
 	if len(s.Runs) != 3 || s.Verdict != "ok" && !strings.HasPrefix(s.Verdict, "invalid: ") {
 		t.Errorf("%d rounds, want 3; verdict %q", len(s.Runs), s.Verdict)
 	}
 	for _, r := range s.Runs {
-		if r.Round != 1 || r.OK != 200 || r.Requests != 50 || r.Connections != 2 || len(r.Errors)+r.Starved != 0 || r.Wrong != 0 {
-			t.Errorf("a round is %+v, want 200 operations in 50 requests on 2 connections", r)
+		if r.Round != 1 || r.OK != 200 || r.Requests != 50 || r.Connections != 2 || len(r.Nodes) != 2 || len(r.Errors)+r.Starved != 0 || r.Wrong != 0 {
+			t.Errorf("a round is %+v, want 200 operations in 50 requests on 2 connections to 2 nodes", r)
 		}
 		if l := r.Latency; l["p50"] <= 0 || l["p50"] > l["p99"] || l["p99"] > l["p999"] || l["p999"] > l["max"] {
 			t.Errorf("latencies are %v, want p50 <= p99 <= p999 <= max", l)

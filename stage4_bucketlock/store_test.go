@@ -91,7 +91,7 @@ func TestOppositeBatches(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, keys := range [][]string{up, down, up, down} {
 		wg.Go(func() {
-			for range 200 {
+			for range 1000 {
 				s.apply(puts(keys, "x"))
 			}
 		})

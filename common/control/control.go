@@ -54,7 +54,11 @@ type stranger struct {
 // Add puts an accepted connection among the strangers. While there are Most of them and none has
 // had its time, it waits, but not beyond the end of ctx.
 func (s *Strangers) Add(ctx context.Context, nc net.Conn) {
-	wake := func() { s.mu.Lock(); defer s.mu.Unlock(); s.left.Broadcast() }
+	wake := func() {
+		s.mu.Lock()
+		s.left.Broadcast()
+		s.mu.Unlock()
+	}
 	defer context.AfterFunc(ctx, wake)()
 	s.mu.Lock()
 	defer s.mu.Unlock()
