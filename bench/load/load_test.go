@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"lockstep/bench/benchtest"
@@ -40,14 +41,14 @@ func turns(turn func(n *node.Node, c *node.Conn, answer func())) node.Serve {
 	}
 }
 
-// connected connects to the servers of cfg until the end of the test.
-func connected(t *testing.T, cfg cluster.Config) *Generator {
+// connected connects to servers until the end of the test.
+func connected(t *testing.T, to Target) *Generator {
 	t.Helper()
-	l, err := New(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), 0)
+	l, err := New(t.Context(), to, newWorkload(t, to.Config().Workload), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(l.Close)
 	return l
 }
 
@@ -71,12 +72,12 @@ func TestClosedLoopOps(t *testing.T) {
 		conn              string
 		connections       int64 // of the server
 	}{
-		{4, 1, 201, "persistent", 3}, {3, 2, 199, "persistent", 3}, {1, 1, 1, "persistent", 3}, {1, 1, 50, "per-request", 50},
+		{4, 1, 81, "persistent", 3}, {3, 2, 79, "persistent", 3}, {1, 1, 1, "persistent", 3}, {1, 1, 20, "per-request", 20},
 	} {
 		cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
 		w := &cfg.Workload
 		w.Batch, w.Depth, w.Connections, w.Conn = test.batch, test.depth, 3, test.conn
-		r := connected(t, cfg).run(t.Context(), 0, test.ops)
+		r := connected(t, NewLockstep(cfg)).run(t.Context(), 0, test.ops)
 		if served := nodes[0].Stats.Ops.Load(); r.OK != int64(test.ops) || served != r.OK || r.Requests != int64((test.ops+test.batch-1)/test.batch) {
 			t.Errorf("%+v: %d operations in %d requests, the server says %d", test, r.OK, r.Requests, served)
 		}
@@ -85,24 +86,6 @@ func TestClosedLoopOps(t *testing.T) {
 		}
 		if got := nodes[0].Stats.Connections.Load(); got != test.connections {
 			t.Errorf("%+v: %d connections", test, got)
-		}
-	}
-}
-
-func TestStarved(t *testing.T) {
-	t.Parallel()
-	cfg, _ := benchtest.Here(t, 1, benchtest.ServeOne)
-	cfg.Workload.Connections = 3
-	l := connected(t, cfg)
-	for _, test := range []struct {
-		length time.Duration
-		rate   float64
-		want   int64 // requests; 0: as many as there is time for
-	}{{50 * time.Millisecond, 0, 0}, {0, 0, 100}, {50 * time.Millisecond, 500, 25}} {
-		l.cfg.Workload.Rate = test.rate
-		r := l.run(t.Context(), test.length, 100)
-		if r.Connections != 3 || r.Starved != 2 || r.NeverGreeted != 2 || r.Requests < 1 || test.want > 0 && r.Requests != test.want {
-			t.Errorf("%+v: %d of %d starve, %d never greeted, %d answers", test, r.Starved, r.Connections, r.NeverGreeted, r.Requests)
 		}
 	}
 }
@@ -117,10 +100,10 @@ func TestNoPlace(t *testing.T) {
 			return benchtest.ServeLocked(ctx, ln, n)
 		})
 		w := &cfg.Workload
-		w.Connections, w.Ops, w.Depth, w.Conn = 5, 100, max(depth, 1), conn
-		l := connected(t, cfg)
+		w.Connections, w.Ops, w.Depth, w.Conn = 5, 50, max(depth, 1), conn
+		l := connected(t, NewLockstep(cfg))
 		r, err := l.Measure(t.Context())
-		if err != nil || r.OK != 100 || r.Errors != nil {
+		if err != nil || r.OK != 50 || r.Errors != nil {
 			t.Fatalf("%s, depth %d: %d operations, errors %v, %v", conn, depth, r.OK, r.Errors, err)
 		}
 		const why = "all 2 places are taken (max_connections)"
@@ -142,7 +125,7 @@ func TestLoadCancelled(t *testing.T) {
 	}))
 	t.Cleanup(func() { close(over) })
 	cfg.Workload.Depth = 2
-	l := connected(t, cfg)
+	l := connected(t, NewLockstep(cfg))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
@@ -155,39 +138,15 @@ func TestLoadCancelled(t *testing.T) {
 }
 
 // New says why no connection is greeted, and leaves no goroutine.
-func TestNobodyGreets(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	silent := cluster.Default()
-	silent.Nodes[0].Addr = ln.Addr().String()
-	another, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
-	another.Nodes = slices.Clone(another.Nodes)
-	another.Nodes[1].Control = "127.0.0.1:9"
-	deeper := another
-	deeper.Workload.Depth = 2
-	for _, test := range []struct {
-		what string
-		cfg  cluster.Config
-		want error
-		last string // words of the error
-	}{
-		{"a silent server", silent, context.DeadlineExceeded, "exceeded"},
-		{"a server of another cluster", another, wire.ErrMismatch, " (node 0, " + another.Nodes[0].Addr + ")"},
-		{"a server of another cluster, two requests in flight", deeper, wire.ErrMismatch,
-			" (node 0, " + another.Nodes[0].Addr + ")"},
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		if test.want == wire.ErrMismatch {
-			ctx = t.Context()
+func TestAnotherCluster(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
+	cfg.Nodes = slices.Clone(cfg.Nodes)
+	cfg.Nodes[1].Control = "127.0.0.1:9"
+	for _, cfg.Workload.Depth = range []int{1, 2} {
+		_, err := New(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), 0)
+		if node := " (node 0, " + cfg.Nodes[0].Addr + ")"; !errors.Is(err, wire.ErrMismatch) || !strings.HasSuffix(err.Error(), node) {
+			t.Errorf("depth %d: error %v, want %v with %q", cfg.Workload.Depth, err, wire.ErrMismatch, node)
 		}
-		if _, err := New(ctx, NewLockstep(test.cfg), newWorkload(t, test.cfg.Workload), 0); !errors.Is(err, test.want) ||
-			!strings.HasSuffix(err.Error(), test.last) {
-			t.Errorf("%s: error %v, want %v with %q", test.what, err, test.want, test.last)
-		}
-		cancel()
 	}
 	noneLeft(t)
 }
@@ -289,23 +248,27 @@ func (s *scripted) Stats(context.Context) ([]metrics.Snapshot, error) {
 // A round in which a node was restarted has failed, and nothing is subtracted; if a node has
 // ended, so does the measurement.
 func TestServersEnd(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
-	cfg.Workload.Ops, cfg.Workload.Duration = 10, 0
-	to := &scripted{Target: NewLockstep(cfg), second: []metrics.Snapshot{{Incarnation: 7}, {Incarnation: 2, Requests: -5}}}
-	r, err := Measure(t.Context(), to, newWorkload(t, cfg.Workload), 0, nil)
-	if err != nil || r.Requests != 10 || r.Nodes != nil || r.ServerCPU != 0 {
-		t.Fatalf("error %v, result %+v, want 10 requests and nothing from the servers", err, r)
-	}
-	if err := r.Broken(); err == nil || !strings.HasPrefix(err.Error(), "node 1 was restarted") {
-		t.Errorf("the round has failed because of %v, want a restart of node 1", err)
-	}
-	for want, fault := range map[string]error{
-		"a server has ended during the load: ": &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
-		"after the load: ":                     errors.New("no"),
-	} {
-		_, err := Measure(t.Context(), &scripted{Target: NewLockstep(cfg), err: fault}, newWorkload(t, cfg.Workload), 0, nil)
-		if err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("Measure: %v, want %s", err, want)
+	synctest.Test(t, func(t *testing.T) {
+		cfg := cluster.Default()
+		cfg.Workload.Ops = 10
+		measure := func(second []metrics.Snapshot, err error) (*Result, error) {
+			to := &scripted{Target: newWorker(cfg, 8), second: second, err: err}
+			return Measure(t.Context(), to, newWorkload(t, cfg.Workload), 0, nil)
 		}
-	}
+		r, err := measure([]metrics.Snapshot{{Incarnation: 7}, {Incarnation: 2, Requests: -5}}, nil)
+		if err != nil || r.Requests != 10 || r.Nodes != nil || r.ServerCPU != 0 {
+			t.Fatalf("error %v, result %+v, want 10 requests and nothing from the servers", err, r)
+		}
+		if err := r.Broken(); err == nil || !strings.HasPrefix(err.Error(), "node 1 was restarted") {
+			t.Errorf("the round has failed because of %v, want a restart of node 1", err)
+		}
+		for want, fault := range map[string]error{
+			"a server has ended during the load: ": &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
+			"after the load: ":                     errors.New("no"),
+		} {
+			if _, err := measure(nil, fault); err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("Measure: %v, want %s", err, want)
+			}
+		}
+	})
 }

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"lockstep/bench/benchtest"
@@ -54,7 +55,7 @@ func TestPipelineOverNodes(t *testing.T) {
 	var callers sync.WaitGroup
 	for caller := range 4 {
 		callers.Go(func() {
-			for round := range 10 {
+			for round := range 3 {
 				var puts, gets []wire.Op
 				for i := range 5 {
 					key := fmt.Sprint(caller, "-", i)
@@ -231,37 +232,39 @@ func TestPipelineOwnTrouble(t *testing.T) {
 	}
 }
 
-// While a node is silent, Dial does not keep others from the nodes before it.
+// While a node is silent, Dial gives back the connections to the nodes before it, and starts over.
 func TestPipelineYields(t *testing.T) {
-	t.Parallel()
-	cfg, _ := benchtest.Here(t, 2, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		if n.Self == 0 {
-			return benchtest.ServeOne(ctx, ln, n)
+	cfg := cluster.Default()
+	cfg.Nodes = nil
+	for range 2 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
 		}
-		<-ctx.Done()
-		return nil
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	first := make(chan bool, 9) // more than there is time for
-	var dial sync.WaitGroup     // until ctx ends
-	dial.Go(func() {
-		Dial(ctx, cfg, func(ctx context.Context, i int, nc net.Conn) (Codec, error) {
-			if i == 1 {
-				first <- true
-			}
-			return lockstep{cfg}.greeted(ctx, i, nc)
-		})
-	})
-	<-first // has node 0
-	s, err := (&peer{pl: &pipeline{cfg: cfg, open: lockstep{cfg}.greeted}, failures: 9}).connect(ctx, false)
-	if err != nil {
-		t.Error(err)
-	} else {
-		s.nc.Close()
+		defer ln.Close()
+		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: ln.Addr().String()})
 	}
-	cancel()
-	dial.Wait()
+	synctest.Test(t, func(t *testing.T) {
+		var first net.Conn // to node 0
+		given := false     // back
+		began := time.Now()
+		cl, err := Dial(t.Context(), cfg, func(ctx context.Context, node int, nc net.Conn) (Codec, error) {
+			switch {
+			case first == nil:
+				first = nc
+			case node == 0:
+				given = errors.Is(first.SetDeadline(time.Time{}), net.ErrClosed)
+			case !given:
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return textCodec{}, nil
+		})
+		defer cl.Close()
+		if took := time.Since(began); err != nil || !given || took != client.Patience(0) {
+			t.Errorf("error %v, given back %v, after %v, want nil, true, %v", err, given, took, client.Patience(0))
+		}
+	})
 }
 
 // A textCodec sends "NUMBER KEY" for a get and reads "NUMBER VALUE", each on a line.
@@ -319,7 +322,7 @@ func getAll(t *testing.T, s *stream, calls, times int) {
 // A server that takes no request before its last answer is read does not block calls, and
 // answers may come in any order.
 func TestStreamAnswers(t *testing.T) {
-	for together, times := range map[int]int{1: 20, 50: 1} { // requests that are read before the answers are sent; of each call
+	for together, times := range map[int]int{1: 5, 50: 1} { // requests that are read before the answers are sent; of each call
 		getAll(t, newTestStream(t, func(nc net.Conn) {
 			in := bufio.NewReader(iotest.OneByteReader(nc))
 			for {
