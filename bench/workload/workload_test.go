@@ -71,7 +71,7 @@ func TestSourceReproduces(t *testing.T) {
 			w.Seed, w.Batch, w.Dist, w.Value = seed, 3, "hotspot:20,80", cluster.Size{Min: 16, Max: 1024}
 			w.Mix = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}
 		}).Source(worker)
-		for range 500 {
+		for range 100 {
 			for _, op := range s.Next(s.Batch) {
 				op.Value, op.Old = bytes.Clone(op.Value), bytes.Clone(op.Old)
 				ops = append(ops, op)
@@ -80,8 +80,8 @@ func TestSourceReproduces(t *testing.T) {
 		return ops
 	}
 	first := stream(7, 2)
-	if again := stream(7, 2); len(first) != 1500 || !reflect.DeepEqual(again, first) {
-		t.Errorf("500 requests of 3 operations have %d, or are others the second time", len(first))
+	if again := stream(7, 2); len(first) != 300 || !reflect.DeepEqual(again, first) {
+		t.Errorf("100 requests of 3 operations have %d, or are others the second time", len(first))
 	}
 	for _, other := range [][]wire.Op{stream(8, 2), stream(7, 3)} {
 		same := 0
@@ -90,8 +90,8 @@ func TestSourceReproduces(t *testing.T) {
 				same++
 			}
 		}
-		if same > 300 { // about 70 by chance
-			t.Errorf("another seed or worker asks for the same in %d of 1500 operations", same)
+		if same > 60 { // about 14 by chance
+			t.Errorf("another seed or worker asks for the same in %d of 300 operations", same)
 		}
 	}
 }
@@ -103,7 +103,7 @@ func TestSourceMix(t *testing.T) {
 	s := w.Source(0)
 	kinds := make(map[wire.OpKind]int)
 	last := uint64(0)
-	const draws = 60_000
+	const draws = 30_000
 	for range draws / w.Batch {
 		for i, op := range s.Next(s.Batch) {
 			kinds[op.Kind]++
@@ -135,7 +135,7 @@ func TestSourceMix(t *testing.T) {
 func TestSourcesDiffer(t *testing.T) {
 	w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Seed = 100, 1 })
 	counts := make([]int, 100)
-	for worker := range 20_000 {
+	for worker := range 10_000 {
 		s := w.Source(worker)
 		s.Next(s.Batch)
 		counts[s.keys[0]]++
@@ -169,13 +169,13 @@ func TestCompareAndSwap(t *testing.T) {
 				mu.Unlock()
 			}
 		}
-		run(0, 2000)
-		if sum.Wrong > 0 || sum.Mismatches > 0 || sum.OK != int64(2000*batch) {
+		run(0, 500)
+		if sum.Wrong > 0 || sum.Mismatches > 0 || sum.OK != int64(500*batch) {
 			t.Errorf("batch %d, one worker: %+v, want all ok", batch, sum)
 		}
 		var wg sync.WaitGroup
 		for worker := range 4 {
-			wg.Go(func() { run(worker, 1000) })
+			wg.Go(func() { run(worker, 250) })
 		}
 		wg.Wait()
 		if sum.Wrong > 0 || sum.Mismatches > sum.OK/2 {

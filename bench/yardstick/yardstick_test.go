@@ -32,8 +32,9 @@ func TestMain(m *testing.M) {
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the processes that tests start
 	switch {
 	case strings.HasPrefix(filepath.Base(os.Args[0]), "redis-server"):
-		for benchtest.FaultyMain(); ; { // does not serve, but computes
+		for fault := benchtest.FaultyMain(); fault == "busy"; {
 		}
+		select {} // does not serve
 	case len(os.Args) > 1 && os.Args[1] == Command:
 		if err := Serve(context.Background(), os.Args[2:], os.Stdin); err != nil {
 			panic(err)
@@ -104,6 +105,7 @@ func TestKeep(t *testing.T) {
 		t.Errorf("at the end of standard input, the keeper ends with %v", err)
 	}
 
+	t.Setenv("LOCKSTEP_FAULT", "busy")
 	start := time.Now()
 	p, err := testbed.StartProc(exec.Command(os.Args[0], Command, "keep", "redis-server"))
 	if err != nil {
