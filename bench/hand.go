@@ -21,7 +21,7 @@ import (
 
 func handFlags(*options, *flag.FlagSet) {}
 
-// hand sends one request: put, get or delete. Of get, the value alone is on standard output.
+// hand sends one request: put, get or delete. Of a get, only the value is on standard output.
 func hand(ctx context.Context, o *options) error {
 	key := o.args[0]
 	op := wire.Op{Kind: map[string]wire.OpKind{"put": wire.Put, "get": wire.Get, "delete": wire.Delete}[o.command], Key: key}
@@ -59,7 +59,7 @@ func hand(ctx context.Context, o *options) error {
 		return errors.New(story)
 	}
 	value := results[0].Value
-	if isScreen(o.stdout) { // whose control a value must not take
+	if isScreen(o.stdout) { // which a value must not control
 		value = []byte(text.Quote(string(value), 4*wire.MaxValue) + "\n")
 	}
 	if _, err = o.stdout.Write(value); err == nil {
@@ -97,7 +97,7 @@ func isScreen(stream any) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// advise adds to an error what to do, if the servers do not listen.
+// advise adds to an error what to do if the servers do not listen.
 func (o *options) advise(err error) error {
 	var dial *net.OpError
 	if !errors.As(err, &dial) || dial.Op != "dial" {

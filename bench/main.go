@@ -17,7 +17,7 @@
 //	course      exercises, and their grading
 //	clients     several client processes: they meet, and share one result
 //	machine     which machine and which program were measured
-//	progress    what is being done, while one waits
+//	progress    the line that says what is being done
 //	stats       medians and their intervals
 //	benchtest   what the tests of several of these packages share
 package main
@@ -146,7 +146,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	switch name {
 	case "help":
 		return help(args, stdout)
-	case yardstick.Command: // by which bench starts itself
+	case yardstick.Command: // with which bench starts itself
 		return yardstick.Serve(ctx, args, os.Stdin)
 	}
 	for _, c := range commands {

@@ -182,7 +182,7 @@ func help(args []string, w io.Writer) error {
 	return err
 }
 
-// usual are the flags that a first evening needs.
+// usual are the flags that a beginner needs.
 var usual = []cluster.FlagGroup{
 	{Title: "Which servers", Names: "stages against nodes work running config client"},
 	{Title: "Which load", Names: "c duration ops rate mix workload batch sweep faults"},

@@ -69,7 +69,7 @@ func lanesFlags(o *options, fs *flag.FlagSet) {
 	o.quietFlag(fs)
 }
 
-// drawLanes shows what each client's request is doing, during 16 ms of a real run.
+// drawLanes shows what each client's request is doing during 16 ms of a real run.
 func drawLanes(ctx context.Context, o *options) error {
 	if !o.given["work"] && o.cfg.Server.Work.Time == 0 {
 		o.cfg.Server.Work = cluster.Work{Time: time.Millisecond}

@@ -16,7 +16,7 @@ import (
 	"lockstep/common/text"
 )
 
-// sayTime is how long a server that was stuck during the grace still takes to say so.
+// sayTime is how long a server that was stuck during the grace may still take to say so.
 const sayTime = 7 * time.Second
 
 // Measure connects as New does, and measures one round: see Round.
@@ -119,7 +119,7 @@ func Restarted(before, after []metrics.Snapshot) string {
 
 // A Result is what was measured in one round of one stage, or by one worker: each worker
 // counts its own, and Merge adds those of workers and of client processes. It is also what a
-// saved report has of a round. The zero Result is empty and ready to use.
+// saved report holds of a round. The zero Result is empty and ready to use.
 type Result struct {
 	Counts
 	Client     string        `json:"client,omitempty"` // what sent the requests, see Target.Client

@@ -174,7 +174,7 @@ func (rep *Report) tables() (tables []Table) {
 		for _, c := range g {
 			cells := make([]string, len(rep.Summary))
 			for i := range rep.Summary {
-				if s := &rep.Summary[i]; s.Requests > 0 || c.unit == "" { // no figures of no requests
+				if s := &rep.Summary[i]; s.Requests > 0 || c.unit == "" { // no figures without requests
 					cells[i] = c.cell(rep, s)
 				}
 			}
@@ -198,8 +198,8 @@ func (rep *Report) tables() (tables []Table) {
 	return tables
 }
 
-// clients returns a table with a row for each client, if there are several, so that one that is
-// worse off than the others is seen.
+// clients returns a table with a row for each client, if there are several, to show one
+// that is worse off than the others.
 func (rep *Report) clients(rounds []*Run) Table {
 	t := Table{Head: []string{"client", "ops/s", "p99", "CPU/request", "notes"}}
 	for i := range rounds[0].Clients {
@@ -256,7 +256,7 @@ func histogram(runs []*Run) []Table {
 	return []Table{t}
 }
 
-// overTime shows how a round went on, in 10 rows at most, if it took more than a second and each
+// overTime shows how a round developed, in 10 rows at most, if it took more than a second and each
 // request had a connection: ports may run out.
 func overTime(run *Run) Table {
 	if run.ConnectTimes == nil || run.Dur <= time.Second {

@@ -13,7 +13,7 @@ import (
 	"lockstep/common/text"
 )
 
-// An Outline is what a report says, in this order. String and the page dress the same one.
+// An Outline is what a report says, in this order. String and the page format the same one.
 type Outline struct {
 	Sentences  []string // what came out
 	Tables     []Table
@@ -127,9 +127,9 @@ func (s *Summary) did() string {
 	return text.Sig3(s.OpsPerSecond.Median) + " operations a second, " + s.written(s.Latency, "", "p99") + " at p99"
 }
 
-// bends says where in a sweep the throughput of each stage ceases to grow: at the first point
-// within a tenth of its peak. An open loop bends where it is saturated. What INVALID points show
-// is the client.
+// bends says where in a sweep the throughput of each stage stops growing: at the first point
+// within a tenth of its peak. An open loop bends where it is saturated. INVALID points show
+// the client.
 func (rep *Report) bends() (lines []string) {
 	say := func(p Summary, how string) {
 		lines = append(lines, fmt.Sprintf("%s: %s.", rep.name(p.Point, p.Stage+how), p.did()))
@@ -156,7 +156,7 @@ func (rep *Report) bends() (lines []string) {
 			}
 		case rep.Workload(last.Point).Rate > 0:
 			say(last, " keeps up even")
-		case len(points) == 1: // whose neighbours are not known
+		case len(points) == 1: // its neighbours are not known
 			say(last, "")
 		case bend.Point == last.Point:
 			say(bend, " still grows")

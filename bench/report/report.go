@@ -46,7 +46,7 @@
 //	  .clients         several client processes: the counts and figures of each, by
 //	                   number; missing: it did not bring its result
 //	  .ops_per_s       operations answered a second
-//	  .bytes_per_s     the same of bytes
+//	  .bytes_per_s     the same in bytes
 //	  .latency_ns      p50, p90, p99, p999, max and mean of the response time
 //	  .service_ns      the same from when a request was sent; open loops only
 //	  .slip_ns         how late the client sent it; open loops only
@@ -160,8 +160,8 @@ func (rep *Report) Workload(point string) cluster.Workload {
 	return rep.Sweep.At(point)
 }
 
-// Add adds a round of a stage, and brings Verdict up to date. Summary is made again when it
-// is needed, since that takes as long as there are rounds.
+// Add adds a round of a stage, and brings Verdict up to date. Summary is made again only when
+// it is needed, since that takes longer with each round.
 func (rep *Report) Add(stage string, round int, r *load.Result) { rep.AddAt("", stage, round, r) }
 
 // AddAt is Add for a point of a sweep. Some points of a sweep may measure the client, so

@@ -43,7 +43,7 @@ type Times map[string]time.Duration
 var levels = map[string]float64{"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1}
 
 // quantiles returns those of a kind of time, and the names of those that are only bounds
-// since c counts requests that were never answered.
+// because c counts requests that were never answered.
 func quantiles(c *load.Counts, h *metrics.Histogram) (t Times, atLeast []string) {
 	if h == nil {
 		return nil, nil
@@ -99,7 +99,7 @@ func parts(r *load.Result, service time.Duration) Times {
 	return t
 }
 
-// derive sets the figures that follow from the result. There are none of no requests.
+// derive sets the figures that follow from the result. Without requests there are none.
 // shared says that the servers and the client share the cores of this machine.
 func (run *Run) derive(shared bool) {
 	r := &run.Result

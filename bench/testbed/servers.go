@@ -54,7 +54,7 @@ func (s *Servers) start(ctx context.Context, cmds []*exec.Cmd, patience time.Dur
 	for i, p := range s.Procs {
 		last := errors.New("no answer")
 		for err := serves(ctx, s.Config, i); err != nil && ctx.Err() == nil; err = serves(ctx, s.Config, i) {
-			if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) { // a timeout at the end says less than the error before
+			if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) { // a timeout at the end says less than the error before it
 				last = err
 			}
 			control.Pause(ctx, 5*time.Millisecond)
@@ -96,14 +96,14 @@ func watch(ctx context.Context, s *Servers) (context.Context, context.CancelFunc
 func (s *Servers) died(i int) error {
 	p := s.Procs[i]
 	why := p.Cmd.ProcessState.String()
-	if p.Cmd.ProcessState.ExitCode() > 0 { // otherwise it was killed, or believes that all is well
+	if p.Cmd.ProcessState.ExitCode() > 0 { // otherwise it was killed, or has ended without an error
 		why = cmp.Or(p.Output.cause(), why)
 	}
 	return fmt.Errorf("%s, node %d, %w: %s\nits last output:\n%s", s.Name, i, errDied, why, p.Output)
 }
 
-// WithOutput adds the last output of each node to err, unless it is nil, about a wrong answer,
-// or says already what they said of being stuck.
+// WithOutput adds the last output of each node to err, unless err is nil, is about a wrong
+// answer, or already says that they are stuck.
 func (s *Servers) WithOutput(err error) error {
 	if err == nil || errors.Is(err, load.ErrWrong) || errors.As(err, new(stuckError)) {
 		return err
@@ -117,8 +117,8 @@ func (s *Servers) WithOutput(err error) error {
 // A stuckError means that a server is stuck, and would not drain.
 type stuckError struct{ error }
 
-// Guard calls f with a context that ends when a server says that it is stuck. What servers say
-// of their faults meanwhile is an error, and comes before an error of f.
+// Guard calls f with a context that ends when a server says that it is stuck. A fault
+// that a server reports meanwhile is an error, and takes precedence over one of f.
 func Guard(ctx context.Context, to load.Target, f func(context.Context) error) error {
 	before, err := to.Stats(ctx)
 	if err != nil {
@@ -128,7 +128,7 @@ func Guard(ctx context.Context, to load.Target, f func(context.Context) error) e
 	defer end(nil)
 	faults := func() (all error) {
 		stuck := false
-		after, _ := to.Stats(ctx) // nothing of servers that have ended
+		after, _ := to.Stats(ctx) // nothing from servers that have ended
 		for i := range after {
 			if node := after[i].Sub(before[i]); node.Faults != nil {
 				all = errors.Join(all, fmt.Errorf("node %d: %s", i, node.Faulted()))

@@ -37,7 +37,7 @@ type Bed struct {
 	Running   []*Servers        // in the order of their start
 
 	Addrs    func(n int) ([]string, error) // finds free addresses
-	Patience time.Duration                 // how long servers may take to start, and to stop after drain_timeout; a twentieth to be seen dead
+	Patience time.Duration                 // how long servers may take to start, and to stop after drain_timeout; a twentieth until a death is noticed
 }
 
 const buildTime = 10 * time.Minute // for all stages, even on a slow machine
@@ -257,8 +257,8 @@ func isDir(path string) bool {
 
 var place = regexp.MustCompile(`(?m)^\.{1,2}[/\\][^:\n]+`)
 
-// fromHere names the files in the output of go build from the current directory on, as the
-// stage was named (mine/store.go), and not from source on, where go build ran.
+// fromHere makes paths in the output of go build relative to the current directory, as the
+// stage was named (mine/store.go), and not to source, where go build ran.
 func fromHere(out []byte, source string) []byte {
 	here, _ := os.Getwd()
 	return place.ReplaceAllFunc(out, func(file []byte) []byte {
@@ -295,9 +295,9 @@ func (b *Bed) Build(ctx context.Context, source string) error {
 	return err
 }
 
-// Go runs the go command in a directory and returns the first of what it prints. At the end of
-// ctx, whose cause it then returns, it has killed the command and what that has started. The files
-// that a killed command leaves are in the Bed's directory.
+// Go runs the go command in a directory and returns the start of what it prints. If ctx ends,
+// it kills the command and what that has started, and returns the cause. The files that a killed
+// command leaves are in the Bed's directory.
 func (b *Bed) Go(ctx context.Context, dir string, args ...string) (out []byte, err error) {
 	var said head
 	cmd := exec.CommandContext(ctx, "go", args...)

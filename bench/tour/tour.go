@@ -64,7 +64,7 @@ func Run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration,
 	return progress.Print(out, conclude(rows, gain, held))
 }
 
-// A hushed Progress keeps rounds out of a log, where they would part the table from what explains it.
+// A hushed Progress keeps rounds out of a log, where they would separate the table from its explanation.
 type hushed struct{ Progress }
 
 func (p hushed) Say(what string) { p.Detail(what) }
@@ -146,7 +146,7 @@ func (r *row) measure(ctx context.Context, s *testbed.Servers, progress Progress
 	progress.Detail(s.Name + ": " + scenario)
 	cfg := s.Config
 	change(&cfg.Workload)
-	work, _ := workload.New(cfg.Workload) // which follows the rules in each scenario
+	work, _ := workload.New(cfg.Workload) // which is valid in each scenario
 	work.Once = true                      // Busy, which only overload meets, is an answer
 	g, err := load.New(ctx, load.NewLockstep(cfg), work, 0)
 	if err != nil {

@@ -126,8 +126,8 @@ func (t target) Client() string { return load.Pipelined }
 
 func (t target) Open(ctx context.Context) (load.Client, error) { return t.Dial(ctx) }
 
-// Stats returns what the yardstick's processes have used. One that keeps the other uses nothing
-// while it does.
+// Stats returns what the yardstick's processes have used. A keeper uses nothing while it
+// waits.
 func (t target) Stats(context.Context) ([]metrics.Snapshot, error) {
 	if t.pid == 0 {
 		return nil, nil
@@ -135,8 +135,8 @@ func (t target) Stats(context.Context) ([]metrics.Snapshot, error) {
 	return []metrics.Snapshot{{Stage: t.Name, Serving: true, CPU: cpuOf(t.pid)}}, nil
 }
 
-// cpuOf returns the CPU time, user and system, that the processes of a group have used: nothing
-// on systems but Linux, which do not tell.
+// cpuOf returns the CPU time, user and system, that the processes of a group have used. Only
+// Linux tells: elsewhere it is 0.
 func cpuOf(group int) (cpu time.Duration) {
 	const tick = 10 * time.Millisecond // USER_HZ, the same on all processors that Go supports
 	processes, _ := filepath.Glob("/proc/[0-9]*")
@@ -272,7 +272,7 @@ func Parse(list string, cfg cluster.Config, nodes int, work *workload.Workload) 
 	return all, nil
 }
 
-// noVersion is that of what is part of bench.
+// noVersion is the version of a yardstick that is part of bench.
 func noVersion(*bufio.Reader) (string, error) { return "", nil }
 
 func redisVersion(in *bufio.Reader) (string, error) {

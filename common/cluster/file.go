@@ -236,8 +236,8 @@ func (c *Config) ParseFlags(fs *flag.FlagSet, args []string, path *string, argum
 	return fs.Parse(args)
 }
 
-// A FlagGroup is a part of a help text: flags of one purpose. Names are theirs, with blanks
-// between; "*" stands for all that no group before names.
+// A FlagGroup is a part of a help text: flags of one purpose. Names are separated by blanks;
+// "*" stands for all that no earlier group names.
 type FlagGroup struct{ Title, Names string }
 
 // WriteFlags writes the flags of fs, group by group, in lines of at most 80 columns. It
@@ -266,7 +266,7 @@ func WriteFlags(w io.Writer, fs *flag.FlagSet, groups []FlagGroup) (left int64) 
 	return int64(len(rest))
 }
 
-// writeFlag writes what goes behind a flag, what it does, and its default.
+// writeFlag writes what follows a flag, what it does, and its default.
 func writeFlag(w io.Writer, f *flag.Flag) {
 	const indent = 22
 	arg, usage := flag.UnquoteUsage(f)
