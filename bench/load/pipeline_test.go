@@ -43,9 +43,9 @@ func put(key string) wire.Op { return wire.Op{Kind: wire.Put, Key: key, Value: [
 // Batches over several nodes, some of them refused at first, get their own answers in their order.
 func TestPipelineOverNodes(t *testing.T) {
 	t.Parallel()
-	var taken atomic.Int64
+	var taken [3]atomic.Int64 // by each node
 	cfg, nodes := benchtest.Here(t, 3, turns(func(n *node.Node, c *node.Conn, answer func()) {
-		if taken.Add(1)%3 == 0 {
+		if taken[n.Self].Add(1)%3 == 0 {
 			n.Refuse(c)
 			return
 		}
