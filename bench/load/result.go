@@ -305,7 +305,7 @@ func (r *Result) watch(ctx context.Context, c clock) {
 // Broken reports why further rounds of the stage are pointless, or nil.
 func (r *Result) Broken() error {
 	for i, node := range r.Nodes {
-		if node.Faults != nil {
+		if len(node.Faults) > 0 {
 			return fmt.Errorf("node %d: %s", i, node.Faulted())
 		}
 	}

@@ -130,7 +130,7 @@ func Guard(ctx context.Context, to load.Target, f func(context.Context) error) e
 		stuck := false
 		after, _ := to.Stats(ctx) // nothing from servers that have ended
 		for i := range after {
-			if node := after[i].Sub(before[i]); node.Faults != nil {
+			if node := after[i].Sub(before[i]); len(node.Faults) > 0 {
 				all = errors.Join(all, fmt.Errorf("node %d: %s", i, node.Faulted()))
 				stuck = stuck || node.Faults["stuck"] != ""
 			}

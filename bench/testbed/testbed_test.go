@@ -1,28 +1,43 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
+	"lockstep/common/metrics"
 	"lockstep/common/node"
 )
 
 // The test binary is also the stage that tests start, with one of these faults or none. A stage
-// that serves one client at a time is none.
+// that serves one client at a time is none. Called go, it is a command that starts another, and
+// both take long.
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "go" {
+		benchtest.FaultyMain()
+		if other := exec.Command("go"); len(os.Args) > 1 {
+			other.Stdout = os.Stdout
+			other.Start()
+		}
+		<-time.After(20 * time.Second)
+		return
+	}
 	if slices.Contains(os.Args, "-child") {
 		serve := benchtest.ServeLocked
 		switch fault := benchtest.FaultyMain(); {
@@ -70,7 +85,7 @@ func newBed(t *testing.T, stages ...string) *Bed {
 }
 
 // A port that is taken between the search and the start costs another try, whichever node
-// it belongs to. Ports that are always taken are an error that says so.
+// it belongs to. The fifth is the last.
 func TestPortTaken(t *testing.T) {
 	b, own := ownBed(t, "")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -78,29 +93,25 @@ func TestPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
+	noPorts := errors.New("no ports")
 	searches := 0
 	b.Addrs = func(n int) ([]string, error) {
 		addrs, err := node.FreeAddrs(n)
-		if searches++; searches == 1 {
-			addrs[3] = ln.Addr().String() // the control port of node 1
+		if searches++; searches == 2 {
+			return nil, noPorts
 		}
+		addrs[n-1] = ln.Addr().String() // the control port of the last node
 		return addrs, err
 	}
-	s, err := b.Start(t.Context(), own, cluster.Default(), 2)
-	if err != nil || searches != 2 {
-		t.Fatalf("a port is taken: %d searches, error %v, want 2 and none", searches, err)
+	if _, err := b.Start(t.Context(), own, cluster.Default(), 2); err != noPorts || searches != 2 {
+		t.Errorf("a port is taken: %d searches, error %v, want 2 and that of the second", searches, err)
 	}
-	if err := b.Stop(s); err != nil {
-		t.Errorf("stopping: %v", err)
+	if own.Path, err = exec.LookPath("go"); err != nil { // a program that ends at once
+		t.Fatal(err)
 	}
-	b.Addrs = func(int) ([]string, error) { return []string{ln.Addr().String(), "127.0.0.1:1"}, nil }
-	if _, err := b.Start(t.Context(), own, cluster.Default(), 1); !errors.Is(err, errDied) || !strings.Contains(err.Error(), "is another server running there?") {
-		t.Errorf("ports that are always taken: error %v", err)
-	}
-	noPorts := errors.New("no ports")
-	b.Addrs = func(int) ([]string, error) { return nil, noPorts }
-	if _, err := b.Start(t.Context(), own, cluster.Default(), 1); err != noPorts {
-		t.Errorf("no free ports: error %v", err)
+	_, err = b.Start(t.Context(), own, cluster.Default(), 1)
+	if want := `own, node 0, died: Use "go help`; !errors.Is(err, errDied) || !strings.HasPrefix(err.Error(), want) || searches != 2+5 {
+		t.Errorf("a port is always taken: %d searches, error %v, want 5 and %q", searches-2, err, want)
 	}
 }
 
@@ -146,6 +157,7 @@ func TestUse(t *testing.T) {
 	b, own := ownBed(t, "")
 	cfg := cluster.Default()
 	cfg.Server.DrainTimeout = time.Millisecond
+	stuck := stuckError{errors.New("a deadlock?")}
 	for _, test := range []struct {
 		fault string
 		nodes int
@@ -155,11 +167,13 @@ func TestUse(t *testing.T) {
 		{"", 1, load.ErrNoAnswer, "last output of node 0:\n    "},
 		{"", 2, errDied, "own, node 1, died: "},
 		{"stubborn", 2, nil, "own, node 0, did not stop when asked to, and was killed\nown, node 1, did not "},
+		{"stubborn", 1, stuck, "a deadlock?"},
 	} {
 		benchtest.NewFaulty(t, test.fault)
 		b.Patience = 10 * time.Second // while they start
+		var began time.Time
 		err := b.With(t.Context(), own, cfg, test.nodes, func(ctx context.Context, s *Servers) error {
-			b.Patience = 2 * time.Second
+			b.Patience, began = 2*time.Second, time.Now()
 			switch test.want {
 			case nil:
 				b.Patience = time.Millisecond
@@ -167,17 +181,68 @@ func TestUse(t *testing.T) {
 			case errDied:
 				s.Procs[1].Cmd.Process.Kill()
 				<-ctx.Done()
+			case stuck:
+				b.Patience = 4 * time.Second // but it is killed at once
+				return stuck
 			}
 			return s.WithOutput(load.ErrNoAnswer)
 		})
-		if test.want != nil && !errors.Is(err, test.want) || !strings.Contains(fmt.Sprint(err), test.says) || len(b.Running) > 0 {
-			t.Errorf("error %v, want %v that says %q; %d are running", err, test.want, test.says, len(b.Running))
+		if test.want != nil && !errors.Is(err, test.want) || !strings.Contains(fmt.Sprint(err), test.says) || len(b.Running) > 0 || time.Since(began) > 3*time.Second {
+			t.Errorf("error %v after %v, want %v that says %q; %d are running", err, time.Since(began), test.want, test.says, len(b.Running))
 		}
 	}
-	for _, err := range []error{nil, load.ErrWrong, stuckError{errors.New("stuck: a deadlock?")}} { // which says what the output does
+	for _, err := range []error{nil, load.ErrWrong, stuck} { // which says what the output does
 		if got := (&Servers{Procs: make([]*Proc, 1)}).WithOutput(err); got != err {
 			t.Errorf("%v with the output of its servers is %v, want no output", err, got)
 		}
+	}
+}
+
+// A counted Target has servers that have counted something.
+type counted struct {
+	load.Target
+	stats func() ([]metrics.Snapshot, error)
+}
+
+func (c counted) Stats(context.Context) ([]metrics.Snapshot, error) { return c.stats() }
+
+// What a server says of a fault while a function runs comes before the function's error, which
+// it ends if it is stuck.
+func TestGuard(t *testing.T) {
+	failed := errors.New("failed")
+	for _, test := range []struct {
+		kind    string        // of the fault after 3 s; "": none
+		unknown error         // of asking the servers
+		failure error         // of the function, after 10 s
+		ends    time.Duration // at the latest
+		want    string
+	}{
+		{"", nil, failed, 10 * time.Second, "failed"},
+		{"panic", failed, failed, 10 * time.Second, "failed"},
+		{"panic", nil, nil, 10 * time.Second, "node 1: said panic"},
+		{"panic", nil, failed, 10 * time.Second, "node 1: said panic\nfailed"},
+		{"stuck", nil, nil, 4 * time.Second, "node 1: said stuck"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			said := func(kind string) metrics.Snapshot {
+				return metrics.Snapshot{Faults: map[string]string{kind: "said " + kind}, Errors: metrics.Tally{kind: 1}}
+			}
+			servers := counted{stats: func() ([]metrics.Snapshot, error) {
+				nodes := []metrics.Snapshot{said("panic"), {}} // the first had its fault before
+				if test.kind != "" && time.Since(began) >= 3*time.Second {
+					nodes[1] = said(test.kind)
+				}
+				return nodes, test.unknown
+			}}
+			err := Guard(t.Context(), servers, func(ctx context.Context) error {
+				control.Pause(ctx, 10*time.Second)
+				return cmp.Or(context.Cause(ctx), test.failure)
+			})
+			if took := time.Since(began); err == nil || err.Error() != test.want || took > test.ends || errors.As(err, new(stuckError)) != (test.kind == "stuck") {
+				t.Errorf("%+v: error %v after %v", test, err, took)
+			}
+		})
 	}
 }
 
@@ -265,7 +330,8 @@ func TestBuildEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"go.mod": "module mine\n", "small/go.mod": "module small\n", "small/main.go": "package main\n\nfunc main() {}\n"} {
+	for name, text := range map[string]string{"go.mod": "module mine\n", "small/go.mod": "module small\n", "small/main.go": "package main\n\nfunc main() {}\n",
+		"broken/go.mod": "module broken\n", "broken/main.go": "package main\n\nfunc main() { missing() }\n"} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o666)); err != nil {
 			t.Fatal(err)
 		}
@@ -292,9 +358,31 @@ func TestBuildEnvironment(t *testing.T) {
 				t.Errorf("%s was built with\n%v%v, error %v", p.Path, p.Built, b.Variables, err)
 			}
 		}
+		b.Programs = append(b.Programs, Program{Name: "Broken"}) // the same name, to some file systems
+		want := "broken-2 does not build:\n# broken\n" + filepath.Join("broken", "main.go") + ":3:15: undefined: missing"
+		if err := b.Build(t.Context(), filepath.Join(here, "broken")); folder == "go" && (err == nil || err.Error() != want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// At the end of its context, Go has killed the command and what that has started.
+func TestGoIsKilled(t *testing.T) {
+	t.Setenv("PATH", benchtest.OnlyInPath(t, "go"))
+	started := benchtest.NewFaulty(t, "")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	go func() { // ends when both have started
+		<-started
+		<-started
+		cancel(enough)
+	}()
+	began := time.Now()
+	if _, err := newBed(t).Go(ctx, t.TempDir(), "build"); err != enough || time.Since(began) > 4*time.Second {
+		t.Errorf("error %v after %v, want %v at once", err, time.Since(began), enough)
 	}
 }
 
