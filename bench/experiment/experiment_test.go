@@ -222,7 +222,7 @@ func TestSweepRun(t *testing.T) {
 	self, err := os.Executable()
 	b.Programs = []testbed.Program{{Name: "mine", Path: self}}
 	cfg := cluster.Default()
-	cfg.Workload.Duration, cfg.Workload.Rate = 20*time.Millisecond, 500
+	cfg.Workload.Duration, cfg.Workload.Rate, cfg.Workload.Keys = 20*time.Millisecond, 500, 20
 	sw, parsed := ParseSweep("c=1,2", cfg)
 	if err := errors.Join(err, parsed); err != nil {
 		t.Fatal(err)
@@ -263,7 +263,7 @@ func TestRoundAsPlanned(t *testing.T) {
 		})
 		progress := new(log)
 		w := &plan.Subjects[0].Config.Workload
-		w.Duration, w.Rate, w.Conn = 400*time.Millisecond, 200, "per-request"
+		w.Duration, w.Rate, w.Conn, w.Keys = 350*time.Millisecond, 100, "per-request", 20
 		plan.Progress, plan.Once, plan.Sampled = progress, once, once
 		plan.Add = func(_ *Subject, _ int, r *load.Result) error {
 			if busy := r.Errors[client.ErrBusy.Error()]; (busy > 0) != once || r.Refusals == 0 || r.Requests == 0 ||
@@ -274,7 +274,7 @@ func TestRoundAsPlanned(t *testing.T) {
 			return nil
 		}
 		if err := plan.Run(t.Context()); err != nil || progress.paces == 0 {
-			t.Errorf("in 400ms the pace was told %d times, want once or, on a busy machine, more; error %v", progress.paces, err)
+			t.Errorf("in 350ms the pace was told %d times, want once or, on a busy machine, more; error %v", progress.paces, err)
 		}
 	}
 }
