@@ -109,8 +109,8 @@ func TestPortTaken(t *testing.T) {
 	if own.Path, err = exec.LookPath("go"); err != nil { // a program that ends at once
 		t.Fatal(err)
 	}
-	_, err = b.Start(t.Context(), own, cluster.Default(), 1)
-	if want := `own, node 0, died: Use "go help`; !errors.Is(err, errDied) || !strings.HasPrefix(err.Error(), want) || searches != 2+5 {
+	const want = `own, node 0, died: Use "go help`
+	if _, err = b.Start(t.Context(), own, cluster.Default(), 1); !errors.Is(err, errDied) || !strings.HasPrefix(err.Error(), want) || searches != 2+5 {
 		t.Errorf("a port is always taken: %d searches, error %v, want 5 and %q", searches-2, err, want)
 	}
 }
@@ -187,8 +187,9 @@ func TestUse(t *testing.T) {
 			}
 			return s.WithOutput(load.ErrNoAnswer)
 		})
-		if test.want != nil && !errors.Is(err, test.want) || !strings.Contains(fmt.Sprint(err), test.says) || len(b.Running) > 0 || time.Since(began) > 3*time.Second {
-			t.Errorf("error %v after %v, want %v that says %q; %d are running", err, time.Since(began), test.want, test.says, len(b.Running))
+		took, as := time.Since(began), test.want == nil || errors.Is(err, test.want)
+		if !as || !strings.Contains(fmt.Sprint(err), test.says) || len(b.Running) > 0 || took > 3*time.Second {
+			t.Errorf("error %v after %v, want %v that says %q; %d are running", err, took, test.want, test.says, len(b.Running))
 		}
 	}
 	for _, err := range []error{nil, load.ErrWrong, stuck} { // which says what the output does
@@ -239,8 +240,9 @@ func TestGuard(t *testing.T) {
 				control.Pause(ctx, 10*time.Second)
 				return cmp.Or(context.Cause(ctx), test.failure)
 			})
-			if took := time.Since(began); err == nil || err.Error() != test.want || took > test.ends || errors.As(err, new(stuckError)) != (test.kind == "stuck") {
-				t.Errorf("%+v: error %v after %v", test, err, took)
+			took, stuck := time.Since(began), errors.As(err, new(stuckError))
+			if err == nil || err.Error() != test.want || took > test.ends || stuck != (test.kind == "stuck") {
+				t.Errorf("%+v: error %v after %v, stuck: %v", test, err, took, stuck)
 			}
 		})
 	}
