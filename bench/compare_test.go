@@ -58,7 +58,8 @@ func TestCompareMistakes(t *testing.T) {
 			t.Parallel()
 			env, started := benchtest.WatchFaulty(t, test.mistake)
 			path := filepath.Join(t.TempDir(), "out.json")
-			code, stdout, stderr := apart(env...)(t.Context(), "compare", "-stages", "testdata/faulty", "-nodes", strconv.Itoa(test.nodes), "-rounds", "1", "-ops", "200", "-keys", "100", "-c", "4", "-o", path)
+			code, stdout, stderr := apart(env...)(t.Context(), "compare", "-stages", "testdata/faulty", "-nodes", strconv.Itoa(test.nodes),
+				"-rounds", "1", "-ops", "200", "-keys", "100", "-c", "4", "-o", path)
 			said := regexp.MustCompile(test.stderr).FindStringSubmatch(stderr)
 			if code != test.code || said == nil || !strings.HasPrefix(stdout, test.stdout) {
 				t.Errorf("exit code %d, stderr %q, stdout %q, want %d, %q and %q", code, stderr, stdout, test.code, test.stderr, test.stdout)

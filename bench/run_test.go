@@ -118,7 +118,7 @@ func TestRunLosesANode(t *testing.T) {
 		code, stdout, stderr = bench(t, "run", "-config", path, "-keys", "20", "-c", "4", "-rate", "200", "-ops", "700", "-o", out)
 	}()
 	running := true
-	for requests := int64(0); running && requests < 130; control.Pause(t.Context(), 100*time.Millisecond) { // some are of the keys and the warm-up
+	for requests := int64(0); running && requests < 130; control.Pause(t.Context(), 100*time.Millisecond) { // with those of the keys
 		stats, err := client.Stats(t.Context(), s.Config, victim)
 		if err != nil {
 			t.Fatal(err)

@@ -95,9 +95,9 @@ var marks = [Styles]string{
 	"M-4,-4l8,8m0,-8l-8,8", "M0,5l5,-9h-10z", "M0,-5v10m-5,-5h10", "M-5,-2h10v4h-10z",
 }
 
-func (f *figure) mark(class string, style int, x, y float64) {
-	if style != Faint {
-		fmt.Fprintf(&f.body, `<path class="%s s%d" transform="translate(%s,%s)" d="%s"/>`, class, style, number(x), number(y), marks[style])
+func (f *figure) mark(class string, of int, x, y float64) {
+	if of != Faint {
+		fmt.Fprintf(&f.body, `<path class="%s s%d" transform="translate(%s,%s)" d="%s"/>`, class, of, number(x), number(y), marks[of])
 	}
 }
 

@@ -200,10 +200,11 @@ func (b *Book) fill(p file) (filled string) {
 	done := 0
 	for _, m := range mark.FindAllStringSubmatchIndex(p.text, -1) {
 		head, end := p.text[m[2]:m[3]], p.text[m[6]:m[7]]
+		before := p.text[strings.LastIndex(p.text[:m[0]], "\n")+1 : m[0]]
 		content, err := b.content(head)
 		if end != "<!--/-->" {
 			err = errors.New("no <!--/--> closes it")
-		} else if err == nil && strings.HasPrefix(content, "\n") != lineStart.MatchString(p.text[strings.LastIndex(p.text[:m[0]], "\n")+1:m[0]]) {
+		} else if err == nil && strings.HasPrefix(content, "\n") != lineStart.MatchString(before) {
 			err = errors.New("a table, a text or a diff stands alone on its lines, and a number does not begin a line")
 		}
 		if err != nil {

@@ -62,12 +62,12 @@ func style(rep *report.Report, stage string) int {
 	return slices.Index(rep.Stages, stage) % figure.Styles
 }
 
-func rowChart(title, caption string, x figure.Axis, rows []figure.Row, parts ...string) exhibit {
-	return exhibit{title, caption, template.HTML(figure.Rows(title, x, rows, parts...))}
+func rowChart(heading, caption string, x figure.Axis, rows []figure.Row, parts ...string) exhibit {
+	return exhibit{heading, caption, template.HTML(figure.Rows(heading, x, rows, parts...))}
 }
 
-func lineChart(title, caption string, x, y figure.Axis, series []figure.Series) exhibit {
-	return exhibit{title, caption, template.HTML(figure.Lines(title, x, y, series))}
+func lineChart(heading, caption string, x, y figure.Axis, series []figure.Series) exhibit {
+	return exhibit{heading, caption, template.HTML(figure.Lines(heading, x, y, series))}
 }
 
 func throughput(rep *report.Report) exhibit {

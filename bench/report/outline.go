@@ -94,15 +94,15 @@ func (rep *Report) comparison() (lines []string) {
 	if first.Stage == to {
 		to += first.where()
 	}
-	for _, figure := range [][2]string{{"ops_per_s", "Operations a second"}, {"p99", "Response time at p99"}} {
-		var ratios []string
+	for _, compared := range [][2]string{{"ops_per_s", "Operations a second"}, {"p99", "Response time at p99"}} {
+		var found []string
 		for _, s := range rep.Summary {
-			if r := s.ratio(figure[0]); r != nil {
-				ratios = append(ratios, s.Stage+" "+r.String()+s.where())
+			if r := s.ratio(compared[0]); r != nil {
+				found = append(found, s.Stage+" "+r.String()+s.where())
 			}
 		}
-		if ratios != nil {
-			lines = append(lines, fmt.Sprintf("%s, compared with %s: %s.", figure[1], to, strings.Join(ratios, ", ")))
+		if found != nil {
+			lines = append(lines, fmt.Sprintf("%s, compared with %s: %s.", compared[1], to, strings.Join(found, ", ")))
 		}
 	}
 	if rep.Summary[len(rep.Summary)-1].P99Ratio == nil {

@@ -155,10 +155,10 @@ func medians(runs []*Run) (f Figures) {
 }
 
 // over returns the interval of a figure over several rounds.
-func over(runs []*Run, figure func(*Run) float64) stats.Interval {
+func over(runs []*Run, of func(*Run) float64) stats.Interval {
 	var samples []float64
 	for _, run := range runs {
-		samples = append(samples, figure(run))
+		samples = append(samples, of(run))
 	}
 	return stats.NewInterval(samples)
 }
@@ -251,7 +251,7 @@ func summarize(runs []*Run) Summary {
 // compare compares ops_per_s or p99 with that of the first stage, in the rounds in which both
 // were answered.
 func (s *Summary) compare(first *Summary, what string, floor stats.Interval) *Ratio {
-	r, figure := &Ratio{Of: what}, map[string]func(*Run) float64{"ops_per_s": throughput, "p99": p99}[what]
+	r, of := &Ratio{Of: what}, map[string]func(*Run) float64{"ops_per_s": throughput, "p99": p99}[what]
 	above, below := slices.Contains(s.AtLeast, what), slices.Contains(first.AtLeast, what)
 	switch {
 	case above && below:
@@ -263,12 +263,12 @@ func (s *Summary) compare(first *Summary, what string, floor stats.Interval) *Ra
 	}
 	baseline := make(map[int]float64)
 	for _, run := range first.Runs {
-		baseline[run.Round] = figure(run)
+		baseline[run.Round] = of(run)
 	}
 	var quotients []float64
 	for _, run := range s.Runs {
 		if base := baseline[run.Round]; base > 0 && run.Requests > 0 {
-			quotients = append(quotients, figure(run)/base)
+			quotients = append(quotients, of(run)/base)
 		}
 	}
 	r.Interval = stats.NewInterval(quotients)

@@ -21,6 +21,7 @@ import (
 	"lockstep/bench/testbed"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/node"
 	"lockstep/common/table"
 	"lockstep/common/wire"
@@ -114,6 +115,7 @@ func TestKeep(t *testing.T) {
 	<-started
 	wait := func(enough func(cpu time.Duration) bool) (cpu time.Duration) {
 		for cpu = cpuOf(p.Cmd.Process.Pid); !enough(cpu) && time.Since(start) < 20*time.Second; {
+			control.Pause(t.Context(), 5*time.Millisecond)
 			cpu = cpuOf(p.Cmd.Process.Pid)
 		}
 		return cpu

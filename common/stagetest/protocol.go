@@ -91,11 +91,11 @@ func (s *stage) crowd(n int, f func(i int, cl *client.Client)) {
 // frame returns the frame of a request.
 func frame(t *testing.T, ops ...wire.Op) []byte {
 	t.Helper()
-	frame, err := wire.AppendRequest(nil, &wire.Request{Ops: ops})
+	data, err := wire.AppendRequest(nil, &wire.Request{Ops: ops})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return frame
+	return data
 }
 
 func testAnswersInOrder(t *testing.T, serve node.Serve) {

@@ -236,9 +236,9 @@ func (w *watch) look() {
 		}
 		var stuck []string
 		for _, stack := range node.Stacks(w.pkg) {
-			number, _, _ := strings.Cut(stack, " [")
-			at := number + node.Whereabouts(w.pkg, stack) // the stack itself changes when its memory is moved
-			if strings.Contains(stack, "[IO wait") || at == number || known[at] > 0 {
+			name, _, _ := strings.Cut(stack, " [")      // "goroutine 7"
+			at := name + node.Whereabouts(w.pkg, stack) // the stack itself changes when its memory is moved
+			if strings.Contains(stack, "[IO wait") || at == name || known[at] > 0 {
 				continue
 			}
 			looks := still[at] + 1
