@@ -27,7 +27,7 @@ import (
 // A Progress prints what the tour has found, besides what it is doing.
 type Progress interface {
 	experiment.Progress
-	Print(w io.Writer, found string) error
+	Print(w io.Writer, what string) error
 }
 
 const introduction = `
