@@ -135,7 +135,7 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// Start tries another port if one is taken.
+// Start tries another port if one is taken, and gives up on a program that never answers.
 func TestStartYardstick(t *testing.T) {
 	h := newBed(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -160,6 +160,12 @@ func TestStartYardstick(t *testing.T) {
 	}
 	if _, err := y.Start(t.Context(), h, cluster.Default()); err != nil || finds != 2 {
 		t.Fatalf("a port that is taken: %d searches, error %v, want a second to help", finds, err)
+	}
+	h.Patience = 50 * time.Millisecond
+	silent := newEcho(newWorkload(t, cluster.Default().Workload))
+	silent.version = func(*bufio.Reader) (string, error) { return "", errors.New("not yet") }
+	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "does not serve after") {
+		t.Errorf("a yardstick that never answers: error %v", err)
 	}
 }
 
