@@ -19,9 +19,9 @@ import (
 // A design is another stage than ours: a request needs a place, not a worker, and readers share
 // the lock. The fields are mistakes.
 type design struct {
-	unbounded bool          // a request that finds no place is answered all the same
-	keeps     bool          // a Delete deletes nothing
-	waits     chan struct{} // serve leaves a goroutine that waits for this
+	unbounded bool               // a request that finds no place is answered all the same
+	delete    func() wire.Result // what a Delete does
+	waits     chan struct{}      // serve leaves a goroutine that waits for this
 }
 
 func (d *design) newStore(n *node.Node) stagetest.Store {
@@ -35,8 +35,8 @@ func (d *design) newStore(n *node.Node) stagetest.Store {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if d.keeps && ops[0].Kind == wire.Delete {
-			return []wire.Result{{Status: wire.Deleted}}
+		if d.delete != nil && ops[0].Kind == wire.Delete {
+			return []wire.Result{d.delete()}
 		}
 		return stored.Apply(ops)
 	}
@@ -89,7 +89,9 @@ func TestSuite(t *testing.T) {
 	goals := func(d *design) func(*testing.T) { return func(t *testing.T) { stagetest.Goals(t, d.serve, 3) } }
 	waits := make(chan struct{})
 	checkSays(t, goals(&design{unbounded: true}), `Overload.*one worker, a queue of one, and 80 requests.*none was answered Busy`)
-	checkSays(t, promises(&design{keeps: true}), `Operations.*get k, delete k: answers missing deleted, want missing missing`)
+	nothing := func() wire.Result { return wire.Result{Status: wire.Deleted} }
+	checkSays(t, promises(&design{delete: func() wire.Result { panic("no keys") }}), `panicked: no keys, stagetest/suite_test.go:\d+`)
+	checkSays(t, promises(&design{delete: nothing}), `Operations.*get k, delete k: answers missing deleted, want missing missing`)
 	checkSays(t, promises(&design{waits: waits}), `goroutines are left: 1 × \(\*design\)\.serve.*promises after Operations were not`)
 	close(waits)
 	t.Run("Skipped", func(t *testing.T) {
