@@ -246,7 +246,7 @@ func (s *scripted) Stats(context.Context) ([]metrics.Snapshot, error) {
 }
 
 // A round in which a node was restarted has failed, and nothing is subtracted; if a node has
-// ended, so does the measurement.
+// ended, so does the measurement. A fault before the round is none of the round's.
 func TestServersEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := cluster.Default()
@@ -261,6 +261,10 @@ func TestServersEnd(t *testing.T) {
 		}
 		if err := r.Broken(); err == nil || !strings.HasPrefix(err.Error(), "node 1 was restarted") {
 			t.Errorf("the round has failed because of %v, want a restart of node 1", err)
+		}
+		r, err = measure([]metrics.Snapshot{{Incarnation: 7, Faults: map[string]string{"panic": "before"}}, {Incarnation: 1}}, nil)
+		if err = errors.Join(err, r.Broken()); err != nil {
+			t.Errorf("a fault before the round: %v", err)
 		}
 		for want, fault := range map[string]error{
 			"a server has ended during the load: ": &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
