@@ -31,7 +31,7 @@ func TestCompare(t *testing.T) {
 			t.Errorf("latencies are %v, want p50 <= p99 <= p999 <= max", l)
 		}
 		if runtime.GOOS == "linux" && r.ServerCPUPerRequest == 0 {
-			t.Errorf("nothing is known of the CPU time of %s", r.Stage)
+			t.Errorf("the CPU time of %s is unknown", r.Stage)
 		}
 	}
 	for i, want := range []string{"faulty", "faulty-2", "stage4_bucketlock"} {

@@ -206,7 +206,7 @@ func (p *peer) fail(err error) {
 	p.waiting = nil
 }
 
-// found notes that the node is there, or that nothing is known against it.
+// found notes that the node is there, or at least may be.
 func (p *peer) found() { p.refused, p.down, p.lastErr = time.Time{}, nil, nil }
 
 // dialMore starts the dials that are needed. After a failure one dial tries again, for all

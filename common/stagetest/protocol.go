@@ -163,7 +163,7 @@ func testNeverReads(t *testing.T, serve node.Serve) {
 }
 
 // neverRead asks for more than any buffer holds, on a connection of its own, and reads
-// nothing of it. It returns when the server takes no more requests and has answered none
+// none of the answers. It returns when the server takes no more requests and has answered none
 // since the last look, or has ended the connection: a busy machine also takes none for a while.
 func (s *stage) neverRead() {
 	nc := s.connect()

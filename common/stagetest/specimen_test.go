@@ -32,7 +32,7 @@ func TestSpecimenHappensBefore(t *testing.T) {
 		between, prediction string
 		want                []string
 	}{
-		{"time", "the value is right, and it is a race all the same", []string{
+		{"time", "the value is right, but it is still a race", []string{
 			"WARNING: DATA RACE", "Read by main goroutine:", "  main.main() main.go:22",
 			"Previous write by goroutine:", "  main.main.func1() main.go:15",
 			"Goroutine (finished) created at:", "  main.main() main.go:14",

@@ -274,9 +274,7 @@ func (w *watch) report(where string) {
 func (w *watch) run(t *testing.T, name string, serve node.Serve, test func(*testing.T, node.Serve)) bool {
 	return t.Run(name, func(t *testing.T) {
 		watchStage(serve)
-		if w.ctx.Err() != nil {
-			t.SkipNow() // what is left of the test in which the stage was stuck would disturb this one
-		}
+		w.skipStuck(t)
 		w.guarded.Store(true)
 		defer w.guarded.Store(false)
 		done := make(chan struct{})
@@ -290,6 +288,14 @@ func (w *watch) run(t *testing.T, name string, serve node.Serve, test func(*test
 			t.Fatal(context.Cause(w.ctx))
 		}
 	})
+}
+
+// skipStuck skips the rest of a test if the stage is stuck: what is left of the test in which it
+// was would disturb it.
+func (w *watch) skipStuck(t *testing.T) {
+	if w.ctx.Err() != nil {
+		t.SkipNow()
+	}
 }
 
 // packageOf returns the name of the package of a function, such as a stage's serve, followed

@@ -19,7 +19,7 @@ import (
 // A design is another stage than ours: a request needs a place, not a worker, and readers share
 // the lock. The fields are mistakes.
 type design struct {
-	unbounded bool               // a request that finds no place is answered all the same
+	unbounded bool               // a request that finds no place is answered anyway
 	delete    func() wire.Result // what a Delete does
 	waits     chan struct{}      // serve leaves a goroutine that waits for this
 }
@@ -104,7 +104,7 @@ func TestSuite(t *testing.T) {
 	})
 }
 
-// checkSays checks that a test, which is no part of t, fails and says what a regular expression
+// checkSays checks that a test that is not a subtest of t fails and says what a regular expression
 // describes.
 func checkSays(t *testing.T, test func(*testing.T), want string) {
 	t.Helper()

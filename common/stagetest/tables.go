@@ -41,9 +41,7 @@ func execute(t *testing.T, cl *client.Client, ops ...wire.Op) []wire.Result {
 	t.Helper()
 	results, err := cl.Do(t.Context(), ops...)
 	if err != nil {
-		if watching.ctx.Err() != nil {
-			t.SkipNow() // the stage is stuck, and its test has failed
-		}
+		watching.skipStuck(t)
 		t.Fatalf("%s: %v", spoken(ops), err)
 	}
 	return results
@@ -139,7 +137,7 @@ func testBatchesAreAtomic(t *testing.T, serve node.Serve) {
 	keys := []string{"a", "b", "c", "d"}
 	s.crowd(8, func(i int, cl *client.Client) {
 		rng := rand.New(rand.NewPCG(1, uint64(i)))
-		for n := range 10 {
+		for n := range 25 {
 			ops := make([]wire.Op, len(keys))
 			for j, k := range rng.Perm(len(keys)) { // locks taken in the order of the request would deadlock
 				ops[j] = put(keys[k], fmt.Sprint(i, n))
@@ -159,7 +157,7 @@ func testBatchesAreAtomic(t *testing.T, serve node.Serve) {
 }
 
 func testCounters(t *testing.T, serve node.Serve) {
-	const clients, counters = 8, 40
+	const clients, counters = 8, 100
 	s := start(t, serve, busyTable)
 	s.crowd(clients, func(i int, cl *client.Client) {
 		for c := range counters {
@@ -196,7 +194,7 @@ func (s *stage) change(cl *client.Client, by map[string]int) {
 // Clients execute random operations, two clients a key. Their answers fit one order of all
 // calls, in which a call comes after those that had ended before it began.
 func testHistory(t *testing.T, serve node.Serve) {
-	const clients, each = 8, 20
+	const clients, each = 8, 40
 	s := start(t, serve, busyTable)
 	var clock atomic.Int64
 	histories := make([][]lincheck.Call, clients)
@@ -223,7 +221,7 @@ func number(value string) int {
 }
 
 func testMoney(t *testing.T, serve node.Serve) {
-	const clients, accounts, transfers, each = 8, 6, 10, 100
+	const clients, accounts, transfers, each = 8, 6, 20, 100
 	s := start(t, serve, busyTable)
 	account := func(i int) string { return fmt.Sprint("account", i) }
 	s.crowd(clients, func(i int, cl *client.Client) {
