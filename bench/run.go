@@ -137,7 +137,7 @@ func (o *options) runRound(ctx context.Context, group *clients.Group, round int,
 	return err
 }
 
-// expect sets how long the command still takes, with so many rounds after this time.
+// expect sets how long the command still takes: this time, and then this many rounds.
 func (o *options) expect(left time.Duration, rounds int) {
 	if length := o.cfg.Workload.Duration; length > 0 {
 		left += time.Duration(rounds) * (length + load.Warmup(length))

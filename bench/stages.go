@@ -42,7 +42,7 @@ func (o *options) withStages(ctx context.Context, stages []string, f func(ctx co
 	return cmp.Or(f(ctx, bed), bed.Close())
 }
 
-// eachStage builds the stages of -stages, and calls f with each of them, started as so many nodes.
+// eachStage builds the stages of -stages, and calls f with each of them, started as the given number of nodes.
 func (o *options) eachStage(ctx context.Context, nodes int, f func(context.Context, *testbed.Servers) error) error {
 	return o.withStages(ctx, strings.Split(o.stages, ","), func(ctx context.Context, bed *testbed.Bed) error {
 		for _, p := range bed.Programs {

@@ -68,7 +68,7 @@ type grader struct {
 type Bench func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
 // Grade grades what is in a directory, up to the first promise that is broken. It builds and runs
-// that code. It tells say what it is doing.
+// that code. It calls say with what it is doing.
 func Grade(ctx context.Context, dir string, say func(what string), bench Bench) (_ *Grades, err error) {
 	e, unknown := of(dir)
 	root, outside := testbed.Root(ctx)
@@ -94,8 +94,8 @@ func Grade(ctx context.Context, dir string, say func(what string), bench Bench) 
 // at returns the path of a directory of the checkout.
 func (g *grader) at(dir string) string { return filepath.Join(g.bed.Dir, "checkout", dir) }
 
-// try adds a row for a promise. If all before held, it is tried in these directories, each for a
-// limited time. The first of them has what was handed in.
+// try adds a row for a promise. If all promises so far held, it tries this one in the directories,
+// each for a limited time. The first of them has what was handed in.
 func (g *grader) try(ctx context.Context, limit time.Duration, promise string, try func(ctx context.Context, dir string) error, dirs ...string) {
 	r := Row{Promise: promise, Cells: [3]string{"-", "-", "-"}}
 	for i, held := 0, g.grades.Passed; held && i < len(dirs) && ctx.Err() == nil; i++ {

@@ -37,7 +37,7 @@ type Subject struct {
 	Start  testbed.StartFunc // starts new servers
 }
 
-// Stage returns a stage to be measured as so many nodes.
+// Stage returns a stage to be measured as the given number of nodes.
 func Stage(b *testbed.Bed, p testbed.Program, cfg cluster.Config, nodes int) Subject {
 	start := func(ctx context.Context) (*testbed.Servers, error) { return b.Start(ctx, p, cfg, nodes) }
 	return Subject{Name: p.Name, Title: p.Name, Config: cfg, Start: start}
@@ -115,9 +115,9 @@ func (plan *Plan) measure(ctx context.Context, s *Subject, round int) error {
 	})
 }
 
-// expect tells how long the measurements still take, of which the next has been prepared, with
-// servers and keys, for so long, and will be in the time left. Preparing each of the others takes
-// what it takes on average.
+// expect tells how long the measurements still take. The next one has been prepared, with servers
+// and keys, for the time spent, and will be ready in the time left; the others are expected to take
+// the average time to prepare.
 func (plan *Plan) expect(s *Subject, spent, left time.Duration) {
 	if length := s.Config.Workload.Duration; length > 0 { // otherwise the load ends when its operations are done
 		each := (plan.preparing + spent + left) / time.Duration(plan.prepared+1)
@@ -213,7 +213,7 @@ func (sw *Sweep) Label(point string) string {
 	return point
 }
 
-// Subjects returns every stage of b at every point, to be measured as so many nodes.
+// Subjects returns every stage of b at every point, to be measured as the given number of nodes.
 func (sw *Sweep) Subjects(b *testbed.Bed, nodes int) (all []Subject) {
 	for i, point := range sw.Points {
 		for _, p := range b.Programs {

@@ -300,7 +300,7 @@ func (p Panel) String() string {
 
 const inTable = 3 // of Doings
 
-// Text draws the panel in so many columns of letters. A letter shows what took most of its time.
+// Text draws the panel in this many columns of letters. A letter shows what took most of its time.
 func (p Panel) Text(columns int) string {
 	var b strings.Builder
 	for n, lane := range p.Lanes {

@@ -131,7 +131,7 @@ type Result struct {
 	Stalled    time.Duration `json:"stalled_ns"`          // how long the client did not run although it should have, see watch
 	Stall      time.Duration `json:"longest_stall_ns"`    // the longest of those times
 	FailedTime time.Duration `json:"failed_ns"`           // closed loop: time spent in the requests that failed
-	Restarted  string        `json:"restarted,omitempty"` // which server restarted in the round, or since bench run began; Nodes and ServerCPU are left out
+	Restarted  string        `json:"restarted,omitempty"` // which server restarted in the round, or since bench run began; Nodes and ServerCPU are then left out
 
 	ResponseTimes metrics.Histogram  `json:"histogram"`         // of answered requests: from when one was due, or in a closed loop sent
 	ServiceTimes  *metrics.Histogram `json:"service_histogram"` // open loop: from when one was sent; nil in a closed loop, where it is the same

@@ -81,7 +81,7 @@ func (v value) String(short bool) string {
 	return v.bound + v.write(v.Median, 3) + interval
 }
 
-// load reads a file from the first of some directories that has it.
+// load reads a file from the first of these directories that has it.
 func (d *data) load(name string, dirs ...string) {
 	var content []byte
 	for _, d.dir = range dirs {

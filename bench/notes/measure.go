@@ -109,7 +109,7 @@ func Words(command string) (words []string) {
 	return words
 }
 
-// ours is a command of this program, behind another one that runs it if there is one.
+// ours matches a command of this program, which may follow that of another one that runs it.
 var ours = regexp.MustCompile(`\bgo run \./bench(?: (compare|run|lanes)\b)?`)
 
 // program returns the arguments of an experiment, of which the first is a program, and its file,

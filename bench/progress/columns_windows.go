@@ -9,7 +9,7 @@ import (
 var kernel = syscall.NewLazyDLL("kernel32.dll")
 var setMode, screenInfo = kernel.NewProc("SetConsoleMode"), kernel.NewProc("GetConsoleScreenBufferInfo")
 
-// columns returns the width of a console; false if f is none, or one that knows no escapes.
+// columns returns the width of a console; false if f is not a console that knows escapes.
 func columns(f *os.File) (n int, ok bool) {
 	var mode uint32
 	if syscall.GetConsoleMode(syscall.Handle(f.Fd()), &mode) != nil {

@@ -275,8 +275,8 @@ func littlesLaw(r *load.Result, w cluster.Workload) (broken []string) {
 	return broken
 }
 
-// invalid says why a round measured the client, which may use so many cores, and not the
-// servers; "" if it did not.
+// invalid says why a round measured the client, which may use this many cores, and not the
+// servers; "" if it measured the servers.
 func invalid(r *load.Result, cores int) string {
 	took, slip := time.Duration(math.MaxInt64), time.Duration(0) // a closed loop sends when it can
 	if r.Slips != nil && r.Requests > 0 {

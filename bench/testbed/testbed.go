@@ -79,7 +79,7 @@ func New(ctx context.Context, stages []string, say func(string)) (*Bed, error) {
 	return b, nil
 }
 
-// Start starts a stage as so many nodes on free ports, and returns when they serve. They
+// Start starts a stage as the given number of nodes on free ports, and returns when they serve. They
 // run until Stop or Close.
 func (b *Bed) Start(ctx context.Context, p Program, cfg cluster.Config, nodes int) (*Servers, error) {
 	return b.Launch(ctx, p.Name, cfg, nodes, func(cfg cluster.Config) (cmds []*exec.Cmd, err error) {

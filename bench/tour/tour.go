@@ -38,7 +38,7 @@ overloaded, 1 000 clients make 2 000 requests/s of 1 ms, and a queue holds 64:
 `
 
 // Run takes stages 1 to 4, which b has built, through the tour and prints it on out. The lengths of
-// all scenarios are multiples of unit, and the last two stages are compared in so many rounds.
+// all scenarios are multiples of unit, and the last two stages are compared in this many rounds.
 func Run(ctx context.Context, b *testbed.Bed, secret string, unit time.Duration, rounds int, progress Progress, out io.Writer) error {
 	if err := progress.Print(out, introduction+header); err != nil {
 		return err

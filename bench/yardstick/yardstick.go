@@ -239,7 +239,7 @@ var yardsticks = map[string]Yardstick{
 }
 
 // Parse returns the yardsticks that a list names, such as echo,redis=HOST:PORT, to compare
-// with stages that run as so many nodes under this workload.
+// with stages that run as the given number of nodes under this workload.
 func Parse(list string, cfg cluster.Config, nodes int, work *workload.Workload) (all []*Yardstick, err error) {
 	if list == "" {
 		return nil, nil

@@ -67,8 +67,8 @@ const (
 	firstReport = time.Second
 	reportEvery = 3 * time.Second
 	lingerTime  = 2 * time.Second
-	refusedTime = 2 * time.Second // a client that refuses connections for so long is missing,
-	silentTime  = 5 * time.Second // and so is one whose answers fail to come for so long; the last question then takes up to 3 s
+	refusedTime = 2 * time.Second // a client that refuses connections for this long is missing,
+	silentTime  = 5 * time.Second // and so is one that gives no answer for this long; the last question then takes up to 3 s
 	maxReasons  = 8               // distinct mismatches logged for a peer: a peer that makes them up fills neither memory nor the log
 )
 

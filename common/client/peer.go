@@ -322,7 +322,7 @@ func (p *peer) connect() (*conn, error) {
 	return c, nil
 }
 
-// Patience is how long a greeting may take, after so many failures.
+// Patience is how long a greeting may take after this many failures.
 func Patience(failures int) time.Duration { return min(firstPatience<<min(failures, 16), lastPatience) }
 
 // Backoff is the pause before a retry. Its upper half is random, so that clients that

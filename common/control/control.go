@@ -94,7 +94,7 @@ var limits = wire.Limits{Idle: answerTime, Frame: answerTime, Write: answerTime}
 // Serve answers the questions that arrive on ln with what answer returns; where
 // that is not ok, the connection ends. It returns when ctx has ended, ln and all
 // connections are closed, and no call of answer is in progress. Calls of answer
-// can overlap. At most so many strangers are connected at a time.
+// can overlap. At most the given number of strangers is connected at a time.
 func Serve(ctx context.Context, ln net.Listener, hello wire.Hello, strangers int, answer func(question wire.Control) (_ wire.Control, ok bool)) {
 	var ends sync.WaitGroup
 	ends.Go(func() { <-ctx.Done(); ln.Close() })

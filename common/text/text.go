@@ -15,7 +15,7 @@ import (
 // Sig3 writes v with three significant digits: 0.0123, 1.23, 123, 123 000.
 func Sig3(v float64) string { return Sig(v, 3) }
 
-// Sig writes v with so many significant digits, at least one.
+// Sig writes v with the given number of significant digits, at least one.
 func Sig(v float64, digits int) string {
 	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return strconv.FormatFloat(v, 'g', -1, 64)
@@ -34,7 +34,7 @@ func Sig(v float64, digits int) string {
 // are whole.
 func Duration(d time.Duration) string { return DurationSig(d, 3) }
 
-// DurationSig writes d with so many significant digits and its unit.
+// DurationSig writes d with the given number of significant digits and its unit.
 func DurationSig(d time.Duration, digits int) string {
 	return scale(int64(d), digits, 1000, 1000-0.5*math.Pow10(3-digits), "ns", "µs", "ms", "s")
 }
