@@ -1,15 +1,12 @@
 package table
 
 import (
-	"fmt"
 	"maps"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -19,19 +16,21 @@ import (
 )
 
 // Short forms, so that a batch fits on a line.
-func get(key string) wire.Op { return wire.Op{Kind: wire.Get, Key: key} }
-func put(key, value string) wire.Op {
-	return wire.Op{Kind: wire.Put, Key: key, Value: []byte(value)}
-}
-func del(key string) wire.Op { return wire.Op{Kind: wire.Delete, Key: key} }
+func get(key string) wire.Op        { return wire.Op{Kind: wire.Get, Key: key} }
+func put(key, value string) wire.Op { return wire.Op{Kind: wire.Put, Key: key, Value: asSent(value)} }
+func del(key string) wire.Op        { return wire.Op{Kind: wire.Delete, Key: key} }
 func cas(key, old, value string) wire.Op {
-	return wire.Op{Kind: wire.CompareAndSwap, Key: key, Old: []byte(old), Value: []byte(value)}
+	return wire.Op{Kind: wire.CompareAndSwap, Key: key, Old: asSent(old), Value: asSent(value)}
 }
 func add(key, value string) wire.Op {
-	return wire.Op{Kind: wire.CompareAndSwap, Key: key, Absent: true, Value: []byte(value)}
+	return wire.Op{Kind: wire.CompareAndSwap, Key: key, Absent: true, Old: []byte("ignored"), Value: asSent(value)}
 }
 
-// brief writes results as "created found=1 aborted".
+// asSent is a value as gob delivers it: an empty one is nil.
+func asSent(value string) []byte { return append([]byte(nil), value...) }
+
+// brief writes results as "created found=1 aborted". A value that is found is not nil, though
+// it may be empty.
 func brief(results []wire.Result) string {
 	var words []string
 	for _, r := range results {
@@ -55,41 +54,22 @@ func state(tables ...*Table) map[string]string {
 	return all
 }
 
-// An empty value is a value, and never nil. Gob delivers an empty slice as nil.
-func TestEmptyValue(t *testing.T) {
-	for name, op := range map[string]wire.Op{
-		"put": {Kind: wire.Put, Key: "a"},
-		"cas": {Kind: wire.CompareAndSwap, Key: "a", Old: []byte("ignored"), Absent: true},
-	} {
-		table := New(cluster.Work{}, nil)
-		table.Apply([]wire.Op{op})
-		table.Apply(nil) // does nothing
-		got := table.Apply([]wire.Op{get("a"), {Kind: wire.CompareAndSwap, Key: "a", Value: []byte("1")}})
-		want := []wire.Result{{Status: wire.Found, Value: []byte{}}, {Status: wire.Swapped}}
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: got %#v, want %#v", name, got, want)
-		}
-	}
-}
-
 // A value that was answered never changes, whatever happens to its key, and the caller may
 // reuse the slice of operations.
 func TestNothingChangesInPlace(t *testing.T) {
-	table := New(cluster.Work{}, nil)
-	ops := []wire.Op{put("a", "first")}
-	table.Apply(ops)
-	first := table.Apply([]wire.Op{get("a")})[0].Value
-
-	ops[0] = put("b", "other")
-	for _, op := range []wire.Op{put("a", "later"), cas("a", "later", "after"), del("a"), put("a", "again")} {
+	table, ops := New(cluster.Work{}, nil), make([]wire.Op, 1)
+	apply := func(op wire.Op) wire.Result {
 		ops[0] = op
-		table.Apply(ops)
-		if string(first) != "first" {
+		return table.Apply(ops)[0]
+	}
+	apply(put("a", "first"))
+	first := apply(get("a")).Value
+	for _, op := range []wire.Op{put("b", "other"), put("a", "later"), cas("a", "later", "after"), del("a"), put("a", "again")} {
+		if apply(op); string(first) != "first" {
 			t.Fatalf("after %v the value answered before is %q, want %q", op.Kind, first, "first")
 		}
 	}
-	ops[0] = wire.Op{}
-	if got, want := brief(table.Apply([]wire.Op{get("a"), get("b")})), "found=again missing"; got != want {
+	if got, want := brief([]wire.Result{apply(get("a")), apply(get("b"))}), "found=again found=other"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -112,18 +92,15 @@ func TestKeysAreCopied(t *testing.T) {
 // An invalid kind is a bug of the caller. The panic leaves what was applied before it.
 func TestInvalidKindPanics(t *testing.T) {
 	for _, kind := range []wire.OpKind{0, wire.CompareAndSwap + 1} {
-		table := New(cluster.Work{}, nil)
 		func() {
+			table := New(cluster.Work{}, nil)
 			defer func() {
-				if recover() == nil {
-					t.Errorf("kind %d did not panic", kind)
+				if stored := state(table); recover() == nil || !maps.Equal(stored, map[string]string{"a": "1"}) {
+					t.Errorf("kind %d: %v is stored, want a panic, and what came before it", kind, stored)
 				}
 			}()
 			table.Apply([]wire.Op{put("a", "1"), {Kind: kind, Key: "a"}, put("b", "2")})
 		}()
-		if got, want := state(table), map[string]string{"a": "1"}; !maps.Equal(got, want) {
-			t.Errorf("after a panic %v is stored, want %v", got, want)
-		}
 	}
 }
 
@@ -165,7 +142,7 @@ func (m *model) apply(ops []wire.Op) (answers []string) {
 }
 
 // Random batches over few keys and few values, so that everything happens, compared with
-// the model: over one table, and over three.
+// the model: over one table, and over three. An empty batch does nothing.
 func TestAgainstModel(t *testing.T) {
 	seen := make(map[string]int)
 	for seed := range uint64(100) {
@@ -178,7 +155,7 @@ func TestAgainstModel(t *testing.T) {
 		one, three := []*Table{newTable()}, []*Table{newTable(), newTable(), newTable()}
 		m := make(model)
 		for range 100 {
-			ops := make([]wire.Op, 1+r.IntN(6))
+			ops := make([]wire.Op, r.IntN(7))
 			for i := range ops {
 				switch key := random(keys); r.IntN(6) {
 				case 0, 1:
@@ -238,34 +215,10 @@ func TestGetsTogether(t *testing.T) {
 	readers.Wait()
 }
 
-// A request of one operation on a key that is there. A Delete is followed by the Put that
-// creates the key again.
-func BenchmarkApply(b *testing.B) {
-	for _, keys := range []int{1_000, 1_000_000} {
-		table, stored := New(cluster.Work{}, nil), make([]wire.Op, keys)
-		for i := range stored {
-			stored[i] = put(fmt.Sprintf("k%09d", i), string(make([]byte, 30)))
-			table.Apply(stored[i : i+1])
-		}
-		for _, kind := range []wire.OpKind{wire.Get, wire.Put, wire.Delete} {
-			b.Run(fmt.Sprintf("op=%v/keys=%d", kind, keys), func(b *testing.B) {
-				b.ReportAllocs()
-				for at := 0; b.Loop(); at = (at + 7919) % keys {
-					op := stored[at]
-					op.Kind = kind
-					if table.Apply([]wire.Op{op}); kind == wire.Delete {
-						table.Apply(stored[at : at+1])
-					}
-				}
-			})
-		}
-	}
-}
-
 // Each operation that runs works once, and so does each CompareAndSwap that is only
 // checked; but storing a new key does no work.
 func TestWorkOfABatch(t *testing.T) {
-	tests := []struct {
+	for _, test := range []struct {
 		ops  []wire.Op
 		work int
 	}{
@@ -277,59 +230,40 @@ func TestWorkOfABatch(t *testing.T) {
 		{[]wire.Op{cas("a", "1", "1")}, 1},
 		{[]wire.Op{cas("a", "1", "1"), put("b", "1"), cas("a", "1", "1")}, 2},
 		{[]wire.Op{put("b", "1"), cas("a", "0", "1"), cas("a", "1", "1"), get("a")}, 2}, // aborted: the others never ran
-	}
-	for _, test := range tests {
-		synctest.Test(t, func(t *testing.T) {
-			table := New(cluster.Work{Time: 3 * time.Millisecond}, nil)
-			table.Apply([]wire.Op{put("a", "1")}) // new: no work
-			start := time.Now()
-			table.Apply(test.ops)
-			if got, want := time.Since(start), time.Duration(test.work)*3*time.Millisecond; got != want {
-				t.Errorf("%v took %v, want %v", test.ops, got, want)
-			}
-		})
+	} {
+		table, done := New(cluster.Work{}, nil), 0
+		table.Apply([]wire.Op{put("a", "1")})
+		table.work = func() { done++ }
+		if table.Apply(test.ops); done != test.work {
+			t.Errorf("%v worked %d times, want %d", test.ops, done, test.work)
+		}
 	}
 }
 
 // An operation does not notice an update that comes in during its work, past a missing
 // lock. That is how a lost update becomes visible.
 func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
-	const absent = "absent"
-	tests := []struct {
-		before, during string // the value of a
-		op             wire.Op
-		want, after    string
+	for _, test := range []struct {
+		before, during, op wire.Op
+		want, after        string // the answers to op and to a Get after it
 	}{
-		{"1", "2", get("a"), "found=1", "2"},
-		{absent, "2", get("a"), "missing", "2"},
-		{"1", "2", put("a", "3"), "replaced", "3"},
-		{"1", absent, put("a", "3"), "replaced", absent},
-		{"1", absent, del("a"), "deleted", absent},
-		{absent, "2", del("a"), "missing", "2"},
-		{"1", "2", cas("a", "1", "3"), "swapped", "3"},
-		{"1", "2", cas("a", "2", "3"), "mismatch", "2"},
-		{"1", absent, add("a", "3"), "mismatch", absent},
-	}
-	for _, test := range tests {
+		{put("a", "1"), put("a", "2"), get("a"), "found=1", "found=2"},
+		{del("a"), put("a", "2"), get("a"), "missing", "found=2"},
+		{put("a", "1"), put("a", "2"), put("a", "3"), "replaced", "found=3"},
+		{put("a", "1"), del("a"), put("a", "3"), "replaced", "missing"},
+		{put("a", "1"), del("a"), del("a"), "deleted", "missing"},
+		{del("a"), put("a", "2"), del("a"), "missing", "found=2"},
+		{put("a", "1"), put("a", "2"), cas("a", "1", "3"), "swapped", "found=3"},
+		{put("a", "1"), put("a", "2"), cas("a", "2", "3"), "mismatch", "found=2"},
+		{put("a", "1"), del("a"), add("a", "3"), "mismatch", "missing"},
+	} {
 		table := New(cluster.Work{}, nil)
-		set := func(value string) {
-			if value == absent {
-				delete(table.entries, "a")
-			} else {
-				op := put("a", value)
-				table.store(table.entries["a"], &op)
-			}
-		}
-		set(test.before)
-		table.work = func() { set(test.during) }
-		got := brief(table.Apply([]wire.Op{test.op}))
-		after, found := state(table)["a"]
-		if !found {
-			after = absent
-		}
-		if got != test.want || after != test.after {
-			t.Errorf("%v, %s and then %s: answers %q, leaves %q, want %q, %q", test.op.Kind, test.before, test.during, got,
-				after, test.want, test.after)
+		do := func(op wire.Op) string { return brief(table.Apply([]wire.Op{op})) }
+		do(test.before)
+		idle := table.work
+		table.work = func() { table.work = idle; do(test.during) }
+		if got, after := do(test.op), do(get("a")); got != test.want || after != test.after {
+			t.Errorf("%v, and during its work %v: answers %q and then %q, want %q and %q", test.op, test.during, got, after, test.want, test.after)
 		}
 	}
 }
