@@ -5,65 +5,65 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"lockstep/common/cluster"
 	"lockstep/common/wire"
 )
 
 // A port is a listener in memory, so that synctest owns its time.
 type port struct {
-	conns  chan net.Conn
-	errors chan error // returned by Accept
-	closed <-chan struct{}
-	close  context.CancelFunc
+	net.Listener
+	accepts chan accepted
+	closed  chan struct{}
 }
 
-func newPort() *port {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &port{make(chan net.Conn), make(chan error, 100), ctx.Done(), cancel}
+// accepted is what Accept returns.
+type accepted struct {
+	conn net.Conn
+	err  error
 }
+
+func newPort() *port { return &port{accepts: make(chan accepted), closed: make(chan struct{})} }
 
 func (p *port) Accept() (net.Conn, error) {
 	select {
-	case err := <-p.errors:
-		return nil, err
-	default:
-	}
-	select {
-	case nc := <-p.conns:
-		return nc, nil
+	case a := <-p.accepts:
+		return a.conn, a.err
 	case <-p.closed:
 		return nil, net.ErrClosed
 	}
 }
 
-func (p *port) Close() error   { p.close(); return nil }
-func (p *port) Addr() net.Addr { return nil }
+func (p *port) Close() error { close(p.closed); return nil }
 
 func (p *port) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
-	case p.conns <- far:
+	case p.accepts <- accepted{conn: far}:
 		return near, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// counted answers every question but kind 77.
-func counted(q wire.Control) (wire.Control, bool) {
-	return wire.Control{Kind: q.Kind, Payload: []byte("counted")}, q.Kind != 77
+const counted = `"counted"` // JSON
+
+// count answers every question but kind 77.
+func count(q wire.Control) (wire.Control, bool) {
+	return wire.Control{Kind: q.Kind, Payload: []byte(counted)}, q.Kind != 77
 }
 
 // start serves ln until the end of the test, or stop.
 func start(t *testing.T, ln net.Listener, h wire.Hello) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var server sync.WaitGroup
-	server.Go(func() { Serve(ctx, ln, h, MaxStrangers, counted) })
+	server.Go(func() { Serve(ctx, ln, h, MaxStrangers, count) })
 	stop = func() { cancel(); server.Wait() }
 	t.Cleanup(stop)
 	return stop
@@ -78,7 +78,7 @@ func TestAsk(t *testing.T) {
 				answer, err := Ask(t.Context(), p.dial, "", Hello("clients", 1, secret), wire.Control{Kind: kind})
 				return string(answer.Payload), err
 			}
-			if got, err := ask(secret, wire.Stats); got != "counted" || err != nil {
+			if got, err := ask(secret, wire.Stats); got != counted || err != nil {
 				t.Errorf("asked for statistics: %q, %v", got, err)
 			}
 			if _, err := ask("another one, and as long", wire.Stats); !errors.Is(err, wire.ErrMismatch) {
@@ -98,20 +98,25 @@ func TestAsk(t *testing.T) {
 // A question is asked again when a network has lost the dial or the answer, but three times at
 // most, and not of a process that has ended.
 func TestAskedAgain(t *testing.T) {
-	for _, c := range []struct {
-		losses, dials int // the first dials, in turn without an end and cut off; then all
-		refused       bool
-	}{{0, 1, false}, {1, 2, false}, {2, 3, false}, {3, 3, false}, {0, 1, true}} {
+	for dials, ok := range map[string]bool{
+		"answered":          true,
+		"lost answered":     true,
+		"lost cut answered": true,
+		"lost cut lost":     false,
+		"refused":           false,
+	} {
 		synctest.Test(t, func(t *testing.T) {
-			p, dials := newPort(), 0
+			p, meets := newPort(), strings.Fields(dials)
 			stop := start(t, p, Hello("nodes", 0, ""))
 			answer, err := askAgain(t.Context(), func(ctx context.Context, network, addr string) (net.Conn, error) {
-				switch dials++; {
-				case c.refused:
-					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
-				case dials > c.losses:
+				this := meets[0]
+				meets = meets[1:]
+				switch this {
+				case "answered":
 					return p.dial(ctx, network, addr)
-				case dials%2 == 1:
+				case "refused":
+					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+				case "lost":
 					<-ctx.Done()
 					return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
 				}
@@ -119,8 +124,8 @@ func TestAskedAgain(t *testing.T) {
 				far.Close()
 				return near, nil
 			}, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
-			if ok := !c.refused && c.losses < 3; string(answer.Payload) == "counted" != ok || err == nil != ok || dials != c.dials {
-				t.Errorf("%+v: %q, %v after %d dials", c, answer.Payload, err, dials)
+			if string(answer.Payload) == counted != ok || err == nil != ok || len(meets) > 0 {
+				t.Errorf("dials are %s: %q, %v, and %q are left", dials, answer.Payload, err, meets)
 			}
 			stop()
 		})
@@ -138,11 +143,10 @@ func TestStrangers(t *testing.T) {
 			return nc
 		}
 		asked := func(when string) {
-			t.Helper()
 			begin := time.Now()
 			answer, err := Ask(t.Context(), p.dial, "", hello, wire.Control{Kind: wire.Stats})
-			if string(answer.Payload) != "counted" || err != nil || time.Since(begin) > strangerTime {
-				t.Errorf("%s: %q, %v, after %v; want an answer at once, or almost", when, answer.Payload, err, time.Since(begin))
+			if took := time.Since(begin); string(answer.Payload) != counted || err != nil || took > strangerTime {
+				t.Errorf("%s: %q, %v, after %v; want an answer at once, or almost", when, answer.Payload, err, took)
 			}
 		}
 
@@ -169,9 +173,8 @@ func TestStrangers(t *testing.T) {
 		begin := time.Now()
 		for range 5 {
 			member.WriteControl(&wire.Control{Kind: wire.Stats})
-			if answer := (wire.Control{}); !member.Flush() || !member.Ready() || !member.ReadControl(&answer) ||
-				string(answer.Payload) != "counted" {
-				t.Errorf("a member after %v: %q, %v, want an answer", time.Since(begin), answer.Payload, member.Err())
+			if !member.Flush() || !member.Ready() || !member.ReadControl(new(wire.Control)) {
+				t.Errorf("a member after %v: %v, want an answer", time.Since(begin), member.Err())
 			}
 			<-time.After(time.Second)
 		}
@@ -212,52 +215,61 @@ func TestAcceptBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPort()
 		start(t, p, Hello("nodes", 0, ""))
-		delayed := func() time.Duration {
-			begin := time.Now()
-			nc, err := p.dial(t.Context(), "", "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			nc.Close()
-			return time.Since(begin)
-		}
 		for failures, want := range map[int]time.Duration{1: 5, 2: 5 + 10, 20: 5 + 10 + 20 + 40 + 80 + 160 + 320 + 640 + 12_000} {
-			synctest.Wait() // in Accept
+			begin := time.Now()
 			for range failures {
-				p.errors <- syscall.EMFILE
+				p.accepts <- accepted{err: syscall.EMFILE}
 			}
-			delayed() // Accept has not seen the errors yet
-			if got := delayed(); got != want*time.Millisecond {
+			nc, _ := p.dial(t.Context(), "", "")
+			nc.Close()
+			if got := time.Since(begin); got != want*time.Millisecond {
 				t.Errorf("%d failures to accept delay a connection by %v, want %v", failures, got, want*time.Millisecond)
 			}
 		}
 	})
 }
 
+// An answer that is not JSON of the type, like a node that there is not, is named in the error.
+func TestAskNode(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, ln, Hello("nodes", 0, ""))
+	addr := ln.Addr().String()
+	cfg := cluster.Config{Nodes: []cluster.Node{{Control: addr}}} // no service port is needed
+	if got, err := AskNode[string](t.Context(), cfg, 0, wire.Stats); got != "counted" || err != nil {
+		t.Errorf("asked for a string: %q, %v", got, err)
+	}
+	for node, says := range map[int]string{0: "node 0, " + addr + ", for its lanes", -1: "node -1", 1: "node 1"} {
+		if _, err := AskNode[int](t.Context(), cfg, node, wire.Lanes); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("asked node %d for a number: %v, want an error that says %s", node, err, says)
+		}
+	}
+}
+
 // Ask gives up on an address that does not accept, and on a server that is silent; and at the end of its context.
 func TestAskGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPort()
+		p, hello := newPort(), Hello("nodes", 0, "")
 		for _, test := range []struct {
-			limit   time.Duration
-			server  func()
-			after   time.Duration
-			dialing bool
+			limit, after time.Duration
+			server       func()
 		}{
-			{time.Hour, func() {}, dialTime, true},
-			{time.Hour, func() { <-p.conns }, answerTime, false},
-			{answerTime / 2, func() {
-				c, _ := wire.Greet(<-p.conns, Hello("nodes", 0, ""), limits)
+			{time.Hour, dialTime, func() {}},
+			{time.Hour, answerTime, func() { <-p.accepts }},
+			{answerTime / 4, answerTime / 4, func() {
+				c, _ := wire.Greet((<-p.accepts).conn, hello, limits)
 				c.Ready() // and does not answer
-			}, answerTime / 2, false},
+			}},
 		} {
 			ctx, cancel := context.WithTimeout(t.Context(), test.limit)
 			begin := time.Now()
 			go test.server() // ends when Ask does
-			_, err := Ask(ctx, p.dial, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
-			if errors.As(err, new(DialError)) != test.dialing || !errors.Is(err, context.DeadlineExceeded) ||
-				time.Since(begin) != test.after {
-				t.Errorf("%v after %v, want the deadline after %v, dialing: %v", err, time.Since(begin), test.after, test.dialing)
+			_, err := Ask(ctx, p.dial, "", hello, wire.Control{Kind: wire.Stats})
+			dialing := test.after == dialTime
+			if took := time.Since(begin); errors.As(err, new(DialError)) != dialing || !errors.Is(err, context.DeadlineExceeded) || took != test.after {
+				t.Errorf("%v after %v, want the deadline after %v, dialing: %v", err, took, test.after, dialing)
 			}
 			cancel()
 		}
@@ -268,28 +280,22 @@ func TestAskGivesUp(t *testing.T) {
 func TestHonestStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most, each, all = 4, strangerTime / 2, 100
-		s := Strangers{Most: most}
-		began, honest := time.Now(), make([]net.Conn, all)
+		s, began := Strangers{Most: most}, time.Now()
 		var proofs sync.WaitGroup
-		for i := range honest {
-			near, far := net.Pipe()
-			honest[i] = near
-			defer far.Close()
-			s.Add(t.Context(), near)
+		for i := range all {
+			nc, _ := net.Pipe()
+			s.Add(t.Context(), nc)
 			proofs.Go(func() {
 				<-time.After(each)
-				s.Remove(near)
+				s.Remove(nc)
+				if nc.SetDeadline(time.Time{}) != nil {
+					t.Errorf("number %d was ended", i)
+				}
 			})
 		}
 		proofs.Wait()
 		if took := time.Since(began); took != all/most*each || len(s.conns) != 0 {
 			t.Errorf("%d of %d at a time took %v, and %d are left, want %v, and none", all, most, took, len(s.conns), all/most*each)
-		}
-		for i, nc := range honest {
-			if err := nc.SetDeadline(time.Time{}); err != nil {
-				t.Errorf("number %d was ended", i)
-			}
-			nc.Close()
 		}
 	})
 }
