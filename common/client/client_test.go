@@ -4,13 +4,13 @@ package client
 // error at a bounded cost, and a Client that goes on with a better server.
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -27,34 +27,32 @@ import (
 )
 
 // A memory is nodes on net.Pipe, so that synctest owns their time and notices what does not
-// end. They are found by name at each dial. Each connection follows its node's script, and the
-// tables tell what was applied.
+// end. They are found by name at each dial, and share a table. Each connection follows its
+// node's script.
 type memory struct {
 	*Client
 	conns sync.WaitGroup // scripts; each ends when its connection does
+	dials atomic.Int64
 
-	mu      sync.Mutex     // guards what follows
-	scripts []func(*link)  // by node; nil: dials are refused
-	tables  []*table.Table // by node
-	applied int            // requests
-	dials   int
+	mu      sync.Mutex    // guards what follows
+	scripts []func(*link) // by node; nil: dials are refused
+	table   *table.Table
 }
 
-// A link is a node's end of one connection, not yet greeted.
+// A link is a node's end of one connection.
 type link struct {
 	net.Conn
 	m     *memory
 	hello wire.Hello
-	nth   int // from 1
-	c     *wire.Conn
+	nth   int        // from 1
+	c     *wire.Conn // nil until it is greeted
 }
 
 func newMemory(t *testing.T, scripts ...func(*link)) *memory {
-	m, cfg := &memory{scripts: scripts}, cluster.Default()
+	m, cfg := &memory{scripts: scripts, table: table.New(cluster.Work{}, nil)}, cluster.Default()
 	cfg.Nodes = nil
 	for i := range scripts {
 		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: fmt.Sprint("node:", i)})
-		m.tables = append(m.tables, table.New(cluster.Work{}, nil))
 	}
 	t.Cleanup(m.conns.Wait) // or a deadlock: Close ends all connections
 	m.Client = m.join(t, cfg)
@@ -69,17 +67,16 @@ func (m *memory) join(t *testing.T, cfg cluster.Config) *Client {
 	return cl
 }
 
-func (m *memory) dial(_ context.Context, network, addr string) (net.Conn, error) {
+func (m *memory) dial(_ context.Context, _, addr string) (net.Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.dials++
 	i := slices.IndexFunc(m.cfg.Nodes, func(n cluster.Node) bool { return n.Addr == addr })
-	script := m.scripts[i]
+	script, nth := m.scripts[i], int(m.dials.Add(1))
 	if script == nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		return nil, dialFails(syscall.ECONNREFUSED)
 	}
 	near, far := net.Pipe()
-	l := &link{Conn: far, m: m, hello: m.cfg.Hello(i), nth: m.dials}
+	l := &link{Conn: far, m: m, hello: m.cfg.Hello(i), nth: nth}
 	m.conns.Go(func() {
 		defer far.Close()
 		script(l)
@@ -87,28 +84,23 @@ func (m *memory) dial(_ context.Context, network, addr string) (net.Conn, error)
 	return near, nil
 }
 
+func dialFails(err error) error {
+	return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)}
+}
+
 // redial sets the script of the first node, and returns the number of dials so far.
-func (m *memory) redial(script func(*link)) int {
+func (m *memory) redial(script func(*link)) int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.scripts[0] = script
-	return m.dials
+	return m.dials.Load()
 }
 
-// count returns the number of requests applied and of dials.
-func (m *memory) count() (applied, dials int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.applied, m.dials
-}
-
-func (l *link) greet() *link {
-	l.c, _ = wire.Greet(l.Conn, l.hello, wire.Limits{}) // nil if the client has gone
-	return l
-}
-
-// next waits for a request; nil at the end of the connection.
+// next waits for a request, after the greeting; nil at the end of the connection.
 func (l *link) next() []wire.Op {
+	if l.c == nil {
+		l.c, _ = wire.Greet(l.Conn, l.hello, wire.Limits{}) // nil if the client has gone
+	}
 	var r wire.Request
 	if l.c == nil || !l.c.Ready() || !l.c.ReadRequest(&r) {
 		return nil
@@ -116,11 +108,17 @@ func (l *link) next() []wire.Op {
 	return r.Ops
 }
 
+// each calls do with each request, until the end of the connection.
+func (l *link) each(do func([]wire.Op)) {
+	for ops := l.next(); ops != nil; ops = l.next() {
+		do(ops)
+	}
+}
+
 func (l *link) apply(ops []wire.Op) []wire.Result {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
-	l.m.applied++
-	return l.m.tables[l.hello.Number].Apply(ops)
+	return l.m.table.Apply(ops)
 }
 
 func (l *link) say(code wire.Code, results ...wire.Result) {
@@ -128,27 +126,16 @@ func (l *link) say(code wire.Code, results ...wire.Result) {
 	l.c.Flush()
 }
 
-// serve answers as a server should, until the end of the connection.
-func (l *link) serve() {
-	for ops := l.next(); ops != nil; ops = l.next() {
-		l.say(wire.OK, l.apply(ops)...)
-	}
-}
+// answer answers a request as a server should.
+func (l *link) answer(ops []wire.Op) { l.say(wire.OK, l.apply(ops)...) }
 
-func honest(l *link) { l.greet().serve() }
+func honest(l *link) { l.each(l.answer) }
 
 // silent never greets.
 func silent(l *link) { l.Conn.Read(make([]byte, 1)) }
 
 // greetAs greets as another server than the one expected.
-func greetAs(edit func(*wire.Hello)) func(*link) {
-	return func(l *link) {
-		edit(&l.hello)
-		if c := l.greet().c; c != nil {
-			c.Ready()
-		}
-	}
-}
+func greetAs(edit func(*wire.Hello)) func(*link) { return func(l *link) { edit(&l.hello); l.next() } }
 
 // within returns a context that ends after the limit, and at the end of the test.
 func within(t *testing.T, limit time.Duration) context.Context {
@@ -182,13 +169,15 @@ func statuses(results []wire.Result) string {
 	return strings.Join(words, ", ")
 }
 
-// expect returns a function that checks the statuses and the error that Do returns. The
-// error must be all of errs, and nil if there are none.
+// expect returns a function that checks what Do returns: the statuses, and the error, which is all
+// of errs, ErrUnknown if and only if an outcome is unknown, and nil if and only if all were answered.
 func expect(t *testing.T, want string, errs ...error) func([]wire.Result, error) {
 	return func(results []wire.Result, err error) {
 		t.Helper()
+		unknown, notRun := strings.Contains(want, "unknown"), strings.Contains(want, "not run")
 		different := func(is error) bool { return !errors.Is(err, is) }
-		if got := statuses(results); got != want || err != nil && errs == nil || slices.ContainsFunc(errs, different) {
+		if got := statuses(results); got != want || (err != nil) != (unknown || notRun) || errors.Is(err, ErrUnknown) != unknown ||
+			slices.ContainsFunc(errs, different) {
 			t.Errorf("%s (%v), want %s (%v)", got, err, want, errs)
 		}
 	}
@@ -215,138 +204,99 @@ func TestOutcomes(t *testing.T) {
 	status := func(s wire.Status) func(*link, []wire.Op) {
 		return func(l *link, ops []wire.Op) { l.say(wire.OK, wire.Result{Status: s}) }
 	}
-	half := string(frame(t, wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.Missing}}})[:9])
 	const (
+		ok      = "ok"
 		again   = "again" // the second try is answered
 		unknown = "unknown"
-		failed  = "failed" // unknown for a write, and not tried again for a read either
+		notRun  = "not run"
 	)
 	for _, test := range []struct {
-		name  string
-		first func(l *link, ops []wire.Op)
-		write string // the outcome of a write; a read is tried again where this is unknown
-		err   error  // the error is this one, if not nil
-		says  string // and says this
-		kept  bool   // the connection is used again
+		name        string
+		first       func(l *link, ops []wire.Op)
+		write, read string // the outcome
+		err         error  // the error is this one, if not nil
+		says        string // and says this
+		kept        bool   // the connection is used again
 	}{
-		{"ok", func(l *link, ops []wire.Op) { l.say(wire.OK, l.apply(ops)...) }, "ok", nil, "", true},
+		{"ok", (*link).answer, ok, ok, nil, "", true},
 		{"ok, and an answer to no request", func(l *link, ops []wire.Op) {
 			l.c.WriteResponse(&wire.Response{Code: wire.OK, Results: l.apply(ops)})
 			l.say(wire.OK, wire.Result{Status: wire.Found, Value: []byte("nobody's")})
-		}, "ok", nil, "", false},
-		{"busy", code(wire.Busy), again, nil, "", true},
-		{"goodbye", func(l *link, ops []wire.Op) { l.say(wire.Goodbye); l.Conn.Close() }, again, nil, "", false},
-		{"wrong node", code(wire.WrongNode), "not run", ErrWrongNode, "wrong node", true},
-		{"invalid", func(l *link, ops []wire.Op) { l.say(wire.Invalid); l.Conn.Close() }, "not run", nil, "invalid", false},
-		{"failed", code(wire.Failed), failed, nil, "server failed", true},
-		{"no code", code(0), unknown, nil, "no code", false},
-		{"too few results", code(wire.OK), unknown, wire.ErrMalformed, "0 results for 1 operation", false},
-		{"two billion results", raw(string(claim(t))), unknown, wire.ErrMalformed, "more than 1024", false},
-		{"status unknown", status(wire.Unknown), unknown, wire.ErrMalformed, "unknown answered to", false},
-		{"status 0", status(0), unknown, wire.ErrMalformed, "invalid answered to", false},
-		{"answer lost", raw(""), unknown, io.ErrUnexpectedEOF, "", false},
-		{"answer cut in its frame", raw(half), unknown, io.ErrUnexpectedEOF, "", false},
-		{"garbage", raw("\x00\x00\x00\x04\x03\xff\x82\x00"), unknown, wire.ErrMalformed, "", false},
+		}, ok, ok, nil, "", false},
+		{"busy", code(wire.Busy), again, again, nil, "", true},
+		{"goodbye", func(l *link, ops []wire.Op) { l.say(wire.Goodbye); l.Conn.Close() }, again, again, nil, "", false},
+		{"wrong node", code(wire.WrongNode), notRun, notRun, ErrWrongNode, "wrong node", true},
+		{"invalid", func(l *link, ops []wire.Op) { l.say(wire.Invalid); l.Conn.Close() }, notRun, notRun, nil, "invalid", false},
+		{"failed", code(wire.Failed), unknown, notRun, nil, "server failed", true},
+		{"no code", code(0), unknown, again, nil, "no code", false},
+		{"too few results", code(wire.OK), unknown, again, wire.ErrMalformed, "0 results for 1 operation", false},
+		{"status unknown", status(wire.Unknown), unknown, again, wire.ErrMalformed, "unknown answered to", false},
+		{"status 0", status(0), unknown, again, wire.ErrMalformed, "invalid answered to", false},
+		{"answer lost", raw(""), unknown, again, io.ErrUnexpectedEOF, "", false},
+		{"answer cut in its frame", raw("\x00\x00\x00\x09half"), unknown, again, io.ErrUnexpectedEOF, "", false},
+		{"garbage", raw("\x00\x00\x00\x04\x03\xff\x82\x00"), unknown, again, wire.ErrMalformed, "", false},
 	} {
 		for _, op := range []wire.Op{insert("k"), get("k")} {
 			t.Run(test.name+"/"+op.Kind.String(), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var met atomic.Bool
 					m := newMemory(t, func(l *link) {
-						l.greet()
-						for ops := l.next(); ops != nil; ops = l.next() {
-							if !met.Swap(true) {
-								test.first(l, ops)
+						l.each(func(ops []wire.Op) {
+							if met.Swap(true) {
+								l.answer(ops)
 							} else {
-								l.say(wire.OK, l.apply(ops)...)
+								test.first(l, ops)
 							}
-						}
+						})
 					})
-					ctx := &countedContext{Context: t.Context()}
+					ctx, cancel := context.WithCancel(t.Context())
 					results, err := m.Do(ctx, op)
+					cancel() // ends no connection: the call is over
+					synctest.Wait()
 
-					want, counts := test.write, Counts{Dials: 1}
-					if want == failed {
-						want = map[bool]string{true: unknown, false: "not run"}[op.Kind.Writes()]
+					outcome, answer, counts := test.write, "swapped", Counts{Dials: 2}
+					if !op.Kind.Writes() {
+						outcome, answer = test.read, "missing"
 					}
-					if want == unknown && op.Kind.Writes() {
+					switch outcome {
+					case ok:
+						outcome = answer
+					case again:
+						outcome, counts.Retries = answer, 1
+					case unknown:
 						counts.Unknown = 1
-					} else if want == unknown || want == again {
-						want, counts.Retries = again, 1
-						if !test.kept {
-							counts.Dials = 2
-						}
 					}
-					if test.name == "busy" {
-						counts.Refusals = 1
-					}
-					got := fmt.Sprint(err)
-					if want == "ok" || want == again {
-						expect(t, map[bool]string{true: "swapped", false: "missing"}[op.Kind.Writes()])(results, err)
-					} else if expect(t, want, cmp.Or(test.err, err))(results, err); errors.Is(err, ErrUnknown) != (want == unknown) ||
-						strings.Count(got, "(node 0, node:0)") != 1 || !strings.Contains(got, test.says) || len(got) > 300 {
-						t.Errorf("the error is %q, want it short, with the node once, and %q; unknown if the outcome is", got, test.says)
-					}
-					checkCounts(t, m.Client, counts)
-					if applied, _ := m.count(); op.Kind.Writes() && applied > 1 {
-						t.Errorf("a write was applied %d times", applied)
-					}
-					if n := ctx.waiting.Load(); n != 0 {
-						t.Errorf("after the call %d functions wait for the end of its context", n)
+					expect(t, outcome)(results, err)
+					if got := fmt.Sprint(err); err != nil && (!errors.Is(err, cmp.Or(test.err, err)) ||
+						strings.Count(got, "(node 0, node:0)") != 1 || !strings.Contains(got, test.says) || len(got) > 300) {
+						t.Errorf("the error is %q, want %v, short, with the node once, and %q", got, test.err, test.says)
 					}
 
 					// The next call is served, on a new connection if the old one is not to be trusted.
 					expect(t, "created")(m.Do(t.Context(), put("after")))
-					if _, dials := m.count(); test.kept != (dials == 1) {
-						t.Errorf("after two calls %d connections, kept %v, want %v", dials, dials == 1, test.kept)
+					if test.kept {
+						counts.Dials = 1
 					}
+					if test.name == "busy" {
+						counts.Refusals = 1
+					}
+					checkCounts(t, m.Client, counts)
 				})
 			})
 		}
 	}
 }
 
-// A countedContext counts the functions that wait for its end. One that remains after a call
-// is a leak for as long as the caller's context lives.
-type countedContext struct {
-	context.Context
-	waiting atomic.Int64
-}
-
-// Value hides that the context is one of package context, which would not call AfterFunc.
-func (c *countedContext) Value(any) any { return nil }
-
-// AfterFunc is what context.AfterFunc calls.
-func (c *countedContext) AfterFunc(func()) (stop func() bool) {
-	c.waiting.Add(1)
-	return sync.OnceValue(func() bool { c.waiting.Add(-1); return true })
-}
-
 func TestOnceReturnsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, func(l *link) {
-			l.greet().next()
+			l.next()
 			l.say(wire.Busy)
-			l.serve()
+			honest(l)
 		})
 		expect(t, "not run", ErrBusy)(m.Once(t.Context(), insert("k")))
 		expect(t, "swapped")(m.Once(t.Context(), insert("k")))
 		checkCounts(t, m.Client, Counts{Dials: 1, Refusals: 1})
-	})
-}
-
-// A request that is not sent whole was not applied: its connection has ended while idle.
-func TestRequestNotSentIsSentAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, func(l *link) { l.say(wire.OK, l.apply(l.greet().next())...) })
-		for i, op := range []wire.Op{put("a"), insert("b")} {
-			expect(t, []string{"created", "swapped"}[i])(m.Do(t.Context(), op))
-			synctest.Wait() // for the end of the connection
-		}
-		checkCounts(t, m.Client, Counts{Dials: 2, Retries: 1})
-		if applied, _ := m.count(); applied != 2 {
-			t.Errorf("%d requests applied, want 2", applied)
-		}
 	})
 }
 
@@ -386,7 +336,7 @@ func TestOperations(t *testing.T) {
 
 		// A status that does not suit its operation is passed on to the caller.
 		m = newMemory(t, func(l *link) {
-			l.greet().next()
+			l.next()
 			l.say(wire.OK, wire.Result{Status: wire.Missing})
 		})
 		expect(t, "missing")(m.Do(ctx, put("k")))
@@ -395,34 +345,29 @@ func TestOperations(t *testing.T) {
 
 // Each part of a batch has an outcome of its own.
 func TestBatchOverTwoNodes(t *testing.T) {
-	say := func(code wire.Code) func(*link) { return func(l *link) { l.greet().next(); l.say(code) } }
-	lose := func(l *link) { l.apply(l.greet().next()) }
+	say := func(code wire.Code) func(*link) { return func(l *link) { l.next(); l.say(code) } }
+	lose := func(l *link) { l.apply(l.next()) }
 	for _, test := range []struct {
 		name      string
 		zero, one func(l *link) // what the nodes do with their parts; nil: the node is down
 		want      string
 		errs      [2]error
 	}{
-		{"both answer", honest, honest, "created, created, created, missing", [2]error{}},
-		{"one is lost", honest, lose, "created, unknown, created, unknown", [2]error{1: ErrUnknown}},
-		{"one is refused", honest, say(wire.WrongNode), "created, not run, created, not run", [2]error{1: ErrWrongNode}},
-		{"one is down", nil, honest, "not run, created, not run, missing", [2]error{ErrDown}},
+		{"both answer", honest, honest, "created, created, replaced, found", [2]error{}},
+		{"one is lost", honest, lose, "created, unknown, replaced, unknown", [2]error{1: ErrUnknown}},
+		{"one is refused", honest, say(wire.WrongNode), "created, not run, replaced, not run", [2]error{1: ErrWrongNode}},
+		{"one is down", nil, honest, "not run, created, not run, found", [2]error{ErrDown}},
 		{"both fail", say(wire.Busy), lose, "not run, unknown, not run, unknown", [2]error{ErrBusy, ErrUnknown}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMemory(t, test.zero, test.one)
 				zero, one := keyOf(m.cfg, 0), keyOf(m.cfg, 1)
-				results, err := m.Once(t.Context(), put(zero), put(one), put(zero+"b"), get(one+"b"))
-				if m.cfg.Owner(zero+"b") != 0 || m.cfg.Owner(one+"b") != 1 {
-					t.Fatal("the keys are badly chosen")
-				}
-				if got := statuses(results); got != test.want {
-					t.Errorf("%s (%v), want %s", got, err, test.want)
-				}
+				results, err := m.Once(t.Context(), put(zero), put(one), put(zero), get(one))
+				expect(t, test.want)(results, err)
 				for i, want := range test.errs {
 					named := strings.Contains(fmt.Sprint(err), fmt.Sprint("node ", i))
-					if named != (want != nil) || want != nil && !errors.Is(err, want) {
+					if named != (want != nil) || named && !errors.Is(err, want) {
 						t.Errorf("the error is %v, want %v of node %d", err, want, i)
 					}
 				}
@@ -437,15 +382,15 @@ func TestContextEndsDuringAWrite(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		returned := make(chan struct{})
 		m := newMemory(t, func(l *link) {
-			if l.greet(); l.nth == 1 {
+			if l.nth == 1 {
 				l.next()
 				cancel()
 				<-returned
 				l.say(wire.OK, wire.Result{Status: wire.Found, Value: []byte("late")})
 			}
-			l.serve()
+			honest(l)
 		})
-		expect(t, "unknown", ErrUnknown, context.Canceled)(m.Do(ctx, insert("k")))
+		expect(t, "unknown", context.Canceled)(m.Do(ctx, insert("k")))
 		close(returned)
 		checkCounts(t, m.Client, Counts{Dials: 1, Unknown: 1})
 		expect(t, "missing")(m.Do(t.Context(), get("k"))) // its own answer
@@ -460,7 +405,7 @@ func TestContextEndsDuringARead(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			m := newMemory(t, func(l *link) {
-				if l.greet().next(); l.nth > tries {
+				if l.next(); l.nth > tries {
 					cancel()
 					l.next() // until the client hangs up
 					return
@@ -506,31 +451,11 @@ func TestInvalidOperations(t *testing.T) {
 					t.Errorf("%d nodes: %s, %v, want not run: %s", nodes, statuses(results), err, want)
 				}
 			}
-			if _, dials := m.count(); dials > 0 {
-				t.Errorf("%d nodes: %d connections for requests that cannot be sent", nodes, dials)
+			if m.dials.Load() > 0 {
+				t.Errorf("%d nodes: %d connections for requests that cannot be sent", nodes, m.dials.Load())
 			}
 		})
 	}
-}
-
-// frame is the bytes of an answer.
-func frame(t testing.TB, r wire.Response) []byte {
-	b, err := wire.AppendResponse(nil, &r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-// claim is an answer that announces more results than there are.
-func claim(t testing.TB) []byte {
-	good := frame(t, wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.Missing}}})
-	head, rest, ok := bytes.Cut(good[5:], []byte{1, 3, 1, 2, 0}) // the list, of 3 bytes: 1 element, Missing, without a value
-	if !ok {
-		t.Fatalf("% x is not an answer as this test knows it", good)
-	}
-	body := slices.Concat(head, []byte{1, 7, 0xff, 0xff, 0xff, 0xff, 7, 2, 0}, rest)
-	return slices.Concat([]byte{0, 0, 0, byte(1 + len(body)), byte(len(body))}, body)
 }
 
 // A bad greeting: nothing was sent, so nothing was applied. A mismatch is final for the
@@ -560,7 +485,7 @@ func TestHostileGreetings(t *testing.T) {
 				})
 				results, err := m.Do(ctx, insert("k"))
 				expect(t, "not run", cmp.Or(test.fits, err))(results, err)
-				if final := test.fits == wire.ErrMismatch; errors.Is(err, context.Canceled) == final || errors.Is(err, ErrUnknown) {
+				if final := test.fits == wire.ErrMismatch; errors.Is(err, context.Canceled) == final {
 					t.Errorf("%v, want not run, and final %v", err, final)
 				}
 				text := fmt.Sprint(err)
@@ -587,9 +512,13 @@ func FuzzServer(f *testing.F) {
 		{Code: wire.OK, Results: []wire.Result{{Status: wire.Found, Value: []byte("v")}}},
 		{Code: wire.OK}, {Code: wire.Goodbye}, {Code: wire.Busy}, {Code: wire.Failed}, {Code: 99},
 	} {
-		f.Add(append(frame(f, r), frame(f, r)...))
+		r.Number = 1
+		answer, err := wire.AppendResponse(nil, &r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(append(answer, answer...))
 	}
-	f.Add(claim(f))
 	f.Add([]byte("\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, answers []byte) {
 		synctest.Test(t, func(t *testing.T) {
@@ -599,7 +528,7 @@ func FuzzServer(f *testing.F) {
 				if l.nth > 1 { // it is tried again: nothing more to see
 					cancel()
 				}
-				l.greet()
+				l.next()
 				l.Conn.Write(answers)
 			})
 			results, err := m.Do(ctx, insert("k"))

@@ -5,13 +5,11 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
-	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,33 +19,33 @@ import (
 	"time"
 
 	"lockstep/common/cluster"
-	"lockstep/common/control"
-	"lockstep/common/metrics"
 	"lockstep/common/wire"
 )
 
 func TestDialFails(t *testing.T) {
 	for says, test := range map[string]struct {
-		edit func(*wire.Hello) // nil: it does not greet
-		is   error
+		script func(*link)
+		is     error
 	}{
-		"number":      {func(h *wire.Hello) { h.Number = 1 }, wire.ErrMismatch},
-		"secret":      {func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }, wire.ErrMismatch},
-		"not greeted": {nil, context.Canceled},
+		"number":      {greetAs(func(h *wire.Hello) { h.Number = 1 }), wire.ErrMismatch},
+		"secret":      {greetAs(func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }), wire.ErrMismatch},
+		"not greeted": {silent, context.Canceled},
 	} {
-		ln, cfg := listen(t)
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := cluster.Default()
+		cfg.Nodes[0].Addr = ln.Addr().String()
 		ctx, cancel := context.WithCancel(t.Context())
-		var dials int
+		dials := 0
 		var server sync.WaitGroup
 		server.Go(func() { // ends when ln is closed
 			for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
-				l := &link{Conn: nc, hello: cfg.Hello(0)}
-				if dials++; test.edit == nil {
+				if dials++; test.is == context.Canceled {
 					cancel()
-					silent(l)
-				} else {
-					greetAs(test.edit)(l)
 				}
+				test.script(&link{Conn: nc, hello: cfg.Hello(0)})
 				nc.Close()
 			}
 		})
@@ -66,19 +64,6 @@ func TestDialFails(t *testing.T) {
 	if _, err := Dial(t.Context(), cluster.Config{}); err == nil {
 		t.Error("Dial with an invalid configuration: no error")
 	}
-}
-
-// listen returns a listener, and a configuration of which it is the only node.
-func listen(t *testing.T) (net.Listener, cluster.Config) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	cfg := cluster.Default()
-	cfg.Nodes[0].Addr = ln.Addr().String()
-	return ln, cfg
 }
 
 // A node that refuses connections is down after a second. Its calls then fail at once,
@@ -110,11 +95,10 @@ func TestDown(t *testing.T) {
 			if _, _, err := m.Get(t.Context(), "k"); !errors.Is(err, ErrDown) || time.Since(begin) > 0 {
 				t.Errorf("Get: %v after %v, want down at once", err, time.Since(begin))
 			}
-			before = m.redial(func(l *link) { l.say(wire.OK, l.apply(l.greet().next())...) }) // one request, then the end
+			before = m.redial(func(l *link) { l.answer(l.next()) }) // one request, then the end
 			<-time.After(probeEvery)
-			_, _, err := m.Get(t.Context(), "k")
-			if _, dials := m.count(); err != nil || dials != before+2 {
-				t.Errorf("Get after the node is back: %v, %d dials, want the probe's and its own", err, dials-before)
+			if _, _, err := m.Get(t.Context(), "k"); err != nil || m.dials.Load() != before+2 {
+				t.Errorf("Get after the node is back: %v, %d dials, want the probe's and its own", err, m.dials.Load()-before)
 			}
 		}
 	})
@@ -147,21 +131,17 @@ func TestRefusedLongAgo(t *testing.T) {
 		1: time.Minute,          // finds the node after that
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			m, dials := newMemory(t, nil), 0
+			m, dials := newMemory(t, func(l *link) { l.next() }), 0 // takes a request and ends
 			m.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				if dials++; dials > 1 && dials%2 != refused {
-					m.redial(func(l *link) { l.greet().next() }) // takes a request and ends
-				} else {
-					m.redial(nil)
+				if dials++; dials == 1 || dials%2 == refused {
+					return nil, dialFails(syscall.ECONNREFUSED)
 				}
 				return m.dial(ctx, network, addr)
 			}
 			m.Do(within(t, patient), put("k"))
 			for range 3 {
 				<-time.After(time.Hour)
-				if results, err := m.Do(within(t, time.Minute), put("k")); errors.Is(err, ErrDown) || statuses(results) != "unknown" {
-					t.Errorf("%s, %v, want unknown, and not down", statuses(results), err)
-				}
+				expect(t, "unknown")(m.Do(within(t, time.Minute), put("k")))
 			}
 		})
 	}
@@ -176,11 +156,7 @@ func TestLeftoverConnection(t *testing.T) {
 			if l.nth == 2 {
 				<-greet
 			}
-			l.greet()
-			for ops := l.next(); ops != nil; ops = l.next() {
-				<-answer
-				l.say(wire.OK, l.apply(ops)...)
-			}
+			l.each(func(ops []wire.Op) { <-answer; l.answer(ops) })
 		})
 		var calls sync.WaitGroup
 		for round := range 2 {
@@ -213,8 +189,8 @@ func TestAbandonedDial(t *testing.T) {
 		giveUp()
 		time.AfterFunc(time.Second/2, func() { greet <- struct{}{} })
 		_, err := m.Put(t.Context(), "k", nil)
-		if _, dials := m.count(); err != nil || dials != 1 {
-			t.Errorf("Put: %v after %d dials, want one dial for both calls", err, dials)
+		if err != nil || m.dials.Load() != 1 {
+			t.Errorf("Put: %v after %d dials, want one dial for both calls", err, m.dials.Load())
 		}
 		m.peers[0].drop(0)
 		<-ended
@@ -265,35 +241,43 @@ func TestWaiters(t *testing.T) {
 func TestSlowAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, func(l *link) {
-			l.greet()
 			ops := l.next()
 			<-time.After(time.Hour)
-			l.say(wire.OK, l.apply(ops)...)
+			l.answer(ops)
 			l.next()
 			l.Conn.Write([]byte("\x00\x00\x00\x09half"))
 			l.next()
 		})
 		expect(t, "swapped")(m.Do(t.Context(), insert("a")))
-		expect(t, "unknown", ErrUnknown, wire.ErrSlow)(m.Do(t.Context(), insert("b")))
+		expect(t, "unknown", wire.ErrSlow)(m.Do(t.Context(), insert("b")))
 	})
 }
 
 // A server that has gone is noticed before a write is sent to it, if the connection has
-// been idle for a second.
+// been idle for a second. Before that the write is not sent whole, and so it is sent again.
 func TestIdleConnection(t *testing.T) {
-	for dials, after := range map[int64]func(*link){1: (*link).serve, 2: func(l *link) { l.say(wire.Goodbye) }} {
+	for _, test := range []struct {
+		idle  time.Duration
+		after func(*link)
+		want  Counts
+	}{
+		{checkAfter, honest, Counts{Dials: 1}},
+		{checkAfter, func(l *link) { l.say(wire.Goodbye); l.next() }, Counts{Dials: 2}},
+		{0, func(l *link) {}, Counts{Dials: 2, Retries: 1}},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newMemory(t, func(l *link) {
-				if l.greet(); l.nth == 1 {
-					l.say(wire.OK, l.apply(l.next())...)
-					after(l)
+				if l.nth == 1 {
+					l.answer(l.next())
+					test.after(l)
+				} else {
+					honest(l)
 				}
-				l.serve()
 			})
 			expect(t, "created")(m.Do(t.Context(), put("a")))
-			<-time.After(checkAfter)
+			<-time.After(test.idle)
 			expect(t, "swapped")(m.Do(t.Context(), insert("b")))
-			checkCounts(t, m.Client, Counts{Dials: dials})
+			checkCounts(t, m.Client, test.want)
 		})
 	}
 }
@@ -324,16 +308,14 @@ func TestStaleConnections(t *testing.T) {
 // Close ends every kind of call, and reports the outcome of each.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, func(l *link) { l.greet().next(); l.next() }, silent, func(l *link) {
-			for l.greet(); l.next() != nil; {
-				l.say(wire.Busy)
-			}
+		m := newMemory(t, func(l *link) { l.next(); l.next() }, silent, func(l *link) {
+			l.each(func([]wire.Op) { l.say(wire.Busy) })
 		})
 		var calls sync.WaitGroup
-		call := func(op wire.Op, want string, errs ...error) {
-			calls.Go(func() { expect(t, want, append(errs, ErrClosed)...)(m.Do(t.Context(), op)) })
+		call := func(op wire.Op, want string) {
+			calls.Go(func() { expect(t, want, ErrClosed)(m.Do(t.Context(), op)) })
 		}
-		call(put(keyOf(m.cfg, 0)), "unknown", ErrUnknown)
+		call(put(keyOf(m.cfg, 0)), "unknown")
 		call(get(keyOf(m.cfg, 0)), "not run")
 		call(put(keyOf(m.cfg, 1)), "not run")
 		call(get(keyOf(m.cfg, 2)), "not run")
@@ -357,21 +339,18 @@ func TestClose(t *testing.T) {
 func TestManyCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		unsteady := func(l *link) {
-			l.greet()
-			for n := l.nth; ; n++ {
-				ops := l.next()
-				switch {
-				case ops == nil:
-					return
+			n := l.nth
+			l.each(func(ops []wire.Op) {
+				switch n++; {
 				case n%5 == 0:
 					l.say(wire.Busy)
 				case n%17 == 0:
 					l.say(wire.Goodbye)
-					return
+					l.Conn.Close()
 				default:
-					l.say(wire.OK, l.apply(ops)...)
+					l.answer(ops)
 				}
-			}
+			})
 		}
 		m := newMemory(t, unsteady, unsteady)
 		var calls sync.WaitGroup
@@ -388,34 +367,6 @@ func TestManyCalls(t *testing.T) {
 			t.Errorf("counted %+v, want refusals, more retries than refusals, and nothing unknown", got)
 		}
 	})
-}
-
-func TestStats(t *testing.T) {
-	ln, cfg := listen(t)
-	cfg.Nodes[0].Control = ln.Addr().String() // Stats needs no service port
-	want := metrics.Snapshot{Stage: "stage9", Serving: true, Requests: 7, Errors: map[string]int64{"slow": 2}}
-	answer, err := json.Marshal(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var server sync.WaitGroup
-	server.Go(func() {
-		control.Serve(ctx, ln, control.Hello("nodes", 0, ""), 1, func(wire.Control) (wire.Control, bool) {
-			return wire.Control{Kind: wire.Stats, Payload: answer}, true
-		})
-	})
-	if got, err := Stats(t.Context(), cfg, 0); !reflect.DeepEqual(got, want) || err != nil {
-		t.Errorf("Stats: %+v, %v, want %+v", got, err, want)
-	}
-	answer = []byte("{") // not JSON
-	for node, says := range map[int]string{0: "node 0, " + cfg.Nodes[0].Control, -1: "node -1", 1: "node 1"} {
-		if _, err := Stats(t.Context(), cfg, node); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("Stats of node %d: %v, want an error that says %s", node, err, says)
-		}
-	}
-	cancel()
-	server.Wait()
 }
 
 // turnstiles returns two nodes that serve one client at a time. A node greets a client when it
@@ -526,11 +477,7 @@ func TestFullNode(t *testing.T) {
 					l.Conn.Read(make([]byte, 1))
 					return
 				}
-				l.greet()
-				for ops := l.next(); ops != nil; ops = l.next() {
-					<-time.After(each)
-					l.say(wire.OK, l.apply(ops)...)
-				}
+				l.each(func(ops []wire.Op) { <-time.After(each); l.answer(ops) })
 			})
 			ctx := within(t, limit)
 			var puts atomic.Int64
@@ -548,9 +495,8 @@ func TestFullNode(t *testing.T) {
 			if most := int64(places * limit / each); puts.Load() < most*9/10 {
 				t.Errorf("refuses %v: %d puts, want about %d", refuses, puts.Load(), most)
 			}
-			_, dials := m.count()
-			if most := maxDials + places + int(limit/(lastPause/2)) + 10; dials > most {
-				t.Errorf("%d dials of a full node, want at most %d", dials, most)
+			if most := maxDials + places + int64(limit/(lastPause/2)) + 10; m.dials.Load() > most {
+				t.Errorf("%d dials of a full node, want at most %d", m.dials.Load(), most)
 			}
 		})
 	}
@@ -617,7 +563,7 @@ func TestOwnTroubleIsNotTheNodes(t *testing.T) {
 			begin := time.Now()
 			m.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				if time.Since(begin) < 5*time.Second {
-					return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", trouble)}
+					return nil, dialFails(trouble)
 				}
 				return m.dial(ctx, network, addr)
 			}
@@ -644,9 +590,7 @@ func TestRetriesBackOff(t *testing.T) {
 					wire.Refuse(l.Conn, "full")
 					return
 				}
-				for l.greet(); l.next() != nil; l.say(wire.Busy) {
-					tries = append(tries, time.Now())
-				}
+				l.each(func([]wire.Op) { tries = append(tries, time.Now()); l.say(wire.Busy) })
 			})
 			m.Put(within(t, 3*time.Second), "k", nil)
 			lengths := make(map[time.Duration]bool)
