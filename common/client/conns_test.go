@@ -68,7 +68,8 @@ func TestDialFails(t *testing.T) {
 
 // A node that refuses connections is down after a second. Its calls then fail at once,
 // while one probe dials every 250 ms. When the node is back the probe finds it, and
-// when it is gone again, all of that repeats.
+// when it is gone again, all of that repeats. A node that accepts connections is not down,
+// even if it does not greet them.
 func TestDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, nil)
@@ -92,8 +93,8 @@ func TestDown(t *testing.T) {
 				t.Errorf("%d dials in %v, want one every %v", n, 20*probeEvery, probeEvery)
 			}
 			begin = time.Now()
-			if _, _, err := m.Get(t.Context(), "k"); !errors.Is(err, ErrDown) || time.Since(begin) > 0 {
-				t.Errorf("Get: %v after %v, want down at once", err, time.Since(begin))
+			if expect(t, "not run", ErrDown)(m.Do(t.Context(), get("k"))); time.Since(begin) > 0 {
+				t.Errorf("down after %v, want at once", time.Since(begin))
 			}
 			before = m.redial(func(l *link) { l.answer(l.next()) }) // one request, then the end
 			<-time.After(probeEvery)
@@ -101,16 +102,9 @@ func TestDown(t *testing.T) {
 				t.Errorf("Get after the node is back: %v, %d dials, want the probe's and its own", err, m.dials.Load()-before)
 			}
 		}
-	})
-}
 
-// A node that accepts connections is not down, even if it does not greet them.
-func TestNotGreetedIsNotDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, nil)
-		if _, _, err := m.Get(t.Context(), "k"); !errors.Is(err, ErrDown) {
-			t.Fatalf("Get: %v, want down", err)
-		}
+		m.redial(nil)
+		expect(t, "not run", ErrDown)(m.Do(t.Context(), get("k")))
 		m.redial(silent)
 		<-time.After(2 * probeEvery)
 		_, _, err := m.Get(within(t, time.Minute), "k")
@@ -204,30 +198,25 @@ func TestAbandonedDial(t *testing.T) {
 // moment at which its call gives up is not lost.
 func TestWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		served := ""
 		m := newMemory(t, func(l *link) {
-			if l.nth == 1 {
-				honest(l)
+			if l.nth > 1 {
+				silent(l)
 			}
-			silent(l)
+			l.each(func(ops []wire.Op) { served += ops[0].Key; l.answer(ops) })
 		})
 		p := m.peers[0]
 		c := p.get(t.Context(), false).c
-		served := make(chan int, 3)
-		for i := range 3 {
-			go func() { // ends when it is served
-				if got := p.get(t.Context(), false); got.c != c {
-					t.Errorf("call %d got %v, want the freed connection", i, got)
-				}
-				served <- i
-			}()
-			synctest.Wait()
+		var calls sync.WaitGroup
+		for _, key := range []string{"a", "b", "c"} {
+			calls.Go(func() { expect(t, "created")(m.Do(t.Context(), put(key))) })
+			synctest.Wait() // it waits
 		}
-		for want := range 3 {
-			p.put(c, true)
-			if got := <-served; got != want {
-				t.Errorf("call %d is served, want %d", got, want)
-			}
+		p.put(c, true)
+		if calls.Wait(); served != "abc" {
+			t.Errorf("the calls are served in the order %s, want abc", served)
 		}
+		c = p.get(t.Context(), false).c
 		wait := make(chan gotten, 1)
 		p.waiting = append(p.waiting, wait)
 		p.put(c, true)
@@ -263,7 +252,7 @@ func TestIdleConnection(t *testing.T) {
 	}{
 		{checkAfter, honest, Counts{Dials: 1}},
 		{checkAfter, func(l *link) { l.say(wire.Goodbye); l.next() }, Counts{Dials: 2}},
-		{0, func(l *link) {}, Counts{Dials: 2, Retries: 1}},
+		{time.Millisecond, func(*link) {}, Counts{Dials: 2, Retries: 1}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newMemory(t, func(l *link) {
@@ -290,9 +279,7 @@ func TestStaleConnections(t *testing.T) {
 		m := newMemory(t, func(l *link) { honest(l); ended <- time.Now() })
 		half := m.cfg.Server.IdleTimeout / 2
 		used := m.peers[0].get(t.Context(), false).c
-		if _, err := m.Put(t.Context(), "k", nil); err != nil {
-			t.Fatal(err)
-		}
+		expect(t, "created")(m.Do(t.Context(), put("k")))
 		start := time.Now()
 		if got := (<-ended).Sub(start); got != half {
 			t.Errorf("the idle connection ended after %v, want %v", got, half)
@@ -322,11 +309,6 @@ func TestClose(t *testing.T) {
 		<-time.After(lastPause)
 		m.Close()
 		calls.Wait()
-		for _, p := range m.peers {
-			if p.dials != 0 || len(p.idle) != 0 || len(p.waiting) != 0 {
-				t.Errorf("node %d has %d dials, %d idle connections and %d waiting calls", p.number, p.dials, len(p.idle), len(p.waiting))
-			}
-		}
 		expect(t, "not run", ErrClosed)(m.Do(t.Context(), put("k")))
 		if err := m.Close(); err != nil {
 			t.Errorf("the second Close: %v", err)
@@ -440,13 +422,12 @@ func TestBatchGivesBackWhatItHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		places, m := turnstiles(t)
 		places[1] <- struct{}{}
-		batch, other := make(chan error), m.join(t, m.cfg)
-		zero, one := keyOf(m.cfg, 0), keyOf(m.cfg, 1)
-		go func() {
-			_, err := m.Do(t.Context(), put(one), put(zero))
+		other, zero, one := m.join(t, m.cfg), keyOf(m.cfg, 0), keyOf(m.cfg, 1)
+		var batch sync.WaitGroup
+		batch.Go(func() {
+			expect(t, "created, replaced")(m.Do(t.Context(), put(one), put(zero)))
 			m.Close()
-			batch <- err
-		}()
+		})
 		<-time.After(yieldAfter / 2) // the batch holds node 0
 		begin := time.Now()
 		other.Do(within(t, time.Minute), put(zero))
@@ -454,10 +435,8 @@ func TestBatchGivesBackWhatItHolds(t *testing.T) {
 			t.Errorf("node 0 was held for %v", took)
 		}
 		other.Close()
-		<-places[1]
-		if err := <-batch; err != nil {
-			t.Errorf("the batch: %v, want it executed when node 1 greets", err)
-		}
+		<-places[1] // node 1 greets
+		batch.Wait()
 	})
 }
 
@@ -468,16 +447,14 @@ func TestFullNode(t *testing.T) {
 	const places, calls, each, limit = 4, 50, time.Millisecond, time.Second / 8
 	for _, refuses := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			var greeted atomic.Int64
 			m := newMemory(t, func(l *link) {
-				if greeted.Add(1) > places {
-					if refuses {
-						wire.Refuse(l.Conn, "all places are taken")
-					}
-					l.Conn.Read(make([]byte, 1))
-					return
+				switch {
+				case l.nth <= places:
+					l.each(func(ops []wire.Op) { <-time.After(each); l.answer(ops) })
+				case refuses:
+					wire.Refuse(l.Conn, "all places are taken")
 				}
-				l.each(func(ops []wire.Op) { <-time.After(each); l.answer(ops) })
+				silent(l)
 			})
 			ctx := within(t, limit)
 			var puts atomic.Int64
@@ -505,17 +482,14 @@ func TestFullNode(t *testing.T) {
 func TestDialsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, silent)
-		ctx, cancel := context.WithCancel(t.Context())
 		var calls sync.WaitGroup
 		for range 2 * maxDials {
-			calls.Go(func() { m.Put(ctx, "k", nil) })
+			calls.Go(func() { m.Put(within(t, time.Second), "k", nil) })
 		}
-		synctest.Wait()
-		if n := m.redial(honest); n != maxDials {
+		calls.Wait() // until when each dial waits for its greeting
+		if n := m.dials.Load(); n != maxDials {
 			t.Errorf("%d dials in flight, want %d", n, maxDials)
 		}
-		cancel()
-		calls.Wait()
 	})
 }
 
@@ -530,11 +504,9 @@ func TestLostGreeting(t *testing.T) {
 				honest(l)
 			})
 			begin := time.Now()
-			for served := false; !served; {
-				_, err := m.Put(within(t, limit), "k", nil)
-				served = err == nil
-				if took := time.Since(begin); took > 4*firstPatience {
-					t.Fatalf("calls of %v: none is served within %v", limit, took)
+			for err := ErrNotGreeted; err != nil; {
+				if _, err = m.Put(within(t, limit), "k", nil); time.Since(begin) > 4*firstPatience {
+					t.Fatalf("calls of %v: none is served within %v", limit, time.Since(begin))
 				}
 			}
 		})
@@ -553,8 +525,6 @@ func TestOwnTroubleIsNotTheNodes(t *testing.T) {
 		&net.DNSError{Err: "no such host", IsNotFound: true}:        true,
 		&net.DNSError{Err: "server misbehaving", IsTemporary: true}: false,
 		syscall.EMFILE:        false,
-		syscall.ENFILE:        false,
-		syscall.ENOBUFS:       false,
 		syscall.EADDRNOTAVAIL: false,
 		syscall.EPERM:         false,
 	} {
