@@ -376,48 +376,43 @@ func TestBatchOverTwoNodes(t *testing.T) {
 	}
 }
 
-// A late answer must never be taken for the answer to the next request.
-func TestContextEndsDuringAWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		returned := make(chan struct{})
-		m := newMemory(t, func(l *link) {
-			if l.nth == 1 {
-				l.next()
-				cancel()
-				<-returned
-				l.say(wire.OK, wire.Result{Status: wire.Found, Value: []byte("late")})
-			}
-			honest(l)
-		})
-		expect(t, "unknown", context.Canceled)(m.Do(ctx, insert("k")))
-		close(returned)
-		checkCounts(t, m.Client, Counts{Dials: 1, Unknown: 1})
-		expect(t, "missing")(m.Do(t.Context(), get("k"))) // its own answer
-		checkCounts(t, m.Client, Counts{Dials: 2, Unknown: 1})
-	})
-}
-
-// A read whose context ends says so once, and why it was tried again, if it was. Its outcome
-// is never unknown.
-func TestContextEndsDuringARead(t *testing.T) {
-	for tries := range 3 {
+// The error of a call whose context ends says so once, and why it was tried again, if it was. The
+// outcome of a read is never unknown. A late answer is not taken for the next request's.
+func TestContextEnds(t *testing.T) {
+	for _, test := range []struct {
+		op    wire.Op
+		tries int // that are badly answered before
+		want  string
+		count Counts // in the end
+	}{
+		{insert("k"), 0, "unknown", Counts{Dials: 2, Unknown: 1}},
+		{get("k"), 0, "not run", Counts{Dials: 2}},
+		{get("k"), 1, "not run", Counts{Dials: 3, Retries: 1}},
+		{get("k"), 2, "not run", Counts{Dials: 4, Retries: 2}},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
+			returned := make(chan struct{})
 			m := newMemory(t, func(l *link) {
-				if l.next(); l.nth > tries {
+				switch ops := l.next(); {
+				case l.nth <= test.tries:
+					l.say(wire.OK, wire.Result{Status: wire.Unknown})
+				case l.nth == test.tries+1:
 					cancel()
-					l.next() // until the client hangs up
-					return
+					<-returned
+					l.say(wire.OK, wire.Result{Status: wire.Found, Value: []byte("late")})
+				default:
+					l.answer(ops)
 				}
-				l.say(wire.OK, wire.Result{Status: wire.Unknown})
 			})
-			_, ok, err := m.Get(ctx, "k")
-			if ok || !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknown) || strings.Count(err.Error(), "canceled") != 1 ||
-				strings.Contains(err.Error(), "unknown answered to a get") != (tries > 0) {
-				t.Errorf("Get, cut off at try %d: %v, %v, want canceled, once, and what the server did before", tries, ok, err)
+			results, err := m.Do(ctx, test.op)
+			expect(t, test.want, context.Canceled)(results, err)
+			if text := fmt.Sprint(err); strings.Count(text, "canceled") != 1 || strings.Contains(text, "unknown answered to a get") != (test.tries > 0) {
+				t.Errorf("cut off after %d tries: %v, want canceled, once, and what the server did before", test.tries, err)
 			}
-			checkCounts(t, m.Client, Counts{Dials: int64(tries) + 1, Retries: int64(tries)})
+			close(returned)
+			expect(t, "missing")(m.Do(t.Context(), get("k"))) // its own answer
+			checkCounts(t, m.Client, test.count)
 		})
 	}
 }

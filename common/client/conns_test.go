@@ -23,13 +23,15 @@ import (
 )
 
 func TestDialFails(t *testing.T) {
-	for says, test := range map[string]struct {
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, test := range []struct {
 		script func(*link)
 		is     error
+		says   string
 	}{
-		"number":      {greetAs(func(h *wire.Hello) { h.Number = 1 }), wire.ErrMismatch},
-		"secret":      {greetAs(func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }), wire.ErrMismatch},
-		"not greeted": {silent, context.Canceled},
+		{greetAs(func(h *wire.Hello) { h.Number = 1 }), wire.ErrMismatch, "number"},
+		{greetAs(func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }), wire.ErrMismatch, "secret"},
+		{func(l *link) { cancel(); silent(l) }, context.Canceled, "not greeted"},
 	} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -37,28 +39,22 @@ func TestDialFails(t *testing.T) {
 		}
 		cfg := cluster.Default()
 		cfg.Nodes[0].Addr = ln.Addr().String()
-		ctx, cancel := context.WithCancel(t.Context())
-		dials := 0
 		var server sync.WaitGroup
 		server.Go(func() { // ends when ln is closed
 			for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
-				if dials++; test.is == context.Canceled {
-					cancel()
-				}
 				test.script(&link{Conn: nc, hello: cfg.Hello(0)})
 				nc.Close()
 			}
 		})
 		cl, err := Dial(ctx, cfg)
-		cancel()
 		ln.Close()
 		server.Wait()
-		if node := " (node 0, " + cfg.Nodes[0].Addr + ")"; !errors.Is(err, test.is) ||
-			!strings.Contains(err.Error(), says) || !strings.HasSuffix(err.Error(), node) {
-			t.Errorf("Dial: %v, want %v, with %q and %q", err, test.is, node, says)
+		node := " (node 0, " + cfg.Nodes[0].Addr + ")"
+		if text := fmt.Sprint(err); !errors.Is(err, test.is) || !strings.Contains(text, test.says) || !strings.HasSuffix(text, node) {
+			t.Errorf("Dial: %v, want %v, with %q and %q", err, test.is, node, test.says)
 		}
-		if cl.ctx.Err() == nil || dials > 1 {
-			t.Errorf("a Client that ended with %v after %d dials, want it closed, after one", cl.ctx.Err(), dials)
+		if dials := cl.Counts().FailedDials; cl.ctx.Err() == nil || dials.Sum() != 1 {
+			t.Errorf("a Client that ended with %v after these dials: %v, want it closed, after one", cl.ctx.Err(), dials)
 		}
 	}
 	if _, err := Dial(t.Context(), cluster.Config{}); err == nil {

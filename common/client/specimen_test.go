@@ -1,11 +1,8 @@
 package client
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,8 +24,9 @@ func TestSpecimenTwoNodes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				served, trace := connectInOrder(t, c.orders)
-				t.Logf("prediction: %s\nfound: %d of 2 clients are served\n    %s", c.prediction, served, strings.Join(trace, "\n    "))
+				t.Log("prediction:", c.prediction)
+				served := connectInOrder(t, c.orders)
+				t.Logf("found: %d of 2 clients are served", served)
 				if served != c.want {
 					t.Errorf("%d of 2 clients are served, want %d", served, c.want)
 				}
@@ -38,11 +36,10 @@ func TestSpecimenTwoNodes(t *testing.T) {
 }
 
 // connectInOrder has two clients connect to two nodes each and leave, or give up after a minute.
-func connectInOrder(t *testing.T, orders [2][2]int) (served int, trace []string) {
+func connectInOrder(t *testing.T, orders [2][2]int) (served int) {
 	_, m := turnstiles(t)
 	ctx := within(t, time.Minute)
-	lines := make(chan string, 8)
-	say := func(format string, args ...any) { lines <- fmt.Sprintf(format, args...) }
+	var leave atomic.Int64
 	var all sync.WaitGroup
 	for i, order := range orders {
 		all.Go(func() { // ends when it is served or ctx ends
@@ -50,27 +47,18 @@ func connectInOrder(t *testing.T, orders [2][2]int) (served int, trace []string)
 			defer cl.Close()
 			for _, number := range order {
 				<-time.After(time.Duration(5+i) * time.Millisecond) // by now the other has what it could get
-				switch g := cl.peers[number].get(ctx, false); {
-				case errors.Is(g.err, context.DeadlineExceeded):
+				g := cl.peers[number].get(ctx, false)
+				if g.err != nil {
+					t.Logf("a minute later, client %d still waits for node %d", i, number)
 					return
-				case g.err != nil:
-					t.Error(g.err)
-				default:
-					say("client %d has node %d", i, number)
-					defer cl.peers[number].put(g.c, true)
 				}
+				t.Logf("client %d has node %d", i, number)
+				defer cl.peers[number].put(g.c, true)
 			}
-			say("client %d is served, and leaves", i)
+			t.Logf("client %d is served, and leaves", i)
+			leave.Add(1)
 		})
 	}
 	all.Wait()
-	close(lines)
-	for line := range lines {
-		trace = append(trace, line)
-		served += strings.Count(line, "is served")
-	}
-	if served < len(orders) {
-		trace = append(trace, "a minute later, each still waits for the other's node")
-	}
-	return served, trace
+	return int(leave.Load())
 }

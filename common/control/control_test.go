@@ -107,27 +107,26 @@ func TestAskedAgain(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p, meets := newPort(), strings.Fields(dials)
-			stop := start(t, p, Hello("nodes", 0, ""))
+			start(t, p, Hello("nodes", 0, ""))
 			answer, err := askAgain(t.Context(), func(ctx context.Context, network, addr string) (net.Conn, error) {
 				this := meets[0]
 				meets = meets[1:]
 				switch this {
-				case "answered":
-					return p.dial(ctx, network, addr)
 				case "refused":
 					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 				case "lost":
 					<-ctx.Done()
 					return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
 				}
-				near, far := net.Pipe()
-				far.Close()
-				return near, nil
+				nc, err := p.dial(ctx, network, addr)
+				if this == "cut" {
+					nc.Close()
+				}
+				return nc, err
 			}, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
 			if string(answer.Payload) == counted != ok || err == nil != ok || len(meets) > 0 {
 				t.Errorf("dials are %s: %q, %v, and %q are left", dials, answer.Payload, err, meets)
 			}
-			stop()
 		})
 	}
 }
