@@ -312,41 +312,6 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// Many calls on one Client, and servers that often answer Busy and Goodbye: each write
-// is applied exactly once.
-func TestManyCalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		unsteady := func(l *link) {
-			n := l.nth
-			l.each(func(ops []wire.Op) {
-				switch n++; {
-				case n%5 == 0:
-					l.say(wire.Busy)
-				case n%17 == 0:
-					l.say(wire.Goodbye)
-					l.Conn.Close()
-				default:
-					l.answer(ops)
-				}
-			})
-		}
-		m := newMemory(t, unsteady, unsteady)
-		var calls sync.WaitGroup
-		for i := range 8 {
-			calls.Go(func() {
-				for n := range 10 {
-					a, b := fmt.Sprint("a", i, "-", n), fmt.Sprint("b", i, "-", n)
-					expect(t, "swapped, swapped")(m.Do(t.Context(), insert(a), insert(b)))
-				}
-			})
-		}
-		calls.Wait()
-		if got := m.Counts(); got.Unknown != 0 || got.Refusals == 0 || got.Retries <= got.Refusals || got.Dials < 3 {
-			t.Errorf("counted %+v, want refusals, more retries than refusals, and nothing unknown", got)
-		}
-	})
-}
-
 // turnstiles returns two nodes that serve one client at a time. A node greets a client when it
 // can put something into its place, and takes that out at the end.
 func turnstiles(t *testing.T) (places [2]chan struct{}, m *memory) {
@@ -377,38 +342,36 @@ func TestClientsDoNotDeadlock(t *testing.T) {
 		"each has kept one":                  {true, true, 2*yieldAfter + connects},
 		"each has kept what the other wants": {true, false, 2*yieldAfter + connects},
 	} {
-		t.Run(name, func(t *testing.T) {
-			for range 10 {
-				synctest.Test(t, func(t *testing.T) {
-					_, m := turnstiles(t)
-					clients := []*Client{m.Client, m.join(t, m.cfg)}
-					both := []wire.Op{put(keyOf(m.cfg, 0)), put(keyOf(m.cfg, 1))}
-					for i, cl := range clients {
-						if test.kept {
-							expect(t, "created")(cl.Do(t.Context(), both[i]))
+		for range 10 {
+			synctest.Test(t, func(t *testing.T) {
+				_, m := turnstiles(t)
+				clients := []*Client{m.Client, m.join(t, m.cfg)}
+				both := []wire.Op{put(keyOf(m.cfg, 0)), put(keyOf(m.cfg, 1))}
+				for i, cl := range clients {
+					if test.kept {
+						expect(t, "created")(cl.Do(t.Context(), both[i]))
+					}
+				}
+				begin := time.Now()
+				var calls sync.WaitGroup
+				for i, cl := range clients {
+					ops := both
+					if !test.both {
+						ops = both[1-i : 2-i]
+					}
+					calls.Go(func() {
+						if _, err := cl.Do(t.Context(), ops...); err != nil {
+							t.Errorf("%s: %v", name, err)
 						}
-					}
-					begin := time.Now()
-					var calls sync.WaitGroup
-					for i, cl := range clients {
-						ops := both
-						if !test.both {
-							ops = both[1-i : 2-i]
-						}
-						calls.Go(func() {
-							if results, err := cl.Do(t.Context(), ops...); err != nil {
-								t.Errorf("%s, %v", statuses(results), err)
-							}
-							cl.Close()
-						})
-					}
-					calls.Wait()
-					if took := time.Since(begin); took > test.limit {
-						t.Fatalf("the two took %v, want at most %v", took, test.limit)
-					}
-				})
-			}
-		})
+						cl.Close()
+					})
+				}
+				calls.Wait()
+				if took := time.Since(begin); took > test.limit {
+					t.Fatalf("%s: the two took %v, want at most %v", name, took, test.limit)
+				}
+			})
+		}
 	}
 }
 
@@ -547,30 +510,26 @@ func TestOwnTroubleIsNotTheNodes(t *testing.T) {
 // The pauses between tries double from 1 ms to 100 ms, each shorter by chance, by up to a
 // half. They are those of a busy server's requests, and of a full one's dials.
 func TestRetriesBackOff(t *testing.T) {
-	for _, full := range []bool{false, true} {
+	for name, script := range map[string]func(l *link, try func()){
+		"busy": func(l *link, try func()) { l.each(func([]wire.Op) { try(); l.say(wire.Busy) }) },
+		"full": func(l *link, try func()) { try(); wire.Refuse(l.Conn, "full") },
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			var tries []time.Time
-			m := newMemory(t, func(l *link) {
-				if full {
-					tries = append(tries, time.Now())
-					wire.Refuse(l.Conn, "full")
-					return
-				}
-				l.each(func([]wire.Op) { tries = append(tries, time.Now()); l.say(wire.Busy) })
-			})
+			m := newMemory(t, func(l *link) { script(l, func() { tries = append(tries, time.Now()) }) })
 			m.Put(within(t, 3*time.Second), "k", nil)
 			lengths := make(map[time.Duration]bool)
 			most := firstPause
 			for i := range len(tries) - 1 {
 				got := tries[i+1].Sub(tries[i])
 				if got < most/2 || got > most {
-					t.Errorf("full %v: pause %d was %v, want %v to %v", full, i, got, most/2, most)
+					t.Errorf("%s: pause %d was %v, want %v to %v", name, i, got, most/2, most)
 				}
 				lengths[got] = true
 				most = min(2*most, lastPause)
 			}
 			if len(tries) < 30 || len(lengths) < 20 {
-				t.Errorf("full %v: %d tries, %d different pauses, want at least 30 and 20", full, len(tries), len(lengths))
+				t.Errorf("%s: %d tries, %d different pauses, want at least 30 and 20", name, len(tries), len(lengths))
 			}
 		})
 	}
