@@ -137,38 +137,6 @@ func TestRefusedLongAgo(t *testing.T) {
 	}
 }
 
-// The dial of a call is not greeted, and the call is served by a connection that another
-// call has finished with. When the dial is greeted after all, its connection is kept.
-func TestLeftoverConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		greet, answer := make(chan struct{}), make(chan struct{})
-		m := newMemory(t, func(l *link) {
-			if l.nth == 2 {
-				<-greet
-			}
-			l.each(func(ops []wire.Op) { <-answer; l.answer(ops) })
-		})
-		var calls sync.WaitGroup
-		for round := range 2 {
-			for i := range 2 {
-				calls.Go(func() {
-					expect(t, "swapped")(m.Do(t.Context(), insert(fmt.Sprint(round, i))))
-				})
-				synctest.Wait() // the first has its connection, the second has dialled
-			}
-			for range 2 {
-				answer <- struct{}{}
-			}
-			calls.Wait()
-			if round == 0 {
-				close(greet)
-				synctest.Wait()
-			}
-		}
-		checkCounts(t, m.Client, Counts{Dials: 2})
-	})
-}
-
 // A call that gives up leaves its dial to the next call. If there is none, the
 // connection is not kept: a server of one connection would have no other client.
 func TestAbandonedDial(t *testing.T) {
@@ -190,14 +158,15 @@ func TestAbandonedDial(t *testing.T) {
 	})
 }
 
-// The call that has waited longest is served first. A connection that is handed over at the
-// moment at which its call gives up is not lost.
+// A call takes the first connection that is greeted or freed, and the call that has waited longest
+// comes first. When the other dials are greeted after all, their connections are kept. A connection
+// that is handed over at the moment at which its call gives up is not lost.
 func TestWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		served := ""
+		served, greet := "", make(chan struct{})
 		m := newMemory(t, func(l *link) {
 			if l.nth > 1 {
-				silent(l)
+				<-greet
 			}
 			l.each(func(ops []wire.Op) { served += ops[0].Key; l.answer(ops) })
 		})
@@ -206,18 +175,24 @@ func TestWaiters(t *testing.T) {
 		var calls sync.WaitGroup
 		for _, key := range []string{"a", "b", "c"} {
 			calls.Go(func() { expect(t, "created")(m.Do(t.Context(), put(key))) })
-			synctest.Wait() // it waits
+			synctest.Wait() // it has dialled, and waits
 		}
 		p.put(c, true)
 		if calls.Wait(); served != "abc" {
 			t.Errorf("the calls are served in the order %s, want abc", served)
 		}
+		close(greet)
+		synctest.Wait()
+		if len(p.idle) != 4 {
+			t.Errorf("%d connections are kept, want 4", len(p.idle))
+		}
+
 		c = p.get(t.Context(), false).c
 		wait := make(chan gotten, 1)
 		p.waiting = append(p.waiting, wait)
 		p.put(c, true)
-		if err := p.giveUp(context.Canceled, wait).err; !errors.Is(err, context.Canceled) || len(p.idle) != 1 || p.idle[0] != c {
-			t.Errorf("giveUp: %v, and %d idle connections, want canceled, and the one", err, len(p.idle))
+		if err := p.giveUp(context.Canceled, wait).err; !errors.Is(err, context.Canceled) || len(p.idle) != 4 || p.idle[3] != c {
+			t.Errorf("giveUp: %v, and %d idle connections, want canceled, and the one beside three", err, len(p.idle))
 		}
 	})
 }
@@ -327,6 +302,61 @@ func turnstiles(t *testing.T) (places [2]chan struct{}, m *memory) {
 		})
 	}
 	return places, newMemory(t, scripts...)
+}
+
+// Two nodes serve one client at a time, as stage 1 does, so a connection to one is a lock. Two
+// clients want both nodes. Nothing in one process shows the deadlock: each node is fine, and
+// each client waits for a greeting.
+//
+//	go test ./common/client -run Specimen -v
+func TestSpecimenTwoNodes(t *testing.T) {
+	for _, c := range []struct {
+		name, prediction string
+		orders           [2][2]int // the nodes, in the order in which each client connects to them
+		want             int       // clients that are served
+	}{
+		{"in the order of the operations", "each holds the node that the other waits for: a deadlock", [2][2]int{{0, 1}, {1, 0}}, 0},
+		{"in ascending order", "who has node 0 need not wait for node 1: both are served", [2][2]int{{0, 1}, {0, 1}}, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				t.Log("prediction:", c.prediction)
+				served := connectInOrder(t, c.orders)
+				t.Logf("found: %d of 2 clients are served", served)
+				if served != c.want {
+					t.Errorf("%d of 2 clients are served, want %d", served, c.want)
+				}
+			})
+		})
+	}
+}
+
+// connectInOrder has two clients connect to two nodes each and leave, or give up after a minute.
+func connectInOrder(t *testing.T, orders [2][2]int) (served int) {
+	_, m := turnstiles(t)
+	ctx := within(t, time.Minute)
+	var leave atomic.Int64
+	var all sync.WaitGroup
+	for i, order := range orders {
+		all.Go(func() { // ends when it is served or ctx ends
+			cl := m.join(t, m.cfg)
+			defer cl.Close()
+			for _, number := range order {
+				<-time.After(time.Duration(5+i) * time.Millisecond) // by now the other has what it could get
+				g := cl.peers[number].get(ctx, false)
+				if g.err != nil {
+					t.Logf("a minute later, client %d still waits for node %d", i, number)
+					return
+				}
+				t.Logf("client %d has node %d", i, number)
+				defer cl.peers[number].put(g.c, true)
+			}
+			t.Logf("client %d is served, and leaves", i)
+			leave.Add(1)
+		})
+	}
+	all.Wait()
+	return int(leave.Load())
 }
 
 // Two clients of two nodes that serve one client at a time do not each hold the node that
