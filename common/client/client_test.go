@@ -431,20 +431,17 @@ func TestInvalidOperations(t *testing.T) {
 	for nodes := 1; nodes <= 2; nodes++ {
 		synctest.Test(t, func(t *testing.T) {
 			m := newMemory(t, slices.Repeat([]func(*link){silent}, nodes)...)
-			var good []wire.Op // for each node as many
-			for i := range nodes {
-				good = append(good, slices.Repeat([]wire.Op{put(keyOf(m.cfg, i))}, 4/nodes)...)
+			puts := func(n, size int) (ops []wire.Op) { // to each node in turn
+				for i := range n {
+					ops = append(ops, wire.Op{Kind: wire.Put, Key: keyOf(m.cfg, i%nodes), Value: make([]byte, size)})
+				}
+				return ops
 			}
-			large := slices.Clone(good)
-			for i := range large {
-				large[i].Value = make([]byte, wire.MaxValue)
-			}
-			tooLarge := wire.Op{Kind: wire.Put, Key: "k", Value: make([]byte, wire.MaxValue+1)}
 			for want, ops := range map[string][]wire.Op{
-				"operation 5 of 5: a key of 0 bytes":       append(slices.Clone(good), get("")),
-				"operation 5 of 6: a value of 16385 bytes": append(slices.Clone(good), tooLarge, get("k")),
-				"1025 operations":                          append(slices.Repeat(good, wire.MaxOps/4), get("k")),
-				"larger than a frame":                      large,
+				"operation 5 of 5: a key of 0 bytes":       append(puts(4, 1), get("")),
+				"operation 5 of 6: a value of 16385 bytes": slices.Concat(puts(4, 1), puts(1, wire.MaxValue+1), puts(1, 1)),
+				"1025 operations":                          puts(wire.MaxOps+1, 1),
+				"larger than a frame":                      puts(4, wire.MaxValue),
 			} {
 				results, err := m.Do(within(t, 2*time.Second), ops...)
 				notRun := slices.Repeat([]wire.Result{{Status: wire.NotRun}}, len(ops))

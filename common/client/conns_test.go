@@ -363,38 +363,35 @@ func connectInOrder(t *testing.T, orders [2][2]int) (served int) {
 // the other waits for.
 func TestClientsDoNotDeadlock(t *testing.T) {
 	const connects = 10 * time.Millisecond // as many as there can be, of up to 1 ms each
+	alone, both, crosswise := [2][]int{{0}, {1}}, [2][]int{{0, 1}, {0, 1}}, [2][]int{{1}, {0}}
 	for name, test := range map[string]struct {
-		kept  bool // each client has a connection to another node before
-		both  bool // and wants both nodes, or only the other one
-		limit time.Duration
+		kept, wanted [2][]int // nodes, by client: those it has connections to, and those it then wants
+		limit        time.Duration
 	}{
-		"from nothing":                       {false, true, connects},
-		"each has kept one":                  {true, true, 2*yieldAfter + connects},
-		"each has kept what the other wants": {true, false, 2*yieldAfter + connects},
+		"from nothing":                       {[2][]int{}, both, connects},
+		"each has kept one":                  {alone, both, 2*yieldAfter + connects},
+		"each has kept what the other wants": {alone, crosswise, 2*yieldAfter + connects},
 	} {
 		for range 10 {
 			synctest.Test(t, func(t *testing.T) {
 				_, m := turnstiles(t)
-				clients := []*Client{m.Client, m.join(t, m.cfg)}
-				both := []wire.Op{put(keyOf(m.cfg, 0)), put(keyOf(m.cfg, 1))}
-				for i, cl := range clients {
-					if test.kept {
-						expect(t, "created")(cl.Do(t.Context(), both[i]))
+				do := func(cl *Client, nodes []int) {
+					var ops []wire.Op
+					for _, node := range nodes {
+						ops = append(ops, put(keyOf(m.cfg, node)))
 					}
+					if _, err := cl.Do(t.Context(), ops...); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+				clients := []*Client{m.Client, m.join(t, m.cfg)}
+				for i, cl := range clients {
+					do(cl, test.kept[i])
 				}
 				begin := time.Now()
 				var calls sync.WaitGroup
 				for i, cl := range clients {
-					ops := both
-					if !test.both {
-						ops = both[1-i : 2-i]
-					}
-					calls.Go(func() {
-						if _, err := cl.Do(t.Context(), ops...); err != nil {
-							t.Errorf("%s: %v", name, err)
-						}
-						cl.Close()
-					})
+					calls.Go(func() { do(cl, test.wanted[i]); cl.Close() })
 				}
 				calls.Wait()
 				if took := time.Since(begin); took > test.limit {
