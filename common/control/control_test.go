@@ -132,7 +132,8 @@ func TestAskedAgain(t *testing.T) {
 }
 
 // Strangers hold a bounded number of connections for a bounded time, and keep no one else from an
-// answer: one that comes when there are too many waits until the oldest has had its time. A connection that has proved the secret gives way to none of them.
+// answer: one that comes when there are too many waits until the oldest has had its time. A
+// connection that has proved the secret gives way to none of them.
 func TestStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, hello := newPort(), Hello("nodes", 0, "a secret of 24 characters")
@@ -247,7 +248,7 @@ func TestAskNode(t *testing.T) {
 	}
 }
 
-// Ask gives up on an address that does not accept, and on a server that is silent; and at the end of its context.
+// Ask gives up on an address that does not accept, on a server that is silent, and when its context ends.
 func TestAskGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, hello := newPort(), Hello("nodes", 0, "")
@@ -266,9 +267,9 @@ func TestAskGivesUp(t *testing.T) {
 			begin := time.Now()
 			go test.server() // ends when Ask does
 			_, err := Ask(ctx, p.dial, "", hello, wire.Control{Kind: wire.Stats})
-			dialing := test.after == dialTime
-			if took := time.Since(begin); errors.As(err, new(DialError)) != dialing || !errors.Is(err, context.DeadlineExceeded) || took != test.after {
-				t.Errorf("%v after %v, want the deadline after %v, dialing: %v", err, took, test.after, dialing)
+			took, dialing := time.Since(begin), errors.As(err, new(DialError))
+			if !errors.Is(err, context.DeadlineExceeded) || took != test.after || dialing != (test.after == dialTime) {
+				t.Errorf("%v after %v, want the deadline after %v; dialing: %v", err, took, test.after, dialing)
 			}
 			cancel()
 		}

@@ -261,7 +261,7 @@ func TestWorkLiesBetweenLookUpAndEffect(t *testing.T) {
 		idle := table.work
 		table.work = func() { table.work = idle; do(test.during) }
 		if got, after := do(test.op), do(get("a")); got != test.want || after != test.after {
-			t.Errorf("%v, and during its work %v: answers %q and then %q, want %q and %q", test.op, test.during, got, after, test.want, test.after)
+			t.Errorf("%v, and %v during its work: %q, and then %q, want %q, %q", test.op, test.during, got, after, test.want, test.after)
 		}
 	}
 }
