@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -20,58 +19,47 @@ import (
 // The tests run in bubbles of package synctest: Wait returns when no goroutine can go on,
 // and the clock moves only then. So a test can see at once that a goroutine waits.
 
-// A crowd runs jobs that wait for the gate.
-type crowd struct {
-	pool                       *pool
-	size                       string
-	gate                       chan struct{}
-	running, refused, returned atomic.Int32 // jobs in progress; calls that returned false, true
-}
-
-func (c *crowd) call(n int) {
-	for range n {
-		go func() { // ends when run returns
-			if c.pool.job(func() { c.running.Add(1); <-c.gate; c.running.Add(-1) })() {
-				c.returned.Add(1)
-			} else {
-				c.refused.Add(1)
-			}
-		}()
-	}
-}
-
-func (c *crowd) want(t *testing.T, when string, want ...int32) {
-	t.Helper()
-	synctest.Wait()
-	got := []int32{c.running.Load(), int32(len(c.pool.jobs)), c.refused.Load(), c.returned.Load()}
-	if !slices.Equal(got, want) {
-		t.Errorf("%s, %s: jobs running, waiting, refused, done are %v, want %v", c.size, when, got, want)
-	}
-}
-
 func TestPool(t *testing.T) {
 	for _, size := range []struct{ workers, queue int32 }{{1, 0}, {1, 1}, {3, 5}, {8, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			workers, queue := size.workers, size.queue
-			c := &crowd{pool: newPool(int(workers), int(queue)), gate: make(chan struct{}),
-				size: fmt.Sprintf("workers: %d, queue: %d", workers, queue)}
-			c.call(int(workers))
-			c.want(t, "a job for each worker", workers, 0, 0, 0)
-			c.call(int(queue))
-			c.want(t, "and as many as fit the queue", workers, queue, 0, 0)
-			c.call(2)
-			c.want(t, "and two more", workers, queue, 2, 0)
+			p, gate := newPool(int(workers), int(queue)), make(chan struct{})
+			var begun, running, refused, returned atomic.Int32 // jobs; calls that returned false, true
+			call := func(n int32) {
+				for range n {
+					go func() { // ends when run returns
+						if p.job(func() { begun.Add(1); running.Add(1); <-gate; running.Add(-1) })() {
+							returned.Add(1)
+						} else {
+							refused.Add(1)
+						}
+					}()
+				}
+			}
+			check := func(when string, want ...int32) {
+				synctest.Wait()
+				if got := []int32{running.Load(), int32(len(p.jobs)), refused.Load(), returned.Load()}; !slices.Equal(got, want) {
+					t.Errorf("%+v, %s: jobs running, waiting, refused, done are %v, want %v", size, when, got, want)
+				}
+			}
+			call(workers)
+			check("a job for each worker", workers, 0, 0, 0)
+			call(queue)
+			check("and as many as fit the queue", workers, queue, 0, 0)
+			call(2)
+			check("and two more", workers, queue, 2, 0)
 
 			closed := false
-			go func() { c.pool.close(); closed = true }()
+			go func() { p.close(); closed = true }()
 			synctest.Wait()
 			if closed {
 				t.Error("close returned before the jobs were done")
 			}
-			close(c.gate)
-			c.want(t, "after the gate was opened", 0, 0, 2, workers+queue)
-			if !closed {
-				t.Error("close has not returned, and all jobs are done")
+			close(gate)
+			check("after the gate was opened", 0, 0, 2, workers+queue)
+			if !closed || begun.Load() != workers+queue {
+				t.Errorf("close has returned: %v, and %d jobs were begun, want true, and %d: each once, and none that was refused",
+					closed, begun.Load(), workers+queue)
 			}
 		})
 	}
@@ -81,33 +69,11 @@ func TestPool(t *testing.T) {
 func TestFreeWorkerIsNotRefused(t *testing.T) {
 	p := newPool(1, 0)
 	defer p.close()
-	run := p.job(func() {})
+	done := 0
+	run := p.job(func() { done++ })
 	for i := range 10_000 {
-		if !run() {
-			t.Fatalf("job %d was refused, and the worker had nothing to do", i)
-		}
-	}
-}
-
-// A job is done once if run returns true, and never if it returns false.
-func TestPoolDoesEachJobOnce(t *testing.T) {
-	p := newPool(4, 2)
-	var done [2000]int
-	var told [len(done)]bool
-	var callers sync.WaitGroup
-	for first := range 20 {
-		callers.Go(func() {
-			i := first
-			for run := p.job(func() { done[i]++ }); i < len(done); i += 20 {
-				told[i] = run()
-			}
-		})
-	}
-	callers.Wait()
-	p.close()
-	for i := range done {
-		if (done[i] == 1) != told[i] || done[i] > 1 {
-			t.Errorf("job %d was done %d times, and run returned %v", i, done[i], told[i])
+		if !run() || done != i+1 {
+			t.Fatalf("job %d was refused, and the worker had nothing to do; or it was not done once: %d jobs are done", i, done)
 		}
 	}
 }
@@ -182,26 +148,23 @@ func TestSpecimenConnectionAsJob(t *testing.T) {
 
 // thirdClient returns how long, by the clock of its bubble, the third client of a
 // server with two workers waits for an answer.
-func thirdClient(t *testing.T, stage node.Serve) time.Duration {
+func thirdClient(t *testing.T, stage node.Serve) (waited time.Duration) {
 	cfg := cluster.Default()
 	cfg.Server.Workers = 2
-	n := node.New(cfg, 0, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(t.Context())
-	ln := make(pipes)
+	ctx, stop := context.WithCancel(t.Context())
+	ln := pipes{conns: make(chan net.Conn)}
 	var all sync.WaitGroup
 	defer all.Wait()
-	defer cancel()
+	defer stop()
 	all.Go(func() { // ends when ctx does
-		if err := stage(ctx, ln, n); err != node.ErrStopped {
+		if err := stage(ctx, ln, node.New(cfg, 0, slog.New(slog.DiscardHandler))); err != node.ErrStopped {
 			t.Errorf("serve: %v, want %v", err, node.ErrStopped)
 		}
 	})
-	var waited time.Duration
 	for range 3 {
 		here, there := net.Pipe()
-		ln <- there
-		hello := wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: cfg.Fingerprint()}
-		c, err := wire.Open(ctx, here, hello, wire.Limits{})
+		ln.conns <- there
+		c, err := wire.Open(ctx, here, cfg.Hello(0), wire.Limits{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,18 +185,16 @@ func thirdClient(t *testing.T, stage node.Serve) time.Duration {
 }
 
 // pipes is a listener for connections in memory: a bubble has no network.
-type pipes chan net.Conn
+type pipes struct {
+	net.Listener
+	conns chan net.Conn
+}
 
 func (p pipes) Accept() (net.Conn, error) {
-	if c, open := <-p; open {
+	if c, open := <-p.conns; open {
 		return c, nil
 	}
 	return nil, net.ErrClosed
 }
 
-func (p pipes) Close() error {
-	close(p)
-	return nil
-}
-
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+func (p pipes) Close() error { close(p.conns); return nil }
