@@ -26,31 +26,15 @@ import (
 
 // The test binary is also the servers that tests start as processes.
 func TestMain(m *testing.M) {
-	switch os.Getenv("LOCKSTEP_TEST_SERVER") {
-	case "":
-		os.Unsetenv("LOCKSTEP_SECRET")
-		os.Exit(m.Run())
-	case "drains":
-		Main(serveOne)
-	case "crowded":
-		Main(serveMany)
+	if os.Getenv("LOCKSTEP_TEST_SERVER") != "" {
+		Main(serve)
 	}
+	os.Unsetenv("LOCKSTEP_SECRET")
+	os.Exit(m.Run())
 }
 
-// serveOne is the simplest stage: one goroutine.
-func serveOne(ctx context.Context, ln net.Listener, n *Node) error {
-	table := n.NewTable()
-	for {
-		c, err := n.Accept(ctx, ln)
-		if err != nil {
-			return err
-		}
-		serveConn(n, c, table.Apply)
-	}
-}
-
-// serveMany has a goroutine for each connection, and a lock around the table.
-func serveMany(ctx context.Context, ln net.Listener, n *Node) error {
+// serve is a stage with a goroutine for each connection, and a lock around the table.
+func serve(ctx context.Context, ln net.Listener, n *Node) error {
 	table := n.NewTable()
 	var mu sync.Mutex // guards table
 	var conns sync.WaitGroup
@@ -141,7 +125,7 @@ func run(t *testing.T, serve Serve, args ...string) *process {
 	stdin, w := io.Pipe()
 	p := &process{t: t, stdin: w, stderr: make(logged, 1000), code: make(chan int, 1)}
 	go func() { // ends when the test closes stdin or serve returns
-		p.code <- Run(append([]string{"/somewhere/stage0.exe", "-child"}, args...), stdin, &p.stdout, p.stderr, serve)
+		p.code <- Run(slices.Concat([]string{"/somewhere/stage0.exe", "-child"}, args), stdin, &p.stdout, p.stderr, serve)
 		close(p.stderr)
 	}()
 	t.Cleanup(func() { w.Close() })
@@ -166,18 +150,13 @@ func (p *process) wait(words ...string) string {
 	}
 }
 
-// end waits for the end and returns the exit code and the rest of the log.
-func (p *process) end() (code int, stderr string) {
+// stop closes standard input, waits for the end and returns the exit code and the rest of the log.
+func (p *process) stop() (code int, stderr string) {
+	p.stdin.Close()
 	for line := range p.stderr {
 		stderr += line
 	}
 	return <-p.code, stderr
-}
-
-// stop closes standard input, and waits for the end.
-func (p *process) stop() (code int, stderr string) {
-	p.stdin.Close()
-	return p.end()
 }
 
 // put stores a key.
@@ -204,17 +183,18 @@ const theSecret = "correct horse battery staple"
 // A mistake in flags or configuration: one line about it without a secret, nothing on stdout,
 // and the exit code.
 func TestRunRefuses(t *testing.T) {
+	elsewhere := func(c *cluster.Config) { c.Nodes[0] = cluster.Node{Addr: "192.0.2.1:7001", Control: "192.0.2.1:7101"} }
 	_, one := config(t, 1)
 	_, two := config(t, 2)
-	absent := filepath.Join(t.TempDir(), "missing.json")
+	_, open := config(t, 1, elsewhere)
+	_, far := config(t, 1, elsewhere, func(c *cluster.Config) { c.Secret = theSecret })
 	busy, inUse := config(t, 1)
 	listen(t, busy.Nodes[0].Control)
-	const nodes = `"nodes": [{"addr": "192.0.2.1:7001", "control": "192.0.2.1:7101"}]}`
-
+	absent := filepath.Join(t.TempDir(), "missing.json")
 	for _, test := range []struct {
-		env, file, args string // env is the secret, file a path or the content
-		code            int
-		says            []string
+		secret, file, args string // the secret of the environment
+		code               int
+		says               []string
 	}{
 		{theSecret, one, "-secret", 2, []string{"-secret", "-h lists the flags"}},
 		{theSecret, one, "\x1b[2J", 2, []string{`"\x1b[2J"`}},
@@ -224,20 +204,12 @@ func TestRunRefuses(t *testing.T) {
 		{"", absent + "\x1b[2J", "", 1, []string{absent, "a file that holds {} keeps every default"}},
 		{"", one, "-profile " + one, 1, []string{one}},
 		{"", inUse, "", 1, []string{busy.Nodes[0].Control, "another server", inUse}},
-		{"", "{" + nodes, "", 1, []string{"nodes[0].addr: 192.0.2.1:7001", "secret", "LOCKSTEP_SECRET", "-insecure"}},
-		{"", `{"secret": ["` + theSecret + `"]}`, "", 1, []string{"secret: "}},
-		{"", `{"secret": "` + theSecret + `", ` + nodes, "", 1, []string{"192.0.2.1:7001", "this machine does not have that address"}},
+		{"", open, "", 1, []string{"nodes[0].addr: 192.0.2.1:7001", "secret", "LOCKSTEP_SECRET", "-insecure"}},
+		{"", far, "", 1, []string{"192.0.2.1:7001", "this machine does not have that address"}},
 	} {
-		t.Setenv("LOCKSTEP_SECRET", test.env)
-		if strings.HasPrefix(test.file, "{") {
-			content := test.file
-			test.file = filepath.Join(t.TempDir(), "cluster.json")
-			if err := os.WriteFile(test.file, []byte(content), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		p := run(t, nil, append([]string{"-config", test.file}, strings.Fields(test.args)...)...)
-		code, stderr := p.end()
+		t.Setenv("LOCKSTEP_SECRET", test.secret)
+		p := run(t, nil, append(strings.Fields(test.args), "-config", test.file)...)
+		code, stderr := p.stop()
 		if code != test.code || p.stdout.Len() > 0 {
 			t.Errorf("%+v: exit code %d, stdout %q, want %d and nothing", test, code, &p.stdout, test.code)
 		}
@@ -251,20 +223,28 @@ func TestRunRefuses(t *testing.T) {
 	listen(t, busy.Nodes[0].Addr) // given up, since the other port is in use
 }
 
+// An error of listen is followed by what can be done about it. Windows has its own numbers.
+func TestListenHints(t *testing.T) {
+	for errno, want := range map[syscall.Errno]string{
+		syscall.EACCES: "ports below 1024", syscall.EMFILE: "",
+		10048: "another server", 10049: "this machine does not have that address", 10013: "ports below 1024",
+	} {
+		if got := hint(os.NewSyscallError("bind", errno)); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%d (%v): the hint is %q, want %q", errno, errno, got, want)
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", theSecret)
 	p := run(t, nil, "-h")
-	code, stderr := p.end()
+	code, stderr := p.stop()
 	said := p.stdout.String()
 	if code != 0 || stderr != "" || !containsAll(said, "stage0 serves", "-config FILE", cluster.DefaultPath, "-node NUMBER",
 		"-workers N ", "-drain_timeout TIME", "-profile DIRECTORY", "-v  ") ||
-		strings.Contains(said, "-child") || strings.Contains(said, theSecret) {
-		t.Errorf("exit code %d, %q, want 0, nothing, and all flags but the internal one in\n%s", code, stderr, said)
-	}
-	for line := range strings.Lines(said) {
-		if len(line) > 81 {
-			t.Errorf("%q is wider than 80 columns", line)
-		}
+		strings.Contains(said, "-child") || strings.Contains(said, theSecret) || slices.ContainsFunc(strings.Split(said, "\n"),
+		func(line string) bool { return len(line) > 80 }) {
+		t.Errorf("exit code %d, %q, want 0, nothing, and all flags but the internal one, in 80 columns, in\n%s", code, stderr, said)
 	}
 }
 
@@ -276,7 +256,7 @@ func TestServeAndDrain(t *testing.T) {
 		c.Nodes[0].Listen, c.Nodes[0].Addr, c.Secret = c.Nodes[0].Addr, "192.0.2.1:7001", theSecret
 	})
 	profiles := filepath.Join(t.TempDir(), "new", "profiles")
-	p := run(t, serveMany, "-config", file, "-v", "-profile", profiles)
+	p := run(t, serve, "-config", file, "-v", "-profile", profiles)
 	said := p.wait("serving on "+cfg.Nodes[0].Listen, "Ctrl-C")
 	dial(t, cfg.Nodes[0].Listen).Write(make([]byte, 64))
 	said += p.wait("does not know the secret")
@@ -296,7 +276,7 @@ func TestServeAndDrain(t *testing.T) {
 	p.stdin.Close() // while the client is still there
 	said += p.wait("end of input", "answering what has arrived")
 	cl.Close()
-	if code, stderr := p.end(); code != 0 || stderr != "" {
+	if code, stderr := p.stop(); code != 0 || stderr != "" {
 		t.Errorf("exit code %d, %q, want 0 and no further line", code, stderr)
 	}
 	if stats := p.stdout.String(); !containsAll(stats, " 1 in ", "accepted 2, open 0") || strings.Count(stats, "\n") <= 6 {
@@ -315,9 +295,9 @@ func TestServeAndDrain(t *testing.T) {
 func TestServeFails(t *testing.T) {
 	_, file := config(t, 1)
 	p := run(t, func(context.Context, net.Listener, *Node) error { return errors.New("out of order") }, "-config", file)
-	code, stderr := p.end()
-	if code != 1 || !strings.HasSuffix(stderr, "stage0: out of order\n") || strings.Count(p.stdout.String(), "\n") != 6 {
-		t.Errorf("exit code %d, stderr %q, stdout %q, want 1, the error, six lines", code, stderr, &p.stdout)
+	p.wait("stage0: out of order")
+	if code, stderr := p.stop(); code != 1 || stderr != "" || strings.Count(p.stdout.String(), "\n") != 6 {
+		t.Errorf("after the error, exit code %d, stderr %q, stdout %q, want 1, nothing, six lines", code, stderr, &p.stdout)
 	}
 }
 
@@ -347,9 +327,8 @@ func TestDrainCutShort(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n, log := newNode(func(c *cluster.Config) { c.Server.DrainTimeout = timeout })
-			signals, eof, serving := make(chan os.Signal), make(chan struct{}), make(chan struct{})
-			go func() { // each event is received before the next is sent
-				<-serving
+			signals, eof := make(chan os.Signal), make(chan struct{})
+			events := func() { // each is received before the next is sent
 				for event := range strings.FieldsSeq(test.events) {
 					switch event {
 					case "signal":
@@ -360,19 +339,17 @@ func TestDrainCutShort(t *testing.T) {
 						<-time.After(later)
 					}
 				}
-			}()
+			}
 			begin := time.Now()
 			err := n.run("stage0", newListener(), newListener(), func(context.Context, net.Listener, *Node) error {
 				n.Stats.Open.Add(test.open)
-				close(serving)
+				go events()
 				<-time.After(test.ends)
 				return ErrStopped
 			}, signals, eof)
-			if took := time.Since(begin); fmt.Sprint(err) != test.want || took != test.after {
-				t.Errorf("%+v: %v after %v", test, err, took)
-			}
-			if got := strings.Join(log.lines(), ""); strings.Count(got, "answering what has arrived") != 1 {
-				t.Errorf("%+v: logged %q, want one line about the drain", test, got)
+			took, said := time.Since(begin), strings.Join(log.lines(), "")
+			if fmt.Sprint(err) != test.want || took != test.after || strings.Count(said, "answering what has arrived") != 1 {
+				t.Errorf("%+v: %v after %v, logged %q, want one line about the drain", test, err, took, said)
 			}
 			<-time.After(never) // the stage has ended
 		})
@@ -385,13 +362,15 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	cfg, file := config(t, 2)
 	var both atomic.Bool
-	serve := func(ctx context.Context, ln net.Listener, n *Node) error {
-		if !both.Load() {
-			t.Errorf("node %d serves before there are two", n.Self)
-		}
-		return serveOne(ctx, ln, n)
+	start := func(args ...string) *process {
+		return run(t, func(ctx context.Context, ln net.Listener, n *Node) error {
+			if !both.Load() {
+				t.Errorf("node %d serves before there are two", n.Self)
+			}
+			return serve(ctx, ln, n)
+		}, append(args, "-config", file)...)
 	}
-	alone := run(t, serve, "-config", file, "-node", "0")
+	alone := start("-node", "0")
 	s, err := client.Stats(t.Context(), cfg, 0)
 	for late := time.Now().Add(10 * time.Second); control.Refused(err) && time.Now().Before(late); {
 		s, err = client.Stats(t.Context(), cfg, 0) // it does not listen yet
@@ -403,9 +382,9 @@ func TestNodesWaitForEachOther(t *testing.T) {
 		t.Errorf("a node that was stopped while it waited: exit code %d, %q, %q, want 0 and no statistics", code, stderr, &alone.stdout)
 	}
 
-	zero := run(t, serve, "-config", file, "-node", "0")
+	zero := start("-node", "0")
 	both.Store(true)
-	one := run(t, serve, "-config", file, "-node", "1", "-workers", "4")
+	one := start("-node", "1", "-workers", "4")
 	zero.wait("node 1 ("+cfg.Nodes[1].Addr+")", "works differently: workers is 8 here, 4 there")
 	zero.wait("serving on " + cfg.Nodes[0].Addr)
 	one.wait("serving on " + cfg.Nodes[1].Addr)
@@ -419,7 +398,7 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	if code, stderr := one.stop(); err != nil || code != 0 || strings.Contains(stderr, "restarted") {
 		t.Errorf("the first start of node 1: exit code %d, %q, error %v", code, stderr, err)
 	}
-	one = run(t, serve, "-config", file, "-node", "1")
+	one = start("-node", "1")
 	one.wait("node 1: restarted while the other nodes ran: this node's table is empty")
 	one.wait("serving on " + cfg.Nodes[1].Addr)
 	if second, err := client.Stats(t.Context(), cfg, 1); err != nil || second.Incarnation == first.Incarnation {
@@ -439,7 +418,7 @@ func TestCheck(t *testing.T) {
 	expect := func(code int, zero, one string, args ...string) {
 		t.Helper()
 		p := run(t, nil, append([]string{"-check", "-config"}, args...)...)
-		got, stderr := p.end()
+		got, stderr := p.stop()
 		lines := strings.Split(p.stdout.String(), "\n")
 		if got != code || stderr != "" || len(lines) != 3 || !strings.HasPrefix(lines[0], "node 0 (") ||
 			!strings.Contains(lines[0], zero) || !strings.Contains(lines[1], one) {
@@ -448,12 +427,20 @@ func TestCheck(t *testing.T) {
 	}
 	expect(1, "refused: does it run (-node 0)?", "refused: does it run (-node 1)?", file)
 
-	var serving atomic.Pointer[Node]
+	nodes := make(chan *Node, 1)
 	zero := run(t, func(ctx context.Context, ln net.Listener, n *Node) error {
-		serving.Store(n)
-		return serveMany(ctx, ln, n)
+		nodes <- n
+		return serve(ctx, ln, n)
 	}, "-config", file, "-node", "0")
-	one := run(t, serveOne, "-config", file, "-node", "1")
+	one := run(t, func(ctx context.Context, ln net.Listener, n *Node) error { // one client after another
+		for {
+			c, err := n.Accept(ctx, ln)
+			if err != nil {
+				return err
+			}
+			serveConn(n, c, missing)
+		}
+	}, "-config", file, "-node", "1")
 	zero.wait("serving on")
 	one.wait("serving on")
 	expect(0, ": serves; stage0 for ", ": serves; stage0 for ", file)
@@ -461,25 +448,19 @@ func TestCheck(t *testing.T) {
 	_, other := config(t, 2, func(c *cluster.Config) { c.Nodes, c.Secret = cfg.Nodes, "another one, and as long" })
 	expect(1, "has another secret", "another secret", other)
 	_, other = config(t, 2, func(c *cluster.Config) {
-		c.Nodes = []cluster.Node{
-			{Addr: cfg.Nodes[0].Control, Control: cfg.Nodes[0].Addr},
-			{Addr: "nowhere.invalid:7001", Control: cfg.Nodes[1].Control},
-		}
-		c.Secret = theSecret
+		c.Nodes[0] = cluster.Node{Addr: cfg.Nodes[0].Control, Control: cfg.Nodes[0].Addr}
+		c.Nodes[1].Addr, c.Secret = "nowhere.invalid:7001", theSecret
 	})
 	expect(1, "are addr and control mixed up?", "are addr and control right", other)
-	if says, err := checkNode("stage9", cfg, 0); err == nil || err.Error() != "runs stage0, and this is stage9: start the same stage everywhere" {
+	if says, err := checkNode("stage9", cfg, 0); !strings.Contains(fmt.Sprint(err), "runs stage0, and this is stage9") {
 		t.Errorf("%q, %v, want that the stage is another", says, err)
 	}
 
-	cl := client.New(cfg)
-	defer cl.Close()
-	key := "k"
-	for cfg.Owner(key) != 1 {
-		key += "k"
+	cl, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
 	}
-	put(t, cl, key)
-	serving.Load().Stats.Serving.Store(false)
+	(<-nodes).Stats.Serving.Store(false)
 	expect(1, "does not serve: it waits for other nodes", "does not greet: it serves another client", file)
 	cl.Close()
 	for _, p := range []*process{zero, one} {
@@ -502,9 +483,8 @@ func TestSecondSignalEndsTheLingering(t *testing.T) {
 		return q, true
 	})
 	signals, ended := make(chan os.Signal), make(chan error)
-	go func() { ended <- n.run("stage0", service, port, serveOne, signals, nil) }()
-	p := &process{t: t, stderr: log}
-	p.wait("serving on")
+	go func() { ended <- n.run("stage0", service, port, serve, signals, nil) }()
+	(&process{t: t, stderr: log}).wait("serving on")
 	begin := time.Now()
 	signals <- os.Interrupt
 	<-time.After(2 * moment) // nearer signals count as one
@@ -514,23 +494,10 @@ func TestSecondSignalEndsTheLingering(t *testing.T) {
 	}
 }
 
-// An error of listen is followed by what can be done about it.
-func TestListenHints(t *testing.T) {
-	for errno, want := range map[syscall.Errno]string{
-		syscall.EADDRINUSE: "another server", syscall.EADDRNOTAVAIL: "this machine does not have that address", syscall.EACCES: "ports below 1024",
-		10048: "another server", 10049: "this machine does not have that address", 10013: "ports below 1024", syscall.EMFILE: "",
-	} {
-		got := hint(fmt.Errorf("listening: %w", &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", errno)}))
-		if !strings.Contains(got, want) || want == "" && got != "" {
-			t.Errorf("%d (%v): the hint is %q, want %q", errno, errno, got, want)
-		}
-	}
-}
-
 func TestFreeAddrs(t *testing.T) {
 	addrs, err := FreeAddrs(6)
-	if slices.Sort(addrs); err != nil || len(slices.Compact(slices.Clone(addrs))) != 6 {
-		t.Errorf("the addresses are %v, error %v, want 6 different ones", addrs, err)
+	if err != nil || len(addrs) != 6 {
+		t.Errorf("the addresses are %v, error %v, want 6", addrs, err)
 	}
 	for _, addr := range addrs {
 		var port int

@@ -472,7 +472,7 @@ func TestStrangersGiveWay(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error)
-	go func() { served <- serveMany(ctx, ln, n) }()
+	go func() { served <- serve(ctx, ln, n) }()
 	reach := func() net.Conn { return dial(t, ln.Addr().String()) }
 	client := func(nc net.Conn) (*wire.Conn, []wire.Code) {
 		c, err := open(n, nc)

@@ -18,10 +18,10 @@ import (
 
 // startServer starts a server of TestMain, which a shell becomes after a command, as a process. It returns
 // when the server says at its control port that it serves.
-func startServer(t *testing.T, command, server, file string, cfg cluster.Config, stdout, stderr io.Writer) *exec.Cmd {
+func startServer(t *testing.T, command, file string, cfg cluster.Config, stdout, stderr io.Writer) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", command+`; exec "$0" -config "$1"`, os.Args[0], file)
-	cmd.Env = append(os.Environ(), "LOCKSTEP_TEST_SERVER="+server, "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), "LOCKSTEP_TEST_SERVER=1", "GORACE=atexit_sleep_ms=0")
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestSignals(t *testing.T) {
 			continue // under nohup, which the server would inherit
 		}
 		cfg, file := config(t, 1)
-		cmd := startServer(t, test.command, "drains", file, cfg, test.stdout, test.stderr)
+		cmd := startServer(t, test.command, file, cfg, test.stdout, test.stderr)
 		if test.command == nohup {
 			cmd.Process.Signal(syscall.SIGHUP)
 		}
@@ -104,7 +104,7 @@ func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	cfg, file := config(t, 1, func(c *cluster.Config) { c.Secret = theSecret })
 	var stderr bytes.Buffer
-	cmd := startServer(t, "ulimit -n 40", "crowded", file, cfg, nil, &stderr) // a test could not raise its own limit again
+	cmd := startServer(t, "ulimit -n 40", file, cfg, nil, &stderr) // a test could not raise its own limit again
 	for range 22 {
 		dial(t, cfg.Nodes[0].Addr)
 		dial(t, cfg.Nodes[0].Control)
