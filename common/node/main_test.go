@@ -478,10 +478,11 @@ func TestSecondSignalEndsTheLingering(t *testing.T) {
 	n, log := newNode(func(c *cluster.Config) { c.Nodes = cfg.Nodes })
 	service, port := listen(t, cfg.Nodes[0].Addr), listen(t, cfg.Nodes[0].Control)
 	// Node 1 lets node 0 pass, and never says that it has passed itself. It ends with the test.
-	go control.Serve(t.Context(), listen(t, cfg.Nodes[1].Control), control.Hello("nodes", 1, ""), 1, func(q wire.Control) (wire.Control, bool) {
+	answer := func(q wire.Control) (wire.Control, bool) {
 		q.Seen, q.From, q.To, q.Ready, q.Incarnation = []uint64{q.Incarnation, 7}, 1, 0, true, 7
 		return q, true
-	})
+	}
+	go control.Serve(t.Context(), listen(t, cfg.Nodes[1].Control), control.Hello("nodes", 1, ""), 1, answer)
 	signals, ended := make(chan os.Signal), make(chan error)
 	go func() { ended <- n.run("stage0", service, port, serve, signals, nil) }()
 	(&process{t: t, stderr: log}).wait("serving on")

@@ -27,15 +27,14 @@ import (
 
 // A listener hands out what a test puts into next: connections and errors.
 type listener struct {
-	next   chan any
-	asked  []time.Time     // when Accept was called
-	closed context.Context // ends in Close
-	end    context.CancelFunc
+	next    chan any
+	asked   []time.Time   // when Accept was called
+	closing time.Duration // how long Close takes
+	closed  bool
 }
 
 func newListener(next ...any) *listener {
 	ln := &listener{next: make(chan any, 100)}
-	ln.closed, ln.end = context.WithCancel(context.Background())
 	for _, x := range next {
 		ln.next <- x
 	}
@@ -44,18 +43,20 @@ func newListener(next ...any) *listener {
 
 func (ln *listener) Accept() (net.Conn, error) {
 	ln.asked = append(ln.asked, time.Now())
-	select {
-	case x := <-ln.next:
-		if err, ok := x.(error); ok {
-			return nil, err
-		}
-		return x.(net.Conn), nil
-	case <-ln.closed.Done():
-		return nil, net.ErrClosed
+	x := <-ln.next
+	if err, ok := x.(error); ok {
+		return nil, err
 	}
+	return x.(net.Conn), nil
 }
 
-func (ln *listener) Close() error   { ln.end(); return nil }
+func (ln *listener) Close() error {
+	<-time.After(ln.closing)
+	ln.closed = true
+	ln.next <- net.ErrClosed
+	return nil
+}
+
 func (ln *listener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7001} }
 
 // accepting is what a listener's Accept returns for an error of the system.
@@ -128,14 +129,19 @@ func missing(ops []wire.Op) []wire.Result {
 	return slices.Repeat([]wire.Result{{Status: wire.Missing}}, len(ops))
 }
 
-// Without free descriptors Accept tries less and less often, and logs it once a second.
+// After an error that may pass, Accept tries again, less and less often, and logs it once a second: what
+// net/http takes for temporary, and what the system reports of a client, a network or its memory.
 func TestAcceptBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, log := newNode(nil)
 		near, far := net.Pipe()
 		gone, left := net.Pipe()
 		gone.Close()
-		ln := newListener(slices.Repeat([]any{accepting(syscall.EMFILE)}, 12)...)
+		ln := newListener(accepting(syscall.EMFILE), os.ErrDeadlineExceeded)
+		for _, err := range []syscall.Errno{syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPROTO,
+			syscall.ENETDOWN, syscall.EMFILE, syscall.EMFILE, syscall.EMFILE, syscall.EMFILE} {
+			ln.next <- accepting(err)
+		}
 		ln.next <- left // accepted, though the client has gone: there are descriptors again
 		ln.next <- accepting(syscall.ENOBUFS)
 		ln.next <- far
@@ -152,52 +158,42 @@ func TestAcceptBacksOff(t *testing.T) {
 			t.Errorf("pauses of %s, want %s", got, want)
 		}
 		// Errors were at 0, .005, .015, ..., .635, 1.275, 2.275, ..., 5.275 s.
-		if got := log.lines(); len(got) != 7 || !strings.Contains(unwrap(got[0]), "too many open files") || !strings.Contains(got[1], "and 7 more") {
+		if got := log.lines(); len(got) != 7 || !containsAll(unwrap(got[0]+got[1]), "too many open files", "and 7 more") {
 			t.Errorf("logged:\n%s\nwant 6 lines about errors and one about the client", strings.Join(got, ""))
 		}
-		if s := n.Stats.Snapshot(); !maps.Equal(s.Errors, map[string]int64{"accept": 13, "lost": 1}) || s.Connections != 2 || s.Open != 1 {
-			t.Errorf("counted %v, %d connections, %d open, want 13 of accept and one lost, 2, 1", s.Errors, s.Connections, s.Open)
+		s := n.Stats.Snapshot()
+		if got := fmt.Sprint(s.Errors, s.Connections, s.Open); got != "map[accept:13 lost:1] 2 1" {
+			t.Errorf("counted %s (errors, connections, open), want 13 of accept and one lost, 2, 1", got)
 		}
 		c.Close()
 		near.Close()
 	})
 }
 
-// A slowListener takes a millisecond to close.
-type slowListener struct{ *listener }
-
-func (ln slowListener) Close() error {
-	<-time.After(time.Millisecond)
-	return ln.listener.Close()
-}
-
 // The end of its context ends Accept, also in a pause and before it begins. It returns when the
-// listener is closed: otherwise clients would wait for a greeting that never comes.
+// listener is closed: otherwise clients would wait for a greeting that never comes. The end also
+// ends the wait for a place among strangers, and those who have one keep it.
 func TestAcceptEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := newNode(nil)
 		for _, ln := range []*listener{newListener(), newListener(accepting(syscall.EMFILE), accepting(syscall.EMFILE))} {
-			ctx, cancel := context.WithCancel(t.Context())
+			ln.closing = time.Millisecond
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Millisecond)
+			defer cancel()
 			begin := time.Now()
-			time.AfterFunc(6*time.Millisecond, cancel)
 			for _, want := range []time.Duration{7 * time.Millisecond, 8 * time.Millisecond} {
-				c, err := n.Accept(ctx, slowListener{ln})
-				if took := time.Since(begin); c != nil || err != ErrStopped || took != want || len(ln.asked) > 2 || ln.closed.Err() == nil {
+				c, err := n.Accept(ctx, ln)
+				if took := time.Since(begin); c != nil || err != ErrStopped || took != want || len(ln.asked) > 2 || !ln.closed {
 					t.Errorf("Accept: %v, %v after %v and %d tries, closed %v, want %v after %v, at most 2, and closed",
-						c, err, took, len(ln.asked), ln.closed.Err(), ErrStopped, want)
+						c, err, took, len(ln.asked), ln.closed, ErrStopped, want)
 				}
 			}
 		}
 		if s := n.Stats.Snapshot(); s.Errors["accept"] != 2 || len(s.Errors) != 1 {
 			t.Errorf("counted %v, want the two errors before the pauses", s.Errors)
 		}
-	})
-}
 
-// It also ends the wait for a place among strangers, and those who have one keep it.
-func TestAcceptEndsAmongStrangers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n, _ := newNode(func(c *cluster.Config) { c.Secret = theSecret })
+		n, _ = newNode(func(c *cluster.Config) { c.Secret = theSecret })
 		n.strangers.Most = 1
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
@@ -219,40 +215,26 @@ func TestAcceptEndsAmongStrangers(t *testing.T) {
 	})
 }
 
-// What net/http takes for temporary and what the system reports of a client, a network or
-// its memory may pass; an error because the listener is closed does not.
-func TestPasses(t *testing.T) {
-	all := map[error]bool{os.ErrDeadlineExceeded: true, net.ErrClosed: false, io.ErrClosedPipe: false}
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
-		syscall.ECONNABORTED, syscall.EPROTO, syscall.ENETDOWN, syscall.EBADF, syscall.EINVAL} {
-		all[accepting(errno)] = errno != syscall.EBADF && errno != syscall.EINVAL
-	}
-	for err, want := range all {
-		if got := passes(err); got != want {
-			t.Errorf("%v may pass: %v, want %v", err, got, want)
-		}
-	}
-}
-
-// An error that does not pass is returned, and ends the connections.
+// An error that does not pass, as that of a closed listener, is returned, and ends the connections.
 func TestAcceptFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n, _ := newNode(nil)
-		c, client := connect(t, n, t.Context())
-		broken := errors.New("broken")
-		got, err := n.Accept(t.Context(), newListener(broken))
-		if got != nil || !errors.Is(err, broken) || !strings.Contains(err.Error(), "127.0.0.1:7001") {
-			t.Errorf("Accept: %v, %v, want the error and the address", got, err)
-		}
-		if c.Ready() || c.Err() != wire.ErrStopped {
-			t.Errorf("a connection goes on (%v)", c.Err())
-		}
-		go c.Close()
-		var r wire.Response
-		if client.ReadResponse(&r); r.Code != wire.Goodbye {
-			t.Errorf("its client reads %v, want goodbye", r.Code)
-		}
-	})
+	for _, broken := range []error{net.ErrClosed, io.ErrClosedPipe, accepting(syscall.EBADF), accepting(syscall.EINVAL)} {
+		synctest.Test(t, func(t *testing.T) {
+			n, _ := newNode(nil)
+			c, client := connect(t, n, t.Context())
+			got, err := n.Accept(t.Context(), newListener(broken))
+			if got != nil || !errors.Is(err, broken) || !strings.Contains(err.Error(), "127.0.0.1:7001") {
+				t.Errorf("Accept: %v, %v, want the error %v and the address", got, err, broken)
+			}
+			if c.Ready() || c.Err() != wire.ErrStopped {
+				t.Errorf("%v: a connection goes on (%v)", broken, c.Err())
+			}
+			go c.Close()
+			var r wire.Response
+			if client.ReadResponse(&r); r.Code != wire.Goodbye {
+				t.Errorf("%v: its client reads %v, want goodbye", broken, r.Code)
+			}
+		})
+	}
 }
 
 // The end of a connection is counted by its kind, and logged unless it is ordinary.
@@ -275,11 +257,10 @@ func TestEndsOfConnections(t *testing.T) {
 		{string(request), "reads nothing", limits.WriteTimeout, "lost", "timeout"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			n, log := newNode(func(c *cluster.Config) {
-				if test.then == "proves nothing" {
-					c.Secret = theSecret
-				}
-			})
+			n, log := newNode(nil)
+			if test.then == "proves nothing" {
+				n.Config.Secret = theSecret
+			}
 			near, far := net.Pipe()
 			var client sync.WaitGroup
 			client.Go(func() { // ends when the connection does
@@ -299,20 +280,17 @@ func TestEndsOfConnections(t *testing.T) {
 			}
 			begin := time.Now()
 			serveConn(n, c, missing)
-			if took := time.Since(begin); took != test.after {
-				t.Errorf("%+v: ended after %v", test, took)
-			}
+			took, again := time.Since(begin), c.Close()
 			client.Wait()
 			want := map[string]int64{test.want: 1}
 			delete(want, "")
-			if s := n.Stats.Snapshot(); !maps.Equal(s.Errors, want) || s.Open != 0 || s.Connections != 1 {
-				t.Errorf("%+v: counted %v, %d of %d open, want %v, 0 of 1", test, s.Errors, s.Open, s.Connections, want)
+			s, lines := n.Stats.Snapshot(), log.lines()
+			if took != test.after || !maps.Equal(s.Errors, want) || s.Open != 0 || s.Connections != 1 || !errors.Is(again, net.ErrClosed) {
+				t.Errorf("%+v: ended after %v, counted %v, %d of %d open, and the second Close: %v",
+					test, took, s.Errors, s.Open, s.Connections, again)
 			}
-			if got := log.lines(); len(got) != len(want) || !strings.Contains(unwrap(strings.Join(got, "")), test.says) {
-				t.Errorf("%+v: logged %q, want %d lines with %q", test, got, len(want), test.says)
-			}
-			if err := c.Close(); !errors.Is(err, net.ErrClosed) || n.Stats.Open.Load() != 0 {
-				t.Errorf("%+v: the second Close: %v, and then %d open", test, err, n.Stats.Open.Load())
+			if len(lines) != len(want) || !strings.Contains(unwrap(strings.Join(lines, "")), test.says) {
+				t.Errorf("%+v: logged %q, want %d lines", test, lines, len(want))
 			}
 		})
 	}
@@ -334,19 +312,13 @@ func TestTurns(t *testing.T) {
 		{[]int{1, 1, 1, 1, 1, 1}, wire.MaxValue, []int{4, 2}},
 	} {
 		n, _ := newNode(nil)
-		c, client := connect(t, n, t.Context())
 		var applied, turns []int
-		var served sync.WaitGroup
-		served.Go(func() { // ends with the connection
-			for c.Ready() {
-				ops := 0
-				n.Answer(c, func(request []wire.Op) []wire.Result {
-					applied, ops = append(applied, len(request)), ops+len(request)
-					return slices.Repeat([]wire.Result{{Status: wire.Found, Value: make([]byte, test.value)}}, len(request))
-				})
-				turns = append(turns, ops)
-				c.Flush()
+		client, ended := connectServed(t, n, func(ops []wire.Op) []wire.Result {
+			if applied = append(applied, len(ops)); int64(len(turns)) < n.Stats.QueueWait.Load().Count { // of turns begun
+				turns = append(turns, 0)
 			}
+			turns[len(turns)-1] += len(ops)
+			return slices.Repeat([]wire.Result{{Status: wire.Found, Value: make([]byte, test.value)}}, len(ops))
 		})
 		var requests [][]wire.Op
 		sum := 0
@@ -356,12 +328,15 @@ func TestTurns(t *testing.T) {
 		}
 		codes := send(client, requests...)
 		client.Close()
-		served.Wait()
-		if !slices.Equal(codes, slices.Repeat([]wire.Code{wire.OK}, len(requests))) || !slices.Equal(applied, test.requests) || !slices.Equal(turns, test.want) {
-			t.Errorf("requests of %v operations: answers %v, applied %v, in turns of %v, want turns of %v", test.requests, codes, applied, turns, test.want)
+		<-ended
+		if !slices.Equal(applied, test.requests) || !slices.Equal(turns, test.want) {
+			t.Errorf("requests of %v operations: applied %v, in turns of %v, want turns of %v", test.requests, applied, turns, test.want)
 		}
-		if s := n.Stats.Snapshot(); s.Requests != int64(len(requests)) || s.Ops != int64(sum) || s.QueueWait.Count != int64(len(turns)) || s.Turn.Count != int64(len(turns)) || s.Turn.Total <= 0 {
-			t.Errorf("counted %d requests, %d operations, %d turns begun, %+v ended, want %d, %d, %d, %[7]d", s.Requests, s.Ops, s.QueueWait.Count, s.Turn, len(requests), sum, len(turns))
+		s := n.Stats.Snapshot()
+		got := fmt.Sprint(codes, s.Requests, s.Ops, s.QueueWait.Count, s.Turn.Count)
+		want := fmt.Sprint(slices.Repeat([]wire.Code{wire.OK}, len(requests)), len(requests), sum, len(turns), len(turns))
+		if got != want || s.Turn.Total <= 0 {
+			t.Errorf("answers, counts of requests, operations, turns begun and ended: %s, want %s; %v in turns", got, want, s.Turn.Total)
 		}
 	}
 }
@@ -407,9 +382,10 @@ func TestAnswerRecovers(t *testing.T) {
 		if s := n.Stats.Snapshot(); s.Panics != 4 || s.Errors["panic"] != 4 || s.Requests != 2 || s.Ops != 2 {
 			t.Errorf("counted %d panics, %v, %d requests of %d operations, want 4, 4, 2 of 2", s.Panics, s.Errors, s.Requests, s.Ops)
 		}
-		lines := log.lines()
-		if len(lines) != 1 || !regexp.MustCompile(`node 0: panicked: "at \\x1b\[2J the disco", node/node_test\.go:\d+\n +in node\.TestAnswerRecovers.*, node/node_test\.go:\d+\n$`).MatchString(lines[0]) {
-			t.Errorf("logged %q, want one line with the first panic and its place", lines)
+		const at = `, node/node_test\.go:\d+\n`
+		said := regexp.MustCompile(`^.* node 0: panicked: "at \\x1b\[2J the disco"` + at + ` +in node\.TestAnswerRecovers.*` + at + `$`)
+		if got := strings.Join(log.lines(), ""); !said.MatchString(got) {
+			t.Errorf("logged %q, want one line with the first panic and its place", got)
 		}
 		client.Close()
 	})
@@ -424,8 +400,9 @@ func TestRefuse(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		c, client := connect(t, n, ctx)
 		go func() { // ends with the connection
-			if got := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...); !slices.Equal(got, slices.Repeat([]wire.Code{wire.Busy}, 20)) {
-				t.Errorf("refused with %v, want busy 20 times", got)
+			got, want := send(client, slices.Repeat([][]wire.Op{get("k")}, 20)...), slices.Repeat([]wire.Code{wire.Busy}, 20)
+			if !slices.Equal(got, want) {
+				t.Errorf("refused with %v, want %v", got, want)
 			}
 			for send(client, get("k"))[0] != 0 {
 			}
@@ -473,37 +450,35 @@ func TestStrangersGiveWay(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error)
 	go func() { served <- serve(ctx, ln, n) }()
-	reach := func() net.Conn { return dial(t, ln.Addr().String()) }
-	client := func(nc net.Conn) (*wire.Conn, []wire.Code) {
+	reach := func() net.Conn {
+		nc := dial(t, ln.Addr().String())
+		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		return nc
+	}
+	client := func(nc net.Conn, want wire.Code, what string) *wire.Conn {
+		t.Helper()
 		c, err := open(n, nc)
 		if err != nil {
-			t.Error(err)
-			return c, nil
+			t.Fatalf("%s: %v", what, err)
 		}
-		return c, send(c, get("k"))
+		if got := send(c, get("k"))[0]; got != want {
+			t.Errorf("%s is answered %v, want %v", what, got, want)
+		}
+		return c
 	}
-	ok := []wire.Code{wire.OK}
-	var strangers []net.Conn
-	for range 3 {
-		nc := reach()
-		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	oldest := reach()
+	for _, nc := range []net.Conn{oldest, reach(), reach()} {
 		io.ReadFull(nc, make([]byte, 64)) // the greeting
-		strangers = append(strangers, nc)
 	}
-	first, got := client(reach()) // the fourth: the oldest gives way
-	if count := n.Stats.Open.Load(); !slices.Equal(got, ok) || count != 1 {
-		t.Errorf("a client among strangers: %v, %d connections are counted, want %v, 1", got, count, ok)
-	}
-	if _, err := io.Copy(io.Discard, strangers[0]); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error("the oldest stranger is still connected")
+	first := client(reach(), wire.OK, "a client, the fourth stranger")
+	if _, err := io.Copy(io.Discard, oldest); errors.Is(err, os.ErrDeadlineExceeded) || n.Stats.Open.Load() != 1 {
+		t.Errorf("the oldest stranger: %v, and %d connections are counted, want its end, and 1", err, n.Stats.Open.Load())
 	}
 
 	// Two more clients, both greeted while there was a place. The one that came last is first to prove itself.
 	slow := reach()
-	second, got := client(reach())
-	if _, refused := client(slow); !slices.Equal(got, ok) || !slices.Equal(refused, []wire.Code{wire.Goodbye}) {
-		t.Errorf("of two clients for one place, one is answered %v, want %v, and one %v, want goodbye", got, ok, refused)
-	}
+	second := client(reach(), wire.OK, "the first of two for one place")
+	client(slow, wire.Goodbye, "the second of two for one place")
 	if _, err := open(n, reach()); !errors.Is(err, wire.ErrRefused) || !strings.Contains(err.Error(), "all 2 places are taken") {
 		t.Errorf("a client when all places are taken: %v, want %v, since all 2 places are taken", err, wire.ErrRefused)
 	}
@@ -511,10 +486,7 @@ func TestStrangersGiveWay(t *testing.T) {
 	for n.Stats.Open.Load() > 1 {
 		runtime.Gosched()
 	}
-	third, got := client(reach())
-	if !slices.Equal(got, ok) {
-		t.Errorf("in the freed place: %v, want %v", got, ok)
-	}
+	third := client(reach(), wire.OK, "a client in the freed place")
 	stop()
 	for _, c := range []io.Closer{slow, second, third} { // for which it would wait
 		c.Close()
@@ -524,7 +496,7 @@ func TestStrangersGiveWay(t *testing.T) {
 	}
 	s := n.Stats.Snapshot()
 	if s.Errors["stranger"] == 0 || s.Errors["max_connections"] != 1 || s.Open != 0 || s.Connections != 8 {
-		t.Errorf("counted %v, want strangers that gave way, and one refusal; %d open of %d, want 0 of 8", s.Errors, s.Open, s.Connections)
+		t.Errorf("counted %v, %d open of %d, want strangers that gave way, one refusal, 0 of 8", s.Errors, s.Open, s.Connections)
 	}
 	if said := unwrap(strings.Join(log.lines(), "")); !containsAll(said, "proved nothing, and gave way", "max_connections") {
 		t.Errorf("logged %q, want that a stranger gave way, and max_connections", said)
@@ -539,37 +511,29 @@ func TestBudget(t *testing.T) {
 		b := newBudget(2*large, &wait)
 		var holding atomic.Int32
 		gate := make(chan struct{})
-		var wg sync.WaitGroup
-		ask := func(bytes int) {
-			wg.Go(func() {
+		ask := func(bytes int, want int32, what string) {
+			go func() { // ends after the gate is open
 				b.take(bytes)
 				holding.Add(1)
 				<-gate
-				holding.Add(-1)
 				b.give(bytes)
-			})
+			}()
 			synctest.Wait()
+			if got := holding.Load(); got != want {
+				t.Errorf("%d hold memory, want %s", got, what)
+			}
 		}
-		ask(large)
-		ask(2 * large) // waits for all of the memory
-		ask(large)     // does not overtake it
-		if n := holding.Load(); n != 1 {
-			t.Errorf("%d hold memory, want only the first", n)
-		}
-		for range 10 {
-			ask(smallRequest)
-		}
-		if n := holding.Load(); n != 11 {
-			t.Errorf("%d hold memory, want the small requests too", n)
+		ask(large, 1, "only the first")
+		ask(2*large, 1, "only the first: this one needs all of the memory")
+		ask(large, 1, "only the first: this one does not overtake the other")
+		for i := range int32(10) {
+			ask(smallRequest, 2+i, "the small requests too")
 		}
 		<-time.After(time.Second)
 		close(gate)
-		wg.Wait()
-		if got, want := wait.Load(), (metrics.Timing{Count: 3, Total: 2 * time.Second}); got != want {
-			t.Errorf("the large requests waited %+v, want %+v", got, want)
-		}
-		if b.free != 2*large {
-			t.Errorf("%d bytes are free at the end, want %d", b.free, 2*large)
+		synctest.Wait()
+		if got, want := wait.Load(), (metrics.Timing{Count: 3, Total: 2 * time.Second}); got != want || b.free != 2*large {
+			t.Errorf("the large requests waited %+v, and %d bytes are free at the end, want %+v, and %d", got, b.free, want, 2*large)
 		}
 	})
 }
@@ -578,28 +542,25 @@ func TestBudget(t *testing.T) {
 // request fits the budget, so that no request waits forever.
 func TestBudgetIsGivenBack(t *testing.T) {
 	n, _ := newNode(nil)
-	cost := 0
+	cost, calls := 0, 0
 	client, ended := connectServed(t, n, func(ops []wire.Op) []wire.Result {
 		if cost = max(cost, decodedMemory-n.memory.free); cost == 0 {
 			t.Error("a large request holds no memory")
 		}
-		if ops[0].Absent {
+		if calls++; calls == 2 {
 			panic("in the middle")
 		}
 		return missing(ops)
 	})
-	largest := make([]wire.Op, wire.MaxOps)
-	for i := range largest {
-		largest[i] = wire.Op{Kind: wire.CompareAndSwap, Key: "a key of 24 bytes or so..", Value: make([]byte, 14), Old: make([]byte, 14)}
-	}
-	send(client, largest)
-	largest[0].Absent, largest[0].Old = true, nil
-	if got := send(client, largest); got[0] != wire.Failed {
-		t.Errorf("answered %v, want that it failed", got)
+	largest := slices.Repeat([]wire.Op{
+		{Kind: wire.CompareAndSwap, Key: "a key of 24 bytes or so..", Value: make([]byte, 14), Old: make([]byte, 14)}}, wire.MaxOps)
+	if got := slices.Concat(send(client, largest), send(client, largest)); !slices.Equal(got, []wire.Code{wire.OK, wire.Failed}) {
+		t.Errorf("answered %v, want ok, and that the second failed", got)
 	}
 	client.Close()
 	<-ended
 	if cost < 250<<10 || cost > 288<<10 || n.memory.free != decodedMemory {
-		t.Errorf("the largest request costs %d bytes, and %d are free at the end, want 250 to 288 KiB, and %d", cost, n.memory.free, decodedMemory)
+		t.Errorf("the largest request costs %d bytes, want 250 to 288 KiB; %d of %d are free at the end",
+			cost, n.memory.free, decodedMemory)
 	}
 }
