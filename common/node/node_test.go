@@ -45,7 +45,7 @@ func (ln *listener) Accept() (net.Conn, error) {
 	ln.asked = append(ln.asked, time.Now())
 	x := <-ln.next
 	if err, ok := x.(error); ok {
-		return nil, err
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: err}
 	}
 	return x.(net.Conn), nil
 }
@@ -58,11 +58,6 @@ func (ln *listener) Close() error {
 }
 
 func (ln *listener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7001} }
-
-// accepting is what a listener's Accept returns for an error of the system.
-func accepting(err syscall.Errno) error {
-	return &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", err)}
-}
 
 func newNode(edit func(*cluster.Config)) (*Node, logged) {
 	cfg := cluster.Default()
@@ -137,14 +132,10 @@ func TestAcceptBacksOff(t *testing.T) {
 		near, far := net.Pipe()
 		gone, left := net.Pipe()
 		gone.Close()
-		ln := newListener(accepting(syscall.EMFILE), os.ErrDeadlineExceeded)
-		for _, err := range []syscall.Errno{syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPROTO,
-			syscall.ENETDOWN, syscall.EMFILE, syscall.EMFILE, syscall.EMFILE, syscall.EMFILE} {
-			ln.next <- accepting(err)
-		}
-		ln.next <- left // accepted, though the client has gone: there are descriptors again
-		ln.next <- accepting(syscall.ENOBUFS)
-		ln.next <- far
+		ln := newListener(syscall.EMFILE, os.ErrDeadlineExceeded, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED,
+			syscall.EPROTO, syscall.ENETDOWN, syscall.EMFILE, syscall.EMFILE, syscall.EMFILE, syscall.EMFILE,
+			left, // accepted, though the client has gone: there are descriptors again
+			syscall.ENOBUFS, far)
 		go open(n, near)
 		c, err := n.Accept(t.Context(), ln)
 		if err != nil {
@@ -176,7 +167,7 @@ func TestAcceptBacksOff(t *testing.T) {
 func TestAcceptEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := newNode(nil)
-		for _, ln := range []*listener{newListener(), newListener(accepting(syscall.EMFILE), accepting(syscall.EMFILE))} {
+		for _, ln := range []*listener{newListener(), newListener(syscall.EMFILE, syscall.EMFILE)} {
 			ln.closing = time.Millisecond
 			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Millisecond)
 			defer cancel()
@@ -217,7 +208,7 @@ func TestAcceptEnds(t *testing.T) {
 
 // An error that does not pass, as that of a closed listener, is returned, and ends the connections.
 func TestAcceptFails(t *testing.T) {
-	for _, broken := range []error{net.ErrClosed, io.ErrClosedPipe, accepting(syscall.EBADF), accepting(syscall.EINVAL)} {
+	for _, broken := range []error{net.ErrClosed, io.ErrClosedPipe, syscall.EBADF, syscall.EINVAL} {
 		synctest.Test(t, func(t *testing.T) {
 			n, _ := newNode(nil)
 			c, client := connect(t, n, t.Context())

@@ -78,14 +78,14 @@ func TestSignals(t *testing.T) {
 		io.Copy(io.Discard, nc)
 		nc.Close()
 		cl := client.New(cfg)
-		put(t, cl, "k")
+		_, err := cl.Put(t.Context(), "k", nil)
 		cl.Close()
 		cmd.Process.Signal(test.stop)
 		cmd.Wait()
 		code, got := cmd.ProcessState.ExitCode(), said.String()
-		if code != test.code || !regexp.MustCompile(test.says).MatchString(got) || strings.Contains(got, "hangup") {
-			t.Errorf("%s: exit code %d (%v), said %q, want %d, %s, and no hangup",
-				test.name, code, cmd.ProcessState, got, test.code, test.says)
+		if err != nil || code != test.code || !regexp.MustCompile(test.says).MatchString(got) || strings.Contains(got, "hangup") {
+			t.Errorf("%s: exit code %d (%v), said %q, want %d, %s, and no hangup; Put: %v",
+				test.name, code, cmd.ProcessState, got, test.code, test.says, err)
 		}
 	}
 }

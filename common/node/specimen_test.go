@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -18,10 +19,8 @@ import (
 //
 //	go test ./common/node -run Specimen -v
 
-// A worker executes one turn at a time, in the order in which they come: who has sent a value
-// has it. Each request takes 1 ms.
-type worker chan struct{}
-
+// A worker is a channel with room for one value. It executes one turn at a time, in the order in which
+// they come: who has sent a value has it. Each request takes 1 ms.
 func slowly(ops []wire.Op) []wire.Result {
 	<-time.After(time.Millisecond)
 	return missing(ops)
@@ -65,20 +64,28 @@ func slowestGet(t *testing.T, answer func(*Node, *Conn)) (slowest time.Duration)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pipelining := n.greet(t.Context(), &endless{request: bytes.Repeat(frame, 10_000)})
+	frames := bytes.Repeat(frame, 10_000)
 	single, other := connect(t, n, t.Context())
-	w := make(worker, 1)
+	near, far := net.Pipe()
+	go io.Copy(io.Discard, near) // ends when near is closed, as the next one
+	go func() {
+		for err := error(nil); err == nil; _, err = near.Write(frames) {
+		}
+	}()
+	pipelining := n.greet(t.Context(), far)
+	worker := make(chan struct{}, 1)
 	var all sync.WaitGroup
 	defer all.Wait()
+	defer near.Close()
 	defer other.Close()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	for _, c := range []*Conn{pipelining, single} {
 		all.Go(func() { // ends with ctx, or when its client leaves
 			for ctx.Err() == nil && c.Ready() {
-				w <- struct{}{}
+				worker <- struct{}{}
 				answer(n, c)
-				<-w
+				<-worker
 				c.Flush()
 			}
 		})
@@ -127,7 +134,7 @@ func TestSpecimenFreeRefusal(t *testing.T) {
 // Each sends its next request about 1 ms after an answer.
 func answersInASecond(t *testing.T, refuse func(*Node, *Conn)) (answers [8]int) {
 	n, _ := newNode(nil)
-	w, places := make(worker, 1), make(chan struct{}, 2)
+	worker, places := make(chan struct{}, 1), make(chan struct{}, 2)
 	var all sync.WaitGroup
 	defer all.Wait()
 	end := time.Now().Add(time.Second)
@@ -138,9 +145,9 @@ func answersInASecond(t *testing.T, refuse func(*Node, *Conn)) (answers [8]int) 
 			for c.Ready() {
 				select {
 				case places <- struct{}{}:
-					w <- struct{}{}
+					worker <- struct{}{}
 					n.Answer(c, slowly)
-					<-w
+					<-worker
 					<-places
 				default:
 					refuse(n, c)
@@ -168,21 +175,3 @@ func answersInASecond(t *testing.T, refuse func(*Node, *Conn)) (answers [8]int) 
 	all.Wait()
 	return answers
 }
-
-// An endless connection reads the same request again and again, and loses what is written.
-type endless struct {
-	net.Conn
-	request []byte
-	at      int // of the next byte
-}
-
-func (e *endless) Read(p []byte) (int, error) {
-	n := copy(p, e.request[e.at:])
-	e.at = (e.at + n) % len(e.request)
-	return n, nil
-}
-
-func (*endless) Write(p []byte) (int, error)      { return len(p), nil }
-func (*endless) SetReadDeadline(time.Time) error  { return nil }
-func (*endless) SetWriteDeadline(time.Time) error { return nil }
-func (*endless) RemoteAddr() net.Addr             { return nil }
