@@ -72,8 +72,11 @@ func TestFreeWorkerIsNotRefused(t *testing.T) {
 	done := 0
 	run := p.job(func() { done++ })
 	for i := range 10_000 {
-		if !run() || done != i+1 {
-			t.Fatalf("job %d was refused, and the worker had nothing to do; or it was not done once: %d jobs are done", i, done)
+		if !run() {
+			t.Fatalf("job %d was refused, and the worker had nothing to do", i)
+		}
+		if done != i+1 {
+			t.Fatalf("%d jobs are done, want %d: each once, before run returns", done, i+1)
 		}
 	}
 }
