@@ -118,8 +118,8 @@ func TestLanesSVG(t *testing.T) {
 
 var (
 	notANumber = regexp.MustCompile(`="[^"]*(NaN|Inf)[^"]*"|(width|height)="-[^"]*"`)
-	points     = regexp.MustCompile(`points="([^"]+)"|translate\(([^)]+)\)|class="dots [^"]*" d="([^"]+)"`)
-	begins     = regexp.MustCompile(`M([0-9.,-]+)`)
+	placed     = regexp.MustCompile(`points="[^"]+"|translate\([^)]+\)|class="dots [^"]*" d="[^"]+"`)
+	point      = regexp.MustCompile(`["( M]([-0-9.]+),([-0-9.]+)`)
 	viewBox    = regexp.MustCompile(`^<svg width="520" height="[0-9.]+" viewBox="0 0 520 ([0-9.]+)"`)
 	fontSize   = regexp.MustCompile(`font: (\d+)px`)
 	textAt     = regexp.MustCompile(`<text class="([^"]*)" x="([^"]*)" y="([^"]*)">([^<]*)</text>`)
@@ -136,52 +136,46 @@ func check(t *testing.T, svg string) {
 	if frame == nil || font == nil || font[1] < "17" || strings.Contains(svg, "<desc></desc>") || strings.Contains(svg, "href") {
 		t.Fatalf("the figure is not 520 wide with letters of 17, has no description, or loads something: %.200s", svg)
 	}
-	height, _ := strconv.ParseFloat(frame[1], 64)
-	for _, m := range points.FindAllStringSubmatch(svg, -1) {
-		at := strings.Fields(m[1] + m[2])
-		for _, begin := range begins.FindAllStringSubmatch(m[3], -1) {
-			at = append(at, begin[1])
-		}
-		for _, point := range at {
-			left, above, _ := strings.Cut(point, ",")
-			x, errX := strconv.ParseFloat(left, 64)
-			y, errY := strconv.ParseFloat(above, 64)
-			if errX != nil || errY != nil || x < 0 || x > width || y < 0 || y > height {
-				t.Errorf("%s is outside of the figure, which is %v high", point, height)
-			}
+	for _, p := range point.FindAllStringSubmatch(strings.Join(placed.FindAllString(svg, -1), " "), -1) {
+		if x, y := float(p[1]), float(p[2]); x < 0 || x > width || y < 0 || y > float(frame[1]) {
+			t.Errorf("%v is outside of the figure, which is %s high", p, frame[1])
 		}
 	}
 	if bad := notANumber.FindString(svg); bad != "" {
 		t.Errorf("the figure has %s", bad)
 	}
 	type box struct {
-		from, to, y float64
-		text        string
+		from, y float64
+		text    string
 	}
+	wide := func(b box) float64 { return textWidth(b.text) * 0.9 }
 	var boxes []box
 	for _, m := range textAt.FindAllStringSubmatch(svg, -1) {
-		x, _ := strconv.ParseFloat(m[2], 64)
-		y, _ := strconv.ParseFloat(m[3], 64)
-		b := box{x, x, y, html.UnescapeString(m[4])}
-		wide := textWidth(b.text) * 0.9
+		b := box{float(m[2]), float(m[3]), html.UnescapeString(m[4])}
 		switch class, _, _ := strings.Cut(m[1], " "); class {
 		case "end":
-			b.from -= wide
+			b.from -= wide(b)
 		case "mid":
-			b.from, b.to = x-wide/2, x+wide/2
-		default:
-			b.to += wide
+			b.from -= wide(b) / 2
 		}
-		if b.from < -letterWidth || b.to > width+letterWidth || b.y < 0 {
-			t.Errorf("a text is at %.0f..%.0f, %.0f, outside of 0..%.0f or above 0: %s", b.from, b.to, b.y, width, b.text)
+		if b.from < -letterWidth || b.from+wide(b) > width+letterWidth || b.y < 0 {
+			t.Errorf("a text is outside of the figure: %+v", b)
 		}
 		for _, o := range boxes {
-			if math.Abs(o.y-b.y) < letterHeight-1 && o.from < b.to && b.from < o.to {
+			if math.Abs(o.y-b.y) < letterHeight-1 && o.from < b.from+wide(b) && b.from < o.from+wide(o) {
 				t.Errorf("two texts are on top of each other: %s and %s", o.text, b.text)
 			}
 		}
 		boxes = append(boxes, b)
 	}
+}
+
+func float(s string) float64 {
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		v = -1e9 // nowhere
+	}
+	return v
 }
 
 // says checks that a figure says all of this.
