@@ -30,8 +30,9 @@ type network struct {
 	listeners map[string]*listener
 	dialed    []net.Conn
 	joined    []*Barrier
-	said      []string         // by process 0
 	cut       map[string]error // by link, such as "0>1": the error when 0 dials 1; errDropped: none before the time is over
+
+	log strings.Builder // of process 0; for the test when nobody waits
 }
 
 // onNetwork runs a test in a bubble of its own, with a network, and closes what has joined.
@@ -39,7 +40,9 @@ func onNetwork(t *testing.T, test func(*testing.T, *network)) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &network{listeners: make(map[string]*listener), cut: make(map[string]error)}
 		test(t, n)
-		closeAll(n.joined...)
+		for _, b := range n.joined {
+			b.Close()
+		}
 	})
 }
 
@@ -107,20 +110,6 @@ func (n *network) dial(ctx context.Context, from, to string) (net.Conn, error) {
 	}
 }
 
-// Write receives a line of process 0's log.
-func (n *network) Write(p []byte) (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.said = append(n.said, strings.TrimSuffix(string(p), "\n"))
-	return len(p), nil
-}
-
-func (n *network) log() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return strings.Join(n.said, "\n")
-}
-
 // join starts process self of a group on the network.
 func (n *network) join(group string, self, of int, change ...func(*Config)) *Barrier {
 	cfg := Config{Group: group, Self: self, Fingerprint: "ours"}
@@ -131,7 +120,7 @@ func (n *network) join(group string, self, of int, change ...func(*Config)) *Bar
 		return n.dial(ctx, fmt.Sprint(self), addr)
 	}
 	if self == 0 {
-		cfg.Log = slog.New(slog.NewTextHandler(n, nil))
+		cfg.Log = slog.New(slog.NewTextHandler(&n.log, nil))
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -202,14 +191,6 @@ func apart(t *testing.T, waits ...<-chan result) {
 	}
 }
 
-func closeAll(barriers ...*Barrier) {
-	var wg sync.WaitGroup
-	for _, b := range barriers {
-		wg.Go(func() { b.Close() })
-	}
-	wg.Wait()
-}
-
 // Real sockets and a secret.
 func TestTCP(t *testing.T) {
 	const secret = "a secret of 24 characters"
@@ -232,7 +213,8 @@ func TestTCP(t *testing.T) {
 	if want := `"counted by ` + addrs[1] + `"`; string(got.Payload) != want || err != nil {
 		t.Errorf("asked for statistics: %q, %v; want %q", got.Payload, err, want)
 	}
-	closeAll(barriers...)
+	barriers[0].Close()
+	barriers[1].Close()
 	if nc, err := net.Dial("tcp", addrs[0]); err == nil {
 		nc.Close()
 		t.Errorf("after Close %s still accepts", addrs[0])
@@ -292,8 +274,8 @@ func TestProgress(t *testing.T) {
 			"2/3 ready after 10s; waiting for " + refused,
 			"3/3 ready after 13s; waiting for node 2 (2): it has not seen node 1 ready",
 		}
-		if !slices.EqualFunc(n.said, want, strings.Contains) {
-			t.Errorf("node 0 said\n%s\nwant %q", n.log(), want)
+		if !slices.EqualFunc(slices.Collect(strings.Lines(n.log.String())), want, strings.Contains) {
+			t.Errorf("node 0 said\n%s\nwant %q", &n.log, want)
 		}
 	})
 }
@@ -331,7 +313,7 @@ func TestMismatch(t *testing.T) {
 				t.Errorf("Wait: %v, want %q", got, want)
 			}
 			<-waits[1]
-			closeAll(wrong)
+			wrong.Close()
 			meet(t, "ab", waitAll(t.Context(), b0, n.join("nodes", 1, 2))...)
 		})
 	}
@@ -382,12 +364,12 @@ func TestMissing(t *testing.T) {
 			apart(t, waits...) // 1 is slow
 			begin := time.Now()
 			if test.cut == nil {
-				closeAll(missing)
+				missing.Close()
 			}
 			n.links(errDropped, test.cut...)
 			meet(t, "ac", waits...)
 			const says = "client 1 (1) is missing: "
-			if took, log := time.Since(begin), n.log(); took > test.longest ||
+			if took, log := time.Since(begin), n.log.String(); took > test.longest ||
 				!strings.Contains(log, says+test.why+"; going on without it") && !strings.Contains(log, says+errGivenUp.Error()) {
 				t.Errorf("%s: after %v it says\n%s\nwant at most %v", name, took, log, test.longest)
 			}
@@ -424,7 +406,7 @@ func TestGather(t *testing.T) {
 		}
 		n.all("clients", 3)
 		gather(3, want...)
-		closeAll(n.joined[2])
+		n.joined[2].Close()
 		gather(2, want[0], want[1], nil)
 	})
 }
@@ -488,7 +470,7 @@ func TestClose(t *testing.T) {
 			if got := time.Since(start); got > test.want || got < min(test.want, time.Second) {
 				t.Errorf("%s: Close took %v, want %v", name, got, test.want)
 			}
-			closeAll(b[2], b[0])
+			b[2].Close()
 			if r := <-w[2]; r.err == nil != (name == "the other passes") || r.err != nil && !errors.Is(r.err, net.ErrClosed) {
 				t.Errorf("%s: its Wait says %v", name, r.err)
 			}
@@ -515,14 +497,14 @@ func TestMadeUpFingerprints(t *testing.T) {
 		if told.Load() < 20 {
 			t.Fatalf("the liar was asked only %d times", told.Load())
 		}
-		if got := strings.Count(n.log(), "WARN"); got != maxReasons+1 {
+		if got := strings.Count(n.log.String(), "WARN"); got != maxReasons+1 {
 			t.Errorf("%d mismatches were logged, want %d of the liar and one of the other", got, maxReasons)
 		}
-		if !strings.Contains(n.log(), `node 2 (2): the two ends disagree: ours is \"\" here, too there: `) {
-			t.Errorf("the mismatch of node 2 is not in\n%s", n.log())
+		if !strings.Contains(n.log.String(), `node 2 (2): the two ends disagree: ours is \"\" here, too there: `) {
+			t.Errorf("the mismatch of node 2 is not in\n%s", &n.log)
 		}
-		for _, line := range append(n.said, r0.err.Error()) {
-			if len(line) > 500 || strings.ContainsAny(line, "\x1b\x07\n") {
+		for _, line := range append(slices.Collect(strings.Lines(n.log.String())), r0.err.Error()) {
+			if len(line) > 500 || strings.ContainsAny(strings.TrimSuffix(line, "\n"), "\x1b\x07\n") {
 				t.Errorf("%d bytes, or unfit for a terminal: %q", len(line), line)
 			}
 		}

@@ -112,12 +112,13 @@ func (w *world) down(i int) bool { return w.core[i] == 0 || w.ended[i] }
 type model struct {
 	rounds  int // 1 or 2
 	oneRun  bool
-	crashes int  // at most
-	prompt  bool // answers may be lost, but are never late
-	missing bool // a client that is down is given up
-	rash    bool // any client may be given up
-	strays  bool // answers also come from processes other than the one dialled
-	end     ending
+	crashes int                                      // at most
+	prompt  bool                                     // answers may be lost, but are never late
+	missing bool                                     // a client that is down is given up
+	rash    bool                                     // any client may be given up
+	strays  bool                                     // answers also come from processes other than the one dialled
+	lingers bool                                     // a process ends once all others have said that they have passed
+	hasty   bool                                     // one ends as soon as it has passed; otherwise it answers forever
 	blind   func(c *core, peer int, m *wire.Control) // hides a field from a core; nil: hides none
 
 	cores   []known                   // from 1
@@ -126,15 +127,6 @@ type model struct {
 	effects map[int]effect            // by core, peer and number of the event
 	events  []edge[world]             // of the last call of next; used again by each
 }
-
-// An ending is when a process that has passed may end.
-type ending uint8
-
-const (
-	never   ending = iota // it answers forever
-	lingers               // once all others have said that they have passed
-	atOnce
-)
 
 // A known core is one whose answers are known.
 type known struct {
@@ -145,11 +137,10 @@ type known struct {
 
 // An effect is what an event does to a core.
 type effect struct {
-	core uint16
-	pass *core // not nil: this made it pass
-	void bool
-	say  string
-	bad  string
+	core     uint16
+	pass     *core // not nil: this made it pass
+	void     bool
+	say, bad string
 }
 
 // The numbers of events from 0 are those of the words of each process, 64 for each.
@@ -182,7 +173,7 @@ func (m *model) born(i int, life uint8) *core {
 func (m *model) id(c *core) uint16 {
 	for i, h := range c.heard {
 		switch {
-		case c.passed && m.end != lingers || !h.Ready && !m.oneRun:
+		case c.passed && !m.lingers || !h.Ready && !m.oneRun:
 			c.heard[i] = wire.Control{}
 		case !h.Ready:
 			c.heard[i] = wire.Control{Incarnation: h.Incarnation}
@@ -254,7 +245,7 @@ func (m *model) next(w world) []edge[world] {
 				c.arrive([]byte{byte(c.incarnation), byte(c.round + 1)})
 				return fmt.Sprintf("%d arrives at round %d", i, c.round), nil
 			})
-		case !c.passed || m.end == lingers:
+		case !c.passed || m.lingers:
 			for j := range processes {
 				if j == i {
 					continue
@@ -269,7 +260,7 @@ func (m *model) next(w world) []edge[world] {
 			}
 		}
 		runs := func(j int) bool { return j != i && !c.heard[j].Passed } // for all that it knows
-		if c.passed && c.round == m.rounds && (m.end == atOnce || m.end == lingers && !(runs(0) || runs(1) || runs(2))) {
+		if c.passed && c.round == m.rounds && (m.hasty || m.lingers && !(runs(0) || runs(1) || runs(2))) {
 			to.ended[i] = true
 			m.events = append(m.events, edge[world]{to: to, say: strconv.Itoa(i) + " ends"})
 		}
@@ -440,7 +431,7 @@ func TestSearch(t *testing.T) {
 	}{
 		{"nodes", false, model{rounds: 1, strays: true}},
 		{"nodes/crash", false, model{rounds: 1, crashes: 1}},
-		{"nodes/linger", false, model{rounds: 1, end: lingers}},
+		{"nodes/linger", false, model{rounds: 1, lingers: true}},
 		{"clients", false, model{rounds: 2, oneRun: true, strays: true}},
 		{"clients/missing/prompt", false, model{rounds: 2, oneRun: true, crashes: 1, prompt: true, missing: true}},
 		{"clients/missing/rash", true, model{rounds: 2, oneRun: true, prompt: true, missing: true, rash: true}},
@@ -485,7 +476,7 @@ func TestFields(t *testing.T) {
 			}
 		}},
 		{"Passed", "stuck", model{crashes: 1, prompt: true}, func(_ *core, _ int, m *wire.Control) { m.Passed = false }},
-		{"lingering", "stuck", model{end: atOnce}, nil},
+		{"lingering", "stuck", model{hasty: true}, nil},
 	} {
 		t.Run(c.without, func(t *testing.T) {
 			t.Parallel()
