@@ -89,8 +89,7 @@ func (n *network) dial(ctx context.Context, from, to string) (net.Conn, error) {
 	refused := &net.OpError{Op: "dial", Net: "memory", Err: syscall.ECONNREFUSED}
 	switch {
 	case cut == errDropped:
-		<-ctx.Done()
-		return nil, ctx.Err()
+		l = new(listener) // accepts nothing
 	case cut != nil:
 		return nil, cut
 	case l == nil:
@@ -183,10 +182,8 @@ func meet(t *testing.T, want string, waits ...<-chan result) {
 func apart(t *testing.T, waits ...<-chan result) {
 	t.Helper()
 	for _, w := range waits {
-		select {
-		case r := <-w:
-			t.Fatalf("it passes too early: %q, %v", r.payloads, r.err)
-		default:
+		if len(w) > 0 {
+			t.Fatalf("it passes too early: %v", <-w)
 		}
 	}
 }
