@@ -215,26 +215,26 @@ const staleRead = `
 // and the two that wrote what they read.
 func TestOrderOfCalls(t *testing.T) {
 	calls := history(t, staleRead)
-	slices.Reverse(calls)
-	before := fmt.Sprint(calls)
-	got, x := Check(t.Context(), calls)
-	slices.Reverse(calls)
+	backward := slices.Clone(calls)
+	slices.Reverse(backward)
+	given := slices.Clone(backward)
+	got, x := Check(t.Context(), given)
 	if got != Violated || !reflect.DeepEqual(x.Calls, calls[2:]) || !reflect.DeepEqual(x.Context, calls[:2]) {
 		t.Errorf("%v with\n%v\nwant violated, with all four calls", got, x)
 	}
-	if slices.Reverse(calls); fmt.Sprint(calls) != before {
-		t.Errorf("calls are %v, were %s", calls, before)
+	if !reflect.DeepEqual(given, backward) {
+		t.Errorf("calls are %v, were %v", given, backward)
 	}
 }
 
 // A countdown is a context that ends after Err was called left times.
 type countdown struct {
 	context.Context
-	left *int
+	left int
 }
 
-func (c countdown) Err() error {
-	if *c.left--; *c.left < 0 {
+func (c *countdown) Err() error {
+	if c.left--; c.left < 0 {
 		return context.Canceled
 	}
 	return nil
@@ -242,13 +242,10 @@ func (c countdown) Err() error {
 
 // An ended context leaves the verdict open or, after it, the counterexample larger but right.
 func TestUndecided(t *testing.T) {
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if got, x := Check(ended, history(t, staleRead)); got != Undecided || x != nil {
+	if got, x := Check(&countdown{t.Context(), 0}, history(t, staleRead)); got != Undecided || x != nil {
 		t.Errorf("after the end of the context: %v, %v, want undecided, nil", got, x)
 	}
-	left := 1
-	if got, x := Check(countdown{t.Context(), &left}, history(t, staleRead)); got != Violated || len(x.Calls) != 4 {
+	if got, x := Check(&countdown{t.Context(), 1}, history(t, staleRead)); got != Violated || len(x.Calls) != 4 {
 		t.Errorf("after the end of the search: %v, %v, want violated and all 4 calls", got, x)
 	}
 
@@ -258,9 +255,9 @@ func TestUndecided(t *testing.T) {
 		text += fmt.Sprintf("1 |--|  put a x%d -> replaced\n2 |--|  get a -> \"x%d\"\n", i, i)
 	}
 	hard := history(t, text)
-	left = 10
-	if got, _ := Check(countdown{t.Context(), &left}, hard); got != Undecided || left != -1 {
-		t.Errorf("with a context that ends during the search: %v, %d calls of Err after it, want undecided, 0", got, -1-left)
+	ctx := &countdown{t.Context(), 10}
+	if got, _ := Check(ctx, hard); got != Undecided || ctx.left != -1 {
+		t.Errorf("with a context that ends during the search: %v, %d calls of Err after it, want undecided, 0", got, -1-ctx.left)
 	}
 
 	s := newSearch(t.Context(), split(hard)[0], false, 10000)
