@@ -23,7 +23,7 @@ func TestTicks(t *testing.T) {
 		"[0 10000 20000 30000]":            {linear(26_000)},
 		"[0 0.1 0.2 0.3]":                  {linear(0.3)},
 		"[0 20 40 60 80 100]":              {linear(100)},
-		"[0 0.2 0.4 0.6 0.8 1]":            {linear(0), linear(math.NaN()), linear(math.Inf(1)), linear(5e-324), linear(1e308)}, // not measured
+		"[0 0.2 0.4 0.6 0.8 1]":            {linear(0), linear(math.NaN()), linear(math.Inf(1)), linear(5e-324), linear(1e308)},
 		"[100 200 500 1000]":               {log(130, 900)},
 		"[200 500]":                        {log(200, 500), log(300)},
 		"[1000 2000]":                      {log(1000)},
@@ -33,8 +33,9 @@ func TestTicks(t *testing.T) {
 		"[1 2]":                            {log()},
 	} {
 		for i, a := range axes {
-			ends := a.Lo == a.Ticks[0] && a.Hi == a.Ticks[len(a.Ticks)-1] && a.Log == (a.Lo > 0) && a.Log == strings.Contains(a.Title, "logarithmic")
-			if got := fmt.Sprintf("%.9g", a.Ticks); got != want || !ends {
+			ends := a.Lo == a.Ticks[0] && a.Hi == a.Ticks[len(a.Ticks)-1]
+			says := a.Log == (a.Lo > 0) && a.Log == strings.Contains(a.Title, "logarithmic")
+			if got := fmt.Sprintf("%.9g", a.Ticks); got != want || !ends || !says {
 				t.Errorf("%d: the ticks are %s on %v..%v (%s), want %s", i, got, a.Lo, a.Hi, a.Title, want)
 			}
 		}
