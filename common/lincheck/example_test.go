@@ -19,17 +19,13 @@ func ExampleCheck() {
 	found := func(value string) wire.Result { return wire.Result{Status: wire.Found, Value: []byte(value)} }
 
 	history := []lincheck.Call{
-		{Client: 1, Start: 1, End: 2,
-			Ops:     []wire.Op{put("alice", "10"), put("bob", "10")},
+		{Client: 1, Start: 1, End: 2, Ops: []wire.Op{put("alice", "10"), put("bob", "10")},
 			Results: []wire.Result{created, created}},
-		{Client: 1, Start: 3, End: 6,
-			Ops:     []wire.Op{put("alice", "20"), put("bob", "20")},
+		{Client: 1, Start: 3, End: 6, Ops: []wire.Op{put("alice", "20"), put("bob", "20")},
 			Results: []wire.Result{replaced, replaced}},
-		{Client: 2, Start: 4, End: 5,
-			Ops:     []wire.Op{put("alice", "30"), put("bob", "30")},
+		{Client: 2, Start: 4, End: 5, Ops: []wire.Op{put("alice", "30"), put("bob", "30")},
 			Results: []wire.Result{replaced, replaced}},
-		{Client: 3, Start: 7, End: 8,
-			Ops:     []wire.Op{get("alice"), get("bob")},
+		{Client: 3, Start: 7, End: 8, Ops: []wire.Op{get("alice"), get("bob")},
 			Results: []wire.Result{found("30"), found("20")}},
 	}
 	verdict, why := lincheck.Check(context.Background(), history)
