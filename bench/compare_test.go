@@ -1,17 +1,19 @@
 package main
 
 import (
-	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"lockstep/bench/benchtest"
+	"lockstep/bench/figure"
+	"lockstep/common/text"
 )
 
 // A stage by its number, and one by its path, which is compared with itself, share a report: two
@@ -24,11 +26,10 @@ func TestCompare(t *testing.T) {
 		t.Errorf("%d rounds, want 3; verdict %q", len(s.Runs), s.Verdict)
 	}
 	for _, r := range s.Runs {
-		if r.Round != 1 || r.OK != 200 || r.Requests != 50 || r.Connections != 2 || len(r.Nodes) != 2 || len(r.Errors)+r.Starved != 0 || r.Wrong != 0 {
-			t.Errorf("a round is %+v, want 200 operations in 50 requests on 2 connections to 2 nodes", r)
-		}
-		if l := r.Latency; l["p50"] <= 0 || l["p50"] > l["p99"] || l["p99"] > l["p999"] || l["p999"] > l["max"] {
-			t.Errorf("latencies are %v, want p50 <= p99 <= p999 <= max", l)
+		l := r.Latency
+		if r.Round != 1 || r.OK != 200 || r.Requests != 50 || r.Connections != 2 || len(r.Nodes) != 2 || len(r.Errors)+r.Starved != 0 || r.Wrong != 0 ||
+			l["p50"] <= 0 || l["p50"] > l["p99"] || l["p99"] > l["p999"] || l["p999"] > l["max"] {
+			t.Errorf("a round is %+v, want 200 operations in 50 requests on 2 connections to 2 nodes, and p50 <= p99 <= p999 <= max", r)
 		}
 		if runtime.GOOS == "linux" && r.ServerCPUPerRequest == 0 {
 			t.Errorf("the CPU time of %s is unknown", r.Stage)
@@ -40,99 +41,6 @@ func TestCompare(t *testing.T) {
 		}
 	}
 	benchtest.CheckWidth(t, stdout, 100)
-}
-
-// A stage with a fault ends the comparison. What is being done meanwhile is said, a line each.
-func TestCompareMistakes(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		mistake        string
-		code           int
-		stderr, stdout string
-		nodes, runs    int
-	}{
-		{"wrong", exitWrongData, "^bench: building 1 server[^\n]*\nbench: round 1 of 1[^\n]*\nbench: (wrong data: faulty, round 1: key-[^\n]*)\n$", "WRONG DATA: faulty", 1, 1},
-		{"mortal", exitFailure, "died: panic: request 30, faulty/main.go:", "", 2, 0},
-	} {
-		t.Run(test.mistake, func(t *testing.T) {
-			t.Parallel()
-			env, started := benchtest.WatchFaulty(t, test.mistake)
-			path := filepath.Join(t.TempDir(), "out.json")
-			code, stdout, stderr := apart(env...)(t.Context(), "compare", "-stages", "testdata/faulty", "-nodes", strconv.Itoa(test.nodes),
-				"-rounds", "1", "-ops", "200", "-keys", "100", "-c", "4", "-o", path)
-			said := regexp.MustCompile(test.stderr).FindStringSubmatch(stderr)
-			if code != test.code || said == nil || !strings.HasPrefix(stdout, test.stdout) {
-				t.Errorf("exit code %d, stderr %q, stdout %q, want %d, %q and %q", code, stderr, stdout, test.code, test.stderr, test.stdout)
-			} else if s := readSaved(t, path); len(s.Runs) < test.runs || test.runs > 0 && s.Verdict != said[1] {
-				t.Errorf("the report has %d rounds and the verdict %q, want %d or more and that of stderr", len(s.Runs), s.Verdict, test.runs)
-			}
-			for range test.nodes {
-				<-started
-			}
-		})
-	}
-}
-
-func TestCompareBroken(t *testing.T) {
-	t.Parallel()
-	path := saveReport(t, testReport())
-	before, _ := os.ReadFile(path)
-	for stages, want := range map[string]string{
-		"testdata/broken": "bench: broken does not build:\n# lockstep/bench/testdata/broken\ntestdata/broken/main.go:4:15: undefined: serveEverybody\n",
-		"../common/wire":  "bench: wire does not build:\n",
-	} {
-		code, stdout, stderr := bench(t, "compare", "-stages", stages, "-o", path)
-		if code != exitFailure || stdout != "" || strings.Count(stderr, want) != 1 {
-			t.Errorf("%s: exit code %d, stdout %q, want 1 and nothing, and %q in\n%s", stages, code, stdout, want, stderr)
-		}
-		if after, _ := os.ReadFile(path); !bytes.Equal(after, before) {
-			t.Errorf("%s: the report of an earlier run was replaced by\n%s", stages, after)
-		}
-	}
-}
-
-// Interrupted at a moment that a process announces. What was measured is saved and printed.
-func TestCompareInterrupted(t *testing.T) {
-	t.Parallel()
-	for moment, test := range map[string]struct {
-		args, fault string
-		processes   int
-		runs        int
-	}{
-		"starting servers":      {"-stages testdata/faulty -nodes 2", "", 2, 0},
-		"after a round":         {"-stages testdata/faulty -sweep value=30,16..64 -ops 50 -rate 100 -keys 20", "", 2, 1},
-		"waiting for yardstick": {"-stages none -against redis", "late", 1, 0},
-	} {
-		t.Run(moment, func(t *testing.T) {
-			t.Parallel()
-			env, started := benchtest.WatchFaulty(t, test.fault)
-			if test.fault == "late" {
-				env = append(env, "PATH="+benchtest.OnlyInPath(t, "redis-server"))
-			}
-			path := filepath.Join(t.TempDir(), "out.json")
-			stdout := interrupted(t, func() {
-				for range test.processes {
-					<-started
-				}
-			}, apart(env...), append([]string{"compare", "-o", path, "-quiet"}, strings.Fields(test.args)...)...)
-			if s := readSaved(t, path); (s.Verdict == "interrupted") != (test.runs > 0) || len(s.Runs) != test.runs || strings.HasPrefix(stdout, "INTERRUPTED\nfaulty ") != (test.runs > 0) {
-				t.Errorf("verdict %q with %d runs, want interrupted with %d; stdout\n%s", s.Verdict, len(s.Runs), test.runs, stdout)
-			}
-		})
-	}
-}
-
-// Interrupted at any time: while it builds, starts, measures.
-func TestInterruptedAnytime(t *testing.T) {
-	t.Parallel()
-	const measure = "compare -stages testdata/faulty -duration 10ms -rounds 1000"
-	for _, test := range []struct {
-		after time.Duration
-		args  string
-	}{{0, ""}, {200 * time.Millisecond, ""}, {10 * time.Millisecond, measure}, {40 * time.Millisecond, measure}, {160 * time.Millisecond, measure}} {
-		over := func() { <-time.After(test.after) }
-		interrupted(t, over, benchUntil, strings.Fields(test.args)...)
-	}
 }
 
 // Each measurement has servers that are configured for its point.
@@ -147,4 +55,128 @@ func TestCompareSweep(t *testing.T) {
 			t.Errorf("with %s of work, a request is in the table for %v", r.Point, table)
 		}
 	}
+}
+
+// A stage with a fault ends the command. What a student has to know of it is what bench says first,
+// after a line for each thing that was being done.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	const panicked = `(faulty(, round 1)?: )?node 0: (\d+ × )?panicked: `
+	const stuck = `(faulty(, round 1)?: )?node 0: stuck: no request was finished for 10s, .*\d × \(\*store\)\.apply, faulty/main\.go:\d+, waits in Mutex\.Lock`
+	for _, test := range []struct {
+		fault, args    string
+		code           int
+		stderr, stdout string // a pattern for what follows bench, and how it begins
+	}{
+		{"wrong", "compare -ops 200 -keys 100 -c 4 -rounds 1", exitWrongData,
+			`building 1 server[^\n]*\nbench: round 1 of 1[^\n]*\nbench: wrong data: faulty, round 1: key-[^\n]*\n$`, "WRONG DATA: faulty"},
+		{"wrong", "check -duration 20s -quiet", exitWrongData, `faulty gave answers that are not linearizable\n$`, "faulty: "},
+		{"mortal", "compare -ops 200 -keys 100 -nodes 2 -quiet", exitFailure, `.*died: panic: request 30, faulty/main\.go:`, ""},
+		{"panic", "check -duration 20s -quiet", exitFailure, panicked + `index out of range \[-\d+\], faulty/main\.go:\d+\n`, ""},
+		{"invalid", "compare -ops 100 -keys 100 -quiet", exitFailure,
+			panicked + `table: operation of kind invalid, table/table\.go:\d+, called at faulty/main\.go:\d+\n`, ""},
+		{"stuck", "check -duration 100ms -quiet", exitFailure, stuck, ""},
+		{"stuck", "compare -duration 100ms -quiet", exitFailure, stuck, ""},
+		{"", "compare -stages testdata/broken -quiet", exitFailure,
+			"broken does not build:\n# lockstep/bench/testdata/broken\ntestdata/broken/main.go:4:15: undefined: serveEverybody\n$", ""},
+	} {
+		t.Run(test.fault+" "+test.args, func(t *testing.T) {
+			t.Parallel()
+			if test.fault == "stuck" {
+				benchtest.Slow(t) // waits 10 s
+			}
+			env, _ := benchtest.WatchFaulty(t, test.fault)
+			code, stdout, stderr := apart(env...)(t.Context(), slices.Insert(strings.Fields(test.args), 1, "-stages", "testdata/faulty")...)
+			match, _ := regexp.MatchString("^bench: "+test.stderr, stderr)
+			if code != test.code || !match || !strings.HasPrefix(stdout, test.stdout) {
+				t.Errorf("exit code %d, stdout %q, stderr %q, want %d, %q and %s", code, stdout, stderr, test.code, test.stdout, test.stderr)
+			}
+		})
+	}
+}
+
+// Interrupted when the second process starts: of two nodes, or of two measurements. What was
+// measured is saved and printed.
+func TestCompareInterrupted(t *testing.T) {
+	t.Parallel()
+	for args, runs := range map[string]int{"-nodes 2": 0, "-sweep value=30,16..64 -ops 50 -rate 100 -keys 20": 1} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			env, started := benchtest.WatchFaulty(t, "")
+			path := filepath.Join(t.TempDir(), "out.json")
+			second := func() {
+				<-started
+				<-started
+			}
+			stdout := interrupted(t, second, apart(env...), strings.Fields("compare -stages testdata/faulty -quiet -o "+path+" "+args)...)
+			s := readSaved(t, path)
+			if len(s.Runs) != runs || runs > 0 && (s.Verdict != "interrupted" || !strings.HasPrefix(stdout, "INTERRUPTED\nfaulty ")) {
+				t.Errorf("verdict %q with %d runs, want interrupted with %d; stdout\n%s", s.Verdict, len(s.Runs), runs, stdout)
+			}
+		})
+	}
+}
+
+// Interrupted at any time: while it builds, starts, measures.
+func TestInterruptedAnytime(t *testing.T) {
+	t.Parallel()
+	const measure = "compare -stages testdata/faulty -duration 10ms -rounds 1000"
+	for _, test := range []struct {
+		after time.Duration
+		args  string
+	}{{0, ""}, {200 * time.Millisecond, ""}, {10 * time.Millisecond, measure}, {40 * time.Millisecond, measure}, {160 * time.Millisecond, measure}} {
+		over := func() { <-time.After(test.after) }
+		interrupted(t, over, bench, strings.Fields(test.args)...)
+	}
+}
+
+// One lock lets one client into the table at a time, and bucket locks let in several.
+func TestLanes(t *testing.T) {
+	dir := t.TempDir()
+	data, svg := filepath.Join(dir, "lanes.json"), filepath.Join(dir, "lanes.svg")
+	code, stdout, stderr := bench(t.Context(), "lanes", "-stages", "testdata/faulty,4", "-c", "6", "-keys", "20", "-o", data, "-svg", svg)
+	match, _ := regexp.MatchString(`(?s)work 1ms.*faulty: on average (0\.\d|1\.0) of 6 clients.*  client 6  .*stage4_bucketlock: on average [1-6]\.\d of 6 clients`, stdout)
+	if code != 0 || !match {
+		t.Errorf("exit code %d, stderr %q, and\n%s", code, stderr, stdout)
+	}
+	benchtest.CheckWidth(t, stdout, 80)
+	var saved struct{ Stages []figure.Panel }
+	content, _ := os.ReadFile(data)
+	if err := json.Unmarshal(content, &saved); err != nil || len(saved.Stages) != 2 || len(saved.Stages[0].Lanes) != 6 {
+		t.Errorf("saved %s (%v), want two stages with six lanes", content, err)
+	}
+	if picture, _ := os.ReadFile(svg); !strings.HasPrefix(string(picture), "<svg") {
+		t.Errorf("the picture is %.60s", picture)
+	}
+}
+
+// If a stage is missing, the error names it, and is not a usage error.
+func TestTourWithoutAStage(t *testing.T) {
+	for want, files := range map[string][]string{
+		"bench: there is no stage 3: want one directory stage3_* in ": {"go.mod", "stage1_a/go", "stage2_b/go", "stage4_d/go"},
+		"run bench inside it": nil,
+	} {
+		t.Chdir(t.TempDir())
+		for _, name := range files {
+			os.MkdirAll(filepath.Dir(name), 0o755)
+			os.WriteFile(name, []byte("module lockstep\n"), 0o600)
+		}
+		if code, stdout, stderr := bench(t.Context()); code != exitFailure || stdout != "" || !strings.Contains(stderr, want) {
+			t.Errorf("with %v: exit code %d, stdout %q, stderr %q, want 1 and %q", files, code, stdout, stderr, want)
+		}
+	}
+}
+
+// The whole tour, with a secret in the environment, which the servers read as well.
+func TestTour(t *testing.T) {
+	benchtest.Slow(t)
+	t.Setenv("LOCKSTEP_SECRET", "0123456789abcdef")
+	code, stdout, stderr := bench(t.Context())
+	benchtest.CheckWidth(t, stdout, text.Columns)
+	want := regexp.MustCompile(`(?s)\n1 one thread ([^\n]*starve){3}\n2 coarse lock [^\n]*\n3 thread pool [^\n]*\n4 bucket lock [^\n]*\n` +
+		`.*\n1 to 2, .*\n2 to 3, .*\n3 to 4, .*\nWithout work, .* goroutines.*\nNext: read `)
+	if code != exitOK || stderr != "" || !want.MatchString(stdout) || regexp.MustCompile(`fail| err|nothing`).MatchString(stdout) {
+		t.Errorf("exit code %d, stderr %q, want a row and a paragraph for each step in", code, stderr)
+	}
+	t.Log(stdout)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,8 +25,7 @@ func TestMain(m *testing.M) {
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the processes that tests start
 	switch name, _, _ := strings.Cut(filepath.Base(os.Args[0]), "."); {
 	case name == "redis-server":
-		fmt.Println(fakeRedisMain())
-		os.Exit(1)
+		panic(fakeRedisMain())
 	case os.Getenv("LOCKSTEP_BENCH") != "", len(os.Args) > 1 && os.Args[1] == yardstick.Command:
 		main()
 	}
@@ -87,24 +84,17 @@ shift
 "$LOCKSTEP_GO" build -ldflags=-s $LOCKSTEP_RACE "$@" && ln -f "$3$name" "$LOCKSTEP_BUILT/$name.built"
 `
 
-// bench runs the program to its end, for two minutes at most, and returns its exit code
-// and what it printed.
-func bench(t *testing.T, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	return benchUntil(ctx, args...)
-}
-
-func benchUntil(ctx context.Context, args ...string) (code int, stdout, stderr string) {
-	var out, err safeBuffer
+// bench runs the program until its end or, if that is before, the end of ctx, which interrupts it.
+// It returns the exit code and what was printed.
+func bench(ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	var out, err strings.Builder
 	code = run(ctx, args, &out, &err)
 	return code, out.String(), err.String()
 }
 
-// apart is benchUntil as a process of its own, with these variables in its environment, which a
+// apart is bench as a process of its own, with these variables in its environment, which a
 // test that runs at the same time as others cannot set. At the end of ctx it gets a signal.
-func apart(env ...string) (benchUntil func(ctx context.Context, args ...string) (code int, stdout, stderr string)) {
+func apart(env ...string) (bench func(ctx context.Context, args ...string) (code int, stdout, stderr string)) {
 	return func(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 		self, err := os.Executable()
 		if err != nil {
@@ -125,7 +115,7 @@ func apart(env ...string) (benchUntil func(ctx context.Context, args ...string) 
 func measured(t *testing.T, args ...string) (stdout string, s *report.Report) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "out.json")
-	code, stdout, stderr := bench(t, append(args, "-o", path)...)
+	code, stdout, stderr := bench(t.Context(), append(args, "-o", path)...)
 	if code != exitOK && code != exitInvalid {
 		t.Fatalf("bench %q: exit code %d, stderr %q", args, code, stderr)
 	}
@@ -145,9 +135,9 @@ func readSaved(t *testing.T, path string) *report.Report {
 	return rep
 }
 
-// interrupted runs the program, as benchUntil or apart does, interrupts it when moment returns,
+// interrupted runs the program, as bench or apart does, interrupts it when moment returns,
 // checks that it ends soon, and returns what it printed.
-func interrupted(t *testing.T, moment func(), benchUntil func(context.Context, ...string) (int, string, string), args ...string) (stdout string) {
+func interrupted(t *testing.T, moment func(), bench func(context.Context, ...string) (int, string, string), args ...string) (stdout string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	began := make(chan time.Time, 1)
@@ -156,27 +146,9 @@ func interrupted(t *testing.T, moment func(), benchUntil func(context.Context, .
 		began <- time.Now()
 		cancel()
 	}()
-	code, stdout, stderr := benchUntil(ctx, args...)
+	code, stdout, stderr := bench(ctx, args...)
 	if took := time.Since(<-began); code != exitInterrupted || stderr != "bench: interrupted\n" || took > 10*time.Second {
 		t.Errorf("bench %q: exit code %d, stderr %q, %v after it was interrupted, want 130 and interrupted, soon", args, code, stderr, took)
 	}
 	return stdout
-}
-
-// A safeBuffer is a bytes.Buffer that is safe for concurrent use.
-type safeBuffer struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -79,7 +79,7 @@ func TestPortsRunOut(t *testing.T) {
 	}
 	_, path, _ := benchtest.StartCluster(t, 1, 0, benchtest.ServeLocked)
 	out := filepath.Join(t.TempDir(), "out.json")
-	stdout := interrupted(t, func() { <-time.After(3 * time.Second) }, benchUntil, "run", "-config", path, "-duration", "1h", "-conn", "per-request", "-o", out)
+	stdout := interrupted(t, func() { <-time.After(3 * time.Second) }, bench, "run", "-config", path, "-duration", "1h", "-conn", "per-request", "-o", out)
 	const reason = "cannot assign requested address"
 	r := readSaved(t, out).Runs[0]
 	if r.FailedDials[reason] == 0 || len(r.FailedDials) != 1 || r.TimeWait < ports/2 || r.OK == 0 || r.OK > ports {

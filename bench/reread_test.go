@@ -37,7 +37,7 @@ func TestReread(t *testing.T) {
 	rep.Verdict, rep.Env.CPUModel, rep.Env.Go, rep.Env.OS = "invalid: "+clear, clear, clear, clear
 	rep.Runs[0].Warnings = []string{clear}
 	saved := saveReport(t, rep)
-	code, stdout, stderr := bench(t, "report", "-html", "out.html", "-gobench", "out.txt", saved)
+	code, stdout, stderr := bench(t.Context(), "report", "-html", "out.html", "-gobench", "out.txt", saved)
 	if code != exitOK || stdout != text.Printable(rep.String()) || stdout == rep.String() || stderr != "" {
 		t.Errorf("exit code %d, stderr %q, and it prints\n%q", code, stderr, stdout)
 	}
@@ -78,7 +78,7 @@ func TestRereadMistakes(t *testing.T) {
 		if err := os.WriteFile(path, []byte(test.file), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		code, stdout, stderr := bench(t, "report", path)
+		code, stdout, stderr := bench(t.Context(), "report", path)
 		want := path + " is not a report that bench -o has written: "
 		if code != exitFailure || stdout != "" || !strings.Contains(stderr, want) || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("exit code %d, stdout %q, stderr\n%swant a line with %q", code, stdout, stderr, test.want)

@@ -34,7 +34,7 @@ func TestOutputs(t *testing.T) {
 		{"report -html - -gobench o.txt " + saved, "<!DOCTYPE html>", "o.txt", "BenchmarkLockstep/stage=a/"},
 		{"report -gobench - -html o.html " + saved, "goos: ", "o.html", "<h2>Throughput</h2>"},
 	} {
-		code, stdout, stderr := bench(t, strings.Fields(test.args)...)
+		code, stdout, stderr := bench(t.Context(), strings.Fields(test.args)...)
 		if code != exitOK && code != exitInvalid || !strings.HasPrefix(stdout, test.stdout) || strings.Contains(stdout, "\nthroughput ") || !strings.Contains(stderr, "\nthroughput ") {
 			t.Errorf("bench %s: exit code %d, stdout %.300q, stderr %q", test.args, code, stdout, stderr)
 		}
@@ -52,7 +52,7 @@ func TestOutputs(t *testing.T) {
 		"report -html " + saved + " " + saved:             "cannot be used twice",
 		"report -html - -gobench - " + saved:              "- cannot be used twice",
 	} {
-		if code, stdout, stderr := bench(t, strings.Fields(args)...); code == exitOK || stdout != "" || !strings.Contains(stderr, want) {
+		if code, stdout, stderr := bench(t.Context(), strings.Fields(args)...); code == exitOK || stdout != "" || !strings.Contains(stderr, want) {
 			t.Errorf("bench %s: exit code %d, stdout %q, stderr %q, want %q", args, code, stdout, stderr, want)
 		}
 	}
@@ -112,7 +112,7 @@ func TestFinish(t *testing.T) {
 		{"a wrong answer at the start", t.Context(), nil, fmt.Errorf("%w: key-017", load.ErrWrong), exitWrongData, "wrong data: ", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var out safeBuffer
+			var out strings.Builder
 			dir := t.TempDir()
 			o := &options{stdout: &out, out: filepath.Join(dir, "out.json"), html: filepath.Join(dir, "out.html")}
 			const before = "of an earlier run"
@@ -204,7 +204,7 @@ func TestPipes(t *testing.T) {
 		return path
 	}
 	rep, path := testReport(), newPipe()
-	o := &options{out: path, stdout: new(safeBuffer)}
+	o := &options{out: path, stdout: new(strings.Builder)}
 	if err := errors.Join(o.checkOutputs(), o.save(rep)); err != nil { // neither waits for a reader
 		t.Error(err)
 	}
@@ -224,7 +224,7 @@ func TestPipes(t *testing.T) {
 	var both sync.WaitGroup
 	for pipe, args := range map[string][]string{input: {"report", input}, html: {"report", "-html", html, saved}} {
 		both.Go(func() {
-			if code, _, stderr := benchUntil(over, args...); code != exitInterrupted {
+			if code, _, stderr := bench(over, args...); code != exitInterrupted {
 				t.Errorf("bench %q: exit code %d, stderr %q, want 130", args, code, stderr)
 			}
 			if f, err := os.OpenFile(pipe, os.O_RDWR, 0); err == nil { // ends what still waits
@@ -254,8 +254,8 @@ func TestSaveInProportion(t *testing.T) {
 func TestFinishNotSaved(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	var said safeBuffer
-	o := &options{out: filepath.Join(t.TempDir(), "gone", "out.json"), stdout: new(safeBuffer)}
+	var said strings.Builder
+	o := &options{out: filepath.Join(t.TempDir(), "gone", "out.json"), stdout: new(strings.Builder)}
 	code := conclude(over, o.finish(over, testReport(), over.Err()), &said)
 	if got := said.String(); code != exitInterrupted || !strings.HasPrefix(got, "bench: interrupted: ") || !strings.Contains(got, "the report was not saved: ") {
 		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, got)

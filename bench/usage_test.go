@@ -71,7 +71,7 @@ func TestUsage(t *testing.T) {
 		{"notes -quick -o ..", 2, "-quick -o DIR"},
 		{"notes -quick gain -o %", 2, "-quick -o DIR"},
 	} {
-		code, stdout, stderr := bench(t, strings.Fields(strings.ReplaceAll(test.args, "%", dir))...)
+		code, stdout, stderr := bench(t.Context(), strings.Fields(strings.ReplaceAll(test.args, "%", dir))...)
 		if code != test.code || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 || stdout != "" {
 			t.Errorf("bench %s: exit code %d, stdout %q, stderr %q, want %d and one line with %q", test.args, code, stdout, stderr, test.code, test.want)
 		}
@@ -82,7 +82,7 @@ func TestUsage(t *testing.T) {
 func TestForeignText(t *testing.T) {
 	const csi = "\x9b31m\u009b31m\x1b[31m\u202e"
 	for _, args := range []string{csi, "put k", "put -config %", "run -%", "run -config %", "run -mix %", "report %", "run %", "compare -stages %", "compare -against %", "help %"} {
-		code, stdout, stderr := bench(t, strings.Fields(strings.ReplaceAll(args, "%", csi))...)
+		code, stdout, stderr := bench(t.Context(), strings.Fields(strings.ReplaceAll(args, "%", csi))...)
 		if all := stdout + stderr; code == exitOK || all != text.Printable(all) {
 			t.Errorf("bench %q: exit code %d, and it prints %q", args, code, all)
 		}
@@ -104,13 +104,13 @@ func TestHelp(t *testing.T) {
 		"help check":      "\n  -faults             cut",
 		"help statistics": "no difference shown",
 	} {
-		code, stdout, stderr := bench(t, strings.Fields(args)...)
+		code, stdout, stderr := bench(t.Context(), strings.Fields(args)...)
 		if code != 0 || !strings.Contains(stdout, want) || stderr != "" {
 			t.Errorf("bench %s: exit code %d, stderr %q, want 0, and %q in\n%s", args, code, stderr, want, stdout)
 		}
 	}
 	for _, topic := range []string{"", "compare", "check", "all", "statistics"} {
-		_, stdout, _ := bench(t, strings.Fields("help "+topic)...)
+		_, stdout, _ := bench(t.Context(), strings.Fields("help "+topic)...)
 		benchtest.CheckWidth(t, stdout, 80)
 		if refused := unparsed(stdout); refused != nil || strings.Contains(stdout, " VALUE  ") {
 			t.Errorf("help %s has commands that are refused, %q, or a placeholder that says nothing:\n%s", topic, refused, stdout)
