@@ -1,10 +1,11 @@
 package main
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -15,12 +16,48 @@ import (
 	"time"
 
 	"lockstep/bench/benchtest"
+	"lockstep/bench/experiment"
 	"lockstep/bench/load"
+	"lockstep/bench/page"
 	"lockstep/bench/report"
 	"lockstep/bench/workload"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
+	"lockstep/common/text"
 )
+
+const testSecret = "0123456789abcdef" // of testReport
+
+// testReport returns a report of one round of two stages, of which b had an error.
+func testReport() *report.Report {
+	cfg := cluster.Default()
+	cfg.Secret = testSecret
+	rep := report.New(cfg, []string{"a", "b"}, true)
+	troubled := testRound(50)
+	troubled.Fail("other", errors.New("dial timeout"))
+	rep.Add("b", 1, troubled)
+	rep.Add("a", 1, testRound(100))
+	return rep
+}
+
+// testRound returns a round of 1 s with 8 connections, of which each is always busy.
+func testRound(requests int64) *load.Result {
+	r := &load.Result{Counts: load.Counts{Connections: 8, Requests: requests, Answers: workload.Answers{OK: requests}}, Dur: time.Second}
+	for range requests {
+		r.ResponseTimes.Record(8 * time.Second / time.Duration(requests))
+	}
+	return r
+}
+
+// saveReport saves a report, as -o does, in a folder of the test's own.
+func saveReport(t *testing.T, rep *report.Report) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "report.json")
+	if err := (output{path: path, render: (*report.Report).JSON}).write(t.Context(), rep); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
 
 // Every form of the report has a file of its own, which is tried before the first round, or is
 // standard output, of which there is one; then the text is on standard error.
@@ -38,16 +75,12 @@ func TestOutputs(t *testing.T) {
 		if code != exitOK && code != exitInvalid || !strings.HasPrefix(stdout, test.stdout) || strings.Contains(stdout, "\nthroughput ") || !strings.Contains(stderr, "\nthroughput ") {
 			t.Errorf("bench %s: exit code %d, stdout %.300q, stderr %q", test.args, code, stdout, stderr)
 		}
-		if _, err := report.Parse([]byte(stdout)); (err == nil) != (test.stdout[0] == '{') {
-			t.Errorf("bench %s: stdout as a report: error %v", test.args, err)
-		}
 		if content, err := os.ReadFile(test.file); !strings.Contains(string(content), test.content) {
 			t.Errorf("bench %s: %s has no %q, error %v", test.args, test.file, test.content, err)
 		}
 	}
 	for args, want := range map[string]string{
 		measure + "-duration 1h -html no/such.html":       "the report was not saved: ",
-		measure + "-duration 1h -gobench no/such.txt":     "the report was not saved: ",
 		measure + "-duration 1h -o o.html -html ./o.html": "o.html cannot be used twice",
 		"report -html " + saved + " " + saved:             "cannot be used twice",
 		"report -html - -gobench - " + saved:              "- cannot be used twice",
@@ -61,57 +94,37 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
-// A report that cannot be encoded or stored leaves the file as it was, and no other file.
-func TestReportWrite(t *testing.T) {
-	dir, rep, broken := t.TempDir(), testReport(), testReport()
-	path := filepath.Join(dir, "report.json")
-	broken.Runs = []report.Run{{Figures: report.Figures{OpsPerSecond: math.Inf(1)}}}
-	for _, test := range []struct {
-		path string
-		rep  *report.Report
-		ok   bool
-	}{{path, rep, true}, {path, rep, true}, {path, broken, false}, {filepath.Join(dir, "missing", "report.json"), rep, false}, {dir, rep, false}} {
-		err := (output{path: test.path, render: (*report.Report).JSON}).write(t.Context(), test.rep)
-		if files, _ := os.ReadDir(dir); (err == nil) != test.ok || len(files) != 1 || len(readSaved(t, path).Runs) != len(rep.Runs) {
-			t.Errorf("after writing to %s there are %v, want the first report alone; error %v, want one: %v", test.path, files, err, !test.ok)
-		}
-	}
-}
-
 // How a command ends depends on what it measured and how the measurement ended.
 func TestFinish(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	right, wrong, late := testRound(100), testRound(100), testRound(100)
+	right, wrong, late, panicked := testRound(100), testRound(100), testRound(100), testRound(100)
 	wrong.FoundWrong(errors.New("key-017: blue"))
 	load.Record(&late.Slips, 1e9)
-	panicked := testRound(100)
 	panicked.Nodes = []metrics.Snapshot{{Errors: map[string]int64{"panic": 1}, Faults: map[string]string{"panic": "panicked: here"}}}
 	died := errors.New("mine, node 0, died\nits last words:\n    panic: no")
-	for _, test := range []struct {
-		name    string
+	for name, test := range map[string]struct {
 		ctx     context.Context
 		round   *load.Result // nil: none was measured
 		err     error
 		code    int
 		verdict string
-		stdout  string // how it begins
 	}{
-		{"all is well", t.Context(), right, nil, exitOK, "ok", "a: 100 operations"},
-		{"interrupted after all", over, right, nil, exitOK, "ok", "a: 100 operations"},
-		{"interrupted", over, right, over.Err(), exitInterrupted, "interrupted", "INTERRUPTED\na: "},
-		{"interrupted at once", over, nil, over.Err(), exitInterrupted, "interrupted", ""},
-		{"a server died", t.Context(), right, died, exitFailure, "failed: " + died.Error(), "FAILED: mine, node 0, died\na: "},
-		{"the client was late", t.Context(), late, nil, exitInvalid, "invalid: a, round 1: ", "INVALID: a, round 1: "},
-		{"a request panicked", t.Context(), panicked, nil, exitFailure, "failed: a, round 1: node 0: panicked: here", "FAILED: a, round 1"},
-		{"late, and a server died", t.Context(), late, died, exitFailure, "failed: ", "FAILED: "},
-		{"a wrong answer", t.Context(), wrong, nil, exitWrongData, "wrong data: a, round 1: key-017: blue", "WRONG DATA: a, round 1: key-017: blue\na: "},
-		{"and a server died", t.Context(), wrong, died, exitWrongData, "wrong data: a, ", "WRONG DATA: a, "},
-		{"and interrupted", over, wrong, over.Err(), exitWrongData, "wrong data: a, ", "WRONG DATA: a, "},
-		{"nobody was answered", t.Context(), testRound(0), nil, exitFailure, "failed: a, round 1: no request was answered", "FAILED: a, round 1: "},
-		{"a wrong answer at the start", t.Context(), nil, fmt.Errorf("%w: key-017", load.ErrWrong), exitWrongData, "wrong data: ", ""},
+		"all is well":                 {t.Context(), right, nil, exitOK, "ok"},
+		"interrupted after all":       {over, right, nil, exitOK, "ok"},
+		"interrupted":                 {over, right, over.Err(), exitInterrupted, "interrupted"},
+		"interrupted at once":         {over, nil, over.Err(), exitInterrupted, "interrupted"},
+		"a server died":               {t.Context(), right, died, exitFailure, "failed: " + died.Error()},
+		"the client was late":         {t.Context(), late, nil, exitInvalid, "invalid: a, round 1: "},
+		"a request panicked":          {t.Context(), panicked, nil, exitFailure, "failed: a, round 1: node 0: panicked: here"},
+		"late, and a server died":     {t.Context(), late, died, exitFailure, "failed: "},
+		"a wrong answer":              {t.Context(), wrong, nil, exitWrongData, "wrong data: a, round 1: key-017: blue"},
+		"wrong, and a server died":    {t.Context(), wrong, died, exitWrongData, "wrong data: a, "},
+		"wrong, and interrupted":      {over, wrong, over.Err(), exitWrongData, "wrong data: a, "},
+		"nobody was answered":         {t.Context(), testRound(0), nil, exitFailure, "failed: a, round 1: no request was answered"},
+		"a wrong answer at the start": {t.Context(), nil, fmt.Errorf("%w: key-017", load.ErrWrong), exitWrongData, "wrong data: "},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
 			dir := t.TempDir()
 			o := &options{stdout: &out, out: filepath.Join(dir, "out.json"), html: filepath.Join(dir, "out.html")}
@@ -120,40 +133,70 @@ func TestFinish(t *testing.T) {
 			if err := errors.Join(os.WriteFile(o.out, []byte(before), 0o666), o.checkOutputs()); err != nil {
 				t.Fatal(err)
 			}
+			kind, reason, _ := strings.Cut(test.verdict, ": ")
+			reason, _, _ = strings.Cut(reason, "\n")
+			begins := strings.TrimSuffix(strings.ToUpper(kind)+": "+reason, ": ")
+			switch {
+			case test.round == nil:
+				begins = "bench: "
+			case kind == "ok":
+				begins = "a: 100 operations"
+			}
+			better := test.round != nil && test.round.Requests > 0 // than what was there
 			if test.round != nil {
 				rep.Add("a", 1, test.round)
 				want := strings.Replace(rep.Verdict, "ok", "interrupted", 1)
-				if err := o.save(rep); err != nil {
-					t.Fatal(err)
-				}
-				if test.round.Requests == 0 {
-					test.round = nil // as good as none
-				} else if got := readSaved(t, o.out).Verdict; got != want {
-					t.Errorf("the report of a run that goes on says %q, want %q", got, want)
+				if err := o.save(rep); err != nil || better && readSaved(t, o.out).Verdict != want {
+					t.Errorf("the report of a run that goes on has the verdict of %+v, want %q; error %v", rep, want, err)
 				}
 			}
 			err := o.finish(test.ctx, rep, test.err)
-			if code := conclude(test.ctx, err, &out); code != test.code {
-				t.Errorf("exit code %d, want %d: %v", code, test.code, err)
-			}
-			if !strings.HasPrefix(out.String(), cmp.Or(test.stdout, "bench: ")) {
-				t.Errorf("stdout is %q, want %q", out.String(), test.stdout)
+			if code := conclude(test.ctx, err, &out); code != test.code || !strings.HasPrefix(out.String(), begins) {
+				t.Errorf("exit code %d, want %d: %v; stdout is %q, want %q", code, test.code, err, out.String(), begins)
 			}
 			data, _ := os.ReadFile(o.out)
 			page, missing := os.ReadFile(o.html)
-			if test.round == nil { // nothing better than what was there
+			if !better {
 				if string(data) != before || missing == nil || !strings.HasPrefix(rep.Verdict, test.verdict) {
 					t.Errorf("verdict %q; the file of an earlier run holds %q; the page: %v, want none", rep.Verdict, data, missing)
 				}
 				return
 			}
-			if s := readSaved(t, o.out); !strings.HasPrefix(s.Verdict, test.verdict) || len(s.Runs) != len(rep.Runs) {
-				t.Errorf("verdict %q and %d rounds, want %q and %d", s.Verdict, len(s.Runs), test.verdict, len(rep.Runs))
-			}
-			if strings.Contains(string(page), `class="alarm"`) != (test.verdict != "ok") {
-				t.Errorf("the page is\n%s\nwant one with the verdict %q", page, test.verdict)
+			if s := readSaved(t, o.out); !strings.HasPrefix(s.Verdict, test.verdict) || len(s.Runs) != len(rep.Runs) || strings.Contains(string(page), `class="alarm"`) != (kind != "ok") {
+				t.Errorf("verdict %q and %d rounds, want %q and %d; the page (%v) is\n%s", s.Verdict, len(s.Runs), test.verdict, len(rep.Runs), missing, page)
 			}
 		})
+	}
+}
+
+// A report that cannot be saved is reported as lost, even after an interruption.
+func TestFinishNotSaved(t *testing.T) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	var said strings.Builder
+	o := &options{out: filepath.Join(t.TempDir(), "gone", "out.json"), stdout: new(strings.Builder)}
+	code := conclude(over, o.finish(over, testReport(), over.Err()), &said)
+	if got := said.String(); code != exitInterrupted || !strings.HasPrefix(got, "bench: interrupted: ") || !strings.Contains(got, "the report was not saved: ") {
+		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, got)
+	}
+}
+
+// Saving takes a tenth of the time: after a save the next rounds are not saved for a while, and
+// not summed up either. A report that cannot be encoded replaces nothing.
+func TestSaveInProportion(t *testing.T) {
+	o := &options{out: filepath.Join(t.TempDir(), "out.json")}
+	rep, start := testReport(), time.Now()
+	if err := o.save(rep); err != nil || !o.nextSave.After(start) {
+		t.Fatalf("error %v, the next save %v after the first", err, o.nextSave.Sub(start))
+	}
+	o.nextSave = time.Now().Add(time.Hour)
+	rep.Add("a", 2, testRound(100))
+	if err := o.save(rep); err != nil || len(readSaved(t, o.out).Runs) != 2 || rep.Summary != nil {
+		t.Errorf("error %v, or saved again at once, or summed up", err)
+	}
+	o.nextSave, rep.Runs[0].OpsPerSecond = time.Time{}, math.Inf(1)
+	if err := o.save(rep); err == nil || len(readSaved(t, o.out).Runs) != 2 {
+		t.Errorf("a report that cannot be encoded: error %v, or it has replaced the one before", err)
 	}
 }
 
@@ -208,8 +251,8 @@ func TestPipes(t *testing.T) {
 	if err := errors.Join(o.checkOutputs(), o.save(rep)); err != nil { // neither waits for a reader
 		t.Error(err)
 	}
-	var reading sync.WaitGroup
-	reading.Go(func() { // ends with finish
+	var both sync.WaitGroup
+	both.Go(func() { // ends with finish
 		if again, err := report.Read(path); err != nil || len(again.Runs) != len(rep.Runs) {
 			t.Errorf("from the pipe came %v (%v), want the report", again, err)
 		}
@@ -217,15 +260,14 @@ func TestPipes(t *testing.T) {
 	if err := o.finish(t.Context(), rep, nil); err != nil {
 		t.Error(err)
 	}
-	reading.Wait()
+	both.Wait()
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	input, html, saved := newPipe(), newPipe(), saveReport(t, rep)
-	var both sync.WaitGroup
 	for pipe, args := range map[string][]string{input: {"report", input}, html: {"report", "-html", html, saved}} {
 		both.Go(func() {
-			if code, _, stderr := bench(over, args...); code != exitInterrupted {
-				t.Errorf("bench %q: exit code %d, stderr %q, want 130", args, code, stderr)
+			if code := run(over, args, io.Discard, io.Discard); code != exitInterrupted { // a later end may print, too
+				t.Errorf("bench %q: exit code %d, want 130", args, code)
 			}
 			if f, err := os.OpenFile(pipe, os.O_RDWR, 0); err == nil { // ends what still waits
 				f.Close()
@@ -235,52 +277,68 @@ func TestPipes(t *testing.T) {
 	both.Wait()
 }
 
-// Saving takes a tenth of the time: after a save the next rounds are not saved for a while,
-// and not summed up either.
-func TestSaveInProportion(t *testing.T) {
-	o := &options{out: filepath.Join(t.TempDir(), "out.json")}
-	rep, start := testReport(), time.Now()
-	if err := o.save(rep); err != nil || !o.nextSave.After(start) {
-		t.Fatalf("error %v, the next save %v after the first", err, o.nextSave.Sub(start))
+// A saved report, which lacks the secret, is shown as the run has shown it, in each form. Text in
+// it cannot take control of the terminal. The configuration file of another program in the
+// current directory is not read.
+func TestReread(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile(cluster.DefaultPath, []byte("port: 80"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	o.nextSave = time.Now().Add(time.Hour)
-	rep.Add("a", 2, testRound(100))
-	if err := o.save(rep); err != nil || len(readSaved(t, o.out).Runs) != len(rep.Runs)-1 || rep.Summary != nil {
-		t.Errorf("error %v, or saved again at once, or summed up", err)
+	const clear = "\x1b[2J\x07\u009b\u202e"
+	rep := testReport()
+	rep.Verdict, rep.Env.CPUModel, rep.Env.Go, rep.Env.OS = "invalid: "+clear, clear, clear, clear
+	rep.Runs[0].Warnings = []string{clear}
+	saved := saveReport(t, rep)
+	code, stdout, stderr := bench(t.Context(), "report", "-html", "out.html", "-gobench", "out.txt", saved)
+	if code != exitOK || stdout != text.Printable(rep.String()) || stdout == rep.String() || stderr != "" {
+		t.Errorf("exit code %d, stderr %q, and it prints\n%q", code, stderr, stdout)
 	}
-}
-
-// A report that cannot be saved is reported as lost, even after an interruption.
-func TestFinishNotSaved(t *testing.T) {
-	over, cancel := context.WithCancel(t.Context())
-	cancel()
-	var said strings.Builder
-	o := &options{out: filepath.Join(t.TempDir(), "gone", "out.json"), stdout: new(strings.Builder)}
-	code := conclude(over, o.finish(over, testReport(), over.Err()), &said)
-	if got := said.String(); code != exitInterrupted || !strings.HasPrefix(got, "bench: interrupted: ") || !strings.Contains(got, "the report was not saved: ") {
-		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, got)
+	for path, render := range map[string]func(*report.Report) ([]byte, error){saved: (*report.Report).JSON, "out.html": page.Render, "out.txt": (*report.Report).Gobench} {
+		got, err := os.ReadFile(path)
+		if want, _ := render(rep); err != nil || !bytes.Equal(got, want) || bytes.Contains(got, []byte(testSecret)) {
+			t.Errorf("%s differs from that of the run, or holds the secret, error %v:\n%s", path, err, got)
+		}
 	}
 }
 
-const testSecret = "0123456789abcdef" // of testReport
-
-// testReport returns a report of one round of two stages, of which b had an error.
-func testReport() *report.Report {
-	cfg := cluster.Default()
-	cfg.Secret = testSecret
-	rep := report.New(cfg, []string{"a", "b"}, true)
-	troubled := testRound(50)
-	troubled.Fail("other", errors.New("dial timeout"))
-	rep.Add("b", 1, troubled)
-	rep.Add("a", 1, testRound(100))
-	return rep
-}
-
-// testRound returns a round of 1 s with 8 connections, of which each is always busy.
-func testRound(requests int64) *load.Result {
-	r := &load.Result{Counts: load.Counts{Connections: 8, Requests: requests, Answers: workload.Answers{OK: requests}}, Dur: time.Second}
-	for range requests {
-		r.ResponseTimes.Record(8 * time.Second / time.Duration(requests))
+func TestRereadMistakes(t *testing.T) {
+	rep := testReport()
+	data, _ := rep.JSON() // of which there is a test
+	rep.Sweep = &experiment.Sweep{Property: "keys", Points: []string{"100", "1000"}}
+	swept, _ := rep.JSON()
+	edit := func(data []byte, old, new string) string {
+		edited := strings.Replace(string(data), old, new, 1)
+		if edited == string(data) {
+			t.Fatalf("there is no %s to edit", old)
+		}
+		return edited
 	}
-	return r
+	path := filepath.Join(t.TempDir(), "file.json")
+	for _, test := range []struct{ file, want string }{
+		{"", "unexpected end of JSON input"},
+		{edit(data, `"schema":2`, `"schema":1`), "its schema is 1, and this program reads schema 2"},
+		{edit(data, `"keys":1000`, `"kies":1000`), "workload.kies: unknown"},
+		{edit(data, `"runs":[`, `"more":7,"runs":[`), `unknown field "more"`},
+		{edit(data, `"runs":[`, `"runs":[7,`), "cannot unmarshal number"},
+		{edit(data, `"stages":["a","b"]`, `"stages":["yours"]`), "of none of its stages"},
+		{edit(data, `"buckets":[[`, `"buckets":[[1000,1],[`), "1000 ns is not the upper edge"},
+		{edit(swept, `"points":["100","1000"]`, `"points":["100","x"]`), "sweep: workload.keys: x is not in"},
+		{edit(swept, `"property":"keys"`, `"property":"seed"`), `sweep: "seed" is not PROPERTY=VALUES`},
+	} {
+		if err := os.WriteFile(path, []byte(test.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, stderr := bench(t.Context(), "report", path)
+		want := path + " is not a report that bench -o has written: "
+		if code != exitFailure || stdout != "" || !strings.Contains(stderr, want) || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("exit code %d, stdout %q, stderr\n%swant a line with %q", code, stdout, stderr, test.want)
+		}
+	}
+	if err := os.Truncate(path, report.MaxSize+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := report.Read(path); err == nil || !strings.Contains(err.Error(), "it is larger than 1024 MiB") {
+		t.Errorf("a file that is too large: %v", err)
+	}
 }
