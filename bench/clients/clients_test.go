@@ -312,15 +312,13 @@ func TestUnpackBounds(t *testing.T) {
 // A client that is missing has no part in it.
 func TestTogether(t *testing.T) {
 	saw := []metrics.Snapshot{{Requests: 30}, {Requests: 31}} // of the same servers, at different moments
-	all := func() []*load.Result {
-		return []*load.Result{
-			{Counts: load.Counts{Connections: 2, Requests: 10}, Dur: 3, TimeWait: 7, ServerCPU: 5, ClientCPU: 7, MachineCPU: 20, Cores: 0.25, Stalled: 9, Stall: 4, Nodes: saw[:1]},
-			{Counts: load.Counts{Connections: 4, Requests: 20}, Dur: 2, ServerCPU: 6, ClientCPU: 8, Cores: 0.5, Stalled: 8, Stall: 5, Nodes: saw[1:]},
-			nil,
-		}
+	all := []*load.Result{
+		{Counts: load.Counts{Connections: 2, Requests: 10}, Dur: 3, TimeWait: 7, ServerCPU: 5, ClientCPU: 7, MachineCPU: 20, Cores: 0.25, Stalled: 9, Stall: 4, Nodes: saw[:1]},
+		{Counts: load.Counts{Connections: 4, Requests: 20}, Dur: 2, ServerCPU: 6, ClientCPU: 8, Cores: 0.5, Stalled: 8, Stall: 5, Nodes: saw[1:]},
+		nil,
 	}
 	for local, machineCPU := range map[bool]time.Duration{true: 20, false: 0} {
-		got := Together(all(), local)
+		got := Together(all, local)
 		want := &load.Result{Counts: load.Counts{Connections: 6, Requests: 30}, Dur: 3, TimeWait: 7, ServerCPU: 6, ClientCPU: 15, MachineCPU: machineCPU, Cores: 0.75, Stalled: 9, Stall: 5, Nodes: saw[1:]}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("local %v: together it is %+v, want %+v", local, got, want)

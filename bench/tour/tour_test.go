@@ -196,12 +196,13 @@ func TestMain(m *testing.M) {
 	benchtest.StageMain(m)
 }
 
-// A diary is a Progress that records what it is told, and calls meanwhile with it.
+// A diary is a Progress that records what it is told, and interrupts the tour at a moment.
 type diary struct {
 	progress.Line
 	said      []string
 	logged    int // what a log shows of it
-	meanwhile func(what string)
+	moment    string
+	interrupt func()
 }
 
 func (d *diary) Say(what string) {
@@ -210,15 +211,18 @@ func (d *diary) Say(what string) {
 }
 
 func (d *diary) Detail(what string) {
-	d.said = append(d.said, what)
-	d.meanwhile(what)
+	if d.said = append(d.said, what); what == d.moment {
+		d.interrupt()
+	}
 }
 
-// tour runs the tour on a Bed whose four programs are the test binary.
-func tour(ctx context.Context, t *testing.T, d *diary) (out string, err error) {
+// tour runs the tour on a Bed whose four programs are the test binary, up to this moment.
+func tour(t *testing.T, moment string) (d *diary, out string, err error) {
 	t.Helper()
 	benchtest.EmptyFolder(t)
 	benchtest.NewFaulty(t, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	self, unknown := os.Executable()
 	b, err := testbed.New(t.Context(), nil, nil)
 	if err := errors.Join(unknown, err); err != nil {
@@ -228,45 +232,34 @@ func tour(ctx context.Context, t *testing.T, d *diary) (out string, err error) {
 		b.Programs = append(b.Programs, testbed.Program{Name: name, Path: self})
 	}
 	var printed strings.Builder
+	d = &diary{moment: moment, interrupt: cancel}
 	err = Run(ctx, b, "", 10*ms, 1, d, &printed)
 	if closed := b.Close(); closed != nil {
 		t.Error(closed)
 	}
-	return printed.String(), err
+	return d, printed.String(), err
 }
 
-// The whole tour in a fraction of its time has a row for each stage and a conclusion.
+// The whole tour in a fraction of its time has a row for each stage and a conclusion. A log has
+// no line between the table and what explains it.
 func TestRun(t *testing.T) {
-	d := &diary{meanwhile: func(string) {}}
-	out, err := tour(t.Context(), t, d)
-	if err != nil || strings.Contains(out, "/8 starve") { // these stages are for many clients
-		t.Errorf("error %v after %q, printed\n%s", err, d.said, out)
+	d, out, err := tour(t, "")
+	if err != nil || strings.Contains(out, "/8 starve") || d.logged > 0 { // these stages are for many clients
+		t.Errorf("error %v after %q, of which %d in a log; printed\n%s", err, d.said, d.logged, out)
 	}
-	for _, want := range []string{"\n1 one thread ", "\n2 coarse lock ", "\n3 thread pool ", "\n4 bucket lock ", "\n1 to 2, ", "\nWithout work, "} {
-		if !strings.Contains(out, want) {
-			t.Errorf("there is no %q in\n%s", want, out)
+	all := out + "\n" + strings.Join(d.said, "\n") + "\n"
+	for _, want := range []string{"\n1 one thread ", "\n2 coarse lock ", "\n3 thread pool ", "\n4 bucket lock ", "\n1 to 2, ", "\nWithout work, ",
+		"\none: beside a stalled client\n", "\nfour: overload\n", "\n1/1 four\n"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("there is no %q in\n%s", want, all)
 		}
-	}
-	for _, want := range []string{"one: beside a stalled client", "four: overload", "1/1 four"} {
-		if !slices.Contains(d.said, want) {
-			t.Errorf("%q was not said: %q", want, d.said)
-		}
-	}
-	if d.logged > 0 {
-		t.Errorf("in a log %d lines part the table from what explains it", d.logged)
 	}
 }
 
 // An interrupted tour ends soon, with the cause, and leaves nothing.
 func TestInterrupted(t *testing.T) {
 	const moment = "one: connections kept"
-	ctx, cancel := context.WithCancel(t.Context())
-	d := &diary{meanwhile: func(what string) {
-		if what == moment {
-			cancel()
-		}
-	}}
-	if _, err := tour(ctx, t, d); !errors.Is(err, context.Canceled) || d.said[len(d.said)-1] != moment {
+	if d, _, err := tour(t, moment); !errors.Is(err, context.Canceled) || d.said[len(d.said)-1] != moment {
 		t.Errorf("error %v after %q, want %v after %s", err, d.said, context.Canceled, moment)
 	}
 }
