@@ -242,7 +242,7 @@ func TestAgainstRedis(t *testing.T) {
 	if err := errors.Join(err, none); err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	t.Cleanup(func() { ln.Close() })
 	go fakeRedis(ln) // ends with ln
 	const installed, absent = "memcached,redis", "memcached: not found in PATH; memcached=HOST:PORT uses"
 	reached := ln.Addr().String()
@@ -254,6 +254,7 @@ func TestAgainstRedis(t *testing.T) {
 		"redis=" + free[0]:           {"", "", "refused"},
 	} {
 		t.Run(yardsticks, func(t *testing.T) {
+			t.Parallel()
 			env, _ := benchtest.WatchFaulty(t, "") // which waits for the end of what is started
 			path := t.TempDir()
 			if yardsticks == installed {
