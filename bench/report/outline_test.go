@@ -2,6 +2,9 @@ package report
 
 import (
 	"errors"
+	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,13 +13,12 @@ import (
 	"lockstep/bench/load"
 	"lockstep/bench/machine"
 	"lockstep/bench/stats"
-	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 	"lockstep/common/text"
 )
 
 func TestText(t *testing.T) {
-	got := testReport(func(*cluster.Config) {}).String()
+	got := testReport(0).String()
 	const want = `Operations a second, compared with stage2_coarselock: stage1_singlethread 0.750
 times [0.750..0.750] (where 7 of 8 connections starved), mine no difference
 shown.
@@ -59,30 +61,34 @@ servers and client.
 	}
 }
 
-// An open loop of one stage that goes wrong in every way.
+// An open loop of one stage that goes wrong in every way. Bytes are those of keys and values.
 func TestTextOfTroubles(t *testing.T) {
-	cfg := cluster.Default()
-	w := &cfg.Workload
-	w.Rate, w.Arrival, w.Batch, w.Conn, w.Keys, w.Duration = 5000, "poisson", 4, "per-request", 1, time.Second
-	rep := New(cfg, []string{"servers"}, false)
+	rep := newReport(5000, "servers")
 	rep.Env = machine.Environment{Go: "go1.25", OS: "darwin", Arch: "arm64", Cores: 1, CPUs: 8}
+	w := &rep.Config.Workload
+	w.Arrival, w.Batch, w.Conn, w.Keys, w.Duration = "poisson", 4, "per-request", 1, time.Second
 	r := testRound(4000)
 	load.Record(&r.Slips, 300*ms)
 	load.Record(&r.ServiceTimes, ms)
 	load.Record(&r.ConnectTimes, 999)
-	r.Nodes = []metrics.Snapshot{{Requests: 1000, Uptime: time.Second, Watched: 1, Locks: metrics.Contention{Acquired: 25_000, Waited: 2000 * us},
-		QueueWait: metrics.Timing{Count: 1000, Total: 1000 * us}, Table: metrics.Timing{Count: 10, Total: 30 * us}, Turn: metrics.Timing{Count: 1000, Total: 9000 * us}}}
-	r.ServerCPU, r.Refusals, r.Misses, r.Mismatches, r.Unfinished = 0, 5, 12_345, 1, 41
+	timing := func(n int64, each time.Duration) metrics.Timing {
+		return metrics.Timing{Count: n, Total: time.Duration(n) * each}
+	}
+	r.Nodes = []metrics.Snapshot{{Requests: 1000, Uptime: time.Second, Watched: 1, QueueWait: timing(1000, us), Table: timing(10, 3*us),
+		Locks: metrics.Contention{Acquired: 25_000, Waited: 2000 * us}, Turn: timing(1000, 9*us)}}
+	r.ServerCPU, r.Refusals, r.Misses, r.Mismatches, r.Unfinished, r.Bytes = 0, 5, 12_345, 1, 41, 3<<19
 	r.Fail("busy", errors.New("why"))
 	rep.Add("servers", 1, r)
-	got := rep.String()
+	got, data, lines := forms(t, rep)
+	wantAll(t, data, `"bytes_per_s":1572864`)
+	wantAll(t, lines, " 1572864.0 B/s")
 	const want = `INVALID: servers, round 1: the client was late although a connection was free:
 by 300ms at p99, in a response time of 2.00ms (stop other programs on this
 machine, or lower -rate)
 servers: 4 000 operations a second, >2.00ms at p99.
 
-throughput  ops/s
-servers     4 000
+throughput  ops/s  keys and values
+servers     4 000       1.50 MiB/s
 ops/s: one round: no interval
 
 response time     p50     p90      p99    p99.9      max     mean
@@ -125,7 +131,8 @@ func TestTextOfSweep(t *testing.T) {
 		return int64((stage + 1) * (point + 1) * (1000 + 10*(round-2)))
 	})
 	rep.Runs[1].Warnings = []string{"Little's law: look"}
-	shown, _, _ := forms(t, rep)
+	shown, _, lines := forms(t, rep)
+	wantAll(t, lines, "/stage=another/c=8/batch=1/keys=1000-2 ")
 	wantAll(t, shown, "one still grows at keys=10 000: 3 000 operations a second, 2.67ms at p99.\nanother still grows at keys=1 000: ", `
 keys    stage    ops/s      ±     p50     p99
 100     one      1 000  1.0 %  8.00ms  8.00ms
@@ -178,34 +185,28 @@ func TestTextOfRates(t *testing.T) {
 
 // What the first sentence claims, and what it does not.
 func TestComparison(t *testing.T) {
+	const baseline, slow, mine = "stage2_coarselock", "stage1_singlethread", "mine"
 	for _, test := range []struct {
-		name string
-		rep  func(rep *Report)
-		want string
+		stages []string
+		aa     bool
+		want   string
 	}{
-		{"noise floor", func(rep *Report) {
-			rep.Stages = []string{"stage2_coarselock", "mine", "stage1_singlethread"}
-			rep.AA = true
-		},
-			"compared with stage2_coarselock: mine 1.00 times [0.997..1.00] (noise floor), stage1_singlethread 0.750 times [0.750..0.750] (where 7 of 8 connections starved)."},
-		{"within the noise", func(rep *Report) { rep.AA = true },
+		{[]string{baseline, mine, slow}, true, "compared with stage2_coarselock: mine 1.00 times [0.997..1.00] (noise floor), " +
+			"stage1_singlethread 0.750 times [0.750..0.750] (where 7 of 8 connections starved)."},
+		{[]string{baseline, slow, mine}, true, // within the noise
 			"stage1_singlethread 0.750 times [0.750..0.750] (noise floor) (where 7 of 8 connections starved), mine no difference shown."},
-		{"first stage starved", func(rep *Report) { rep.Stages = []string{"stage1_singlethread", "mine"} },
-			"compared with stage1_singlethread (where 7 of 8 connections starved): mine 1.33 times"},
+		{[]string{slow, mine}, false, "compared with stage1_singlethread (where 7 of 8 connections starved): mine 1.33 times"},
 	} {
-		rep := testReport(func(*cluster.Config) {})
-		test.rep(rep)
-		rep.Summarize()
-		if got := strings.Join(rep.comparison(), " "); !strings.Contains(got, test.want) {
-			t.Errorf("%s: %q, want %q in it", test.name, got, test.want)
-		}
+		rep := testReport(0)
+		rep.Stages, rep.AA = test.stages, test.aa
+		wantAll(t, strings.Join(rep.Outline().Sentences, " "), test.want)
 	}
 }
 
 // Figures that are as long as they get fit, too.
 func TestWidth(t *testing.T) {
 	for _, rate := range []float64{0, 123_456} {
-		rep := testReport(func(c *cluster.Config) { c.Workload.Rate = rate })
+		rep := testReport(rate)
 		rep.Summarize()
 		for i := range rep.Summary {
 			s := &rep.Summary[i]
@@ -223,4 +224,187 @@ func TestWidth(t *testing.T) {
 		rep.Runs[i].Stage, rep.Runs[i].Starved, rep.Runs[i].Unfinished = rep.Stages[i%2], 7, 1e6
 	}
 	benchtest.CheckWidth(t, rep.String(), text.Columns)
+}
+
+// Who was not served, why, and who had to dial again.
+func TestNotServed(t *testing.T) {
+	r := testRound(100)
+	r.Connections, r.Starved, r.NeverGreeted, r.NotServed, r.RefusedDials = 16, 12, 12, "all 4 places are taken (max_connections)", 2345
+	wantAll(t, strings.Join(strings.Fields(reportOf(r).String()), " "),
+		"a (where 12 of 16 connections starved): 100 operations a second",
+		"2 345 × refused and dialled again, 12 of 16 connections starved (12 never greeted: all 4 places are taken (max_connections))")
+}
+
+// An open loop that cannot keep up says so before anything else.
+func TestSaturated(t *testing.T) {
+	const response = "Response time at p99, compared with a: b "
+	for _, test := range []struct {
+		answered, unfinished int64
+		took, dur            time.Duration
+		want                 string
+	}{
+		{5000, 0, 0, time.Second, response + "no difference shown."},
+		{4800, 200, 0, time.Second, response}, // 96 %
+		{5000, 0, 0, 1040 * ms, response},     // the last takes a bit
+		{5000, 0, 200 * ms, 1200 * ms, response + "125 times"},
+		{4000, 1000, 0, time.Second, "SATURATED: b keeps up with 80.0 % of the requests due.\n" + response},
+		{5000, 0, 0, 4 * time.Second, "SATURATED: b keeps up with 25.0 % of the requests due.\n"}, // all, in time to come
+	} {
+		r := testRound(test.answered)
+		if test.took > 0 {
+			r = closedLoop(1, test.answered, test.took)
+		}
+		r.Unfinished, r.Dur = test.unfinished, test.dur
+		if got := compared(5000, testRound(5000), r).String(); !strings.HasPrefix(got, test.want) {
+			t.Errorf("%+v: the report begins with %.150q", test, got)
+		}
+	}
+}
+
+// A closed loop that does as much as before, but has a longer tail, is not "no difference".
+func TestTailCompared(t *testing.T) {
+	tail := testRound(980)
+	for range 20 {
+		tail.ResponseTimes.Record(55 * ms)
+	}
+	tail.Requests, tail.OK = 1000, 1000
+	rep := compared(0, testRound(1000), tail)
+	rep.Env.Missing = []string{"redis: not found"}
+	wantAll(t, rep.String(), "\nredis: not found", "Operations a second, compared with a: b no difference shown.\n",
+		"Response time at p99, compared with a: b 6.88 times [6.88..6.88].")
+	if rep.AA = true; !rep.again().P99Ratio.Floor || !rep.Summary[1].Ratio.Floor {
+		t.Error("the noise floor is not that of both figures")
+	}
+}
+
+// Where the throughput ceases to grow, and what lies beyond.
+func TestBends(t *testing.T) {
+	for _, test := range []struct {
+		sweep string
+		ops   []int64
+		want  []string
+	}{
+		{"c=8,1,2,4", []int64{4000, 1000, 2000, 3800}, []string{ // by value, not in the order given
+			"one bends at c=4: 3 800 operations a second, 2.11ms at p99.", "one peaks, with little more, at c=8: 4 000 operations a second, 2.00ms at p99."}},
+		{"c=1,2,4,8", []int64{1000, 2000, 3000, 4000}, []string{"one still grows at c=8: 4 000 operations a second, 2.00ms at p99."}},
+		{"c=1,2,4,8", []int64{1000, 4000, 3000, 2000}, []string{"one peaks at c=2: 4 000 operations a second, 2.00ms at p99."}},
+		{"rate=1k,2k,4k", []int64{1000, 2000, 4000}, []string{"one keeps up even at rate=4 000: 4 000 operations a second, 2.00ms at p99."}},
+		{"rate=1k,2k,4k", []int64{500, 500, 500}, []string{"one is SATURATED at rate=1 000: 500 operations a second, >16.0ms at p99."}},
+		{"rate=1k,2k,4k", []int64{1000, 2000, -2000}, []string{"one keeps up even at rate=2 000: 2 000 operations a second, 4.00ms at p99."}},
+		{"rate=1k", []int64{-1000}, []string{"one has no valid point."}},
+		{"c=1,2", []int64{1000, -2000}, []string{"one at c=1: 1 000 operations a second, 8.00ms at p99."}}, // no peak: who knows what follows
+	} {
+		rep := testSweep(t, test.sweep, func(stage, point, _ int) int64 { return max(test.ops[point], -test.ops[point]) * int64(1-stage) })
+		for i := range rep.Runs {
+			if test.ops[i%len(test.ops)] < 0 {
+				rep.Runs[i].Invalid = "the client was late"
+			}
+		}
+		// There is nothing of the other stage, which an interrupted sweep did not reach.
+		if got := rep.Outline().Sentences; !slices.Equal(got, test.want) {
+			t.Errorf("%s %v: %q, want %q", test.sweep, test.ops, got, test.want)
+		}
+	}
+}
+
+// Five to eight rows, whose shares are those of the requests, for a single stage only.
+func TestHistogram(t *testing.T) {
+	r := closedLoop(1, 1, 80*ms)
+	for i := range time.Duration(1000) { // 100 µs to 1.1 ms
+		r.ResponseTimes.Record((100 + i) * us)
+	}
+	r.Requests, r.OK = 1001, 1001
+	shown, _, _ := forms(t, reportOf(r))
+	wantAll(t, shown, "\nresponse time  requests\nup to ")
+	rows := reportOf(r).Outline().Histogram[0].Rows
+	first, last := rows[0], rows[len(rows)-1]
+	if len(rows) < 5 || len(rows) > 8 || len(first[2]) != len(last[2]) ||
+		last[0] != "up to 80.0ms" || last[1] != "0.1 %" || strings.Count(last[2], "#") != 1 {
+		t.Errorf("the rows are %q", rows)
+	}
+	if details := compared(0, r, r).Outline().Histogram; details != nil {
+		t.Errorf("of two stages: %q", details)
+	}
+}
+
+// At most ten rows of whole seconds, where each request has a connection.
+func TestOverTime(t *testing.T) {
+	r := testRound(100)
+	load.Record(&r.ConnectTimes, ms)
+	r.Dur, r.TimeWait = 10500*ms, 26402
+	r.Series = []int64{400, 400, 40, 40, 40, 40, 0, 80, 8} // none is answered in the last second and a half
+	tables := reportOf(r).Outline().Tables
+	over := tables[len(tables)-1]
+	const want = "[[from 0 s 400] [from 2 s 40.0] [from 4 s 40.0] [from 6 s 40.0] [from 8 s 4.00] [from 10 s 0]]"
+	if got := fmt.Sprint(over.Rows); got != want || strings.Join(over.Foot, "") != "26 402 sockets in TIME_WAIT at the end" {
+		t.Errorf("%s, foot %q, want %s", got, over.Foot, want)
+	}
+	r.ConnectTimes = nil
+	if len(reportOf(r).Outline().Tables) != len(tables)-2 { // without the times to connect, too
+		t.Error("connections are kept, and there is a table")
+	}
+}
+
+// Other programs that keep more than a quarter of a core busy are warned of, where it is known
+// what servers and client have used.
+func TestOtherPrograms(t *testing.T) {
+	for _, test := range []struct {
+		machine, server time.Duration
+		shared          bool
+		want            string
+	}{
+		{2000 * ms, 700 * ms, true, "in 1 of 2 rounds; a, round 2: 0.500 cores."},
+		{2000 * ms, 700 * ms, false, "in 1 of 2 rounds; a, round 2: 1.20 cores."}, // the servers are on another machine
+		{1740 * ms, 700 * ms, true, ""},
+		{2000 * ms, 0, true, ""}, // of foreign servers it may not be known
+		{0, 700 * ms, true, ""},
+	} {
+		r := testRound(100)
+		r.MachineCPU, r.ServerCPU = test.machine, test.server
+		rep := newReport(0, "a")
+		rep.Env.Shared = test.shared
+		rep.Add("a", 1, testRound(100))
+		rep.Add("a", 2, r)
+		got := strings.Join(rep.Outline().Notes, "\n")
+		warned := strings.Contains(got, "other programs used more than a quarter of a core")
+		if warned != (test.want != "") || !strings.Contains(got, test.want) {
+			t.Errorf("%+v: the notes are %q", test, got)
+		}
+	}
+}
+
+// The format of a line: https://go.dev/design/14313-benchmark-format.
+var benchmarkLine = regexp.MustCompile(`^(Benchmark\S+ [1-9][0-9]*( [0-9.]+ \S+)+|Unit \S+ better=(higher|lower)|[a-z]+: .+|)$`)
+
+// Foreign strings cannot forge a line.
+func TestGobench(t *testing.T) {
+	rep := testReport(0)
+	rep.Nodes, rep.Env.CPUModel = 1, "x\nBenchmarkForged 1 1 ns/op"
+	rep.Stages = append(rep.Stages, "a/b c\n=\x1b[2J")
+	rep.Add(rep.Stages[3], 1, testRound(100))
+	_, _, data := forms(t, rep)
+	for _, line := range strings.Split(data, "\n") {
+		units := make(map[string]bool)
+		fields := strings.Fields(line)
+		for i := 3; i < len(fields) && strings.HasPrefix(line, "Bench"); i += 2 {
+			if units[fields[i]] {
+				t.Errorf("%s twice in %q", fields[i], line)
+			}
+			units[fields[i]] = true
+		}
+		if !benchmarkLine.MatchString(line) {
+			t.Errorf("not in the format: %q", line)
+		}
+	}
+	if n := strings.Count(data, "\nBenchmark"); n != len(rep.Runs) {
+		t.Errorf("%d benchmarks, want one for each of %d rounds", n, len(rep.Runs))
+	}
+	if first, second := strings.Index(data, "/stage=stage2"), strings.Index(data, "/stage=mine"); first > second {
+		t.Error("the baseline is not the first, as in the tables")
+	}
+	wantAll(t, data, "BenchmarkLockstep/stage=stage2_coarselock/c=8/batch=1-2 8010 124843.9 ns/op 8010.0 ops/s",
+		"/stage=a_b_c_=\\x1b[2J/c=8/", "goos: linux\ngoarch: amd64\n", "cpu: x BenchmarkForged 1 1 ns/op\n", "config: arrival=",
+		" mix=get=60,put=40 ", " keys=1000 ", " buckets=1024 ", "Unit p99-ns better=lower\n", " server-cpu-ns/req ")
+	_, _, data = forms(t, testSweep(t, "c=1,2", func(int, int, int) int64 { return 100 }))
+	wantAll(t, data, "/stage=another/c=2/batch=1-2 ")
 }
