@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -16,65 +14,101 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/bench/benchtest"
 	lab "lockstep/bench/experiment"
 	"lockstep/bench/load"
 	"lockstep/bench/machine"
 	"lockstep/bench/progress"
 	"lockstep/bench/report"
 	"lockstep/bench/workload"
+	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/metrics"
 )
 
 // The test binary is the program that experiments run as bench.
 func TestMain(m *testing.M) {
-	if address := os.Getenv("LOCKSTEP_NOTES"); address != "" {
-		os.Exit(fakeBench(address))
+	if os.Getenv("LOCKSTEP_TELL") != "" {
+		os.Exit(fakeBench())
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the programs: they end at once
 	m.Run()
 }
 
-// fakeBench saves a report, fails, or says that it has started and waits for an interrupt.
-func fakeBench(address string) int {
+// fakeBench saves a report, waits for an interrupt, or fails.
+func fakeBench() int {
+	benchtest.FaultyMain()
 	switch args := os.Args; args[1] {
 	case "compare":
 		if err := os.WriteFile(args[slices.Index(args, "-o")+1], []byte(gained()), 0o666); err == nil {
 			return 0
 		}
 	case "check":
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-		defer stop()
-		if nc, err := net.Dial("tcp", address); err == nil {
-			<-ctx.Done()
-			nc.Close()
-		}
+		time.Sleep(time.Minute)
 	}
 	fmt.Fprintln(os.Stderr, "bench: broken")
 	return 1
 }
 
-// comparison is a report of six rounds of stages 3 and 4, which do so many requests a second.
-func comparison(three, four int64) []byte {
-	rep := report.New(cluster.Default(), []string{"stage3_threadpool", "stage4_bucketlock"}, true)
+// round is a round of a second in which requests were answered that took this time.
+func round(requests int64, took time.Duration) *load.Result {
+	r := &load.Result{Counts: load.Counts{Connections: 8, Requests: requests, Answers: workload.Answers{OK: requests}}, Dur: time.Second, Series: []int64{requests},
+		ServerCPU: time.Duration(requests) * 30 * time.Microsecond, ClientCPU: time.Duration(requests) * 10 * time.Microsecond}
+	for range requests {
+		r.ResponseTimes.Record(took)
+	}
+	timing := metrics.Timing{Count: requests, Total: time.Duration(requests) * took / 2}
+	r.Nodes = []metrics.Snapshot{{Requests: requests, Turn: timing, Table: timing}}
+	return r
+}
+
+// newReport is a report without rounds.
+func newReport(stages ...string) *report.Report {
+	rep := report.New(cluster.Default(), stages, true)
 	rep.Env = machine.Environment{Go: "go1.25", OS: "linux", Arch: "amd64", Cores: 2, CPUs: 2, Shared: true}
-	for round := range 6 {
+	return rep
+}
+
+// swept is a sweep of two stages, the second of which does twice as much.
+func swept(t *testing.T, text string, stages ...string) *report.Report {
+	sweep, err := lab.ParseSweep(text, cluster.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep := newReport(stages...)
+	rep.Sweep = sweep
+	for _, point := range sweep.Points {
+		rep.AddAt(point, stages[0], 1, round(500, 2*time.Millisecond))
+		second := round(1000, time.Millisecond)
+		second.Refusals, second.Errors = 250, metrics.Tally{client.ErrBusy.Error(): 250}
+		rep.AddAt(point, stages[1], 1, second)
+	}
+	return rep
+}
+
+// comparison is a report of six rounds of stages 3 and 4, which do so many requests a second.
+func comparison(three, four int64) string {
+	rep := newReport("stage3_threadpool", "stage4_bucketlock")
+	for number := range int64(6) {
 		for i, n := range []int64{three, four} {
-			r := &load.Result{Dur: time.Second, Counts: load.Counts{Connections: 8, Starved: i, Requests: n, Answers: workload.Answers{OK: n + int64(round)}}}
-			for range n {
-				r.ResponseTimes.Record(8 * time.Second / time.Duration(n))
-			}
-			rep.Add(rep.Stages[i], round+1, r)
+			r := round(n, 8*time.Second/time.Duration(n))
+			r.Starved, r.OK = i, n+number
+			rep.Add(rep.Stages[i], int(number)+1, r)
 		}
 	}
+	return saved(rep)
+}
+
+func saved(rep *report.Report) string {
 	content, err := rep.JSON()
 	if err != nil {
 		panic(err)
 	}
-	return content
+	return string(content)
 }
 
 // gained is the report of the experiment gain.
-var gained = sync.OnceValue(func() string { return string(comparison(700, 4900)) })
+var gained = sync.OnceValue(func() string { return comparison(700, 4900) })
 
 const tourText = "\nLockstep is\n\n             connection  connections\nstage          requests/s   requests/s\n" +
 	"1 one thread         2 700   7/8 starve       260ms  999/1000 starve  7/8 starve\n" +
@@ -96,35 +130,19 @@ const experiments = `# Title
 
 <!-- run codec -->
 
-` + "```sh\ngo test ./common/wire -run '^$' -bench Codec\n```\n\n<!-- run work -->\n\n    go run ./bench compare -stages 3 -sweep work=0s,1ms\n\n"
-
-// sweepJSON is a report of stage 3 at two values of a property.
-func sweepJSON(t *testing.T) string {
-	t.Helper()
-	sweep, err := lab.ParseSweep("work=0s,1ms", cluster.Default())
-	if err != nil {
-		t.Fatal(err)
-	}
-	rep := report.New(cluster.Default(), []string{"stage3_threadpool"}, true)
-	rep.Sweep = sweep
-	for i, point := range sweep.Points {
-		rep.AddAt(point, "stage3_threadpool", 1, &load.Result{Dur: time.Second, Counts: load.Counts{Requests: 10, Answers: workload.Answers{OK: 20 - int64(i)}}})
-	}
-	content, err := rep.JSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
+` + "```sh\ngo test ./common/wire -run '^$' -bench Codec\n```\n\n<!-- run work -->\n\n    go run ./bench compare -stages 3,4 -sweep work=0s,1ms\n\n"
 
 // module writes a module with these notes, and data of the experiments, and returns its root.
 func module(t *testing.T, notes string) (root string) {
 	t.Helper()
 	root = t.TempDir()
+	work := swept(t, "work=0s,1ms", "stage3_threadpool", "stage4_bucketlock")
+	work.Runs[3].OpsPerSecond = 1900
 	writeAll(t, root, map[string]string{
 		"NOTES.md": notes, "README.md": "# Readme\n",
-		dataDir + "/gain.json": gained(), dataDir + "/tour.txt": tourText, dataDir + "/codec.txt": benchText, dataDir + "/work.json": sweepJSON(t),
-		"stage1_a/server.go": "package main\n\n// a counts.\nvar a int\n", "stage2_b/server.go": "package main\n\nvar b int\n", "stage2_b/new.go": "package main\n",
+		dataDir + "/gain.json": gained(), dataDir + "/tour.txt": tourText, dataDir + "/codec.txt": benchText, dataDir + "/work.json": saved(work),
+		"stage1_a/server.go": "package main\n\n// c counts.\nvar c, d = 1,\n\t2\nvar x int\n",
+		"stage2_b/server.go": "package main\n\nvar x int\nvar c, d = 1,\n\t2\n", "stage2_b/new.go": "package main\n",
 	})
 	return root
 }
@@ -175,12 +193,14 @@ func TestMarks(t *testing.T) {
 		{"gain.table ops lock_held starved ratio", "\n\n| stage | ops | lock held | starved | ratio |\n| --- | ---: | ---: | ---: | ---: |\n" +
 			"| 3 | 700 | 0 % | 0 |  |\n| 4 | 4 900 | 0 % | 1 | 6.98 [6.96..7.00] |\n\n"},
 		{"tour.table kept overload", "\n\n| stage | kept | overload |\n| --- | ---: | ---: |\n| 1 | 7/8 starve | 999/1000 starve |\n| 3 | 120 000 | 10ms |\n\n"},
-		{"work.3@work=0s.ops", "20.0"},
-		{"work.3@work=1ms.ops", "19.0"},
-		{"work.table ops", "\n\n| stage | ops |\n| --- | ---: |\n| 3@work=0s | 20 |\n| 3@work=1ms | 19 |\n\n"},
+		{"work.4@work=0s.ops", "1 000"},
+		{"work.4@work=1ms.ops", "1 900"},
+		{"work.table ops", "\n\n| stage | ops |\n| --- | ---: |\n| 3@work=0s | 500 |\n| 4@work=0s | 1 000 |\n" +
+			"| 3@work=1ms | 500 |\n| 4@work=1ms | 1 900 |\n\n"},
 		{"tour.text 3", "\n\n```text\nconclusion\n```\n\n"},
-		{"diff 1 2 server.go new.go", "\n\n```diff\n--- stage1_a/server.go\n+++ stage2_b/server.go\n package main\n \n-var a int\n+var b int\n" +
-			"--- /dev/null\n+++ stage2_b/new.go\n+package main\n```\n\n"},
+		// What has moved is marked once as gone and once as new: the shorter of two parts.
+		{"diff 1 2 server.go new.go", "\n\n```diff\n--- stage1_a/server.go\n+++ stage2_b/server.go\n" +
+			" package main\n \n+var x int\n var c, d = 1,\n \t2\n-var x int\n--- /dev/null\n+++ stage2_b/new.go\n+package main\n```\n\n"},
 	} {
 		before := "It is <!--=" + test.mark + "-->"
 		if strings.HasPrefix(test.want, "\n") {
@@ -195,14 +215,6 @@ func TestMarks(t *testing.T) {
 	}
 	if got := read(t, root, "NOTES.md"); got != want {
 		t.Errorf("want - and got +\n%s", unified(strings.SplitAfter(want, "\n"), strings.SplitAfter(got, "\n")))
-	}
-}
-
-// What has moved is marked once as gone and once as new: the shorter of two parts.
-func TestUnified(t *testing.T) {
-	const want = "+x\n c\n d\n-x\n"
-	if got := unified([]string{"c\n", "d\n", "x\n"}, []string{"x\n", "c\n", "d\n"}); got != want {
-		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
 
@@ -279,14 +291,15 @@ func TestClaims(t *testing.T) {
 func TestCopy(t *testing.T) {
 	const longer = "<!-- run gain1: gain.ratio > 1 -->\n\n    go version\n\n" // its name begins with that of another
 	root, dir := module(t, strings.Replace(experiments, "<!--", longer+"<!--", 1)+"It is <!--=gain.ratio-->x<!--/-->.\n"), t.TempDir()
-	writeAll(t, dir, map[string]string{dataDir + "/gain1.txt": "", dataDir + "/gain.json": string(comparison(700, 800)), dataDir + "/tour.txt": strings.Replace(tourText, "120 000", "80 000", 1)})
+	writeAll(t, dir, map[string]string{dataDir + "/gain1.txt": "", dataDir + "/gain.json": comparison(700, 800), dataDir + "/tour.txt": strings.Replace(tourText, "120 000", "80 000", 1)})
 	before := read(t, root, "NOTES.md")
 	if err := write(root, dir); err != nil {
 		t.Fatal(err)
 	}
 	got := read(t, dir, "NOTES.md")
 	for _, want := range []string{
-		"# Title\n\n**Measured in few and short rounds on:** go1.", " Not measured here: codec. Not measured here: work.\n\n<!-- run gain1", "\n\n(not so here: ratio > 2)\n\n<!-- run gain:", "It is <!--=gain.ratio-->1.14 [1.14..1.14] (not so here: ratio > 2)<!--/-->.",
+		"# Title\n\n**Measured in few and short rounds on:** go1.", " Not measured here: codec. Not measured here: work.\n\n<!-- run gain1",
+		"\n\n(not so here: ratio > 2)\n\n<!-- run gain:", "It is <!--=gain.ratio-->1.14 [1.14..1.14] (not so here: ratio > 2)<!--/-->.",
 		"\n\n(not so here: 3.kept > 100000)\n\n<!-- run tour",
 	} {
 		if !strings.Contains(got, want) {
@@ -302,9 +315,8 @@ func TestCopy(t *testing.T) {
 }
 
 // measure measures experiments of a module with the test binary as bench.
-func measure(ctx context.Context, t *testing.T, root, address string, names ...string) (table string, err error) {
+func measure(ctx context.Context, t *testing.T, root string, names ...string) (table string, err error) {
 	t.Helper()
-	t.Setenv("LOCKSTEP_NOTES", address)
 	b, err := Open(root, root)
 	if err != nil {
 		t.Fatal(err)
@@ -315,15 +327,15 @@ func measure(ctx context.Context, t *testing.T, root, address string, names ...s
 }
 
 func TestMeasure(t *testing.T) {
+	benchtest.NewFaulty(t, "")
 	root := module(t, experiments+"<!-- run version: gain.ratio > 100 -->\n\n    go version\n\n<!-- run bad -->\n\n    go run ./bench help\n")
 	writeAll(t, root, map[string]string{dataDir + "/bad.txt": "old"})
-	table, err := measure(t.Context(), t, root, "here", "gain", "version", "bad")
+	var before, after data
+	before.load("gain.json", filepath.Join(root, dataDir))
+	table, err := measure(t.Context(), t, root, "gain", "version", "bad")
 	const failed = "bad was not measured: exit status 1: bench: broken\n1 of 3 claims do not hold here"
-	if err == nil || err.Error() != failed {
-		t.Errorf("error %v, want %s", err, failed)
-	}
-	if !strings.Contains(table, "gain: ratio > 2               6.98 [6.96..7.00]         yes\n") {
-		t.Errorf("printed\n%s", table)
+	if err == nil || err.Error() != failed || !strings.Contains(table, "gain: ratio > 2               6.98 [6.96..7.00]         yes\n") {
+		t.Errorf("error %v, want %s, and printed\n%s", err, failed, table)
 	}
 	if got := read(t, root, dataDir+"/bad.txt"); got != "old" {
 		t.Errorf("an experiment that failed has left %q", got)
@@ -335,14 +347,12 @@ func TestMeasure(t *testing.T) {
 	if strings.Contains(got, os.TempDir()) || !strings.Contains(got, `"command":["go","run","./bench","compare","-stages","3,4"`) {
 		t.Errorf("the command is not that of the text: %s", got)
 	}
-	var before, after data
-	writeAll(t, root, map[string]string{dataDir + "/full.json": gained()})
-	before.load("full.json", filepath.Join(root, dataDir))
 	after.load("gain.json", filepath.Join(root, dataDir))
-	if !strings.Contains(after.text, "11.4ms") || after.text != before.text || after.report.Runs[0].ResponseTimes.Count() > 0 || len(after.report.Summary[0].Runs) != 6 {
+	if !strings.Contains(after.text, "11.4ms") || after.text != before.text || after.report.Runs[0].ResponseTimes.Count() > 0 ||
+		len(after.report.Summary[0].Runs) != 6 {
 		t.Errorf("the data say\n%s\nwant, without histograms,\n%s", after.text, before.text)
 	}
-	if _, err := measure(t.Context(), t, root, "here", "gone"); err == nil || err.Error() != `there is no experiment "gone"` {
+	if _, err := measure(t.Context(), t, root, "gone"); err == nil || err.Error() != `there is no experiment "gone"` {
 		t.Errorf("error %v", err)
 	}
 }
@@ -352,21 +362,15 @@ func TestInterrupt(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a process cannot be interrupted by another one")
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
+	started := benchtest.NewFaulty(t, "")
 	root := module(t, experiments+"<!-- run version -->\n\n    go version\n\n<!-- run wait -->\n\n    go run ./bench check\n")
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { // ends when the experiment has started, or with ln
-		if nc, err := ln.Accept(); err == nil {
-			cancel()
-			nc.Close()
-		}
+	go func() { // ends when the experiment has started
+		<-started
+		cancel()
 	}()
 	began := time.Now()
-	if _, err := measure(ctx, t, root, ln.Addr().String(), "version", "wait"); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "not measured from wait on") {
+	if _, err := measure(ctx, t, root, "version", "wait"); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "not measured from wait on") {
 		t.Errorf("error %v", err)
 	}
 	if took := time.Since(began); took > 10*time.Second {
@@ -374,5 +378,54 @@ func TestInterrupt(t *testing.T) {
 	}
 	if got := read(t, root, dataDir+"/version.txt"); !strings.HasPrefix(got, "go version ") {
 		t.Errorf("of what was measured before it has kept %q", got)
+	}
+}
+
+func TestFigures(t *testing.T) {
+	sampled := newReport("stage2_coarselock", "stage3_threadpool")
+	for _, stage := range sampled.Stages {
+		r := round(100, time.Millisecond)
+		for i, outcome := range []string{load.Answered, client.ErrBusy.Error(), "unfinished", "other"} {
+			r.Samples = append(r.Samples, load.Sample{Done: time.Duration(i+1) * time.Millisecond, Outcome: outcome})
+		}
+		sampled.Add(stage, 1, r)
+		sampled.Add(stage, 2, r) // not drawn
+	}
+	perRequest := newReport("stage2_coarselock")
+	for i, requests := range []int64{2000, 350} {
+		r := round(requests, time.Millisecond)
+		r.TimeWait, r.FailedDials = int64(2000+350*i), metrics.Tally{"no port": 40}
+		perRequest.Add("stage2_coarselock", i+1, r)
+	}
+	const two, three, four = "stage2_coarselock", "stage3_threadpool", "stage4_bucketlock"
+	draw := func(name string, rep *report.Report) (string, error) {
+		d := data{name: "other", report: rep}
+		d.summarize()
+		return d.draw(name)
+	}
+	for name, test := range map[string]struct {
+		rep  *report.Report
+		want []string
+	}{
+		"dots": {sampled, []string{"<desc>stage2: 1 answered, 1 ms to 1 ms; stage2: 1 refused, 2 ms to 2 ms; " +
+			"stage2: 2 failed, or not answered, 3 ms to 4 ms; stage3: "}},
+		"rate": {swept(t, "rate=500,1000", two, three), []string{"<desc>stage2: 500 2", "; stage3: 500 1", " ms (20 %), 1 000 1", `"mark s1"`, `"mark open s2"`}},
+		"gain": {swept(t, "work=0s,1ms", three, four), []string{"<desc>stage4: 0 2", ", 1 ms 2", ">no gain</text>", "times that of the first stage<"}},
+		// The lock: 1 ms in the table. The cores: 2, and 40 µs for each of 1000 requests answered, which 1250 share.
+		"ceilings": {swept(t, "c=1,2,8", three, four), []string{"<desc>stage3: 1 500, 2 500, 8 500; stage4: 1 1 000, 2 1 000, 8 1 000; 1 / S: 1 1 0",
+			"; cores / CPU: 1 62 500, ", "; N / R: 1 500, 8 4 000<"}},
+		"ports": {perRequest, []string{"<desc>in a second: 1 2 000, 2 350; in a minute: 1 2 000, 2 2 350; in TIME_WAIT: 1 2 000, 2 2 350<", "failed dials: 80<"}},
+	} {
+		svg, err := draw(name, test.rep)
+		for _, want := range test.want {
+			if err != nil || !strings.Contains(svg, want) {
+				t.Errorf("%s: error %v, and there is no %q in %s", name, err, want, svg)
+			}
+		}
+		for _, rep := range []*report.Report{new(report.Report), newReport(two), swept(t, "c=2,4", two, three)} {
+			if svg, err := draw(name, rep); err == nil || svg != "" || !strings.HasPrefix(err.Error(), "other: there is nothing to draw: the figure needs -") {
+				t.Errorf("%s is drawn of another experiment, or the error is not of use: %v", name, err)
+			}
+		}
 	}
 }

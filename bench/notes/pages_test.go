@@ -74,7 +74,7 @@ func TestStale(t *testing.T) {
 		{"README.md", "![x](" + dataDir + "/gone.svg)\n", "[bench/notes/data/gone.svg is missing]"},
 		{dataDir + "/lanes.svg", "", "[bench/notes/data/lanes.svg changes bench/notes/data/lanes.svg is missing]"},
 		{dataDir + "/old.json", "{}", "[old.json is not used]"},
-		{dataDir + "/gain.json", string(comparison(700, 1400)), "[NOTES.md changes]"},
+		{dataDir + "/gain.json", comparison(700, 1400), "[NOTES.md changes]"},
 	} {
 		root := module(t, notes)
 		writeAll(t, root, map[string]string{dataDir + "/lanes.json": `{"stages":[{"stage":"stage3_threadpool","span_ns":16000000,"lanes":[[]]}]}`})
@@ -153,44 +153,36 @@ func TestStray(t *testing.T) {
 	}
 }
 
-// readAll returns the files of a pattern, joined.
-func readAll(t *testing.T, root, pattern string) string {
+// readAll returns the files of some patterns, joined.
+func readAll(t *testing.T, patterns ...string) (all string) {
 	t.Helper()
-	var all strings.Builder
-	files, err := filepath.Glob(filepath.Join(root, pattern))
-	if err != nil {
-		t.Fatal(err)
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(filepath.Join(project, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range files {
+			all += read(t, "", path)
+		}
 	}
-	for _, path := range files {
-		all.WriteString(read(t, "", path))
-	}
-	return all.String()
+	return all
 }
 
 // unmatched returns the patterns of go test commands in a text that match no test, benchmark or
 // subtest in the packages that they name. A copy of a stage, as ./mine, has the tests of all.
-func unmatched(t *testing.T, text, root string) (found []string) {
+func unmatched(t *testing.T, text string) (found []string) {
 	t.Helper()
-	subtests := strings.ReplaceAll(readAll(t, root, "common/stagetest/*.go"), "\nfunc Test", "\nfunc ") // of stages
-	for _, m := range regexp.MustCompile("go test( [^`\n]*)").FindAllStringSubmatch(text, -1) {
-		words, dirs := Words(m[1]), []string(nil)
+	subtests := strings.ReplaceAll(readAll(t, "common/stagetest/*.go"), "\nfunc Test", "\nfunc ") // of stages
+	for _, m := range regexp.MustCompile("go test([^`\n]* -(?:run|bench) [^`\n]*)").FindAllStringSubmatch(text, -1) {
+		words, tests := Words(m[1]), subtests
 		for _, arg := range words {
-			switch dir, all := strings.CutSuffix(arg, "/..."); {
-			case !strings.HasPrefix(arg, "./"):
-			case all:
-				dirs = append(dirs, dir, dir+"/*", dir+"/*/*")
-			case strings.HasPrefix(arg, "./mine"):
-				dirs = append(dirs, "stage*")
-			default:
-				dirs = append(dirs, dir)
+			if dir, all := strings.CutSuffix(arg, "/..."); all {
+				tests += readAll(t, dir+"/*_test.go", dir+"/*/*_test.go", dir+"/*/*/*_test.go")
+			} else if strings.HasPrefix(arg, "./mine") {
+				tests += readAll(t, "stage*/*_test.go")
+			} else if strings.HasPrefix(arg, "./") {
+				tests += readAll(t, dir+"/*_test.go")
 			}
-		}
-		if !strings.Contains(m[1], " -run ") && !strings.Contains(m[1], " -bench ") {
-			continue
-		}
-		tests := subtests
-		for _, dir := range dirs {
-			tests += readAll(t, root, dir+"/*_test.go")
 		}
 		for i, arg := range words[:len(words)-1] {
 			kind := map[string]string{"-run": "Test|Fuzz|Example", "-bench": "Benchmark"}[arg]
@@ -216,7 +208,7 @@ func unmatched(t *testing.T, text, root string) (found []string) {
 
 func TestPatternsMatchTests(t *testing.T) {
 	for name, text := range pages(t) {
-		for _, pattern := range unmatched(t, text, project) {
+		for _, pattern := range unmatched(t, text) {
 			t.Errorf("%s: %s matches nothing", name, pattern)
 		}
 	}
@@ -231,7 +223,7 @@ go test -count=1 ./mine2 -run TestStage/Counters
 go test -count=1 ./mine2 -run TestStage/CountersRenamed
 `
 	const want = "[-run Specimen/married -run SpecimenGone -bench Kodak -run TestStage/CountersRenamed]"
-	if got := fmt.Sprint(unmatched(t, commands, project)); got != want {
+	if got := fmt.Sprint(unmatched(t, commands)); got != want {
 		t.Errorf("%s are unmatched, want %s", got, want)
 	}
 }
