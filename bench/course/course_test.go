@@ -1,7 +1,10 @@
 package course
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/build"
@@ -13,16 +16,22 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"lockstep/bench/benchtest"
+	"lockstep/bench/load"
 	"lockstep/bench/report"
 	"lockstep/bench/stats"
+	"lockstep/bench/testbed"
+	"lockstep/common/cluster"
 	"lockstep/common/text"
 )
 
@@ -34,25 +43,19 @@ func TestMistakesAreMutants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := make(map[string]string)
+	used := make(map[string]bool)
 	for _, e := range exercises {
 		for _, name := range e.mistakes {
-			if m, known := all[name]; !known || filepath.Dir(m.file) != e.start || used[name] != "" {
-				t.Errorf("%s: %q is not a mutant of %s, or also in %s", e.name, name, e.start, used[name])
+			if m, known := all[name]; !known || filepath.Dir(m.file) != e.start || used[name] {
+				t.Errorf("%s: %q is not a mutant of %s, or also in another exercise", e.name, name, e.start)
 			}
-			used[name] = e.name
+			used[name] = true
 		}
 	}
-	count := 0
 	for name, m := range all {
-		if strings.HasPrefix(m.file, "stage") {
-			if count++; used[name] == "" {
-				t.Errorf("mutant %q of %s is in no exercise", name, m.file)
-			}
+		if strings.HasPrefix(m.file, "stage") && !used[name] {
+			t.Errorf("mutant %q of %s is in no exercise", name, m.file)
 		}
-	}
-	if count < 13 {
-		t.Errorf("%d mutants of stages found, want at least 13", count)
 	}
 }
 
@@ -108,21 +111,19 @@ func checkTypes(t *testing.T) {
 	}
 	fset := token.NewFileSet()
 	imports := importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) { return os.Open(compiled[path]) })
-	dirs := make(map[string][]*ast.File)
-	names, _ := filepath.Glob("*/*.go")
-	for _, name := range names {
-		if match, _ := build.Default.MatchFile(".", name); !match {
-			continue
+	dirs, _ := filepath.Glob("*")
+	for _, dir := range dirs {
+		p, err := build.ImportDir(dir, 0)
+		var parsed []*ast.File
+		for _, name := range slices.Concat(p.GoFiles, p.TestGoFiles) {
+			f, broken := parser.ParseFile(fset, filepath.Join(dir, name), nil, 0)
+			parsed, err = append(parsed, f), errors.Join(err, broken)
 		}
-		f, err := parser.ParseFile(fset, name, nil, 0)
+		if err == nil {
+			_, err = (&types.Config{Importer: imports}).Check(dir, fset, parsed, nil)
+		}
 		if err != nil {
-			t.Error(err)
-		}
-		dirs[filepath.Dir(name)] = append(dirs[filepath.Dir(name)], f)
-	}
-	for dir, files := range dirs {
-		if _, err := (&types.Config{Importer: imports}).Check(dir, fset, files, nil); err != nil {
-			t.Error(err)
+			t.Errorf("%s: %v", dir, err)
 		}
 	}
 }
@@ -138,18 +139,16 @@ func TestExercises(t *testing.T) {
 		if found, unknown := of(e.name); err != nil || unknown != nil || found.name != e.name {
 			t.Errorf("%s is taken for %v, %v, %v", e.name, found, err, unknown)
 		}
-		if formatted, err := format.Source(doc); err != nil || string(formatted) != string(doc) {
-			t.Errorf("%s: doc.go is not formatted, %v:\n%s", e.name, err, doc)
+		formatted, err := format.Source(doc)
+		if err != nil || string(formatted) != string(doc) || strings.Contains(string(doc), "DIR") || len(e.asks) > text.Columns-9 {
+			t.Errorf("%s: doc.go is not formatted, has DIR, or asks in too long a line (%v):\n%s", e.name, err, doc)
 		}
-		if test, _ := os.ReadFile(filepath.Join(e.name, "stage_test.go")); e.goal > 0 && !strings.Contains(string(test), fmt.Sprintf("stagetest.Goals(t, serve, %d)", e.goal)) {
+		test, _ := os.ReadFile(filepath.Join(e.name, "stage_test.go"))
+		if e.goal > 0 && !strings.Contains(string(test), fmt.Sprintf("stagetest.Goals(t, serve, %d)", e.goal)) {
 			t.Errorf("%s does not ask for the goals of stage %d:\n%s", e.name, e.goal, test)
 		}
-		if strings.Contains(string(doc), "DIR") || len(e.asks) > text.Columns-9 {
-			t.Errorf("%s:\n%s", e.name, doc)
-		}
 		if strings.HasPrefix(e.reference, five) {
-			f, err := code(root, e.start, e.reference)
-			if err != nil || f.write(e.name+"-solved") != nil {
+			if f, err := code(root, e.start, e.reference); err != nil || f.write(e.name+"-solved") != nil {
 				t.Fatal(err)
 			}
 		}
@@ -197,18 +196,14 @@ func TestExercise(t *testing.T) {
 // solve does an exercise.
 func solve(t *testing.T, root string, e *exercise) {
 	t.Helper()
-	f := make(files)
-	var err error
+	f, err := make(files), error(nil)
 	if e.mistakes != nil {
 		f["find_test.go"], err = os.ReadFile(filepath.Join(root, filepath.Dir(five), e.name+"_test.go"))
 	} else {
 		f, err = code(root, e.start, e.reference)
 	}
 	delete(f, "doc.go") // which says that it is an exercise
-	if err == nil {
-		err = f.write(e.name)
-	}
-	if err != nil {
+	if err := errors.Join(err, f.write(e.name)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -284,5 +279,330 @@ func TestGrade(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// goScript is a go command that succeeds at once, but for the commands that it is told to fail at.
+// If it is to say interrupt, it interrupts the test and does not end. Told of mistakes, it is a
+// test that finds each mistake in the store of stage 2.
+const goScript = `#!/bin/sh
+[ "$1" = env ] && echo "{\"GOMOD\": \"$LOCKSTEP_ROOT/go.mod\"}" && exit
+start="$LOCKSTEP_ROOT/stage2_coarselock"
+[ "$LOCKSTEP_FAILS" = mistakes ] && [ -e "$5/find_test.go" ] && exec cmp -s "$start/store.go" "$5/store.go"
+case "$*" in $LOCKSTEP_FAILS)
+	printf "%b\n" "$LOCKSTEP_SAYS"
+	[ "$LOCKSTEP_SAYS" = interrupt ] && kill -INT $PPID && exec sleep 60
+	exit 3
+esac
+`
+
+// fakeGo puts that go command into PATH, and goes to a small checkout with these exercises.
+func fakeGo(t *testing.T, names ...string) (root string) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("needs a shell")
+	}
+	project, err := filepath.Abs(projectRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root = t.TempDir()
+	t.Chdir(root)
+	mutants, err := os.ReadFile(filepath.Join(project, "common/stagetest/mutants_test.go"))
+	err = errors.Join(err, files{"mutants_test.go": mutants}.write("common/stagetest"))
+	err = errors.Join(err, files{"go": []byte(goScript), "go.mod": nil}.write("."), os.Chmod("go", 0o755))
+	for _, dir := range []string{stage1, stage2, stage4, "bench"} {
+		err = errors.Join(err, os.Symlink(filepath.Join(project, dir), dir))
+	}
+	for _, name := range names {
+		e, unknown := find(name)
+		if err = errors.Join(err, unknown); err == nil {
+			err = e.write(root, name)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", root+string(os.PathListSeparator)+os.Getenv("PATH"))
+	t.Setenv("LOCKSTEP_ROOT", root)
+	return root
+}
+
+// A fakeBench fails at one of its commands, or reports so many requests of each column.
+type fakeBench struct {
+	fails    string
+	requests [3]int64
+}
+
+func (b *fakeBench) run(_ context.Context, args []string, stdout, _ io.Writer) error {
+	if args[0] == b.fails {
+		fmt.Fprintln(stdout, "the history")
+		return fmt.Errorf("no %s", b.fails)
+	} else if args[0] == "check" {
+		return nil
+	}
+	cfg := cluster.Default()
+	if slices.Contains(args, "-rate") {
+		cfg.Workload.Rate = 2000
+	}
+	rep := report.New(cfg, nil, true)
+	for dir := range strings.SplitSeq(args[2], ",") {
+		n := b.requests[slices.Index(columns[:], filepath.Base(dir))]
+		r := &load.Result{Dur: time.Second, ServerCPU: time.Second / 10}
+		r.Connections, r.Requests, r.OK = 8, n, n
+		r.ResponseTimes.Record(time.Second / time.Duration(max(n, 1)))
+		if cfg.Workload.Rate > 0 {
+			load.Record(&r.Slips, time.Second) // which makes the report invalid
+		}
+		rep.Stages = append(rep.Stages, filepath.Base(dir))
+		rep.Add(filepath.Base(dir), 1, r)
+	}
+	content, err := rep.JSON()
+	if err == nil && !strings.HasPrefix(rep.Verdict, "ok") {
+		err = errors.New("bench says: " + rep.Verdict)
+	}
+	return errors.Join(err, os.WriteFile(args[slices.Index(args, "-o")+1], content, 0o666))
+}
+
+// graded grades an exercise, with the go command at fault. It returns the first letters of the
+// cells, row by row, and what is wrong.
+func graded(t *testing.T, name, fails, says string, bench Bench) (cells, why string) {
+	t.Helper()
+	t.Setenv("LOCKSTEP_FAILS", fails)
+	t.Setenv("LOCKSTEP_SAYS", says)
+	grades, err := Grade(t.Context(), "./"+name, func(string) {}, bench)
+	if err != nil {
+		return "", err.Error()
+	}
+	for _, r := range grades.Rows {
+		for _, cell := range r.Cells {
+			cells += cell[:1]
+		}
+		cells, why = cells+" ", why+r.Why
+	}
+	if grades.Passed != (why == "") {
+		t.Errorf("%s is passed: %v, and wrong is %q", name, grades.Passed, why)
+	}
+	return strings.TrimSpace(cells), why
+}
+
+// What is handed in keeps each promise, up to the first that is broken, and nothing is tried then.
+func TestGradeStage(t *testing.T) {
+	fakeGo(t, "build-2", "five-1")
+	benchtest.EmptyFolder(t)
+	goroutines := strings.Repeat("\na goroutine", 20)
+	none, noCheck := fakeBench{}, fakeBench{fails: "check"}
+	faster, slower := fakeBench{requests: [3]int64{1000, 500, 800}}, fakeBench{requests: [3]int64{1000, 500, 2000}}
+	for _, test := range []struct {
+		exercise, fails, says string // of the go command
+		bench                 fakeBench
+		cells, why            string
+	}{
+		{"build-2", "vet -trimpath ./yours", "# lockstep/yours\n\nyours/a.go:7: dead code", none,
+			"b-- --- --- --- --- ---", "yours/a.go:7: dead code"},
+		{"build-2", "test -trimpath -race -count=1 -run=TestStage ./yours", "--- FAIL\npanic: \\033[2J" + goroutines, none,
+			"h-- b-- --- --- --- ---", `panic: \x1b[2J` + goroutines[:len(goroutines)*11/20]},
+		{"build-2", "test*TestStage ./yours", "FAIL", none, "h-- b-- --- --- --- ---", "exit status 3"},
+		{"build-2", "test -trimpath -count=1 -run=TestGoals ./yours", "alone", none, "h-- h-- bhh --- --- ---", "alone"},
+		{"build-2", "", "", noCheck, "h-- h-- hhh b-- --- ---", "no check\nthe history"},
+		{"build-2", "test -trimpath -count=1 -tags=interleave -run=TestEvery ./yours", "stuck", none,
+			"h-- h-- hhh h-- b-- ---", "stuck"},
+		{"build-2", "test*TestGoals ./before", "alone", faster, "h-- h-- hbh h-- h-- 158 h--", ""},
+		{"build-2", "", "", slower, "h-- h-- hhh h-- h-- 152 b--", "0.500 times; CPU time 2.00; ok"},
+		{"five-1", "*interleave*", "", faster, "h-- h-- hhh h-- 158 h--", ""},
+	} {
+		if cells, why := graded(t, test.exercise, test.fails, test.says, test.bench.run); cells != test.cells || why != test.why {
+			t.Errorf("%s, go fails at %q, bench is %+v: %s, wrong is %q, want %s and %q",
+				test.exercise, test.fails, test.bench, cells, why, test.cells, test.why)
+		}
+	}
+}
+
+func TestGradesText(t *testing.T) {
+	g := Grades{Exercise: "build-2", Dir: "./mine", Rows: []Row{
+		{"go vet", [3]string{"holds", "-", "-"}, ""},
+		{"the goals", [3]string{"broken", "broken", "holds"}, "one\nby one"},
+	}}
+	const want = `promise     yours  before  reference
+go vet      holds       -          -
+the goals  broken  broken      holds
+
+the goals:
+    one
+    by one
+
+./mine, build-2: not passed
+`
+	if got := g.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	g.Passed = true
+	if got := g.String(); !strings.HasSuffix(got, "\n./mine, build-2: passed\n") {
+		t.Errorf("what is passed ends in %q", got)
+	}
+}
+
+// The claim is judged in a report that is ok, or invalid, as where the client was late. The figures
+// are those that the load is about.
+func TestCompare(t *testing.T) {
+	const late = "invalid: before, round 1: the client was late although a connection was free"
+	does := func(mine, start, solution int64) fakeBench {
+		return fakeBench{requests: [3]int64{mine, start, solution}}
+	}
+	for _, test := range []struct {
+		exercise string
+		bench    fakeBench
+		row, err string
+	}{
+		{"build-2", does(0, 500, 1000), "", "bench says: failed: yours, round 1: no request was answered"},
+		{"build-2", fakeBench{fails: "compare"}, "", "no compare"},
+		{"five-1", does(1000, 1000, 500), "1 000/s 1 000/s 500/s", "no difference shown; CPU time 1.00; ok"},
+		{"five-4", does(1000, 500, 800), "1.00ms 2.00ms 1.25ms", ""},
+		{"five-4", does(500, 500, 500), "2.00ms 2.00ms 2.00ms", "no difference shown; CPU time 1.00; " + late},
+	} {
+		e, unknown := find(test.exercise)
+		g := &grader{exercise: e, bed: &testbed.Bed{Dir: t.TempDir()}, bench: test.bench.run}
+		err := errors.Join(unknown, os.Mkdir(g.at("."), 0o777), g.compare(t.Context(), columns[yours]))
+		var row string
+		for _, r := range g.grades.Rows {
+			row += strings.Join(r.Cells[:], " ")
+		}
+		if row != test.row || (err == nil) != (test.err == "") || !strings.HasPrefix(fmt.Sprint(err), cmp.Or(test.err, "<nil>")) {
+			t.Errorf("%s, %v: row %s, error %v, want %s and %q", test.exercise, test.bench, row, err, test.row, test.err)
+		}
+	}
+}
+
+// What is graded is the code that was handed in with the tests of the project, beside the start and
+// the reference, with the learner's common packages.
+func TestGradersCheckout(t *testing.T) {
+	root := fakeGo(t, "build-2")
+	for _, name := range []string{"server.go", "stage_test.go"} {
+		if err := os.WriteFile("build-2/"+name, []byte("package main // mine\n"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inCheckout := regexp.MustCompile(`[^ ,]*/checkout/`)
+	var asked []string
+	bench := func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+		all := strings.Join(args, " ")
+		asked = append(asked, inCheckout.ReplaceAllString(all, ""))
+		for name, from := range map[string]string{
+			"go.mod": "ROOT/go.mod", "common/stagetest/mutants_test.go": "ROOT/common/stagetest/mutants_test.go",
+			"yours/server.go": "build-2/server.go", "yours/stage_test.go": "ROOT/stage2_coarselock/stage_test.go",
+			"before/server.go": "ROOT/stage1_singlethread/server.go", "reference/server.go": "ROOT/stage2_coarselock/server.go",
+		} {
+			got, err := os.ReadFile(inCheckout.FindString(all) + name)
+			want, unread := os.ReadFile(strings.Replace(from, "ROOT", root, 1))
+			if err := errors.Join(err, unread); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s is not %s, error %v:\n%s", name, from, err, got)
+			}
+		}
+		return (&fakeBench{requests: [3]int64{1, 1, 1}}).run(ctx, args, stdout, stderr)
+	}
+	var tried []string
+	grades, err := Grade(t.Context(), "build-2", func(what string) { tried = append(tried, what) }, bench)
+	if err != nil || !grades.Passed || grades.Exercise != "build-2" || grades.Dir != "build-2" {
+		t.Errorf("graded as %+v, error %v", grades, err)
+	}
+	if want := []string{
+		"check -faults -duration 5s -stages yours",
+		"compare -stages reference,yours,before -duration 500ms -o compared.json -c 8",
+	}; !slices.Equal(asked, want) {
+		t.Errorf("bench was asked for %q, want %q", asked, want)
+	}
+	if want := []string{
+		"go vet: yours", "every promise, with the race detector: yours",
+		"the goals of stage 2: yours", "the goals of stage 2: before", "the goals of stage 2: reference",
+		"linearizable, in spite of faults: yours", "every interleaving: yours", "not slower than reference: yours",
+	}; !slices.Equal(tried, want) {
+		t.Errorf("it said %q, want %q", tried, want)
+	}
+}
+
+// A test that was handed in passes on the start, fails on each mistake, and is the learner's own.
+func TestGradeTest(t *testing.T) {
+	root := fakeGo(t, "find-1")
+	own, err := os.ReadFile(filepath.Join(root, stage2, "specimen_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const test = "package main\n"
+	for _, step := range []struct{ test, fails, cells, why string }{
+		{test, "mistakes", "h-- h-- h--", ""},
+		{test, "test -trimpath -race -count=1 ./try0", "b-- --- ---", "too strict"},
+		{test, "", "h-- b-- ---", "the test passes there, too"},
+		{test, "*/try1", "h-- h-- b--", "the test passes there, too"},
+		{string(own), "mistakes", "", "./find-1 has TestSpecimenUnlockedTable of specimen_test.go: write a test of your own"},
+		{test + "var all = stagetest.Run\n", "mistakes", "", "./find-1 uses stagetest.Run: write a test of your own"},
+	} {
+		if err := os.WriteFile("find-1/find_test.go", []byte(step.test), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if cells, why := graded(t, "find-1", step.fails, "too strict", nil); cells != step.cells || why != step.why {
+			t.Errorf("a test that fails at %q: %s, wrong is %q, want %s and %q", step.fails, cells, why, step.cells, step.why)
+		}
+	}
+}
+
+// Ctrl-C ends what is tried, and leaves nothing.
+func TestGradeInterrupted(t *testing.T) {
+	fakeGo(t, "build-2")
+	benchtest.EmptyFolder(t)
+	t.Setenv("LOCKSTEP_FAILS", "vet*")
+	t.Setenv("LOCKSTEP_SAYS", "interrupt")
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
+	defer stop()
+	grades, err := Grade(ctx, "build-2", func(string) {}, nil)
+	if want := "interrupt\n" + context.Cause(ctx).Error(); !errors.Is(err, context.Canceled) || grades.Rows[0].Why != want {
+		t.Errorf("error %v, and %q in %+v", err, want, grades)
+	}
+}
+
+// Each try has its own time. What takes longer is broken.
+func TestGradingTakesTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &grader{say: func(string) {}, grades: Grades{Passed: true}}
+		hang := func(ctx context.Context, _ string) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+		began := time.Now()
+		g.try(t.Context(), time.Minute, "answers", hang, "yours", "before")
+		want := Row{"answers", [3]string{"broken", "broken", "-"}, "took longer than 1m0s"}
+		if took := time.Since(began); g.grades.Passed || g.grades.Rows[0] != want || took != 2*time.Minute {
+			t.Errorf("after %v: %+v, want %+v after 2m0s", took, g.grades, want)
+		}
+	})
+}
+
+// What each claim asks for, on either side of its limit.
+func TestClaims(t *testing.T) {
+	figures := func(ratio, cpu, held, p99 float64) report.Summary {
+		between := stats.Interval{Low: ratio - .3, Median: ratio, High: ratio + .3}
+		s := report.Summary{Ratio: &report.Ratio{Interval: between}, P99: stats.Interval{Median: p99}}
+		s.ServerCPUPerRequest, s.LockHeld = cpu, held
+		return s
+	}
+	other := figures(1, 100, .5, 100)
+	for name, test := range map[string]struct{ holds, not report.Summary }{
+		"build-2": {figures(.61, 200, .5, 200), figures(.59, 50, 0, 50)},
+		"build-3": {figures(.61, 200, .5, 200), figures(.59, 50, 0, 50)},
+		"build-4": {figures(.61, 200, .5, 200), figures(.59, 50, 0, 50)},
+		"five-1":  {figures(1.51, 200, .5, 200), figures(1.49, 50, 0, 50)},
+		"five-2":  {figures(.51, 200, 0, 200), figures(.49, 50, 0, 50)},
+		"five-3":  {figures(.5, 79, .5, 200), figures(2, 81, 0, 50)},
+		"five-4":  {figures(.5, 200, .5, 79), figures(2, 50, 0, 81)},
+	} {
+		e, err := find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !e.claim.holds(test.holds, other) || e.claim.holds(test.not, other) {
+			t.Errorf("%s: want that %q holds for %+v and not for %+v", name, e.claim, test.holds, test.not)
+		}
+	}
+	if five2, _ := find("five-2"); five2.claim.holds(figures(2, 50, .01, 50), other) {
+		t.Error("a lock is held, and five-2 is without a lock")
 	}
 }

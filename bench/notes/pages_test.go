@@ -12,11 +12,8 @@ import (
 
 const project = "../.."
 
-// pages returns the pages that are about the whole project.
-func pages(t *testing.T) map[string]string {
-	t.Helper()
-	return map[string]string{"NOTES.md": read(t, project, "NOTES.md"), "README.md": read(t, project, "README.md")}
-}
+// pages are about the whole project.
+var pages = []string{"NOTES.md", "README.md"}
 
 // stale returns what rendering the pages of a module would change, and the files that are not
 // used or missing.
@@ -125,8 +122,8 @@ var given = []string{
 }
 
 func TestNumbersAreInMarks(t *testing.T) {
-	for name, text := range pages(t) {
-		for _, n := range stray(text) {
+	for _, name := range pages {
+		for _, n := range stray(read(t, project, name)) {
 			if !slices.Contains(given, strings.Join(strings.Fields(n), " ")) {
 				t.Errorf("%s: %q is measured, and stands outside of a mark; or say that it is computed, or give a reason in this test", name, n)
 			}
@@ -153,35 +150,20 @@ func TestStray(t *testing.T) {
 	}
 }
 
-// readAll returns the files of some patterns, joined.
-func readAll(t *testing.T, patterns ...string) (all string) {
-	t.Helper()
-	for _, pattern := range patterns {
-		files, err := filepath.Glob(filepath.Join(project, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range files {
-			all += read(t, "", path)
-		}
-	}
-	return all
-}
-
 // unmatched returns the patterns of go test commands in a text that match no test, benchmark or
 // subtest in the packages that they name. A copy of a stage, as ./mine, has the tests of all.
 func unmatched(t *testing.T, text string) (found []string) {
 	t.Helper()
-	subtests := strings.ReplaceAll(readAll(t, "common/stagetest/*.go"), "\nfunc Test", "\nfunc ") // of stages
+	subtests := strings.ReplaceAll(read(t, project, "common/stagetest/*.go"), "\nfunc Test", "\nfunc ") // of stages
 	for _, m := range regexp.MustCompile("go test([^`\n]* -(?:run|bench) [^`\n]*)").FindAllStringSubmatch(text, -1) {
 		words, tests := Words(m[1]), subtests
 		for _, arg := range words {
 			if dir, all := strings.CutSuffix(arg, "/..."); all {
-				tests += readAll(t, dir+"/*_test.go", dir+"/*/*_test.go", dir+"/*/*/*_test.go")
+				tests += read(t, project, dir+"/*_test.go", dir+"/*/*_test.go", dir+"/*/*/*_test.go")
 			} else if strings.HasPrefix(arg, "./mine") {
-				tests += readAll(t, "stage*/*_test.go")
+				tests += read(t, project, "stage*/*_test.go")
 			} else if strings.HasPrefix(arg, "./") {
-				tests += readAll(t, dir+"/*_test.go")
+				tests += read(t, project, dir+"/*_test.go")
 			}
 		}
 		for i, arg := range words[:len(words)-1] {
@@ -207,19 +189,15 @@ func unmatched(t *testing.T, text string) (found []string) {
 }
 
 func TestPatternsMatchTests(t *testing.T) {
-	for name, text := range pages(t) {
-		for _, pattern := range unmatched(t, text) {
+	for _, name := range pages {
+		for _, pattern := range unmatched(t, read(t, project, name)) {
 			t.Errorf("%s: %s matches nothing", name, pattern)
 		}
 	}
 	const commands = `
-go test ./common/barrier -run 'Specimen/single' -v
 go test ./common/barrier -run 'Specimen/married' -v
 go test ./common/barrier -run SpecimenGone
-go test ./... -run Specimen -v
-go test ./common/wire -run '^$' -bench Codec -benchmem
 go test ./common/wire -run '^$' -bench Kodak
-go test -count=1 ./mine2 -run TestStage/Counters
 go test -count=1 ./mine2 -run TestStage/CountersRenamed
 `
 	const want = "[-run Specimen/married -run SpecimenGone -bench Kodak -run TestStage/CountersRenamed]"

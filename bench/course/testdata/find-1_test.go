@@ -18,15 +18,12 @@ func TestMain(m *testing.M) { stagetest.Main(m, serve) }
 func TestFind(t *testing.T) {
 	s := newStore(node.New(cluster.Default(), 0, slog.New(slog.DiscardHandler)))
 	var both sync.WaitGroup
-	both.Go(func() {
-		for i := range 1000 {
-			s.apply([]wire.Op{{Kind: wire.Put, Key: fmt.Sprint(i), Value: []byte("x")}})
-		}
-	})
-	both.Go(func() {
-		for i := range 1000 {
-			s.apply([]wire.Op{{Kind: wire.Get, Key: fmt.Sprint(i)}})
-		}
-	})
+	for _, kind := range []wire.OpKind{wire.Put, wire.Get} {
+		both.Go(func() {
+			for i := range 1000 {
+				s.apply([]wire.Op{{Kind: kind, Key: fmt.Sprint(i)}})
+			}
+		})
+	}
 	both.Wait()
 }

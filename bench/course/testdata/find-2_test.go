@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,21 +25,15 @@ func TestFind(t *testing.T) {
 	}
 	down := slices.Clone(up)
 	slices.Reverse(down)
-	done := make(chan bool)
+	late := time.AfterFunc(20*time.Second, func() { panic("batches in opposite orders wait for each other") })
+	defer late.Stop()
+	var all sync.WaitGroup // never done after a deadlock
 	for _, ops := range [][]wire.Op{up, down, up, down} {
-		go func() { // never ends after a deadlock
+		all.Go(func() {
 			for range 1000 {
 				s.apply(ops)
 			}
-			done <- true
-		}()
+		})
 	}
-	late := time.After(20 * time.Second)
-	for range 4 {
-		select {
-		case <-done:
-		case <-late:
-			t.Fatal("batches in opposite orders wait for each other")
-		}
-	}
+	all.Wait()
 }

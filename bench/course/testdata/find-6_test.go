@@ -1,7 +1,6 @@
 package main
 
 import (
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -13,18 +12,13 @@ func TestMain(m *testing.M) { stagetest.Main(m, serve) }
 // One worker and a queue of one: of three jobs at the same time, the third is refused.
 func TestFind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, gate := newPool(1, 1), make(chan bool)
-		var refused atomic.Int32
+		p, gate, ran := newPool(1, 1), make(chan bool), make(chan bool, 3)
 		for range 3 {
-			go func() {
-				if !p.job(func() { <-gate })() {
-					refused.Add(1)
-				}
-			}()
+			go func() { ran <- p.job(func() { <-gate })() }()
 		}
 		synctest.Wait()
-		if refused.Load() != 1 {
-			t.Errorf("%d of 3 jobs are refused, want 1", refused.Load())
+		if len(ran) != 1 || <-ran {
+			t.Error("of 3 jobs, none is refused, or more than one")
 		}
 		close(gate)
 		synctest.Wait()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"log/slog"
 	"net"
 	"testing"
@@ -20,19 +19,18 @@ func TestMain(m *testing.M) { stagetest.Main(m, serve) }
 // write waits for it.
 func TestFind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
 		cfg := cluster.Default()
 		cfg.Server.Workers, cfg.Server.Queue = 1, 1
 		n := node.New(cfg, 0, slog.New(slog.DiscardHandler))
 		ln := pipes(make(chan net.Conn))
-		over := make(chan error)
-		go func() { over <- serve(ctx, ln, n) }()
+		go serve(t.Context(), ln, n) // ends with the test, which waits for it
 		var r wire.Response
 		start := time.Now() // by the clock of the bubble, which moves when all wait
+		hello := wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: cfg.Fingerprint()}
 		for i := range 3 {
 			here, there := net.Pipe()
 			ln <- there
-			c, err := wire.Open(ctx, here, wire.Hello{Purpose: wire.Service, Group: "nodes", Fingerprint: cfg.Fingerprint()}, wire.Limits{})
+			c, err := wire.Open(t.Context(), here, hello, wire.Limits{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -42,13 +40,11 @@ func TestFind(t *testing.T) {
 			if i == 2 && (!c.ReadResponse(&r) || r.Code != wire.OK) {
 				t.Errorf("two clients do not read, and the third is answered %v, %v", r.Code, c.Err())
 			}
-			defer here.Close()
+			defer c.Close()
 		}
 		if waited := time.Since(start); waited > 0 {
 			t.Errorf("two clients do not read, and others wait %v", waited)
 		}
-		cancel()
-		go func() { <-over }()
 	})
 }
 
