@@ -165,10 +165,9 @@ func TestVerdict(t *testing.T) {
 			t.Errorf("after round %d the verdict is %q, want %q", len(rep.Runs), rep.Verdict, step.want)
 		}
 	}
-	rep = testSweep(t, "c=1,2", func(int, int, int) int64 { return 100 })
-	rep.AddAt("2", "one", 4, wrong)
-	if want := "wrong data: one at c=2, round 4: key-017: blue"; rep.Verdict != want {
-		t.Errorf("after a wrong answer in a sweep the verdict is %q, want %q", rep.Verdict, want)
+	swept := testSweep(t, "c=1,2", func(int, int, int) int64 { return 100 })
+	if swept.AddAt("2", "one", 4, wrong); swept.Verdict != "wrong data: one at c=2, round 4: key-017: blue" {
+		t.Errorf("after a wrong answer in a sweep the verdict is %q", swept.Verdict)
 	}
 	const panicked = "panicked: at the disco, mine/store.go:43"
 	panics := []metrics.Snapshot{{}, {Errors: map[string]int64{"panic": 3}, Faults: map[string]string{"panic": panicked}}}
@@ -482,18 +481,14 @@ func TestNoFiguresOfNothing(t *testing.T) {
 
 // A report that is read again shows what it showed before, in each of its forms.
 func TestRoundTrip(t *testing.T) {
-	seeded, interrupted, failed := testReport(0), newReport(0, "not measured", "b", "a"), newReport(0, "a")
-	seeded.Config.Workload.Seed = 1<<64 - 1
+	interrupted, failed := newReport(0, "not measured", "b", "a"), newReport(0, "a")
+	interrupted.Config.Workload.Seed = 1<<64 - 1
 	interrupted.Add("a", 1, testRound(100)) // in another order than in the table, and without the baseline
 	interrupted.Add("b", 1, testRound(200))
-	interrupted.Verdict = "interrupted"
-	failed.Verdict = "failed: died\nits last words"
-	swept := func(_, point, round int) int64 { return int64(100*point + round) }
-	for name, rep := range map[string]*Report{
-		"compare": seeded, "interrupted": interrupted, "failed": failed,
-		"sweep": testSweep(t, "rate=5k,10k,60k", swept), "spin": testSweep(t, "work=spin 0s,spin 1ms", swept),
-	} {
-		t.Run(name, func(t *testing.T) { forms(t, rep) })
+	interrupted.Verdict, failed.Verdict = "interrupted", "failed: died\nits last words"
+	swept := testSweep(t, "work=spin 0s,spin 1ms", func(_, point, round int) int64 { return int64(100*point + round) })
+	for _, rep := range []*Report{interrupted, failed, swept} {
+		forms(t, rep)
 	}
 }
 
