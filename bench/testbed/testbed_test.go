@@ -10,10 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -25,9 +27,8 @@ import (
 	"lockstep/common/node"
 )
 
-// The test binary is also the stage that tests start, with one of these faults or none. A stage
-// that serves one client at a time is none. Called go, it is a command that starts another, and
-// both take long.
+// The test binary is also the stage that tests start, with one of these faults or none. Called
+// go, it is a command that starts another, and both take long.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "go" {
 		benchtest.FaultyMain()
@@ -39,7 +40,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	if slices.Contains(os.Args, "-child") {
-		serve := benchtest.ServeLocked
 		switch fault := benchtest.FaultyMain(); {
 		case fault == "starting", fault == "absent" && os.Args[len(os.Args)-1] == "1": // never serves
 			fmt.Fprintln(os.Stderr, "still starting")
@@ -47,20 +47,17 @@ func TestMain(m *testing.M) {
 			return
 		case fault == "stubborn": // ignores the end of standard input
 			os.Args = slices.DeleteFunc(os.Args, func(arg string) bool { return arg == "-child" })
-		case fault == "one":
-			serve = benchtest.ServeOne
 		}
-		node.Main(serve)
+		node.Main(benchtest.ServeLocked)
 	}
 	benchtest.StageMain(m)
 }
 
-// ownBed returns a Bed whose one program is the test binary: a stage with this
-// fault.
-func ownBed(t *testing.T, fault string) (*Bed, Program) {
+// ownBed returns a Bed and the test binary as its program: a stage without a fault.
+func ownBed(t *testing.T) (*Bed, Program) {
 	t.Helper()
 	benchtest.EmptyFolder(t)
-	benchtest.NewFaulty(t, fault)
+	benchtest.NewFaulty(t, "")
 	b := newBed(t)
 	self, err := os.Executable()
 	if err != nil {
@@ -87,7 +84,7 @@ func newBed(t *testing.T, stages ...string) *Bed {
 // A port that is taken between the search and the start costs another try, whichever node
 // it belongs to. The fifth is the last.
 func TestPortTaken(t *testing.T) {
-	b, own := ownBed(t, "")
+	b, own := ownBed(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -117,95 +114,88 @@ func TestPortTaken(t *testing.T) {
 
 // Servers that never serve, for whatever reason, are not started again, and are killed.
 func TestNeverServes(t *testing.T) {
-	b, own := ownBed(t, "")
+	b, own := ownBed(t)
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
+	searches := 0
+	b.Addrs = func(n int) ([]string, error) {
+		searches++
+		return node.FreeAddrs(n)
+	}
 	for _, test := range []struct {
 		fault    string
-		nodes    int
 		ctx      context.Context
 		patience time.Duration
-		want     []string
+		want     string // a regular expression
 	}{
-		{"starting", 1, t.Context(), 200 * time.Millisecond, []string{"own, node 0, does not serve after ", "refused", "output:\n    still starting"}},
-		{"absent", 2, t.Context(), 500 * time.Millisecond, []string{"own, node 0, does not serve after ", "(it waits for its peers)\n"}},
-		{"starting", 1, canceled, time.Minute, []string{"canceled"}},
+		{"starting", t.Context(), 200 * time.Millisecond, "^own, node 0, does not serve after .*refused(?s:.*)output:\n    still starting"},
+		{"absent", t.Context(), 500 * time.Millisecond, `^own, node 0, does not serve after .*\(it waits for its peers\)\n`},
+		{"starting", canceled, time.Minute, "canceled"},
 	} {
 		benchtest.NewFaulty(t, test.fault)
-		searches := 0
-		b.Addrs = func(n int) ([]string, error) {
-			searches++
-			return node.FreeAddrs(n)
-		}
-		b.Patience = test.patience
-		_, err := b.Start(test.ctx, own, cluster.Default(), test.nodes)
-		for last := test.want[len(test.want)-1]; err != nil && !strings.Contains(err.Error(), last) && b.Patience < 20*time.Second; { // a busy machine starts slowly
-			searches, b.Patience = 0, 3*b.Patience
-			_, err = b.Start(test.ctx, own, cluster.Default(), test.nodes)
-		}
-		for _, want := range test.want {
-			if err == nil || searches != 1 || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %d searches, error %v, want %q after 1", test.fault, searches, err, want)
+		for b.Patience = test.patience; ; b.Patience *= 3 { // a busy machine starts slowly
+			searches = 0
+			_, err := b.Start(test.ctx, own, cluster.Default(), 2)
+			if searches == 1 && regexp.MustCompile(test.want).MatchString(fmt.Sprint(err)) {
+				break
+			} else if b.Patience > 20*time.Second {
+				t.Errorf("%s: %d searches, error %v, want %s after 1", test.fault, searches, err, test.want)
+				break
 			}
 		}
+	}
+	own.Path = b.Dir // as a program where programs must not be executed
+	_, err := b.Start(t.Context(), own, cluster.Default(), 1)
+	if runtime.GOOS != "windows" && !strings.Contains(fmt.Sprint(err), "set TMPDIR or GOTMPDIR") {
+		t.Errorf("error %v, want that TMPDIR or GOTMPDIR can be set", err)
 	}
 }
 
 // Use leaves nothing running, and its error is that of the function, or says which server died
 // meanwhile, or was killed because it did not stop.
 func TestUse(t *testing.T) {
-	b, own := ownBed(t, "")
+	b, own := ownBed(t)
 	cfg := cluster.Default()
 	cfg.Server.DrainTimeout = time.Millisecond
 	stuck := stuckError{errors.New("a deadlock?")}
 	for _, test := range []struct {
 		fault string
-		nodes int
-		want  error
+		want  error // of Use
 		says  string
 	}{
-		{"", 1, load.ErrNoAnswer, "last output of node 0:\n    "},
-		{"", 2, errDied, "own, node 1, died: "},
-		{"stubborn", 2, nil, "own, node 0, did not stop when asked to, and was killed\nown, node 1, did not "},
-		{"stubborn", 1, stuck, "a deadlock?"},
+		{"", load.ErrNoAnswer, "last output of node 0:\n    "},
+		{"", errDied, "own, node 1, died: "},
+		{"stubborn", nil, "own, node 0, did not stop when asked to, and was killed\nown, node 1, did not "},
+		{"stubborn", stuck, "a deadlock?"},
 	} {
 		benchtest.NewFaulty(t, test.fault)
 		b.Patience = 10 * time.Second // while they start
 		var began time.Time
-		err := b.With(t.Context(), own, cfg, test.nodes, func(ctx context.Context, s *Servers) error {
+		err := b.With(t.Context(), own, cfg, 2, func(ctx context.Context, s *Servers) error {
 			b.Patience, began = 2*time.Second, time.Now()
 			switch test.want {
 			case nil:
 				b.Patience = time.Millisecond
-				return nil
 			case errDied:
 				s.Procs[1].Cmd.Process.Kill()
 				<-ctx.Done()
+				return load.ErrNoAnswer
 			case stuck:
 				b.Patience = 4 * time.Second // but it is killed at once
-				return stuck
 			}
-			return s.WithOutput(load.ErrNoAnswer)
+			return s.WithOutput(test.want)
 		})
 		took, as := time.Since(began), test.want == nil || errors.Is(err, test.want)
 		if !as || !strings.Contains(fmt.Sprint(err), test.says) || len(b.Running) > 0 || took > 3*time.Second {
 			t.Errorf("error %v after %v, want %v that says %q; %d are running", err, took, test.want, test.says, len(b.Running))
 		}
 	}
-	for _, err := range []error{nil, load.ErrWrong, stuck} { // which says what the output does
+	for _, err := range []error{load.ErrWrong, stuck} { // which says what the output does
 		if got := (&Servers{Procs: make([]*Proc, 1)}).WithOutput(err); got != err {
 			t.Errorf("%v with the output of its servers is %v, want no output", err, got)
 		}
 	}
 }
-
-// A counted Target has servers that have counted something.
-type counted struct {
-	load.Target
-	stats func() ([]metrics.Snapshot, error)
-}
-
-func (c counted) Stats(context.Context) ([]metrics.Snapshot, error) { return c.stats() }
 
 // What a server says of a fault while a function runs comes before the function's error, which
 // it ends if it is stuck.
@@ -226,9 +216,6 @@ func TestGuard(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			said := func(kind string) metrics.Snapshot {
-				return metrics.Snapshot{Faults: map[string]string{kind: "said " + kind}, Errors: metrics.Tally{kind: 1}}
-			}
 			servers := counted{stats: func() ([]metrics.Snapshot, error) {
 				nodes := []metrics.Snapshot{said("panic"), {}} // the first had its fault before
 				if test.kind != "" && time.Since(began) >= 3*time.Second {
@@ -248,49 +235,49 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// A process says last why it ends. Of a crash, the first line and the line of the stage say the
-// most; the stacks are as Go prints them.
-func TestCause(t *testing.T) {
-	const stack = "\ngoroutine 7 [running]:\nsync.(*Mutex).Unlock(...)\n\t/go/src/sync/mutex.go:65\n" +
-		"main.(*store).apply(0xc000012345, {0x1, 0x2, 0x3})\n\t/home/me/lockstep/mine/store.go:43 +0x1d\n" +
-		"main.serveConn(...)\n\t/home/me/lockstep/mine/server.go:30\ncreated by main.serve in goroutine 1\n"
-	for output, want := range map[string]string{
-		"serving\nfatal error: sync: unlock of unlocked mutex\n" + stack: "fatal error: sync: unlock of unlocked mutex, mine/store.go:43",
-		"panic: out of luck\n":                     "panic: out of luck",
-		"serving\nmine: the drain was cut short\n": "mine: the drain was cut short",
-		"": "",
-	} {
-		var written tail
-		written.Write([]byte(output))
-		if got := written.cause(); got != want {
-			t.Errorf("the cause is %q, want %q, in\n%s", got, want, output)
-		}
-	}
+// A counted Target has servers that have counted something.
+type counted struct {
+	load.Target
+	stats func() ([]metrics.Snapshot, error)
 }
 
+func (c counted) Stats(context.Context) ([]metrics.Snapshot, error) { return c.stats() }
+
+// said returns what a server has counted after a fault.
+func said(kind string) metrics.Snapshot {
+	return metrics.Snapshot{Faults: map[string]string{kind: "said " + kind}, Errors: metrics.Tally{kind: 1}}
+}
+
+// The last lines are kept, and from a crash on the first. A process says last why it ends. Of a crash,
+// the first line and the line of the stage say the most; the stacks are as Go prints them.
 func TestTail(t *testing.T) {
-	line := strings.Repeat("x", 99) + "\n"
-	stacks := strings.Repeat("goroutine 7 [running]:\n", 1000)
+	many := strings.Repeat(strings.Repeat("x", 99)+"\n", 50)
+	stacks := strings.Repeat("\ngoroutine 7 [running]:\nsync.(*Mutex).Unlock(...)\n\t/go/src/sync/mutex.go:65\n"+
+		"main.(*store).apply(0xc000012345, {0x1, 0x2, 0x3})\n\t/home/me/lockstep/mine/store.go:43 +0x1d\n"+
+		"main.serveConn(...)\n\t/home/me/lockstep/mine/server.go:30\ncreated by main.serve in goroutine 1\n", 100)
 	for _, test := range []struct {
 		writes []string
 		want   string // its beginning, without the indentation
 		lines  int
+		cause  string
 	}{
-		{nil, "(none)", 1},
-		{[]string{"one\n", "two"}, "one\n", 2},
-		{[]string{strings.Repeat(line, 50), "end\n"}, "xxx", 21},
-		{[]string{strings.Repeat(line, 50), "pan", "ic: out of luck\n\n" + stacks, stacks}, "panic: out of luck\n", 91},
-		{[]string{"serving\n", "fatal error: concurrent map writes\n", stacks}, "fatal error: concurrent map writes\n", 89},
-		{[]string{"no panic: all is well\n", "two\n"}, "no panic: all is well\n", 2},
-		{[]string{strings.Repeat("y", 5000)}, "yyy", 1},
+		{nil, "(none)", 1, ""},
+		{[]string{"serving\n", "mine: the drain", " was cut short"}, "serving\n", 2, "mine: the drain was cut short"},
+		{[]string{many, "end\n"}, "xxx", 21, "end"},
+		{[]string{many, "pan", "ic: out of luck\n"}, "panic: out of luck", 1, "panic: out of luck"},
+		{[]string{"serving\n", "fatal error: sync: unlock of unlocked mutex\n", stacks, stacks},
+			"fatal error: sync: unlock of unlocked mutex\n", 70, "fatal error: sync: unlock of unlocked mutex, mine/store.go:43"},
+		{[]string{"no panic: all is well\n", "two\n"}, "no panic: all is well\n", 2, "two"},
+		{[]string{strings.Repeat("y", 5000)}, "yyy", 1, strings.Repeat("y", tailSize)},
 	} {
 		var written tail
 		for _, text := range test.writes {
 			written.Write([]byte(text))
 		}
-		got := written.String()
-		if !strings.HasPrefix(strings.ReplaceAll(got, "\n    ", "\n"), "    "+test.want) || strings.Count(got, "\n")+1 != test.lines || len(got) > 2*tailSize {
-			t.Errorf("%d bytes, %d lines, want %d that begin with %q:\n%.200s", len(got), strings.Count(got, "\n")+1, test.lines, test.want, got)
+		got, cause := written.String(), written.cause()
+		lines := strings.Count(got, "\n") + 1
+		if !strings.HasPrefix(strings.ReplaceAll(got, "\n    ", "\n"), "    "+test.want) || lines != test.lines || len(got) > 2*tailSize || cause != test.cause {
+			t.Errorf("%d bytes, %d lines, cause %q, want %d that begin with %q, cause %q:\n%.200s", len(got), lines, cause, test.lines, test.want, test.cause, got)
 		}
 	}
 }
@@ -298,15 +285,12 @@ func TestTail(t *testing.T) {
 // A number means a directory, and Lockstep's own if there are several.
 func TestStageDirs(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "a [b] *?") // must not be taken for a pattern
+	tree := fstest.MapFS{"stage1_notes.txt": {}, "stage3_threadpool": {}}
 	for _, dir := range []string{"stage1_one", "stage12_twelve", "stage2_a", "stage2_b", "stage4_a", "stage4_bucketlock", "stage4_mine", "mine"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			t.Skip(err) // Windows
-		}
+		tree[dir+"/main.go"] = &fstest.MapFile{}
 	}
-	for _, file := range []string{"stage1_notes.txt", "stage3_threadpool"} {
-		if err := os.WriteFile(filepath.Join(root, file), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.CopyFS(root, tree); err != nil {
+		t.Skip(err) // Windows
 	}
 	for stage, want := range map[string]string{
 		"1": "stage1_one", "12": "stage12_twelve", "stage1_one": "stage1_one", "mine": "mine", "./mine": "mine", "4": "stage4_bucketlock", "stage4_mine": "stage4_mine",
@@ -332,11 +316,13 @@ func TestBuildEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tree := make(fstest.MapFS)
 	for name, text := range map[string]string{"go.mod": "module mine\n", "small/go.mod": "module small\n", "small/main.go": "package main\n\nfunc main() {}\n",
 		"broken/go.mod": "module broken\n", "broken/main.go": "package main\n\nfunc main() { missing() }\n"} {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o666)); err != nil {
-			t.Fatal(err)
-		}
+		tree[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	if err := os.CopyFS(here, tree); err != nil {
+		t.Fatal(err)
 	}
 	flags := "-buildvcs=false -tags=mine " + benchtest.RaceFlag()
 	t.Setenv("GOFLAGS", flags)
@@ -398,30 +384,11 @@ func TestBuildingIsSaid(t *testing.T) {
 	}
 }
 
-// Where programs must not be executed, the error says what to do.
-func TestNotExecutable(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("files have no permission to be executed")
-	}
-	b, own := ownBed(t, "")
-	own.Path = filepath.Join(t.TempDir(), "stage")
-	if err := os.WriteFile(own.Path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Start(t.Context(), own, cluster.Default(), 1); err == nil || !strings.Contains(err.Error(), "set TMPDIR or GOTMPDIR") {
-		t.Errorf("error %v, want that TMPDIR or GOTMPDIR can be set", err)
-	}
-}
-
 // Of a program that prints without end, the first is kept.
 func TestHead(t *testing.T) {
 	var h head
-	for range 1000 {
-		if n, err := h.Write([]byte(strings.Repeat("x", 100))); n != 100 || err != nil {
-			t.Fatalf("wrote %d bytes, %v, want all 100", n, err)
-		}
-	}
-	if len(h) != 64<<10 {
-		t.Errorf("%d bytes are kept, want 65536", len(h))
+	n, err := io.Copy(&h, io.LimitReader(strings.NewReader(strings.Repeat("x", 100_000)), 1<<20)) // in several writes
+	if n != 100_000 || err != nil || len(h) != 64<<10 {
+		t.Errorf("wrote %d bytes (%v) of which %d are kept, want all 100000, and 65536", n, err, len(h))
 	}
 }
