@@ -81,19 +81,18 @@ func TestSuite(t *testing.T) {
 	flag.Set("test.skip", "")
 	stagetest.Again()
 	right := new(design)
-	if !t.Run("Promises", func(t *testing.T) { stagetest.Run(t, right.serve) }) ||
-		!t.Run("Goals", func(t *testing.T) { stagetest.Goals(t, right.serve, 4) }) {
+	promises := func(d *design) func(*testing.T) { return func(t *testing.T) { stagetest.Run(t, d.serve) } }
+	goals := func(d *design) func(*testing.T) { return func(t *testing.T) { stagetest.Goals(t, d.serve, 4) } }
+	if !t.Run("Promises", promises(right)) || !t.Run("Goals", goals(right)) {
 		return
 	}
-	promises := func(d *design) func(*testing.T) { return func(t *testing.T) { stagetest.Run(t, d.serve) } }
-	goals := func(d *design) func(*testing.T) { return func(t *testing.T) { stagetest.Goals(t, d.serve, 3) } }
 	waits := make(chan struct{})
+	defer close(waits)
 	checkSays(t, goals(&design{unbounded: true}), `Overload.*one worker, a queue of one, and 80 requests.*none was answered Busy`)
 	nothing := func() wire.Result { return wire.Result{Status: wire.Deleted} }
 	checkSays(t, promises(&design{delete: func() wire.Result { panic("no keys") }}), `panicked: no keys, stagetest/suite_test.go:\d+`)
 	checkSays(t, promises(&design{delete: nothing}), `Operations.*get k, delete k: answers missing deleted, want missing missing`)
 	checkSays(t, promises(&design{waits: waits}), `goroutines are left: 1 × \(\*design\)\.serve.*promises after Operations were not`)
-	close(waits)
 	t.Run("Skipped", func(t *testing.T) {
 		t.Cleanup(func() {
 			if !t.Skipped() {
@@ -127,22 +126,17 @@ func checkSays(t *testing.T, test func(*testing.T), want string) {
 // The benchmark of a store measures requests of one operation, and of 64.
 func TestBenchmarkStore(t *testing.T) {
 	flag.Set("test.benchtime", "10x")
-	var ones, batches atomic.Int64
+	var requests [wire.MaxOps]atomic.Int64 // by their operations
 	testing.Benchmark(func(b *testing.B) {
 		stagetest.BenchmarkStore(b, func(n *node.Node) stagetest.Store {
 			store := new(design).newStore(n)
 			return func(ops []wire.Op) []wire.Result {
-				switch len(ops) {
-				case 1:
-					ones.Add(1)
-				case 64:
-					batches.Add(1)
-				}
+				requests[len(ops)%wire.MaxOps].Add(1)
 				return store(ops)
 			}
 		})
 	})
-	if ones.Load() < 10 || batches.Load() < 10 {
-		t.Errorf("%d requests of one operation and %d of 64, want ten of each", ones.Load(), batches.Load())
+	if ones, batches := requests[1].Load(), requests[64].Load(); ones < 10 || batches < 10 {
+		t.Errorf("%d requests of one operation and %d of 64, want ten of each", ones, batches)
 	}
 }
