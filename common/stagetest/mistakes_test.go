@@ -1,7 +1,6 @@
 package stagetest
 
 import (
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -62,20 +61,6 @@ var mistakes = []mutant{
 	{"one bucket at a time", "stage4_bucketlock/store.go", "\treturn table.Apply(ops, func(i int) *table.Table { return s.buckets[of[i]].table })\n",
 		"\tfor _, i := range held[1:] {\n\t\ts.buckets[i].mu.Unlock()\n\t}\n\theld = held[:1]\n\treturn table.Apply(ops, func(i int) *table.Table { return s.buckets[of[i]].table })\n",
 		"./stage4_bucketlock", "half of a batch|increments|concurrent map"},
-}
-
-// A stage may print what it likes.
-func TestStageThatPrints(t *testing.T) {
-	if os.Getenv("LOCKSTEP_SLOW") == "" {
-		t.Skip("slow; LOCKSTEP_SLOW=1 runs it")
-	}
-	t.Parallel()
-	m := mutant{"a print", "stage2_coarselock/server.go", "\tdefer c.Close()\n",
-		"\tdefer c.Close()\n\tfmt.Println(\"new client\", c.RemoteAddr())\n\tlog.Println(\"new client\")\n", "./stage2_coarselock -run TestStage/(Operations|Drain|Stop)", ""}
-	path, edited := m.edit(t)
-	if out, passed := m.test(t, path, edited); !passed {
-		t.Error(out)
-	}
 }
 
 func TestMistakes(t *testing.T) { try(t, mistakes, 1, mutant.namedFirst) }

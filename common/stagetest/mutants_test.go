@@ -273,7 +273,7 @@ func (m mutant) caught(t *testing.T, out string) {
 	}
 }
 
-// edit returns the path of the mutant's file and its edited text, with the imports it needs.
+// edit returns the path of the mutant's file and its edited text, with the import it needs.
 func (m mutant) edit(t *testing.T) (path string, edited []byte) {
 	t.Helper()
 	path, unknown := filepath.Abs(filepath.Join(root, m.file))
@@ -285,10 +285,8 @@ func (m mutant) edit(t *testing.T) (path string, edited []byte) {
 		t.Fatalf("%q occurs in %s %d times, want once", m.old, m.file, n)
 	}
 	edited = bytes.Replace(source, []byte(m.old), []byte(m.new), 1)
-	for _, pkg := range []string{"fmt", "log", "sync"} {
-		if spec := fmt.Sprintf("\t%q\n", pkg); strings.Contains(m.new, pkg+".") && !bytes.Contains(source, []byte(spec)) {
-			edited = bytes.Replace(edited, []byte("import (\n"), []byte("import (\n"+spec), 1)
-		}
+	if strings.Contains(m.new, "sync.") && !bytes.Contains(source, []byte("\t\"sync\"\n")) {
+		edited = bytes.Replace(edited, []byte("import (\n"), []byte("import (\n\t\"sync\"\n"), 1)
 	}
 	return path, edited
 }

@@ -28,17 +28,13 @@ func TestSpecimenHappensBefore(t *testing.T) {
 	case err != nil:
 		t.Fatalf("%v:\n%s", err, build)
 	}
-	for _, c := range []struct {
-		between, prediction string
-		want                []string
-	}{
-		{"time", "the value is right, but it is still a race", []string{
-			"WARNING: DATA RACE", "Read by main goroutine:", "  main.main() main.go:22",
-			"Previous write by goroutine:", "  main.main.func1() main.go:15",
-			"Goroutine (finished) created at:", "  main.main() main.go:14",
-			"the value is 42", "Found 1 data race(s)"}},
-		{"channel", "no race: the write happens before the close, the close before the receive, the receive before the read",
-			[]string{"the value is 42"}},
+	for _, c := range []struct{ between, prediction, want string }{
+		{"time", "the value is right, but it is still a race", "WARNING: DATA RACE\n" +
+			"Read by main goroutine:\n  main.main() main.go:22\n" +
+			"Previous write by goroutine:\n  main.main.func1() main.go:15\n" +
+			"Goroutine (finished) created at:\n  main.main() main.go:14\n" +
+			"the value is 42\nFound 1 data race(s)"},
+		{"channel", "no race: the write happens before the close, the close before the receive, the receive before the read", "the value is 42"},
 	} {
 		t.Run(c.between, func(t *testing.T) {
 			run := exec.CommandContext(t.Context(), exe, c.between)
@@ -48,9 +44,9 @@ func TestSpecimenHappensBefore(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := essence(string(out))
-			t.Logf("prediction: %s\nfound:\n    %s", c.prediction, strings.Join(got, "\n    "))
-			if g, w := strings.Join(got, "\n"), strings.Join(c.want, "\n"); g != w {
-				t.Errorf("found\n%s\nwant\n%s", g, w)
+			t.Logf("prediction: %s\nfound:\n    %s", c.prediction, strings.ReplaceAll(got, "\n", "\n    "))
+			if got != c.want {
+				t.Errorf("found\n%s\nwant\n%s", got, c.want)
 			}
 		})
 	}
@@ -58,13 +54,8 @@ func TestSpecimenHappensBefore(t *testing.T) {
 
 // essence returns what a report of the race detector says, without what differs each time:
 // addresses, the goroutine's number and the directory. A function's line has its place behind it.
-func essence(report string) (lines []string) {
+func essence(report string) string {
 	report = regexp.MustCompile(`\n {6}.*[/\\](\S+:\d+) \+0x\w+`).ReplaceAllString(report, " $1")
 	report = regexp.MustCompile(`( at 0x\w+| \d+)( by| \(|:)`).ReplaceAllString(report, "$2")
-	for line := range strings.Lines(report) {
-		if line = strings.TrimRight(line, "=\r\n"); line != "" {
-			lines = append(lines, line)
-		}
-	}
-	return lines
+	return strings.Trim(regexp.MustCompile(`[=\r\n]*\n[=\r\n]*`).ReplaceAllString(report, "\n"), "=\r\n")
 }
