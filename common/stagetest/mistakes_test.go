@@ -78,13 +78,8 @@ func (m mutant) namedFirst(t *testing.T, out string) {
 	if strings.Contains(out, "TestStage/") && strings.Contains(out, "TestGoals/") {
 		t.Errorf("goals are tried after a broken promise:\n%s", out)
 	}
-	first := ""
-	for line := range strings.Lines(out) {
-		if first = strings.TrimSpace(line); !strings.HasPrefix(first, "--- FAIL") && !strings.HasPrefix(first, "====") {
-			break
-		}
-	}
-	if !regexp.MustCompile(m.shows).MatchString(first) {
+	said := regexp.MustCompile(`(?m)^ *(--- FAIL|====).*\n`).ReplaceAllString(out, "")
+	if first, _, _ := strings.Cut(said, "\n"); !regexp.MustCompile(m.shows).MatchString(strings.TrimSpace(first)) {
 		t.Errorf("the first line is %q, want %q:\n%s", first, m.shows, out)
 	}
 }
