@@ -127,7 +127,7 @@ func TestNeverServes(t *testing.T) {
 		patience time.Duration
 		want     string // a regular expression
 	}{
-		{"starting", t.Context(), 200 * time.Millisecond, "^own, node 0, does not serve after .*refused(?s:.*)output:\n    still starting"},
+		{"starting", t.Context(), 200 * time.Millisecond, "^own, node 0, does not serve after .*refused(?s:.*):\n    still starting"},
 		{"absent", t.Context(), 500 * time.Millisecond, `^own, node 0, does not serve after .*\(it waits for its peers\)\n`},
 		{"starting", canceled, time.Minute, "canceled"},
 	} {
@@ -273,10 +273,12 @@ func TestTail(t *testing.T) {
 		for _, text := range test.writes {
 			written.Write([]byte(text))
 		}
-		got, cause := written.String(), written.cause()
-		lines := strings.Count(got, "\n") + 1
-		if !strings.HasPrefix(strings.ReplaceAll(got, "\n    ", "\n"), "    "+test.want) || lines != test.lines || len(got) > 2*tailSize || cause != test.cause {
-			t.Errorf("%d bytes, %d lines, cause %q, want %d that begin with %q, cause %q:\n%.200s", len(got), lines, cause, test.lines, test.want, test.cause, got)
+		got := strings.ReplaceAll(written.String(), "\n    ", "\n")
+		if lines := strings.Count(got, "\n") + 1; !strings.HasPrefix(got, "    "+test.want) || lines != test.lines || len(got) > 2*tailSize {
+			t.Errorf("%d bytes, %d lines, want %d that begin with %q:\n%.200s", len(got), lines, test.lines, test.want, got)
+		}
+		if cause := written.cause(); cause != test.cause {
+			t.Errorf("the cause is %q, want %q, in\n%s", cause, test.cause, got)
 		}
 	}
 }

@@ -34,7 +34,8 @@ func TestSpecimenHappensBefore(t *testing.T) {
 			"Previous write by goroutine:\n  main.main.func1() main.go:15\n" +
 			"Goroutine (finished) created at:\n  main.main() main.go:14\n" +
 			"the value is 42\nFound 1 data race(s)"},
-		{"channel", "no race: the write happens before the close, the close before the receive, the receive before the read", "the value is 42"},
+		{"channel", "no race: the write happens before the close, the close before the receive, the receive before the read",
+			"the value is 42"},
 	} {
 		t.Run(c.between, func(t *testing.T) {
 			run := exec.CommandContext(t.Context(), exe, c.between)
