@@ -86,6 +86,9 @@ func newBed(t *testing.T, stages ...string) *Bed {
 // it belongs to. The fifth is the last.
 func TestPortTaken(t *testing.T) {
 	b, own := ownBed(t)
+	if _, err := b.Start(t.Context(), own, cluster.Default(), 2); err != nil { // it runs until Close stops it
+		t.Fatal(err)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
