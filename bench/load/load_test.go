@@ -1,14 +1,17 @@
 package load
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"net"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -16,11 +19,573 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/workload"
+	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/metrics"
-	"lockstep/common/node"
 	"lockstep/common/wire"
 )
+
+// These tests show that the generator measures correctly. The servers take a known time, and
+// the clock stands still during computations, so measurements must equal arithmetic, up to
+// the 0.8 % by which a histogram may be above.
+
+// A knownServer is a client whose requests take as long as serve and get right answers.
+type knownServer struct {
+	apply         func([]wire.Op) []wire.Result
+	serve         func(ctx context.Context) error
+	onces, closes atomic.Int64 // calls of Once, and of Close
+}
+
+func (k *knownServer) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	if err := k.serve(ctx); err != nil {
+		return nil, err
+	}
+	ops = slices.Clone(ops)
+	for i := range ops { // whose values the next request changes
+		ops[i].Value = bytes.Clone(ops[i].Value)
+	}
+	return k.apply(ops), nil
+}
+
+func (k *knownServer) Once(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	k.onces.Add(1)
+	return k.Do(ctx, ops...)
+}
+
+func (k *knownServer) Counts() (none client.Counts) { return none }
+func (k *knownServer) Close() error                 { k.closes.Add(1); return nil }
+
+// newKnownLoad returns a generator for a known server, with the clock of a synctest bubble.
+func newKnownLoad(t *testing.T, serve func(ctx context.Context) error, change func(*cluster.Workload)) *Generator {
+	t.Helper()
+	w := cluster.Default().Workload
+	w.Keys = 50
+	change(&w)
+	work := newWorkload(t, w)
+	k := &knownServer{apply: benchtest.Locked(nil), serve: serve}
+	k.apply(work.Preload(0, work.Keys))
+	l := &Generator{cfg: cluster.Config{Workload: work.Workload}, Grace: 5 * time.Second, patience: 2 * time.Second,
+		clock: bubbleClock(0), arrivals: work.Seed}
+	for i := range work.Connections {
+		c := &connection{greeted: make(chan struct{}), client: k, sources: []*workload.Source{work.Source(i)}}
+		close(c.greeted)
+		l.conns = append(l.conns, c)
+	}
+	return l
+}
+
+// wait waits by the clock of the bubble.
+func wait(ctx context.Context, d time.Duration) error {
+	if d > 0 {
+		control.Pause(ctx, d)
+	}
+	return ctx.Err()
+}
+
+// takes returns a server that takes this long.
+func takes(service time.Duration) func(context.Context) error {
+	return func(ctx context.Context) error { return wait(ctx, service) }
+}
+
+// wantQuantile checks a quantile of what was measured.
+func wantQuantile(t *testing.T, what string, r *Result, q float64, want time.Duration) {
+	t.Helper()
+	if got := r.ResponseTimes.Quantile(q); got < want || got > want+want/128 {
+		t.Errorf("%s: quantile %v is %v, want %v", what, q, got, want)
+	}
+}
+
+// dueTimes are the offsets of a schedule.
+func dueTimes(w cluster.Workload, length time.Duration) (all []time.Duration) {
+	for s := newSchedule(w.Rate, w.Arrival, w.Seed); s.due() < length; s.advance() {
+		all = append(all, s.due())
+	}
+	return all
+}
+
+// An open loop sees a server stall for 100 ms each second: the requests that are due meanwhile
+// wait for the rest of the stall, evenly from 0 to 100 ms. The round has a schedule of its own,
+// which the warm-up has no part in.
+func TestOpenLoopSeesStalls(t *testing.T) {
+	const stall, length = 100 * time.Millisecond, 1100 * time.Millisecond
+	for arrival, connections := range map[string]int{"constant": 1, "poisson": 50} {
+		synctest.Test(t, func(t *testing.T) {
+			began, second := time.Now(), time.After(time.Second)
+			serve := func(ctx context.Context) error { return wait(ctx, stall-time.Since(began)%time.Second) }
+			l := newKnownLoad(t, serve, func(w *cluster.Workload) {
+				w.Connections, w.Rate, w.Arrival, w.Duration = connections, 200, arrival, 4*time.Second
+			})
+			w := l.cfg.Workload
+			if r := l.warmUp(t.Context()); r.Requests != int64(len(dueTimes(w, time.Second))) {
+				t.Errorf("%s: %d requests in a warm-up of a second", arrival, r.Requests)
+			}
+			<-second
+			w.Seed += 1 << 32 // of its second phase
+			due := dueTimes(w, length)
+			l.sampled = true
+			r := l.run(t.Context(), length, 0)
+			if r.Requests != int64(len(due)) || r.Unfinished != 0 || r.Wrong != 0 || r.Misses != 0 || len(r.Samples) != len(due) {
+				t.Fatalf("%s: %d answered, %d unfinished, %d wrong (%v), %d samples, want %d answered",
+					arrival, r.Requests, r.Unfinished, r.Wrong, r.FirstWrong, len(r.Samples), len(due))
+			}
+			for i, s := range sortedSamples(r) {
+				took := max(stall-due[i]%time.Second, 0)
+				if s.Due != due[i] || s.Done != due[i]+took || s.Sent < s.Due || s.Outcome != "answered" {
+					t.Errorf("%s: sample %+v, want one due at %v and answered after %v", arrival, s, due[i], took)
+				}
+				due[i] = took
+			}
+			slices.Sort(due)
+			for _, q := range []float64{0.5, 0.9, 0.95, 0.99, 0.999, 1} {
+				wantQuantile(t, arrival, r, q, due[max(int(q*float64(len(due))+0.999999)-1, 0)])
+			}
+			if late := r.Slips.Max(); late != 0 {
+				t.Errorf("%s: the client was late by %v, want 0: only the server stalled", arrival, late)
+			}
+		})
+	}
+}
+
+// A server takes 1 ms for half of the requests, 2 ms for 40 %, 5 ms for 9 % and 10 ms for 1 %.
+// The number of operations ends the load, and not a time by which they should be done.
+func TestKnownServiceTimes(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*cluster.Workload){
+		"closed loop":                  func(w *cluster.Workload) { w.Connections = 4 },
+		"closed loop of one":           func(w *cluster.Workload) { w.Connections = 1 },
+		"open loop, constant arrivals": func(w *cluster.Workload) { w.Connections, w.Rate, w.Batch = 16, 70, 3 },
+		"open loop, poisson arrivals":  func(w *cluster.Workload) { w.Connections, w.Rate, w.Arrival, w.Batch = 16, 1000, "poisson", 2 },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var served atomic.Int64
+			l := newKnownLoad(t, func(ctx context.Context) error {
+				switch i := served.Add(1) % 100; {
+				case i >= 99:
+					return wait(ctx, 10*time.Millisecond)
+				case i >= 90:
+					return wait(ctx, 5*time.Millisecond)
+				case i >= 50:
+					return wait(ctx, 2*time.Millisecond)
+				}
+				return wait(ctx, time.Millisecond)
+			}, change)
+			w := l.cfg.Workload
+			ops := 1000*w.Batch - w.Batch/2 // so the last request is shorter
+			r := l.run(t.Context(), 0, ops)
+			for q, ms := range map[float64]time.Duration{0.25: 1, 0.49: 1, 0.51: 2, 0.89: 2, 0.91: 5, 0.98: 5, 0.995: 10, 1: 10} {
+				wantQuantile(t, name, r, q, ms*time.Millisecond)
+			}
+			if r.OK != int64(ops) || r.Requests != 1000 || r.Unfinished != 0 {
+				t.Errorf("%s: %d operations done by %d requests, %d unfinished, want %d by 1000", name, r.OK, r.Requests, r.Unfinished, ops)
+			}
+			if lasts := 100 * time.Second / 7; w.Rate == 70 && (r.Dur-lasts).Abs() > time.Microsecond {
+				t.Errorf("%s: 1000 of 70 requests a second took %v, want %v", name, r.Dur, lasts)
+			}
+			if mean := r.ResponseTimes.Mean(); mean < 1840*time.Microsecond || mean > 1860*time.Microsecond {
+				t.Errorf("%s: the mean is %v, want 1.85ms", name, mean)
+			}
+			if connections := float64(w.Connections); w.Rate == 0 && (r.InFlight() < 0.97*connections || r.InFlight() > connections) {
+				t.Errorf("%s: by Little's law %v are in flight, want %v", name, r.InFlight(), connections)
+			}
+		})
+	}
+}
+
+// The generator notices that it did not run: here its clock jumps by 200 ms each second, as it
+// does when the process is stopped, and by 15 ms in between, as it does on a busy machine. A
+// client that uses CPU time during the jumps does run.
+func TestStallsOfTheClient(t *testing.T) {
+	for busy, want := range map[bool]time.Duration{false: 200 * time.Millisecond, true: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newKnownLoad(t, takes(9*time.Millisecond), func(w *cluster.Workload) { w.Connections = 1 })
+			steady := l.clock.now
+			jumps := func() time.Duration {
+				d := steady()
+				return d + d.Truncate(time.Second)/5 + (d+time.Second/2).Truncate(time.Second)*15/1000
+			}
+			l.clock.now, l.clock.cpu = jumps, steady
+			if busy {
+				l.clock.cpu = func() time.Duration { return jumps() * 6 / 10 }
+			}
+			r := l.run(t.Context(), 2700*time.Millisecond, 0)
+			if r.Stalled < 2*want || r.Stalled > 2*want+2*want/20 || r.Stall < want || r.Stall > want+want/20 {
+				t.Errorf("busy %v: stalled for %v, for %v at a time, want %v and %v", busy, r.Stalled, r.Stall, 2*want, want)
+			}
+		})
+	}
+}
+
+// Where every request fails, there is no response time, so the client is not late in it, and
+// the round has failed. A connection that is refused is not starved.
+func TestNobodyIsAnswered(t *testing.T) {
+	full := Refusal{errors.New("OOM command not allowed")}
+	for _, test := range []struct {
+		rate    float64
+		fault   error
+		starved int
+	}{{0, full, 8}, {100, full, 8}, {0, client.ErrBusy, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newKnownLoad(t, func(ctx context.Context) error {
+				wait(ctx, time.Millisecond)
+				return test.fault
+			}, func(w *cluster.Workload) { w.Rate = test.rate })
+			l.conns[0].sources[0].Once = true // of all sources
+			late := l.clock.sleep
+			l.clock.sleep = func(d time.Duration) { late(d + 60*time.Millisecond) }
+			r := l.run(t.Context(), 0, 100)
+			if r.Failed() != 100 || r.Errors[errorKind(test.fault)] != 100 || r.Requests != 0 ||
+				r.Starved != test.starved || r.Slips != nil {
+				t.Errorf("%+v: errors %v, %d answered, %d starved, slips %v, want 100, 0 and none",
+					test, r.Errors, r.Requests, r.Starved, r.Slips)
+			}
+			if once := l.conns[0].client.(*knownServer).onces.Load(); once != 100 || r.FailedTime < 100*time.Millisecond {
+				t.Errorf("%+v: %d requests were sent but once, in %v, want all, in 1ms each", test, once, r.FailedTime)
+			}
+			if err := r.Broken(); err == nil || !strings.Contains(err.Error(), "no request was answered: "+test.fault.Error()) {
+				t.Errorf("%+v: the round has the error %v", test, err)
+			}
+		})
+	}
+}
+
+// What is told while a round runs is of the last second only; of the warm-up nothing is told.
+func TestTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fast atomic.Bool
+		requests := 0
+		l := newKnownLoad(t, func(ctx context.Context) error {
+			if requests++; fast.Load() {
+				return wait(ctx, 4*time.Millisecond)
+			}
+			if wait(ctx, 9*time.Millisecond); requests%5 == 0 && !fast.Load() {
+				return errors.New("no")
+			}
+			return nil
+		}, func(w *cluster.Workload) { w.Connections, w.Duration = 1, 2500*time.Millisecond })
+		var told []string
+		l.Told = func(opsPerSecond float64, p99 time.Duration, failed int64) {
+			told = append(told, fmt.Sprintf("%.2g/s %v %d", opsPerSecond, p99.Round(time.Millisecond), failed))
+			fast.Store(len(told) == 2)
+		}
+		l.warmUp(t.Context())
+		r := l.run(t.Context(), l.cfg.Workload.Duration, 0)
+		const want = "88/s 9ms 5, 89/s 9ms 22, 2.5e+02/s 4ms 0"
+		if got := strings.Join(told, ", "); got != want || r.Requests < 250 {
+			t.Errorf("%d requests, of which was told %q, want %q", r.Requests, got, want)
+		}
+	})
+}
+
+// A worker is a server, and its target, that works for each key that is there. It greets so
+// many clients.
+type worker struct {
+	Target
+	*knownServer
+	places, requests atomic.Int64
+	work, longest    time.Duration // of a key, and of a request
+}
+
+// newWorker returns a worker that takes 1 ms for each request.
+func newWorker(cfg cluster.Config, places int64) *worker {
+	s := &worker{Target: NewLockstep(cfg), knownServer: &knownServer{apply: benchtest.Locked(nil), serve: takes(time.Millisecond)}}
+	s.places.Store(places)
+	return s
+}
+
+func (s *worker) Dial(ctx context.Context) (Client, error) {
+	if s.places.Add(-1) < 0 {
+		<-ctx.Done()
+	}
+	return s, ctx.Err()
+}
+
+func (s *worker) Do(ctx context.Context, ops ...wire.Op) ([]wire.Result, error) {
+	s.requests.Add(1)
+	results, err := s.knownServer.Do(ctx, ops...)
+	if s.work == 0 || results[0].Status != wire.Replaced { // as all the others
+		return results, err
+	}
+	took := time.Duration(len(ops)) * s.work
+	s.longest = max(s.longest, took)
+	return results, wait(ctx, took)
+}
+
+// Keys are stored whatever the work of the server, a second at a time, and the time that is
+// left is known.
+func TestPreloadOfServersThatWork(t *testing.T) {
+	for _, work := range []time.Duration{0, 10 * time.Millisecond, 400 * time.Millisecond, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorkload(t, cluster.Workload{Keys: 100, Value: cluster.Bytes(30), Dist: "uniform"})
+			s := &worker{knownServer: &knownServer{apply: benchtest.Locked(nil), serve: takes(0)}, work: work}
+			var told []time.Duration
+			preload := func() error {
+				s.places.Store(2)
+				s.requests.Store(0)
+				s.longest, told = 0, nil
+				return Preload(t.Context(), s, w, func(_ string, left time.Duration) { told = append(told, left) })
+			}
+			if err := errors.Join(preload(), preload()); err != nil {
+				t.Fatalf("work of %v: %v", work, err)
+			}
+			first, last, requests := told[0], told[len(told)-1], int(s.requests.Load())
+			if s.longest > max(time.Second, work) || work == 0 && requests > 12 || len(told) != requests || first != 99*work || last != 0 {
+				t.Errorf("work of %v: %d requests, the longest of %v, and %v to %v left", work, requests, s.longest, first, last)
+			}
+			s.work = time.Hour
+			began := time.Now()
+			if err, took := preload(), time.Since(began); !errors.Is(err, ErrNoAnswer) || took > 3*time.Minute {
+				t.Errorf("a server that is stuck: error %v after %v", err, took)
+			}
+		})
+	}
+}
+
+// New gives up when no connection is greeted for long, or at the end of ctx, and says why.
+func TestNobodyGreets(t *testing.T) {
+	for _, test := range []struct {
+		patience, took time.Duration // of ctx, and of New
+		want           string
+	}{{time.Hour, ConnectTime, "the server serves others"}, {time.Second, time.Second, context.DeadlineExceeded.Error()}} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), test.patience)
+			defer cancel()
+			cfg, began := cluster.Default(), time.Now()
+			_, err := New(ctx, newWorker(cfg, 0), newWorkload(t, cfg.Workload), 0)
+			if took := time.Since(began); took != test.took || !strings.Contains(fmt.Sprint(err), test.want) {
+				t.Errorf("error %v after %v, want %q after %v", err, took, test.want, test.took)
+			}
+		})
+	}
+}
+
+// The connections of a server that serves one client at a time starve, but one.
+func TestStarved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := cluster.Default()
+		cfg.Workload.Connections = 3
+		server := newWorker(cfg, 1)
+		l := connected(t, server)
+		l.clock = bubbleClock(0)
+		for _, test := range []struct {
+			length time.Duration
+			rate   float64
+			want   int64 // requests, of 1 ms each
+		}{{50*time.Millisecond - 1, 0, 50}, {0, 0, 100}, {50 * time.Millisecond, 500, 25}} {
+			l.cfg.Workload.Rate = test.rate
+			r := l.run(t.Context(), test.length, 100)
+			if r.Connections != 3 || r.Starved != 2 || r.NeverGreeted != 2 || r.Requests != test.want {
+				t.Errorf("%+v: %d of %d starve, %d never greeted, %d answers, want 2 of 3, 2",
+					test, r.Starved, r.Connections, r.NeverGreeted, r.Requests)
+			}
+		}
+		if l.Close(); server.closes.Load() != 3 {
+			t.Errorf("Close closes %d clients, want 3", server.closes.Load())
+		}
+	})
+}
+
+// When requests are full, keys are stored by as many clients as are greeted. The failure of
+// one of them ends them all, and so does Ctrl-C, here after 205 ms.
+func TestPreloadTogether(t *testing.T) {
+	broken := errors.New("node 1: gone")
+	for _, test := range []struct {
+		places, last int64         // the last request before the servers hang
+		want         error         // of the last request
+		took         time.Duration // 10 ms a request: of 1 to 32 keys, and 9 others
+	}{
+		{1, 99, nil, 150 * time.Millisecond},
+		{9, 99, nil, 90 * time.Millisecond},
+		{9, 11, broken, 70 * time.Millisecond},
+		{9, 15, broken, 80 * time.Millisecond},
+		{9, 11, context.DeadlineExceeded, 205 * time.Millisecond},
+		{9, 99, ErrWrong, 10 * time.Millisecond}, // of the first
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorkload(t, cluster.Workload{Keys: 9 << 6, Value: cluster.Bytes(30), Dist: "uniform"})
+			w.Full = 1 << 6
+			s, apply := new(worker), benchtest.Locked(nil)
+			s.places.Store(test.places)
+			var failed atomic.Bool
+			s.knownServer = &knownServer{apply: apply, serve: func(ctx context.Context) error {
+				switch {
+				case s.requests.Load() < test.last:
+					return wait(ctx, 10*time.Millisecond)
+				case test.want == broken && failed.CompareAndSwap(false, true):
+					return broken
+				}
+				return wait(ctx, time.Hour)
+			}}
+			if test.want == ErrWrong {
+				s.apply = func(ops []wire.Op) []wire.Result { return make([]wire.Result, len(ops)) }
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 205*time.Millisecond)
+			defer cancel()
+			began, told := time.Now(), ""
+			err := Preload(ctx, s, w, func(what string, _ time.Duration) { told = what })
+			took := time.Since(began)
+			missing := err == nil && slices.ContainsFunc(apply(w.Preload(0, w.Keys)),
+				func(r wire.Result) bool { return r.Status != wire.Replaced })
+			if !errors.Is(err, test.want) || took != test.took || missing ||
+				err == nil && told != "storing keys: 576 of 576" {
+				t.Errorf("%d places, last %d: error %v after %v, want %v after %v; keys are missing: %v; told %q",
+					test.places, test.last, err, took, test.want, test.took, missing, told)
+			}
+		})
+	}
+}
+
+// If more is due than the server can do, throughput is what it can do, the rest is unfinished,
+// and response times include the wait. A warm-up ends on time: the backlog is dropped, only the
+// request in flight is waited for. The round works its own off within the grace.
+func TestOverload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newKnownLoad(t, takes(15*time.Millisecond), func(w *cluster.Workload) {
+			w.Connections, w.Rate, w.Duration = 1, 1000, 4*time.Second
+		})
+		l.Grace = 505 * time.Millisecond
+		if warm := l.warmUp(t.Context()); warm.Requests != 67 || warm.Dur != 1005*time.Millisecond {
+			t.Errorf("%d answered in a warm-up of %v, want 67 in 1.005s", warm.Requests, warm.Dur)
+		}
+		r := l.run(t.Context(), time.Second, 0)
+		if r.Requests != 100 || r.Unfinished != 900 || r.Dur != 1505*time.Millisecond {
+			t.Errorf("%d answered, %d unfinished in %v, want 100 and 900 of the 1000 that were due, in 1.505s",
+				r.Requests, r.Unfinished, r.Dur)
+		}
+		// Request i was due at i ms, and answered at 15 (i + 1).
+		wantQuantile(t, "overload", r, 0.5, (14*49+15)*time.Millisecond)
+		wantQuantile(t, "overload", r, 1, (14*99+15)*time.Millisecond)
+	})
+}
+
+// A load that makes no progress is given up: when its time and the grace are over, after its
+// patience, or at the end of ctx, which here is after 5 s. What was due is unfinished then.
+func TestGivenUp(t *testing.T) {
+	for _, test := range []struct {
+		rate       float64
+		length     time.Duration
+		ops        int
+		answers    int64 // of the server, before it is stuck
+		unfinished int64
+		starved    int // of 8 connections
+		took       time.Duration
+	}{
+		{0, time.Second, 0, 3, 8, 5, 1500 * time.Millisecond},
+		{0, time.Hour, 0, 0, 8, 8, 5 * time.Second},
+		{0.01, time.Hour, 0, 0, 1, 1, 5 * time.Second},
+		{0, 0, 1000, 0, 8, 8, 2 * time.Second},
+		{100, 0, 100, 0, 100, 8, 2200 * time.Millisecond},
+		{0.25, 0, 1000, 9, 0, 0, 5 * time.Second}, // answered at 0 and 4 s, which is in time
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var taken atomic.Int64
+			l := newKnownLoad(t, func(ctx context.Context) error {
+				if taken.Add(1) > test.answers {
+					return wait(ctx, 10*time.Hour)
+				}
+				return wait(ctx, time.Millisecond)
+			}, func(w *cluster.Workload) { w.Rate = test.rate })
+			l.Grace = 500 * time.Millisecond
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			r := l.run(ctx, test.length, test.ops)
+			answered := min(taken.Load(), test.answers)
+			if r.Requests != answered || r.Unfinished != test.unfinished || r.Starved != test.starved || r.Errors != nil ||
+				r.Dur < test.took || r.Dur > test.took+time.Second/5 {
+				t.Errorf("%+v: %d answered, %d unfinished, %d starved, errors %v after %v, want %d answered",
+					test, r.Requests, r.Unfinished, r.Starved, r.Errors, r.Dur, answered)
+			}
+		})
+	}
+}
+
+func TestPoissonSchedule(t *testing.T) {
+	offsets := func(seed uint64) []time.Duration {
+		return dueTimes(cluster.Workload{Rate: 1000, Arrival: "poisson", Seed: seed}, 30*time.Second)
+	}
+	first := offsets(1)
+	if !slices.Equal(first, offsets(1)) || slices.Equal(first, offsets(2)) {
+		t.Error("the same seed gives another schedule the second time, or another seed the same")
+	}
+	// The gaps are exponential: each of ten classes of them is as likely as the next.
+	counts, last := make([]int, 10), time.Duration(0)
+	for _, at := range first {
+		counts[int(10*-math.Expm1(-float64(at-last)/float64(time.Millisecond)))]++
+		last = at
+	}
+	for class, n := range counts { // 3000 expected; five standard deviations are 260
+		if n < 2740 || n > 3260 {
+			t.Errorf("%d gaps of 30 000 are in class %d of 10, want about 3000", n, class)
+		}
+	}
+}
+
+// bubbleClock is the clock of a synctest bubble, whose sleeps end late by this much.
+func bubbleClock(late time.Duration) clock {
+	began := time.Now()
+	return clock{
+		now:   func() time.Duration { return time.Since(began) },
+		sleep: func(d time.Duration) { <-time.After(d + late) },
+		cpu:   func() time.Duration { return 0 },
+	}
+}
+
+// A slip is how late the client itself is in sending a request: not because its connection was busy.
+func TestSlips(t *testing.T) {
+	const ms = time.Millisecond
+	for name, test := range map[string]struct {
+		connections   int
+		service, late time.Duration // the clock's sleeps end late by so much
+		sent          [4]time.Duration
+		slips         time.Duration // all four together
+	}{
+		"a free connection":             {1, 0, 0, [4]time.Duration{0, 10, 20, 30}, 0},
+		"the connection is busy":        {1, 25 * ms, 0, [4]time.Duration{0, 25, 50, 75}, 0},
+		"one of two is free":            {2, 15 * ms, 0, [4]time.Duration{0, 10, 20, 30}, 0},
+		"the clock is late":             {1, 0, 3 * ms, [4]time.Duration{0, 13, 23, 33}, 3 + 3 + 3},
+		"the clock is late for several": {3, 0, 25 * ms, [4]time.Duration{0, 35, 35, 35}, 25 + 15 + 5},
+		// Without the clock, the connection would have been back at 15 and 25, when nothing was due.
+		"both": {1, 5 * ms, 20 * ms, [4]time.Duration{0, 30, 35, 40}, 20 + 15 + 10},
+		// Without the clock, it would have been back at 35 and 60: only the rest is the clock's.
+		"a busy connection and the clock": {1, 25 * ms, 3 * ms, [4]time.Duration{0, 25, 50, 75}, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newKnownLoad(t, takes(test.service), func(w *cluster.Workload) { w.Connections, w.Rate = test.connections, 100 })
+			l.clock, l.sampled = bubbleClock(test.late), true
+			r := l.run(t.Context(), 40*ms, 0)
+			var sent [4]time.Duration
+			for i, s := range sortedSamples(r) {
+				sent[i%4] = s.Sent / ms
+			}
+			if slips := r.Slips.Mean() * 4 / ms; sent != test.sent || slips != test.slips || r.Requests != 4 || r.Unfinished != 0 {
+				t.Errorf("%s: %d of 4 requests were sent at %d ms, %d ms late in all, want %d and %d",
+					name, r.Requests, sent, slips, test.sent, test.slips)
+			}
+		})
+	}
+}
+
+// After one stall of the client, every request that was due in it is late, and not only the
+// first of each connection: those after them wait for answers that a prompt client would have
+// had in time.
+func TestLateIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ms = time.Millisecond
+		l := newKnownLoad(t, takes(ms), func(w *cluster.Workload) { w.Rate = 500 })
+		sleep, now := l.clock.sleep, l.clock.now
+		l.clock.sleep = func(d time.Duration) {
+			if sleep(d); now() >= 500*ms && now() < 700*ms {
+				sleep(700*ms - now())
+			}
+		}
+		slips := l.run(t.Context(), time.Second, 0).Slips
+		late, sum := slips.Count()-slips.Within(ms), slips.Mean()*time.Duration(slips.Count())
+		if late < 98 || late > 115 || sum < 100*95*ms || slips.Max() > 200*ms {
+			t.Errorf("%d requests are late, by %v in all, %v at most, want the 100 that were due in the stall, by 100 ms on average",
+				late, sum, slips.Max())
+		}
+	})
+}
 
 func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
 	t.Helper()
@@ -29,16 +594,6 @@ func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
 		t.Fatal(err)
 	}
 	return work
-}
-
-// turns is a stage that calls turn for each request; answer gives the right answer to it.
-func turns(turn func(n *node.Node, c *node.Conn, answer func())) node.Serve {
-	return func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		apply := benchtest.Locked(n)
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			turn(n, c, func() { n.Answer(c, apply) })
-		})
-	}
 }
 
 // connected connects to servers until the end of the test.
@@ -52,131 +607,26 @@ func connected(t *testing.T, to Target) *Generator {
 	return l
 }
 
-// noneLeft fails the test if a goroutine of a client is left.
-func noneLeft(t *testing.T) {
-	t.Helper()
-	var left []string
-	for range 300 { // after its WaitGroup, a goroutine may need a moment to end
-		left = node.Stacks("lockstep/common/client.", "load.(*stream).", "load.(*connection).")
-		if left == nil {
-			return
-		}
-		runtime.Gosched()
-	}
-	t.Errorf("goroutines are left after Close:\n%s", strings.Join(left, "\n\n"))
-}
-
-func TestClosedLoopOps(t *testing.T) {
-	for _, test := range []struct {
-		batch, depth, ops int
-		conn              string
-		connections       int64 // of the server
-	}{
-		{4, 1, 81, "persistent", 3}, {3, 2, 79, "persistent", 3}, {1, 1, 1, "persistent", 3}, {1, 1, 20, "per-request", 20},
-	} {
-		cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
-		w := &cfg.Workload
-		w.Batch, w.Depth, w.Connections, w.Conn = test.batch, test.depth, 3, test.conn
-		r := connected(t, NewLockstep(cfg)).run(t.Context(), 0, test.ops)
-		if served := nodes[0].Stats.Ops.Load(); r.OK != int64(test.ops) || served != r.OK || r.Requests != int64((test.ops+test.batch-1)/test.batch) {
-			t.Errorf("%+v: %d operations in %d requests, the server says %d", test, r.OK, r.Requests, served)
-		}
-		if r.Connections != 3 || r.Starved != 0 || r.Unfinished != 0 || r.Errors != nil || r.Wrong != 0 || r.Slips != nil || r.ResponseTimes.Count() != r.Requests {
-			t.Errorf("%+v: the result is %+v", test, r)
-		}
-		if got := nodes[0].Stats.Connections.Load(); got != test.connections {
-			t.Errorf("%+v: %d connections", test, got)
-		}
-	}
-}
-
-// A server without a place for a connection says so, and its word reaches the result. The
-// connection is dialled again until there is a place, also by each request.
-func TestNoPlace(t *testing.T) {
-	t.Parallel()
-	for depth, conn := range map[int]string{1: "persistent", 2: "persistent", 0: "per-request"} {
-		cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-			n.Config.Server.MaxConnections = 2
-			return benchtest.ServeLocked(ctx, ln, n)
-		})
-		w := &cfg.Workload
-		w.Connections, w.Ops, w.Depth, w.Conn = 5, 50, max(depth, 1), conn
-		l := connected(t, NewLockstep(cfg))
-		r, err := l.Measure(t.Context())
-		if err != nil || r.OK != 50 || r.Errors != nil {
-			t.Fatalf("%s, depth %d: %d operations, errors %v, %v", conn, depth, r.OK, r.Errors, err)
-		}
-		const why = "all 2 places are taken (max_connections)"
-		if conn == "persistent" && (r.NeverGreeted != 3 || r.Starved != 3 || r.NotServed != why || r.RefusedDials < 3) {
-			t.Errorf("depth %d: %d never greeted because of %q, %d dials refused, want 3 because of %q, and some", depth, r.NeverGreeted, r.NotServed, r.RefusedDials, why)
-		}
-		if conn == "per-request" && (r.NeverGreeted+r.Starved != 0 || r.RefusedDials < 10) {
-			t.Errorf("per request: %d never greeted, %d starved, %d dials refused, want 0, 0 and many", r.NeverGreeted, r.Starved, r.RefusedDials)
-		}
-	}
-}
-
-// The end of ctx ends a load at once, and Close all goroutines.
-func TestLoadCancelled(t *testing.T) {
-	over := make(chan bool)
-	cfg, _ := benchtest.Here(t, 1, turns(func(_ *node.Node, _ *node.Conn, answer func()) {
-		<-over
-		answer()
-	}))
-	t.Cleanup(func() { close(over) })
-	cfg.Workload.Depth = 2
-	l := connected(t, NewLockstep(cfg))
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	began := time.Now()
-	r := l.run(ctx, time.Hour, 0)
-	if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished != 16 {
-		t.Errorf("it took %v after 50ms, %d answered, %d unfinished, want 0 and 16", took, r.Requests, r.Unfinished)
-	}
-	l.Close()
-	noneLeft(t)
-}
-
-// New says why no connection is greeted, and leaves no goroutine.
-func TestAnotherCluster(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
-	cfg.Nodes = slices.Clone(cfg.Nodes)
-	cfg.Nodes[1].Control = "127.0.0.1:9"
-	for _, cfg.Workload.Depth = range []int{1, 2} {
-		_, err := New(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), 0)
-		if node := " (node 0, " + cfg.Nodes[0].Addr + ")"; !errors.Is(err, wire.ErrMismatch) || !strings.HasSuffix(err.Error(), node) {
-			t.Errorf("depth %d: error %v, want %v with %q", cfg.Workload.Depth, err, wire.ErrMismatch, node)
-		}
-	}
-	noneLeft(t)
-}
-
 func TestMerge(t *testing.T) {
-	first, second := errors.New("first"), errors.New("second")
-	worker := func(n int64, err error) *Result {
-		r := &Result{Counts: Counts{Connections: 1, Starved: 1, NeverGreeted: 1, Requests: n, Answers: workload.Answers{OK: n, Misses: n, Mismatches: n}, Unfinished: n, Refusals: n}, FailedTime: time.Duration(n)}
-		r.Answered(int(n), time.Duration(n)*time.Second/10) // in second 1, and in second 2
-		r.Fail("busy", err)
-		r.FoundWrong(err)
-		r.ResponseTimes.Record(time.Duration(n))
-		Record(&r.Slips, time.Duration(n))
-		Record(&r.ServiceTimes, time.Duration(n))
+	worker := func(n int64, err string) *Result {
+		r := &Result{Counts: Counts{Connections: int(n), Starved: int(n), NeverGreeted: int(n), Requests: n, Unfinished: n, Refusals: n,
+			Answers: workload.Answers{OK: n, Misses: n, Mismatches: n}}, FailedTime: time.Duration(n)}
+		for range n {
+			r.Answered(1, time.Second)
+			r.Fail("busy", errors.New(err))
+			r.FoundWrong(errors.New(err))
+			r.ResponseTimes.Record(1)
+			Record(&r.Slips, 2)
+			Record(&r.ServiceTimes, 3)
+		}
 		return r
 	}
-	total := &Result{Dur: time.Second, ServerCPU: 2, ClientCPU: 3}
-	total.Merge(worker(10, first))
-	total.Merge(worker(20, second))
+	total := &Result{Dur: time.Second, ServerCPU: 2, ClientCPU: 3} // which Merge leaves alone
+	total.Merge(worker(10, "first"))
+	total.Merge(worker(20, "second"))
 	total.Merge(new(Result))
-
-	want := &Result{Counts: Counts{Connections: 2, Starved: 2, NeverGreeted: 2, Requests: 30, Unfinished: 30, Refusals: 30,
-		Answers: workload.Answers{OK: 30, Misses: 30, Mismatches: 30, Wrong: 2, FirstWrong: "first"}, Errors: map[string]int64{"busy": 2}, FirstError: "first"},
-		FailedTime: 30, Series: []int64{0, 10, 20},
-		Dur: time.Second, ServerCPU: 2, ClientCPU: 3} // which belong to the round
-	for _, d := range []time.Duration{10, 20} {
-		want.ResponseTimes.Record(d)
-		Record(&want.Slips, d)
-		Record(&want.ServiceTimes, d)
-	}
+	want := worker(30, "first")
+	want.Dur, want.ServerCPU, want.ClientCPU = time.Second, 2, 3
 	if !reflect.DeepEqual(total, want) {
 		t.Errorf("merged they are %+v, want %+v", total.Counts, want.Counts)
 	}
@@ -203,23 +653,21 @@ func TestSamples(t *testing.T) {
 	if n := len(first.Samples); n != MaxSamples || !reflect.DeepEqual(sortedSamples(first), sortedSamples(second)) {
 		t.Fatalf("%d samples, want %d, and the same in any order of merging", n, MaxSamples)
 	}
-	busy, workerSamples, tenths := 0, 0, [10]int{}
+	found := make(map[string]int)
 	for i, s := range first.Samples {
-		if s.Outcome == "server busy" {
-			busy++
-		}
 		n := int(s.Due / time.Millisecond)
-		if n%20 < 2 { // of the first two workers
-			workerSamples++
+		found[s.Outcome]++
+		found[fmt.Sprintf("tenth %d", n*10/requests)]++
+		if n%20 < 2 {
+			found["of two workers"]++
 		}
-		tenths[n*10/requests]++
 		if i > 0 && s == first.Samples[i-1] {
 			t.Errorf("a sample is there twice: %v", s)
 		}
 	}
-	const want, spread = MaxSamples / 10, 60 // 4.5 times the standard deviation
-	for what, n := range map[string]int{"refused": busy, "of two workers": workerSamples, "early": tenths[0], "late": tenths[9]} {
-		if n < want-spread || n > want+spread {
+	for _, what := range []string{"server busy", "of two workers", "tenth 0", "tenth 9"} {
+		const want, spread = MaxSamples / 10, 60 // 4.5 times the standard deviation
+		if n := found[what]; n < want-spread || n > want+spread {
 			t.Errorf("%d samples are %s, want about %d", n, what, want)
 		}
 	}

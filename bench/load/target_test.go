@@ -27,6 +27,98 @@ import (
 	"lockstep/common/wire"
 )
 
+// turns is a stage that calls turn for each request; answer gives the right answer to it.
+func turns(turn func(n *node.Node, c *node.Conn, answer func())) node.Serve {
+	return func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := benchtest.Locked(n)
+		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+			turn(n, c, func() { n.Answer(c, apply) })
+		})
+	}
+}
+
+func TestClosedLoopOps(t *testing.T) {
+	for _, test := range []struct {
+		batch, depth, ops int
+		conn              string
+		connections       int64 // of the server
+	}{
+		{4, 1, 81, "persistent", 3}, {3, 2, 79, "persistent", 3}, {1, 1, 1, "persistent", 3}, {1, 1, 20, "per-request", 20},
+	} {
+		cfg, nodes := benchtest.Here(t, 1, benchtest.ServeLocked)
+		w := &cfg.Workload
+		w.Batch, w.Depth, w.Connections, w.Conn = test.batch, test.depth, 3, test.conn
+		r := connected(t, NewLockstep(cfg)).run(t.Context(), 0, test.ops)
+		if served := nodes[0].Stats.Ops.Load(); r.OK != int64(test.ops) || served != r.OK || r.Requests != int64((test.ops+test.batch-1)/test.batch) {
+			t.Errorf("%+v: %d operations in %d requests, the server says %d", test, r.OK, r.Requests, served)
+		}
+		if r.Connections != 3 || r.Starved != 0 || r.Unfinished != 0 || r.Errors != nil || r.Wrong != 0 || r.Slips != nil || r.ResponseTimes.Count() != r.Requests {
+			t.Errorf("%+v: the result is %+v", test, r)
+		}
+		if got := nodes[0].Stats.Connections.Load(); got != test.connections {
+			t.Errorf("%+v: %d connections", test, got)
+		}
+	}
+}
+
+// A server without a place for a connection says so, and its word reaches the result. The
+// connection is dialled again until there is a place, also by each request.
+func TestNoPlace(t *testing.T) {
+	t.Parallel()
+	for depth, conn := range map[int]string{1: "persistent", 2: "persistent", 0: "per-request"} {
+		cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+			n.Config.Server.MaxConnections = 2
+			return benchtest.ServeLocked(ctx, ln, n)
+		})
+		w := &cfg.Workload
+		w.Connections, w.Ops, w.Depth, w.Conn = 5, 50, max(depth, 1), conn
+		l := connected(t, NewLockstep(cfg))
+		r, err := l.Measure(t.Context())
+		if err != nil || r.OK != 50 || r.Errors != nil {
+			t.Fatalf("%s, depth %d: %d operations, errors %v, %v", conn, depth, r.OK, r.Errors, err)
+		}
+		const why = "all 2 places are taken (max_connections)"
+		if conn == "persistent" && (r.NeverGreeted != 3 || r.Starved != 3 || r.NotServed != why || r.RefusedDials < 3) {
+			t.Errorf("depth %d: %d never greeted because of %q, %d dials refused, want 3 because of %q, and some", depth, r.NeverGreeted, r.NotServed, r.RefusedDials, why)
+		}
+		if conn == "per-request" && (r.NeverGreeted+r.Starved != 0 || r.RefusedDials < 10) {
+			t.Errorf("per request: %d never greeted, %d starved, %d dials refused, want 0, 0 and many", r.NeverGreeted, r.Starved, r.RefusedDials)
+		}
+	}
+}
+
+// The end of ctx ends a load at once.
+func TestLoadCancelled(t *testing.T) {
+	over := make(chan bool)
+	cfg, _ := benchtest.Here(t, 1, turns(func(_ *node.Node, _ *node.Conn, answer func()) {
+		<-over
+		answer()
+	}))
+	t.Cleanup(func() { close(over) })
+	cfg.Workload.Depth = 2
+	l := connected(t, NewLockstep(cfg))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	r := l.run(ctx, time.Hour, 0)
+	if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished != 16 {
+		t.Errorf("it took %v after 50ms, %d answered, %d unfinished, want 0 and 16", took, r.Requests, r.Unfinished)
+	}
+}
+
+// New says why no connection is greeted.
+func TestAnotherCluster(t *testing.T) {
+	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
+	cfg.Nodes = slices.Clone(cfg.Nodes)
+	cfg.Nodes[1].Control = "127.0.0.1:9"
+	for _, cfg.Workload.Depth = range []int{1, 2} {
+		_, err := New(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), 0)
+		if node := " (node 0, " + cfg.Nodes[0].Addr + ")"; !errors.Is(err, wire.ErrMismatch) || !strings.HasSuffix(err.Error(), node) {
+			t.Errorf("depth %d: error %v, want %v with %q", cfg.Workload.Depth, err, wire.ErrMismatch, node)
+		}
+	}
+}
+
 func newTestPipeline(t *testing.T, cfg cluster.Config) *pipeline {
 	t.Helper()
 	cfg.Workload.Depth = 2
@@ -51,32 +143,10 @@ func TestPipelineOverNodes(t *testing.T) {
 		}
 		answer()
 	}))
-	pl := newTestPipeline(t, cfg)
-	var callers sync.WaitGroup
-	for caller := range 4 {
-		callers.Go(func() {
-			for round := range 3 {
-				var puts, gets []wire.Op
-				for i := range 5 {
-					key := fmt.Sprint(caller, "-", i)
-					puts = append(puts, wire.Op{Kind: wire.Put, Key: key, Value: fmt.Append(nil, key, round)})
-					gets = append(gets, wire.Op{Kind: wire.Get, Key: key})
-				}
-				_, stored := pl.Do(t.Context(), puts...)
-				results, err := pl.Do(t.Context(), gets...)
-				if err := errors.Join(stored, err); err != nil {
-					t.Errorf("caller %d: %v", caller, err)
-					return
-				}
-				for i, r := range results {
-					if string(r.Value) != string(puts[i].Value) {
-						t.Errorf("caller %d reads %q, want %q", caller, r.Value, puts[i].Value)
-					}
-				}
-			}
-		})
-	}
-	callers.Wait()
+	w := &cfg.Workload
+	w.Connections, w.Depth, w.Batch, w.Keys = 1, 4, 5, 20
+	l := connected(t, NewLockstep(cfg))
+	r := l.run(t.Context(), 0, 300)
 	refusals := int64(0)
 	for i, n := range nodes {
 		refused, served, connections := n.Stats.Refusals.Load(), n.Stats.Ops.Load(), n.Stats.Connections.Load()
@@ -84,20 +154,22 @@ func TestPipelineOverNodes(t *testing.T) {
 			t.Errorf("node %d: %d connections, %d operations, %d refusals, want 1, and some", i, connections, served, refused)
 		}
 	}
-	if got := pl.Counts(); got.Refusals != refusals || got.Dialing <= 0 {
-		t.Errorf("counted %+v, want %d refusals", got, refusals)
+	if r.OK != 300 || r.Misses > 100 || r.Wrong > 0 || r.Refusals != refusals || l.conns[0].client.Counts().Dialing <= 0 {
+		t.Errorf("counted %+v, want 300 right answers, most gets to find a value, and %d refusals", r.Counts, refusals)
+	}
+}
+
+// respond answers a request with this response.
+func respond(r wire.Response) func(*node.Conn) {
+	return func(c *node.Conn) {
+		c.SkipRequest()
+		c.WriteResponse(&r)
 	}
 }
 
 // What becomes of a put whose first turn goes wrong, and then of a get, in the same way.
 func TestPipelineErrors(t *testing.T) {
 	t.Parallel()
-	respond := func(r wire.Response) func(*node.Conn) {
-		return func(c *node.Conn) {
-			c.SkipRequest()
-			c.WriteResponse(&r)
-		}
-	}
 	for _, test := range []struct {
 		name        string
 		turn        func(*node.Conn)
@@ -112,74 +184,35 @@ func TestPipelineErrors(t *testing.T) {
 		{"no results", respond(wire.Response{Code: wire.OK}), client.ErrUnknown, nil, 3},
 		{"a client's status", respond(wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.NotRun}}}), client.ErrUnknown, nil, 3},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			var wrong atomic.Bool
-			cfg, nodes := benchtest.Here(t, 1, turns(func(_ *node.Node, c *node.Conn, answer func()) {
-				if wrong.Swap(false) {
-					test.turn(c)
-				} else {
-					answer()
-				}
-			}))
-			pl := newTestPipeline(t, cfg)
-			call := func(do func(context.Context, ...wire.Op) ([]wire.Result, error), op wire.Op) error {
-				wrong.Store(true)
-				_, err := do(t.Context(), op)
-				return err
+		var wrong atomic.Bool
+		cfg, nodes := benchtest.Here(t, 1, turns(func(_ *node.Node, c *node.Conn, answer func()) {
+			if wrong.Swap(false) {
+				test.turn(c)
+			} else {
+				answer()
 			}
-			if err := call(pl.Do, put("k")); !errors.Is(err, test.put) {
-				t.Errorf("put: error %v, want %v", err, test.put)
-			}
-			if err := call(pl.Do, wire.Op{Kind: wire.Get, Key: "k"}); !errors.Is(err, test.get) ||
-				errors.Is(err, client.ErrUnknown) {
-				t.Errorf("get: error %v, want %v", err, test.get)
-			}
-			if got := nodes[0].Stats.Connections.Load(); got != test.connections {
-				t.Errorf("%d connections, want %d", got, test.connections)
-			}
-			if err := call(pl.Once, put("k")); test.name == "busy" && !errors.Is(err, client.ErrBusy) {
-				t.Errorf("busy, once: error %v", err)
-			}
-			if _, err := pl.Do(t.Context(), wire.Op{}); err == nil {
-				t.Error("a request that breaks the rules gives no error")
-			}
-		})
-	}
-}
-
-// A connection that the server closes while it is idle, without a Goodbye, is dialled again.
-func TestPipelineIdle(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := make(chan bool)
-	var served sync.WaitGroup // until ln is closed
-	served.Go(func() {
-		for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
-			line, _ := bufio.NewReader(nc).ReadString('\n')
-			io.WriteString(nc, line)
-			nc.Close()
-			closed <- true
+		}))
+		pl := newTestPipeline(t, cfg)
+		call := func(do func(context.Context, ...wire.Op) ([]wire.Result, error), op wire.Op) error {
+			wrong.Store(true)
+			_, err := do(t.Context(), op)
+			return err
 		}
-	})
-	defer served.Wait()
-	defer ln.Close()
-	cfg := cluster.Default()
-	cfg.Nodes[0].Addr = ln.Addr().String()
-	cl, err := Dial(t.Context(), cfg, func(_ context.Context, _ int, nc net.Conn) (Codec, error) {
-		return textCodec{bufio.NewReader(nc)}, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	for i := range 3 {
-		if _, err := cl.Do(t.Context(), put("k")); err != nil {
-			t.Fatalf("put %d: error %v", i, err)
+		if err := call(pl.Do, put("k")); !errors.Is(err, test.put) {
+			t.Errorf("%s: put: error %v, want %v", test.name, err, test.put)
 		}
-		<-closed
-		cl.(*pipeline).nodes[0].stream.idleSince = time.Now().Add(-time.Second)
+		if err := call(pl.Do, wire.Op{Kind: wire.Get, Key: "k"}); !errors.Is(err, test.get) || errors.Is(err, client.ErrUnknown) {
+			t.Errorf("%s: get: error %v, want %v", test.name, err, test.get)
+		}
+		if got := nodes[0].Stats.Connections.Load(); got != test.connections {
+			t.Errorf("%s: %d connections, want %d", test.name, got, test.connections)
+		}
+		if err := call(pl.Once, put("k")); test.name == "busy" && !errors.Is(err, client.ErrBusy) {
+			t.Errorf("busy, once: error %v", err)
+		}
+		if _, err := pl.Do(t.Context(), wire.Op{}); err == nil {
+			t.Error("a request that breaks the rules gives no error")
+		}
 	}
 }
 
@@ -188,11 +221,10 @@ func TestPipelineIdle(t *testing.T) {
 func TestPipelinePart(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 2, turns(func(n *node.Node, c *node.Conn, answer func()) {
 		if n.Self == 1 {
-			c.SkipRequest()
-			c.WriteResponse(&wire.Response{Code: wire.Failed})
-			return
+			respond(wire.Response{Code: wire.Failed})(c)
+		} else {
+			answer()
 		}
-		answer()
 	}))
 	cfg.Nodes = slices.Clone(cfg.Nodes)
 	var ops []wire.Op
@@ -232,18 +264,20 @@ func TestPipelineOwnTrouble(t *testing.T) {
 	}
 }
 
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
 // While a node is silent, Dial gives back the connections to the nodes before it, and starts over.
 func TestPipelineYields(t *testing.T) {
 	cfg := cluster.Default()
-	cfg.Nodes = nil
-	for range 2 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		cfg.Nodes = append(cfg.Nodes, cluster.Node{Addr: ln.Addr().String()})
-	}
+	cfg.Nodes = slices.Repeat([]cluster.Node{{Addr: listen(t).Addr().String()}}, 2)
 	synctest.Test(t, func(t *testing.T) {
 		var first net.Conn // to node 0
 		given := false     // back
@@ -317,6 +351,29 @@ func getAll(t *testing.T, s *stream, calls, times int) {
 		})
 	}
 	wg.Wait()
+}
+
+// A connection that the server has closed while it was idle is no longer good.
+func TestStreamIdle(t *testing.T) {
+	ln := listen(t)
+	mine, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mine.Close()
+	its, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, closed := range []bool{false, true} {
+		if closed {
+			its.Close()
+		}
+		s := &stream{nc: mine, idleSince: time.Now().Add(-time.Second)}
+		if s.good() == closed {
+			t.Errorf("closed %v: good %v", closed, !closed)
+		}
+	}
 }
 
 // A server that takes no request before its last answer is read does not block calls, and
