@@ -27,6 +27,14 @@ import (
 	"lockstep/common/wire"
 )
 
+var (
+	testWork, _ = workload.New(cluster.Default().Workload)
+
+	testGet    = wire.Op{Kind: wire.Get, Key: "k"}
+	testPut    = wire.Op{Kind: wire.Put, Key: "k", Value: []byte("value")}
+	testDelete = wire.Op{Kind: wire.Delete, Key: "k"}
+)
+
 // The program that starts a yardstick is also the yardstick: here, the test binary.
 // Under another name it is a redis-server that a test has put into PATH.
 func TestMain(m *testing.M) {
@@ -45,52 +53,25 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serveHere serves connections in this process until stop or the end of the test.
-func serveHere(t *testing.T, serve func(net.Conn)) (addr string, stop func()) {
+// serveHere serves one connection in this process.
+func serveHere(t *testing.T, serve func(net.Conn)) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var served sync.WaitGroup // until stop
+	var served sync.WaitGroup // until ln or the connection is closed
 	served.Go(func() {
-		for nc, err := ln.Accept(); err == nil; nc, err = ln.Accept() {
-			served.Go(func() {
-				defer nc.Close()
-				defer context.AfterFunc(ctx, func() { nc.Close() })()
-				serve(nc)
-			})
+		if nc, err := ln.Accept(); err == nil {
+			defer nc.Close()
+			serve(nc)
 		}
 	})
-	stop = func() {
+	t.Cleanup(func() {
 		ln.Close()
-		cancel()
 		served.Wait()
-	}
-	t.Cleanup(stop)
-	return ln.Addr().String(), stop
-}
-
-// newBed returns a bed until the end of the test.
-func newBed(t *testing.T) *testbed.Bed {
-	t.Helper()
-	benchtest.EmptyFolder(t)
-	b, err := testbed.New(t.Context(), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
-	return b
-}
-
-func newWorkload(t *testing.T, w cluster.Workload) *workload.Workload {
-	t.Helper()
-	work, err := workload.New(w)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return work
+	})
+	return ln.Addr().String()
 }
 
 // A program that is kept ends with its keeper, even if that is killed. Its CPU counts until then.
@@ -135,34 +116,24 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// Start tries another port if one is taken, and gives up on a program that never answers.
+// Start starts a server, whose program ends if its port is taken, and gives up on one that never answers.
 func TestStartYardstick(t *testing.T) {
-	h := newBed(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	benchtest.EmptyFolder(t)
+	h, err := testbed.New(t.Context(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	finds := 0
-	h.Addrs = func(n int) ([]string, error) {
-		if finds++; finds == 1 {
-			return []string{ln.Addr().String(), "127.0.0.1:1"}, nil
-		}
-		return node.FreeAddrs(n)
-	}
-	// An answer from the port is not enough: the process that was started must not end.
+	defer h.Close()
 	y := yardsticks["netrpc"]
-	y.version = func(*bufio.Reader) (string, error) {
-		if finds == 1 {
-			return "", errors.New("another program is there")
-		}
-		return "", nil
+	s, err := y.Start(t.Context(), h, cluster.Default())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := y.Start(t.Context(), h, cluster.Default()); err != nil || finds != 2 {
-		t.Fatalf("a port that is taken: %d searches, error %v, want a second to help", finds, err)
+	if err := Serve(t.Context(), []string{"echo", s.Config.Nodes[0].Addr}, strings.NewReader("")); err == nil {
+		t.Error("a second server at its address ends without an error")
 	}
 	h.Patience = 50 * time.Millisecond
-	silent := newEcho(newWorkload(t, cluster.Default().Workload))
+	silent := newEcho(testWork)
 	silent.version = func(*bufio.Reader) (string, error) { return "", errors.New("not yet") }
 	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "does not serve after") {
 		t.Errorf("a yardstick that never answers: error %v", err)
@@ -171,27 +142,27 @@ func TestStartYardstick(t *testing.T) {
 
 // Parse makes the yardsticks of a list in its order, or says why they cannot be compared.
 func TestParse(t *testing.T) {
-	ordinary := func(*cluster.Config) {}
+	ordinary, swaps, works := cluster.Default(), cluster.Default(), cluster.Default()
+	swaps.Workload.Mix = cluster.Mix{CAS: 100}
+	works.Server.Work.Time = time.Second
 	for _, test := range []struct {
 		list       string
 		nodes      int
-		change     func(*cluster.Config)
+		cfg        cluster.Config
 		names, err string
 	}{
 		{"", 1, ordinary, "", ""},
 		{"redis=host:1, echo,memcached,netrpc", 1, ordinary, "redis echo memcached net/rpc", ""},
-		{"netrpc", 1, func(c *cluster.Config) { c.Workload.Mix = cluster.Mix{CAS: 100} }, "net/rpc", ""},
+		{"netrpc", 1, swaps, "net/rpc", ""},
 		{"echo,", 1, ordinary, "", "unknown"},
 		{"redis,redis=host:1", 1, ordinary, "", "twice"},
 		{"echo=host:1", 1, ordinary, "", "reached"},
 		{"redis=", 1, ordinary, "", "reached"},
 		{"echo", 2, ordinary, "", "one process"},
-		{"redis", 1, func(c *cluster.Config) { c.Workload.Mix = cluster.Mix{CAS: 100} }, "", "compare-and-swap"},
-		{"netrpc", 1, func(c *cluster.Config) { c.Server.Work.Time = time.Second }, "", "-work"},
+		{"redis", 1, swaps, "", "compare-and-swap"},
+		{"netrpc", 1, works, "", "-work"},
 	} {
-		cfg := cluster.Default()
-		test.change(&cfg)
-		yards, err := Parse(test.list, cfg, test.nodes, newWorkload(t, cfg.Workload))
+		yards, err := Parse(test.list, test.cfg, test.nodes, testWork)
 		var names []string
 		for _, y := range yards {
 			names = append(names, y.Name)
@@ -204,13 +175,13 @@ func TestParse(t *testing.T) {
 
 // A program that runs already is reached by its address; one that is not installed is not found.
 func TestPrograms(t *testing.T) {
-	h := newBed(t)
-	addr, _ := serveHere(t, func(nc net.Conn) {
+	h := &testbed.Bed{Addrs: node.FreeAddrs}
+	addr := serveHere(t, func(nc net.Conn) {
 		nc.Read(make([]byte, 1<<10))
 		io.WriteString(nc, "$19\r\nredis_version:6.2\r\n\r\n")
 	})
 	cfg := cluster.Default()
-	yards, err := Parse("memcached,redis="+addr, cfg, 1, newWorkload(t, cfg.Workload))
+	yards, err := Parse("memcached,redis="+addr, cfg, 1, testWork)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,73 +196,63 @@ func TestPrograms(t *testing.T) {
 	if used, err := to.Stats(t.Context()); used != nil || err != nil || to.Config().Nodes[0].Addr != addr || to.Client() != load.Pipelined {
 		t.Errorf("it has used %v, error %v, at %v", used, err, to.Config().Nodes)
 	}
-	h.Running = nil // which the bed did not start
 }
 
 // The clients of echo and net/rpc get right answers, several at a time, until the server ends.
 func TestCodecs(t *testing.T) {
-	work := newWorkload(t, cluster.Default().Workload)
 	netRPC := yardsticks["netrpc"]
 	for _, test := range []struct {
 		yard  *Yardstick
 		serve func(net.Conn)
-	}{{newEcho(work), serveEcho}, {&netRPC, newRPCServer()}} {
-		t.Run(test.yard.Name, func(t *testing.T) {
-			addr, stop := serveHere(t, test.serve)
-			cfg := cluster.Default()
-			cfg.Nodes[0].Addr = addr
-			cl, err := target{test.yard, cfg, 0}.Dial(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer cl.Close()
-			var calls sync.WaitGroup
-			for i := range 16 {
-				calls.Go(func() {
-					s := work.Source(i)
-					for range 5 {
-						results, err := cl.Do(t.Context(), s.Next(s.Batch)...)
-						if a := s.Check(results); err != nil || a.Wrong > 0 {
-							t.Errorf("error %v, %v", err, a.FirstWrong)
-						}
+	}{{newEcho(testWork), serveEcho}, {&netRPC, newRPCServer()}} {
+		cfg := cluster.Default()
+		cfg.Nodes[0].Addr = serveHere(t, test.serve)
+		cl, err := target{test.yard, cfg, 0}.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		var calls sync.WaitGroup
+		for i := range 16 {
+			calls.Go(func() {
+				s := testWork.Source(i)
+				for range 5 {
+					results, err := cl.Do(t.Context(), s.Next(s.Batch)...)
+					if a := s.Check(results); err != nil || a.Wrong > 0 {
+						t.Errorf("%s: error %v, %v", test.yard.Name, err, a.FirstWrong)
 					}
-				})
-			}
-			calls.Wait()
-			refused := test.yard == &netRPC // by its server, which keeps the connection, and not by the codec
-			if _, err := cl.Do(t.Context(), wire.Op{Kind: wire.Get}); err == nil || errors.As(err, new(load.Refusal)) != refused {
-				t.Errorf("a request that breaks the rules: error %v", err)
-			}
-			get := wire.Op{Kind: wire.Get, Key: work.Key(1)}
-			if r, err := cl.Once(t.Context(), get); err != nil || len(r) != 1 {
-				t.Errorf("after it: answered %v, %v", r, err)
-			}
-			stop()
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // not until it is certain that it is down
-			defer cancel()
-			if _, err := cl.Do(ctx, get); err == nil || errors.As(err, new(load.Refusal)) {
-				t.Errorf("after the server has ended: error %v, want one that is no refusal", err)
-			}
-		})
+				}
+			})
+		}
+		calls.Wait()
+		refused := test.yard == &netRPC // by its server, which keeps the connection, and not by the codec
+		if _, err := cl.Do(t.Context(), wire.Op{Kind: wire.Get}); err == nil || errors.As(err, new(load.Refusal)) != refused {
+			t.Errorf("%s: a request that breaks the rules: error %v", test.yard.Name, err)
+		}
+		get := wire.Op{Kind: wire.Get, Key: testWork.Key(1)}
+		if r, err := cl.Once(t.Context(), get); err != nil || len(r) != 1 {
+			t.Errorf("%s: after it: answered %v, %v", test.yard.Name, r, err)
+		}
+		ended := test.yard.codec(bufio.NewReader(strings.NewReader("")))
+		if _, _, err := ended.Read([]wire.Op{get}); err == nil || errors.As(err, new(load.Refusal)) {
+			t.Errorf("%s: after the server has ended: error %v, want one that is no refusal", test.yard.Name, err)
+		}
 	}
 }
 
 // An echo sends and receives as many bytes as a stage.
 func TestEchoBytes(t *testing.T) {
+	stored := table.New(cluster.Work{}, nil)
+	stored.Apply(testWork.Preload(0, testWork.Keys))
+	codec := newEcho(testWork).codec(nil).(echoCodec)
+	s := testWork.Source(0)
 	for _, batch := range []int{1, 64} {
-		cfg := cluster.Default().Workload
-		cfg.Batch = batch
-		work := newWorkload(t, cfg)
-		stored := table.New(cluster.Work{}, nil)
-		stored.Apply(work.Preload(0, work.Keys))
-		codec := newEcho(work).codec(nil).(echoCodec)
-		s := work.Source(0)
 		for range 20 {
-			ops := s.Next(s.Batch)
+			ops := s.Next(batch)
 			frame := codec.frame(ops)
 			real, err := wire.AppendResponse(nil, &wire.Response{Code: wire.OK, Results: stored.Apply(slices.Clone(ops)), Number: 1 << 15})
 			if err != nil || len(frame) != len(real) {
-				t.Fatalf("a batch of %d gets an answer of %d bytes, want %d as from a stage (%v)", cfg.Batch, len(frame), len(real), err)
+				t.Fatalf("a batch of %d gets an answer of %d bytes, want %d as from a stage (%v)", batch, len(frame), len(real), err)
 			}
 			request, err := codec.Append([]byte("before"), 1, ops)
 			if err != nil {
@@ -307,24 +268,16 @@ func TestEchoBytes(t *testing.T) {
 
 // The largest frames just fit the lengths in the header.
 func TestEchoLargest(t *testing.T) {
-	addr, _ := serveHere(t, serveEcho)
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nc, its := net.Pipe()
 	defer nc.Close()
-	go nc.Write(append([]byte{0xff, 0xff, 0xff, 0xff}, make([]byte, wire.MaxFrame)...)) // ends when it is read
+	// Both end with nc.
+	go serveEcho(its)
+	go nc.Write(append([]byte{0xff, 0xff, 0xff, 0xff}, make([]byte, wire.MaxFrame)...))
 	answer := make([]byte, frameHeader+wire.MaxFrame)
 	if _, err := io.ReadFull(nc, answer); err != nil || string(answer[:4]) != "\x00\x01\x00\x00" {
 		t.Errorf("the answer begins with %q, error %v", answer[:4], err)
 	}
 }
-
-var (
-	testGet    = wire.Op{Kind: wire.Get, Key: "k"}
-	testPut    = wire.Op{Kind: wire.Put, Key: "k", Value: []byte("value")}
-	testDelete = wire.Op{Kind: wire.Delete, Key: "k"}
-)
 
 func TestCommands(t *testing.T) {
 	for want, d := range map[string]*dialect{
@@ -357,10 +310,8 @@ func TestAnswers(t *testing.T) {
 		{redis, testDelete, ":1\r\n", wire.Deleted, "", ""},
 		{redis, testDelete, ":0\r\n", wire.Missing, "", ""},
 		{redis, testGet, "-WRONGTYPE it is a list\r\n", 0, "", "refused: the server says: WRONGTYPE it is a list"},
-		{redis, testGet, "$99999999999\r\n", 0, "", "99999999999"},
 		{redis, testGet, "$16385\r\n" + longest + "v\r\n", 0, "", "16385"},
 		{redis, testGet, "$-2\r\n", 0, "", "-2"},
-		{redis, testGet, "$\r\n", 0, "", `"$"`},
 		{redis, testGet, "$4\r\nvalue\r\n", 0, "", "malformed answer"},
 		{redis, testGet, "$5\r\nval", 0, "", "EOF"},
 		{redis, testGet, "$5\nvalue\r\n", 0, "", "malformed answer"},
@@ -379,7 +330,6 @@ func TestAnswers(t *testing.T) {
 		{memcached, testPut, "SERVER_ERROR out of memory storing object\r\n", 0, "", "refused: the server says: out of memory storing object"},
 		{memcached, testPut, "CLIENT_ERROR bad data chunk\r\n", 0, "", "malformed answer"},
 		{memcached, testGet, "ERROR\r\n", 0, "", `malformed answer: "ERROR"`},
-		{memcached, testGet, "VA five\r\nvalue\r\n", 0, "", `"VA five"`},
 	} {
 		in := bufio.NewReaderSize(strings.NewReader(test.answer), bufferSize)
 		_, results, err := test.codec(in).Read([]wire.Op{test.op})
