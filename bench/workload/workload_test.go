@@ -3,9 +3,10 @@ package workload
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"io"
 	"math"
-	"reflect"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -61,35 +62,22 @@ func TestPreload(t *testing.T) {
 	}
 }
 
-// The same seed and worker give the same requests; another seed or worker does not.
+// The same seed, round and worker give the same requests; another seed or round does not.
 func TestSourceReproduces(t *testing.T) {
-	stream := func(seed uint64, worker int) (ops []wire.Op) {
-		s := newTestWorkload(t, func(w *cluster.Workload) {
+	stream := func(seed, round uint64) (requests string) {
+		w := newTestWorkload(t, func(w *cluster.Workload) {
 			w.Seed, w.Batch, w.Dist, w.Value = seed, 3, "hotspot:20,80", cluster.Size{Min: 16, Max: 1024}
 			w.Mix = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}
-		}).Source(worker)
+		})
+		w.Round = round
+		s := w.Source(2)
 		for range 100 {
-			for _, op := range s.Next(s.Batch) {
-				op.Value, op.Old = bytes.Clone(op.Value), bytes.Clone(op.Old)
-				ops = append(ops, op)
-			}
+			requests += fmt.Sprintln(s.Next(s.Batch))
 		}
-		return ops
+		return requests
 	}
-	first := stream(7, 2)
-	if again := stream(7, 2); len(first) != 300 || !reflect.DeepEqual(again, first) {
-		t.Errorf("100 requests of 3 operations have %d, or are others the second time", len(first))
-	}
-	for _, other := range [][]wire.Op{stream(8, 2), stream(7, 3)} {
-		same := 0
-		for i, op := range other {
-			if op.Kind == first[i].Kind && op.Key == first[i].Key {
-				same++
-			}
-		}
-		if same > 60 { // about 14 by chance
-			t.Errorf("another seed or worker asks for the same in %d of 300 operations", same)
-		}
+	if stream(7, 1) != stream(7, 1) || stream(7, 1) == stream(8, 1) || stream(7, 1) == stream(7, 2) {
+		t.Error("the same seed and round give other requests the second time, or others the same")
 	}
 }
 
@@ -258,8 +246,8 @@ func newFlags(c *cluster.Config) *flag.FlagSet {
 	return fs
 }
 
-// Every property is accepted at its bounds and refused past them: here by flag, as package
-// cluster shows that a file gives the same.
+// Every property has a rule with a meaning, is accepted at its bounds and refused past them: here by
+// flag, as package cluster shows that a file gives the same.
 func TestBounds(t *testing.T) {
 	bounds := map[string][2]string{ // allowed | refused
 		"connections": {"1|1e1|100000", "0|100001|-1|1.5|many"},
@@ -269,6 +257,9 @@ func TestBounds(t *testing.T) {
 		"duration":    {"0s|24h0m0s", "-1ns|24h0m0.000000001s|1|NaN"},
 		"dist": {"uniform|zipf:1e-300|zipf:10|hotspot:1e-300,0|hotspot:100,100",
 			"zipf|zipf:0|zipf:10.0000001|zipf:1,2|uniform:1|hotspot:20|hotspot:0,1|hotspot:100.0000001,1|hotspot:1,-0.0000001|hotspot:1,100.0000001|zipf:Inf|hotspot:NaN,1"},
+		"mix": {"get=100|put:12,cas:88|get=60,put=40,delete=0,cas=0",
+			"get=60,put=30|get=50,get=50|get=100,scan=0||get|get=101,put=-1|put=101,delete=-1|delete=101,cas=-1|cas=101,get=-1|" +
+				"get=4611686018427388004,put=4611686018427387904,delete=4611686018427387904,cas=4611686018427387904"}, // 100 in 64 bits
 		"batch":   {"1|1024", "0|1025"},
 		"depth":   {"1|1024", "0|1025"},
 		"rate":    {"0|-0|0.001|1e6", "0.0009999999999|1000000.0000001|-0.001|-1|1e999|NaN|Inf"},
@@ -277,8 +268,14 @@ func TestBounds(t *testing.T) {
 		"seed":    {"0|18446744073709551615", "-1|18446744073709551616|1.5"},
 	}
 	rules := Rules()
+	var help strings.Builder
+	cluster.WriteHelp(&help, rules)
+	benchtest.CheckWidth(t, help.String(), 80)
 	for name, lists := range bounds {
 		path := "workload." + name
+		if !strings.Contains(help.String(), "\n"+path+" ") || rules[path].Doc == "" {
+			t.Errorf("%s is not explained", path)
+		}
 		for i, list := range lists {
 			for value := range strings.SplitSeq(list, "|") {
 				c := cluster.Default()
@@ -290,54 +287,209 @@ func TestBounds(t *testing.T) {
 		}
 		delete(rules, path)
 	}
-	delete(rules, "workload.mix") // which TestFlags has
 	for path := range rules {
 		t.Errorf("the bounds of %s are not tested", path)
 	}
 }
 
 func TestFlags(t *testing.T) {
-	for given, want := range map[string]cluster.Mix{
-		"get=100": {Get: 100}, "put:12,cas:88": {Put: 12, CAS: 88},
-		"get=1,put=2,delete=3,cas=94": {Get: 1, Put: 2, Delete: 3, CAS: 94}, "get=60,put=40,delete=0,cas=0": {Get: 60, Put: 40},
-		"get=60,put=30": {}, "get=50,get=50": {}, "get=100,scan=0": {}, "": {}, "get": {},
-		"get=101,put=-1": {}, "put=101,delete=-1": {}, "delete=101,cas=-1": {}, "cas=101,get=-1": {},
-		"get=4611686018427388004,put=4611686018427387904,delete=4611686018427387904,cas=4611686018427387904": {}, // 100 in 64 bits
-	} {
-		c := cluster.Default()
-		c.Workload.Mix = cluster.Mix{}
-		err := newFlags(&c).Parse([]string{"-mix", given})
-		if c.Workload.Mix != want || (err == nil) != (want != cluster.Mix{}) {
-			t.Errorf("-mix %s is %v, error %v, want %v", given, c.Workload.Mix, err, want)
-		}
-		if err != nil && !strings.HasSuffix(err.Error(), " is not "+mixForm) {
-			t.Errorf("-mix %s: %v, want what is allowed", given, err)
-		}
-	}
 	c := cluster.Default()
 	fs := newFlags(&c)
-	for _, name := range []string{"c", "connections"} { // the same
-		if err := fs.Parse([]string{"-" + name, "77"}); err != nil || c.Workload.Connections != 77 {
-			t.Errorf("-%s 77: %d connections, error %v", name, c.Workload.Connections, err)
-		}
-		c.Workload.Connections = 1
-	}
 	if got := fs.Lookup("mix").DefValue; got != "get=60,put=40" {
 		t.Errorf("the default of -mix is %q", got)
 	}
-}
-
-// The defaults are allowed, and every value of the workload has a rule with a meaning.
-func TestRules(t *testing.T) {
-	if err := cluster.Default().Validate(Rules()); err != nil {
-		t.Error(err)
-	}
-	var help strings.Builder
-	cluster.WriteHelp(&help, Rules())
-	for path, r := range Rules() {
-		if !strings.Contains(help.String(), "\n"+path+" ") || r.Doc == "" {
-			t.Errorf("%s is not explained", path)
+	for given, want := range map[string]cluster.Mix{
+		"get=100": {Get: 100}, "put:12,cas:88": {Put: 12, CAS: 88}, "get=1,put=2,delete=3,cas=94": {Get: 1, Put: 2, Delete: 3, CAS: 94},
+	} {
+		if err := fs.Parse([]string{"-mix", given}); err != nil || c.Workload.Mix != want {
+			t.Errorf("-mix %s is %v, error %v, want %v", given, c.Workload.Mix, err, want)
 		}
 	}
-	benchtest.CheckWidth(t, help.String(), 80)
+	for name, want := range map[string]int{"-c=5": 5, "-connections=6": 6} { // the same
+		if err := fs.Parse([]string{name}); err != nil || c.Workload.Connections != want {
+			t.Errorf("%s: %d connections, error %v", name, c.Workload.Connections, err)
+		}
+	}
+}
+
+func TestVerify(t *testing.T) {
+	const key = "key-017"
+	stamps := []stamp{0, newStamp(1, 1), newStamp(3, 42), newStamp(90, 123456), newStamp(1<<27-1, 1<<numberBits-1)}
+	for n := range 70 {
+		size := cluster.Bytes(n)
+		for _, s := range stamps {
+			value := appendValue(nil, key, s, size)
+			got, _, err := verify(nil, key, value, size)
+			if err != nil {
+				t.Fatalf("verify of %q: %v", value, err)
+			}
+			// The stamp that was read writes the same value, also where it could not be read whole.
+			if again := appendValue(nil, key, got, size); string(again) != string(value) {
+				t.Fatalf("stamp %d of %q writes %q", got, value, again)
+			}
+			if n >= 40 && got != s {
+				t.Errorf("stamp of %q is %d, want %d", value, got, s)
+			}
+			for i := range value {
+				bad := bytes.Clone(value)
+				bad[i] ^= 1
+				// Without filler, another digit in the stamp is another value.
+				if _, _, err := verify(nil, key, bad, size); err == nil && n > 45 {
+					t.Fatalf("verify accepts %q", bad)
+				}
+			}
+		}
+	}
+}
+
+func TestVerifyErrors(t *testing.T) {
+	const key = "key-017"
+	size, sizes := cluster.Bytes(60), cluster.Size{Min: 101, Max: 200}
+	value := appendValue(nil, key, newStamp(3, 42), size)
+	other := appendValue(nil, key, newStamp(4, 42), size)
+	ranged := appendValue(nil, key, newStamp(3, 42), sizes)
+	for _, test := range []struct {
+		name  string
+		bad   []byte
+		sizes cluster.Size
+	}{
+		{"nil", nil, size},
+		{"cut", value[:59], size},
+		{"too long", slices.Concat(value, []byte("a")), size},
+		{"of another key", appendValue(nil, "key-018", newStamp(3, 42), size), size},
+		{"half and half", slices.Concat(value[:40], other[40:]), size},
+		{"a leading zero", []byte(strings.Replace(string(value), "#42 ", "#042", 1)), size},
+		{"a number too long", []byte("key-017 by 3 #99999999999999999999999999999999999999999999999"), size},
+		{"by hand", []byte("blue"), size},
+		{"of a range, cut", ranged[:len(ranged)-1], sizes},
+		{"of a range, cut in the stamp", ranged[:14], sizes},
+		{"of a range, by another writer", append([]byte("key-017 by 4"), ranged[12:]...), sizes},
+		{"too short for the range", []byte("key-017 "), cluster.Size{Min: 9, Max: 36}},
+		{"too long for the range", []byte("key-017 "), cluster.Size{Min: 2, Max: 7}},
+	} {
+		if _, _, err := verify(nil, key, test.bad, test.sizes); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: verify of %q has the error %v, want one with the key", test.name, test.bad, err)
+		}
+	}
+}
+
+// The stamp determines the size of a value in a range, and all sizes are equally likely, also
+// those that do not hold key and stamp: such a value is verified as far as it goes.
+func TestValueRange(t *testing.T) {
+	const key = "key-017"
+	for _, sizes := range []cluster.Size{{Min: 16, Max: 271}, {Min: 0, Max: 36}} {
+		counts := make([]int, sizes.Max-sizes.Min+1)
+		for number := range uint64(3_000) {
+			s := newStamp(12, number)
+			value := appendValue([]byte("before"), key, s, sizes)[len("before"):]
+			counts[len(value)-sizes.Min]++
+			want := s
+			if len(value) < len(appendText(nil, key, s)) {
+				want = unknown
+			}
+			if got, _, err := verify(nil, key, value, sizes); err != nil || got != want {
+				t.Fatalf("verify of %q: stamp %d, error %v, want %d", value, got, err, want)
+			}
+			if n := len(value); n > 0 {
+				value[n-1] ^= 64
+				if _, _, err := verify(nil, key, value, sizes); err == nil {
+					t.Fatalf("verify accepts %q", value)
+				}
+			}
+		}
+		if sum, limit := chiSquare(counts, func(int) float64 { return 1 }); sum > limit {
+			t.Errorf("chi-square of the sizes %v is %.1f, want at most %.1f", sizes, sum, limit)
+		}
+	}
+}
+
+func TestDistributions(t *testing.T) {
+	for _, test := range []struct {
+		spec   string
+		keys   int
+		weight func(rank int) float64 // in proportion to how often the rank is drawn, from 0
+	}{
+		{"uniform", 1000, func(int) float64 { return 1 }},
+		{"zipf:0.5", 1000, zipfWeight(0.5)},
+		{"zipf:0.99", 1000, zipfWeight(0.99)},
+		{"zipf:1", 1000, zipfWeight(1)},
+		{"zipf:1.5", 1000, zipfWeight(1.5)},
+		{"zipf:10", 3, zipfWeight(10)},
+		{"zipf:0.9", 987, zipfWeight(0.9)}, // has a factor in common with the first step of scatter
+		{"zipf:0.99", 1, zipfWeight(0.99)},
+		{"hotspot:20,80", 1000, hotspotWeight(200, 0.8/200, 0.2/800)},
+		{"hotspot:0.01,90", 1000, hotspotWeight(1, 0.9, 0.1/999)}, // one key at least
+		{"hotspot:10,100", 1000, hotspotWeight(100, 1, 0)},
+		{"hotspot:100,50", 1000, hotspotWeight(1000, 1, 0)},
+	} {
+		t.Run(test.spec, func(t *testing.T) {
+			counts := countRanks(t, newDistribution(test.spec, test.keys), test.keys)
+			if sum, limit := chiSquare(counts, test.weight); sum > limit {
+				t.Errorf("chi-square is %.1f, want at most %.1f", sum, limit)
+			}
+		})
+	}
+}
+
+func zipfWeight(theta float64) func(int) float64 {
+	return func(rank int) float64 { return math.Pow(float64(rank+1), -theta) }
+}
+
+func hotspotWeight(hot int, inside, outside float64) func(int) float64 {
+	return func(rank int) float64 {
+		if rank < hot {
+			return inside
+		}
+		return outside
+	}
+}
+
+// countRanks counts how often each rank is drawn, which scatter put on a key that is not next to
+// the one of the rank before.
+func countRanks(t *testing.T, draw distribution, keys int) []int {
+	onKey := make([]int, keys)
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 100_000 {
+		onKey[draw(r)]++
+	}
+	rank, last := 0, -2
+	key := scatter(func(*rand.Rand) int { return rank }, keys)
+	counts := make([]int, keys)
+	for rank = range keys {
+		k := key(nil)
+		if keys > 3 && (k-last == 1 || last-k == 1) {
+			t.Errorf("rank %d is on key %d of %d, and the one before on %d", rank, k, keys, last)
+		}
+		counts[rank], onKey[k], last = onKey[k], 0, k
+	}
+	return counts
+}
+
+// chiSquare compares counts with the exact distribution. It joins ranks until at least ten
+// draws are expected. One right generator in 10 000 is above the limit (Wilson and
+// Hilferty's approximation).
+func chiSquare(counts []int, weight func(int) float64) (sum, limit float64) {
+	draws, total := 0.0, 0.0
+	for rank, n := range counts {
+		draws += float64(n)
+		total += weight(rank)
+	}
+	freedom := -1.0
+	observed, expected := 0.0, 0.0
+	for rank, n := range counts {
+		observed += float64(n)
+		expected += draws * weight(rank) / total
+		if expected >= 10 || rank == len(counts)-1 && expected > 0 {
+			sum += (observed - expected) * (observed - expected) / expected
+			freedom++
+			observed, expected = 0, 0
+		}
+	}
+	if observed > 0 {
+		return math.Inf(1), 0 // ranks with weight 0
+	}
+	if freedom == 0 {
+		return sum, 0
+	}
+	return sum, freedom * math.Pow(1-2/(9*freedom)+3.719*math.Sqrt(2/(9*freedom)), 3)
 }
