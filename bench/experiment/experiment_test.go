@@ -69,11 +69,10 @@ func planned(t *testing.T, rounds int, stages ...node.Serve) (plan *Plan, starte
 func TestRun(t *testing.T) {
 	t.Parallel()
 	plan, started := planned(t, 2, benchtest.ServeLocked, benchtest.ServeLocked)
-	progress := new(log)
-	plan.Progress = progress
+	progress := plan.Progress.(*log)
 	var added []string
 	plan.Add = func(s *Subject, round int, r *load.Result) error {
-		if r.Requests == 0 || r.Misses > 0 || r.Wrong > 0 {
+		if r.Requests == 0 || r.Misses > 0 || r.Wrong > 0 || r.Samples != nil {
 			t.Errorf("%s, round %d: %+v", s.Title, round, r.Counts)
 		}
 		if started[s.Name] != round || len(plan.Bed.Running) != 1 || plan.Bed.Running[0].Name != s.Name {
@@ -166,9 +165,12 @@ func TestParseSweep(t *testing.T) {
 	for list, want := range map[string]string{
 		"c=8": "8", "c= 8, 4": "8 4", "keys=1k,30k": "1000 30000", "rate=2.5k,5k": "2500 5000", "workers=1,8": "1 8",
 		"value=16,16..1024": "16 16..1024", "work=0s,100us,1ms,spin 1ms": "0s 100µs 1ms spin 1ms",
+		"seed=1": "error: not PROPERTY=VALUES", "c": "error: workload.connections", "c=8,4,8": "error: 8 is given twice",
+		"keys=1k,1000": "error: 1000 is given twice", "value=1..x": "error: value", "depth=0": "error: workload.depth",
 	} {
 		sw, err := ParseSweep(list, cluster.Default())
-		if err != nil || strings.Join(sw.Points, " ") != want || len(sw.cfgs) != len(sw.Points) {
+		why, wrong := strings.CutPrefix(want, "error: ")
+		if (err != nil) != wrong || wrong && !strings.Contains(err.Error(), why) || !wrong && strings.Join(sw.Points, " ") != want {
 			t.Errorf("%s is %+v, error %v, want %s", list, sw, err, want)
 		}
 	}
@@ -181,24 +183,9 @@ func TestParseSweep(t *testing.T) {
 			t.Errorf("point %d has the configuration %+v, want work %v and nothing else", i, got, want)
 		}
 	}
-}
-
-func TestSweepErrors(t *testing.T) {
-	for arg, want := range map[string]string{
-		"seed=1": "not PROPERTY=VALUES", "c": "workload.connections", "c=8,4,8": "8 is given twice", "keys=1k,1000": "1000 is given twice",
-		"value=1..x": "value", "depth=0": "workload.depth",
-	} {
-		if _, err := ParseSweep(arg, cluster.Default()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error %v, want %q", arg, err, want)
-		}
-	}
-}
-
-// A point has a place on an axis, and a label.
-func TestPoints(t *testing.T) {
 	for _, test := range []struct {
 		property, point, label string
-		number                 float64
+		number                 float64 // its place on an axis
 	}{
 		{"rate", "10000", "10 000", 10_000}, {"value", "16..1024", "16..1024", 16},
 		{"work", "spin 1ms", "spin 1ms", float64(time.Millisecond)}, {"work", "0s", "0s", 0},
@@ -227,19 +214,17 @@ func TestSweepRun(t *testing.T) {
 	if err := errors.Join(err, parsed); err != nil {
 		t.Fatal(err)
 	}
-	var added []string
+	added := make(map[string]int)
 	plan := Plan{Bed: b, Subjects: sw.Subjects(b, 1), Rounds: 1, Progress: new(log)}
 	plan.Add = func(s *Subject, round int, r *load.Result) error {
 		if r.Requests == 0 || r.Misses > 0 || r.Connections != sw.At(s.Point).Connections || s.Title != "mine at c="+s.Point {
 			t.Errorf("%s, round %d: %+v", s.Title, round, r.Counts)
 		}
-		added = append(added, fmt.Sprint(round, s.Name, s.Point))
+		added[s.Point]++
 		return nil
 	}
-	err = plan.Run(t.Context())
-	slices.Sort(added)
-	if want := []string{"1mine1", "1mine2"}; err != nil || !slices.Equal(added, want) {
-		t.Errorf("measured %v, error %v, want %v", added, err, want)
+	if err := plan.Run(t.Context()); err != nil || len(added) != 2 || added["1"] != 1 || added["2"] != 1 {
+		t.Errorf("measured %v, error %v, want each point once", added, err)
 	}
 	<-started
 	<-started
@@ -249,33 +234,29 @@ func TestSweepRun(t *testing.T) {
 // of its servers as errors.
 func TestRoundAsPlanned(t *testing.T) {
 	t.Parallel()
-	for _, once := range []bool{false, true} {
-		var turns atomic.Int64
-		plan, _ := planned(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-			apply := benchtest.Locked(n)
-			return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-				if turns.Add(1)%5 == 0 {
-					n.Refuse(c)
-				} else {
-					n.Answer(c, apply)
-				}
-			})
-		})
-		progress := new(log)
-		w := &plan.Subjects[0].Config.Workload
-		w.Duration, w.Rate, w.Conn, w.Keys = 350*time.Millisecond, 100, "per-request", 20
-		plan.Progress, plan.Once, plan.Sampled = progress, once, once
-		plan.Add = func(_ *Subject, _ int, r *load.Result) error {
-			if busy := r.Errors[client.ErrBusy.Error()]; (busy > 0) != once || r.Refusals == 0 || r.Requests == 0 ||
-				(r.Samples != nil) != once {
-				t.Errorf("noretry %v: %d requests failed as busy, of %d refusals; %d samples",
-					once, busy, r.Refusals, len(r.Samples))
+	var turns atomic.Int64
+	plan, _ := planned(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := benchtest.Locked(n)
+		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+			if turns.Add(1)%5 == 0 {
+				n.Refuse(c)
+			} else {
+				n.Answer(c, apply)
 			}
-			return nil
+		})
+	})
+	w := &plan.Subjects[0].Config.Workload
+	w.Duration, w.Rate, w.Conn, w.Keys = 350*time.Millisecond, 100, "per-request", 20
+	plan.Once, plan.Sampled = true, true
+	plan.Add = func(_ *Subject, _ int, r *load.Result) error {
+		if busy := r.Errors[client.ErrBusy.Error()]; busy == 0 || busy != r.Refusals || r.Requests == 0 || r.Samples == nil {
+			t.Errorf("%d requests failed as busy, of %d refusals; %d samples", busy, r.Refusals, len(r.Samples))
 		}
-		if err := plan.Run(t.Context()); err != nil || progress.paces == 0 {
-			t.Errorf("in 350ms the pace was told %d times, want once or, on a busy machine, more; error %v", progress.paces, err)
-		}
+		return nil
+	}
+	progress := plan.Progress.(*log)
+	if err := plan.Run(t.Context()); err != nil || progress.paces == 0 {
+		t.Errorf("in 350ms the pace was told %d times, want once or, on a busy machine, more; error %v", progress.paces, err)
 	}
 }
 
