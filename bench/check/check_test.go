@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/lincheck"
 	"lockstep/common/node"
 	"lockstep/common/wire"
@@ -78,58 +78,47 @@ func torn() applyFunc {
 func TestViolated(t *testing.T) {
 	t.Parallel()
 	for name, apply := range map[string]applyFunc{"lagging": lagging(), "torn": torn()} {
-		t.Run(name, func(t *testing.T) {
-			cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-				return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) { n.Answer(c, apply) })
-			})
-			found, err := Run(t.Context(), cfg, Plan{Length: 10 * time.Second})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if found.Verdict != lincheck.Violated || found.Undecided() != nil || !strings.Contains(found.String(), found.Counterexample.String()) {
-				t.Errorf("found %v, want violated and a counterexample", found)
-			}
+		cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
+			return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) { n.Answer(c, apply) })
 		})
+		found, err := Run(t.Context(), cfg, Plan{Length: 10 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found.Verdict != lincheck.Violated || found.Undecided() != nil || !strings.Contains(found.String(), found.Counterexample.String()) {
+			t.Errorf("%s: found %v, want violated and a counterexample", name, found)
+		}
 	}
 }
 
 // The keys of a server that was restarted are gone, which is not a wrong answer.
 func TestRestarted(t *testing.T) {
 	t.Parallel() // waits for a server that ends and one that starts
-	os.Setenv("LOCKSTEP_SECRET", "")
-	cfg, path := cluster.Default(), t.TempDir()+"/cluster.json"
-	addrs, err := node.FreeAddrs(2)
-	cfg.Nodes = []cluster.Node{{Addr: addrs[0], Control: addrs[1]}}
-	if err := errors.Join(err, cfg.Save(path)); err != nil {
-		t.Fatal(err)
-	}
-	serving := make(chan bool)
-	first, stop := io.Pipe()
-	second, end := io.Pipe()
-	var servers sync.WaitGroup
-	servers.Go(func() { // both servers end with their standard input
-		for _, stdin := range []io.Reader{first, second} {
-			node.Run([]string{"here", "-child", "-config", path}, stdin, t.Output(), t.Output(), func(ctx context.Context, ln net.Listener, n *node.Node) error {
-				apply, turns := benchtest.Locked(n), new(atomic.Int64)
-				if stdin == first {
-					serving <- true
-				}
-				return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-					if n.Answer(c, apply); turns.Add(1) == 200 {
-						stop.Close() // the check has begun, and its keys have values
-					}
-				})
-			})
+	ctx, stop := context.WithCancel(t.Context())
+	cfg, path, _ := benchtest.StartCluster(t, 1, 0, func(_ context.Context, ln net.Listener, n *node.Node) error {
+		apply, turns := benchtest.Locked(n), new(atomic.Int64)
+		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+			if n.Answer(c, apply); turns.Add(1) == 200 {
+				stop() // the check has begun, and its keys have values
+			}
+		})
+	})
+	stdin, end := io.Pipe()
+	var second sync.WaitGroup // until end
+	second.Go(func() {
+		<-ctx.Done()
+		args := []string{"here", "-child", "-config", path}
+		for tries := 0; tries < 1000 && node.Run(args, stdin, t.Output(), t.Output(), benchtest.ServeLocked) != 0; tries++ {
+			control.Pause(t.Context(), time.Millisecond) // until the first has left its ports
 		}
 	})
-	defer servers.Wait()
-	defer end.Close()
-	defer stop.Close()
-	<-serving
-	_, err = Run(t.Context(), cfg, Plan{Length: 20 * time.Second})
+	_, err := Run(t.Context(), cfg, Plan{Length: 20 * time.Second})
 	if want := "no verdict: node 0 was restarted: its table is empty"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
+	stop()
+	end.Close()
+	second.Wait()
 }
 
 // A call that fails for good is an error and not a verdict; so is the end of the context.

@@ -87,25 +87,6 @@ func TestNoPlace(t *testing.T) {
 	}
 }
 
-// The end of ctx ends a load at once.
-func TestLoadCancelled(t *testing.T) {
-	over := make(chan bool)
-	cfg, _ := benchtest.Here(t, 1, turns(func(_ *node.Node, _ *node.Conn, answer func()) {
-		<-over
-		answer()
-	}))
-	t.Cleanup(func() { close(over) })
-	cfg.Workload.Depth = 2
-	l := connected(t, NewLockstep(cfg))
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	began := time.Now()
-	r := l.run(ctx, time.Hour, 0)
-	if took := time.Since(began); took > 3*time.Second || r.Requests != 0 || r.Unfinished != 16 {
-		t.Errorf("it took %v after 50ms, %d answered, %d unfinished, want 0 and 16", took, r.Requests, r.Unfinished)
-	}
-}
-
 // New says why no connection is greeted.
 func TestAnotherCluster(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
@@ -159,30 +140,28 @@ func TestPipelineOverNodes(t *testing.T) {
 	}
 }
 
-// respond answers a request with this response.
-func respond(r wire.Response) func(*node.Conn) {
-	return func(c *node.Conn) {
-		c.SkipRequest()
-		c.WriteResponse(&r)
-	}
-}
-
 // What becomes of a put whose first turn goes wrong, and then of a get, in the same way.
 func TestPipelineErrors(t *testing.T) {
 	t.Parallel()
+	respond := func(code wire.Code, results ...wire.Result) func(*node.Conn) {
+		return func(c *node.Conn) {
+			c.SkipRequest()
+			c.WriteResponse(&wire.Response{Code: code, Results: results})
+		}
+	}
 	for _, test := range []struct {
 		name        string
 		turn        func(*node.Conn)
 		put, get    error
 		connections int64 // one more after each that is lost
 	}{
-		{"busy", respond(wire.Response{Code: wire.Busy}), nil, nil, 1},
-		{"wrong node", respond(wire.Response{Code: wire.WrongNode}), client.ErrWrongNode, client.ErrWrongNode, 1},
-		{"failed", respond(wire.Response{Code: wire.Failed}), client.ErrUnknown, client.ErrFailed, 1},
+		{"busy", respond(wire.Busy), nil, nil, 1},
+		{"wrong node", respond(wire.WrongNode), client.ErrWrongNode, client.ErrWrongNode, 1},
+		{"failed", respond(wire.Failed), client.ErrUnknown, client.ErrFailed, 1},
 		{"goodbye", func(c *node.Conn) { c.SkipRequest(); c.Conn.Close() }, nil, nil, 3},
-		{"no code", respond(wire.Response{}), client.ErrUnknown, nil, 3},
-		{"no results", respond(wire.Response{Code: wire.OK}), client.ErrUnknown, nil, 3},
-		{"a client's status", respond(wire.Response{Code: wire.OK, Results: []wire.Result{{Status: wire.NotRun}}}), client.ErrUnknown, nil, 3},
+		{"no code", respond(0), client.ErrUnknown, nil, 3},
+		{"no results", respond(wire.OK), client.ErrUnknown, nil, 3},
+		{"a client's status", respond(wire.OK, wire.Result{Status: wire.NotRun}), client.ErrUnknown, nil, 3},
 	} {
 		var wrong atomic.Bool
 		cfg, nodes := benchtest.Here(t, 1, turns(func(_ *node.Node, c *node.Conn, answer func()) {
@@ -216,38 +195,27 @@ func TestPipelineErrors(t *testing.T) {
 	}
 }
 
-// A part that fails leaves the others' answers alone, also if its node is down: then it fails at
-// once, after a second in which the node was tried.
+// A node that is down fails its part of a batch, at once after a second in which it was tried, and
+// leaves the others' answers alone.
 func TestPipelinePart(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 2, turns(func(n *node.Node, c *node.Conn, answer func()) {
-		if n.Self == 1 {
-			respond(wire.Response{Code: wire.Failed})(c)
-		} else {
-			answer()
-		}
-	}))
+	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
 	cfg.Nodes = slices.Clone(cfg.Nodes)
+	pl := newTestPipeline(t, cfg)
+	cfg.Nodes[1].Addr = "127.0.0.1:1"
+	pl.nodes[1].stream.nc.Close()
+	pl.nodes[1].failing = time.Now().Add(-client.DownAfter)
 	var ops []wire.Op
 	for i := range 10 {
 		ops = append(ops, put(strconv.Itoa(i)))
 	}
-	pl := newTestPipeline(t, cfg)
-	for _, test := range []struct {
-		fate             error
-		answered, failed wire.Status
-	}{{client.ErrUnknown, wire.Created, wire.Unknown}, {client.ErrDown, wire.Replaced, wire.NotRun}} {
-		results, err := pl.Do(t.Context(), ops...)
-		if !errors.Is(err, test.fate) || len(results) != len(ops) {
-			t.Fatalf("%d results, error %v, want %v", len(results), err, test.fate)
+	results, err := pl.Do(t.Context(), ops...)
+	if !errors.Is(err, client.ErrDown) || len(results) != len(ops) {
+		t.Fatalf("%d results, error %v, want %v", len(results), err, client.ErrDown)
+	}
+	for i, r := range results {
+		if want := []wire.Status{wire.Created, wire.NotRun}[cfg.Owner(ops[i].Key)]; r.Status != want {
+			t.Errorf("operation %d: %v, want %v", i, r.Status, want)
 		}
-		for i, r := range results {
-			if want := []wire.Status{test.answered, test.failed}[cfg.Owner(ops[i].Key)]; r.Status != want {
-				t.Errorf("operation %d: %v, want %v", i, r.Status, want)
-			}
-		}
-		pl.nodes[1].stream.nc.Close() // for the second call
-		pl.nodes[1].failing = time.Now().Add(-client.DownAfter)
-		cfg.Nodes[1].Addr = "127.0.0.1:1"
 	}
 }
 
@@ -449,18 +417,23 @@ func TestStreamLost(t *testing.T) {
 		want   error
 	}{
 		{"a request that was not sent whole", 3, "", errNotApplied},
-		{"a request without an answer", 4, "", client.ErrUnknown},
+		{"the end of its context", 4, "", client.ErrUnknown},
 		{"an answer to another request", 4, "7 k\n", client.ErrUnknown},
 		{"a malformed answer", 4, "k\n", client.ErrUnknown},
 	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
 		s := newTestStream(t, func(nc net.Conn) {
 			io.ReadFull(nc, make([]byte, test.taken))
 			if test.answer != "" { // an empty write would block
 				io.WriteString(nc, test.answer)
+			} else if test.taken == 4 {
+				cancel()
+				io.Copy(io.Discard, nc)
 			}
 		})
 		ops := []wire.Op{put("k")}
-		if _, err := s.do(t.Context(), ops); !errors.Is(err, test.want) {
+		if _, err := s.do(ctx, ops); !errors.Is(err, test.want) {
 			t.Errorf("%s: error %v, want %v", test.name, err, test.want)
 		}
 		if _, err := s.do(t.Context(), ops); !errors.Is(err, errNotApplied) || s.good() {
