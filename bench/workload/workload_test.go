@@ -40,6 +40,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// A request of Preload is as large as a batch can be; a compare-and-swap has two values.
 func TestPreload(t *testing.T) {
 	for size, full := range map[cluster.Size]int{{}: 1024, cluster.Bytes(30): 1024, cluster.Bytes(100): 512, {Min: 32, Max: 1024}: 62, cluster.Bytes(16 << 10): 3} {
 		w := newTestWorkload(t, func(w *cluster.Workload) { w.Keys, w.Value = 2*full+1, size })
@@ -58,6 +59,18 @@ func TestPreload(t *testing.T) {
 		}
 		if len(stored) != w.Keys {
 			t.Errorf("values of %v bytes: %d keys preloaded, want %d", size, len(stored), w.Keys)
+		}
+		puts, swaps := cluster.Mix{Put: 100}, cluster.Mix{CAS: 100}
+		for _, test := range []struct {
+			batch int
+			mix   cluster.Mix
+			fits  bool
+		}{{full, puts, true}, {full + 1, puts, full == wire.MaxOps}, {full, swaps, size.Max == 0}, {1, swaps, true}} {
+			cfg := w.Workload
+			cfg.Batch, cfg.Mix = test.batch, test.mix
+			if _, err := New(cfg); (err == nil) != test.fits || err != nil && !strings.HasPrefix(err.Error(), "workload.batch: ") {
+				t.Errorf("values of %v bytes: %+v: error %v", size, test, err)
+			}
 		}
 	}
 }
@@ -165,27 +178,6 @@ func TestCompareAndSwap(t *testing.T) {
 		wg.Wait()
 		if sum.Wrong > 0 || sum.Mismatches > sum.OK/2 {
 			t.Errorf("batch %d, four workers: %+v, want none wrong, and few mismatches", batch, sum)
-		}
-	}
-}
-
-func TestWorkloadErrors(t *testing.T) {
-	get, cas := cluster.Mix{Get: 100}, cluster.Mix{CAS: 100}
-	for _, test := range []struct {
-		batch int
-		value cluster.Size
-		mix   cluster.Mix
-		err   string
-	}{
-		{1024, cluster.Bytes(30), get, ""},
-		{1024, cluster.Bytes(100), get, "workload.batch: 1024"},
-		{64, cluster.Size{Min: 16, Max: 1024}, get, "workload.batch: 64"}, // the end of the range counts
-		{1, cluster.Bytes(wire.MaxValue), cas, ""},
-	} {
-		cfg := cluster.Default().Workload
-		cfg.Batch, cfg.Value, cfg.Mix = test.batch, test.value, test.mix
-		if _, err := New(cfg); (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
-			t.Errorf("batches of %d, values of %v: error %v, want %q", test.batch, test.value, err, test.err)
 		}
 	}
 }
