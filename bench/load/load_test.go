@@ -609,8 +609,8 @@ func connected(t *testing.T, to Target) *Generator {
 
 func TestMerge(t *testing.T) {
 	worker := func(n int64, err string) *Result {
-		r := &Result{Counts: Counts{Connections: int(n), Starved: int(n), NeverGreeted: int(n), Requests: n, Unfinished: n, Refusals: n,
-			Answers: workload.Answers{OK: n, Misses: n, Mismatches: n}}, FailedTime: time.Duration(n)}
+		r := &Result{Counts: Counts{Connections: int(n), Starved: int(n), NeverGreeted: int(n), Requests: n,
+			Unfinished: n, Refusals: n, RefusedDials: n, Answers: workload.Answers{OK: n, Misses: n, Mismatches: n}}, FailedTime: time.Duration(n)}
 		for range n {
 			r.Answered(1, time.Second)
 			r.Fail("busy", errors.New(err))

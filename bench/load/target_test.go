@@ -101,14 +101,8 @@ func TestAnotherCluster(t *testing.T) {
 }
 
 func newTestPipeline(t *testing.T, cfg cluster.Config) *pipeline {
-	t.Helper()
-	cfg.Workload.Depth = 2
-	cl, err := NewLockstep(cfg).Dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cl.Close() })
-	return cl.(*pipeline)
+	cfg.Workload.Depth, cfg.Workload.Connections = 2, 1
+	return connected(t, NewLockstep(cfg)).conns[0].client.(*pipeline)
 }
 
 func put(key string) wire.Op { return wire.Op{Kind: wire.Put, Key: key, Value: []byte("value")} }
