@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,8 +24,6 @@ import (
 	"lockstep/common/node"
 	"lockstep/common/wire"
 )
-
-func TestMain(m *testing.M) { benchtest.StageMain(m) }
 
 // A log is a Progress that records what it is told.
 type log struct {
@@ -187,37 +184,23 @@ func TestParseSweep(t *testing.T) {
 	}
 }
 
-// A sweep measures every stage at every point, with new servers that it stops.
-func TestSweepRun(t *testing.T) {
-	benchtest.EmptyFolder(t)
-	started := benchtest.NewFaulty(t, "")
-	b, err := testbed.New(t.Context(), nil, nil)
+// A sweep measures every stage at every point.
+func TestSubjects(t *testing.T) {
+	sw, err := ParseSweep("c=1,2", cluster.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
-	self, err := os.Executable()
-	b.Programs = []testbed.Program{{Name: "mine", Path: self}}
-	cfg := cluster.Default()
-	cfg.Workload.Duration, cfg.Workload.Rate, cfg.Workload.Keys = 20*time.Millisecond, 500, 20
-	sw, parsed := ParseSweep("c=1,2", cfg)
-	if err := errors.Join(err, parsed); err != nil {
-		t.Fatal(err)
+	addrs := func(n int) ([]string, error) { return nil, fmt.Errorf("no %d addresses", n) }
+	b := &testbed.Bed{Programs: []testbed.Program{{Name: "mine"}, {Name: "yours"}}, Addrs: addrs}
+	var got []string
+	for _, s := range sw.Subjects(b, 3) {
+		_, err := s.Start(t.Context()) // of three nodes, each with two addresses
+		got = append(got, fmt.Sprintf("%s with %d, %d, %v", s.Title, s.Config.Workload.Connections, sw.At(s.Point).Connections, err))
 	}
-	added := make(map[string]int)
-	plan := Plan{Bed: b, Subjects: sw.Subjects(b, 1), Rounds: 1, Progress: new(log)}
-	plan.Add = func(s *Subject, round int, r *load.Result) error {
-		if r.Requests == 0 || r.Misses > 0 || r.Connections != sw.At(s.Point).Connections || s.Title != "mine at c="+s.Point {
-			t.Errorf("%s, round %d: %+v", s.Title, round, r.Counts)
-		}
-		added[s.Point]++
-		return nil
+	if want := []string{"mine at c=1 with 1, 1, no 6 addresses", "yours at c=1 with 1, 1, no 6 addresses",
+		"mine at c=2 with 2, 2, no 6 addresses", "yours at c=2 with 2, 2, no 6 addresses"}; !slices.Equal(got, want) {
+		t.Errorf("the subjects are %q, want %q", got, want)
 	}
-	if err := plan.Run(t.Context()); err != nil || len(added) != 2 || added["1"] != 1 || added["2"] != 1 {
-		t.Errorf("measured %v, error %v, want each point once", added, err)
-	}
-	<-started
-	<-started
 }
 
 // A round is told how it goes, has samples if they are asked for and, with -noretry, the refusals
