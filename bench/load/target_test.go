@@ -166,21 +166,21 @@ func TestPipelineErrors(t *testing.T) {
 			}
 		}))
 		pl := newTestPipeline(t, cfg)
-		call := func(do func(context.Context, ...wire.Op) ([]wire.Result, error), op wire.Op) error {
+		ask := func(do func(context.Context, ...wire.Op) ([]wire.Result, error), op wire.Op) error {
 			wrong.Store(true)
 			_, err := do(t.Context(), op)
 			return err
 		}
-		if err := call(pl.Do, put("k")); !errors.Is(err, test.put) {
+		if err := ask(pl.Do, put("k")); !errors.Is(err, test.put) {
 			t.Errorf("%s: put: error %v, want %v", test.name, err, test.put)
 		}
-		if err := call(pl.Do, wire.Op{Kind: wire.Get, Key: "k"}); !errors.Is(err, test.get) || errors.Is(err, client.ErrUnknown) {
+		if err := ask(pl.Do, wire.Op{Kind: wire.Get, Key: "k"}); !errors.Is(err, test.get) || errors.Is(err, client.ErrUnknown) {
 			t.Errorf("%s: get: error %v, want %v", test.name, err, test.get)
 		}
 		if got := nodes[0].Stats.Connections.Load(); got != test.connections {
 			t.Errorf("%s: %d connections, want %d", test.name, got, test.connections)
 		}
-		if err := call(pl.Once, put("k")); test.name == "busy" && !errors.Is(err, client.ErrBusy) {
+		if err := ask(pl.Once, put("k")); test.name == "busy" && !errors.Is(err, client.ErrBusy) {
 			t.Errorf("busy, once: error %v", err)
 		}
 		if _, err := pl.Do(t.Context(), wire.Op{}); err == nil {

@@ -396,43 +396,39 @@ func TestValueRange(t *testing.T) {
 }
 
 func TestDistributions(t *testing.T) {
+	power := func(theta float64) func(int) float64 {
+		return func(rank int) float64 { return math.Pow(float64(rank+1), -theta) }
+	}
+	steps := func(hot int, inside, outside float64) func(int) float64 {
+		return func(rank int) float64 {
+			if rank < hot {
+				return inside
+			}
+			return outside
+		}
+	}
 	for _, test := range []struct {
 		spec   string
 		keys   int
 		weight func(rank int) float64 // in proportion to how often the rank is drawn, from 0
 	}{
 		{"uniform", 1000, func(int) float64 { return 1 }},
-		{"zipf:0.5", 1000, zipfWeight(0.5)},
-		{"zipf:0.99", 1000, zipfWeight(0.99)},
-		{"zipf:1", 1000, zipfWeight(1)},
-		{"zipf:1.5", 1000, zipfWeight(1.5)},
-		{"zipf:10", 3, zipfWeight(10)},
-		{"zipf:0.9", 987, zipfWeight(0.9)}, // has a factor in common with the first step of scatter
-		{"zipf:0.99", 1, zipfWeight(0.99)},
-		{"hotspot:20,80", 1000, hotspotWeight(200, 0.8/200, 0.2/800)},
-		{"hotspot:0.01,90", 1000, hotspotWeight(1, 0.9, 0.1/999)}, // one key at least
-		{"hotspot:10,100", 1000, hotspotWeight(100, 1, 0)},
-		{"hotspot:100,50", 1000, hotspotWeight(1000, 1, 0)},
+		{"zipf:0.5", 1000, power(0.5)},
+		{"zipf:0.9", 987, power(0.9)}, // has a factor in common with the first step of scatter
+		{"zipf:0.99", 1000, power(0.99)},
+		{"zipf:1", 1000, power(1)},
+		{"zipf:1.5", 1000, power(1.5)},
+		{"zipf:10", 3, power(10)},
+		{"zipf:0.99", 1, power(0.99)},
+		{"hotspot:20,80", 1000, steps(200, 0.8/200, 0.2/800)},
+		{"hotspot:0.01,90", 1000, steps(1, 0.9, 0.1/999)}, // one key at least
+		{"hotspot:10,100", 1000, steps(100, 1, 0)},
+		{"hotspot:100,50", 1000, steps(1000, 1, 0)},
 	} {
-		t.Run(test.spec, func(t *testing.T) {
-			counts := countRanks(t, newDistribution(test.spec, test.keys), test.keys)
-			if sum, limit := chiSquare(counts, test.weight); sum > limit {
-				t.Errorf("chi-square is %.1f, want at most %.1f", sum, limit)
-			}
-		})
-	}
-}
-
-func zipfWeight(theta float64) func(int) float64 {
-	return func(rank int) float64 { return math.Pow(float64(rank+1), -theta) }
-}
-
-func hotspotWeight(hot int, inside, outside float64) func(int) float64 {
-	return func(rank int) float64 {
-		if rank < hot {
-			return inside
+		counts := countRanks(t, newDistribution(test.spec, test.keys), test.keys)
+		if sum, limit := chiSquare(counts, test.weight); sum > limit {
+			t.Errorf("%s of %d keys: chi-square is %.1f, want at most %.1f", test.spec, test.keys, sum, limit)
 		}
-		return outside
 	}
 }
 
