@@ -177,7 +177,7 @@ func TestKnownServiceTimes(t *testing.T) {
 				wantQuantile(t, name, r, q, ms*time.Millisecond)
 			}
 			if r.OK != int64(ops) || r.Requests != 1000 || r.Unfinished != 0 {
-				t.Errorf("%s: %d operations done by %d requests, %d unfinished, want %d by 1000", name, r.OK, r.Requests, r.Unfinished, ops)
+				t.Errorf("%s: %d operations in %d requests, %d unfinished, want %d in 1000", name, r.OK, r.Requests, r.Unfinished, ops)
 			}
 			if lasts := 100 * time.Second / 7; w.Rate == 70 && (r.Dur-lasts).Abs() > time.Microsecond {
 				t.Errorf("%s: 1000 of 70 requests a second took %v, want %v", name, r.Dur, lasts)
@@ -606,8 +606,8 @@ func connected(t *testing.T, to Target) *Generator {
 
 func TestMerge(t *testing.T) {
 	counted := func(n int64, err string) *Result {
-		r := &Result{Counts: Counts{Connections: int(n), Starved: int(n), NeverGreeted: int(n), Requests: n,
-			Unfinished: n, Refusals: n, RefusedDials: n, Answers: workload.Answers{OK: n, Misses: n, Mismatches: n}}, FailedTime: time.Duration(n)}
+		r := &Result{FailedTime: time.Duration(n), Counts: Counts{Connections: int(n), Starved: int(n), NeverGreeted: int(n),
+			Requests: n, Unfinished: n, Refusals: n, RefusedDials: n, Answers: workload.Answers{OK: n, Misses: n, Mismatches: n}}}
 		for range n {
 			r.Answered(1, time.Second)
 			r.Fail("busy", errors.New(err))
