@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"encoding/json"
-	"errors"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -20,17 +19,11 @@ var distributions = map[string]func(*rand.Rand) time.Duration{
 	"log uniform": func(r *rand.Rand) time.Duration {
 		return time.Duration(math.Exp(r.Float64() * math.Log(float64(longest))))
 	},
-	"two humps": func(r *rand.Rand) time.Duration {
-		if r.IntN(100) == 0 {
-			return 40*time.Millisecond + time.Duration(r.IntN(1e6))
-		}
-		return 15*time.Microsecond + time.Duration(r.IntN(1e4))
-	},
 	"powers of two": func(r *rand.Rand) time.Duration { return 1<<r.IntN(36) - time.Duration(r.IntN(2)) },
 }
 
-// A histogram against the sorted times, and against the merged histograms of their parts, with
-// and without one of them.
+// A histogram against the sorted times, against the merged histograms of their parts, with and
+// without one of them, and against what is saved and read again.
 func TestQuantileAgainstSortedData(t *testing.T) {
 	for name, draw := range distributions {
 		for _, n := range []int{1, 2, 7, 3000} {
@@ -55,8 +48,14 @@ func TestQuantileAgainstSortedData(t *testing.T) {
 			merged.Sub(&parts[1])
 			left := parts[0]
 			if left.max = merged.max; merged.Count() != left.Count() || merged.Mean() != left.Mean() || merged.Quantile(0.5) != left.Quantile(0.5) {
-				t.Errorf("%d of %s: without the second part, %d are left, with a mean of %v and a median of %v, want %d, %v and %v",
-					n, name, merged.Count(), merged.Mean(), merged.Quantile(0.5), left.Count(), left.Mean(), left.Quantile(0.5))
+				t.Errorf("%d of %s: without the second part, %+v are left, want %+v", n, name, merged, left)
+			}
+			// In a struct without an address, as results are marshalled.
+			data, _ := json.Marshal(struct{ Latency Histogram }{h})
+			var back struct{ Latency Histogram }
+			back.Latency.Record(7) // must be replaced
+			if err := json.Unmarshal(data, &back); err != nil || !reflect.DeepEqual(back.Latency, h) {
+				t.Errorf("%d of %s: %s reads back as a different histogram (%v)", n, name, data, err)
 			}
 			slices.Sort(all)
 			for _, permille := range []int{0, 1, 10, 70, 250, 500, 750, 900, 990, 999, 1000} {
@@ -65,10 +64,12 @@ func TestQuantileAgainstSortedData(t *testing.T) {
 				if got < exact || float64(got-exact) > 0.008*float64(exact) {
 					t.Errorf("%d of %s: Quantile(%d/1000) = %d, want %d and at most 0.8 %% more", n, name, permille, got, exact)
 				}
+				if within, _ := slices.BinarySearch(all, edge(cell(exact))+1); h.Within(exact) != int64(within) {
+					t.Errorf("%d of %s: %d are within %d, want %d", n, name, h.Within(exact), exact, within)
+				}
 			}
-			if mean := sum / time.Duration(n); h.Count() != int64(n) || h.Max() != all[n-1] || h.Mean() != mean {
-				t.Errorf("%s: count, max, mean = %d, %d, %d, want %d, %d, %d", name, h.Count(), h.Max(), h.Mean(), n,
-					all[n-1], mean)
+			if mean := sum / time.Duration(n); h.Count() != int64(n) || h.Within(math.MaxInt64) != int64(n) || h.Max() != all[n-1] || h.Mean() != mean {
+				t.Errorf("%s: count, max, mean = %d, %d, %d, want %d, %d, %d", name, h.Count(), h.Max(), h.Mean(), n, all[n-1], mean)
 			}
 		}
 	}
@@ -76,22 +77,18 @@ func TestQuantileAgainstSortedData(t *testing.T) {
 
 func TestQuantileEdges(t *testing.T) {
 	type times = []time.Duration
-	minutes := append(slices.Repeat(times{61 * time.Second}, 100), 600*time.Second)
 	for _, test := range []struct {
 		recorded times
 		q        float64
 		want     time.Duration
 	}{
 		{nil, 0.5, 0},
-		{append(slices.Repeat(times{20 * time.Microsecond}, 98), 3*time.Millisecond), 0.5, 20095},
 		{times{-5}, 1, 0},
+		{times{20_000, 20_000, 3_000_000}, 0.5, 20_095},
 		{times{255, 256, 257, 258}, 0.25, 255}, // the longest exact one
 		{times{255, 256, 257, 258}, 0.50, 257}, // 256 and 257 share a cell
 		{times{longest}, 0.5, longest},
-		{times{1, longest + 1}, 0.5, 1},
 		{times{1, longest + 1}, 0.51, longest + 1},
-		{minutes, 0.5, edge(cell(61 * time.Second))},
-		{minutes, 1, 600 * time.Second},
 		{times{math.MaxInt64, 1 << 62}, 0.5, edge(cell(1 << 62))},
 		{times{1, 2, 3}, -1, 1},
 		{times{1, 2, 3}, 2, 3},
@@ -103,30 +100,6 @@ func TestQuantileEdges(t *testing.T) {
 		if got := h.Quantile(test.q); got != test.want {
 			t.Errorf("%v: Quantile(%v) = %d, want %d", test.recorded, test.q, got, test.want)
 		}
-		within := int64(0)
-		for _, d := range test.recorded {
-			if cell(max(d, 0)) <= cell(test.want) {
-				within++
-			}
-		}
-		if got := h.Within(test.want); got != within {
-			t.Errorf("%v: %d times within %v, want %d", test.recorded, got, test.want, within)
-		}
-	}
-}
-
-// Each cell begins where the one before ends, the last one holds the longest duration, and a
-// histogram takes no more memory than its longest time needs.
-func TestCells(t *testing.T) {
-	next, last := time.Duration(0), cell(math.MaxInt64)
-	for i := range last + 1 {
-		if got := cell(next); got != i {
-			t.Fatalf("cell(%d) = %d, want %d", next, got, i)
-		}
-		if got := cell(edge(i)); got != i {
-			t.Fatalf("cell(edge(%d)) = %d, want %[1]d", i, got)
-		}
-		next = edge(i) + 1
 	}
 	for d, want := range map[time.Duration]int{1: 1 << 10, time.Second: 24 << 10, longest: 32 << 10, math.MaxInt64: 64 << 10} {
 		var h Histogram
@@ -139,32 +112,15 @@ func TestCells(t *testing.T) {
 
 func TestHistogramJSON(t *testing.T) {
 	var h Histogram
-	check := func() {
-		t.Helper()
-		// In a struct without an address, as results are marshalled.
-		data, err := json.Marshal(struct{ Latency Histogram }{h})
-		var back struct{ Latency Histogram }
-		back.Latency.Record(7) // must be replaced
-		if err = errors.Join(err, json.Unmarshal(data, &back)); err != nil || !reflect.DeepEqual(back.Latency, h) {
-			t.Errorf("%s reads back as a different histogram (%v)", data, err)
-		}
-	}
-	check()
 	for _, d := range []time.Duration{1, 300, 300, longest, time.Hour} {
 		h.Record(d)
 	}
-	check()
 	got, _ := json.Marshal(h)
 	want := `{"sum_ns":3660000000601,"max_ns":3600000000000,"overflow":0,` +
 		`"buckets":[[1,1],[301,2],[60129542143,1],[3607772528639,1]]}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	r := rand.New(rand.NewPCG(3, 3))
-	for range 2000 {
-		h.Record(distributions["log uniform"](r))
-	}
-	check()
 	for _, bad := range []string{`[]`, `{"buckets":[[-1,1]]}`, `{"buckets":[[300,1]]}`,
 		`{"buckets":[[60397977598,1]]}`, `{"buckets":[[18446744073709551615,1]]}`} {
 		if err := json.Unmarshal([]byte(bad), &h); err == nil {

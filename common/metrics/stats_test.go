@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"reflect"
@@ -9,29 +10,111 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 )
 
-func TestTimer(t *testing.T) {
-	var timer Timer
-	if got := timer.Load().Mean(); got != 0 {
-		t.Errorf("mean of nothing = %v, want 0", got)
-	}
+func TestMutexCounts(t *testing.T) {
+	var mu Mutex
+	mu.Lock() // is free
+	mu.Unlock()
+	const waiters = 3
+	mu.Lock()
+	before := Now()
 	var wg sync.WaitGroup
-	for range 8 {
+	for range waiters {
 		wg.Go(func() {
-			for d := range time.Duration(1000) {
-				timer.Add(d)
+			mu.Lock()
+			mu.Unlock()
+		})
+	}
+	// Only the runtime can tell that they wait: a goroutine that waits for a lock runs no code.
+	for all, waiting := make([]byte, 1<<20), 0; waiting < waiters; runtime.Gosched() {
+		waiting = strings.Count(string(all[:runtime.Stack(all, true)]), "[sync.Mutex.Lock")
+	}
+	compute(time.Millisecond)
+	// Counts does not wait, although the lock is held and three goroutines want it.
+	if got, want := mu.Counts(), (Contention{Acquired: 2}); got != want {
+		t.Errorf("while they wait: %+v, want %+v", got, want)
+	}
+	mu.Unlock()
+	wg.Wait()
+	got, most := mu.Counts(), waiters*(Now()-before)
+	if got.Acquired != 2+waiters || got.Contended != waiters || got.Waited < waiters*time.Millisecond || got.Waited > most {
+		t.Errorf("counted %+v, want %d, %d and %v to %v", got, 2+waiters, waiters, waiters*time.Millisecond, most)
+	}
+}
+
+// A Mutex excludes and counts each acquisition, and Counts may be called meanwhile. A Timer needs no lock.
+func TestConcurrentCounts(t *testing.T) {
+	const goroutines, rounds = 4, 2000
+	var mu Mutex
+	var timer Timer
+	guarded := 0
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for range rounds {
+				mu.Lock()
+				guarded++
+				mu.Unlock()
+				timer.Add(3)
+				if c := mu.Counts(); c.Contended > c.Acquired {
+					t.Errorf("counted %+v, more contended than acquired", c)
+				}
 			}
 		})
 	}
 	wg.Wait()
-	if got, want := timer.Load(), (Timing{Count: 8000, Total: 8 * 999 * 1000 / 2}); got != want || got.Mean() != 499 {
-		t.Errorf("got %+v, mean %d, want %+v, 499", got, got.Mean(), want)
+	const all = goroutines * rounds
+	if got, timed := mu.Counts().Acquired, timer.Load(); guarded != all || got != all || timed != (Timing{all, 3 * all}) {
+		t.Errorf("%d increments under the lock, acquired %d times, timed %+v, want %d, of 3 ns", guarded, got, timed, all)
 	}
+}
+
+func TestLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lanes Lanes
+		lanes.Recording().Mark(1, Queued) // nobody asks
+		lanes.Recording().Begin(1, new(int))
+		recorded := make(chan []LaneMark)
+		go func() { recorded <- lanes.Record() }()
+		synctest.Wait()
+		one, two := new(int), new(int)
+		r := lanes.Recording()
+		r.Mark(2, Queued)
+		r.Begin(2, two)
+		r.Mark(1, Idle) // what it did at the begin is what it did last before
+		<-time.After(LaneTime + time.Millisecond)
+		r.MarkRequest(two, InTable)
+		r.MarkRequest(one, InTable) // has begun before the recording: its lane is not known
+		r.Begin(1, one)
+		for range 2 * maxMarks {
+			r.MarkRequest(one, Writing)
+		}
+		got := <-recorded
+		r.Mark(1, Idle) // too late
+		var kinds []LaneMark
+		for i, m := range got[:5] {
+			if i > 0 && m.At < got[i-1].At || m.At < 0 || m.At > LaneTime {
+				t.Errorf("mark %d is at %v, after one at %v", i, m.At, got[max(i-1, 0)].At)
+			}
+			kinds = append(kinds, LaneMark{Lane: m.Lane, State: m.State})
+		}
+		want := []LaneMark{{1, Idle, 0}, {2, Awaiting, 0}, {2, InTable, 0}, {1, Awaiting, 0}, {1, Writing, 0}}
+		if !slices.Equal(kinds, want) || len(got) != maxMarks {
+			t.Errorf("%d marks that begin with %v, want %d and %v", len(got), kinds, maxMarks, want)
+		}
+		data, err := json.Marshal(got)
+		var back []LaneMark
+		if err != nil || json.Unmarshal(data, &back) != nil || !slices.Equal(back, got) || len(data) > 60<<10 {
+			t.Errorf("%d bytes of JSON (%v), want the same marks again, in at most 60 KiB", len(data), err)
+		}
+	})
 }
 
 // Sleeps that end early, and one that ends at once.
@@ -49,32 +132,36 @@ func TestSleepUntil(t *testing.T) {
 	}
 }
 
+// A Snapshot has all that was counted, and Sub what was counted since an earlier one.
 func TestSnapshot(t *testing.T) {
 	var s Stats
 	locks := make([]Mutex, 8)
 	for i := range locks {
 		s.Watch(&locks[i])
-		locks[i].acquired.Store(100)
-		locks[i].contended.Store(int64(i))
-		locks[i].waited.Store(int64(i))
 	}
-	locks[6].Lock() // held: Snapshot must not wait for it
-	defer locks[6].Unlock()
-
+	count := func() {
+		for i, c := range []*atomic.Int64{&s.Connections, &s.Open, &s.Requests, &s.Ops, &s.Refusals, &s.Keys} {
+			c.Add(int64(i + 1))
+		}
+		for i, timer := range []*Timer{&s.QueueWait, &s.Turn, &s.Table, &s.MemoryWait, &s.Suspended} {
+			timer.Add(time.Duration(i + 7))
+		}
+		for i := range locks {
+			locks[i].acquired.Add(100)
+			locks[i].contended.Add(int64(i))
+			locks[i].waited.Add(int64(i))
+		}
+		var wg sync.WaitGroup
+		for _, kind := range []string{"decode", "panic", "decode", "decode"} {
+			wg.Go(func() { s.Error(kind) })
+		}
+		wg.Wait()
+	}
+	locks[6].mu.Lock() // held: Snapshot must not wait for it
+	defer locks[6].mu.Unlock()
 	s.Serving.Store(true)
-	for i, c := range []interface{ Store(int64) }{&s.Connections, &s.Open, &s.Requests, &s.Ops, &s.Refusals, &s.Keys} {
-		c.Store(int64(i + 1))
-	}
-	s.QueueWait.Add(7)
-	s.Table.Add(8)
-	s.MemoryWait.Add(9)
-	s.Suspended.Add(10)
-	var wg sync.WaitGroup
-	for _, kind := range []string{"decode", "panic", "decode", "decode"} {
-		wg.Go(func() { s.Error(kind) })
-	}
-	wg.Wait()
-
+	s.Error("idle") // and not again
+	count()
 	before := Now()
 	got := s.Snapshot()
 	if s := (&Stats{Ballast: 1 << 40}).Snapshot(); s.Heap > 0 {
@@ -85,20 +172,33 @@ func TestSnapshot(t *testing.T) {
 	}
 	want := Snapshot{
 		Incarnation: got.Incarnation, Serving: true, Connections: 1, Open: 2, Requests: 3, Ops: 4, Refusals: 5, Keys: 6, Panics: 1,
-		Errors:    map[string]int64{"decode": 3, "panic": 1},
-		QueueWait: Timing{1, 7}, Table: Timing{1, 8}, MemoryWait: Timing{1, 9}, Suspended: Timing{1, 10},
-		Watched: 8, Locks: Contention{801, 28, 28}, Hot: Contention{101, 7, 7},
+		Errors:    Tally{"decode": 3, "idle": 1, "panic": 1},
+		QueueWait: Timing{1, 7}, Turn: Timing{1, 8}, Table: Timing{1, 9}, MemoryWait: Timing{1, 10}, Suspended: Timing{1, 11},
+		Watched: 8, Locks: Contention{800, 28, 28}, Hot: Contention{100, 7, 7},
 		Uptime: got.Uptime, Goroutines: got.Goroutines, Heap: got.Heap, PeakMemory: got.PeakMemory, CPU: got.CPU,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if again, other := s.Snapshot().Incarnation, new(Stats).Snapshot().Incarnation; got.Incarnation == 0 || again != got.Incarnation || other == again {
-		t.Errorf("incarnation %d, then %d, and %d of other Stats, want the same, and another", got.Incarnation, again, other)
+	if other := new(Stats).Snapshot().Incarnation; got.Incarnation == 0 || other == got.Incarnation {
+		t.Errorf("incarnation %d, and %d of other Stats, want two", got.Incarnation, other)
 	}
-	s.Error("panic")
-	if n := got.Errors["panic"]; n != 1 {
-		t.Errorf("an error after the snapshot is in it: panic %d, want 1", n)
+
+	count()
+	later := s.Snapshot()
+	want.Errors = Tally{"decode": 3, "panic": 1}
+	want.Open, want.Keys = 4, 12 // as they are now, and so are these
+	want.Goroutines, want.Heap, want.PeakMemory = later.Goroutines, later.Heap, later.PeakMemory
+	want.Uptime, want.CPU = later.Uptime-got.Uptime, later.CPU-got.CPU
+	if since := later.Sub(got); !reflect.DeepEqual(since, want) {
+		t.Errorf("since the first: got  %+v\nwant %+v", since, want)
+	}
+	if got.Errors["decode"] != 3 || later.Errors["decode"] != 6 {
+		t.Error("the second Snapshot, or Sub, has changed one that was there")
+	}
+	got.Incarnation++ // of two starts, nothing is subtracted
+	if since := later.Sub(got); !reflect.DeepEqual(since, later) {
+		t.Errorf("after a restart: got %+v, want %+v", since, later)
 	}
 }
 
@@ -120,36 +220,6 @@ func TestUsage(t *testing.T) {
 		if Now()-start > 10*time.Second {
 			t.Fatalf("10 s of computing took %v of CPU", CPU()-cpu)
 		}
-	}
-}
-
-func TestSub(t *testing.T) {
-	earlier := Snapshot{
-		Incarnation: 7, Uptime: 1, Connections: 1, Open: 1, Requests: 1, Ops: 1, Refusals: 1, Panics: 1, Keys: 1,
-		Errors:    map[string]int64{"decode": 3, "idle": 1},
-		QueueWait: Timing{1, 1}, MemoryWait: Timing{1, 1}, Table: Timing{1, 1}, Turn: Timing{1, 1}, Suspended: Timing{1, 1}, Watched: 1,
-		Locks: Contention{1, 1, 1}, Hot: Contention{1, 1, 1}, Goroutines: 1, Heap: 1, PeakMemory: 1, CPU: 1,
-	}
-	later := Snapshot{
-		Incarnation: 7, Serving: true, Uptime: 11, Connections: 12, Open: 13, Requests: 14, Ops: 15, Refusals: 16, Panics: 17, Keys: 18,
-		Errors:    map[string]int64{"decode": 5, "idle": 1, "frame": 2},
-		QueueWait: Timing{18, 19}, MemoryWait: Timing{38, 39}, Table: Timing{20, 21}, Turn: Timing{33, 35}, Suspended: Timing{36, 37}, Watched: 22,
-		Locks: Contention{23, 24, 25}, Hot: Contention{4, 5, 6}, Goroutines: 29, Heap: 30, PeakMemory: 31, CPU: 32,
-	}
-	want := later // Serving, Open, Keys, Watched, Goroutines, Heap and PeakMemory stay
-	want.Uptime, want.Connections, want.Requests, want.Ops, want.Refusals, want.Panics, want.CPU = 10, 11, 13, 14, 15, 16, 31
-	want.Errors = map[string]int64{"decode": 2, "frame": 2}
-	want.QueueWait, want.MemoryWait, want.Table = Timing{17, 18}, Timing{37, 38}, Timing{19, 20}
-	want.Turn, want.Suspended, want.Locks, want.Hot = Timing{32, 34}, Timing{35, 36}, Contention{22, 23, 24}, Contention{3, 4, 5}
-	if got := later.Sub(earlier); !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-	if later.Errors["decode"] != 5 || earlier.Errors["decode"] != 3 {
-		t.Error("Sub changed its operands")
-	}
-	earlier.Incarnation = 8 // of two starts, nothing is subtracted
-	if got := later.Sub(earlier); !reflect.DeepEqual(got, later) {
-		t.Errorf("after a restart: got %+v, want %+v", got, later)
 	}
 }
 
@@ -239,9 +309,8 @@ func TestCores(t *testing.T) {
 		want  float64
 	}{
 		"no groups":         {"", nil, all},
-		"no quota":          {"1:cpu:/\n0::/a\n", map[string]string{"a/": "max 100000\n"}, all},
 		"a fifth":           {"0::/a/b\n", map[string]string{"a/b/": "20000 100000\n"}, 0.2},
-		"the parent's":      {"0::/a/b\n", map[string]string{"a/": "5000 10000\n", "a/b/": "max 100000\n"}, 0.5},
+		"the parent's":      {"1:cpu:/\n0::/a/b\n", map[string]string{"a/": "5000 10000\n", "a/b/": "max 100000\n"}, 0.5},
 		"in a container":    {"0::/\n", map[string]string{"": "25000 100000\n"}, 0.25},
 		"another namespace": {"0::/../../x\n", map[string]string{"": "25000 100000\n"}, all},
 		"more than all":     {"0::/\n", map[string]string{"": "99900000 100000\n"}, all},
@@ -267,12 +336,7 @@ func TestFiguresOfLinux(t *testing.T) {
 	if cpu, wait := machineCPU(system), timeWait(system); cpu != 11700*time.Millisecond || wait != 26402 {
 		t.Errorf("%v of CPU time, %d sockets in TIME_WAIT, want 11.7 s, 26402", cpu, wait)
 	}
-	for name, other := range map[string]fstest.MapFS{
-		"no files":  {},
-		"no labels": {"proc/stat": {Data: []byte("150 20 1000\n")}, "proc/net/sockstat": {}},
-	} {
-		if cpu, wait := machineCPU(other), timeWait(other); cpu != 0 || wait != 0 {
-			t.Errorf("%s: %v, %d, want 0, which means that it is not known", name, cpu, wait)
-		}
+	if cpu, wait := machineCPU(fstest.MapFS{}), timeWait(fstest.MapFS{}); cpu != 0 || wait != 0 {
+		t.Errorf("without files: %v, %d, want 0, which means that it is not known", cpu, wait)
 	}
 }

@@ -195,7 +195,7 @@ var mutants = []mutant{
 	{"work that ends when a sleep does", "common/metrics/count.go", "rest > 0; rest = end - now()", "rest > 0; rest = 0",
 		"./common/metrics -run TestSleepUntil", "2.3ms slept 1.5"},
 	{"figures of two starts subtracted", "common/metrics/stats.go", "if s.Incarnation != earlier.Incarnation {", "if false {",
-		"./common/metrics -run TestSub", "after a restart: got"},
+		"./common/metrics -run TestSnapshot", "after a restart: got"},
 	{"a hot lock hidden by the others", "common/metrics/stats.go", "most := max(float64(s.Hot.Acquired), ", "most := max(0, ",
 		"./common/metrics -run TestHeld", "want 0.8"},
 	{"a restart that nobody mentions", "common/barrier/core.go", "m.Passed && !slices.Contains(m.Seen, c.incarnation)", "false",
