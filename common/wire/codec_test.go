@@ -31,9 +31,6 @@ func body[T any](t testing.TB, c *codec[T], m *T) []byte {
 	if err != nil {
 		t.Fatalf("appendFrame(%+v): %v", m, err)
 	}
-	if got, want := byteOrder.Uint32(frame), uint32(len(frame)-frameHeader); got != want {
-		t.Fatalf("the frame says it is %d bytes long, want %d", got, want)
-	}
 	return frame[frameHeader:]
 }
 
@@ -94,12 +91,10 @@ func TestExact(t *testing.T) {
 func checkExact[T any](t *testing.T, c *codec[T], m *T) {
 	t.Helper()
 	frame, err := c.appendFrame(nil, m)
-	if err != nil {
-		return // too large
+	if err == nil {
+		err = c.decode(frame[frameHeader:], new(T))
 	}
-	frame = frame[frameHeader:]
-	_, tail, err := c.split(frame)
-	if err := errors.Join(err, c.exact(frame, tail, m)); err != nil {
+	if err != nil && err != ErrTooLarge {
 		t.Fatalf("%v in what gob writes: %+v", err, m)
 	}
 }
@@ -151,19 +146,17 @@ func ofType[T any](c *codec[T], fields string) []byte {
 // hostiles returns streams for an end that reads messages of c's type, such as good.
 func hostiles[T any](t testing.TB, c *codec[T], good *T) []hostile {
 	message := body(t, c, good)
-	_, rest, _ := gobUint(message) // its type, then its fields
+	size := message[0] // of what follows: its type, then its fields
+	rest := message[1:]
 	var described bytes.Buffer
 	gob.NewEncoder(&described).Encode(good)
 	definition := described.Bytes()[:1+int(described.Bytes()[0])] // the first message: the name and fields of the type
-	shorter, longer := bytes.Clone(message), bytes.Clone(message)
-	shorter[0]-- // its length is in one byte
-	longer[0]++
 	all := []hostile{
 		{"HTTP", []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")},
 		{"half a frame", framed(message)[:frameHeader+len(message)/2]},
 		{"the largest frame, of ones", framed(bytes.Repeat([]byte{0xff}, MaxFrame))},
-		{"an inner length too short", framed(shorter)},
-		{"an inner length too long", framed(longer)},
+		{"an inner length too short", framed(append([]byte{size - 1}, rest...))},
+		{"an inner length too long", framed(append([]byte{size + 1}, rest...))},
 		{"an inner length of 8 bytes", framed(append([]byte{0xf8, 0x7f, 255, 255, 255, 255, 255, 255, 255}, message...))},
 		{"two messages in a frame", framed(append(bytes.Clone(message), message...))},
 		{"a type definition", framed(definition)},
@@ -171,7 +164,6 @@ func hostiles[T any](t testing.TB, c *codec[T], good *T) []hostile {
 		{"a count of 100 million", ofType(c, "\x01\xfc\x05\xf5\xe1\x00\x00\x00")},
 		{"a count of all ones", ofType(c, "\x01\xf8\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00")},
 		{"a count one above the limit", ofType(c, "\x01\xfe\x04\x01"+strings.Repeat("\x01\x01\x00", MaxOps+1)+"\x00")},
-		{"a count that nothing follows", ofType(c, "\x01\xfe\x04\x00")},
 		{"a count behind a long field number", ofType(c, "\xff\x01\xfc\x05\xf5\xe1\x00\x00\x00")},
 		{"a field that is not there", ofType(c, "\x7f\x01\x00")},
 		{"a field number that overflows", ofType(c, "\x02\xf8\xff\xff\xff\xff\xff\xff\xff\xff\x00")},
@@ -200,7 +192,6 @@ func hostileRequests(t testing.TB) []hostile {
 		{"a key of 2 GiB", ofList("\x01\x01\xff\xff\xff\xff\x07k\x00\x00")},
 		{"a key of minus one", ofList("\x01\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01k\x00\x00")},
 		{"a list one above the limit", ofList("\x81\x08" + strings.Repeat("\x01\x01k\x00\x00", MaxOps+1))},
-		{"a list without a length", ofList("\xff")},
 		{"a list of no bytes", ofList("")},
 		{"half a list", ofList("\x02\x01\x01k\x00\x00")},
 		{"a byte after the list", ofList("\x01\x01\x01k\x00\x00\x00")},
@@ -211,11 +202,7 @@ func hostileRequests(t testing.TB) []hostile {
 
 // ofList makes the frame of a request of which a list is sent.
 func ofList(list string) []byte {
-	size := []byte{byte(len(list))}
-	if len(list) > 127 {
-		size = []byte{0xfe, byte(len(list) >> 8), byte(len(list))}
-	}
-	return ofType(codecs.request, "\x01"+string(size)+list+"\x00")
+	return ofType(codecs.request, "\x01"+string(reframe([]byte(list)))+"\x00")
 }
 
 func sampleResponse() *Response {
@@ -255,32 +242,6 @@ func checkHostile[T any](t *testing.T, kind *codec[T], good *T, all []hostile, r
 	}
 }
 
-// Good streams with random changes.
-func TestMutatedStreams(t *testing.T) {
-	rng := rand.New(rand.NewPCG(3, 4))
-	var good []byte
-	for _, n := range []int{1, 3, 20} {
-		good = append(good, framed(body(t, codecs.request, &Request{Ops: slices.Repeat(get("k").Ops, n)}))...)
-	}
-	good = append(good, framed(body(t, codecs.request, sampleRequest()))...)
-	for range 300 {
-		stream := bytes.Clone(good)
-		for range 1 + rng.IntN(3) {
-			switch i := rng.IntN(len(stream)); rng.IntN(4) {
-			case 0:
-				stream[i] ^= 1 << rng.IntN(8)
-			case 1: // the bytes that begin a long number
-				stream[i] = 0xf8 + byte(rng.IntN(8))
-			case 2:
-				stream = slices.Insert(stream, i, byte(rng.Uint32()))
-			case 3:
-				stream = slices.Delete(stream, i, min(len(stream), i+1+rng.IntN(8)))
-			}
-		}
-		checkFed(t, stream)
-	}
-}
-
 // checkFed feeds any bytes to a server's end and to a client's. They must not panic. The server's
 // must end with an error, and hold at most one buffer. What it accepts is valid, and survives a round trip.
 func checkFed(t *testing.T, stream []byte) {
@@ -309,4 +270,25 @@ func checkFed(t *testing.T, stream []byte) {
 			t.Errorf("%x was taken for an answer with %d results", stream, len(r.Results))
 		}
 	}
+}
+
+// The seeds are good streams, hostile ones, and good ones with random changes.
+func FuzzFrames(f *testing.F) {
+	frame := func(r *Request) []byte { return framed(body(f, codecs.request, r)) }
+	good := slices.Concat(frame(get("k")), frame(sampleRequest()), frame(&Request{Ops: slices.Repeat(get("k").Ops, 20)}))
+	f.Add(good)
+	for _, h := range hostileRequests(f) {
+		f.Add(slices.Concat(good, h.stream))
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 300 {
+		stream := good
+		for range 1 + rng.IntN(3) {
+			i := rng.IntN(len(stream))
+			with := [][]byte{nil, {stream[i] ^ 1<<rng.IntN(8)}, {0xf8 + byte(rng.IntN(8))}, {byte(rng.Uint32())}} // 0xf8: a long number
+			stream = slices.Concat(stream[:i], with[rng.IntN(4)], stream[min(len(stream), i+rng.IntN(4)):])
+		}
+		f.Add(stream)
+	}
+	f.Fuzz(checkFed)
 }

@@ -1,37 +1,41 @@
 package wire
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"reflect"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-var service = Hello{Purpose: Service, Group: "nodes", Number: 2, Fingerprint: 77}
+var (
+	service   = Hello{Service, "nodes", 2, 77, ""}
+	secretive = Hello{Service, "nodes", 2, 77, "a secret of many bytes"}
+)
 
 // tcp returns the two ends of a connection over loopback.
-func tcp(t testing.TB) (server, client net.Conn) {
+func tcp(t *testing.T) (server, client net.Conn) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	accepted := make(chan net.Conn, 1)
+	addr := listen(t, func(_ int, nc net.Conn) { accepted <- nc; <-t.Context().Done() })
+	client, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	if client, err = net.Dial("tcp", ln.Addr().String()); err == nil {
-		server, err = ln.Accept()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close(); client.Close() })
-	return server, client
+	t.Cleanup(func() { client.Close() })
+	return <-accepted, client
 }
 
 // serverEnd returns a server's end that has greeted.
@@ -40,7 +44,7 @@ func serverEnd(nc net.Conn, l Limits) *Conn {
 }
 
 // pair returns two ends that have agreed on a greeting.
-func pair(t testing.TB) (server, client *Conn) {
+func pair(t *testing.T) (server, client *Conn) {
 	t.Helper()
 	s, c := tcp(t)
 	server, greeted := Greet(s, service, Limits{Idle: time.Hour})
@@ -68,36 +72,26 @@ func echo(c *Conn) (ended func() error) {
 	return func() error { <-done; return c.Err() }
 }
 
-// echoing returns a client's end, and a function that closes it and returns what ended the
-// server's end, which echoes.
-func echoing(t *testing.T) (client *Conn, ended func() error) {
-	server, client := pair(t)
-	wait := echo(server)
-	return client, func() error { client.Close(); return wait() }
-}
-
 func get(key string) *Request { return &Request{Ops: []Op{{Kind: Get, Key: key}}} }
 
 // All that a client has sent is answered, even if it has closed its sending side since.
 func TestConnAnswersInOrder(t *testing.T) {
-	client, ended := echoing(t)
-	for _, n := range []int{1, 3, 200} { // 200: more than one buffer, and more than one turn
-		keys := make([]string, n)
-		for i := range keys {
-			keys[i] = strings.Repeat("k", 1+i%MaxKey)
-			client.WriteRequest(get(keys[i]))
-		}
-		client.Flush()
-		if n == 200 {
-			client.nc.(*net.TCPConn).CloseWrite()
-		}
-		for i, key := range keys {
-			var r Response
-			if !client.ReadResponse(&r) || string(r.Results[0].Value) != key {
-				t.Fatalf("answer %d of %d is %v (%v), want %q", i, n, r, client.Err(), key)
-			}
+	server, client := pair(t)
+	ended := echo(server)
+	keys := make([]string, 200) // more than one buffer, and more than one turn
+	for i := range keys {
+		keys[i] = strings.Repeat("k", 1+i%MaxKey)
+		client.WriteRequest(get(keys[i]))
+	}
+	client.Flush()
+	client.nc.(*net.TCPConn).CloseWrite()
+	for i, key := range keys {
+		var r Response
+		if !client.ReadResponse(&r) || string(r.Results[0].Value) != key {
+			t.Fatalf("answer %d is %v (%v), want %q", i, r, client.Err(), key)
 		}
 	}
+	client.Close()
 	if err := ended(); err != io.EOF {
 		t.Errorf("the server's end says %v, want EOF", err)
 	}
@@ -117,7 +111,8 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		{"no operation", framed(body(t, codecs.request, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
 		{"long key", framed(body(t, codecs.request, long)), []Code{Invalid, Goodbye}, "a key of 251 bytes is not in 1..250"},
 	} {
-		client, ended := echoing(t)
+		server, client := pair(t)
+		ended := echo(server)
 		client.out = append(client.out, test.bytes...)
 		client.Flush()
 		var got []Code
@@ -127,6 +122,7 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		if !slices.Equal(got, test.answer) || client.Err() != io.EOF {
 			t.Errorf("%s: answers %v, then %v; want %v, then EOF", test.name, got, client.Err(), test.answer)
 		}
+		client.Close()
 		if err := ended(); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: the server's end says %v, want %q", test.name, err, test.want)
 		}
@@ -134,10 +130,7 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 }
 
 func TestBufferGrowsWithBytesReceived(t *testing.T) {
-	server, client := pair(t)
-	client.out = append([]byte{0, 1, 0, 0}, make([]byte, 10)...) // announces MaxFrame bytes, and sends 10
-	client.Flush()
-	client.Close()
+	server := serverEnd(&script{in: append([]byte{0, 1, 0, 0}, make([]byte, 10)...)}, Limits{}) // announces MaxFrame bytes
 	if server.Ready() || !errors.Is(server.Err(), io.ErrUnexpectedEOF) {
 		t.Errorf("half a frame is ready, or %v, want an unexpected EOF", server.Err())
 	}
@@ -147,43 +140,34 @@ func TestBufferGrowsWithBytesReceived(t *testing.T) {
 }
 
 func TestLargestFrame(t *testing.T) {
-	client, ended := echoing(t)
 	put := Op{Kind: Put, Key: "k", Value: make([]byte, MaxValue)}
 	r := &Request{Ops: []Op{put, put, put, put}}
 	r.Ops[3].Value = make([]byte, MaxValue-30) // nearly small enough
 	for r.Validate() == ErrTooLarge {
 		r.Ops[3].Value = r.Ops[3].Value[1:]
 	}
+	var client Conn
 	err := client.WriteRequest(r)
-	size := client.Unsent() - frameHeader
-	var answer Response
-	if client.Flush(); size != MaxFrame || !client.ReadResponse(&answer) {
-		t.Errorf("a request of %d bytes: %v, %v, want %d and an answer", size, err, client.Err(), MaxFrame)
+	server := serverEnd(&script{in: bytes.Clone(client.out)}, Limits{})
+	if size := client.Unsent() - frameHeader; size != MaxFrame || !server.Ready() || !server.ReadRequest(new(Request)) {
+		t.Errorf("a request of %d bytes: %v, %v, want %d, that are read", size, err, server.Err(), MaxFrame)
 	}
-	client.WriteRequest(get("k"))
-	before := bytes.Clone(client.out)
 	r.Ops[3].Key += "k"
-	if err := client.WriteRequest(r); err != ErrTooLarge || !bytes.Equal(client.out, before) {
-		t.Errorf("a request of one byte more: %v, and %d bytes to send, want ErrTooLarge and %d", err, client.Unsent(), len(before))
+	if err := client.WriteRequest(r); err != ErrTooLarge || client.Unsent() != frameHeader+MaxFrame {
+		t.Errorf("a request of one byte more: %v, and %d bytes to send, want ErrTooLarge and as many as before", err, client.Unsent())
 	}
-	if client.Flush(); !client.ReadResponse(&answer) {
-		t.Errorf("after a request that was too large to send: %v", client.Err())
-	}
-	ended()
 }
 
 func TestValuesThatDoNotFit(t *testing.T) {
-	server, client := pair(t)
 	value := bytes.Repeat([]byte("v"), MaxValue)
 	results := []Result{{Found, value}, {Found, value}, {Found, value}, {Found, value}, {Found, []byte("small")}, {Status: Missing}}
 	want := slices.Clone(results)
 	want[3] = Result{Status: TooLarge}
-	server.frames = 1 // as if a request had come
+	var server Conn
 	server.WriteResponse(&Response{Code: OK, Results: results})
-	server.Flush()
 	var r Response
-	if !client.ReadResponse(&r) || !reflect.DeepEqual([]Result(r.Results), want) {
-		t.Errorf("results %v (%v, %v), want %v", r.Results, server.Err(), client.Err(), want)
+	if err := DecodeResponse(server.out[frameHeader:], &r); err != nil || !reflect.DeepEqual([]Result(r.Results), want) {
+		t.Errorf("results %v (%v), want %v", r.Results, err, want)
 	}
 }
 
@@ -214,47 +198,60 @@ func TestSurplusAnswer(t *testing.T) {
 	}
 }
 
-// The deadlines of a server's end.
+// An end waits for a frame, and for a proof, as long as its limits say, even if bytes trickle in.
 func TestDeadlines(t *testing.T) {
 	limits := Limits{Idle: time.Minute, Frame: 10 * time.Second, Write: 5 * time.Second}
-	frame := framed(body(t, codecs.request, get("key")))
+	serve := func(h Hello) func(net.Conn) error {
+		return func(nc net.Conn) error {
+			c, err := Greet(nc, h, limits)
+			for err == nil && c.Ready() {
+				c.SkipRequest()
+			}
+			return cmp.Or(err, c.Err())
+		}
+	}
+	open := func(nc net.Conn) error {
+		_, err := Open(context.Background(), nc, secretive, limits)
+		return err
+	}
+	type pieces = [][]byte
+	frame, greeting := framed(body(t, codecs.request, get("key"))), posing(secretive, make([]byte, nonceSize))
+	drops := slices.Collect(slices.Chunk(frame, 1))
 	for _, test := range []struct {
 		name  string
-		act   func(peer net.Conn)
+		near  func(net.Conn) error
+		says  pieces        // the other end
+		pause time.Duration // before each piece
 		want  error
 		after time.Duration
 	}{
-		{"silence", func(net.Conn) {}, ErrIdle, limits.Idle},
-		{"half a frame", func(c net.Conn) { c.Write(frame[:5]) }, ErrSlow, limits.Frame},
-		{"a byte a second", func(c net.Conn) {
-			for i := range frame {
-				if _, err := c.Write(frame[i : i+1]); err != nil {
-					return
-				}
-				<-time.After(time.Second) // the clock is synctest's
-			}
-		}, ErrSlow, limits.Frame},
-		{"a frame every 40 s, then silence", func(c net.Conn) {
-			for range 3 {
-				<-time.After(40 * time.Second)
-				c.Write(frame)
-			}
-		}, ErrIdle, 120*time.Second + limits.Idle},
+		{"silence", serve(service), nil, 0, ErrIdle, limits.Idle},
+		{"half a frame", serve(service), pieces{frame[:5]}, 0, ErrSlow, limits.Frame},
+		{"a byte a second", serve(service), drops, time.Second, ErrSlow, time.Second + limits.Frame},
+		{"a frame every 40 s, then silence", serve(service), pieces{frame, frame, frame}, 40 * time.Second, ErrIdle,
+			120*time.Second + limits.Idle},
+		{"no proof", serve(secretive), nil, 0, ErrSlow, proofTime},
+		{"a proof, a byte a second", serve(secretive), drops, time.Second, ErrSlow, proofTime},
+		{"no proof of the server's", open, pieces{greeting}, 0, ErrSlow, limits.Frame},
+		{"the server's proof, a byte a second", open, append(pieces{greeting}, drops...), time.Second, ErrSlow, time.Second + limits.Frame},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			a, b := net.Pipe()
-			server := serverEnd(a, limits)
-			acted := make(chan struct{})
-			go func() { defer close(acted); test.act(b) }()
+			near, far := net.Pipe()
+			var both sync.WaitGroup // end when near is closed
+			both.Go(func() { io.Copy(io.Discard, far) })
+			both.Go(func() {
+				for _, piece := range test.says {
+					<-time.After(test.pause) // the clock is synctest's
+					far.Write(piece)
+				}
+			})
 			start := time.Now()
-			for server.Ready() {
-				server.SkipRequest()
+			err := test.near(near)
+			if took := time.Since(start); !errors.Is(err, test.want) || took != test.after {
+				t.Errorf("%s: ended after %v with %v, want after %v with %v", test.name, took, err, test.after, test.want)
 			}
-			if got := time.Since(start); server.Err() != test.want || got != test.after {
-				t.Errorf("%s: ended after %v with %v, want after %v with %v", test.name, got, server.Err(), test.after, test.want)
-			}
-			a.Close()
-			<-acted
+			near.Close()
+			both.Wait()
 		})
 	}
 }
@@ -289,29 +286,21 @@ func TestWriteDeadline(t *testing.T) {
 func TestStopTakesWhatHasArrived(t *testing.T) {
 	const requests = 200 // several buffers
 	server, client := pair(t)
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		for range requests {
-			client.WriteRequest(get(strings.Repeat("k", MaxKey)))
-		}
-		client.Flush()
-	}()
+	for range requests {
+		client.WriteRequest(get(strings.Repeat("k", 50)))
+	}
+	client.Flush()       // on loopback, what is sent has arrived
 	if !server.Ready() { // it has read, at most, its first buffer
 		t.Fatal(server.Err())
 	}
-	<-sent // on loopback, what is sent has arrived
 	server.Stop()
 	echo(server)
 	answers, r := 0, Response{}
 	for client.ReadResponse(&r) && r.Code == OK {
 		answers++
 	}
-	if answers != requests {
-		t.Errorf("%d requests answered, want %d", answers, requests)
-	}
-	if client.ReadResponse(&r) || client.Err() != io.EOF {
-		t.Errorf("after the Goodbye: %v, want EOF", client.Err())
+	if answers != requests || r.Code != Goodbye || client.ReadResponse(&r) || client.Err() != io.EOF {
+		t.Errorf("%d requests answered, want %d; then %v (%v), want a Goodbye and EOF", answers, requests, r.Code, client.Err())
 	}
 	client.Close()
 }
@@ -333,14 +322,10 @@ func TestStopEndsAnIdleServer(t *testing.T) {
 // A look at an idle connection sees what has arrived, and takes no time on a socket: a
 // wait would be charged to the next request.
 func TestQuiet(t *testing.T) {
-	for name, test := range map[string]struct {
-		end  func(far net.Conn)
-		want bool
-	}{
-		"there":   {func(net.Conn) {}, true},
-		"a byte":  {func(far net.Conn) { far.Write([]byte{1}) }, false},
-		"closed":  {func(far net.Conn) { far.Close() }, false},
-		"a reset": {func(far net.Conn) { far.(*net.TCPConn).SetLinger(0); far.Close() }, false},
+	for name, end := range map[string]func(far net.Conn){
+		"a byte":  func(far net.Conn) { far.Write([]byte{1}) },
+		"closed":  func(far net.Conn) { far.Close() },
+		"a reset": func(far net.Conn) { far.(*net.TCPConn).SetLinger(0); far.Close() },
 	} {
 		far, near := tcp(t)
 		c := &Conn{nc: near}
@@ -349,29 +334,19 @@ func TestQuiet(t *testing.T) {
 		begun := time.Now()
 		for range looks {
 			if !c.Quiet() {
-				t.Fatalf("%s: not quiet before anything has happened", name)
+				t.Fatalf("not quiet before there is %s", name)
 			}
 		}
 		if each := time.Since(begun) / looks; each > time.Millisecond/2 {
 			t.Errorf("a look takes %v, want no wait", each)
 		}
-		test.end(far)
-		for late := time.Now().Add(5 * time.Second); !test.want && c.Quiet() && time.Now().Before(late); {
-			runtime.Gosched() // it is on its way
-		}
-		if got := c.Quiet(); got != test.want {
-			t.Errorf("%s: quiet %v, want %v", name, got, test.want)
+		end(far)
+		for late := time.Now().Add(5 * time.Second); c.Quiet(); runtime.Gosched() { // it is on its way
+			if time.Now().After(late) {
+				t.Fatalf("quiet after %s", name)
+			}
 		}
 	}
-}
-
-func FuzzFrames(f *testing.F) {
-	frame := framed(body(f, codecs.request, sampleRequest()))
-	f.Add(slices.Concat(frame, frame))
-	for _, h := range hostileRequests(f) {
-		f.Add(slices.Concat(frame, h.stream))
-	}
-	f.Fuzz(checkFed)
 }
 
 // A script is a connection that plays back a stream, and records what is written, to which it
@@ -407,28 +382,18 @@ func (s *script) SetWriteDeadline(time.Time) error { return nil }
 // A client that goes on sending cannot hold up a drain: after Limits.Drain nothing more is
 // read.
 func TestDrainIsBounded(t *testing.T) {
-	server := serverEnd(new(endless), Limits{Drain: 20 * time.Millisecond})
+	frames := bytes.Repeat([]byte{0, 0, 0, 1, 77}, MaxFrame)
+	nc := new(script)
+	server := serverEnd(nc, Limits{Drain: 20 * time.Millisecond})
 	server.Stop()
-	for server.Ready() { // ends, though every read fills the buffer
-		server.SkipRequest()
+	for nc.in = frames; server.Ready(); server.SkipRequest() { // ends, though every read fills the buffer
+		if len(nc.in) < maxBuffer {
+			nc.in = append(nc.in, frames...)
+		}
 	}
 	if server.Err() != ErrStopped {
 		t.Errorf("the server's end says %v, want %v", server.Err(), ErrStopped)
 	}
-}
-
-// An endless connection fills every read, with frames of one byte.
-type endless struct {
-	script
-	at int
-}
-
-func (e *endless) Read(p []byte) (n int, err error) {
-	for n = range p {
-		p[n] = []byte{0, 0, 0, 1, 77}[e.at%5]
-		e.at++
-	}
-	return len(p), nil
 }
 
 // A client that does not read holds up a drain for what is left of Limits.Drain, whether
@@ -492,4 +457,197 @@ func TestGoodbyeReachesASlowReader(t *testing.T) {
 			t.Errorf("the connection is closed %v later, want the rest of %v", time.Since(began), lingerTime)
 		}
 	})
+}
+
+// posing returns a greeting with the nonce of another server, as a relay would send it.
+func posing(h Hello, nonce []byte) []byte {
+	var nc script
+	Greet(&nc, h, Limits{})
+	return append(nc.out[:greetingSize-nonceSize], nonce...)
+}
+
+func TestGreetingMismatch(t *testing.T) {
+	good := posing(service, make([]byte, nonceSize))
+	edit := func(at int) []byte { b := bytes.Clone(good); b[at] ^= 1; return b }
+	var full script
+	Refuse(&full, "all 9 places are taken (max_connections)")
+	for _, test := range []struct {
+		name  string
+		bytes []byte
+		want  string
+		is    error
+	}{
+		{"it alone has a secret", posing(secretive, make([]byte, nonceSize)), "asks for a secret", ErrMismatch},
+		{"the client alone has a secret", good, "asks for no secret", ErrMismatch},
+		{"http", []byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"), "says HTTP/1.1", ErrMismatch},
+		{"version", edit(9), "version 0", ErrMismatch},
+		{"another port", edit(10), "Purpose(0)", ErrMismatch},
+		{"another number", edit(15), "is number 3, not 2", ErrMismatch},
+		{"another cluster", edit(16), "other nodes", ErrMismatch},
+		{"digest", edit(24), "message types that differ", ErrMismatch},
+		{"no room", full.out, ": all 9 places are taken (max_connections)", ErrRefused},
+		{"half", good[:40], "reading the greeting", io.ErrUnexpectedEOF},
+		{"nothing", nil, "reading the greeting", io.EOF},
+	} {
+		h, nc := service, &script{in: test.bytes}
+		if bytes.Equal(test.bytes, good) {
+			h = secretive
+		}
+		_, err := Open(t.Context(), nc, h, Limits{})
+		if !errors.Is(err, test.is) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %v with %q", test.name, err, test.is, test.want)
+		}
+		if len(nc.out) > 0 || !nc.closed {
+			t.Errorf("%s: the client has sent %x and closed %v, want nothing, and closed", test.name, nc.out, nc.closed)
+		}
+	}
+}
+
+// A proof is good for one end, one purpose, one server and two nonces: nobody can replay it,
+// reflect it or relay it. Nodes dial each other, so an impostor of a node can ask for proofs.
+// Nothing is decoded before the proof, and an end that refuses one proves nothing in return.
+func TestSecret(t *testing.T) {
+	mark := framed(body(t, codecs.request, &Request{Ops: []Op{{Kind: Put, Key: "stolen"}}}))
+	type prover = func(role string, server, client []byte) []byte
+	with := func(h Hello) prover {
+		return func(role string, server, client []byte) []byte { return mac(role, h, server, client) }
+	}
+	nonces := make(map[string]bool)
+	for name, prove := range map[string]prover{
+		"good":     with(secretive),
+		"replayed": func(role string, server, client []byte) []byte { return mac(role, secretive, client, server) },
+		"reflected": func(role string, server, client []byte) []byte {
+			return mac(map[string]string{"client": "server", "server": "client"}[role], secretive, server, client)
+		},
+		"another node's":      with(Hello{Service, "nodes", 1, 77, secretive.Secret}),
+		"of the control port": with(Hello{ControlPort, "nodes", 2, 77, secretive.Secret}),
+		"another group's":     with(Hello{Service, "clients", 2, 77, secretive.Secret}),
+		"with another secret": with(Hello{Service, "nodes", 2, 77, "another secret, as long"}),
+		"requests":            func(string, []byte, []byte) []byte { return bytes.Repeat(mark, 10) },
+		"zeros":               func(string, []byte, []byte) []byte { return make([]byte, sha256.Size) },
+	} {
+		nc, nonce, good := new(script), make([]byte, nonceSize), name == "good"
+		server, _ := Greet(nc, secretive, Limits{})
+		challenge := bytes.Clone(nc.out[greetingSize-nonceSize:])
+		nc.in, nc.out = slices.Concat(nonce, prove("client", challenge, nonce), mark), nil
+		served, answer := server.Ready(), make([]byte, sha256.Size) // zeros: silence would look like a lost connection
+		if good {
+			answer = mac("server", secretive, challenge, nonce)
+		}
+		server.Close() // with a Goodbye if the client is welcome
+		if served != good || !bytes.HasPrefix(nc.out, answer) || !good && (len(nc.out) > len(answer) || server.Err() != ErrSecret) {
+			t.Errorf("%s: a server's end serves: %v (%v), and answers %x; want %v, %x", name, served, server.Err(), nc.out, good, answer)
+		}
+
+		nc = &script{in: posing(secretive, challenge), reply: func(proof []byte) []byte {
+			nonce = proof[:nonceSize]
+			if !bytes.Equal(proof[nonceSize:], mac("client", secretive, challenge, nonce)) {
+				t.Errorf("the client proves itself with %x", proof)
+			}
+			return prove("server", challenge, nonce)
+		}}
+		_, err := Open(t.Context(), nc, secretive, Limits{})
+		if err == nil != good || !good && (!errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "not the same")) {
+			t.Errorf("%s: a client's end says %v, want it to find a good proof alone good", name, err)
+		}
+		if nonces[string(challenge)] || nonces[string(nonce)] {
+			t.Error("a nonce is used twice")
+		}
+		nonces[string(challenge)], nonces[string(nonce)] = true, true
+	}
+	// The end of the connection says nothing about the secret.
+	_, err := Open(t.Context(), &script{in: posing(secretive, make([]byte, nonceSize))}, secretive, Limits{})
+	if err == nil || errors.Is(err, ErrMismatch) {
+		t.Errorf("a client that hears nothing in place of a proof: %v, want an error, and not %v", err, ErrMismatch)
+	}
+}
+
+// listen accepts connections until the end of the test, and serves each in a goroutine of its
+// own.
+func listen(t *testing.T, serve func(nth int, nc net.Conn)) (addr string) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	conns.Go(func() { // until ln is closed
+		for nth := 1; ; nth++ {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() { defer nc.Close(); serve(nth, nc) }) // until the client has left
+		}
+	})
+	t.Cleanup(func() { ln.Close(); conns.Wait() })
+	return ln.Addr().String()
+}
+
+// A server that waits for its client to speak, or says something else, is found out at once. A
+// Lockstep server that does not greet yet hears nothing, and its greeting is waited for.
+func TestServersThatDoNotGreet(t *testing.T) {
+	t.Parallel()
+	afterLine := func(answer string) func(int, net.Conn) {
+		return func(_ int, nc net.Conn) {
+			if _, err := bufio.NewReader(nc).ReadString('\n'); err == nil {
+				fmt.Fprint(nc, answer)
+			}
+		}
+	}
+	late := func(name string, other func(net.Conn)) func(int, net.Conn) {
+		heard := make(chan int, 2)
+		return func(nth int, nc net.Conn) {
+			if nth == 1 {
+				if n := <-heard; n > 0 {
+					t.Errorf("a server that %s was told something", name)
+				}
+				Greet(nc, service, Limits{})
+				nc.Read(make([]byte, 1))
+				return
+			}
+			other(nc)
+			n, _ := nc.Read(make([]byte, 1))
+			heard <- n
+			<-t.Context().Done()
+		}
+	}
+	var all sync.WaitGroup // each waits for a greeting
+	defer all.Wait()
+	for _, test := range []struct {
+		says  string // "": a greeting, late
+		serve func(nth int, nc net.Conn)
+	}{
+		{"HTTP/1.1 400 Bad Request", afterLine("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request")},
+		{"-ERR unknown command 'x'", afterLine("-ERR unknown command 'x'\r\n")},
+		{"at the end", func(_ int, nc net.Conn) {
+			if n, err := nc.Read(make([]byte, 1)); n == 0 && err == io.EOF {
+				fmt.Fprint(nc, "at the end")
+			}
+		}},
+		{"220 a mail", func(_ int, nc net.Conn) { // which is shorter than a greeting
+			fmt.Fprint(nc, "220 a mail")
+			nc.Read(make([]byte, 1))
+		}},
+		{"", late("is silent", func(net.Conn) {})},
+		{"", late("greets the next", func(nc net.Conn) { Greet(nc, service, Limits{}) })},
+		{"", late("hangs up", func(nc net.Conn) { nc.Close() })}, // as a proxy may
+	} {
+		addr := listen(t, test.serve)
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			defer nc.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*quietTime)
+			defer cancel()
+			c, err := Open(ctx, nc, service, Limits{Frame: time.Second})
+			want := addr + " is not a Lockstep server: it says " + test.says
+			if test.says != "" && (!errors.Is(err, ErrMismatch) || err.Error() != want) {
+				t.Errorf("Open: %v, want %q", err, want)
+			} else if test.says == "" && (err != nil || c.limits.Frame != time.Second) {
+				t.Errorf("a server that greets late: %v, want its greeting, and the limits as before", err)
+			}
+		})
+	}
 }

@@ -3,8 +3,10 @@ package wire
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/gob"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -64,12 +66,9 @@ func TestSpecimenDelimiters(t *testing.T) {
 		name, prediction, value string
 		want                    []string
 	}{
-		{"a word", "one message of three words",
-			"blue", []string{"PUT|color|blue"}},
-		{"a value with a space", "one word too many: which is the value?",
-			"light blue", []string{"PUT|color|light|blue"}},
-		{"a value with a newline", "a value can contain a command",
-			"blue\nDELETE shape", []string{"PUT|color|blue", "DELETE|shape"}},
+		{"a word", "one message of three words", "blue", []string{"PUT|color|blue"}},
+		{"a value with a space", "one word too many: which is the value?", "light blue", []string{"PUT|color|light|blue"}},
+		{"a value with a newline", "a value can contain a command", "blue\nDELETE shape", []string{"PUT|color|blue", "DELETE|shape"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
@@ -127,11 +126,8 @@ func TestSpecimenSkippedFrame(t *testing.T) {
 				}
 				received.Write(frame)
 				var op Op
-				if err := dec.Decode(&op); err != nil {
-					got = append(got, err.Error())
-				} else {
-					got = append(got, op.Key)
-				}
+				err := dec.Decode(&op)
+				got = append(got, cmp.Or(op.Key, fmt.Sprint(err)))
 			}
 			show(t, c.prediction, got, c.want)
 		})
