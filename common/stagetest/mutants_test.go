@@ -79,7 +79,7 @@ var mutants = []mutant{
 		"./stage4_bucketlock -run TestKeysOfOneNodeFillAllBuckets", "FAIL: TestKeysOfOneNode"},
 	{"answers out of order", "common/node/node.go", "c.WriteResponse(&t.response)", "defer c.WriteResponse(&t.response)",
 		"./stage1_singlethread -run TestStage/AnswersInOrder", "answer 0 of 300"},
-	{"a deadline set without a look at the stop", "common/wire/conn.go", "\tcase c.stopped:\n\t\tbound, late = sweepTime, nil\n", "",
+	{"a deadline set without a look at the stop", "common/wire/conn.go", "\tcase c.stopped:\n\t\tfrom, bound, late = now, sweepTime, nil\n", "",
 		"./common/wire -run TestStopEndsAnIdleServer -timeout 8s", "timed out"},
 	{"an early deadline taken for silence", "common/wire/conn.go", "!c.stopped && c.reading.passed()", "!c.stopped",
 		"./common/wire -run TestDeadlines", "a frame every 40 s"},

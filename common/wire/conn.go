@@ -56,6 +56,7 @@ type Conn struct {
 	in     []byte // received; in[taken:] is not taken yet
 	taken  int
 	frames uint64    // taken: the number of the last request, or at a client's end of the last answer
+	idle   time.Time // when waiting for a frame began; zero: not waiting
 	since  time.Time // when waiting for the rest of a frame began; zero: not waiting
 	out    []byte    // to be sent by Flush
 	err    error
@@ -125,7 +126,7 @@ func (c *Conn) take() []byte {
 	if frame != nil {
 		c.taken += frameHeader + len(frame)
 		c.frames++
-		c.since = time.Time{}
+		c.idle, c.since = time.Time{}, time.Time{}
 	}
 	return frame
 }
@@ -183,10 +184,11 @@ func (c *Conn) readDeadline() (late error) {
 	if len(c.in) > 0 && c.since.IsZero() {
 		c.since = now
 	}
-	from, bound, late := now, c.limits.Idle, ErrIdle
+	c.idle = cmp.Or(c.idle, now) // a deadline that fired early does not begin the wait anew
+	from, bound, late := c.idle, c.limits.Idle, ErrIdle
 	switch {
 	case c.stopped:
-		bound, late = sweepTime, nil
+		from, bound, late = now, sweepTime, nil
 	case !c.since.IsZero():
 		from, bound, late = c.since, c.limits.Frame, ErrSlow
 	}
@@ -220,7 +222,7 @@ func (c *Conn) readFull(n int, within time.Duration) ([]byte, bool) {
 	for c.err == nil && len(c.in)-c.taken < n {
 		c.fill()
 	}
-	c.limits.Frame, c.since = frame, time.Time{}
+	c.limits.Frame, c.idle, c.since = frame, time.Time{}, time.Time{}
 	if c.err != nil {
 		return nil, false
 	}
