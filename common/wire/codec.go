@@ -133,9 +133,9 @@ func (c *codec[T]) decode(frame []byte, m *T) (err error) {
 	return c.exact(frame, tail, m)
 }
 
-// exact returns an error if the frame is longer than the one that gob makes of m; tail is the
-// part of the frame after the list. Gob ignores bytes after the value in a message, and accepts
-// numbers that are longer than necessary.
+// exact returns an error if tail, the part of the frame after the list, is longer than gob makes
+// it of m; or if the whole frame is, where the list does not marshal itself. Gob ignores bytes
+// after the value in a message, and accepts numbers that are longer than necessary.
 func (c *codec[T]) exact(frame, tail []byte, m *T) error {
 	left := 0
 	if c.tail != nil {
