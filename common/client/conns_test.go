@@ -29,7 +29,6 @@ func TestDialFails(t *testing.T) {
 		is     error
 		says   string
 	}{
-		{greetAs(func(h *wire.Hello) { h.Number = 1 }), wire.ErrMismatch, "number"},
 		{greetAs(func(h *wire.Hello) { h.Secret = "sixteen bytes or more" }), wire.ErrMismatch, "secret"},
 		{func(l *link) { cancel(); silent(l) }, context.Canceled, "not greeted"},
 	} {
@@ -49,9 +48,8 @@ func TestDialFails(t *testing.T) {
 		cl, err := Dial(ctx, cfg)
 		ln.Close()
 		server.Wait()
-		node := " (node 0, " + cfg.Nodes[0].Addr + ")"
-		if text := fmt.Sprint(err); !errors.Is(err, test.is) || !strings.Contains(text, test.says) || !strings.HasSuffix(text, node) {
-			t.Errorf("Dial: %v, want %v, with %q and %q", err, test.is, node, test.says)
+		if text := fmt.Sprint(err); !errors.Is(err, test.is) || !strings.Contains(text, test.says) {
+			t.Errorf("Dial: %v, want %v, with %q", err, test.is, test.says)
 		}
 		if dials := cl.Counts().FailedDials; cl.ctx.Err() == nil || dials.Sum() != 1 {
 			t.Errorf("a Client that ended with %v after these dials: %v, want it closed, after one", cl.ctx.Err(), dials)
@@ -313,7 +311,7 @@ func TestSpecimenTwoNodes(t *testing.T) {
 	for _, c := range []struct {
 		name, prediction string
 		orders           [2][2]int // the nodes, in the order in which each client connects to them
-		want             int       // clients that are served
+		want             int64     // clients that are served
 	}{
 		{"in the order of the operations", "each holds the node that the other waits for: a deadlock", [2][2]int{{0, 1}, {1, 0}}, 0},
 		{"in ascending order", "who has node 0 need not wait for node 1: both are served", [2][2]int{{0, 1}, {0, 1}}, 2},
@@ -321,42 +319,36 @@ func TestSpecimenTwoNodes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				t.Log("prediction:", c.prediction)
-				served := connectInOrder(t, c.orders)
-				t.Logf("found: %d of 2 clients are served", served)
-				if served != c.want {
-					t.Errorf("%d of 2 clients are served, want %d", served, c.want)
+				_, m := turnstiles(t)
+				ctx := within(t, time.Minute)
+				var served atomic.Int64
+				var all sync.WaitGroup
+				for i, order := range c.orders {
+					all.Go(func() { // ends when it is served or ctx ends
+						cl := m.join(t, m.cfg)
+						defer cl.Close()
+						for _, number := range order {
+							<-time.After(time.Duration(5+i) * time.Millisecond) // by now the other has what it could get
+							g := cl.peers[number].get(ctx, false)
+							if g.err != nil {
+								t.Logf("a minute later, client %d still waits for node %d", i, number)
+								return
+							}
+							t.Logf("client %d has node %d", i, number)
+							defer cl.peers[number].put(g.c, true)
+						}
+						t.Logf("client %d is served, and leaves", i)
+						served.Add(1)
+					})
+				}
+				all.Wait()
+				t.Logf("found: %d of 2 clients are served", served.Load())
+				if served.Load() != c.want {
+					t.Errorf("%d of 2 clients are served, want %d", served.Load(), c.want)
 				}
 			})
 		})
 	}
-}
-
-// connectInOrder has two clients connect to two nodes each and leave, or give up after a minute.
-func connectInOrder(t *testing.T, orders [2][2]int) (served int) {
-	_, m := turnstiles(t)
-	ctx := within(t, time.Minute)
-	var leave atomic.Int64
-	var all sync.WaitGroup
-	for i, order := range orders {
-		all.Go(func() { // ends when it is served or ctx ends
-			cl := m.join(t, m.cfg)
-			defer cl.Close()
-			for _, number := range order {
-				<-time.After(time.Duration(5+i) * time.Millisecond) // by now the other has what it could get
-				g := cl.peers[number].get(ctx, false)
-				if g.err != nil {
-					t.Logf("a minute later, client %d still waits for node %d", i, number)
-					return
-				}
-				t.Logf("client %d has node %d", i, number)
-				defer cl.peers[number].put(g.c, true)
-			}
-			t.Logf("client %d is served, and leaves", i)
-			leave.Add(1)
-		})
-	}
-	all.Wait()
-	return int(leave.Load())
 }
 
 // Two clients of two nodes that serve one client at a time do not each hold the node that
@@ -428,9 +420,9 @@ func TestBatchGivesBackWhatItHolds(t *testing.T) {
 
 // Many calls share a node that has few places, and refuses the other connections or lets
 // them wait. The node serves as if there were only as many calls as it has places, and is
-// hardly dialled.
+// hardly dialled: at most maxDials wait for a greeting, and one tries again after a refusal.
 func TestFullNode(t *testing.T) {
-	const places, calls, each, limit = 4, 50, time.Millisecond, time.Second / 8
+	const places, calls, each, limit = 4, 100, time.Millisecond, time.Second / 8
 	for _, refuses := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newMemory(t, func(l *link) {
@@ -465,38 +457,22 @@ func TestFullNode(t *testing.T) {
 	}
 }
 
-func TestDialsInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, silent)
-		var calls sync.WaitGroup
-		for range 2 * maxDials {
-			calls.Go(func() { m.Put(within(t, time.Second), "k", nil) })
-		}
-		calls.Wait() // until when each dial waits for its greeting
-		if n := m.dials.Load(); n != maxDials {
-			t.Errorf("%d dials in flight, want %d", n, maxDials)
-		}
-	})
-}
-
 // A greeting that is lost does not block a client whose calls come one after the other.
 func TestLostGreeting(t *testing.T) {
-	for _, limit := range []time.Duration{time.Second, time.Minute} { // of a call
-		synctest.Test(t, func(t *testing.T) {
-			m := newMemory(t, func(l *link) {
-				if l.nth <= 2 {
-					silent(l)
-				}
-				honest(l)
-			})
-			begin := time.Now()
-			for err := ErrNotGreeted; err != nil; {
-				if _, err = m.Put(within(t, limit), "k", nil); time.Since(begin) > 4*firstPatience {
-					t.Fatalf("calls of %v: none is served within %v", limit, time.Since(begin))
-				}
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, func(l *link) {
+			if l.nth <= 2 {
+				silent(l)
 			}
+			honest(l)
 		})
-	}
+		begin := time.Now()
+		for err := ErrNotGreeted; err != nil; {
+			if _, err = m.Put(within(t, time.Second), "k", nil); time.Since(begin) > 4*firstPatience {
+				t.Fatalf("none is served within %v", time.Since(begin))
+			}
+		}
+	})
 }
 
 // Only a node that refuses or cannot be reached is down. The client's own trouble is
@@ -505,14 +481,12 @@ func TestOwnTroubleIsNotTheNodes(t *testing.T) {
 	for trouble, isDown := range map[error]bool{
 		syscall.ECONNREFUSED:   true,
 		syscall.EHOSTUNREACH:   true,
-		syscall.ENETUNREACH:    true,
 		syscall.Errno(10061):   true, // refused, on Windows
 		os.ErrDeadlineExceeded: true,
 		&net.DNSError{Err: "no such host", IsNotFound: true}:        true,
 		&net.DNSError{Err: "server misbehaving", IsTemporary: true}: false,
-		syscall.EMFILE:        false,
-		syscall.EADDRNOTAVAIL: false,
-		syscall.EPERM:         false,
+		syscall.EMFILE: false,
+		syscall.EPERM:  false,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newMemory(t, honest)

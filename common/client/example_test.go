@@ -56,10 +56,7 @@ func Example() {
 func ExampleClient_Do() {
 	ctx := context.Background()
 	cfg, stop := serve()
-	cl, err := client.Dial(ctx, cfg)
-	if err != nil {
-		log.Fatal(err)
-	}
+	cl := client.New(cfg) // it connects when it is first needed
 	cl.Put(ctx, "color", []byte("blue"))
 	results, err := cl.Do(ctx,
 		wire.Op{Kind: wire.CompareAndSwap, Key: "color", Old: []byte("blue"), Value: []byte("red")},

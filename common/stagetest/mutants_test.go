@@ -105,7 +105,7 @@ var mutants = []mutant{
 	{"a full node that is dialled by every call", "common/client/peer.go", "p.retrying || p", "p",
 		"./common/client -run TestFullNode", "dials of a full node, want"},
 	{"dials without a bound", "common/client/peer.go", "min(len(p.waiting), maxDials)", "len(p.waiting)",
-		"./common/client -run TestDialsInFlight", "64 dials in flight"},
+		"./common/client -run TestFullNode", "dials of a full node, want"},
 	{"a greeting that is waited for without end", "common/client/peer.go",
 		"patience, ErrNotGreeted", "time.Hour*patience, ErrNotGreeted", "./common/client -run TestLostGreeting", "none is served"},
 	{"a batch that is validated in parts", "common/client/request.go", "ops}).Validate(); err != nil", "ops}).Validate(); err != nil && false",
