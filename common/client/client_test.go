@@ -223,7 +223,7 @@ func TestOutcomes(t *testing.T) {
 		{"failed", says(wire.Failed), unknown, notRun, ErrFailed, "server failed", 1},
 		{"no code", says(0), unknown, missing, nil, "no code", 2},
 		{"too few results", says(wire.OK), unknown, missing, wire.ErrMalformed, "0 results for 1 operation", 2},
-		{"status unknown", says(wire.OK, wire.Result{Status: wire.Unknown}), unknown, missing, wire.ErrMalformed, "unknown answered", 2},
+		{"unknown", says(wire.OK, wire.Result{Status: wire.Unknown}), unknown, missing, wire.ErrMalformed, "unknown answered", 2},
 		{"status 0", says(wire.OK, wire.Result{}), unknown, missing, wire.ErrMalformed, "invalid answered", 2},
 		{"answer lost", raw(""), unknown, missing, io.ErrUnexpectedEOF, "", 2},
 		{"garbage", raw("\x00\x00\x00\x04\x03\xff\x82\x00"), unknown, missing, wire.ErrMalformed, "", 2},
@@ -393,10 +393,9 @@ func TestInvalidOperations(t *testing.T) {
 				return ops
 			}
 			for want, ops := range map[string][]wire.Op{
-				"operation 5 of 5: a key of 0 bytes":       append(puts(4, 1), get("")),
-				"operation 5 of 6: a value of 16385 bytes": slices.Concat(puts(4, 1), puts(1, wire.MaxValue+1), puts(1, 1)),
-				"1025 operations":                          puts(wire.MaxOps+1, 1),
-				"larger than a frame":                      puts(4, wire.MaxValue),
+				"operation 5 of 5: a key of 0 bytes": append(puts(4, 1), get("")),
+				"1025 operations":                    puts(wire.MaxOps+1, 1),
+				"larger than a frame":                puts(4, wire.MaxValue),
 			} {
 				results, err := m.Do(within(t, 2*time.Second), ops...)
 				notRun := slices.Repeat([]wire.Result{{Status: wire.NotRun}}, len(ops))
@@ -415,42 +414,39 @@ func TestInvalidOperations(t *testing.T) {
 // call, and after anything else it tries again.
 func TestHostileGreetings(t *testing.T) {
 	for _, test := range []struct {
-		name string
 		bad  func(l *link)
 		says string
 		fits error
 	}{
-		{"garbage", func(l *link) { io.WriteString(l.Conn, strings.Repeat("\xff\x1b", 100)) },
+		{func(l *link) { io.WriteString(l.Conn, strings.Repeat("\xff\x1b", 100)) },
 			`not a Lockstep server: it says "\xff\x1b`, wire.ErrMismatch},
-		{"nothing", func(l *link) {}, "reading the greeting", nil},
-		{"other nodes", greetAs(func(h *wire.Hello) { h.Fingerprint++ }), "other nodes", wire.ErrMismatch},
-		{"no place", func(l *link) { wire.Refuse(l.Conn, "\x9b31m\x1b[2Jno") }, `by the server: "\x9b31m\x1b[2Jno"`, wire.ErrRefused},
+		{func(l *link) {}, "reading the greeting", nil},
+		{greetAs(func(h *wire.Hello) { h.Fingerprint++ }), "other nodes", wire.ErrMismatch},
+		{func(l *link) { wire.Refuse(l.Conn, "\x9b31m\x1b[2Jno") }, `by the server: "\x9b31m\x1b[2Jno"`, wire.ErrRefused},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				m := newMemory(t, func(l *link) {
-					if l.nth == 3 {
-						cancel()
-					}
-					test.bad(l)
-				})
-				results, err := m.Do(ctx, insert("k"))
-				expect(t, "not run", cmp.Or(test.fits, err))(results, err)
-				if final := test.fits == wire.ErrMismatch; errors.Is(err, context.Canceled) == final {
-					t.Errorf("%v, want not run, and final %v", err, final)
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			m := newMemory(t, func(l *link) {
+				if l.nth == 3 {
+					cancel()
 				}
-				text := fmt.Sprint(err)
-				if !strings.Contains(text, test.says) || len(text) > 300 || strings.ContainsAny(text, "\x1b\x9b") {
-					t.Errorf("the error is %q, want %q in it", text, test.says)
-				}
-				m.redial(honest)
-				expect(t, "swapped")(m.Do(t.Context(), insert("k")))
-				if n := m.Counts().Refused; n != 0 != (test.fits == wire.ErrRefused) {
-					t.Errorf("%d dials are counted as refused", n)
-				}
+				test.bad(l)
 			})
+			results, err := m.Do(ctx, insert("k"))
+			expect(t, "not run", cmp.Or(test.fits, err))(results, err)
+			if final := test.fits == wire.ErrMismatch; errors.Is(err, context.Canceled) == final {
+				t.Errorf("%v, want not run, and final %v", err, final)
+			}
+			text := fmt.Sprint(err)
+			if !strings.Contains(text, test.says) || len(text) > 300 || strings.ContainsAny(text, "\x1b\x9b") {
+				t.Errorf("the error is %q, want %q in it", text, test.says)
+			}
+			m.redial(honest)
+			expect(t, "swapped")(m.Do(t.Context(), insert("k")))
+			if refused := m.Counts().Refused > 0; refused != (test.fits == wire.ErrRefused) {
+				t.Errorf("after %q a refusal is counted: %v", text, refused)
+			}
 		})
 	}
 }
@@ -464,10 +460,7 @@ func FuzzServer(f *testing.F) {
 		{Number: 1, Code: wire.OK}, {Number: 1, Code: wire.Busy}, {Number: 1, Code: wire.Failed}, {Number: 1, Code: 99},
 		{Code: wire.Goodbye}, // answers no request
 	} {
-		answer, err := wire.AppendResponse(nil, &r)
-		if err != nil {
-			f.Fatal(err)
-		}
+		answer, _ := wire.AppendResponse(nil, &r)
 		f.Add(append(answer, answer...))
 	}
 	f.Add([]byte("\xff\xff\xff\xff"))

@@ -48,8 +48,9 @@ func TestDialFails(t *testing.T) {
 		cl, err := Dial(ctx, cfg)
 		ln.Close()
 		server.Wait()
-		if text := fmt.Sprint(err); !errors.Is(err, test.is) || !strings.Contains(text, test.says) {
-			t.Errorf("Dial: %v, want %v, with %q", err, test.is, test.says)
+		text := fmt.Sprint(err)
+		if !errors.Is(err, test.is) || !strings.Contains(text, test.says) || !strings.Contains(text, "(node 0, 127") {
+			t.Errorf("Dial: %v, want %v, with %q and the node", err, test.is, test.says)
 		}
 		if dials := cl.Counts().FailedDials; cl.ctx.Err() == nil || dials.Sum() != 1 {
 			t.Errorf("a Client that ended with %v after these dials: %v, want it closed, after one", cl.ctx.Err(), dials)
@@ -114,25 +115,20 @@ func TestDown(t *testing.T) {
 // A node is down when dials have been refused for a second without a break, and a call
 // waited for them. One refused dial, and an hour later another, is not that.
 func TestRefusedLongAgo(t *testing.T) {
-	for refused, patient := range map[int]time.Duration{ // the first dial, and those of this parity; the first call
-		0: time.Millisecond / 4, // gives up in the first pause
-		1: time.Minute,          // finds the node after that
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			m, dials := newMemory(t, func(l *link) { l.next() }), 0 // takes a request and ends
-			m.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				if dials++; dials == 1 || dials%2 == refused {
-					return nil, dialFails(syscall.ECONNREFUSED)
-				}
-				return m.dial(ctx, network, addr)
+	synctest.Test(t, func(t *testing.T) {
+		m, dials := newMemory(t, func(l *link) { l.next() }), 0 // takes a request and ends
+		m.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dials++; dials == 1 || dials%2 == 0 {
+				return nil, dialFails(syscall.ECONNREFUSED)
 			}
-			m.Do(within(t, patient), put("k"))
-			for range 3 {
-				<-time.After(time.Hour)
-				expect(t, "unknown")(m.Do(within(t, time.Minute), put("k")))
-			}
-		})
-	}
+			return m.dial(ctx, network, addr)
+		}
+		m.Do(within(t, time.Millisecond/4), put("k")) // gives up in the first pause
+		for range 3 {
+			<-time.After(time.Hour)
+			expect(t, "unknown")(m.Do(within(t, time.Minute), put("k")))
+		}
+	})
 }
 
 // A call that gives up leaves its dial to the next call. If there is none, the
@@ -509,29 +505,26 @@ func TestOwnTroubleIsNotTheNodes(t *testing.T) {
 }
 
 // The pauses between tries double from 1 ms to 100 ms, each shorter by chance, by up to a
-// half. They are those of a busy server's requests, and of a full one's dials.
+// half.
 func TestRetriesBackOff(t *testing.T) {
-	for name, script := range map[string]func(l *link, try func()){
-		"busy": func(l *link, try func()) { l.each(func([]wire.Op) { try(); l.say(wire.Busy) }) },
-		"full": func(l *link, try func()) { try(); wire.Refuse(l.Conn, "full") },
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			var tries []time.Time
-			m := newMemory(t, func(l *link) { script(l, func() { tries = append(tries, time.Now()) }) })
-			m.Put(within(t, 3*time.Second), "k", nil)
-			lengths := make(map[time.Duration]bool)
-			most := firstPause
-			for i := range len(tries) - 1 {
-				got := tries[i+1].Sub(tries[i])
-				if got < most/2 || got > most {
-					t.Errorf("%s: pause %d was %v, want %v to %v", name, i, got, most/2, most)
-				}
-				lengths[got] = true
-				most = min(2*most, lastPause)
-			}
-			if len(tries) < 30 || len(lengths) < 20 {
-				t.Errorf("%s: %d tries, %d different pauses, want at least 30 and 20", name, len(tries), len(lengths))
-			}
+	synctest.Test(t, func(t *testing.T) {
+		var tries []time.Time
+		m := newMemory(t, func(l *link) {
+			l.each(func([]wire.Op) { tries = append(tries, time.Now()); l.say(wire.Busy) })
 		})
-	}
+		m.Put(within(t, 3*time.Second), "k", nil)
+		lengths := make(map[time.Duration]bool)
+		most := firstPause
+		for i := range len(tries) - 1 {
+			got := tries[i+1].Sub(tries[i])
+			if got < most/2 || got > most {
+				t.Errorf("pause %d was %v, want %v to %v", i, got, most/2, most)
+			}
+			lengths[got] = true
+			most = min(2*most, lastPause)
+		}
+		if len(tries) < 30 || len(lengths) < 20 {
+			t.Errorf("%d tries, %d different pauses, want at least 30 and 20", len(tries), len(lengths))
+		}
+	})
 }

@@ -91,17 +91,22 @@ func TestAsk(t *testing.T) {
 }
 
 // A question is asked again when a network has lost the dial or the answer, but three times at
-// most, and not of a process that has ended.
+// most, each for a bounded time, and not of a process that has ended.
 func TestAskedAgain(t *testing.T) {
-	for dials, ok := range map[string]bool{
-		"answered":          true,
-		"lost cut answered": true,
-		"lost cut lost":     false,
-		"refused":           false,
+	for dials, want := range map[string]struct {
+		ok   bool
+		took time.Duration
+	}{
+		"answered":          {true, 0},
+		"lost cut answered": {true, dialTime},
+		"lost cut lost":     {false, 2 * dialTime},
+		"mute mute mute":    {false, 3 * answerTime},
+		"refused":           {false, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			p, meets := newPort(), strings.Fields(dials)
-			start(t, p, Hello("nodes", 0, ""))
+			p, hello, meets := newPort(), Hello("nodes", 0, ""), strings.Fields(dials)
+			start(t, p, hello)
+			begin := time.Now()
 			answer, err := askAgain(t.Context(), func(ctx context.Context, network, addr string) (net.Conn, error) {
 				this := meets[0]
 				meets = meets[1:]
@@ -111,15 +116,23 @@ func TestAskedAgain(t *testing.T) {
 				case "lost":
 					<-ctx.Done()
 					return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
+				case "mute": // greets, and does not answer
+					near, far := net.Pipe()
+					go func() { // ends with the question
+						c, _ := wire.Greet(far, hello, limits)
+						c.Ready()
+					}()
+					return near, nil
 				}
 				nc, err := p.dial(ctx, network, addr)
 				if this == "cut" {
 					nc.Close()
 				}
 				return nc, err
-			}, "", Hello("nodes", 0, ""), wire.Control{Kind: wire.Stats})
-			if string(answer.Payload) == counted != ok || err == nil != ok || len(meets) > 0 {
-				t.Errorf("dials are %s: %q, %v, and %q are left", dials, answer.Payload, err, meets)
+			}, "", hello, wire.Control{Kind: wire.Stats})
+			ok, took := err == nil && string(answer.Payload) == counted, time.Since(begin)
+			if ok != want.ok || took != want.took || len(meets) > 0 {
+				t.Errorf("dials are %s: %q, %v, after %v, and %q are left", dials, answer.Payload, err, took, meets)
 			}
 		})
 	}
@@ -237,33 +250,6 @@ func TestAskNode(t *testing.T) {
 			t.Errorf("asked node %d for a number: %v, want an error that says %s", node, err, says)
 		}
 	}
-}
-
-// Ask gives up on an address that does not accept, on a server that is silent, and when its context ends.
-func TestAskGivesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p, hello := newPort(), Hello("nodes", 0, "")
-		for _, test := range []struct {
-			limit, after time.Duration
-			server       func()
-		}{
-			{time.Hour, dialTime, func() {}},
-			{time.Hour, answerTime, func() { <-p.accepts }},
-			{answerTime / 4, answerTime / 4, func() { // greets, and does not answer
-				c, _ := wire.Greet(<-p.accepts, hello, limits)
-				c.Ready()
-			}},
-		} {
-			ctx, cancel := context.WithTimeout(t.Context(), test.limit)
-			begin := time.Now()
-			go test.server() // ends when Ask does
-			_, err := Ask(ctx, p.dial, "", hello, wire.Control{Kind: wire.Stats})
-			if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took != test.after {
-				t.Errorf("%v after %v, want the deadline after %v", err, took, test.after)
-			}
-			cancel()
-		}
-	})
 }
 
 // Honest connections do not end each other, however many come at once: each has its time.
