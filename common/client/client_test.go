@@ -183,8 +183,7 @@ func expect(t *testing.T, want string, errs ...error) func([]wire.Result, error)
 	}
 }
 
-// checkCounts checks what a client has counted, without the time spent on dialling and the dials
-// that failed.
+// checkCounts checks what a client has counted, without the time of dialling and the dials that failed.
 func checkCounts(t *testing.T, cl *Client, want Counts) {
 	t.Helper()
 	got := cl.Counts()

@@ -100,7 +100,7 @@ func TestAskedAgain(t *testing.T) {
 		"answered":          {true, 0},
 		"lost cut answered": {true, dialTime},
 		"lost cut lost":     {false, 2 * dialTime},
-		"mute mute mute":    {false, 3 * answerTime},
+		"silent mute mute":  {false, 3 * answerTime},
 		"refused":           {false, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -116,6 +116,9 @@ func TestAskedAgain(t *testing.T) {
 				case "lost":
 					<-ctx.Done()
 					return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
+				case "silent":
+					near, _ := net.Pipe()
+					return near, nil
 				case "mute": // greets, and does not answer
 					near, far := net.Pipe()
 					go func() { // ends with the question

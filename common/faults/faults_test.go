@@ -30,7 +30,6 @@ func TestProxy(t *testing.T) {
 		atLeast time.Duration
 	}{
 		{Fault{}, "hello world", 0},
-		{Fault{Kind: Cut, Way: Answers}, "", 0},
 		{Fault{Kind: Cut, Way: Answers, After: 8}, "hello wo", 0},
 		{Fault{Kind: Hole, Way: Requests, After: 2}, "hello wo", 0},
 		{Fault{Kind: Hole, Way: Answers, After: 7}, "hello w", 0},
