@@ -115,12 +115,12 @@ func TestRefusedLongAgo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, dials := newMemory(t, func(l *link) { l.next() }), 0 // takes a request and ends
 		m.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			if dials++; dials == 1 || dials%2 == 0 {
+			if dials++; dials == 2 || dials%2 == 1 {
 				return nil, dialFails(syscall.ECONNREFUSED)
 			}
 			return m.dial(ctx, network, addr)
 		}
-		m.Do(within(t, time.Millisecond/4), put("k")) // gives up in the first pause
+		m.Do(within(t, time.Millisecond/4), put("k")) // gives up in the first pause, before the second dial
 		for range 3 {
 			<-time.After(time.Hour)
 			expect(t, "unknown")(m.Do(within(t, time.Minute), put("k")))

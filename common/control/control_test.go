@@ -100,14 +100,15 @@ func TestAskedAgain(t *testing.T) {
 		"answered":          {true, 0},
 		"lost cut answered": {true, dialTime},
 		"lost cut lost":     {false, 2 * dialTime},
-		"silent mute mute":  {false, 3 * answerTime},
+		"silent mute mute":  {false, 5 * time.Second}, // when its context ends
 		"refused":           {false, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			p, hello, meets := newPort(), Hello("nodes", 0, ""), strings.Fields(dials)
+			p, hello, meets, begin := newPort(), Hello("nodes", 0, ""), strings.Fields(dials), time.Now()
 			start(t, p, hello)
-			begin := time.Now()
-			answer, err := askAgain(t.Context(), func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			answer, err := askAgain(ctx, func(ctx context.Context, network, addr string) (net.Conn, error) {
 				this := meets[0]
 				meets = meets[1:]
 				switch this {
