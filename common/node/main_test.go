@@ -6,17 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
@@ -215,28 +217,14 @@ func TestRunRefuses(t *testing.T) {
 	listen(t, busy.Nodes[0].Addr) // given up, since the other port is in use
 }
 
-// An error of listen is followed by what can be done about it. Windows has its own numbers.
-func TestListenHints(t *testing.T) {
-	for errno, want := range map[syscall.Errno]string{
-		syscall.EACCES: "ports below 1024", syscall.EMFILE: "",
-		10048: "another server", 10049: "this machine does not have that address", 10013: "ports below 1024",
-	} {
-		if got := hint(os.NewSyscallError("bind", errno)); !strings.Contains(got, want) || want == "" && got != "" {
-			t.Errorf("%d (%v): the hint is %q, want %q", errno, errno, got, want)
-		}
-	}
-}
-
 func TestHelp(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", theSecret)
 	p := run(t, nil, "-h")
 	code, stderr := p.stop()
 	said := p.stdout.String()
-	if code != 0 || stderr != "" || !containsAll(said, "stage0 serves", "-config FILE", cluster.DefaultPath, "-node NUMBER",
-		"-workers N ", "-drain_timeout TIME", "-profile DIRECTORY", "-v  ") ||
-		strings.Contains(said, "-child") || strings.Contains(said, theSecret) || slices.ContainsFunc(strings.Split(said, "\n"),
-		func(line string) bool { return len(line) > 80 }) {
-		t.Errorf("exit code %d, %q, want 0, nothing, and all flags but the internal one, in 80 columns, in\n%s", code, stderr, said)
+	if code != 0 || stderr != "" || !containsAll(said, "-config FILE", cluster.DefaultPath, "-workers N ", "-profile DIRECTORY") ||
+		strings.Contains(said, "-child") || strings.Contains(said, theSecret) {
+		t.Errorf("exit code %d, %q, want 0, nothing, and all flags but the internal one, in\n%s", code, stderr, said)
 	}
 }
 
@@ -317,22 +305,19 @@ func TestDrainCutShort(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n, log := newNode(func(c *cluster.Config) { c.Server.DrainTimeout = timeout })
 			signals, eof := make(chan os.Signal), make(chan struct{})
-			events := func() { // each is received before the next is sent
-				for event := range strings.FieldsSeq(test.events) {
-					switch event {
-					case "signal":
-						signals <- os.Interrupt
-					case "eof":
-						eof <- struct{}{}
-					case "later":
-						<-time.After(later)
-					}
-				}
+			happen := map[string]func(){ // each is received before the next is sent
+				"signal": func() { signals <- os.Interrupt },
+				"eof":    func() { eof <- struct{}{} },
+				"later":  func() { <-time.After(later) },
 			}
 			begin := time.Now()
 			err := n.run("stage0", newListener(), newListener(), func(context.Context, net.Listener, *Node) error {
 				n.Stats.Open.Add(test.open)
-				go events()
+				go func() {
+					for event := range strings.FieldsSeq(test.events) {
+						happen[event]()
+					}
+				}()
 				<-time.After(test.ends)
 				return ErrStopped
 			}, signals, eof)
@@ -373,13 +358,7 @@ func TestNodesWaitForEachOther(t *testing.T) {
 			} else if n.Self == 0 {
 				serving <- n
 			}
-			for { // one client after another
-				c, err := n.Accept(ctx, ln)
-				if err != nil {
-					return err
-				}
-				serveConn(n, c, missing)
-			}
+			return serve(ctx, ln, n)
 		}, append(args, "-config", file)...)
 	}
 	alone := start("-node", "0")
@@ -425,42 +404,12 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	if says, err := checkNode("stage9", cfg, 0); !strings.Contains(fmt.Sprint(err), "runs stage0, and this is stage9") {
 		t.Errorf("%q, %v, want that the stage is another", says, err)
 	}
-	cl, err := client.Dial(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
 	(<-serving).Stats.Serving.Store(false)
-	check(1, "does not serve: it waits for other nodes", "does not greet: it serves another client", file)
-	cl.Close()
+	check(1, "does not serve: it waits for other nodes", ": serves; ", file)
 	for _, p := range []*process{zero, one} {
 		if code, stderr := p.stop(); code != 0 || p.stdout.Len() == 0 {
 			t.Errorf("exit code %d, %q, %q, want 0 and statistics", code, stderr, &p.stdout)
 		}
-	}
-}
-
-// After its drain a node lingers for nodes that have not passed the barrier yet. A second
-// signal ends that.
-func TestSecondSignalEndsTheLingering(t *testing.T) {
-	t.Parallel()
-	cfg, _ := config(t, 2)
-	n, log := newNode(func(c *cluster.Config) { c.Nodes = cfg.Nodes })
-	service, port := listen(t, cfg.Nodes[0].Addr), listen(t, cfg.Nodes[0].Control)
-	// Node 1 lets node 0 pass, and never says that it has passed itself. It ends with the test.
-	answer := func(q wire.Control) (wire.Control, bool) {
-		q.Seen, q.From, q.To, q.Ready, q.Incarnation = []uint64{q.Incarnation, 7}, 1, 0, true, 7
-		return q, true
-	}
-	go control.Serve(t.Context(), listen(t, cfg.Nodes[1].Control), control.Hello("nodes", 1, ""), 1, answer)
-	signals, ended := make(chan os.Signal), make(chan error)
-	go func() { ended <- n.run("stage0", service, port, serve, signals, nil) }()
-	(&process{t: t, stderr: log}).wait("serving on")
-	begin := time.Now()
-	signals <- os.Interrupt
-	<-time.After(2 * moment) // nearer signals count as one
-	signals <- os.Interrupt
-	if err := <-ended; err != nil || time.Since(begin) > 1500*time.Millisecond {
-		t.Errorf("ended with %v after %v, want the second signal to end the lingering of 2 s", err, time.Since(begin))
 	}
 }
 
@@ -470,10 +419,124 @@ func TestFreeAddrs(t *testing.T) {
 		t.Errorf("the addresses are %v, error %v, want 6", addrs, err)
 	}
 	for _, addr := range addrs {
-		var port int
-		fmt.Sscanf(addr, "127.0.0.1:%d", &port)
-		if free := !Taken(addr); !free || port < 1024 || port > 32767 || listen(t, addr) == nil || !Taken(addr) {
-			t.Errorf("%s is free: %v, want it free, on loopback, below the ephemeral range, and then taken", addr, free)
+		if !regexp.MustCompile(`^127\.0\.0\.1:[123]\d{4}$`).MatchString(addr) || Taken(addr) || listen(t, addr) == nil || !Taken(addr) {
+			t.Errorf("%s: want it free, on loopback, below the ephemeral range, and then taken", addr)
 		}
+	}
+}
+
+// What a stranger has sent must not write to the terminal, nor look like another line.
+func TestLog(t *testing.T) {
+	for _, test := range []struct {
+		key   string
+		value any
+		want  string
+	}{
+		{"key", 7, "message key 7"},
+		{"key", "", `message key ""`},
+		{"key", &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 7001}, "message key 10.0.0.7:7001"},
+		{"err", errors.New("reading: \r\x00"), `message: "reading: \r\x00"`},
+		{"err", "forged\n15:04:05 stage0 node 0: all is well", `message: "forged\n15:04:05 stage0 node 0: all is well"`},
+		{"err", strings.Repeat("long ", 100), "message: " + strings.Repeat("long ", 5) + "lo.."},
+	} {
+		var out bytes.Buffer
+		slog.New(newHandler(&out, "stage0")).With("node", 3).Info("message", test.key, test.value)
+		at, got, _ := strings.Cut(out.String(), " ")
+		if _, err := time.Parse(time.TimeOnly, at); err != nil || !strings.HasPrefix(got, "stage0 node 3: "+test.want) {
+			t.Errorf("%#v is logged as %q, want the time and %q", test.value, &out, test.want)
+		}
+		for i, line := range strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n") {
+			if utf8.RuneCountInString(line) > logWidth || i > 0 && !strings.HasPrefix(line, strings.Repeat(" ", logIndent)) {
+				t.Errorf("%#v: line %d is %q, want at most %d columns, and an indent after the first", test.value, i, line, logWidth)
+			}
+		}
+	}
+}
+
+// A hostile network must not fill the disk: of each message one line a second is logged,
+// and how many it stands for. Noise does not hide a panic.
+func TestLogIsRateLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, log := newNode(nil)
+		for range 3 {
+			for i := range 1200 {
+				n.trouble("slow", "ended", "err", i)
+			}
+			<-time.After(time.Second)
+		}
+		n.trouble("panic", "panicked")
+		n.trouble("lost", "ended", "err", "last")
+		const want = "ended: 0\nended: 0 (and 1 199 more like it)\nended: 0 (and 1 199 more like it)\n" +
+			"panicked\nended: last (and 1 199 more like it)\n"
+		if got := regexp.MustCompile("(?m)^.* node 0: ").ReplaceAllString(strings.Join(log.lines(), ""), ""); got != want {
+			t.Errorf("logged\n%s, want\n%s", got, want)
+		}
+		if got := fmt.Sprint(n.Stats.Snapshot().Errors); got != "map[lost:1 panic:1 slow:3600]" {
+			t.Errorf("counted %v, want all of them", got)
+		}
+	})
+}
+
+// A server is stuck if requests are in progress and none is finished for 10 s, not counting their
+// work. A process that was stopped for 5 s says so; one that was a little late does not.
+func TestStuck(t *testing.T) {
+	const stuck = "stuck: no request was finished for 10s"
+	none := func(*Node) {}
+	turn := func(n *Node) { n.Stats.QueueWait.Add(0); n.Stats.Turn.Add(0) }
+	request := func(n *Node) { n.Stats.Requests.Add(1) }
+	for _, test := range []struct {
+		name       string
+		turns      int         // in progress for half a minute
+		goesOn     func(*Node) // what is done in between
+		work, late time.Duration
+		want       string // in the log; empty: nothing
+	}{
+		{"one stuck, others idle", 1, none, 0, 0, stuck},
+		{"one stuck, others go on", 1, turn, 0, 0, ""},
+		{"long work", 1, none, time.Second, 0, ""},
+		{"one turn of many requests", 1, request, 0, 0, ""},
+		{"idle, and suspended", 0, none, 0, 5 * time.Second, "did not run for 5.00s"},
+		{"a little late", 0, none, 0, 900 * time.Millisecond, ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n, log := newNode(func(c *cluster.Config) { c.Server.Work.Time = test.work })
+			turn(n) // one that is done
+			for range test.turns {
+				n.Stats.QueueWait.Add(0)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			late := test.late
+			n.watchStuck(ctx, func(_ context.Context, d time.Duration) {
+				<-time.After(d + late)
+				late = 0 // from now on
+				test.goesOn(n)
+			})
+			lines := strings.Join(log.lines(), "")
+			if strings.Count(lines, " node 0: ") != min(1, len(test.want)) || !strings.Contains(lines, test.want) {
+				t.Errorf("%s: the log is %q, want %q in its only line", test.name, lines, test.want)
+			}
+			if got := n.Stats.Suspended.Load().Total; got != test.late.Truncate(time.Second) {
+				t.Errorf("%s: suspended for %v", test.name, got)
+			}
+		})
+	}
+}
+
+func TestWhereabouts(t *testing.T) {
+	at := func(state, call, line string) string {
+		return "goroutine 7 [" + state + "]:\nsync.(*Mutex).Lock(...)\n\t/usr/local/go/src/sync/mutex.go:46\n" +
+			"main." + call + "(0x0?, {0x1, 0x2})\n\t/home/ada/mine/" + line + " +0x51\ncreated by main.serve in goroutine 1"
+	}
+	first, reading := at("select", "main", "main.go:5"), at("IO wait", "serve.func1", "server.go:21")
+	blocked := at("sync.Mutex.Lock, 2 minutes", "(*store).apply", "store.go:26")
+	spinning := at("running", "(*store).apply", "store.go:30")
+	got := Whereabouts("main.", first, reading, reading, reading, blocked, blocked, spinning)
+	if want := "2 × (*store).apply, mine/store.go:26, waits in Mutex.Lock; 3 × serve.func1, mine/server.go:21, waits in IO; " +
+		"1 × (*store).apply, mine/store.go:30, runs"; got != want {
+		t.Errorf("goroutines are at %q, want %q", got, want)
+	}
+	if got := Stacks("no such word", "node.TestWhereabouts("); len(got) != 1 || !strings.HasPrefix(got[0], "goroutine ") {
+		t.Errorf("the stacks are %q, want one", got)
 	}
 }
