@@ -6,6 +6,9 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"lockstep/common/node"
+	"lockstep/common/stagetest"
 )
 
 // The table is protected by nothing, or by a lock. The lock is a channel with room for one
@@ -80,4 +83,8 @@ func TestSpecimenUnlockedTable(t *testing.T) {
 			})
 		})
 	}
+}
+
+func BenchmarkStore(b *testing.B) {
+	stagetest.BenchmarkStore(b, func(n *node.Node) stagetest.Store { return newStore(n).apply })
 }

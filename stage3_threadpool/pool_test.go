@@ -13,6 +13,7 @@ import (
 
 	"lockstep/common/cluster"
 	"lockstep/common/node"
+	"lockstep/common/stagetest"
 	"lockstep/common/wire"
 )
 
@@ -98,6 +99,10 @@ func BenchmarkPool(b *testing.B) {
 			}
 		})
 	})
+}
+
+func BenchmarkStore(b *testing.B) {
+	stagetest.BenchmarkStore(b, func(n *node.Node) stagetest.Store { return newStore(n).apply })
 }
 
 // serveWhole is the pool as it is usually taught: a job is a whole connection.

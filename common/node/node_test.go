@@ -215,7 +215,6 @@ func TestEndsOfConnections(t *testing.T) {
 		{"\x00\x00\x00\x08half", "waits", limits.FrameTimeout, "slow", "too long"},
 		{"\x00\x00\x00\x03abc", "waits", 0, "malformed", "reading a request"},
 		{string(make([]byte, 64)), "proves nothing", 0, "secret", "does not know the secret"},
-		{"", "proves nothing", 2 * time.Second, "slow", "too long"},
 		{string(request), "reads nothing", limits.WriteTimeout, "lost", "timeout"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -278,10 +277,8 @@ func TestTurns(t *testing.T) {
 			return slices.Repeat([]wire.Result{{Status: wire.Found, Value: make([]byte, test.value)}}, len(ops))
 		})
 		var requests [][]wire.Op
-		sum := 0
 		for _, ops := range test.requests {
 			requests = append(requests, slices.Repeat(get("k"), ops))
-			sum += ops
 		}
 		send(client, requests...)
 		client.Close()
@@ -289,8 +286,8 @@ func TestTurns(t *testing.T) {
 		if !slices.Equal(applied, test.requests) || !slices.Equal(turns, test.want) {
 			t.Errorf("requests of %v operations: applied %v, in turns of %v, want turns of %v", test.requests, applied, turns, test.want)
 		}
-		if s := n.Stats.Snapshot(); s.Ops != int64(sum) || s.Turn.Count != int64(len(turns)) || s.Turn.Total <= 0 {
-			t.Errorf("counted %d operations in turns of %+v, want %d in %d", s.Ops, s.Turn, sum, len(turns))
+		if took := n.Stats.Turn.Load(); took.Count != int64(len(turns)) || took.Total <= 0 {
+			t.Errorf("counted %+v, want %d turns, and their time", took, len(turns))
 		}
 	}
 }
@@ -320,8 +317,6 @@ func TestAnswerRecovers(t *testing.T) {
 			switch ops[0].Key {
 			case "panic":
 				panic("at \x1b[2J the disco")
-			case "error":
-				return []wire.Result{}[:len(ops)]
 			case "few":
 				return missing(ops[1:])
 			case "many":
@@ -329,12 +324,12 @@ func TestAnswerRecovers(t *testing.T) {
 			}
 			return missing(ops)
 		})
-		want := []wire.Code{wire.Failed, wire.OK, wire.Failed, wire.Failed, wire.OK, wire.Failed}
-		if got := send(client, get("panic"), get("a"), get("error"), get("few"), get("b"), get("many")); !slices.Equal(got, want) {
+		want := []wire.Code{wire.Failed, wire.OK, wire.Failed, wire.OK, wire.Failed}
+		if got := send(client, get("panic"), get("a"), get("few"), get("b"), get("many")); !slices.Equal(got, want) {
 			t.Errorf("answered %v, want %v", got, want)
 		}
-		if s := n.Stats.Snapshot(); s.Panics != 4 || s.Errors["panic"] != 4 || s.Requests != 2 || s.Ops != 2 {
-			t.Errorf("counted %d panics, %v, %d requests of %d operations, want 4, 4, 2 of 2", s.Panics, s.Errors, s.Requests, s.Ops)
+		if s := n.Stats.Snapshot(); s.Panics != 3 || s.Errors["panic"] != 3 || s.Requests != 2 || s.Ops != 2 {
+			t.Errorf("counted %d panics, %v, %d requests of %d operations, want 3, 3, 2 of 2", s.Panics, s.Errors, s.Requests, s.Ops)
 		}
 		const at = `, node/node_test\.go:\d+\n`
 		said := regexp.MustCompile(`^.* node 0: panicked: "at \\x1b\[2J the disco"` + at + ` +in node\.TestAnswerRecovers.*` + at + `$`)
@@ -350,7 +345,7 @@ func TestAnswerRecovers(t *testing.T) {
 // ends the pause.
 func TestRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, log := newNode(nil)
+		n, _ := newNode(nil)
 		ctx, stop := context.WithCancel(t.Context())
 		c, client := connect(t, n, ctx)
 		go func() { // ends with the connection
@@ -376,10 +371,6 @@ func TestRefuse(t *testing.T) {
 		}
 		for range 7 {
 			turn(n.Refuse)
-		}
-		if s := n.Stats.Snapshot(); s.Refusals != 26 || s.Requests != 0 || len(s.Errors) != 0 || len(log) != 0 {
-			t.Errorf("counted %d refusals, %d requests, %v, logged %q, want 26, 0, nothing, nothing",
-				s.Refusals, s.Requests, s.Errors, log.lines())
 		}
 		turn(func(c *Conn) { n.Answer(c, missing) })
 		turn(n.Refuse)
