@@ -340,9 +340,8 @@ func TestAnswerRecovers(t *testing.T) {
 	})
 }
 
-// A refused turn has at most 16 requests, as any other, and nothing of it is applied. A client that
-// ignores Busy waits longer and longer for its next turn, until it is served. The end of the context
-// ends the pause.
+// A refused turn has at most 16 requests, as any other. A client that ignores Busy waits longer
+// and longer for its next turn, until it is served. The end of the context ends the pause.
 func TestRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := newNode(nil)
