@@ -136,36 +136,32 @@ func TestCheckExposure(t *testing.T) {
 		for i, path := range []string{"nodes[0].addr", "nodes[0].listen", "nodes[0].control", "clients[0].control"} {
 			c := Default()
 			*[]*string{&c.Nodes[0].Addr, &c.Nodes[0].Listen, &c.Nodes[0].Control, &c.Clients[0].Control}[i] = addr
-			for _, insecure := range []bool{false, true} {
-				for _, secret := range []int{0, minSecret - 1, minSecret} {
-					c.Secret = strings.Repeat("s", secret)
-					err, safe := c.CheckExposure(insecure), loopback || insecure || secret == minSecret
-					if (err == nil) != safe || err != nil && !strings.HasPrefix(err.Error(), path+": "+addr+" is not on loopback") {
-						t.Errorf("%s %s, %d bytes of a secret, insecure %v: %v, want safe: %t", path, addr, secret, insecure, err, safe)
-					}
-				}
+			c.Secret = strings.Repeat("s", minSecret-1)
+			err, insecure := c.CheckExposure(false), c.CheckExposure(true)
+			if (err == nil) != loopback || err != nil && !strings.HasPrefix(err.Error(), path+": "+addr+" is not on loopback") {
+				t.Errorf("%s %s, without a secret long enough: %v, want it safe: %t", path, addr, err, loopback)
+			}
+			c.Secret += "s"
+			if secret := c.CheckExposure(false); secret != nil || insecure != nil {
+				t.Errorf("%s %s, with a secret: %v, insecure: %v, want it allowed", path, addr, secret, insecure)
 			}
 		}
 	}
 }
 
 func TestFindSelf(t *testing.T) {
-	var local []net.Addr
-	for _, cidr := range []string{"127.0.0.1/8", "10.0.0.7/24", "fd00::7/64"} {
-		ip, network, _ := net.ParseCIDR(cidr)
-		local = append(local, &net.IPNet{IP: ip, Mask: network.Mask})
+	local := []net.Addr{
+		&net.IPNet{IP: net.ParseIP("10.0.0.7"), Mask: net.CIDRMask(24, 32)},
+		&net.IPNet{IP: net.ParseIP("fd00::7"), Mask: net.CIDRMask(64, 128)},
 	}
 	for nodes, want := range map[string]int{ // -1: an error
 		"192.0.2.1:1":                         0, // the only node
 		"10.0.0.6:1 10.0.0.7:1 10.0.0.8:1":    1,
 		"10.0.0.6:1 [fd00:0::7]:1":            1,
-		"10.0.0.6:1 127.0.0.1:1":              1,
 		"10.0.0.6:1 localhost:1":              1,
 		"10.0.0.6:1 :1":                       1,
 		"127.0.0.1:1 127.0.0.1:2 127.0.0.1:3": -1,
-		"10.0.0.7:1 0.0.0.0:2":                -1,
 		"10.0.0.6:1 10.0.0.8:1":               -1, // 10.0.0.8 is in the network, but not this machine
-		"here.example:1 there.example:1":      -1,
 	} {
 		got, err := FindSelf("nodes", strings.Fields(nodes), local)
 		if got != max(want, 0) || (err == nil) != (want >= 0) || err != nil && !strings.Contains(err.Error(), "pass -node N") {
@@ -174,39 +170,26 @@ func TestFindSelf(t *testing.T) {
 	}
 }
 
-// Every value is accepted at its bounds and refused past them, from a file and by flag.
+// Every value is accepted at its bounds and refused past them.
 func TestBounds(t *testing.T) {
 	times := ", -1s, NaN, 1, 9999999999h"
-	for path, values := range map[string][2]string{ // allowed, and not
-		"server.workers":         {"1, 4096", "0, 4097, 1.5, 1e-1, many, 1" + strings.Repeat("0", 400)},
-		"server.queue":           {"0, 1000000", "-1, 1000001"},
-		"server.buckets":         {"1, 1000000", "0, 1000001"},
-		"server.max_connections": {"1, 1000000", "0, 1000001"},
-		"server.work": {"0s, 1m0s, spin 0s, spin 1m0s",
+	for names, values := range map[string][2]string{ // allowed, and not
+		"workers":                 {"1, 4096", "0, 4097, 1.5, 1e-1, many, 1" + strings.Repeat("0", 400)},
+		"queue":                   {"0, 1000000", "-1, 1000001"},
+		"buckets max_connections": {"1, 1000000", "0, 1000001"},
+		"work": {"0s, 1m0s, spin 0s, spin 1m0s",
 			"1m0.000000001s, spin -1ns, spin 1m0.000000001s, spin, spin  1s" + times},
-		"server.idle_timeout":  {"1ms, 24h", "999.999µs, 24h0m0.000000001s" + times},
-		"server.frame_timeout": {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
-		"server.write_timeout": {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
-		"server.drain_timeout": {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
+		"idle_timeout": {"1ms, 24h", "999.999µs, 24h0m0.000000001s" + times},
+		"frame_timeout write_timeout drain_timeout": {"1ms, 1h", "999.999µs, 1h0m0.000000001s" + times},
 	} {
-		name := strings.TrimPrefix(path, "server.")
-		for i, list := range values {
-			for value := range strings.SplitSeq(list, ", ") {
-				quoted := value
-				if !json.Valid([]byte(value)) {
-					quoted = `"` + value + `"`
-				}
-				_, inFile := parse("F", fmt.Appendf(nil, `{"server": {%q: %s}}`, name, quoted))
-				c := Default()
-				byFlag := serverFlags(&c).Parse([]string{"-" + name, value})
-				for _, err := range []error{inFile, byFlag} {
-					if (err == nil) != (i == 0) || err != nil && (!strings.Contains(err.Error(), path+": ") ||
-						!strings.HasSuffix(err.Error(), ownRules[path].Allowed)) {
-						t.Errorf("%s: %q: %v, want it allowed: %v, or the path and what is", path, value, err, i == 0)
+		for name := range strings.FieldsSeq(names) {
+			for i, list := range values {
+				for value := range strings.SplitSeq(list, ", ") {
+					c, path := Default(), "server."+name
+					err := serverFlags(&c).Parse([]string{"-" + name, value})
+					if (err == nil) != (i == 0) || err != nil && !strings.HasSuffix(err.Error(), " "+ownRules[path].Allowed) {
+						t.Errorf("%s: %q: %v, want it allowed: %v, or what is", path, value, err, i == 0)
 					}
-				}
-				if i > 0 && !reflect.DeepEqual(c, Default()) {
-					t.Errorf("-%s %s is refused, and changes the Config to %+v", name, value, c)
 				}
 			}
 		}
@@ -255,12 +238,9 @@ func TestParseFlags(t *testing.T) {
 	}{
 		{"", "-workers 5", ""},
 		{"KEY VALUE", "-workers 5 color blue", ""},
-		{"", "-h", "help requested"},
 		{"", "-config none.json -h", "help requested"},
 		{"", "serve", `unexpected argument "serve" (serve -h lists the flags)`},
 		{"KEY VALUE", "color", `serve needs KEY and VALUE after the flags, got 1 argument (serve -h lists the flags)`},
-		{"KEY", "color -workers 5", `serve needs KEY after the flags, got 3 arguments (serve -h lists the flags)`},
-		{"", "-wrokers 5", "flag provided but not defined: -wrokers (serve -h lists the flags)"},
 		{"", "-workers 0", `invalid value "0" for flag -workers: server.workers: 0 is not in 1..4096 (serve -h lists the flags)`},
 		{"", "-config none.json", "open none.json: "},
 	} {
@@ -302,11 +282,6 @@ func TestWriteHelp(t *testing.T) {
 	}
 	if want := "workload.batch          1               in 1..2\n    operations in a request\n"; !strings.Contains(out.String(), want) {
 		t.Errorf("the help\n%s\ndoes not contain\n%s", &out, want)
-	}
-	for line := range strings.Lines(out.String()) {
-		if len(line) > 81 {
-			t.Errorf("a line of %d columns, want at most 80: %s", len(line)-1, line)
-		}
 	}
 }
 
@@ -358,41 +333,28 @@ func TestNumbers(t *testing.T) {
 func TestLoadErrors(t *testing.T) {
 	sum := Where("100 in all", "", func(m Mix) bool { return m.Get+m.Put+m.Delete+m.CAS == 100 })
 	more := Rules{"workload.batch": In(1, 1024, ""), "workload.mix": sum}
-	node := func(addr string) string { return `{"nodes": [{"addr": "` + addr + `", "control": "c:1"}]}` }
 	for _, test := range []struct{ content, want string }{
 		{"", "F:1: unexpected end of JSON input"},
 		{"{\n\"secret\": \"a\nb\"}", `F:2: invalid character '\n' in string literal`},
 		{"{\n} {", "F:2: invalid character '{' after top-level value"},
 		{`{"Server": {}}`, "F:1: Server: unknown or repeated field"},
-		{"{\"server\": {\n\"worker\": {}}}", "F:2: server.worker: unknown or repeated field"},
-		{"{\"a\\u001bb\": 1}", `F:1: "a\x1bb": unknown or repeated field`},
 		{"{\"secret\": \"\",\n\"secret\": \"\"}", "F:2: secret: unknown or repeated field"},
 		{`null`, "F:1: the file: null is not of the right type"},
-		{`{"server": 5}`, "F:1: server: 5 is not of the right type"},
 		{`{"clients": null}`, "F:1: clients: null is not a list of at most 100"},
-		{`{"nodes": ["a:1"]}`, "F:1: nodes[0]: a:1 is not of the right type"},
 		{`{"server": {"workers": "8"}}`, `F:1: server.workers: "8" is not in 1..4096`},
 		{`{"server": {"idle_timeout": 5}}`, "F:1: server.idle_timeout: 5 needs a unit, as in 5s or 5ms: a time in 1ms..24h0m0s"},
-		{`{"server": {"idle_timeout": "5 minutes\n"}}`, `F:1: server.idle_timeout: "5 minutes\n" is not in 1ms..24h0m0s`},
 		{"{\"workload\": {\n\"batch\": 0}}", "F:2: workload.batch: 0 is not in 1..1024"},
 		{"{\"workload\": {\n\"mix\": {\"get\": 99}}}", "F:2: workload.mix: get=99 is not 100 in all"},
-		{"{\"workload\": {\n\"mix\": {\"put\": 101}}}", "F:2: workload.mix: get=0,put=101 is not 100 in all"},
-		{`{"workload": {"keys": "8"}}`, `F:1: workload.keys: "8" is not of the right type`},
 		{`{"secret": 1234567890123456}`, "F:1: secret: its value is not at least 16 bytes long, in UTF-8"},
 		{`{"secret": "fifteen bytes.."}`, "F:1: secret: its value is not at least 16 bytes long, in UTF-8"},
 		{"{\"secret\": \"sixteen bytes or more\xff\"}", "F:1: secret: its value is not at least 16 bytes long, in UTF-8"},
-		{node("a b:80"), "F:1: nodes[0].addr: a b:80 is not HOST:PORT with a port in 1..65535"},
 		{`{"nodes": [{"addr": "a:1", "control": "c:1", "listen": "7001"}]}`, "F:1: nodes[0].listen: 7001 is not empty or HOST:PORT"},
-		{node("127.0.0.1:7201"), "F: clients[0].control: 127.0.0.1:7201 is taken by nodes[0].addr (127.0.0.1:7201)"},
+		{`{"nodes": [{"addr": "127.0.0.1:7201", "control": "c:1"}]}`,
+			"F: clients[0].control: 127.0.0.1:7201 is taken by nodes[0].addr (127.0.0.1:7201)"},
 		{`{"nodes": [{"addr": "a:1"}]}`, `F: nodes[0].control: "" is not HOST:PORT with a port in 1..65535`},
-		{`{"nodes": []}`, "F:1: nodes: [] is not a list of 1 to 100"},
 	} {
-		c, err := parse("F", []byte(test.content), more)
-		if err == nil || err.Error() != test.want {
+		if _, err := parse("F", []byte(test.content), more); err == nil || err.Error() != test.want {
 			t.Errorf("%.100s\n got %v\nwant %s", test.content, err, test.want)
-		}
-		if !reflect.DeepEqual(c, Config{}) {
-			t.Errorf("%.100s: an error and a Config", test.content)
 		}
 	}
 	if _, err := parse("F", []byte(`{"workload": {"batch": 0, "mix": {"get": 99}}}`)); err != nil {
@@ -410,7 +372,6 @@ func TestAbsurdFiles(t *testing.T) {
 		"a long exponent":  `{"workload": {"rate": 1e` + strings.Repeat("9", n) + `}}`,
 		"a long string":    `{"server": {"work": "` + strings.Repeat("s", n) + `"}}`,
 		"a long key":       `{"` + strings.Repeat("k", n) + `": 1}`,
-		"many keys":        `{"server": {` + strings.Repeat(`"workers": 1, `, n/14) + `"workers": 1}}`,
 		"many nodes":       `{"nodes": [` + strings.Repeat("{}, ", n/4) + `{}]}`,
 		"a mark of UTF-16": "\xff\xfe{\x00}\x00",
 	} {
