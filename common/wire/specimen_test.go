@@ -33,14 +33,11 @@ func show(t *testing.T, prediction string, got, want []string) {
 func TestSpecimenOneReadIsOneMessage(t *testing.T) {
 	for _, c := range []struct {
 		name, prediction string
-		writes, want     []string
+		writes           []string
 	}{
-		{"one write", "one message: which is why the mistake goes unnoticed",
-			[]string{"PUT color blue\n"}, []string{"PUT color blue\n"}},
-		{"two messages in one write", "two messages arrive as one",
-			[]string{"PUT color blue\nPUT shape round\n"}, []string{"PUT color blue\nPUT shape round\n"}},
-		{"one message in two writes", "one message arrives as two, and the first is valid",
-			[]string{"PUT color bl", "ue\n"}, []string{"PUT color bl", "ue\n"}},
+		{"one write", "one message: which is why the mistake goes unnoticed", []string{"PUT color blue\n"}},
+		{"two messages in one write", "two messages arrive as one", []string{"PUT color blue\nPUT shape round\n"}},
+		{"one message in two writes", "one message arrives as two, and the first is valid", []string{"PUT color bl", "ue\n"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			server, client := tcp(t)
@@ -54,7 +51,7 @@ func TestSpecimenOneReadIsOneMessage(t *testing.T) {
 				}
 				got = append(got, string(message[:n]))
 			}
-			show(t, c.prediction, got, c.want)
+			show(t, c.prediction, got, c.writes)
 		})
 	}
 }
