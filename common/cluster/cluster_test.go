@@ -50,11 +50,6 @@ func TestFingerprint(t *testing.T) {
 	if got, want, not := c.Fingerprint(), same.Fingerprint(), other.Fingerprint(); got != want || got == not {
 		t.Errorf("other properties, and another address to listen at: %x, want %x; another node: %x", got, want, not)
 	}
-	lines := "version=1\nstage=stage4_bucketlock\nnodes=2\nnodes[0].addr=10.0.0.1:7001\nnodes[0].control=127.0.0.1:9000\n" +
-		"nodes[1].addr=b:1\nnodes[1].control=127.0.0.1:9001\n"
-	if got := c.Describe("stage4_bucketlock"); got != lines {
-		t.Errorf("Describe =\n%swant\n%s", got, lines)
-	}
 }
 
 func TestDifferences(t *testing.T) {
@@ -285,15 +280,12 @@ func TestWriteHelp(t *testing.T) {
 	}
 }
 
-func TestShippedFileIsDefault(t *testing.T) {
+// What is saved is what is loaded, and the shipped file holds the defaults.
+func TestSaveAndLoad(t *testing.T) {
 	t.Setenv("LOCKSTEP_SECRET", "")
 	if got, err := Load("../../properties.json"); err != nil || !reflect.DeepEqual(got, Default()) {
 		t.Errorf("properties.json holds\n%+v, %v, want\n%+v", got, err, Default())
 	}
-}
-
-func TestSaveAndLoad(t *testing.T) {
-	t.Setenv("LOCKSTEP_SECRET", "")
 	path := filepath.Join(t.TempDir(), DefaultPath)
 	const ms = time.Millisecond
 	changed := Config{ // without field names, so that a new field must get a value here
@@ -369,7 +361,6 @@ func TestAbsurdFiles(t *testing.T) {
 		"nested objects":   strings.Repeat(`{"server":`, n/10),
 		"balanced":         `{"server": ` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}",
 		"a long number":    `{"workload": {"ops": ` + strings.Repeat("9", n) + `}}`,
-		"a long exponent":  `{"workload": {"rate": 1e` + strings.Repeat("9", n) + `}}`,
 		"a long string":    `{"server": {"work": "` + strings.Repeat("s", n) + `"}}`,
 		"a long key":       `{"` + strings.Repeat("k", n) + `": 1}`,
 		"many nodes":       `{"nodes": [` + strings.Repeat("{}, ", n/4) + `{}]}`,
@@ -391,9 +382,6 @@ func TestSecretFromEnvironment(t *testing.T) {
 	if c, err := Load(path); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) || !reflect.DeepEqual(c, want) {
 		t.Errorf("Load of no file = %+v, %v, want %+v and os.ErrNotExist", c, err, want)
 	}
-	if c, err := Load(t.TempDir()); err == nil || errors.Is(err, os.ErrNotExist) || !reflect.DeepEqual(c, Config{}) {
-		t.Errorf("Load of a directory = %+v, %v", c, err)
-	}
 	if err := os.WriteFile(path, []byte(`{"secret": "`+fromFile+`"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -404,9 +392,8 @@ func TestSecretFromEnvironment(t *testing.T) {
 		}
 	}
 	t.Setenv("LOCKSTEP_SECRET", "tooshort")
-	_, err := Load(path)
-	if want := "LOCKSTEP_SECRET: its value is not at least 16 bytes long, in UTF-8"; err == nil || err.Error() != want {
-		t.Errorf("a short LOCKSTEP_SECRET: %v, want %s", err, want)
+	if _, err := Load(path); err == nil || !strings.HasPrefix(err.Error(), "LOCKSTEP_SECRET: its value is not at least 16") {
+		t.Errorf("a short LOCKSTEP_SECRET: %v, want what is wrong with it", err)
 	}
 }
 

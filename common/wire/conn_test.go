@@ -80,11 +80,10 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		name   string
 		bytes  []byte
 		answer []Code
-		want   string
 	}{
-		{"http", []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), []Code{Goodbye}, "length 1195725856 is not in 1..65536"},
-		{"garbage in a frame", framed([]byte("garbage")), []Code{Invalid, Goodbye}, "not a message of the expected kind"},
-		{"no operation", framed(body(t, codecs.request, &Request{})), []Code{Invalid, Goodbye}, "0 operations are not in 1..1024"},
+		{"http", []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), []Code{Goodbye}},
+		{"garbage in a frame", framed([]byte("garbage")), []Code{Invalid, Goodbye}},
+		{"no operation", framed(body(t, codecs.request, &Request{})), []Code{Invalid, Goodbye}},
 	} {
 		server, client := pair(t)
 		ended := echo(server)
@@ -98,8 +97,8 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 			t.Errorf("%s: answers %v, then %v; want %v, then EOF", test.name, got, client.Err(), test.answer)
 		}
 		client.Close()
-		if err := ended(); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: the server's end says %v, want %q", test.name, err, test.want)
+		if err := ended(); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: the server's end says %v, want %v", test.name, err, ErrMalformed)
 		}
 	}
 }
@@ -381,26 +380,23 @@ func TestDrainIsBounded(t *testing.T) {
 // the write began before Stop or after, and whether it sends answers or the Goodbye.
 func TestClientThatDoesNotRead(t *testing.T) {
 	for _, test := range []struct {
-		stop   time.Duration // when; 0: first
+		begin  time.Duration // of the write; Stop is after a second
 		answer bool
-	}{{0, true}, {time.Second, true}, {0, false}, {time.Second, false}} {
+	}{{0, true}, {1500 * time.Millisecond, true}, {0, false}, {1500 * time.Millisecond, false}} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
 			server := serverEnd(halfPipe{near}, Limits{Write: time.Minute, Drain: time.Second})
-			if test.stop == 0 {
-				server.Stop()
-			} else {
-				time.AfterFunc(test.stop, server.Stop)
-			}
 			began := time.Now()
+			time.AfterFunc(time.Second, server.Stop)
+			<-time.After(test.begin)
 			if test.answer {
 				server.WriteResponse(&Response{Code: Busy})
 				server.Flush()
 			}
 			server.Close()
-			if took := time.Since(began); took != test.stop+time.Second || !server.dead {
-				t.Errorf("%+v: ended after %v (%v), want %v", test, took, server.Err(), test.stop+time.Second)
+			if took := time.Since(began); took != 2*time.Second || !server.dead {
+				t.Errorf("%+v: ended after %v (%v), want 2s", test, took, server.Err())
 			}
 		})
 	}
