@@ -71,7 +71,7 @@ func reframe(rest []byte) []byte {
 func TestExact(t *testing.T) {
 	for shift := range 65 {
 		for _, elements := range []int{0, 1, 4, 8, 1000} { // lengths of one to three bytes
-			sent := Response{Code: Code(shift), Number: math.MaxUint64 >> shift}
+			sent := Response{Code: Code(2 * shift), Number: math.MaxUint64 >> shift}
 			sent.Results = slices.Repeat([]Result{{Found, make([]byte, 30)}}, elements)
 			frame, _ := AppendResponse(nil, &sent)
 			if err := DecodeResponse(frame[frameHeader:], new(Response)); err != nil {
