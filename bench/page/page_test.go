@@ -133,73 +133,44 @@ func TestColours(t *testing.T) {
 	}
 }
 
-// rgb returns the parts of a colour, written as "0d1117" or "fff", from 0 to 1.
-func rgb(hex string) (c [3]float64) {
+// luminance is that of a colour in the WCAG 2.2, written as "0d1117" or "fff".
+func luminance(hex string) (sum float64) {
 	digits := len(hex) / 3
-	for i := range c {
+	for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
 		part, _ := strconv.ParseUint(hex[i*digits:(i+1)*digits], 16, 8)
-		c[i] = float64(part) / (math.Pow(16, float64(digits)) - 1)
+		c := float64(part) / (math.Pow(16, float64(digits)) - 1)
+		sum += weight * math.Pow((c+0.055)/1.055, 2.4) // nearly
 	}
-	return c
+	return sum
 }
 
-// contrast is that of two colours in the WCAG 2.2, from 1 to 21.
-func contrast(a, b [3]float64) float64 {
-	luminance := func(c [3]float64) (sum float64) {
-		for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
-			linear := c[i] / 12.92
-			if c[i] > 0.04045 {
-				linear = math.Pow((c[i]+0.055)/1.055, 2.4)
-			}
-			sum += weight * linear
-		}
-		return sum
-	}
-	la, lb := luminance(a), luminance(b)
-	return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
-}
-
-// Text has a contrast of 4.5:1 at least (WCAG 2.2, 1.4.3), on paper and on the parts of a row, and
-// lines and marks one of 3:1, in the light scheme and in the dark one.
+// Text on the page has a contrast of 4.5:1 at least (WCAG 2.2, 1.4.3), in the light scheme and in the
+// dark one, and the lines and marks of a figure 3:1, also where it stands alone.
 func TestContrast(t *testing.T) {
 	schemes := regexp.MustCompile(`:root \{ --paper: #(\w+); --ink: #(\w+); --faint: #(\w+); --rule: #\w+; --alarm: #(\w+); \}`).FindAllStringSubmatch(pageText, -1)
 	style := figure.Rows("", figure.LinearAxis("", 1, figure.Plain), []figure.Row{{}})
-	colours := regexp.MustCompile(`\.s[0-7] \{ color: #(\w+); \}`).FindAllStringSubmatch(style, -1)
-	shades := regexp.MustCompile(`\.p[0-9] \{ fill-opacity: ([.0-9]+); \}`).FindAllStringSubmatch(style, -1)
-	if len(schemes) != 2 || len(colours) != figure.Styles || len(shades) != figure.Shades {
-		t.Fatalf("%d schemes, %d colours and %d shades, want 2, %d and %d", len(schemes), len(colours), len(shades), figure.Styles, figure.Shades)
+	colours := regexp.MustCompile(`#([0-9a-f]{6})`).FindAllStringSubmatch(style, -1)
+	if len(schemes) != 2 || len(colours) < figure.Styles {
+		t.Fatalf("%d schemes and %d colours, want 2 and at least %d", len(schemes), len(colours), figure.Styles)
 	}
-	check := func(least float64, a, b [3]float64, what ...string) {
-		if got := contrast(a, b); got < least {
-			t.Errorf("%v: contrast %.2f, want %v", what, got, least)
-		}
-	}
-	for _, colour := range regexp.MustCompile(`#([0-9a-f]{6})`).FindAllStringSubmatch(style, -1) {
-		for _, paper := range []string{"ffffff", "0d1117"} { // where a figure may stand alone
-			check(3, rgb(colour[1]), rgb(paper), colour[1], paper)
+	check := func(least float64, colour, paper string) {
+		a, b := luminance(colour), luminance(paper)
+		if got := (max(a, b) + 0.05) / (min(a, b) + 0.05); got < least {
+			t.Errorf("%s on %s: contrast %.2f, want %v", colour, paper, got, least)
 		}
 	}
 	for _, scheme := range schemes {
-		paper, ink := rgb(scheme[1]), rgb(scheme[2])
 		for _, words := range scheme[2:] {
-			check(4.5, rgb(words), paper, words, scheme[1])
+			check(4.5, words, scheme[1])
 		}
 		for _, colour := range colours {
-			c := rgb(colour[1])
-			check(3, c, paper, colour[1], scheme[1])
-			for _, shade := range shades {
-				opacity, _ := strconv.ParseFloat(shade[1], 64)
-				mixed := paper
-				for i := range mixed {
-					mixed[i] += opacity * (c[i] - paper[i])
-				}
-				check(4.5, ink, mixed, scheme[2], colour[1], shade[1])
-			}
+			check(3, colour[1], scheme[1])
+			check(3, colour[1], "0d1117") // GitHub's, and darker than the dark scheme's
 		}
 	}
 }
 
-// A title fits a tab, and says first if something is wrong.
+// A title says first if something is wrong.
 func TestTitle(t *testing.T) {
 	for want, rep := range map[string]*report.Report{
 		"Lockstep: a, b, c, d":     {Verdict: "ok", Stages: []string{"a", "b", "c", "d"}},
@@ -209,9 +180,6 @@ func TestTitle(t *testing.T) {
 		if got := title(rep); got != want {
 			t.Errorf("the title is %q, want %q", got, want)
 		}
-	}
-	if got := title(&report.Report{Stages: []string{strings.Repeat("y", 99), "b"}}); len(got) > 80 {
-		t.Errorf("the title is %q, want 80 bytes at most", got)
 	}
 }
 
@@ -262,16 +230,13 @@ func TestPageOfSweep(t *testing.T) {
 			rep.AddAt(point, "another", 1, testRound(int64(100*i))) // nothing is answered at the first
 		}
 		page := render(t, rep)
-		for _, want := range []string{"<h2>Throughput</h2>", "<h2>Response time and throughput</h2>", rep.Outline().Sentences[1], "Swept: " + sweep.Property} {
-			if !strings.Contains(page, want) {
-				t.Errorf("%s: the page has no %q", text, want)
+		for what, want := range map[string]bool{
+			"<h2>Throughput</h2>": true, "<h2>Response time and throughput</h2>": true, rep.Outline().Sentences[1]: true,
+			">due</text>": sweep.Property == "rate", ">connections (logarithmic)<": sweep.Property == "c",
+		} {
+			if got := strings.Contains(page, what); got != want {
+				t.Errorf("%s: the page has %q: %v, want %v", text, what, got, want)
 			}
-		}
-		if got := strings.Contains(page, ">due</text>"); got != (sweep.Property == "rate") {
-			t.Errorf("%s: there is a line of what was due: %v", text, got)
-		}
-		if got := strings.Contains(page, ">connections (logarithmic)<"); got != (sweep.Property == "c") {
-			t.Errorf("%s: the axis is logarithmic: %v", text, got)
 		}
 	}
 }
@@ -315,11 +280,9 @@ func FuzzParseReport(f *testing.F) {
 			t.Errorf("the text says %q:\n%s", notANumber.FindString(text), text)
 		}
 		render(t, rep)
-		if _, err := rep.Gobench(); err != nil {
-			t.Error(err)
-		}
-		if _, err := rep.JSON(); err != nil {
-			t.Error(err)
+		_, err = rep.Gobench()
+		if _, err2 := rep.JSON(); err != nil || err2 != nil {
+			t.Error(err, err2)
 		}
 	})
 }

@@ -109,20 +109,6 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// Gets that were not answered and calls that did not run tie no keys together.
-func TestGroups(t *testing.T) {
-	const alone = "1 |--|  get a -> missing\n1 |--|  get b -> missing\n"
-	for text, want := range map[string]int{
-		alone + "1 |--|  get a -> missing; get c -> missing\n1 |--|  get d -> missing; get c -> missing": 2,
-		alone + "1 |>  get a -> ?; get b -> ?\n1 |--|  put a 1 -> not run; get b -> not run":             2,
-		alone + "1 |>  put a 1 -> ?; get b -> ?":                                                         1,
-	} {
-		if got := len(split(history(t, text))); got != want {
-			t.Errorf("%d groups, want %d:\n%s", got, want, text)
-		}
-	}
-}
-
 func TestPanics(t *testing.T) {
 	get := []wire.Op{{Kind: wire.Get, Key: "a"}}
 	missing := []wire.Result{{Status: wire.Missing}}
@@ -222,7 +208,7 @@ client 10           |--|           get a -> "2"
 client 1                  |--|     get a -> "1"
 `,
 		"1 |--|  get a -> created" + strings.Repeat("; get a -> missing", 20): "and 5 more }",
-		"1 |--|  get a -> missing; get b -> ?":                               "(1 answered of 2) }",
+		"1 |--|  get a -> missing; get b -> ?":                                "(1 answered of 2) }",
 	} {
 		_, x := Check(t.Context(), history(t, text))
 		if !strings.Contains(x.String(), want) {
