@@ -109,9 +109,6 @@ func TestPage(t *testing.T) {
 	if strings.Contains(page, `alarm">`) {
 		t.Error("there is an alarm although all is well")
 	}
-	if n := strings.Count(page, `class="dot `); n != 6 {
-		t.Errorf("%d dots, want one for each of 6 rounds", n)
-	}
 	if points := regexp.MustCompile(`points="[^"]*"`).FindString(string(seconds(rep).SVG)); strings.Count(points, " ") != 3 {
 		t.Errorf("the line of a round of 4 seconds has %s", points)
 	}
@@ -139,7 +136,7 @@ func luminance(hex string) (sum float64) {
 	for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
 		part, _ := strconv.ParseUint(hex[i*digits:(i+1)*digits], 16, 8)
 		c := float64(part) / (math.Pow(16, float64(digits)) - 1)
-		sum += weight * math.Pow((c+0.055)/1.055, 2.4) // nearly
+		sum += weight * math.Pow((c+0.055)/1.055, 2.4) // of the darkest, nearly
 	}
 	return sum
 }
@@ -214,9 +211,6 @@ func TestPageHostile(t *testing.T) {
 			t.Errorf("the page has %q", bad)
 		}
 	}
-	if !strings.Contains(page, "&lt;script&gt;alert(1)") {
-		t.Error("the page does not show the name as it is")
-	}
 }
 
 func TestPageOfSweep(t *testing.T) {
@@ -280,9 +274,9 @@ func FuzzParseReport(f *testing.F) {
 			t.Errorf("the text says %q:\n%s", notANumber.FindString(text), text)
 		}
 		render(t, rep)
-		_, err = rep.Gobench()
-		if _, err2 := rep.JSON(); err != nil || err2 != nil {
-			t.Error(err, err2)
+		_, noBench := rep.Gobench()
+		if _, noJSON := rep.JSON(); noBench != nil || noJSON != nil {
+			t.Error(noBench, noJSON)
 		}
 	})
 }

@@ -9,31 +9,6 @@ import (
 	"unsafe"
 )
 
-// openTerminal returns a terminal of this width, and its other end.
-func openTerminal(t *testing.T, width uint16) (terminal, other *os.File) {
-	t.Helper()
-	other, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	t.Cleanup(func() { other.Close() })
-	control := func(request uintptr, arg unsafe.Pointer) {
-		if _, _, err := syscall.Syscall(syscall.SYS_IOCTL, other.Fd(), request, uintptr(arg)); err != 0 {
-			t.Fatal(err)
-		}
-	}
-	var unlock, number int32
-	control(syscall.TIOCSPTLCK, unsafe.Pointer(&unlock))
-	control(syscall.TIOCGPTN, unsafe.Pointer(&number))
-	control(syscall.TIOCSWINSZ, unsafe.Pointer(&[4]uint16{24, width}))
-	terminal, err = os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { terminal.Close() })
-	return terminal, other
-}
-
 // A terminal says how wide it is; otherwise COLUMNS does, and otherwise it has 80 columns. One
 // that is dumb is a log.
 func TestTerminal(t *testing.T) {
@@ -47,7 +22,25 @@ func TestTerminal(t *testing.T) {
 	} {
 		t.Setenv("TERM", test.term)
 		t.Setenv("COLUMNS", test.columns)
-		terminal, other := openTerminal(t, test.width)
+		other, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+		if err != nil {
+			t.Skip(err)
+		}
+		defer other.Close()
+		control := func(request uintptr, arg unsafe.Pointer) {
+			if _, _, err := syscall.Syscall(syscall.SYS_IOCTL, other.Fd(), request, uintptr(arg)); err != 0 {
+				t.Fatal(err)
+			}
+		}
+		var unlock, number int32
+		control(syscall.TIOCSPTLCK, unsafe.Pointer(&unlock))
+		control(syscall.TIOCGPTN, unsafe.Pointer(&number))
+		control(syscall.TIOCSWINSZ, unsafe.Pointer(&[4]uint16{24, test.width}))
+		terminal, err := os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer terminal.Close()
 		var l Line
 		l.Open(terminal, false)
 		l.Say(strings.Repeat("x", 200))

@@ -453,31 +453,30 @@ func TestFields(t *testing.T) {
 	for _, c := range []struct {
 		without, want string
 		model
-		blind func(c *core, peer int, m *wire.Control)
 	}{
-		{"Group", "unsafe", model{strays: true}, func(c *core, _ int, m *wire.Control) { m.Group = c.group }},
-		{"Fingerprint", "unsafe", model{strays: true}, func(_ *core, _ int, m *wire.Control) { m.Fingerprint = "ours" }},
-		{"From", "unsafe", model{strays: true}, func(_ *core, peer int, m *wire.Control) { m.From = peer }},
-		{"Round", "unsafe", model{rounds: 2, oneRun: true}, func(c *core, _ int, m *wire.Control) { m.Round = c.round }},
-		{"Ready", "unsafe", model{}, func(_ *core, _ int, m *wire.Control) { m.Ready = true }},
-		{"the second phase", "unsafe", model{}, func(_ *core, _ int, m *wire.Control) { m.Passed = m.Ready }},
-		{"the names in Seen", "unsafe", model{crashes: 1, prompt: true}, func(c *core, _ int, m *wire.Control) {
+		{"Group", "unsafe", model{strays: true, blind: func(c *core, _ int, m *wire.Control) { m.Group = c.group }}},
+		{"Fingerprint", "unsafe", model{strays: true, blind: func(_ *core, _ int, m *wire.Control) { m.Fingerprint = "ours" }}},
+		{"From", "unsafe", model{strays: true, blind: func(_ *core, peer int, m *wire.Control) { m.From = peer }}},
+		{"Round", "unsafe", model{rounds: 2, oneRun: true, blind: func(c *core, _ int, m *wire.Control) { m.Round = c.round }}},
+		{"Ready", "unsafe", model{blind: func(_ *core, _ int, m *wire.Control) { m.Ready = true }}},
+		{"the second phase", "unsafe", model{blind: func(_ *core, _ int, m *wire.Control) { m.Passed = m.Ready }}},
+		{"the names in Seen", "unsafe", model{crashes: 1, prompt: true, blind: func(c *core, _ int, m *wire.Control) {
 			if m.Seen != nil { // just "all ready"
 				m.Seen = c.seen()
 			}
-		}},
-		{"Incarnation", "unsafe", model{crashes: 1}, func(c *core, _ int, m *wire.Control) {
+		}}},
+		{"Incarnation", "unsafe", model{crashes: 1, blind: func(c *core, _ int, m *wire.Control) {
 			c.heard[c.self].Incarnation, m.Incarnation = 1, 1
 			if m.Seen != nil {
 				m.Seen = []uint64{1, 1, 1}
 			}
-		}},
-		{"Passed", "stuck", model{crashes: 1, prompt: true}, func(_ *core, _ int, m *wire.Control) { m.Passed = false }},
-		{"lingering", "stuck", model{hasty: true}, nil},
+		}}},
+		{"Passed", "stuck", model{crashes: 1, prompt: true, blind: func(_ *core, _ int, m *wire.Control) { m.Passed = false }}},
+		{"lingering", "stuck", model{hasty: true}},
 	} {
 		t.Run(c.without, func(t *testing.T) {
 			t.Parallel()
-			c.model.rounds, c.model.blind = max(1, c.model.rounds), c.blind
+			c.rounds = max(1, c.rounds)
 			show(t, c.want, c.model.search())
 		})
 	}
