@@ -202,7 +202,8 @@ func TestNotes(t *testing.T) {
 	line := Series{Name: "stage3", Points: [][2]float64{{0, 1000}, {50, 1000}, {51, 1000}, {100, 0}}, Notes: []string{"", "13 %", "14 %", "52 %"}}
 	svg := Lines("Refused", LinearAxis("rate", 100, Plain), LinearAxis("p99", 1000, Plain), []Series{line})
 	check(t, svg)
-	says(t, svg, `"mark s0"`, `"mark open s0"`, "<desc>stage3: 0 1 000, 50 1 000 (13 %), 51 1 000 (14 %), 100 0 (52 %)<", ">13 %</text>", ">52 %</text>")
+	says(t, svg, `"mark s0"`, `"mark open s0"`,
+		"<desc>stage3: 0 1 000, 50 1 000 (13 %), 51 1 000 (14 %), 100 0 (52 %)<", ">13 %</text>", ">52 %</text>")
 }
 
 func TestDots(t *testing.T) {
