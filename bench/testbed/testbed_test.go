@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -12,9 +13,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -22,19 +24,22 @@ import (
 
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
+	"lockstep/common/client"
 	"lockstep/common/cluster"
 	"lockstep/common/control"
 	"lockstep/common/metrics"
 	"lockstep/common/node"
+	"lockstep/common/wire"
 )
 
 // The test binary is also the stage that tests start, with one of these faults or none. Called
-// go, it is a command that starts another, and both take long.
+// go, it is a command that prints much and starts another, and both take long.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "go" {
 		benchtest.FaultyMain()
 		if other := exec.Command("go"); len(os.Args) > 1 {
 			other.Stdout = os.Stdout
+			fmt.Print(strings.Repeat("x", 100_000))
 			other.Start()
 		}
 		<-time.After(20 * time.Second)
@@ -86,31 +91,26 @@ func newBed(t *testing.T, stages ...string) *Bed {
 // it belongs to. The fifth is the last.
 func TestPortTaken(t *testing.T) {
 	b, own := ownBed(t)
-	if _, err := b.Start(t.Context(), own, cluster.Default(), 2); err != nil { // it runs until Close stops it
-		t.Fatal(err)
-	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	noPorts := errors.New("no ports")
-	searches := 0
+	searches, taken := 0, 1 // so many of them find a port that is taken
 	b.Addrs = func(n int) ([]string, error) {
 		addrs, err := node.FreeAddrs(n)
-		if searches++; searches == 2 {
-			return nil, noPorts
+		if searches++; searches <= taken {
+			addrs[n-1] = ln.Addr().String() // the control port of the last node
 		}
-		addrs[n-1] = ln.Addr().String() // the control port of the last node
 		return addrs, err
 	}
-	if _, err := b.Start(t.Context(), own, cluster.Default(), 2); err != noPorts || searches != 2 {
-		t.Errorf("a port is taken: %d searches, error %v, want 2 and that of the second", searches, err)
+	if _, err := b.Start(t.Context(), own, cluster.Default(), 2); err != nil || searches < 2 { // it runs until Close stops it
+		t.Errorf("a port is taken: %d searches, error %v, want 2", searches, err)
 	}
-	own.Path, _ = exec.LookPath("go") // a program that ends at once
-	const want = `own, node 0, died: Use "go help`
-	if _, err = b.Start(t.Context(), own, cluster.Default(), 1); !errors.Is(err, errDied) || !strings.HasPrefix(err.Error(), want) || searches != 2+5 {
-		t.Errorf("a port is always taken: %d searches, error %v, want 5 and %q", searches-2, err, want)
+	searches, taken = 0, 10
+	const want = "own, node 1, died: "
+	if _, err := b.Start(t.Context(), own, cluster.Default(), 2); !errors.Is(err, errDied) || !strings.HasPrefix(err.Error(), want) || searches != 5 {
+		t.Errorf("a port is always taken: %d searches, error %v, want 5 and %q", searches, err, want)
 	}
 }
 
@@ -145,11 +145,6 @@ func TestNeverServes(t *testing.T) {
 				break
 			}
 		}
-	}
-	own.Path = b.Dir // as a program where programs must not be executed
-	_, err := b.Start(t.Context(), own, cluster.Default(), 1)
-	if runtime.GOOS != "windows" && !strings.Contains(fmt.Sprint(err), "set TMPDIR or GOTMPDIR") {
-		t.Errorf("error %v, want that TMPDIR or GOTMPDIR can be set", err)
 	}
 }
 
@@ -312,53 +307,46 @@ func TestStageDirs(t *testing.T) {
 }
 
 // Programs are built where the environment says, by a path from here, too, and how it says. A
-// stage may be in another module than bench is run in: grading has a checkout of its own.
+// stage may be in another module than bench is run in: grading has a checkout of its own. What
+// is built is said before the go command is started, which takes a while at first.
 func TestBuildEnvironment(t *testing.T) {
-	here := t.TempDir()
-	t.Chdir(here)
+	benchtest.EmptyFolder(t)
+	t.Chdir(t.TempDir())
 	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree := fstest.MapFS{"go": {Mode: fs.ModeDir}, "other": {Mode: fs.ModeDir}}
+	tree := fstest.MapFS{"temporary": {Mode: fs.ModeDir}}
 	for name, text := range map[string]string{"go.mod": "module mine\n", "small/go.mod": "module small\n", "small/main.go": "package main\n\nfunc main() {}\n",
 		"broken/go.mod": "module broken\n", "broken/main.go": "package main\n\nfunc main() { missing() }\n"} {
 		tree[name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	if err := os.CopyFS(here, tree); err != nil {
+	if err := cmp.Or(err, os.CopyFS(here, tree)); err != nil {
 		t.Fatal(err)
 	}
 	flags := "-buildvcs=false -tags=mine " + benchtest.RaceFlag()
 	t.Setenv("GOFLAGS", flags)
-	t.Setenv("GOTMPDIR", "go")
-	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
-		t.Setenv(name, "other")
+	t.Setenv("GOTMPDIR", "temporary") // is for builds
+	b := newBed(t, filepath.Join(here, "small"))
+	p := b.Programs[0]
+	if _, err := os.Stat(p.Path); err != nil || p.Built.Path != "small" || !strings.Contains(p.Built.String(), "-tags=mine\n") || b.Variables["GOFLAGS"] != flags {
+		t.Errorf("%s was built with\n%v%v, error %v", p.Path, p.Built, b.Variables, err)
 	}
-	for folder, sources := range map[string][]string{"go": {filepath.Join(here, "small")}, "other": nil} { // GOTMPDIR is for builds
-		b, err := New(t.Context(), sources, func(string) {})
-		if err != nil {
-			t.Fatalf("in %s: %v", folder, err)
-		}
-		if filepath.Dir(b.Dir) != filepath.Join(here, folder) || len(b.Programs) != len(sources) {
-			t.Errorf("the temporary directory is %s, want one in %s; built %+v", b.Dir, folder, b.Programs)
-		}
-		for _, p := range b.Programs {
-			if _, err := os.Stat(p.Path); err != nil || p.Built.Path != "small" || !strings.Contains(p.Built.String(), "-tags=mine\n") || b.Variables["GOFLAGS"] != flags {
-				t.Errorf("%s was built with\n%v%v, error %v", p.Path, p.Built, b.Variables, err)
-			}
-		}
-		b.Programs = append(b.Programs, Program{Name: "Broken"}) // the same name, to some file systems
-		want := "broken-2 does not build:\n# broken\n" + filepath.Join("broken", "main.go") + ":3:15: undefined: missing"
-		if err := b.Build(t.Context(), filepath.Join(here, "broken")); folder == "go" && (err == nil || err.Error() != want) {
-			t.Errorf("error %v, want %s", err, want)
-		}
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
+	if other := newBed(t).Dir; filepath.Dir(b.Dir) != filepath.Join(here, "temporary") || filepath.Dir(other) != filepath.Clean(os.TempDir()) {
+		t.Errorf("the temporary directories are %s, of a stage, and %s", b.Dir, other)
+	}
+	b.Programs = append(b.Programs, Program{Name: "Broken"}) // the same name, to some file systems
+	want := "broken-2 does not build:\n# broken\n" + filepath.Join("broken", "main.go") + ":3:15: undefined: missing"
+	if err := b.Build(t.Context(), filepath.Join(here, "broken")); err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+	t.Setenv("PATH", "")
+	said := ""
+	_, err = New(t.Context(), []string{"a", "b", "c", "d"}, func(what string) { said += what })
+	if err == nil || !strings.HasPrefix(said, "building 4 servers (the first time ") {
+		t.Errorf("without a go command: said %q, error %v, want what would be built", said, err)
 	}
 }
 
-// At the end of its context, Go has killed the command and what that has started.
+// At the end of its context, Go has killed the command and what that has started. Of what they
+// printed, it returns the first.
 func TestGoIsKilled(t *testing.T) {
 	t.Setenv("PATH", benchtest.OnlyInPath(t, "go"))
 	started := benchtest.NewFaulty(t, "")
@@ -370,26 +358,156 @@ func TestGoIsKilled(t *testing.T) {
 		cancel(enough)
 	}()
 	began := time.Now()
-	if _, err := newBed(t).Go(ctx, t.TempDir(), "build"); err != enough || time.Since(began) > 4*time.Second {
-		t.Errorf("error %v after %v, want %v at once", err, time.Since(began), enough)
+	out, err := newBed(t).Go(ctx, t.TempDir(), "build")
+	if err != enough || len(out) != 64<<10 || time.Since(began) > 4*time.Second {
+		t.Errorf("%d bytes and error %v after %v, want 64 KiB and %v at once", len(out), err, time.Since(began), enough)
 	}
 }
 
-// What is built is said before the go command is started, which takes a while at first.
-func TestBuildingIsSaid(t *testing.T) {
-	t.Setenv("PATH", t.TempDir())
-	said := ""
-	_, err := New(t.Context(), []string{"a", "b", "c", "d"}, func(what string) { said += what })
-	if err == nil || !strings.HasPrefix(said, "building 4 servers (the first time ") {
-		t.Errorf("without a go command: said %q, error %v, want what would be built", said, err)
+// stats returns what the one server of s has counted.
+func stats(t *testing.T, s *Servers) metrics.Snapshot {
+	t.Helper()
+	snapshot, err := client.Stats(t.Context(), s.Config, 0)
+	if err != nil {
+		t.Fatalf("%v\nlast output:\n%s", err, s.Procs[0].Output)
 	}
+	return snapshot
 }
 
-// Of a program that prints without end, the first is kept.
-func TestHead(t *testing.T) {
-	var h head
-	n, err := io.Copy(&h, io.LimitReader(strings.NewReader(strings.Repeat("x", 100_000)), 1<<20)) // in several writes
-	if n != 100_000 || err != nil || len(h) != 64<<10 {
-		t.Errorf("wrote %d bytes (%v) of which %d are kept, want all 100000, and 65536", n, err, len(h))
+// greeted returns connections that the server has greeted.
+func greeted(t *testing.T, s *Servers, n int) (conns []*net.TCPConn) {
+	t.Helper()
+	for range n {
+		nc, err := net.Dial("tcp", s.Config.Nodes[0].Addr)
+		if errors.Is(err, syscall.EMFILE) {
+			t.Skipf("%v: more file descriptors are needed (ulimit -n)", err)
+		}
+		greeting := make([]byte, 64)
+		if err == nil {
+			_, err = io.ReadFull(nc, greeting)
+		}
+		if err != nil || !strings.HasPrefix(string(greeting), "lockstep\x00") {
+			t.Fatalf("greeted with %q (%v)", greeting, err)
+		}
+		conns = append(conns, nc.(*net.TCPConn))
+	}
+	return conns
+}
+
+// requests returns n encoded requests with the same operations.
+func requests(t *testing.T, n int, ops ...wire.Op) []byte {
+	t.Helper()
+	request, err := wire.AppendRequest(nil, &wire.Request{Ops: ops})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Repeat(request, n)
+}
+
+// mostSwaps returns as many operations as a request can have, in the largest frame.
+func mostSwaps() []wire.Op {
+	swaps := make([]wire.Op, wire.MaxOps)
+	for i := range swaps {
+		swaps[i] = wire.Op{Kind: wire.CompareAndSwap, Key: fmt.Sprintf("swap%012d", i), Value: make([]byte, 16), Old: make([]byte, 16)}
+	}
+	return swaps
+}
+
+// All connections wait for one lock, which is held for a second at a time. They must not
+// decode their requests before they wait.
+func TestMemoryOfWaitingRequests(t *testing.T) {
+	cfg := cluster.Default()
+	cfg.Server.Work.Time = time.Millisecond
+	b, own := ownBed(t)
+	s, err := b.Start(t.Context(), own, cfg, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns, attack := greeted(t, s, 100), requests(t, 2, mostSwaps()...)
+	for _, nc := range conns {
+		defer nc.Close()
+		nc.SetWriteDeadline(time.Now().Add(time.Minute))
+		if _, err := nc.Write(attack); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for stats(t, s).QueueWait.Count < int64(len(conns)) { // until a worker has taken each request
+		control.Pause(t.Context(), 10*time.Millisecond)
+	}
+	heap := int64(0)
+	for still, polls := 0, 0; still < 10 && polls < 50; still, polls = still+1, polls+1 { // and none is being decoded
+		control.Pause(t.Context(), 10*time.Millisecond)
+		if now := stats(t, s).Heap; now < heap || now > heap+1<<20 {
+			still, heap = 0, now
+		}
+	}
+	if heap > 17<<20 {
+		t.Errorf("the heap has %d MiB while 100 requests wait, want at most 17", heap>>20)
+	}
+	b.Running = nil // answering all requests would take minutes
+	s.Procs[0].Kill()
+}
+
+// Runs one attack after the other, on each stage that serves more than one client:
+//
+//	LOCKSTEP_SLOW=1 go test ./bench/testbed -run MemoryUnderAttack -v
+func TestMemoryUnderAttack(t *testing.T) {
+	benchtest.Slow(t)
+	big := wire.Op{Kind: wire.Get, Key: "big"}
+	put := wire.Op{Kind: wire.Put, Key: "put", Value: make([]byte, wire.MaxValue)}
+	b := newBed(t, "2", "3", "4")
+	for _, p := range b.Programs {
+		s, err := b.Start(t.Context(), p, cluster.Default(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cl := client.New(s.Config)
+		defer cl.Close()
+		if _, err := cl.Put(t.Context(), "big", make([]byte, 16_000)); err != nil { // four of these fill an answer
+			t.Fatal(err)
+		}
+		before := stats(t, s).PeakMemory
+		if before == 0 {
+			t.Skip("this system does not tell the peak memory of a process")
+		}
+		for _, a := range []struct {
+			name   string
+			once   bool
+			stream []byte // sent again and again, until the server has taken nothing for a while, or once
+		}{
+			{"the most swaps", false, requests(t, 2, mostSwaps()...)},
+			{"the most gets", false, requests(t, 12, slices.Repeat([]wire.Op{{Kind: wire.Get, Key: "k"}}, wire.MaxOps)...)},
+			{"the largest answers", false, requests(t, 2000, big, big, big, big)},
+			{"the largest puts", false, requests(t, 2, put, put, put)},
+			{"a frame without its last byte", true, append([]byte{0, 1, 0, 0}, make([]byte, wire.MaxFrame-1)...)},
+		} {
+			t.Run(s.Name+"/"+a.name, func(t *testing.T) {
+				conns := greeted(t, s, 300)
+				var sent sync.WaitGroup
+				for _, nc := range conns {
+					nc.SetReadBuffer(4 << 10)
+					nc.SetLinger(0) // Close drops what is unsent
+					nc.SetWriteDeadline(time.Now().Add(time.Second / 2))
+					sent.Go(func() {
+						for _, err := nc.Write(a.stream); err == nil && !a.once; {
+							_, err = nc.Write(a.stream)
+						}
+					})
+				}
+				sent.Wait()
+				for _, nc := range conns { // all have taken what they could, at the same time
+					nc.Close()
+				}
+				for stats(t, s).Open > 1 {
+					control.Pause(t.Context(), 5*time.Millisecond)
+				}
+				if more := (stats(t, s).PeakMemory - before) >> 20; more > 100 {
+					t.Errorf("the peak memory grew by %d MiB, want at most 100", more)
+				}
+			})
+		}
+		if _, found, err := cl.Get(t.Context(), "big"); !found || err != nil {
+			t.Errorf("%s after the attacks: %v, %v", s.Name, found, err)
+		}
 	}
 }
