@@ -72,17 +72,12 @@ func CheckWidth(t *testing.T, text string, limit int) {
 func ServeAll(ctx context.Context, ln net.Listener, n *node.Node, turn func(*node.Conn)) error {
 	var conns sync.WaitGroup // each ends when its client leaves, or when ctx ends
 	defer conns.Wait()
-	return accept(ctx, ln, n, turn, conns.Go)
-}
-
-// accept passes on what serves each connection.
-func accept(ctx context.Context, ln net.Listener, n *node.Node, turn func(*node.Conn), start func(serve func())) error {
 	for {
 		c, err := n.Accept(ctx, ln)
 		if err != nil {
 			return err
 		}
-		start(func() {
+		conns.Go(func() {
 			defer c.Close()
 			for c.Ready() {
 				turn(c)
@@ -96,12 +91,6 @@ func accept(ctx context.Context, ln net.Listener, n *node.Node, turn func(*node.
 func ServeLocked(ctx context.Context, ln net.Listener, n *node.Node) error {
 	apply := Locked(n)
 	return ServeAll(ctx, ln, n, func(c *node.Conn) { n.Answer(c, apply) })
-}
-
-// ServeOne is a stage that serves one client at a time.
-func ServeOne(ctx context.Context, ln net.Listener, n *node.Node) error {
-	apply := Locked(n)
-	return accept(ctx, ln, n, func(c *node.Conn) { n.Answer(c, apply) }, func(serve func()) { serve() })
 }
 
 // Locked returns the Apply method of a new table, made safe for concurrent use. The table is

@@ -14,7 +14,6 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
-	"lockstep/common/node"
 )
 
 // As a child, the test binary says its fault and waits for the end of its standard input.
@@ -30,19 +29,17 @@ func TestMain(m *testing.M) {
 // Nodes that run inside a test serve as a stage does, by the configuration in their file.
 func TestNodes(t *testing.T) {
 	EmptyFolder(t)
-	for name, serve := range map[string]node.Serve{"locked": ServeLocked, "one": ServeOne} {
-		cfg, path, nodes := StartCluster(t, 2, 1, serve)
-		if read, err := cluster.Load(path); err != nil || len(read.Clients) != 1 || read.Nodes[1] != cfg.Nodes[1] || nodes[1].Self != 1 {
-			t.Errorf("%s: the file holds %v (%v), want the configuration of the nodes, %v", name, read.Nodes, err, cfg.Nodes)
+	cfg, path, nodes := StartCluster(t, 2, 1, ServeLocked)
+	if read, err := cluster.Load(path); err != nil || len(read.Clients) != 1 || read.Nodes[1] != cfg.Nodes[1] || nodes[1].Self != 1 {
+		t.Errorf("the file holds %v (%v), want the configuration of the nodes, %v", read.Nodes, err, cfg.Nodes)
+	}
+	cl := client.New(cfg)
+	defer cl.Close()
+	for _, key := range []string{"a", "b", "c", "d"} {
+		_, err := cl.Put(t.Context(), key, []byte("of "+key))
+		if value, _, failed := cl.Get(t.Context(), key); err != nil || failed != nil || string(value) != "of "+key {
+			t.Errorf("%s is %q (%v, %v)", key, value, err, failed)
 		}
-		cl := client.New(cfg)
-		for _, key := range []string{"a", "b", "c", "d"} {
-			_, err := cl.Put(t.Context(), key, []byte("of "+key))
-			if value, _, failed := cl.Get(t.Context(), key); err != nil || failed != nil || string(value) != "of "+key {
-				t.Errorf("%s: %s is %q (%v, %v)", name, key, value, err, failed)
-			}
-		}
-		cl.Close()
 	}
 	Here(t, 1, ServeLocked)
 }
