@@ -108,17 +108,14 @@ func TestPortTaken(t *testing.T) {
 		t.Errorf("a port is taken: %d searches, error %v, want 2", searches, err)
 	}
 	searches, taken = 0, 10
-	const want = "own, node 1, died: "
-	if _, err := b.Start(t.Context(), own, cluster.Default(), 2); !errors.Is(err, errDied) || !strings.HasPrefix(err.Error(), want) || searches != 5 {
-		t.Errorf("a port is always taken: %d searches, error %v, want 5 and %q", searches, err, want)
+	if _, err := b.Start(t.Context(), own, cluster.Default(), 2); !errors.Is(err, errDied) || searches != 5 {
+		t.Errorf("a port is always taken: %d searches, error %v, want 5, and that a server died", searches, err)
 	}
 }
 
 // Servers that never serve, for whatever reason, are not started again, and are killed.
 func TestNeverServes(t *testing.T) {
 	b, own := ownBed(t)
-	canceled, cancel := context.WithCancel(t.Context())
-	cancel()
 	searches := 0
 	b.Addrs = func(n int) ([]string, error) {
 		searches++
@@ -126,18 +123,16 @@ func TestNeverServes(t *testing.T) {
 	}
 	for _, test := range []struct {
 		fault    string
-		ctx      context.Context
 		patience time.Duration
 		want     string // a regular expression
 	}{
-		{"starting", t.Context(), 200 * time.Millisecond, "^own, node 0, does not serve after .*refused(?s:.*):\n    still starting"},
-		{"absent", t.Context(), 500 * time.Millisecond, `^own, node 0, does not serve after .*\(it waits for its peers\)\n`},
-		{"starting", canceled, time.Minute, "canceled"},
+		{"starting", 200 * time.Millisecond, "^own, node 0, does not serve after .*refused(?s:.*):\n    still starting"},
+		{"absent", 500 * time.Millisecond, `^own, node 0, does not serve after .*\(it waits for its peers\)\n`},
 	} {
 		benchtest.NewFaulty(t, test.fault)
 		for b.Patience = test.patience; ; b.Patience *= 3 { // a busy machine starts slowly
 			searches = 0
-			_, err := b.Start(test.ctx, own, cluster.Default(), 2)
+			_, err := b.Start(t.Context(), own, cluster.Default(), 2)
 			if searches == 1 && regexp.MustCompile(test.want).MatchString(fmt.Sprint(err)) {
 				break
 			} else if b.Patience > 20*time.Second || strings.Contains(fmt.Sprint(err), "still starting") {
@@ -157,19 +152,20 @@ func TestUse(t *testing.T) {
 	stuck := stuckError{errors.New("a deadlock?")}
 	for _, test := range []struct {
 		fault string
-		want  error // of Use
-		says  string
+		want  error  // of Use
+		says  string // beside want; "": nothing
 	}{
 		{"", load.ErrNoAnswer, "last output of node 0:\n    "},
 		{"", errDied, "own, node 1, died: "},
 		{"stubborn", nil, "own, node 0, did not stop when asked to, and was killed\nown, node 1, did not "},
-		{"stubborn", stuck, "a deadlock?"},
+		{"stubborn", stuck, ""},
+		{"", load.ErrWrong, ""},
 	} {
 		benchtest.NewFaulty(t, test.fault)
 		b.Patience = 10 * time.Second // while they start
 		var began time.Time
 		err := b.With(t.Context(), own, cfg, 2, func(ctx context.Context, s *Servers) error {
-			b.Patience, began = 2*time.Second, time.Now()
+			b.Patience, began = 4*time.Second, time.Now() // but a stuck server is killed at once
 			switch test.want {
 			case nil:
 				b.Patience = time.Millisecond
@@ -177,19 +173,12 @@ func TestUse(t *testing.T) {
 				s.Procs[1].Cmd.Process.Kill()
 				<-ctx.Done()
 				return load.ErrNoAnswer
-			case stuck:
-				b.Patience = 4 * time.Second // but it is killed at once
 			}
 			return s.WithOutput(test.want)
 		})
-		took, as := time.Since(began), test.want == nil || errors.Is(err, test.want)
+		took, as := time.Since(began), err == test.want || test.says != "" && (test.want == nil || errors.Is(err, test.want))
 		if !as || !strings.Contains(fmt.Sprint(err), test.says) || len(b.Running) > 0 || took > 3*time.Second {
 			t.Errorf("error %v after %v, want %v that says %q; %d are running", err, took, test.want, test.says, len(b.Running))
-		}
-	}
-	for _, err := range []error{load.ErrWrong, stuck} { // which says what the output does
-		if got := (&Servers{Procs: make([]*Proc, 1)}).WithOutput(err); got != err {
-			t.Errorf("%v with the output of its servers is %v, want no output", err, got)
 		}
 	}
 }
@@ -265,7 +254,6 @@ func TestTail(t *testing.T) {
 		{[]string{"serving\n", "fatal error: sync: unlock of unlocked mutex\n", stacks, stacks},
 			"fatal error: sync: unlock of unlocked mutex\n", 70, "fatal error: sync: unlock of unlocked mutex, mine/store.go:43"},
 		{[]string{"no panic: all is well\n", "two\n"}, "no panic: all is well\n", 2, "two"},
-		{[]string{strings.Repeat("y", 5000)}, "yyy", 1, strings.Repeat("y", tailSize)},
 	} {
 		var written tail
 		for _, text := range test.writes {
@@ -299,10 +287,6 @@ func TestStageDirs(t *testing.T) {
 		if want == "" && err == nil || want != "" && dir != filepath.Join(root, want) {
 			t.Errorf("stage %q is in %q, %v, want %q", stage, dir, err, want)
 		}
-	}
-	here, err := StageDir(root, "../testdata/faulty") // relative to the current directory
-	if err != nil || filepath.Base(here) != "faulty" || !filepath.IsAbs(here) {
-		t.Errorf("a path from here is %q, %v", here, err)
 	}
 }
 
@@ -404,14 +388,9 @@ func requests(t *testing.T, n int, ops ...wire.Op) []byte {
 	return bytes.Repeat(request, n)
 }
 
-// mostSwaps returns as many operations as a request can have, in the largest frame.
-func mostSwaps() []wire.Op {
-	swaps := make([]wire.Op, wire.MaxOps)
-	for i := range swaps {
-		swaps[i] = wire.Op{Kind: wire.CompareAndSwap, Key: fmt.Sprintf("swap%012d", i), Value: make([]byte, 16), Old: make([]byte, 16)}
-	}
-	return swaps
-}
+// mostSwaps are as many operations as a request can have, in the largest frame.
+var mostSwaps = slices.Repeat([]wire.Op{
+	{Kind: wire.CompareAndSwap, Key: "a key of 16 byte", Value: make([]byte, 16), Old: make([]byte, 16)}}, wire.MaxOps)
 
 // All connections wait for one lock, which is held for a second at a time. They must not
 // decode their requests before they wait.
@@ -423,10 +402,9 @@ func TestMemoryOfWaitingRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conns, attack := greeted(t, s, 100), requests(t, 2, mostSwaps()...)
+	conns, attack := greeted(t, s, 100), requests(t, 2, mostSwaps...)
 	for _, nc := range conns {
 		defer nc.Close()
-		nc.SetWriteDeadline(time.Now().Add(time.Minute))
 		if _, err := nc.Write(attack); err != nil {
 			t.Fatal(err)
 		}
@@ -475,7 +453,7 @@ func TestMemoryUnderAttack(t *testing.T) {
 			once   bool
 			stream []byte // sent again and again, until the server has taken nothing for a while, or once
 		}{
-			{"the most swaps", false, requests(t, 2, mostSwaps()...)},
+			{"the most swaps", false, requests(t, 2, mostSwaps...)},
 			{"the most gets", false, requests(t, 12, slices.Repeat([]wire.Op{{Kind: wire.Get, Key: "k"}}, wire.MaxOps)...)},
 			{"the largest answers", false, requests(t, 2000, big, big, big, big)},
 			{"the largest puts", false, requests(t, 2, put, put, put)},
@@ -505,9 +483,6 @@ func TestMemoryUnderAttack(t *testing.T) {
 					t.Errorf("the peak memory grew by %d MiB, want at most 100", more)
 				}
 			})
-		}
-		if _, found, err := cl.Get(t.Context(), "big"); !found || err != nil {
-			t.Errorf("%s after the attacks: %v, %v", s.Name, found, err)
 		}
 	}
 }
