@@ -105,8 +105,7 @@ func checkSays(t *testing.T, test func(*testing.T), want string) {
 		t.Fatal(err)
 	}
 	os.Stdout = file
-	all := func(pattern, name string) (bool, error) { return true, nil }
-	passed := testing.RunTests(all, []testing.InternalTest{{Name: "TestOf", F: test}})
+	passed := testing.RunTests(func(_, _ string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "TestOf", F: test}})
 	os.Stdout = stdout
 	file.Close()
 	got, err := os.ReadFile(path)
