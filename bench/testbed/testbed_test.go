@@ -297,7 +297,7 @@ func TestBuildEnvironment(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	t.Chdir(t.TempDir())
 	here, err := os.Getwd()
-	tree := fstest.MapFS{"temporary": {Mode: fs.ModeDir}}
+	tree := fstest.MapFS{"tmp": {Mode: fs.ModeDir}}
 	for name, text := range map[string]string{"go.mod": "module mine\n", "small/go.mod": "module small\n", "small/main.go": "package main\n\nfunc main() {}\n",
 		"broken/go.mod": "module broken\n", "broken/main.go": "package main\n\nfunc main() { missing() }\n"} {
 		tree[name] = &fstest.MapFile{Data: []byte(text)}
@@ -307,13 +307,13 @@ func TestBuildEnvironment(t *testing.T) {
 	}
 	flags := "-buildvcs=false -tags=mine " + benchtest.RaceFlag()
 	t.Setenv("GOFLAGS", flags)
-	t.Setenv("GOTMPDIR", "temporary") // is for builds
+	t.Setenv("GOTMPDIR", "tmp") // is for builds
 	b := newBed(t, filepath.Join(here, "small"))
 	p := b.Programs[0]
 	if _, err := os.Stat(p.Path); err != nil || p.Built.Path != "small" || !strings.Contains(p.Built.String(), "-tags=mine\n") || b.Variables["GOFLAGS"] != flags {
 		t.Errorf("%s was built with\n%v%v, error %v", p.Path, p.Built, b.Variables, err)
 	}
-	if other := newBed(t).Dir; filepath.Dir(b.Dir) != filepath.Join(here, "temporary") || filepath.Dir(other) != filepath.Clean(os.TempDir()) {
+	if other := newBed(t).Dir; filepath.Dir(b.Dir) != filepath.Join(here, "tmp") || filepath.Dir(other) != os.TempDir() {
 		t.Errorf("the temporary directories are %s, of a stage, and %s", b.Dir, other)
 	}
 	b.Programs = append(b.Programs, Program{Name: "Broken"}) // the same name, to some file systems
