@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -433,5 +434,172 @@ func TestFigures(t *testing.T) {
 				t.Errorf("%s is drawn of another experiment, or the error is not of use: %v", name, err)
 			}
 		}
+	}
+}
+
+const project = "../.."
+
+// pages are about the whole project.
+var pages = []string{"NOTES.md", "README.md"}
+
+// stale returns what rendering the pages of a module would change, and the data that are not used.
+func stale(t *testing.T, root string) (found []string) {
+	t.Helper()
+	b, err := Open(root, root)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	files, err := b.render()
+	if err != nil {
+		found = append(found, err.Error())
+	}
+	used := make(map[string]bool)
+	for _, e := range b.experiments {
+		_, name := e.program("", "", false)
+		used[name] = true
+	}
+	for _, f := range files {
+		used[filepath.Base(f.name)] = true
+		if content, err := os.ReadFile(filepath.Join(root, f.name)); err != nil || string(content) != f.text {
+			found = append(found, f.name+" changes")
+		}
+	}
+	entries, _ := os.ReadDir(filepath.Join(root, dataDir)) // what is used and missing was found above
+	for _, entry := range entries {
+		if !used[entry.Name()] {
+			found = append(found, entry.Name()+" is not used")
+		}
+	}
+	return found
+}
+
+func TestRenderingChangesNothing(t *testing.T) {
+	for _, what := range stale(t, project) {
+		t.Error(what)
+	}
+	const lanes = "<!-- run lanes -->\n\n    go run ./bench lanes\n\n" +
+		"<!-- figure lanes: lanes lanes -->\n\n![x](" + dataDir + "/lanes.svg)\n"
+	for file, test := range map[string]struct{ content, want string }{ // what changes in a module, and what is found
+		"LICENSE":              {"free", "[]"},
+		"NOTES.md":             {experiments + lanes + "It is <!--=gain.ratio short-->7.1<!--/-->.\n", "[NOTES.md changes]"},
+		dataDir + "/lanes.svg": {"", "[bench/notes/data/lanes.svg changes]"},
+		dataDir + "/old.json":  {"{}", "[old.json is not used]"},
+		dataDir + "/gain.json": {comparison(700, 1400), "[NOTES.md changes]"},
+	} {
+		root := module(t, experiments+lanes+"It is <!--=gain.ratio short-->7.0<!--/-->.\n")
+		writeAll(t, root, map[string]string{dataDir + "/lanes.json": `{"stages":[{"stage":"stage3_threadpool","span_ns":16000000,"lanes":[[]]}]}`})
+		if err := write(root, root); err != nil {
+			t.Fatal(err)
+		}
+		writeAll(t, root, map[string]string{file: test.content})
+		if got := fmt.Sprint(stale(t, root)); got != test.want {
+			t.Errorf("%s: got %s, want %s", file, got, test.want)
+		}
+	}
+}
+
+// stray returns the measured numbers of a text that stand outside of marks: numbers with a unit
+// of time, rate, size or share, and factors. Paragraphs, with the tables that they introduce, and
+// rows of tables that say that they are computed have none, and what stands in code is not prose.
+func stray(text string) (found []string) {
+	for _, not := range []string{"(?m)^```(?s:.*?)^```", `(?m)^    .*$`, "(?s)<!--=.*?<!--/-->", "(?s)<!--.*?-->", "`[^`]*`", `\]\([^)]*\)`} {
+		text = regexp.MustCompile(not).ReplaceAllString(text, "")
+	}
+	computed := func(s string) bool { return strings.Contains(strings.ToLower(s), "computed") }
+	text = regexp.MustCompile(`:\n\s*\n`).ReplaceAllString(text, ":\n") // what follows belongs to it
+	for _, paragraph := range regexp.MustCompile(`\n\s*\n`).Split(text, -1) {
+		for i, part := range strings.Split(paragraph, "\n|") {
+			if i == 0 && computed(part) {
+				break
+			} else if !computed(part) {
+				found = append(found, measured.FindAllString(part, -1)...)
+			}
+		}
+	}
+	return found
+}
+
+var measured = regexp.MustCompile(`\d[\d. ]*(?:\s*%|\s*(?:ns|µs|ms|s|seconds?|minutes?|k?B|[KMG]iB|bytes)\b|\s+times\b|/s\b|\s+(?:requests|operations|connections|dials)\s+a\s+second|\s+(?:allocations|cores)\b)`)
+
+// given are numbers that nobody measured.
+var given = []string{
+	"16 cores", "64 KiB", "64 bytes", // another machine; the limit of a frame; a cache line
+	"1 ms", "1ms", "250 ms", // the work of a request; how long the tour's client stalls
+	"1.5 s", "2 000 requests a second", // an overload
+	"16 ms", "20 ms", "32 ms", // what bench lanes draws; the limit of an exercise; the longest pause after a refusal
+	"100 ms", "800 ms", // the work in a goal, and eight times that
+	"5 s", "5 seconds", "10 s", // a deadline; when a server is stuck
+	"2 %", // an example
+}
+
+func TestNumbersAreInMarks(t *testing.T) {
+	for _, name := range pages {
+		for _, n := range stray(read(t, project, name)) {
+			if !slices.Contains(given, strings.Join(strings.Fields(n), " ")) {
+				t.Errorf("%s: %q is measured, and stands outside of a mark; or say that it is computed, or give a reason in this test", name, n)
+			}
+		}
+	}
+	for text, want := range map[string]string{
+		"About 20 000 requests a second, or 7/8,\nor 35 times 3.1 s":     "[20 000 requests a second 35 times 3.1 s]",
+		"It took <!--=x.ratio-->5 ms<!--/-->, with `-work 5ms`":          "[]",
+		"    took 5 ms\n\n```\n5 ms\n```\n":                              "[]",
+		"| a | 5 % |\n| b | 6 ms (computed) |\n| c | 7 KiB |\n":          "[5 % 7 KiB]",
+		"All of this is computed:\n\n| a | 5 ms |\n| b | 6 ms |\n\n7 ms": "[7 ms]",
+		"<!--=x.table ops-->\n\n| a | 5 ms |\n\n<!--/-->\n\nAnd 6 ms":    "[6 ms]",
+	} {
+		if got := fmt.Sprint(stray(text)); got != want {
+			t.Errorf("%q: found %s, want %s", text, got, want)
+		}
+	}
+}
+
+// unmatched returns the patterns of go test commands in a text that match no test, benchmark or
+// subtest in the packages that they name. A copy of a stage, as ./mine, has the tests of all.
+func unmatched(t *testing.T, text string) (found []string) {
+	t.Helper()
+	subtests := strings.ReplaceAll(read(t, project, "common/stagetest/*.go"), "\nfunc Test", "\nfunc ") // of stages
+	quoted := regexp.MustCompile(`"([^"\n]+)"`)
+	for _, m := range regexp.MustCompile("go test([^`\n]* -(?:run|bench) [^`\n]*)").FindAllStringSubmatch(text, -1) {
+		words, tests := Words(m[1]), subtests
+		for _, arg := range words {
+			dir := regexp.MustCompile(`^\./mine\w*`).ReplaceAllString(arg, "./stage*")
+			tests += read(t, project, dir+"/*_test.go")
+		}
+		for i, arg := range words[:len(words)-1] {
+			kind, chooses := map[string]string{"-run": "Test|Fuzz|Example", "-bench": "Benchmark"}[arg]
+			if !chooses {
+				continue
+			}
+			names := regexp.MustCompile(`\nfunc ((?:`+kind+`)\w*)\(`).FindAllStringSubmatch(tests, -1)
+			for _, part := range strings.Split(words[i+1], "/") {
+				matches := regexp.MustCompile(part).MatchString
+				if part != "^$" && !slices.ContainsFunc(names, func(m []string) bool {
+					return matches(m[1]) || matches(strings.ReplaceAll(m[1], " ", "_"))
+				}) {
+					found = append(found, arg+" "+words[i+1])
+				}
+				names = quoted.FindAllStringSubmatch(tests, -1) // of subtests
+			}
+		}
+	}
+	return found
+}
+
+func TestPatternsMatchTests(t *testing.T) {
+	for _, name := range pages {
+		for _, pattern := range unmatched(t, read(t, project, name)) {
+			t.Errorf("%s: %s matches nothing", name, pattern)
+		}
+	}
+	const commands = `
+go test ./common/barrier -run 'Specimen/married' -v
+go test ./common/barrier -run SpecimenGone
+go test ./common/wire -run '^$' -bench Kodak
+go test -count=1 ./mine2 -run TestStage/CountersRenamed
+`
+	const want = "[-run Specimen/married -run SpecimenGone -bench Kodak -run TestStage/CountersRenamed]"
+	if got := fmt.Sprint(unmatched(t, commands)); got != want {
+		t.Errorf("%s are unmatched, want %s", got, want)
 	}
 }
