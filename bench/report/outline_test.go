@@ -218,12 +218,6 @@ func TestWidth(t *testing.T) {
 		}
 		benchtest.CheckWidth(t, rep.String(), text.Columns)
 	}
-	rep := testSweep(t, "rate=1k,8k,900k", func(stage, _, round int) int64 { return int64(12_000 + 20_000*stage + 100*round) })
-	rep.Stages = []string{"stage1_singlethread", "stage4_bucketlock"}
-	for i := range rep.Runs {
-		rep.Runs[i].Stage, rep.Runs[i].Starved, rep.Runs[i].Unfinished = rep.Stages[i%2], 7, 1e6
-	}
-	benchtest.CheckWidth(t, rep.String(), text.Columns)
 }
 
 // Who was not served, why, and who had to dial again.
@@ -245,7 +239,6 @@ func TestSaturated(t *testing.T) {
 	}{
 		{5000, 0, 0, time.Second, response + "no difference shown."},
 		{4800, 200, 0, time.Second, response}, // 96 %
-		{5000, 0, 0, 1040 * ms, response},     // the last takes a bit
 		{5000, 0, 200 * ms, 1200 * ms, response + "125 times"},
 		{4000, 1000, 0, time.Second, "SATURATED: b keeps up with 80.0 % of the requests due.\n" + response},
 		{5000, 0, 0, 4 * time.Second, "SATURATED: b keeps up with 25.0 % of the requests due.\n"}, // all, in time to come
@@ -384,14 +377,6 @@ func TestGobench(t *testing.T) {
 	rep.Add(rep.Stages[3], 1, testRound(100))
 	_, _, data := forms(t, rep)
 	for _, line := range strings.Split(data, "\n") {
-		units := make(map[string]bool)
-		fields := strings.Fields(line)
-		for i := 3; i < len(fields) && strings.HasPrefix(line, "Bench"); i += 2 {
-			if units[fields[i]] {
-				t.Errorf("%s twice in %q", fields[i], line)
-			}
-			units[fields[i]] = true
-		}
 		if !benchmarkLine.MatchString(line) {
 			t.Errorf("not in the format: %q", line)
 		}
