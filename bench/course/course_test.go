@@ -108,14 +108,8 @@ func TestExercises(t *testing.T) {
 			}
 		}
 	}
-	systems := []string{runtime.GOOS}
-	if os.Getenv("LOCKSTEP_SLOW") != "" {
-		systems = []string{"linux", "windows", "darwin"}
-	}
-	for _, system := range systems {
-		if out, err := golang(t, system, "vet", "./..."); err != nil {
-			t.Errorf("vet on %s: %v\n%s", system, err, out)
-		}
+	if out, err := golang(t, runtime.GOOS, "vet", "./..."); err != nil {
+		t.Errorf("vet: %v\n%s", err, out)
 	}
 	find4, _ := find("find-4")
 	solve(t, root, find4)
@@ -420,18 +414,14 @@ func TestGradersCheckout(t *testing.T) {
 
 // A test that was handed in passes on the start, fails on each mistake, and is the learner's own.
 func TestGradeTest(t *testing.T) {
-	root := fakeGo(t, "find-1")
-	own, err := os.ReadFile(filepath.Join(root, stage2, "specimen_test.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fakeGo(t, "find-1")
 	const test = "package main\n"
 	for _, step := range []struct{ test, fails, cells, why string }{
 		{test, "mistakes", "h - -, h - -, h - -", ""},
 		{test, "test -trimpath -race -count=1 ./try0", "b - -, - - -, - - -", "too strict"},
 		{test, "", "h - -, b - -, - - -", "the test passes there, too"},
 		{test, "*/try1", "h - -, h - -, b - -", "the test passes there, too"},
-		{string(own), "mistakes", "", "./find-1 has TestSpecimenUnlockedTable of specimen_test.go: write a test of your own"},
+		{test + "func TestSpecimenUnlockedTable(t *testing.T) {}\n", "mistakes", "", "./find-1 has TestSpecimenUnlockedTable of specimen_test.go: write a test of your own"},
 		{test + "var all = stagetest.Run\n", "mistakes", "", "./find-1 uses stagetest.Run: write a test of your own"},
 	} {
 		if err := os.WriteFile("find-1/find_test.go", []byte(step.test), 0o666); err != nil {

@@ -165,10 +165,6 @@ func TestVerdict(t *testing.T) {
 			t.Errorf("after round %d the verdict is %q, want %q", len(rep.Runs), rep.Verdict, step.want)
 		}
 	}
-	swept := testSweep(t, "c=1,2", func(int, int, int) int64 { return 100 })
-	if swept.AddAt("2", "one", 4, wrong); swept.Verdict != "wrong data: one at c=2, round 4: key-017: blue" {
-		t.Errorf("after a wrong answer in a sweep the verdict is %q", swept.Verdict)
-	}
 	const panicked = "panicked: at the disco, mine/store.go:43"
 	panics := []metrics.Snapshot{{}, {Errors: map[string]int64{"panic": 3}, Faults: map[string]string{"panic": panicked}}}
 	nonsense := load.Counts{Answers: workload.Answers{Wrong: 1, FirstWrong: "nonsense"}}
@@ -308,11 +304,9 @@ client 3 ([fd00::1234:5678]:7201)      0                       8 of 8 starved
 	stalled.Stalled, slow.Dur = time.Second/2, 2*time.Second
 	rep.AddClients("here", 2, sum, []*load.Result{all[1], stalled, slow})
 	run := rep.Runs[1]
-	if !strings.HasPrefix(run.Invalid, "client 1: ") || run.Clients[1].Invalid == "" || run.Clients[0].Invalid != "" {
-		t.Errorf("invalid is %q, clients are %+v, want that client 1 is invalid", run.Invalid, run.Clients)
-	}
-	if last := run.Warnings[len(run.Warnings)-1]; !strings.HasPrefix(last, "client 2: Little's law") {
-		t.Errorf("warnings %q, want one of client 2", run.Warnings)
+	if !strings.HasPrefix(run.Invalid, "client 1: ") || run.Clients[1].Invalid == "" || run.Clients[0].Invalid != "" ||
+		!strings.HasPrefix(run.Warnings[len(run.Warnings)-1], "client 2: Little's law") {
+		t.Errorf("want that client 1 is invalid, and a warning of client 2: %q, %q, %+v", run.Invalid, run.Warnings, run.Clients)
 	}
 }
 
