@@ -406,7 +406,8 @@ func TestGradersCheckout(t *testing.T) {
 		!slices.Contains(tried, "the goals of stage 2: before") {
 		t.Errorf("graded as\n%v\nerror %v, and it said %q", grades, err, tried)
 	}
-	const want = "check -faults -duration 5s -stages yours; compare -stages reference,yours,before -duration 500ms -o compared.json -c 8"
+	const want = "check -faults -duration 5s -stages yours; " +
+		"compare -stages reference,yours,before -duration 500ms -o compared.json -c 8"
 	if got := strings.Join(asked, "; "); got != want {
 		t.Errorf("bench was asked for %s, want %s", got, want)
 	}
@@ -421,7 +422,8 @@ func TestGradeTest(t *testing.T) {
 		{test, "test -trimpath -race -count=1 ./try0", "b - -, - - -, - - -", "too strict"},
 		{test, "", "h - -, b - -, - - -", "the test passes there, too"},
 		{test, "*/try1", "h - -, h - -, b - -", "the test passes there, too"},
-		{test + "func TestSpecimenUnlockedTable(t *testing.T) {}\n", "mistakes", "", "./find-1 has TestSpecimenUnlockedTable of specimen_test.go: write a test of your own"},
+		{test + "func TestSpecimenUnlockedTable(t *testing.T) {}\n", "mistakes", "",
+			"./find-1 has TestSpecimenUnlockedTable of specimen_test.go: write a test of your own"},
 		{test + "var all = stagetest.Run\n", "mistakes", "", "./find-1 uses stagetest.Run: write a test of your own"},
 	} {
 		if err := os.WriteFile("find-1/find_test.go", []byte(step.test), 0o666); err != nil {

@@ -319,8 +319,8 @@ func TestOtherPrograms(t *testing.T) {
 		shared          bool
 		want            string
 	}{
-		{2000 * ms, 700 * ms, true, "0.500 cores. Stop them and measure again."},
-		{2000 * ms, 700 * ms, false, "1.20 cores. Stop them and measure again."}, // the servers are on another machine
+		{2000 * ms, 700 * ms, true, "a, round 2: 0.500 cores. Stop them and measure again."},
+		{2000 * ms, 700 * ms, false, "a, round 2: 1.20 cores. Stop them and measure again."}, // the servers are on another machine
 		{1740 * ms, 700 * ms, true, ""},
 		{2000 * ms, 0, true, ""}, // of foreign servers it may not be known
 	} {
@@ -330,7 +330,7 @@ func TestOtherPrograms(t *testing.T) {
 		rep.Env.Shared = test.shared
 		rep.Add("a", 1, testRound(100))
 		rep.Add("a", 2, r)
-		_, got, _ := strings.Cut(strings.Join(rep.Outline().Notes, "\n"), "used more than a quarter of a core in 1 of 2 rounds; a, round 2: ")
+		_, got, _ := strings.Cut(strings.Join(rep.Outline().Notes, "\n"), "used more than a quarter of a core in 1 of 2 rounds; ")
 		if got != test.want {
 			t.Errorf("%+v: the notes end in %q", test, got)
 		}

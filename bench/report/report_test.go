@@ -242,7 +242,7 @@ func TestWarnings(t *testing.T) {
 	idle, missing, stopped := testRound(100), testRound(100), testRound(100)
 	idle.Dur, missing.Misses = 2*time.Second, 1
 	stopped.Nodes = []metrics.Snapshot{{}, {Suspended: metrics.Timing{Count: 1, Total: 120 * ms}}}
-	for want, r := range map[string]*load.Result{"node 1 did not run for 120ms": stopped, "Little's law": idle, "stored keys were missing": missing} {
+	for want, r := range map[string]*load.Result{"node 1 did not run for 120ms": stopped, "Little's law": idle, "keys were missing": missing} {
 		if got := reportOf(r).Runs[0].Warnings; len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("warnings are %q, want one that says %q", got, want)
 		}
@@ -326,6 +326,10 @@ func TestParts(t *testing.T) {
 		if got := parts(r, service); !maps.Equal(got, want) {
 			t.Errorf("service time %v: %v, want %v", service, got, want)
 		}
+	}
+	stage1 := &load.Result{Nodes: []metrics.Snapshot{{Requests: 10, Table: timing(1, 100), Turn: timing(10, 5*us)}}}
+	if got, want := parts(stage1, us), (Times{"table": 100, "codec": 400, "rest": 500}); !maps.Equal(got, want) {
+		t.Errorf("a server without a queue or a lock: %v, want %v", got, want)
 	}
 	if r.Client = load.Pipelined; parts(r, 100*us) != nil {
 		t.Error("requests that share a turn have parts of it each")
@@ -483,8 +487,8 @@ func TestSchema(t *testing.T) {
 			listed[name] = true
 		}
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[Report](), reflect.TypeFor[experiment.Sweep](), reflect.TypeFor[Run](), reflect.TypeFor[Summary]()} {
-		for _, f := range reflect.VisibleFields(typ) {
+	for _, v := range []any{Report{}, experiment.Sweep{}, Run{}, Summary{}} {
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
 			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); !f.Anonymous && f.IsExported() && name != "-" {
 				found[name] = true
 			}
