@@ -206,6 +206,7 @@ func TestLaws(t *testing.T) {
 	}
 	for _, test := range []struct{ name, got, want string }{ // "" for none
 		{"busy", law(closedLoop(8, 100, 10*ms), 1), ""},
+		{"slightly less", law(closedLoop(8, 95, 10*ms), 1), ""},
 		{"half the time idle", law(closedLoop(8, 50, 10*ms), 1), "only 4.00 of 8.00"},
 		{"too many", law(closedLoop(8, 110, 10*ms), 1), "is 8.80, and at most 8.00"},
 		{"seven of eight starve", law(starved, 1), ""},
