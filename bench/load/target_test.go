@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -213,19 +210,6 @@ func TestPipelinePart(t *testing.T) {
 	}
 }
 
-// A node whose dials fail for another reason than that it cannot be reached is not down.
-func TestPipelineOwnTrouble(t *testing.T) {
-	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
-	full := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
-	pl := &pipeline{cfg: cfg, open: func(context.Context, int, net.Conn) (Codec, error) { return nil, full }}
-	p := &peer{pl: pl, failing: time.Now().Add(-client.DownAfter)}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := p.connect(ctx, false); err == nil || errors.Is(err, client.ErrDown) {
-		t.Errorf("too many open files: error %v, want not %v", err, client.ErrDown)
-	}
-}
-
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -280,19 +264,15 @@ func (c textCodec) Read([]wire.Op) (number uint64, results []wire.Result, err er
 	return number, []wire.Result{{Status: wire.Found, Value: []byte(value)}}, err
 }
 
-// newTestStream returns a stream to serve, with no buffers between the two ends: a write
-// waits until the other end reads.
+// newTestStream returns a stream to serve in a bubble, with no buffers between the two ends: a
+// write waits until the other end reads.
 func newTestStream(t *testing.T, serve func(net.Conn)) *stream {
 	mine, its := net.Pipe()
-	var server sync.WaitGroup
-	server.Go(func() {
+	t.Cleanup(func() { mine.Close() })
+	go func() { // the bubble waits for its end
 		defer its.Close()
 		serve(its)
-	})
-	t.Cleanup(func() {
-		mine.Close()
-		server.Wait()
-	})
+	}()
 	return &stream{codec: textCodec{bufio.NewReader(mine)}, nc: mine, idleSince: time.Now()}
 }
 
@@ -342,65 +322,39 @@ func TestStreamIdle(t *testing.T) {
 // answers may come in any order.
 func TestStreamAnswers(t *testing.T) {
 	for together, times := range map[int]int{1: 5, 50: 1} { // requests that are read before the answers are sent; of each call
-		getAll(t, newTestStream(t, func(nc net.Conn) {
-			in := bufio.NewReader(iotest.OneByteReader(nc))
-			for {
-				var lines []string
-				for range together {
-					line, err := in.ReadString('\n')
-					if err != nil {
-						return
+		synctest.Test(t, func(t *testing.T) {
+			getAll(t, newTestStream(t, func(nc net.Conn) {
+				in, answers := bufio.NewReader(iotest.OneByteReader(nc)), make([]string, together)
+				for {
+					for i := range answers {
+						line, err := in.ReadString('\n')
+						if err != nil {
+							return
+						}
+						answers[together-1-i] = line
 					}
-					lines = append(lines, line)
+					io.WriteString(nc, strings.Join(answers, ""))
 				}
-				slices.Reverse(lines)
-				io.WriteString(nc, strings.Join(lines, ""))
-			}
-		}), 50, times)
+			}), 50, times)
+		})
 	}
 }
 
-// A slowConn's writes return when they are released.
-type slowConn struct {
-	net.Conn
-	release chan struct{}
-}
+// A slowConn's writes return a second after they are read.
+type slowConn struct{ net.Conn }
 
 func (c slowConn) Write(b []byte) (int, error) {
-	defer func() { <-c.release }()
+	defer func() { <-time.After(time.Second) }()
 	return c.Conn.Write(b)
 }
 
 // A call that is answered during its own write also sends the request of the call that reads.
 func TestStreamWritesForTheReader(t *testing.T) {
-	received, answer := make(chan bool), make(chan bool)
-	s := newTestStream(t, func(nc net.Conn) {
-		in := bufio.NewReader(nc)
-		first, _ := in.ReadString('\n')
-		received <- true
-		<-answer
-		io.WriteString(nc, first)
-		second, _ := in.ReadString('\n')
-		io.WriteString(nc, second)
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestStream(t, func(nc net.Conn) { io.Copy(nc, nc) })
+		s.nc = slowConn{s.nc}
+		getAll(t, s, 2, 1)
 	})
-	release := make(chan struct{})
-	s.nc = slowConn{s.nc, release}
-	until := func(reached func() bool) {
-		for ok := false; !ok; runtime.Gosched() {
-			s.mu.Lock()
-			ok = reached()
-			s.mu.Unlock()
-		}
-	}
-	var calls sync.WaitGroup
-	calls.Go(func() { getAll(t, s, 1, 1) })
-	<-received
-	calls.Go(func() { getAll(t, s, 1, 1) })
-	until(func() bool { return len(s.unsent) > 0 })
-	answer <- true
-	until(func() bool { return len(s.inFlight) == 1 })
-	close(release)
-	calls.Wait()
 }
 
 func TestStreamLost(t *testing.T) {
@@ -415,23 +369,22 @@ func TestStreamLost(t *testing.T) {
 		{"an answer to another request", 4, "7 k\n", client.ErrUnknown},
 		{"a malformed answer", 4, "k\n", client.ErrUnknown},
 	} {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		s := newTestStream(t, func(nc net.Conn) {
-			io.ReadFull(nc, make([]byte, test.taken))
-			if test.answer != "" { // an empty write would block
-				io.WriteString(nc, test.answer)
-			} else if test.taken == 4 {
-				cancel()
-				io.Copy(io.Discard, nc)
+		synctest.Test(t, func(t *testing.T) { // which ends a call that ignores its context
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			s := newTestStream(t, func(nc net.Conn) {
+				if io.ReadFull(nc, make([]byte, test.taken)); test.taken == 4 {
+					io.WriteString(nc, test.answer)
+					io.Copy(io.Discard, nc)
+				}
+			})
+			ops := []wire.Op{put("k")}
+			if _, err := s.do(ctx, ops); !errors.Is(err, test.want) {
+				t.Errorf("%s: error %v, want %v", test.name, err, test.want)
+			}
+			if _, err := s.do(t.Context(), ops); !errors.Is(err, errNotApplied) || s.good() {
+				t.Errorf("after %s: error %v, good %v", test.name, err, s.good())
 			}
 		})
-		ops := []wire.Op{put("k")}
-		if _, err := s.do(ctx, ops); !errors.Is(err, test.want) {
-			t.Errorf("%s: error %v, want %v", test.name, err, test.want)
-		}
-		if _, err := s.do(t.Context(), ops); !errors.Is(err, errNotApplied) || s.good() {
-			t.Errorf("after %s: error %v, good %v", test.name, err, s.good())
-		}
 	}
 }
