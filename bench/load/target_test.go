@@ -134,10 +134,10 @@ func TestPipelineOverNodes(t *testing.T) {
 // What becomes of a put whose first turn goes wrong, and then of a get, in the same way.
 func TestPipelineErrors(t *testing.T) {
 	t.Parallel()
-	respond := func(code wire.Code, results ...wire.Result) func(*node.Conn) {
+	respond := func(code wire.Code) func(*node.Conn) {
 		return func(c *node.Conn) {
 			c.SkipRequest()
-			c.WriteResponse(&wire.Response{Code: code, Results: results})
+			c.WriteResponse(&wire.Response{Code: code})
 		}
 	}
 	for _, test := range []struct {
@@ -152,7 +152,6 @@ func TestPipelineErrors(t *testing.T) {
 		{"goodbye", func(c *node.Conn) { c.SkipRequest(); c.Conn.Close() }, nil, nil, 3},
 		{"no code", respond(0), client.ErrUnknown, nil, 3},
 		{"no results", respond(wire.OK), client.ErrUnknown, nil, 3},
-		{"a client's status", respond(wire.OK, wire.Result{Status: wire.NotRun}), client.ErrUnknown, nil, 3},
 	} {
 		var wrong atomic.Bool
 		cfg, nodes := benchtest.Here(t, 1, turns(func(_ *node.Node, c *node.Conn, answer func()) {
