@@ -98,10 +98,8 @@ func TestSourceMix(t *testing.T) {
 	w := newTestWorkload(t, func(w *cluster.Workload) {
 		w.Mix, w.Batch = cluster.Mix{Get: 40, Put: 30, Delete: 20, CAS: 10}, 10
 	})
-	s := w.Source(0)
-	kinds := make(map[wire.OpKind]int)
-	last := uint64(0)
 	const draws = 30_000
+	s, kinds, last := w.Source(0), make(map[wire.OpKind]int), uint64(0)
 	for range draws / w.Batch {
 		for i, op := range s.Next(s.Batch) {
 			kinds[op.Kind]++
@@ -152,33 +150,29 @@ func TestCompareAndSwap(t *testing.T) {
 		})
 		apply := benchtest.Locked(nil)
 		apply(w.Preload(0, w.Keys))
-		var mu sync.Mutex // guards sum
-		var sum Answers
-		run := func(worker, requests int) {
+		run := func(worker int) (sum Answers) {
 			s := w.Source(worker)
-			for range requests {
+			for range 500 {
 				ops := slices.Clone(s.Next(s.Batch))
 				for i := range ops { // whose values the next request changes
 					ops[i].Value = bytes.Clone(ops[i].Value)
 				}
-				a := s.Check(apply(ops))
-				mu.Lock()
-				sum.Add(a)
-				mu.Unlock()
+				sum.Add(s.Check(apply(ops)))
 			}
+			return sum
 		}
-		run(0, 500)
-		if sum.Wrong > 0 || sum.Mismatches > 0 || sum.OK != int64(500*batch) {
+		if sum := run(0); sum.Wrong > 0 || sum.Mismatches > 0 || sum.OK != int64(500*batch) {
 			t.Errorf("batch %d, one worker: %+v, want all ok", batch, sum)
 		}
 		var wg sync.WaitGroup
 		for worker := range 4 {
-			wg.Go(func() { run(worker, 250) })
+			wg.Go(func() {
+				if sum := run(worker); sum.Wrong > 0 || sum.Mismatches > sum.OK/2 {
+					t.Errorf("batch %d, one of four workers: %+v, want none wrong, and few mismatches", batch, sum)
+				}
+			})
 		}
 		wg.Wait()
-		if sum.Wrong > 0 || sum.Mismatches > sum.OK/2 {
-			t.Errorf("batch %d, four workers: %+v, want none wrong, and few mismatches", batch, sum)
-		}
 	}
 }
 
@@ -346,16 +340,12 @@ func TestVerifyErrors(t *testing.T) {
 		sizes cluster.Size
 	}{
 		{"nil", nil, size},
-		{"cut", value[:59], size},
-		{"too long", slices.Concat(value, []byte("a")), size},
+		{"too long", append(value, 'a'), size},
 		{"of another key", appendValue(nil, "key-018", newStamp(3, 42), size), size},
 		{"half and half", slices.Concat(value[:40], other[40:]), size},
-		{"a leading zero", []byte(strings.Replace(string(value), "#42 ", "#042", 1)), size},
-		{"a number too long", []byte("key-017 by 3 #99999999999999999999999999999999999999999999999"), size},
-		{"by hand", []byte("blue"), size},
+		{"a leading zero", bytes.Replace(value, []byte("#42 "), []byte("#042"), 1), size},
 		{"of a range, cut", ranged[:len(ranged)-1], sizes},
 		{"of a range, cut in the stamp", ranged[:14], sizes},
-		{"of a range, by another writer", append([]byte("key-017 by 4"), ranged[12:]...), sizes},
 		{"too short for the range", []byte("key-017 "), cluster.Size{Min: 9, Max: 36}},
 		{"too long for the range", []byte("key-017 "), cluster.Size{Min: 2, Max: 7}},
 	} {
@@ -400,30 +390,23 @@ func TestDistributions(t *testing.T) {
 		return func(rank int) float64 { return math.Pow(float64(rank+1), -theta) }
 	}
 	steps := func(hot int, inside, outside float64) func(int) float64 {
-		return func(rank int) float64 {
-			if rank < hot {
-				return inside
-			}
-			return outside
-		}
+		return func(rank int) float64 { return map[bool]float64{true: inside, false: outside}[rank < hot] }
 	}
 	for _, test := range []struct {
 		spec   string
 		keys   int
 		weight func(rank int) float64 // in proportion to how often the rank is drawn, from 0
 	}{
-		{"uniform", 1000, func(int) float64 { return 1 }},
-		{"zipf:0.5", 1000, power(0.5)},
+		{"uniform", 1000, power(0)},
 		{"zipf:0.9", 987, power(0.9)}, // has a factor in common with the first step of scatter
 		{"zipf:0.99", 1000, power(0.99)},
 		{"zipf:1", 1000, power(1)},
-		{"zipf:1.5", 1000, power(1.5)},
 		{"zipf:10", 3, power(10)},
 		{"zipf:0.99", 1, power(0.99)},
 		{"hotspot:20,80", 1000, steps(200, 0.8/200, 0.2/800)},
 		{"hotspot:0.01,90", 1000, steps(1, 0.9, 0.1/999)}, // one key at least
 		{"hotspot:10,100", 1000, steps(100, 1, 0)},
-		{"hotspot:100,50", 1000, steps(1000, 1, 0)},
+		{"hotspot:100,50", 1000, power(0)},
 	} {
 		counts := countRanks(t, newDistribution(test.spec, test.keys), test.keys)
 		if sum, limit := chiSquare(counts, test.weight); sum > limit {
