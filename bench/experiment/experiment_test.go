@@ -1,7 +1,6 @@
 package experiment
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -101,29 +100,26 @@ func TestRun(t *testing.T) {
 func TestRunEndsEarly(t *testing.T) {
 	t.Parallel()
 	full := errors.New("disk full")
-	nothing := func(context.CancelFunc) {}
 	for name, test := range map[string]struct {
-		from      int64 // the first request after the keys are stored at which there is a
-		fault     func(interrupt context.CancelFunc)
+		fault     func(interrupt func()) // from the third get on
 		storeTime time.Duration
 		full, is  error // of Add, and of Run
 		want      string
 		added     int
 	}{
-		"a panic":              {1, func(context.CancelFunc) { panic("a request") }, 0, nil, nil, "panicked: a request", 1},
-		"an interrupt":         {5, func(interrupt context.CancelFunc) { interrupt() }, 0, nil, context.Canceled, "", 1},
-		"no room for a result": {5, nothing, 0, full, full, "", 1},
-		"keys for too long":    {5, nothing, 1, nil, nil, "storing 1 000 keys took longer than 1ns: give fewer with -keys", 0},
+		"a panic":              {func(func()) { panic("a request") }, 0, nil, nil, "panicked: a request", 1},
+		"an interrupt":         {func(interrupt func()) { interrupt() }, 0, nil, context.Canceled, "", 1},
+		"no room for a result": {func(func()) {}, 0, full, full, "", 1},
+		"keys for too long":    {nil, 1, nil, nil, "storing 1 000 keys took longer than 1ns: give fewer with -keys", 0},
 	} {
 		ctx, interrupt := context.WithCancel(t.Context())
 		defer interrupt()
-		var requests atomic.Int64
-		plan, _ := planned(t, 3, func(_ context.Context, ln net.Listener, n *node.Node) error {
+		var gets atomic.Int64
+		plan, _ := planned(t, 3, func(ctx context.Context, ln net.Listener, n *node.Node) error {
 			apply := benchtest.Locked(n)
-			return benchtest.ServeAll(t.Context(), ln, n, func(c *node.Conn) {
+			return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
 				n.Answer(c, func(ops []wire.Op) []wire.Result {
-					stores := ops[0].Kind == wire.Put && bytes.Contains(ops[0].Value, []byte(" by 0 "))
-					if !stores && requests.Add(1) >= test.from {
+					if ops[0].Kind == wire.Get && gets.Add(1) >= 3 {
 						test.fault(interrupt)
 					}
 					return apply(ops)
@@ -131,19 +127,17 @@ func TestRunEndsEarly(t *testing.T) {
 			})
 		})
 		plan.storeTime, plan.Subjects[0].Config.Workload.Conn = test.storeTime, "per-request" // and so without a warm-up
-		added, answered := 0, int64(0)
+		added := 0
 		plan.Add = func(_ *Subject, _ int, r *load.Result) error {
-			added, answered = added+1, r.Requests
+			if added++; r.Requests == 0 {
+				t.Errorf("%s: a round without an answer is added", name)
+			}
 			return test.full
 		}
 		err := plan.Run(ctx)
-		if err == nil || !strings.HasPrefix(err.Error(), "number 0, round 1: ") ||
-			!strings.Contains(err.Error(), test.want) || !errors.Is(err, cmp.Or(test.is, err)) {
-			t.Errorf("%s: error %v, want %v and %q in round 1", name, err, test.is, test.want)
-		}
-		if added != test.added || added > 0 && (answered < test.from-3 || answered > 20) { // two were in flight
-			t.Errorf("%s: %d rounds added, the last of %d requests, want %d of %d or more, and 20 at most",
-				name, added, answered, test.added, test.from-3)
+		if err == nil || !strings.HasPrefix(err.Error(), "number 0, round 1: ") || !strings.Contains(err.Error(), test.want) ||
+			!errors.Is(err, cmp.Or(test.is, err)) || added != test.added {
+			t.Errorf("%s: %d rounds added, error %v, want %d, %v and %q in round 1", name, added, err, test.added, test.is, test.want)
 		}
 	}
 }
@@ -191,15 +185,14 @@ func TestSubjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	addrs := func(n int) ([]string, error) { return nil, fmt.Errorf("no %d addresses", n) }
-	b := &testbed.Bed{Programs: []testbed.Program{{Name: "mine"}, {Name: "yours"}}, Addrs: addrs}
-	var got []string
+	b, got := &testbed.Bed{Programs: []testbed.Program{{Name: "mine"}, {Name: "yours"}}, Addrs: addrs}, ""
 	for _, s := range sw.Subjects(b, 3) {
 		_, err := s.Start(t.Context()) // of three nodes, each with two addresses
-		got = append(got, fmt.Sprintf("%s with %d, %d, %v", s.Title, s.Config.Workload.Connections, sw.At(s.Point).Connections, err))
+		got += fmt.Sprintf("%s: %d, %d, %v\n", s.Title, s.Config.Workload.Connections, sw.At(s.Point).Connections, err)
 	}
-	if want := []string{"mine at c=1 with 1, 1, no 6 addresses", "yours at c=1 with 1, 1, no 6 addresses",
-		"mine at c=2 with 2, 2, no 6 addresses", "yours at c=2 with 2, 2, no 6 addresses"}; !slices.Equal(got, want) {
-		t.Errorf("the subjects are %q, want %q", got, want)
+	if want := "mine at c=1: 1, 1, no 6 addresses\nyours at c=1: 1, 1, no 6 addresses\n" +
+		"mine at c=2: 2, 2, no 6 addresses\nyours at c=2: 2, 2, no 6 addresses\n"; got != want {
+		t.Errorf("the subjects are:\n%swant:\n%s", got, want)
 	}
 }
 
@@ -253,9 +246,14 @@ func TestRecordLanes(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
 	cfg.Workload.Connections, cfg.Workload.Ops, cfg.Workload.Duration, cfg.Workload.Rate = 2, 0, LanesTime, 300
 	s := &testbed.Servers{Name: "here", Config: cfg, Target: load.NewLockstep(cfg)}
-	got, err := RecordLanes(t.Context(), s)
-	if err != nil || got.Title != "here" || len(got.Lanes) != 2 || len(got.Lanes[0]) == 0 || got.Lanes[0][0].From != 0 {
-		t.Errorf("recorded %q with %d lanes, error %v", got.Title, len(got.Lanes), err)
+	var got figure.Panel
+	var err error
+	for tries, recorded := 0, false; !recorded && err == nil; tries++ { // a busy machine may do nothing in those 16 ms
+		got, err = RecordLanes(t.Context(), s)
+		recorded = len(got.Lanes) == 2 && len(got.Lanes[0]) > 0 && got.Lanes[0][0].From == 0
+		if err != nil || got.Title != "here" || !recorded && tries == 20 {
+			t.Fatalf("recorded %+v, error %v", got, err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
