@@ -49,7 +49,7 @@ func planned(t *testing.T, rounds int, stages ...node.Serve) (plan *Plan, starte
 	plan, started = &Plan{Bed: new(testbed.Bed), Rounds: rounds, Progress: new(log)}, make(map[string]int)
 	for i, serve := range stages {
 		s := Subject{Name: fmt.Sprint("stage", i), Title: fmt.Sprint("number ", i), Config: cluster.Default()}
-		s.Config.Workload.Duration, s.Config.Workload.Connections, s.Config.Workload.Rate = 20*time.Millisecond, 2, 1000
+		s.Config.Workload.Duration, s.Config.Workload.Connections, s.Config.Workload.Rate = 300*time.Millisecond, 2, 100
 		s.Start = func(context.Context) (*testbed.Servers, error) {
 			cfg, _ := benchtest.Here(t, 1, serve)
 			cfg.Workload = plan.Subjects[i].Config.Workload // which the test may have changed
@@ -64,14 +64,28 @@ func planned(t *testing.T, rounds int, stages ...node.Serve) (plan *Plan, starte
 }
 
 // Every round measures every subject once, with servers of its own, which run alone and have
-// all keys. The time that is left includes what preparing them takes.
+// all keys. It is told how it goes, has samples if they are asked for and, with -noretry, the
+// refusals of its servers as errors. The time that is left includes what preparing them takes.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	plan, started := planned(t, 2, benchtest.ServeLocked, benchtest.ServeLocked)
+	var turns atomic.Int64
+	serve := func(ctx context.Context, ln net.Listener, n *node.Node) error {
+		apply := benchtest.Locked(n)
+		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
+			if turns.Add(1)%5 == 0 {
+				n.Refuse(c)
+			} else {
+				n.Answer(c, apply)
+			}
+		})
+	}
+	plan, started := planned(t, 2, serve, serve)
+	plan.Once, plan.Sampled = true, true
 	progress, added := plan.Progress.(*log), 0
 	plan.Add = func(s *Subject, round int, r *load.Result) error {
-		if r.Requests == 0 || r.Misses > 0 || r.Wrong > 0 || r.Samples != nil {
-			t.Errorf("%s, round %d: %+v", s.Title, round, r.Counts)
+		busy := r.Errors[client.ErrBusy.Error()]
+		if r.Requests == 0 || r.Misses > 0 || r.Wrong > 0 || r.Samples == nil || busy == 0 || busy != r.Refusals {
+			t.Errorf("%s, round %d: %d samples, %+v", s.Title, round, len(r.Samples), r.Counts)
 		}
 		if started[s.Name] != round || len(plan.Bed.Running) != 1 || plan.Bed.Running[0].Name != s.Name {
 			t.Errorf("%s, round %d: started %d times, running: %d", s.Title, round, started[s.Name], len(plan.Bed.Running))
@@ -79,10 +93,11 @@ func TestRun(t *testing.T) {
 		added++
 		return nil
 	}
-	if err := plan.Run(t.Context()); err != nil || added != 4 || len(plan.Bed.Running) > 0 {
-		t.Fatalf("%d measurements, %d servers are running at the end, error %v, want 4, 0", added, len(plan.Bed.Running), err)
+	if err := plan.Run(t.Context()); err != nil || added != 4 || len(plan.Bed.Running) > 0 || progress.paces == 0 {
+		t.Fatalf("%d measurements, the pace was told %d times, %d servers are running at the end, error %v, want 4, 1 or more, 0",
+			added, progress.paces, len(plan.Bed.Running), err)
 	}
-	length := 20*time.Millisecond + load.Warmup(20*time.Millisecond)
+	length := 300*time.Millisecond + load.Warmup(300*time.Millisecond)
 	for i, left := range progress.left { // several for each measurement: before its servers start, while keys are stored, and before its load
 		loads := time.Duration(5 - progress.begun[i])
 		preparing, bare := left-loads*length, i == 0 || i == len(progress.left)-1
@@ -156,13 +171,10 @@ func TestParseSweep(t *testing.T) {
 		}
 	}
 	sw, err := ParseSweep("work=0s,spin 1ms", cluster.Default())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []cluster.Work{{}, {Spin: true, Time: time.Millisecond}} {
-		if got := sw.cfgs[i]; got.Server.Work != want || got.Server.Workers != 8 || got.Workload.Keys != 1000 {
-			t.Errorf("point %d has the configuration %+v, want work %v and nothing else", i, got, want)
-		}
+	worked := cluster.Default()
+	worked.Server.Work = cluster.Work{Spin: true, Time: time.Millisecond}
+	if want := []cluster.Config{cluster.Default(), worked}; err != nil || !reflect.DeepEqual(sw.cfgs, want) {
+		t.Errorf("work=0s,spin 1ms is %+v, error %v, want the defaults without and with work", sw.cfgs, err)
 	}
 	for _, test := range []struct {
 		property, point, label string
@@ -193,36 +205,6 @@ func TestSubjects(t *testing.T) {
 	if want := "mine at c=1: 1, 1, no 6 addresses\nyours at c=1: 1, 1, no 6 addresses\n" +
 		"mine at c=2: 2, 2, no 6 addresses\nyours at c=2: 2, 2, no 6 addresses\n"; got != want {
 		t.Errorf("the subjects are:\n%swant:\n%s", got, want)
-	}
-}
-
-// A round is told how it goes, has samples if they are asked for and, with -noretry, the refusals
-// of its servers as errors.
-func TestRoundAsPlanned(t *testing.T) {
-	t.Parallel()
-	var turns atomic.Int64
-	plan, _ := planned(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
-		apply := benchtest.Locked(n)
-		return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) {
-			if turns.Add(1)%5 == 0 {
-				n.Refuse(c)
-			} else {
-				n.Answer(c, apply)
-			}
-		})
-	})
-	w := &plan.Subjects[0].Config.Workload
-	w.Duration, w.Rate, w.Conn, w.Keys = 350*time.Millisecond, 100, "per-request", 20
-	plan.Once, plan.Sampled = true, true
-	plan.Add = func(_ *Subject, _ int, r *load.Result) error {
-		if busy := r.Errors[client.ErrBusy.Error()]; busy == 0 || busy != r.Refusals || r.Requests == 0 || r.Samples == nil {
-			t.Errorf("%d requests failed as busy, of %d refusals; %d samples", busy, r.Refusals, len(r.Samples))
-		}
-		return nil
-	}
-	progress := plan.Progress.(*log)
-	if err := plan.Run(t.Context()); err != nil || progress.paces == 0 {
-		t.Errorf("in 350ms the pace was told %d times, want once or, on a busy machine, more; error %v", progress.paces, err)
 	}
 }
 

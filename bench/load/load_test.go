@@ -346,32 +346,6 @@ func TestNobodyGreets(t *testing.T) {
 	}
 }
 
-// The connections of a server that serves one client at a time starve, but one.
-func TestStarved(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := cluster.Default()
-		cfg.Workload.Connections = 3
-		server := newWorker(cfg, 1)
-		l := connected(t, server)
-		l.clock = bubbleClock(0)
-		for _, test := range []struct {
-			length time.Duration
-			rate   float64
-			want   int64 // requests, of 1 ms each
-		}{{50*time.Millisecond - 1, 0, 50}, {0, 0, 100}, {50 * time.Millisecond, 500, 25}} {
-			l.cfg.Workload.Rate = test.rate
-			r := l.run(t.Context(), test.length, 100)
-			if r.Connections != 3 || r.Starved != 2 || r.NeverGreeted != 2 || r.Requests != test.want {
-				t.Errorf("%+v: %d of %d starve, %d never greeted, %d answers, want 2 of 3, 2",
-					test, r.Starved, r.Connections, r.NeverGreeted, r.Requests)
-			}
-		}
-		if l.Close(); server.closes.Load() != 3 {
-			t.Errorf("Close closes %d clients, want 3", server.closes.Load())
-		}
-	})
-}
-
 // When requests are full, keys are stored by as many clients as are greeted. The failure of
 // one of them ends them all, and so does Ctrl-C, here after 205 ms.
 func TestPreloadTogether(t *testing.T) {
@@ -681,14 +655,16 @@ func TestServersEnd(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := cluster.Default()
 			cfg.Workload.Ops = 10
-			to.Target = newWorker(cfg, 8)
+			server := newWorker(cfg, 8)
+			to.Target = server
 			r, err := Measure(t.Context(), to, newWorkload(t, cfg.Workload), 0, nil)
 			if err == nil {
 				err = r.Broken()
 			}
 			known := r.Nodes != nil && r.ServerCPU == 2
-			if !strings.HasPrefix(fmt.Sprint(err), want) || r.Requests != 10 || known != (err == nil) {
-				t.Errorf("error %v, %d requests, %v of the servers' CPU time, want %q, 10 and 2ns without an error", err, r.Requests, r.ServerCPU, want)
+			if !strings.HasPrefix(fmt.Sprint(err), want) || r.Requests != 10 || known != (err == nil) || server.closes.Load() != 8 {
+				t.Errorf("error %v, %d requests, %v of the servers' CPU time, %d clients closed, want %q, 10, 2ns without an error, 8",
+					err, r.Requests, r.ServerCPU, server.closes.Load(), want)
 			}
 		})
 	}
