@@ -21,8 +21,6 @@ import (
 	"lockstep/common/wire"
 )
 
-type applyFunc = func([]wire.Op) []wire.Result
-
 func TestLinearizable(t *testing.T) {
 	t.Parallel()
 	cfg, _ := benchtest.Here(t, 2, benchtest.ServeLocked)
@@ -35,18 +33,16 @@ func TestLinearizable(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%+v: %v", plan, err)
 		}
-		if err := found.Undecided(); err != nil || found.Verdict != lincheck.Linearizable || found.Histories < workers {
+		err = found.Undecided()
+		if err != nil || found.Verdict != lincheck.Linearizable || found.Histories < workers || (found.Unknown > 0) != plan.Faults {
 			t.Errorf("%+v: %v(%v)", plan, found, err)
-		}
-		if (found.Unknown > 0) != plan.Faults {
-			t.Errorf("%+v: %d unknown outcomes", plan, found.Unknown)
 		}
 	}
 }
 
 // lagging answers gets from a table that is three writes behind. Each answer was true once,
 // so only the order of calls in time shows the fault.
-func lagging() applyFunc {
+func lagging() func([]wire.Op) []wire.Result {
 	var mu sync.Mutex // guards what follows
 	var behind [][]wire.Op
 	now, old := benchtest.Locked(nil), benchtest.Locked(nil)
@@ -64,20 +60,16 @@ func lagging() applyFunc {
 	}
 }
 
-// torn applies the operations of a batch one by one.
-func torn() applyFunc {
-	apply := benchtest.Locked(nil)
-	return func(ops []wire.Op) (results []wire.Result) {
+func TestViolated(t *testing.T) {
+	t.Parallel()
+	one := benchtest.Locked(nil)
+	torn := func(ops []wire.Op) (results []wire.Result) { // applies the operations of a batch one by one
 		for i := range ops {
-			results = append(results, apply(ops[i:i+1])...)
+			results = append(results, one(ops[i:i+1])...)
 		}
 		return results
 	}
-}
-
-func TestViolated(t *testing.T) {
-	t.Parallel()
-	for name, apply := range map[string]applyFunc{"lagging": lagging(), "torn": torn()} {
+	for name, apply := range map[string]func([]wire.Op) []wire.Result{"lagging": lagging(), "torn": torn} {
 		cfg, _ := benchtest.Here(t, 1, func(ctx context.Context, ln net.Listener, n *node.Node) error {
 			return benchtest.ServeAll(ctx, ln, n, func(c *node.Conn) { n.Answer(c, apply) })
 		})
@@ -137,18 +129,17 @@ func TestNoVerdict(t *testing.T) {
 }
 
 func TestUndecided(t *testing.T) {
-	for _, test := range []struct {
-		verdict        lincheck.Verdict
-		calls, unknown int64
-		decided        bool
-	}{
-		{lincheck.Linearizable, 10, 5, true}, {lincheck.Linearizable, 10, 6, false}, {lincheck.Linearizable, 0, 0, false},
-		{lincheck.Violated, 10, 6, true}, {Found{}.Verdict, 10, 0, false},
+	for found, want := range map[Found]error{
+		{Verdict: lincheck.Linearizable, Calls: 10, Unknown: 5}: nil,
+		{Verdict: lincheck.Linearizable, Calls: 10, Unknown: 6}: load.ErrNoAnswer,
+		{Verdict: lincheck.Linearizable}:                        load.ErrNoAnswer,
+		{Verdict: lincheck.Violated, Calls: 10, Unknown: 6}:     nil,
 	} {
-		found := &Found{Verdict: test.verdict, Calls: test.calls, Unknown: test.unknown}
-		noAnswer := !test.decided && test.verdict == lincheck.Linearizable
-		if err := found.Undecided(); (err == nil) != test.decided || errors.Is(err, load.ErrNoAnswer) != noAnswer {
-			t.Errorf("%v: error %v, want one: %v, of no answer: %v", found, err, !test.decided, noAnswer)
+		if err := found.Undecided(); !errors.Is(err, want) {
+			t.Errorf("%v: error %v, want %v", &found, err, want)
 		}
+	}
+	if found := new(Found); found.Undecided() == nil || errors.Is(found.Undecided(), load.ErrNoAnswer) {
+		t.Errorf("%v: error %v, want another", found, found.Undecided())
 	}
 }

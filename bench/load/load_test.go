@@ -134,11 +134,6 @@ func TestOpenLoopSeesStalls(t *testing.T) {
 				if s.Due != due[i] || s.Done != due[i]+took || s.Sent < s.Due || s.Outcome != "answered" {
 					t.Errorf("%s: sample %+v, want one due at %v and answered after %v", arrival, s, due[i], took)
 				}
-				due[i] = took
-			}
-			slices.Sort(due)
-			for _, q := range []float64{0.5, 0.9, 0.95, 0.99, 0.999, 1} {
-				wantQuantile(t, arrival, r, q, due[max(int(q*float64(len(due))+0.999999)-1, 0)])
 			}
 			if late := r.Slips.Max(); late != 0 {
 				t.Errorf("%s: the client was late by %v, want 0: only the server stalled", arrival, late)
