@@ -228,10 +228,8 @@ func TestRecordLanes(t *testing.T) {
 	cfg, _ := benchtest.Here(t, 1, benchtest.ServeLocked)
 	cfg.Workload.Connections, cfg.Workload.Ops, cfg.Workload.Duration, cfg.Workload.Rate = 2, 0, LanesTime, 300
 	s := &testbed.Servers{Name: "here", Config: cfg, Target: load.NewLockstep(cfg)}
-	var got figure.Panel
-	var err error
-	for tries, recorded := 0, false; !recorded && err == nil; tries++ { // a busy machine may do nothing in those 16 ms
-		got, err = RecordLanes(t.Context(), s)
+	for tries, recorded := 0, false; !recorded; tries++ { // a busy machine may do nothing in those 16 ms
+		got, err := RecordLanes(t.Context(), s)
 		recorded = len(got.Lanes) == 2 && len(got.Lanes[0]) > 0 && got.Lanes[0][0].From == 0
 		if err != nil || got.Title != "here" || !recorded && tries == 20 {
 			t.Fatalf("recorded %+v, error %v", got, err)

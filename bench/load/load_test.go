@@ -630,8 +630,9 @@ func (s *scripted) Stats(context.Context) ([]metrics.Snapshot, error) {
 // A round in which a node was restarted has failed, and nothing is subtracted; if a node has
 // ended, so does the measurement. A fault before the round is none of the round's.
 func TestServersEnd(t *testing.T) {
+	before := map[string]string{"panic": "before"}
 	for want, to := range map[string]*scripted{
-		"<nil>":                                {second: metrics.Snapshot{Incarnation: 1, CPU: 5, Faults: map[string]string{"panic": "before"}}},
+		"<nil>":                                {second: metrics.Snapshot{Incarnation: 1, CPU: 5, Faults: before}},
 		"node 1 was restarted":                 {second: metrics.Snapshot{Incarnation: 2, CPU: 5}},
 		"a server has ended during the load: ": {err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}},
 		"after the load: ":                     {err: errors.New("no")},
