@@ -169,6 +169,7 @@ func TestUsage(t *testing.T) {
 		{"report missing.json", 1, "open missing.json: "},
 		{"get " + strings.Repeat("k", 251), 2, "a key of 251 bytes is not in 1..250"},
 		{"compare -nodes 17", 2, "-nodes: nodes: 17 is not in 1..16"},
+		{"compare -against frob", 2, `-against: unknown yardstick "frob": `},
 		{"compare -sweep c=1,2 -c 3", 2, "c has a flag of its own"},
 		{"compare -sweep c=1,2 -against echo", 2, "and -against names echo"},
 		{"compare -workload e", 2, `-workload: "e" is not a, b, c or f`},
@@ -212,6 +213,7 @@ func TestForeignText(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for args, want := range map[string]string{
 		"help":         "bench put KEY [VALUE]",
+		"-h":           "bench put KEY [VALUE]",
 		"-version":     ", protocol 1, go1.",
 		"help config":  "workload.depth",
 		"compare -h":   "(default 1,2,3,4)",

@@ -18,7 +18,6 @@ import (
 	"lockstep/bench/benchtest"
 	"lockstep/bench/load"
 	"lockstep/bench/workload"
-	"lockstep/common/barrier"
 	"lockstep/common/cluster"
 	"lockstep/common/metrics"
 	"lockstep/common/node"
@@ -34,20 +33,6 @@ func join(t *testing.T, cfg cluster.Config, number int) *Group {
 	}
 	t.Cleanup(group.Close)
 	return group
-}
-
-// together runs all clients of cfg at the same time, until each has left its group.
-func together(t *testing.T, cfg cluster.Config, client func(*Group)) {
-	t.Helper()
-	var running sync.WaitGroup // each ends with its client
-	for number := range cfg.Clients {
-		group := join(t, cfg, number)
-		running.Go(func() {
-			client(group)
-			group.Close()
-		})
-	}
-	running.Wait()
 }
 
 var errFull = errors.New("no place for a connection")
@@ -85,17 +70,23 @@ func TestMeasure(t *testing.T) {
 	})
 	cfg.Workload.Connections, cfg.Workload.Ops, cfg.Workload.Rate, cfg.Workload.Mix = 2, 32, 1000, cluster.Mix{Put: 100}
 	var all [3][]*load.Result
-	together(t, cfg, func(g *Group) {
-		to := load.NewLockstep(g.Share(cfg))
-		if g.Self == 1 {
-			to = full{to}
-		}
-		mine, err := measure(t, g, to)
-		gathered, failed := g.Gather(t.Context(), mine)
-		if all[g.Self] = gathered; err != nil || failed != nil {
-			t.Errorf("client %d measured with error %v, and gathered with error %v", g.Self, err, failed)
-		}
-	})
+	var running sync.WaitGroup
+	for number := range all {
+		g := join(t, cfg, number)
+		running.Go(func() { // ends with its measurement
+			to := load.NewLockstep(g.Share(cfg))
+			if number == 1 {
+				to = full{to}
+			}
+			mine, err := measure(t, g, to)
+			gathered, failed := g.Gather(t.Context(), mine)
+			if all[number] = gathered; err != nil || failed != nil {
+				t.Errorf("client %d measured with error %v, and gathered with error %v", number, err, failed)
+			}
+			g.Close()
+		})
+	}
+	running.Wait()
 	for number, results := range all {
 		if len(results) != 3 || !reflect.DeepEqual(results, all[0]) {
 			t.Fatalf("client %d has the results %+v, and client 0 %+v, want those of 3", number, results, all[0])
@@ -132,35 +123,6 @@ func TestShare(t *testing.T) {
 				t.Errorf("%d clients share %d operations and a rate of %v, want %d and 60", n, ops, rate, cfg.Workload.Ops)
 			}
 		}
-	}
-}
-
-// The others go on without a client that leaves. One that comes back voids the run.
-func TestClientLeaves(t *testing.T) {
-	t.Parallel() // waits 2 s
-	for name, back := range map[string]bool{"missing": false, "restarted": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cfg, _, _ := benchtest.StartCluster(t, 0, 3, nil)
-			together(t, cfg, func(g *Group) {
-				brought, err := g.Meet(t.Context(), []byte{byte(g.Self)})
-				if want := [][]byte{{0}, {1}, {2}}; err != nil || !reflect.DeepEqual(brought, want) {
-					t.Errorf("client %d met %v, error %v, want %v", g.Self, brought, err, want)
-				}
-				if g.Self == 2 {
-					g.Close()
-					if back {
-						join(t, cfg, 2)
-					}
-					return
-				}
-				got, err := g.Gather(t.Context(), &load.Result{Cores: float64(g.Self)})
-				want := []*load.Result{{}, {Cores: 1}, nil}
-				if back && !errors.Is(err, barrier.ErrVoid) || !back && (err != nil || !reflect.DeepEqual(got, want)) {
-					t.Errorf("client %d gathered %v, error %v, want %v or, of a run with a restart, %v", g.Self, got, err, want, barrier.ErrVoid)
-				}
-			})
-		})
 	}
 }
 
@@ -240,14 +202,18 @@ func TestSelf(t *testing.T) {
 	}
 }
 
-// What another client sends in place of its result is an error that names it.
-func TestGatherGarbage(t *testing.T) {
-	g := &Group{gather: func(_ context.Context, mine []byte) ([][]byte, error) {
-		return [][]byte{mine, nil, []byte("garbage")}, nil
-	}}
-	all, err := g.Gather(t.Context(), new(load.Result))
-	if err == nil || !strings.HasPrefix(err.Error(), "the result of client 2: ") {
-		t.Errorf("gathered %v, error %v, want one of the result of client 2", all, err)
+// A client that is missing has no result. What another one sends in place of its result is an error
+// that names it.
+func TestGather(t *testing.T) {
+	others := [][]byte{nil}
+	g := &Group{gather: func(_ context.Context, mine []byte) ([][]byte, error) { return append([][]byte{mine}, others...), nil }}
+	all, err := g.Gather(t.Context(), &load.Result{Cores: 2})
+	if want := []*load.Result{{Cores: 2}, nil}; err != nil || !reflect.DeepEqual(all, want) {
+		t.Errorf("without client 1 it has gathered %v, error %v, want %v", all, err, want)
+	}
+	others = append(others, []byte("garbage"))
+	if all, err := g.Gather(t.Context(), new(load.Result)); err == nil || !strings.HasPrefix(err.Error(), "the result of client 2: ") {
+		t.Errorf("of garbage it has gathered %v, error %v, want one of the result of client 2", all, err)
 	}
 }
 
