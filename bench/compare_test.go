@@ -24,18 +24,14 @@ func TestCompare(t *testing.T) {
 	t.Parallel()
 	stdout, s := measured(t, "compare", "-stages", "testdata/faulty, 4", "-aa", "-nodes", "2", "-rounds", "1", "-keys", "100",
 		"-ops", "200", "-rate", "20k", "-batch", "4", "-c", "2", "-depth", "2", "-mix", "get=40,put=30,delete=20,cas=10")
-	if len(s.Runs) != 3 || s.Verdict != "ok" && !strings.HasPrefix(s.Verdict, "invalid: ") {
-		t.Errorf("%d rounds, want 3; verdict %q", len(s.Runs), s.Verdict)
+	if want := []string{"faulty", "faulty-2", "stage4_bucketlock"}; len(s.Runs) != 3 || !slices.Equal(s.Stages, want) ||
+		s.Verdict != "ok" && !strings.HasPrefix(s.Verdict, "invalid: ") {
+		t.Errorf("%d rounds of %q, want 3 of %q; verdict %q", len(s.Runs), s.Stages, want, s.Verdict)
 	}
 	for _, r := range s.Runs {
 		if r.OK != 200 || r.Requests != 50 || r.Connections != 2 || len(r.Nodes) != 2 || len(r.Errors)+r.Starved != 0 || r.Wrong != 0 ||
 			runtime.GOOS == "linux" && r.ServerCPUPerRequest == 0 {
 			t.Errorf("a round is %+v, want 200 operations in 50 requests on 2 connections to 2 nodes, and their CPU time", r)
-		}
-	}
-	for i, want := range []string{"faulty", "faulty-2", "stage4_bucketlock"} {
-		if got := s.Summary[i]; got.Stage != want || (got.Ratio == nil) != (i == 0) {
-			t.Errorf("row %d is %+v, want %s", i, got, want)
 		}
 	}
 	benchtest.CheckWidth(t, stdout, 100)

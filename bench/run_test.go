@@ -127,7 +127,7 @@ func playClient(t *testing.T, path string, number, meetings int, args ...string)
 	t.Helper()
 	o := &options{stderr: io.Discard}
 	err := o.parse(command{name: "run", flags: runFlags}, append([]string{"-config", path, "-client", strconv.Itoa(number)}, args...))
-	if err := errors.Join(err, o.findSelf()); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	group, err := o.join(nil)
@@ -274,9 +274,7 @@ func TestByHand(t *testing.T) {
 		{"delete|color", "", exitOK, "color: deleted, ", ""},
 		{"delete|color", "", exitOK, "color: missing, ", ""},
 	} {
-		if test.piped != "" {
-			pipeIn(t, test.piped)
-		}
+		pipeIn(t, test.piped)
 		args := strings.Split(test.args, "|")
 		owner := cfg.Owner(args[1])
 		code, stdout, stderr := bench(t.Context(), slices.Insert(args, 1, "-config", path)...)

@@ -111,7 +111,6 @@ func TestFinish(t *testing.T) {
 		"the client was late":         {t.Context(), late, nil, exitInvalid, "invalid: a, round 1: "},
 		"late, and a server died":     {t.Context(), late, died, exitFailure, "failed: "},
 		"a wrong answer":              {t.Context(), wrong, nil, exitWrongData, "wrong data: a, round 1: key-017: blue"},
-		"wrong, and a server died":    {t.Context(), wrong, died, exitWrongData, "wrong data: a, "},
 		"wrong, and interrupted":      {over, wrong, over.Err(), exitWrongData, "wrong data: a, "},
 		"nobody was answered":         {t.Context(), testRound(0), nil, exitFailure, "failed: a, round 1: no request was answered"},
 		"a wrong answer at the start": {t.Context(), nil, fmt.Errorf("%w: key-017", load.ErrWrong), exitWrongData, "wrong data: "},

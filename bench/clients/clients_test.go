@@ -126,18 +126,16 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// A client does not meet one that has other nodes, another workload or secret, or works in another
-// way, and logs what differs.
+// A client does not meet one that has other nodes, another workload or secret, and logs what differs.
 func TestJoinDifferent(t *testing.T) {
 	addrs, err := node.FreeAddrs(2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, change := range map[string]func(cfg *cluster.Config, way []string){
-		"addr is 127.0.0.1:7001 here, 127.0.0.1:1 there": func(cfg *cluster.Config, _ []string) { cfg.Nodes[0].Addr = "127.0.0.1:1" },
-		"dist is uniform here, zipf there":               func(cfg *cluster.Config, _ []string) { cfg.Workload.Dist = "zipf" },
-		"asks for a secret":                              func(cfg *cluster.Config, _ []string) { cfg.Secret = "0123456789abcdef" },
-		"rounds is 1 here, 2 there":                      func(_ *cluster.Config, way []string) { way[1] = "rounds=2" },
+	for want, change := range map[string]func(*cluster.Config){
+		"addr is 127.0.0.1:7001 here, 127.0.0.1:1 there": func(cfg *cluster.Config) { cfg.Nodes[0].Addr = "127.0.0.1:1" },
+		"dist is uniform here, zipf there":               func(cfg *cluster.Config) { cfg.Workload.Dist = "zipf" },
+		"asks for a secret":                              func(cfg *cluster.Config) { cfg.Secret = "0123456789abcdef" },
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		watch := &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -146,11 +144,11 @@ func TestJoinDifferent(t *testing.T) {
 			}
 			return a
 		}}
-		cfg, way := cluster.Default(), []string{"noretry=true", "rounds=1"}
+		cfg := cluster.Default()
 		cfg.Clients = []cluster.Client{{Control: addrs[0]}, {Control: addrs[1]}}
-		here, err := Join(cfg, 0, slices.Clone(way), slog.New(slog.NewTextHandler(t.Output(), watch)))
-		change(&cfg, way)
-		there, failed := Join(cfg, 1, way, nil)
+		here, err := Join(cfg, 0, nil, slog.New(slog.NewTextHandler(t.Output(), watch)))
+		change(&cfg)
+		there, failed := Join(cfg, 1, nil, nil)
 		if err := errors.Join(err, failed); err != nil {
 			t.Fatal(err)
 		}
