@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -67,7 +68,6 @@ func TestOutputs(t *testing.T) {
 	for args, want := range map[string]string{
 		measure + "-ops 100 -rate 1k -o - -html o.html": `{"schema":2,`,
 		"report -html - -gobench o.txt " + saved:        "<!DOCTYPE html>",
-		"report -gobench - -html o.html " + saved:       "goos: ",
 	} {
 		code, stdout, stderr := bench(t.Context(), strings.Fields(args)...)
 		if code != exitOK && code != exitInvalid || !strings.HasPrefix(stdout, want) || strings.Contains(stdout, "\nthroughput ") || !strings.Contains(stderr, "\nthroughput ") {
@@ -160,8 +160,9 @@ func TestFinishNotSaved(t *testing.T) {
 	var out strings.Builder
 	o := &options{out: filepath.Join(t.TempDir(), "gone", "out.json"), stdout: io.Discard}
 	code := conclude(over, o.finish(over, testReport(), over.Err()), &out)
-	if got := out.String(); code != exitInterrupted || !strings.HasPrefix(got, "bench: interrupted: ") || !strings.Contains(got, "the report was not saved: ") {
-		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, got)
+	match, _ := regexp.MatchString("(?s)^bench: interrupted: .*the report was not saved: ", out.String())
+	if code != exitInterrupted || !match {
+		t.Errorf("exit code %d, stderr %q, want 130 and that the report is lost", code, out.String())
 	}
 }
 

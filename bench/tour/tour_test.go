@@ -172,7 +172,8 @@ func TestCheckAnswers(t *testing.T) {
 	wrong := answered(10, ms)
 	right := checkAnswers("mine", wrong)
 	wrong.FoundWrong(errors.New("key-017: blue"))
-	if err := checkAnswers("mine", wrong); right != nil || !errors.Is(err, load.ErrWrong) || !strings.Contains(err.Error(), "mine: key-017: blue") {
+	err := checkAnswers("mine", wrong)
+	if right != nil || !errors.Is(err, load.ErrWrong) || !strings.Contains(err.Error(), "mine: key-017: blue") {
 		t.Errorf("a wrong answer: error %v; right ones: %v", err, right)
 	}
 }
