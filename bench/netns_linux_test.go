@@ -131,6 +131,17 @@ func (n network) must(commands ...string) {
 	}
 }
 
+// lose makes each machine send late and lose packets. Not every kernel can.
+func (n network) lose() {
+	for i := range machines {
+		tc := n.on(i, "tc", strings.Fields("qdisc add dev eth0 root netem delay 1ms loss 1%")...)
+		if out, err := tc.CombinedOutput(); err != nil {
+			n.t.Logf("no packet is lost, as the kernel has no netem: %v: %s", err, out)
+			return
+		}
+	}
+}
+
 // on returns a command that runs a program on a machine, no longer than the test.
 func (n network) on(machine int, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command("nsenter", append([]string{fmt.Sprintf("--net=/run/netns/m%d", machine), program}, args...)...)
@@ -186,6 +197,7 @@ func TestMachines(t *testing.T) {
 		return
 	}
 	n := newNetwork(t)
+	n.lose()
 	t.Setenv("LOCKSTEP_SECRET", "known to the three machines")
 	cfg, path := n.serve()
 	self, err := os.Executable()

@@ -179,6 +179,27 @@ func TestAcceptEnds(t *testing.T) {
 				}
 			}
 		}
+
+		// The end of the context ends the wait for a place among the strangers, who stay.
+		n, _ = newNode(func(c *cluster.Config) { c.Secret = theSecret })
+		n.strangers.Most = 1
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		begin := time.Now()
+		var conns []*Conn
+		for range 2 {
+			near, far := net.Pipe()
+			go io.Copy(io.Discard, near) // ends with the connection
+			c, _ := n.Accept(ctx, newListener(far))
+			conns = append(conns, c)
+		}
+		took := time.Since(begin)
+		for _, c := range conns {
+			serveConn(n, c, missing)
+		}
+		if s := n.Stats.Snapshot(); took != time.Millisecond || len(s.Errors) > 0 {
+			t.Errorf("Accept waited %v and ended connections: %v; want 1ms, until its context ended, and none", took, s.Errors)
+		}
 	})
 }
 
