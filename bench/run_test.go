@@ -226,10 +226,10 @@ func TestRunLeftAlone(t *testing.T) {
 	other := "client 1 (" + cfg.Clients[1].Control + "): "
 	says := func(want string) {
 		t.Helper()
-		for said := ""; !strings.Contains(said, want); t.Log(said) {
+		for said, late := "", time.After(20*time.Second); !strings.Contains(said, want); t.Log(said) {
 			select {
 			case said = <-stderr:
-			case <-time.After(20 * time.Second):
+			case <-late:
 				t.Fatalf("client 0 does not say %q", want)
 			}
 		}
