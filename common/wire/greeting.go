@@ -119,6 +119,7 @@ func Greet(nc net.Conn, h Hello, l Limits) (*Conn, error) {
 		return nil, c.err
 	}
 	c.readDeadline() // not by the goroutine that will wait: its stack would grow from 2 to 4 KiB for that
+	c.idle = time.Time{} // it may be long until that goroutine waits
 	return c, nil
 }
 
