@@ -71,16 +71,13 @@ func writeAll(t *testing.T, all []exercise) (root string) {
 	return root
 }
 
-// golang runs the go command for a system, and returns what it prints.
-func golang(t *testing.T, system string, args ...string) (out string, err error) {
+// golang runs the go command, and returns what it prints.
+func golang(t *testing.T, args ...string) (out string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	if system == runtime.GOOS {
-		args = slices.Insert(args, 1, benchtest.RaceFlag())
-	}
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(cmd.Environ(), "GOOS="+system, "GORACE=atexit_sleep_ms=0")
+	cmd := exec.CommandContext(ctx, "go", slices.Insert(args, 1, benchtest.RaceFlag())...)
+	cmd.Env = append(cmd.Environ(), "GORACE=atexit_sleep_ms=0")
 	said, err := cmd.CombinedOutput()
 	return string(said), err
 }
@@ -108,12 +105,12 @@ func TestExercises(t *testing.T) {
 			}
 		}
 	}
-	if out, err := golang(t, runtime.GOOS, "vet", "./..."); err != nil {
+	if out, err := golang(t, "vet", "./..."); err != nil {
 		t.Errorf("vet: %v\n%s", err, out)
 	}
 	find4, _ := find("find-4")
 	solve(t, root, find4)
-	if out, err := golang(t, runtime.GOOS, "test", "-vet=off", "./find-4"); err == nil || !strings.Contains(out, "half of a batch was applied") {
+	if out, err := golang(t, "test", "-vet=off", "./find-4"); err == nil || !strings.Contains(out, "half of a batch was applied") {
 		t.Errorf("find-4: %v\n%s", err, out)
 	}
 }
@@ -168,7 +165,7 @@ func TestGrade(t *testing.T) {
 	}
 	t.Setenv("LOCKSTEP_SLOW", "") // what is graded is tested as a learner's is
 	program := filepath.Join(t.TempDir(), "bench.exe")
-	if out, err := golang(t, runtime.GOOS, "build", "-buildvcs=false", "-o", program, ".."); err != nil {
+	if out, err := golang(t, "build", "-buildvcs=false", "-o", program, ".."); err != nil {
 		t.Fatal(out)
 	}
 	root := writeAll(t, exercises)
