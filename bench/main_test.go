@@ -55,12 +55,12 @@ func TestMain(m *testing.M) {
 // keepBuilds puts a go command into PATH that builds each stage once for all tests, and
 // keeps it in dir. On Windows, each test builds its own.
 func keepBuilds(dir string) {
-	command, err := exec.LookPath("go")
+	path, err := exec.LookPath("go")
 	if err != nil || runtime.GOOS == "windows" || os.Getenv("LOCKSTEP_GO") != "" { // a test has started this one
 		return
 	}
 	os.WriteFile(filepath.Join(dir, "go"), []byte(goScript), 0o755)
-	for name, value := range map[string]string{"GO": command, "BUILT": dir, "RACE": benchtest.RaceFlag()} {
+	for name, value := range map[string]string{"GO": path, "BUILT": dir, "RACE": benchtest.RaceFlag()} {
 		os.Setenv("LOCKSTEP_"+name, value)
 	}
 	os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
@@ -88,7 +88,7 @@ func bench(ctx context.Context, args ...string) (code int, stdout, stderr string
 
 // apart is bench as a process of its own, with these variables in its environment, which a
 // test that runs at the same time as others cannot set. At the end of ctx it gets a signal.
-func apart(env ...string) (bench func(ctx context.Context, args ...string) (code int, stdout, stderr string)) {
+func apart(env ...string) (start func(ctx context.Context, args ...string) (code int, stdout, stderr string)) {
 	return func(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 		self, err := os.Executable()
 		if err != nil {
@@ -131,7 +131,7 @@ func readSaved(t *testing.T, path string) *report.Report {
 
 // interrupted runs the program, as bench or apart does, interrupts it when moment returns,
 // checks that it ends soon, and returns what it printed.
-func interrupted(t *testing.T, moment func(), bench func(context.Context, ...string) (int, string, string), args ...string) (stdout string) {
+func interrupted(t *testing.T, moment func(), start func(context.Context, ...string) (int, string, string), args ...string) (stdout string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	began := make(chan time.Time, 1)
@@ -140,7 +140,7 @@ func interrupted(t *testing.T, moment func(), bench func(context.Context, ...str
 		began <- time.Now()
 		cancel()
 	}()
-	code, stdout, stderr := bench(ctx, args...)
+	code, stdout, stderr := start(ctx, args...)
 	if took := time.Since(<-began); code != exitInterrupted || stderr != "bench: interrupted\n" || took > 10*time.Second {
 		t.Errorf("bench %q: exit code %d, stderr %q, %v after it was interrupted, want 130 and interrupted, soon", args, code, stderr, took)
 	}
@@ -259,8 +259,8 @@ func TestFlagsBeat(t *testing.T) {
 }
 
 // unparsed returns the commands in a text that bench refuses.
-func unparsed(text string) (found []string) {
-	for _, m := range regexp.MustCompile("go run \\./bench([^`\\n|<>&;]*)").FindAllStringSubmatch(text, -1) {
+func unparsed(page string) (found []string) {
+	for _, m := range regexp.MustCompile("go run \\./bench([^`\\n|<>&;]*)").FindAllStringSubmatch(page, -1) {
 		args := notes.Words(m[1])
 		name := ""
 		if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
@@ -281,11 +281,11 @@ func unparsed(text string) (found []string) {
 
 func TestCommandsInPages(t *testing.T) {
 	for _, name := range []string{"NOTES.md", "README.md"} {
-		text, err := os.ReadFile("../" + name)
+		page, err := os.ReadFile("../" + name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, refused := range unparsed(string(text)) {
+		for _, refused := range unparsed(string(page)) {
 			t.Errorf("%s: %s", name, refused)
 		}
 	}

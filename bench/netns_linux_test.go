@@ -122,9 +122,9 @@ func newNetwork(t *testing.T) network {
 }
 
 // must runs these commands of ip.
-func (n network) must(commands ...string) {
+func (n network) must(each ...string) {
 	n.t.Helper()
-	for _, c := range commands {
+	for _, c := range each {
 		if out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
 			n.t.Fatalf("ip %s: %v: %s", c, err, out)
 		}

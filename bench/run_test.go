@@ -54,9 +54,9 @@ func TestRunInterrupted(t *testing.T) {
 	cfg, path, _ := benchtest.StartCluster(t, 1, 0, benchtest.ServeLocked)
 	out := filepath.Join(t.TempDir(), "out.json")
 	measuring := func() {
-		for measured := false; !measured; control.Pause(t.Context(), 20*time.Millisecond) {
+		for seen := false; !seen; control.Pause(t.Context(), 20*time.Millisecond) {
 			stats, err := client.Stats(t.Context(), cfg, 0)
-			measured = err != nil || stats.Connections > 100 // more than the one that stored the keys
+			seen = err != nil || stats.Connections > 100 // more than the one that stored the keys
 		}
 	}
 	stdout := interrupted(t, measuring, bench, "run", "-config", path, "-duration", "1h", "-keys", "100", "-conn", "per-request", "-o", out)
@@ -370,14 +370,14 @@ func TestNoServer(t *testing.T) {
 		if err := cfg.Save(path); err != nil {
 			t.Fatal(err)
 		}
-		for command := range strings.SplitSeq(test.commands, ",") {
+		for line := range strings.SplitSeq(test.commands, ",") {
 			running.Go(func() {
-				name, rest, _ := strings.Cut(command, " ")
+				name, rest, _ := strings.Cut(line, " ")
 				began := time.Now()
 				code, stdout, stderr := bench(t.Context(), append([]string{name, "-config", path}, strings.Fields(rest)...)...)
 				match, _ := regexp.MatchString("^bench: "+test.want+"\n$", stderr)
 				if took := time.Since(began); code != exitFailure || stdout != "" || !match || took > 20*time.Second {
-					t.Errorf("bench %s: exit code %d after %v, stdout %q, stderr %q, want 1 and %s", command, code, took, stdout, stderr, test.want)
+					t.Errorf("bench %s: exit code %d after %v, stdout %q, stderr %q, want 1 and %s", line, code, took, stdout, stderr, test.want)
 				}
 			})
 		}

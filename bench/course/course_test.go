@@ -250,10 +250,10 @@ func fakeGo(t *testing.T, names ...string) (root string) {
 		t.Skip("needs a shell")
 	}
 	project, err := filepath.Abs(projectRoot)
-	mutants, unread := os.ReadFile(projectRoot + "/common/stagetest/mutants_test.go")
+	list, unread := os.ReadFile(projectRoot + "/common/stagetest/mutants_test.go")
 	root = t.TempDir()
 	t.Chdir(root)
-	err = errors.Join(err, unread, files{"mutants_test.go": mutants}.write("common/stagetest"),
+	err = errors.Join(err, unread, files{"mutants_test.go": list}.write("common/stagetest"),
 		files{"go": []byte(goScript), "go.mod": nil}.write("."), os.Chmod("go", 0o755))
 	for _, dir := range []string{stage1, stage2, stage4, "bench"} {
 		err = errors.Join(err, os.Symlink(filepath.Join(project, dir), dir))

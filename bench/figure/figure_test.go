@@ -30,8 +30,8 @@ func TestTicks(t *testing.T) {
 	} {
 		for i, a := range axes {
 			ends := a.Lo == a.Ticks[0] && a.Hi == a.Ticks[len(a.Ticks)-1]
-			says := a.Log == (a.Lo > 0) && a.Log == strings.Contains(a.Title, "logarithmic")
-			if got := fmt.Sprintf("%.9g", a.Ticks); got != want || !ends || !says {
+			fits := a.Log == (a.Lo > 0) && a.Log == strings.Contains(a.Title, "logarithmic")
+			if got := fmt.Sprintf("%.9g", a.Ticks); got != want || !ends || !fits {
 				t.Errorf("%d: the ticks are %s on %v..%v (%s), want %s", i, got, a.Lo, a.Hi, a.Title, want)
 			}
 		}
@@ -161,16 +161,16 @@ func says(t *testing.T, svg string, all ...string) {
 var stageNames = []string{"stage1_singlethread", "stage2_coarselock", "<script>", strings.Repeat("long", 25), "ä", "mine", "theirs", "stage1_singlethread-2", "9", "10"}
 
 func TestRows(t *testing.T) {
-	var bars, dots []Row
+	var bars, rows []Row
 	for i, name := range stageNames {
 		v := float64(i)
 		bars = append(bars, Row{Name: name, Value: "1.23ms", Parts: []float64{v, 10, -5, math.NaN(), 1e300}})
-		dots = append(dots, Row{Name: name, Value: "1 230 000 [1 220 000..1 240 000]", Dots: []float64{v, 2 * v, 1e300}, Low: v, Median: v, High: 2 * v})
+		rows = append(rows, Row{Name: name, Value: "1 230 000 [1 220 000..1 240 000]", Dots: []float64{v, 2 * v, 1e300}, Low: v, Median: v, High: 2 * v})
 	}
 	svg := Rows("Where", LinearAxis("time", 30, Span), bars, "queue", "lock", "table", "codec", "rest")
 	check(t, svg)
 	says(t, svg, "<title>Where</title>", "<desc>stage1_singlethread: 1.23ms, queue 0, lock 10 ns,", ">lock</text>", ">&lt;script&gt;</text>", "longlo..longlong")
-	svg = Rows("Throughput", LinearAxis("operations a second", 20, Plain), dots)
+	svg = Rows("Throughput", LinearAxis("operations a second", 20, Plain), rows)
 	check(t, svg)
 	if n := strings.Count(svg, `class="dot `); n != 3*len(stageNames) {
 		t.Errorf("%d dots, want 3 for each of %d rows", n, len(stageNames))
@@ -215,12 +215,12 @@ func TestDots(t *testing.T) {
 	svg := Dots("Overload", x, y, clouds, "answered", "refused", "failed")
 	check(t, svg)
 	for kind, want := range []int{4, 2, 1} { // and one in the legend
-		marks := 0
+		count := 0
 		for _, m := range regexp.MustCompile(`class="dots d`+strconv.Itoa(kind)+` s\d" d="([^"]*)"`).FindAllStringSubmatch(svg, -1) {
-			marks += strings.Count(m[1], "M")
+			count += strings.Count(m[1], "M")
 		}
-		if marks != want+1 {
-			t.Errorf("%d marks of kind %d, want %d, and one in the legend", marks, kind, want)
+		if count != want+1 {
+			t.Errorf("%d marks of kind %d, want %d, and one in the legend", count, kind, want)
 		}
 	}
 	says(t, svg, "<desc>stage2: 3 answered, 1 ms to ", "; stage3: 1 answered, 1 ms to 1 ms; stage3: 2 refused, ")

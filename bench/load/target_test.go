@@ -88,8 +88,8 @@ func TestAnotherCluster(t *testing.T) {
 	cfg.Nodes[1].Control = "127.0.0.1:9"
 	for _, cfg.Workload.Depth = range []int{1, 2} {
 		_, err := New(t.Context(), NewLockstep(cfg), newWorkload(t, cfg.Workload), 0)
-		if node := " (node 0, " + cfg.Nodes[0].Addr + ")"; !errors.Is(err, wire.ErrMismatch) || !strings.HasSuffix(err.Error(), node) {
-			t.Errorf("depth %d: error %v, want %v with %q", cfg.Workload.Depth, err, wire.ErrMismatch, node)
+		if place := " (node 0, " + cfg.Nodes[0].Addr + ")"; !errors.Is(err, wire.ErrMismatch) || !strings.HasSuffix(err.Error(), place) {
+			t.Errorf("depth %d: error %v, want %v with %q", cfg.Workload.Depth, err, wire.ErrMismatch, place)
 		}
 	}
 }
@@ -224,11 +224,11 @@ func TestPipelineYields(t *testing.T) {
 		var first net.Conn // to node 0
 		given := false     // back
 		began := time.Now()
-		cl, err := Dial(t.Context(), cfg, func(ctx context.Context, node int, nc net.Conn) (Codec, error) {
+		cl, err := Dial(t.Context(), cfg, func(ctx context.Context, i int, nc net.Conn) (Codec, error) {
 			switch {
 			case first == nil:
 				first = nc
-			case node == 0:
+			case i == 0:
 				given = errors.Is(first.SetDeadline(time.Time{}), net.ErrClosed)
 			case !given:
 				<-ctx.Done()

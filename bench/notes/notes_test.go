@@ -90,11 +90,11 @@ func swept(t *testing.T, text string, stages ...string) *report.Report {
 // comparison is a report of six rounds of stages 3 and 4, which do so many requests a second.
 func comparison(three, four int64) string {
 	rep := newReport("stage3_threadpool", "stage4_bucketlock")
-	for number := range int64(6) {
+	for at := range int64(6) {
 		for i, n := range []int64{three, four} {
 			r := round(n, 8*time.Second/time.Duration(n))
-			r.Starved, r.OK = i, n+number
-			rep.Add(rep.Stages[i], int(number)+1, r)
+			r.Starved, r.OK = i, n+at
+			rep.Add(rep.Stages[i], int(at)+1, r)
 		}
 	}
 	return saved(rep)
@@ -466,7 +466,7 @@ func TestRenderingChangesNothing(t *testing.T) {
 	}
 	const lanes = "<!-- run lanes -->\n\n    go run ./bench lanes\n\n" +
 		"<!-- figure lanes: lanes lanes -->\n\n![x](" + dataDir + "/lanes.svg)\n"
-	for file, test := range map[string]struct{ content, want string }{ // what changes in a module, and what is found
+	for path, test := range map[string]struct{ content, want string }{ // what changes in a module, and what is found
 		"NOTES.md":             {experiments + lanes + "It is <!--=gain.ratio short-->7.1<!--/-->.\n", "[NOTES.md changes]"},
 		dataDir + "/lanes.svg": {"", "[bench/notes/data/lanes.svg changes]"},
 		dataDir + "/old.json":  {"{}", "[old.json is not used]"},
@@ -477,9 +477,9 @@ func TestRenderingChangesNothing(t *testing.T) {
 		if err := write(root, root); err != nil {
 			t.Fatal(err)
 		}
-		writeAll(t, root, map[string]string{file: test.content})
+		writeAll(t, root, map[string]string{path: test.content})
 		if got := fmt.Sprint(stale(t, root)); got != test.want {
-			t.Errorf("%s: got %s, want %s", file, got, test.want)
+			t.Errorf("%s: got %s, want %s", path, got, test.want)
 		}
 	}
 }

@@ -122,9 +122,9 @@ func TestColours(t *testing.T) {
 	rep = saved(t, rep)
 	for _, draw := range []func(*report.Report) exhibit{throughput, percentiles, where, seconds, balance} {
 		e := draw(rep)
-		for style, want := range []bool{false, true, true, false} {
-			if got := strings.Contains(string(e.SVG), fmt.Sprintf(` s%d"`, style)); got != want {
-				t.Errorf("%s: something has the colour of stage %d: %v, want %v", e.Title, style, got, want)
+		for i, want := range []bool{false, true, true, false} {
+			if got := strings.Contains(string(e.SVG), fmt.Sprintf(` s%d"`, i)); got != want {
+				t.Errorf("%s: something has the colour of stage %d: %v, want %v", e.Title, i, got, want)
 			}
 		}
 	}
@@ -145,8 +145,8 @@ func luminance(hex string) (sum float64) {
 // dark one, and the lines and marks of a figure 3:1, also where it stands alone.
 func TestContrast(t *testing.T) {
 	schemes := regexp.MustCompile(`:root \{ --paper: #(\w+); --ink: #(\w+); --faint: #(\w+); --rule: #\w+; --alarm: #(\w+); \}`).FindAllStringSubmatch(pageText, -1)
-	style := figure.Rows("", figure.LinearAxis("", 1, figure.Plain), []figure.Row{{}})
-	colours := regexp.MustCompile(`#([0-9a-f]{6})`).FindAllStringSubmatch(style, -1)
+	drawn := figure.Rows("", figure.LinearAxis("", 1, figure.Plain), []figure.Row{{}})
+	colours := regexp.MustCompile(`#([0-9a-f]{6})`).FindAllStringSubmatch(drawn, -1)
 	if len(schemes) != 2 || len(colours) < figure.Styles {
 		t.Fatalf("%d schemes and %d colours, want 2 and at least %d", len(schemes), len(colours), figure.Styles)
 	}

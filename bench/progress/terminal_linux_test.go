@@ -36,13 +36,13 @@ func TestTerminal(t *testing.T) {
 		control(syscall.TIOCSPTLCK, unsafe.Pointer(&unlock))
 		control(syscall.TIOCGPTN, unsafe.Pointer(&number))
 		control(syscall.TIOCSWINSZ, unsafe.Pointer(&[4]uint16{24, test.width}))
-		terminal, err := os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+		tty, err := os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer terminal.Close()
+		defer tty.Close()
 		var l Line
-		l.Open(terminal, false)
+		l.Open(tty, false)
 		l.Say(strings.Repeat("x", 200))
 		b := make([]byte, 1000)
 		n, err := other.Read(b) // as far as it was drawn

@@ -235,17 +235,17 @@ func histogram(runs []*Run) []Table {
 	for _, run := range runs {
 		h.Merge(&run.ResponseTimes)
 	}
-	const rows = 8
+	const most = 8
 	low, high := h.Quantile(0.01), h.Quantile(0.999)
 	if h.Count() <= 0 || low <= 0 || float64(high) < 1.1*float64(low) {
 		return nil // there are none, or all are alike
 	}
 	t := Table{Head: []string{"response time", "requests", ""}}
 	below := int64(0)
-	for i := 1; i <= rows && below < h.Count(); i++ {
-		edge := time.Duration(float64(low) * math.Pow(float64(high)/float64(low), float64(i)/(rows-1)))
+	for i := 1; i <= most && below < h.Count(); i++ {
+		edge := time.Duration(float64(low) * math.Pow(float64(high)/float64(low), float64(i)/(most-1)))
 		within := h.Within(edge)
-		if i == rows || text.Duration(edge) == text.Duration(h.Max()) {
+		if i == most || text.Duration(edge) == text.Duration(h.Max()) {
 			edge, within = h.Max(), h.Count()
 		}
 		share := min(max(float64(within-below)/float64(h.Count()), 0), 1) // a file may say anything

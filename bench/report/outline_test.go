@@ -207,17 +207,17 @@ func TestNotServed(t *testing.T) {
 
 // An open loop that cannot keep up says so before anything else.
 func TestSaturated(t *testing.T) {
-	const response = "Response time at p99, compared with a: b "
+	const againstA = "Response time at p99, compared with a: b "
 	for _, test := range []struct {
 		r          *load.Result
 		unfinished int64
 		dur        time.Duration
 		want       string
 	}{
-		{testRound(5000), 0, time.Second, response + "no difference shown."},
-		{testRound(4800), 200, time.Second, response}, // 96 %
-		{closedLoop(1, 5000, 200*ms), 0, 1200 * ms, response + "125 times"},
-		{testRound(4000), 1000, time.Second, "SATURATED: b keeps up with 80.0 % of the requests due.\n" + response},
+		{testRound(5000), 0, time.Second, againstA + "no difference shown."},
+		{testRound(4800), 200, time.Second, againstA}, // 96 %
+		{closedLoop(1, 5000, 200*ms), 0, 1200 * ms, againstA + "125 times"},
+		{testRound(4000), 1000, time.Second, "SATURATED: b keeps up with 80.0 % of the requests due.\n" + againstA},
 		{testRound(5000), 0, 4 * time.Second, "SATURATED: b keeps up with 25.0 % of the requests due.\n"}, // all, in time to come
 	} {
 		test.r.Unfinished, test.r.Dur = test.unfinished, test.dur
@@ -282,11 +282,11 @@ func TestHistogram(t *testing.T) {
 	r.Requests, r.OK = 1001, 1001
 	shown, _, _ := forms(t, reportOf(r))
 	wantAll(t, shown, "\nresponse time  requests\nup to ")
-	rows := reportOf(r).Outline().Histogram[0].Rows
-	first, last := rows[0], rows[len(rows)-1]
-	if len(rows) < 5 || len(rows) > 8 || len(first[2]) != len(last[2]) ||
+	drawn := reportOf(r).Outline().Histogram[0].Rows
+	first, last := drawn[0], drawn[len(drawn)-1]
+	if len(drawn) < 5 || len(drawn) > 8 || len(first[2]) != len(last[2]) ||
 		last[0] != "up to 80.0ms" || last[1] != "0.1 %" || strings.Count(last[2], "#") != 1 {
-		t.Errorf("the rows are %q", rows)
+		t.Errorf("the rows are %q", drawn)
 	}
 	if details := compared(0, r, r).Outline().Histogram; details != nil {
 		t.Errorf("of two stages: %q", details)
@@ -300,10 +300,10 @@ func TestOverTime(t *testing.T) {
 	r.Dur, r.TimeWait = 10500*ms, 26402
 	r.Series = []int64{400, 400, 40, 40, 40, 40, 0, 80, 8} // none is answered in the last second and a half
 	tables := reportOf(r).Outline().Tables
-	over := tables[len(tables)-1]
+	last := tables[len(tables)-1]
 	const want = "[[from 0 s 400] [from 2 s 40.0] [from 4 s 40.0] [from 6 s 40.0] [from 8 s 4.00] [from 10 s 0]]"
-	if got := fmt.Sprint(over.Rows); got != want || strings.Join(over.Foot, "") != "26 402 sockets in TIME_WAIT at the end" {
-		t.Errorf("%s, foot %q, want %s", got, over.Foot, want)
+	if got := fmt.Sprint(last.Rows); got != want || strings.Join(last.Foot, "") != "26 402 sockets in TIME_WAIT at the end" {
+		t.Errorf("%s, foot %q, want %s", got, last.Foot, want)
 	}
 	r.ConnectTimes = nil
 	if len(reportOf(r).Outline().Tables) != len(tables)-2 { // without the times to connect, too

@@ -322,10 +322,10 @@ func TestBuildEnvironment(t *testing.T) {
 		t.Errorf("error %v, want %s", err, want)
 	}
 	t.Setenv("PATH", "")
-	said := ""
-	_, err = New(t.Context(), []string{"a", "b", "c", "d"}, func(what string) { said += what })
-	if err == nil || !strings.HasPrefix(said, "building 4 servers (the first time ") {
-		t.Errorf("without a go command: said %q, error %v, want what would be built", said, err)
+	told := ""
+	_, err = New(t.Context(), []string{"a", "b", "c", "d"}, func(what string) { told += what })
+	if err == nil || !strings.HasPrefix(told, "building 4 servers (the first time ") {
+		t.Errorf("without a go command: said %q, error %v, want what would be built", told, err)
 	}
 }
 

@@ -55,8 +55,8 @@ func search[S comparable](start S, next func(S) []edge[S], done func(S) bool) ve
 			if e.bad != "" {
 				return verdict{"unsafe", len(states), append(trace(at), e.say+e.bad)}
 			}
-			to, known := number[e.to]
-			if !known {
+			to, seen := number[e.to]
+			if !seen {
 				to = int32(len(states))
 				number[e.to] = to
 				states, parent, said = append(states, e.to), append(parent, at), append(said, e.say)
@@ -290,10 +290,10 @@ func (m *model) hear(w world, i, j int) {
 			return fmt.Sprintf("%d hears %d: ready %v, seen %v, passed %v", i, j, said.Ready, said.Seen, said.Passed), c.learn(j, word)
 		})
 	}
-	c, now, words := m.cores[w.core[i]], -1, w.said
+	c, now, all := m.cores[w.core[i]], -1, w.said
 	if !w.down(j) {
 		now = m.cores[w.core[j]].now[c.round-1]
-		words[j] |= 1 << now
+		all[j] |= 1 << now
 	}
 	// A process dials a peer again only after it has given up the previous dial, so no
 	// answer from before the peer's restart follows one from after it.
@@ -301,7 +301,7 @@ func (m *model) hear(w world, i, j int) {
 	if c.members != nil {
 		newest = max(newest, c.members[j])
 	}
-	for from, said := range words {
+	for from, said := range all {
 		if from != j && !m.strays {
 			continue
 		}

@@ -368,7 +368,7 @@ func judge(t *testing.T, calls []Call) Verdict {
 	if verdict, _ := Check(t.Context(), slices.Concat(x.Calls, x.Context)); verdict != Violated {
 		t.Fatalf("the counterexample\n%v\nis itself %v; of\n%s", x, verdict, drawn(calls))
 	}
-	only := func(some []Call) []Call { // all calls, with the answers of some
+	answering := func(some []Call) []Call { // all calls, with the answers of some
 		all := slices.Clone(calls)
 		for i, c := range all {
 			if !slices.ContainsFunc(some, func(s Call) bool { return s.Client == c.Client && s.Start == c.Start }) {
@@ -377,11 +377,11 @@ func judge(t *testing.T, calls []Call) Verdict {
 		}
 		return all
 	}
-	if explained(only(x.Calls)) {
+	if explained(answering(x.Calls)) {
 		t.Fatalf("the counterexample\n%v\nproves nothing about\n%s", x, drawn(calls))
 	}
 	for i, c := range x.Calls {
-		if !explained(only(slices.Delete(slices.Clone(x.Calls), i, i+1))) {
+		if !explained(answering(slices.Delete(slices.Clone(x.Calls), i, i+1))) {
 			t.Fatalf("the counterexample\n%v\ndoes not need client %d; of\n%s", x, c.Client, drawn(calls))
 		}
 	}

@@ -122,11 +122,11 @@ func (l logged) lines() (lines []string) {
 	return lines
 }
 
-func run(t *testing.T, serve Serve, args ...string) *process {
+func run(t *testing.T, stage Serve, args ...string) *process {
 	stdin, w := io.Pipe()
 	p := &process{t: t, stdin: w, stderr: make(logged, 1000), code: make(chan int, 1)}
 	go func() { // ends when the test closes stdin or serve returns
-		p.code <- Run(slices.Concat([]string{"/somewhere/stage0.exe", "-child"}, args), stdin, &p.stdout, p.stderr, serve)
+		p.code <- Run(slices.Concat([]string{"/somewhere/stage0.exe", "-child"}, args), stdin, &p.stdout, p.stderr, stage)
 		close(p.stderr)
 	}()
 	t.Cleanup(func() { w.Close() })
@@ -179,7 +179,7 @@ func TestRunRefuses(t *testing.T) {
 	elsewhere := func(c *cluster.Config) { c.Nodes[0] = cluster.Node{Addr: "192.0.2.1:7001", Control: "192.0.2.1:7101"} }
 	_, one := config(t, 1)
 	_, two := config(t, 2)
-	_, open := config(t, 1, elsewhere)
+	_, exposed := config(t, 1, elsewhere)
 	_, far := config(t, 1, elsewhere, func(c *cluster.Config) { c.Secret = theSecret })
 	busy, inUse := config(t, 1)
 	listen(t, busy.Nodes[0].Control)
@@ -196,7 +196,7 @@ func TestRunRefuses(t *testing.T) {
 		{"", absent + "\x1b[2J", "", 1, []string{absent, "a file that holds {} keeps every default"}},
 		{"", one, "-profile " + one, 1, []string{one}},
 		{"", inUse, "", 1, []string{busy.Nodes[0].Control, "another server", inUse}},
-		{"", open, "", 1, []string{"nodes[0].addr: 192.0.2.1:7001", "secret", "LOCKSTEP_SECRET", "-insecure"}},
+		{"", exposed, "", 1, []string{"nodes[0].addr: 192.0.2.1:7001", "secret", "LOCKSTEP_SECRET", "-insecure"}},
 		{"", far, "", 1, []string{"192.0.2.1:7001", "this machine does not have that address"}},
 	} {
 		t.Setenv("LOCKSTEP_SECRET", test.secret)
@@ -335,7 +335,7 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	secret := func(c *cluster.Config) { c.Secret = theSecret }
 	cfg, file := config(t, 2, secret)
-	check := func(code int, zero, one string, args ...string) {
+	checks := func(code int, zero, one string, args ...string) {
 		t.Helper()
 		p := run(t, nil, append([]string{"-check", "-config"}, args...)...)
 		got, stderr := p.stop()
@@ -345,7 +345,7 @@ func TestNodesWaitForEachOther(t *testing.T) {
 			t.Errorf("-check %q: exit code %d, %q, %q, want %d, %q and %q", args, got, stderr, lines, code, zero, one)
 		}
 	}
-	check(1, "refused: does it run (-node 0)?", "refused: does it run (-node 1)?", file)
+	checks(1, "refused: does it run (-node 0)?", "refused: does it run (-node 1)?", file)
 
 	var both atomic.Bool
 	serving := make(chan *Node, 1) // number 0
@@ -370,7 +370,7 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	zero.wait("node 1 ("+cfg.Nodes[1].Addr+")", "works differently: workers is 8 here, 4 there")
 	zero.wait("serving on " + cfg.Nodes[0].Addr)
 	one.wait("serving on " + cfg.Nodes[1].Addr)
-	check(0, ": serves; stage0 for ", "; note that workers is 8 here, 4 there", file)
+	checks(0, ": serves; stage0 for ", "; note that workers is 8 here, 4 there", file)
 
 	// One that is restarted serves beside the other at once, and says that its keys are gone.
 	if code, stderr := one.stop(); code != 0 || strings.Contains(stderr, "restarted") {
@@ -381,17 +381,17 @@ func TestNodesWaitForEachOther(t *testing.T) {
 	one.wait("serving on " + cfg.Nodes[1].Addr)
 
 	_, other := config(t, 2, func(c *cluster.Config) { c.Nodes, c.Secret = cfg.Nodes, "another one, and as long" })
-	check(1, "has another secret", "another secret", other)
+	checks(1, "has another secret", "another secret", other)
 	_, other = config(t, 2, secret, func(c *cluster.Config) {
 		c.Nodes[0] = cluster.Node{Addr: cfg.Nodes[0].Control, Control: cfg.Nodes[0].Addr}
 		c.Nodes[1].Addr = "nowhere.invalid:7001"
 	})
-	check(1, "are addr and control mixed up?", "are addr and control right", other)
+	checks(1, "are addr and control mixed up?", "are addr and control right", other)
 	if says, err := checkNode("stage9", cfg, 0); !strings.Contains(fmt.Sprint(err), "runs stage0, and this is stage9") {
 		t.Errorf("%q, %v, want that the stage is another", says, err)
 	}
 	(<-serving).Stats.Serving.Store(false)
-	check(1, "does not serve: it waits for other nodes", ": serves; ", file)
+	checks(1, "does not serve: it waits for other nodes", ": serves; ", file)
 	for _, p := range []*process{zero, one} {
 		if code, stderr := p.stop(); code != 0 || p.stdout.Len() == 0 {
 			t.Errorf("exit code %d, %q, %q, want 0 and statistics", code, stderr, &p.stdout)
@@ -464,7 +464,7 @@ func TestLogIsRateLimited(t *testing.T) {
 func TestStuck(t *testing.T) {
 	const stuck = "stuck: no request was finished for 10s"
 	none := func(*Node) {}
-	turn := func(n *Node) { n.Stats.QueueWait.Add(0); n.Stats.Turn.Add(0) }
+	progress := func(n *Node) { n.Stats.QueueWait.Add(0); n.Stats.Turn.Add(0) }
 	request := func(n *Node) { n.Stats.Requests.Add(1) }
 	for _, test := range []struct {
 		name       string
@@ -474,7 +474,7 @@ func TestStuck(t *testing.T) {
 		want       string // in the log; empty: nothing
 	}{
 		{"one stuck, others idle", 1, none, 0, 0, stuck},
-		{"one stuck, others go on", 1, turn, 0, 0, ""},
+		{"one stuck, others go on", 1, progress, 0, 0, ""},
 		{"long work", 1, none, time.Second, 0, ""},
 		{"one turn of many requests", 1, request, 0, 0, ""},
 		{"idle, and suspended", 0, none, 0, 5 * time.Second, "did not run for 5.00s"},
@@ -482,7 +482,7 @@ func TestStuck(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n, log := newNode(func(c *cluster.Config) { c.Server.Work.Time = test.work })
-			turn(n) // one that is done
+			progress(n) // one that is done
 			for range test.turns {
 				n.Stats.QueueWait.Add(0)
 			}

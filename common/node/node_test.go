@@ -377,7 +377,7 @@ func TestRefuse(t *testing.T) {
 			}
 		}()
 		pauses, last := "", time.Now()
-		turn := func(do func(*Conn)) {
+		inTurn := func(do func(*Conn)) {
 			if !c.Ready() {
 				t.Fatal(c.Err())
 			}
@@ -385,18 +385,18 @@ func TestRefuse(t *testing.T) {
 			do(c)
 			c.Flush()
 		}
-		turn(n.Refuse)
+		inTurn(n.Refuse)
 		if got := n.Stats.Refusals.Load(); got != 16 {
 			t.Errorf("refused %d requests in a turn, want 16", got)
 		}
 		for range 7 {
-			turn(n.Refuse)
+			inTurn(n.Refuse)
 		}
-		turn(func(c *Conn) { n.Answer(c, missing) })
-		turn(n.Refuse)
-		turn(n.Refuse)
+		inTurn(func(c *Conn) { n.Answer(c, missing) })
+		inTurn(n.Refuse)
+		inTurn(n.Refuse)
 		time.AfterFunc(time.Microsecond, stop)
-		turn(n.Refuse)
+		inTurn(n.Refuse)
 		if want := "0s 1ms 2ms 4ms 8ms 16ms 32ms 32ms 32ms 0s 1ms 1µs "; pauses != want {
 			t.Errorf("turns after %s, want %s", pauses, want)
 		}

@@ -45,8 +45,8 @@ func startServer(t *testing.T, command, secret string, stdout, stderr io.Writer)
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	far, closed, err := os.Pipe()
-	full, missing := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err := errors.Join(err, missing); err != nil {
+	full, noDevice := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err := errors.Join(err, noDevice); err != nil {
 		t.Skip(err)
 	}
 	far.Close()

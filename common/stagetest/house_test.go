@@ -173,17 +173,17 @@ var (
 	quoted = regexp.MustCompile("`([^`]+)`")
 )
 
-// badLinks returns the links of a page that lead to no file, or to no heading.
-func badLinks(t *testing.T, page, text string) (bad []string) {
+// badLinks returns the links in the text of a page that lead to no file, or to no heading.
+func badLinks(t *testing.T, name, text string) (bad []string) {
 	t.Helper()
 	for _, match := range link.FindAllStringSubmatch(text, -1) {
 		file, anchor, _ := strings.Cut(match[1], "#")
 		if strings.Contains(file, "://") {
 			continue
 		}
-		to := page
+		to := name
 		if file != "" {
-			to = path.Join(path.Dir(page), file)
+			to = path.Join(path.Dir(name), file)
 		}
 		if _, err := fs.Stat(project, to); err != nil || anchor != "" && !hasHeading(read(t, to), anchor) {
 			bad = append(bad, match[1])
@@ -192,9 +192,9 @@ func badLinks(t *testing.T, page, text string) (bad []string) {
 	return bad
 }
 
-// hasHeading reports whether one of the page's headings has this anchor on a forge.
-func hasHeading(page, anchor string) bool {
-	for line := range strings.Lines(page) {
+// hasHeading reports whether one of the headings in a page has this anchor on a forge.
+func hasHeading(text, anchor string) bool {
+	for line := range strings.Lines(text) {
 		if line[0] == '#' && strings.ReplaceAll(noSlug.ReplaceAllString(strings.ToLower(line), ""), " ", "-") == anchor {
 			return true
 		}
@@ -212,9 +212,9 @@ func read(t *testing.T, file string) string {
 }
 
 func TestLinks(t *testing.T) {
-	for _, page := range []string{"README.md", "NOTES.md", "bench/README.md"} {
-		for _, bad := range badLinks(t, page, read(t, page)) {
-			t.Errorf("%s: %s leads nowhere", page, bad)
+	for _, name := range []string{"README.md", "NOTES.md", "bench/README.md"} {
+		for _, bad := range badLinks(t, name, read(t, name)) {
+			t.Errorf("%s: %s leads nowhere", name, bad)
 		}
 	}
 	const text = "[a](../NOTES.md#threats-to-validity), [b](#threats), [c](../bench) `m[k](x)`\n![d](gone.svg) [e](#bottom) [f](../NOTES.md#threats)\n"

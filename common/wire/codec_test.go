@@ -88,7 +88,7 @@ func TestExact(t *testing.T) {
 func BenchmarkCodec(b *testing.B) {
 	for _, n := range []int{1, 16, 64} {
 		ops := slices.Repeat([]Op{{Kind: Put, Key: "key-000017", Value: make([]byte, 30)}, {Kind: Get, Key: "key-000018"}}, n)[:n]
-		name := func(codec, list string) string { return fmt.Sprintf("codec=%s/list=%s/ops=%d", codec, list, n) }
+		name := func(kind, list string) string { return fmt.Sprintf("codec=%s/list=%s/ops=%d", kind, list, n) }
 		b.Run(name("fresh", "reflected"), func(b *testing.B) { benchmarkGob(b, true, &struct{ Ops []Op }{ops}) })
 		b.Run(name("kept", "reflected"), func(b *testing.B) { benchmarkGob(b, false, &struct{ Ops []Op }{ops}) })
 		b.Run(name("kept", "marshaled"), func(b *testing.B) { benchmarkGob(b, false, &Request{ops}) })
@@ -390,7 +390,7 @@ func TestSpecimenSkippedFrame(t *testing.T) {
 
 // Gob does not send zero fields, and Decode does not touch fields that were not sent.
 func TestSpecimenReusedStruct(t *testing.T) {
-	const get, put = 0, 1
+	const getOp, putOp = 0, 1
 	type request struct {
 		Kind       int
 		Key, Value string
@@ -399,7 +399,7 @@ func TestSpecimenReusedStruct(t *testing.T) {
 	enc, dec := gob.NewEncoder(&stream), gob.NewDecoder(&stream)
 	var got []string
 	var r request // the mistake: reused
-	for _, sent := range []request{{put, "color", "blue"}, {get, "shape", ""}} {
+	for _, sent := range []request{{putOp, "color", "blue"}, {getOp, "shape", ""}} {
 		if err := errors.Join(enc.Encode(sent), dec.Decode(&r)); err != nil {
 			t.Fatal(err)
 		}

@@ -118,8 +118,8 @@ func Greet(nc net.Conn, h Hello, l Limits) (*Conn, error) {
 		nc.Close()
 		return nil, c.err
 	}
-	c.readDeadline() // not by the goroutine that will wait: its stack would grow from 2 to 4 KiB for that
-	c.idle = time.Time{} // it may be long until that goroutine waits
+	c.readDeadline()     // not by the goroutine that will wait: its stack would grow from 2 to 4 KiB for that
+	c.idle = time.Time{} // which begins when that goroutine waits
 	return c, nil
 }
 
