@@ -99,7 +99,8 @@ const machines = 3
 
 func address(machine, port int) string { return fmt.Sprintf("10.0.0.%d:%d", machine+1, port) }
 
-// newNetwork plugs the machines in. It skips the test if it may not.
+// newNetwork plugs the machines in, which send late and lose packets if the kernel can do that. It skips
+// the test if it may not.
 func newNetwork(t *testing.T) network {
 	const private = syscall.MS_REC | syscall.MS_PRIVATE
 	if err := errors.Join(syscall.Mount("none", "/", "", private, ""), syscall.Mount("none", "/run", "tmpfs", 0, "")); err != nil {
@@ -117,6 +118,9 @@ func newNetwork(t *testing.T) network {
 			fmt.Sprintf("-n m%d link set lo up", i),
 			fmt.Sprintf("-n m%d addr add 10.0.0.%d/24 dev eth0", i, i+1),
 			fmt.Sprintf("-n m%d link set eth0 up", i))
+		if out, err := n.on(i, "tc", strings.Fields("qdisc add dev eth0 root netem delay 1ms loss 1%")...).CombinedOutput(); err != nil {
+			t.Logf("machine %d loses no packets, as the kernel has no netem: %v: %s", i, err, out)
+		}
 	}
 	return n
 }
@@ -127,17 +131,6 @@ func (n network) must(each ...string) {
 	for _, c := range each {
 		if out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
 			n.t.Fatalf("ip %s: %v: %s", c, err, out)
-		}
-	}
-}
-
-// lose makes each machine send late and lose packets. Not every kernel can.
-func (n network) lose() {
-	for i := range machines {
-		tc := n.on(i, "tc", strings.Fields("qdisc add dev eth0 root netem delay 1ms loss 1%")...)
-		if out, err := tc.CombinedOutput(); err != nil {
-			n.t.Logf("no packet is lost, as the kernel has no netem: %v: %s", err, out)
-			return
 		}
 	}
 }
@@ -197,7 +190,6 @@ func TestMachines(t *testing.T) {
 		return
 	}
 	n := newNetwork(t)
-	n.lose()
 	t.Setenv("LOCKSTEP_SECRET", "known to the three machines")
 	cfg, path := n.serve()
 	self, err := os.Executable()

@@ -22,6 +22,7 @@ import (
 
 	"lockstep/common/client"
 	"lockstep/common/cluster"
+	"lockstep/common/control"
 	"lockstep/common/wire"
 )
 
@@ -325,6 +326,29 @@ func TestDrainCutShort(t *testing.T) {
 			}
 			<-time.After(never) // the stage has ended
 		})
+	}
+}
+
+// After its drain a node lingers for nodes that have not passed the barrier yet. A second signal ends it.
+func TestSecondSignalEndsTheLingering(t *testing.T) {
+	t.Parallel() // waits
+	cfg, _ := config(t, 2)
+	n, log := newNode(func(c *cluster.Config) { c.Nodes = cfg.Nodes })
+	service, port := listen(t, cfg.Nodes[0].Addr), listen(t, cfg.Nodes[0].Control)
+	answer := func(q wire.Control) (wire.Control, bool) { // node 1 lets node 0 pass, and never says that it has passed itself
+		q.Seen, q.From, q.To, q.Ready, q.Incarnation = []uint64{q.Incarnation, 7}, 1, 0, true, 7
+		return q, true
+	}
+	go control.Serve(t.Context(), listen(t, cfg.Nodes[1].Control), control.Hello("nodes", 1, ""), 1, answer) // ends with the test
+	signals, ended := make(chan os.Signal), make(chan error)
+	go func() { ended <- n.run("stage0", service, port, serve, signals, nil) }()
+	(&process{t: t, stderr: log}).wait("serving on")
+	signals <- os.Interrupt
+	begin := time.Now()
+	<-time.After(2 * moment) // nearer signals count as one
+	signals <- os.Interrupt
+	if err := <-ended; err != nil || time.Since(begin) > 1500*time.Millisecond {
+		t.Errorf("ended with %v after %v, want the second signal to end the lingering of 2 s", err, time.Since(begin))
 	}
 }
 
