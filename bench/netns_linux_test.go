@@ -99,8 +99,7 @@ const machines = 3
 
 func address(machine, port int) string { return fmt.Sprintf("10.0.0.%d:%d", machine+1, port) }
 
-// newNetwork plugs the machines in, which send late and lose packets if the kernel can do that. It skips
-// the test if it may not.
+// newNetwork plugs in the machines, which lose packets if the kernel can. It skips the test if it may not.
 func newNetwork(t *testing.T) network {
 	const private = syscall.MS_REC | syscall.MS_PRIVATE
 	if err := errors.Join(syscall.Mount("none", "/", "", private, ""), syscall.Mount("none", "/run", "tmpfs", 0, "")); err != nil {

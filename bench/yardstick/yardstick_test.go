@@ -114,7 +114,7 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// Start starts a server, whose program ends if its port is taken.
+// Start starts a server, whose program ends if its port is taken, and gives up on one that never answers.
 func TestStartYardstick(t *testing.T) {
 	benchtest.EmptyFolder(t)
 	h, err := testbed.New(t.Context(), nil, nil)
@@ -129,6 +129,12 @@ func TestStartYardstick(t *testing.T) {
 	}
 	if err := Serve(t.Context(), []string{"echo", s.Config.Nodes[0].Addr}, strings.NewReader("")); err == nil {
 		t.Error("a second server at its address ends without an error")
+	}
+	h.Patience = 50 * time.Millisecond
+	silent := newEcho(testWork)
+	silent.version = func(*bufio.Reader) (string, error) { return "", errors.New("not yet") }
+	if _, err := silent.Start(t.Context(), h, cluster.Default()); err == nil || !strings.Contains(err.Error(), "does not serve after") {
+		t.Errorf("a yardstick that never answers: error %v", err)
 	}
 }
 

@@ -82,7 +82,7 @@ var mutants = []mutant{
 	{"a deadline set without a look at the stop", "common/wire/conn.go", "\tcase c.stopped:\n\t\tfrom, bound, late = now, sweepTime, nil\n", "",
 		"./common/wire -run TestStopEndsAnIdleServer -timeout 8s", "timed out"},
 	{"an early deadline taken for silence", "common/wire/conn.go", "!c.stopped && c.reading.passed()", "!c.stopped",
-		"./common/wire -run TestDeadlines", "a frame every 40 s"},
+		"./common/wire -run TestDeadlines", "a frame every 50 s"},
 	{"a write cut by the deadline of another", "common/wire/conn.go", " && c.writeOn()", " && false",
 		"./common/wire -run TestWriteDeadline", "write 1: false"},
 	{"a client that swallows Busy", "common/client/request.go",
