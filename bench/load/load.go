@@ -57,7 +57,8 @@ type Generator struct {
 	dials    sync.WaitGroup
 }
 
-// A Told is called each second with what came of its requests: p99 is of those that were answered.
+// A Told is called about once a second, with what came of the requests since the last call: p99 is of
+// those that were answered.
 type Told func(opsPerSecond float64, p99 time.Duration, failed int64)
 
 // A connection is one client of the servers.

@@ -250,7 +250,7 @@ func testExtremes(t *testing.T, serve node.Serve) {
 		},
 		"the greatest values": func(s *cluster.Server) {
 			s.Workers, s.Queue, s.Buckets, s.MaxConnections = 4096, 1_000_000, 1_000_000, 1_000_000
-			if os.Getenv("LOCKSTEP_SLOW") == "" { // so many take seconds
+			if os.Getenv("LOCKSTEP_SLOW") == "" { // this many take seconds
 				s.Workers, s.Buckets = manyWorkers, manyBuckets
 			}
 		},

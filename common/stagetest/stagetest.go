@@ -290,8 +290,8 @@ func (w *watch) run(t *testing.T, name string, serve node.Serve, test func(*test
 	})
 }
 
-// skipStuck skips the rest of a test if the stage is stuck: what is left of the test in which it
-// was would disturb it.
+// skipStuck skips the rest of a test if the stage is stuck: the test that found it stuck has failed,
+// and its goroutines would disturb this one.
 func (w *watch) skipStuck(t *testing.T) {
 	if w.ctx.Err() != nil {
 		t.SkipNow()
